@@ -1,0 +1,68 @@
+//! All that a running job may touch.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgPool, Postgres, Transaction};
+use uuid::Uuid;
+
+/// All that a running job may touch: the Polar client, the mirror's database, and the settings.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The Polar client behind the fleet's gate; `None` while billing is not configured.
+    pub polar: Option<polar::Client>,
+    /// Connections for the mirror. Never held across a call to Polar.
+    pub pool: PgPool,
+    /// What the operator configured.
+    pub settings: Settings,
+    /// Facts about this attempt.
+    pub job: JobFacts,
+}
+
+/// What jobs need to know of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `POLAR_ORGANIZATION_ID`: never synced as a customer, never metered (polar-domain (b.8)).
+    pub self_organization: Option<Uuid>,
+    /// What an organization pays without a grant and without fees of its own.
+    pub platform_fees: Fees,
+    /// What early members pay.
+    pub early_fees: Fees,
+}
+
+/// What an organization pays for a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fees {
+    /// Share of the amount, in basis points (380 = 3.80 %).
+    pub basis_points: i32,
+    /// Per transaction, in cents.
+    pub fixed: i32,
+    /// Additional share on subscriptions, in basis points.
+    pub subscription_basis_points: i32,
+}
+
+/// Facts about the running attempt.
+#[derive(Clone, Debug)]
+pub struct JobFacts {
+    /// The row's id.
+    pub id: i64,
+    /// Claims so far, this one included.
+    pub attempt: i32,
+    /// Failures so far.
+    pub failures: u32,
+    /// Failures after which the job is discarded.
+    pub max_attempts: u32,
+    /// The external events that caused it.
+    pub events: Vec<i64>,
+    /// When this attempt began.
+    pub started_at: DateTime<Utc>,
+}
+
+impl Context {
+    /// Begins the transaction that the worker will commit together with the completion;
+    /// see [`super::Done::within`].
+    ///
+    /// # Errors
+    /// If the database cannot be reached.
+    pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        self.pool.begin().await
+    }
+}

@@ -1,0 +1,18 @@
+//! What every job agrees to: a job is a value with its policy beside it, its run ends in a word
+//! that says what should happen next, and what follows from it is returned, never written on the side.
+
+mod context;
+mod done;
+mod error;
+mod job;
+mod new_job;
+mod registry;
+mod retry;
+
+pub use context::{Context, Fees, JobFacts, Settings};
+pub use done::{Done, Outcome};
+pub use error::{Error, Verdict};
+pub use job::{CatchUp, Job, Queue, Scheduled, priority};
+pub use new_job::{Debounce, NewJob};
+pub use registry::{Entry, Registry, Schedule};
+pub use retry::Retry;

@@ -1,0 +1,339 @@
+-- The queue: waiting and running jobs live in `live_jobs`, finished ones in `finished_jobs`.
+-- People read the view `jobs`. `src/queue/` is the only Rust that names these tables.
+
+CREATE TABLE polar_jobs.queues (
+    name text PRIMARY KEY CHECK (name ~ '^[a-z][a-z0-9_]{0,62}$'),
+    paused_at timestamptz,
+    -- Slots per worker process; null = the process decides (WORKER_SLOTS).
+    slots integer CHECK (slots > 0)
+);
+INSERT INTO polar_jobs.queues (name) VALUES ('default'), ('mail'), ('bulk');
+
+-- One row per living worker process. `id` is never used twice, so a restarted process
+-- can never be taken for the one that died.
+CREATE TABLE polar_jobs.workers (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    host text NOT NULL,
+    pid integer NOT NULL,
+    version text NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    leased_until timestamptz NOT NULL,
+    -- True where the process also holds a session advisory lock, which Postgres drops
+    -- the moment the process dies. False behind a transaction-mode pooler.
+    session_lock boolean NOT NULL DEFAULT false,
+    queues text[] NOT NULL DEFAULT '{}'
+) WITH (fillfactor = 50);
+
+-- `worker`, `attempt` and `started_at` stand in no index and in no index predicate, and half
+-- of each page is free: a claim is a HOT update. `worker IS NULL` means available.
+CREATE TABLE polar_jobs.live_jobs (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_at timestamptz NOT NULL DEFAULT now(),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz,
+    worker bigint,
+    -- Claims so far: grows only, and is the fence together with (id, worker).
+    attempt integer NOT NULL DEFAULT 0,
+    -- Budget of failures, that is of entries in `errors`.
+    max_attempts integer NOT NULL DEFAULT 20 CHECK (max_attempts > 0),
+    priority smallint NOT NULL DEFAULT 0,
+    -- True while an earlier unfinished job has the same ordering key.
+    blocked boolean NOT NULL DEFAULT false,
+    queue text NOT NULL DEFAULT 'default',
+    kind text NOT NULL,
+    -- The unique key while the job waits. A claim moves it to `held_unique_key`, so a twin
+    -- that arrives while this one runs is kept.
+    unique_key text,
+    held_unique_key text,
+    ordering_key text,
+    -- Debounce: a twin may move `run_at` until here.
+    debounce_until timestamptz,
+    -- The external events that caused this job.
+    events bigint[],
+    -- Why the job waits, in words, if it went back without a failure.
+    note text,
+    payload jsonb NOT NULL DEFAULT '{}',
+    errors jsonb NOT NULL DEFAULT '[]'
+) WITH (
+    fillfactor = 50,
+    toast_tuple_target = 4096,
+    autovacuum_vacuum_scale_factor = 0.05,
+    autovacuum_vacuum_insert_scale_factor = 0.2,
+    autovacuum_vacuum_cost_delay = 1
+);
+CREATE INDEX live_jobs_ready ON polar_jobs.live_jobs (queue, priority, run_at, id) WHERE NOT blocked;
+CREATE UNIQUE INDEX live_jobs_unique ON polar_jobs.live_jobs (unique_key) WHERE unique_key IS NOT NULL;
+CREATE INDEX live_jobs_ordering ON polar_jobs.live_jobs (ordering_key, id) WHERE ordering_key IS NOT NULL;
+
+CREATE TABLE polar_jobs.finished_jobs (
+    id bigint PRIMARY KEY,
+    run_at timestamptz NOT NULL,
+    created_at timestamptz NOT NULL,
+    started_at timestamptz,
+    finished_at timestamptz NOT NULL DEFAULT now(),
+    worker bigint,
+    attempt integer NOT NULL,
+    max_attempts integer NOT NULL,
+    priority smallint NOT NULL,
+    state text NOT NULL CHECK (state IN ('completed', 'discarded', 'cancelled')),
+    -- What became of the events that caused the job.
+    outcome text NOT NULL DEFAULT 'applied' CHECK (outcome IN ('applied', 'ignored', 'failed')),
+    queue text NOT NULL,
+    kind text NOT NULL,
+    unique_key text,
+    ordering_key text,
+    events bigint[],
+    note text,
+    payload jsonb NOT NULL,
+    errors jsonb NOT NULL
+) WITH (toast_tuple_target = 4096, autovacuum_vacuum_insert_scale_factor = 0.5);
+-- History is written in the order of time: a BRIN index costs a finish nothing and is enough to prune by.
+CREATE INDEX finished_jobs_time ON polar_jobs.finished_jobs USING brin (finished_at) WITH (pages_per_range = 32);
+CREATE INDEX finished_jobs_trouble ON polar_jobs.finished_jobs (state, finished_at) WHERE state <> 'completed';
+
+CREATE VIEW polar_jobs.jobs AS
+SELECT id, queue, kind, payload,
+       CASE WHEN worker IS NULL THEN 'available' ELSE 'running' END AS state,
+       priority, run_at, attempt, max_attempts,
+       coalesce(unique_key, held_unique_key) AS unique_key, ordering_key,
+       worker, (SELECT w.leased_until FROM polar_jobs.workers w WHERE w.id = worker) AS leased_until,
+       errors, created_at, started_at, NULL::timestamptz AS finished_at,
+       NULL::text AS outcome, note, blocked, events
+FROM polar_jobs.live_jobs
+UNION ALL
+SELECT id, queue, kind, payload, state, priority, run_at, attempt, max_attempts,
+       unique_key, ordering_key, worker, NULL::timestamptz,
+       errors, created_at, started_at, finished_at, outcome, note, false, events
+FROM polar_jobs.finished_jobs;
+COMMENT ON VIEW polar_jobs.jobs IS
+    'Every job, waiting, running or finished. run_at, priority, max_attempts and payload of a waiting job may be updated here.';
+
+-- Operators may mend a waiting job where they see it.
+CREATE FUNCTION polar_jobs.update_job() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE polar_jobs.live_jobs
+       SET run_at = NEW.run_at, priority = NEW.priority, max_attempts = NEW.max_attempts, payload = NEW.payload
+     WHERE id = OLD.id AND worker IS NULL;
+    IF FOUND THEN RETURN NEW; END IF;
+    UPDATE polar_jobs.finished_jobs SET finished_at = NEW.finished_at WHERE id = OLD.id;
+    IF FOUND THEN RETURN NEW; END IF;
+    RAISE EXCEPTION 'job % is running: only waiting jobs can be changed', OLD.id;
+END $$;
+CREATE TRIGGER update_job INSTEAD OF UPDATE ON polar_jobs.jobs
+    FOR EACH ROW EXECUTE FUNCTION polar_jobs.update_job();
+
+-- Ordering keys ------------------------------------------------------------------------------
+-- The earliest unfinished job of a key is not blocked, all others are. An enqueue holds a lock
+-- on the key until its transaction ends, so id order is commit order within a key. Whoever
+-- removes the head releases the next; where an enqueue is still open (its row is invisible),
+-- the release is noted here and done by `release_noted_keys` once the lock is free.
+CREATE TABLE polar_jobs.key_releases (ordering_key text PRIMARY KEY);
+
+CREATE FUNCTION polar_jobs.ordering_lock(ordering_key text) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT hashtextextended('polar_jobs.ordering/' || ordering_key, 0) $$;
+
+CREATE FUNCTION polar_jobs.release_head(key text) RETURNS void LANGUAGE sql AS $$
+    UPDATE polar_jobs.live_jobs SET blocked = false
+     WHERE blocked
+       AND id = (SELECT id FROM polar_jobs.live_jobs WHERE ordering_key = key ORDER BY id LIMIT 1)
+$$;
+
+CREATE FUNCTION polar_jobs.release_ordering_key() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF pg_try_advisory_xact_lock(polar_jobs.ordering_lock(OLD.ordering_key)) THEN
+        PERFORM polar_jobs.release_head(OLD.ordering_key);
+    ELSE
+        INSERT INTO polar_jobs.key_releases VALUES (OLD.ordering_key) ON CONFLICT DO NOTHING;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER release_ordering_key AFTER DELETE ON polar_jobs.live_jobs
+    FOR EACH ROW WHEN (OLD.ordering_key IS NOT NULL) EXECUTE FUNCTION polar_jobs.release_ordering_key();
+
+CREATE FUNCTION polar_jobs.release_noted_keys() RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    noted text;
+    released integer := 0;
+BEGIN
+    FOR noted IN SELECT ordering_key FROM polar_jobs.key_releases LIMIT 1000 FOR UPDATE SKIP LOCKED LOOP
+        IF pg_try_advisory_xact_lock(polar_jobs.ordering_lock(noted)) THEN
+            PERFORM polar_jobs.release_head(noted);
+            DELETE FROM polar_jobs.key_releases WHERE ordering_key = noted;
+            released := released + 1;
+        END IF;
+    END LOOP;
+    RETURN released;
+END $$;
+
+-- Wake-up ------------------------------------------------------------------------------------
+-- A worker that is about to sleep on a queue holds this lock in share mode; whoever cannot take
+-- it exclusively knows that somebody sleeps. No row is written for a nap.
+CREATE FUNCTION polar_jobs.sleep_lock(queue text) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT hashtextextended('polar_jobs.sleep/' || queue, 0) $$;
+
+CREATE FUNCTION polar_jobs.somebody_sleeps(queue text) RETURNS boolean LANGUAGE sql AS $$
+    SELECT EXISTS (
+        SELECT 1 FROM pg_catalog.pg_locks
+         WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted AND objsubid = 1
+           AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+           AND classid = ((polar_jobs.sleep_lock(queue) >> 32) & 4294967295)::oid
+           AND objid = (polar_jobs.sleep_lock(queue) & 4294967295)::oid)
+$$;
+
+-- Enqueue ------------------------------------------------------------------------------------
+-- The kinds that the installed release knows, with their defaults; kept by `migrate` and by
+-- every starting worker.
+CREATE TABLE polar_jobs.kinds (
+    kind text PRIMARY KEY,
+    queue text NOT NULL,
+    priority smallint NOT NULL,
+    max_attempts integer NOT NULL
+);
+
+-- Many jobs at once, keys honoured. One entry of each array per job; null entries of `queues`,
+-- `run_ats`, `priorities` and `max_attempts` take the kind's default. Returns one row per job in
+-- the order given: its id, or null where a waiting twin exists.
+CREATE FUNCTION polar_jobs.insert_jobs(
+    kinds text[], payloads jsonb[], queues text[], run_ats timestamptz[], priorities smallint[],
+    unique_keys text[], ordering_keys text[], max_attempts integer[],
+    debounce_untils timestamptz[], events bigint[]
+) RETURNS TABLE (place bigint, id bigint) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    key text;
+    given integer := cardinality(kinds);
+    keyed boolean := false;
+    made integer;
+BEGIN
+    FOR key IN SELECT DISTINCT k FROM unnest(ordering_keys) k WHERE k IS NOT NULL ORDER BY k LOOP
+        PERFORM pg_advisory_xact_lock(polar_jobs.ordering_lock(key));
+        keyed := true;
+    END LOOP;
+    RETURN QUERY
+    WITH wanted AS MATERIALIZED (
+        SELECT n.*, coalesce(n.queue, d.queue, 'default') AS into_queue,
+               coalesce(n.priority, d.priority, 0::smallint) AS with_priority,
+               coalesce(n.attempts, d.max_attempts, 20) AS with_attempts,
+               -- Twins within one batch: the first one stays.
+               n.unique_key IS NOT NULL
+                 AND row_number() OVER (PARTITION BY n.unique_key ORDER BY n.place) > 1 AS twin
+          FROM unnest(kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys,
+                      max_attempts, debounce_untils, events) WITH ORDINALITY
+               AS n (kind, payload, queue, run_at, priority, unique_key, ordering_key, attempts,
+                     debounce_until, event, place)
+          LEFT JOIN polar_jobs.kinds d ON d.kind = n.kind
+    ), ranked AS (
+        SELECT w.*, row_number() OVER (PARTITION BY w.ordering_key ORDER BY w.place) > 1 AS follows
+          FROM wanted w WHERE NOT w.twin
+    ), inserted AS (
+        INSERT INTO polar_jobs.live_jobs AS waiting
+               (kind, payload, queue, run_at, priority, unique_key, ordering_key, max_attempts,
+                debounce_until, events, blocked)
+        SELECT r.kind, coalesce(r.payload, '{}'), r.into_queue, coalesce(r.run_at, now()), r.with_priority,
+               r.unique_key, r.ordering_key, r.with_attempts, r.debounce_until,
+               CASE WHEN r.unique_key IS NULL THEN CASE WHEN r.event IS NOT NULL THEN ARRAY[r.event] END
+                    ELSE (SELECT array_agg(t.event ORDER BY t.place) FROM wanted t
+                           WHERE t.unique_key = r.unique_key AND t.event IS NOT NULL) END,
+               r.ordering_key IS NOT NULL AND (r.follows OR EXISTS (
+                   SELECT 1 FROM polar_jobs.live_jobs l WHERE l.ordering_key = r.ordering_key))
+          FROM ranked r ORDER BY r.place
+        ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL DO UPDATE
+           SET events = CASE WHEN excluded.events IS NULL THEN waiting.events
+                             ELSE coalesce(waiting.events, '{}') || excluded.events END,
+               payload = CASE WHEN waiting.debounce_until IS NULL THEN waiting.payload ELSE excluded.payload END,
+               run_at = CASE WHEN waiting.debounce_until IS NULL THEN waiting.run_at
+                             ELSE greatest(waiting.run_at, least(excluded.run_at, waiting.debounce_until)) END
+        RETURNING waiting.id, waiting.unique_key, waiting.xmax = 0 AS fresh
+    ), numbered AS (
+        SELECT i.id, i.unique_key, i.fresh, row_number() OVER (ORDER BY i.id) AS nth
+          FROM inserted i WHERE i.unique_key IS NULL
+    ), plain AS (
+        SELECT r.place, row_number() OVER (ORDER BY r.place) AS nth FROM ranked r WHERE r.unique_key IS NULL
+    )
+    SELECT w.place, coalesce(u.id, p.id)
+      FROM wanted w
+      LEFT JOIN inserted u ON NOT w.twin AND w.unique_key IS NOT NULL AND u.unique_key = w.unique_key AND u.fresh
+      LEFT JOIN plain ON w.unique_key IS NULL AND plain.place = w.place
+      LEFT JOIN numbered p ON p.nth = plain.nth
+     ORDER BY w.place;
+    GET DIAGNOSTICS made = ROW_COUNT;
+    -- A twin inside the batch may leave a key without a head, and under REPEATABLE READ the head
+    -- that we saw may be gone: let the releaser look again.
+    IF keyed AND (given > 1 OR current_setting('transaction_isolation') <> 'read committed') THEN
+        INSERT INTO polar_jobs.key_releases
+        SELECT DISTINCT k FROM unnest(ordering_keys) k WHERE k IS NOT NULL
+            AND (current_setting('transaction_isolation') <> 'read committed'
+                 OR EXISTS (SELECT 1 FROM unnest(unique_keys) u WHERE u IS NOT NULL))
+        ON CONFLICT DO NOTHING;
+    END IF;
+END $$;
+
+CREATE FUNCTION polar_jobs.enqueue(
+    kind text, payload jsonb DEFAULT '{}', queue text DEFAULT NULL, run_at timestamptz DEFAULT NULL,
+    priority integer DEFAULT NULL, unique_key text DEFAULT NULL, ordering_key text DEFAULT NULL,
+    max_attempts integer DEFAULT NULL
+) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    job bigint;
+    target text;
+BEGIN
+    IF coalesce(enqueue.kind, '') = '' THEN
+        RAISE EXCEPTION 'enqueue: kind is missing' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF jsonb_typeof(enqueue.payload) IS DISTINCT FROM 'object' THEN
+        RAISE EXCEPTION 'enqueue: payload of % must be a JSON object', enqueue.kind
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF enqueue.max_attempts < 1 THEN
+        RAISE EXCEPTION 'enqueue: max_attempts must be at least 1, got %', enqueue.max_attempts
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF enqueue.priority NOT BETWEEN -32768 AND 32767 THEN
+        RAISE EXCEPTION 'enqueue: priority must be between -32768 and 32767, got %', enqueue.priority
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    target := coalesce(enqueue.queue, (SELECT k.queue FROM polar_jobs.kinds k WHERE k.kind = enqueue.kind), 'default');
+    IF NOT EXISTS (SELECT 1 FROM polar_jobs.queues q WHERE q.name = target) THEN
+        RAISE EXCEPTION 'enqueue: there is no queue "%"', target
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Known queues: ' || (SELECT string_agg(name, ', ' ORDER BY name) FROM polar_jobs.queues);
+    END IF;
+    SELECT i.id INTO job FROM polar_jobs.insert_jobs(
+        ARRAY[enqueue.kind], ARRAY[enqueue.payload], ARRAY[target], ARRAY[enqueue.run_at],
+        ARRAY[enqueue.priority::smallint], ARRAY[enqueue.unique_key], ARRAY[enqueue.ordering_key],
+        ARRAY[enqueue.max_attempts], ARRAY[NULL::timestamptz], ARRAY[NULL::bigint]) i;
+    -- Only where somebody sleeps: a notification makes commits queue up behind each other.
+    IF job IS NOT NULL AND polar_jobs.somebody_sleeps(target) THEN
+        PERFORM pg_notify('polar_jobs', target);
+    END IF;
+    RETURN job;
+END $$;
+
+-- Schedules ----------------------------------------------------------------------------------
+CREATE TABLE polar_jobs.schedules (
+    name text PRIMARY KEY,
+    cron text NOT NULL,
+    next_tick timestamptz NOT NULL,
+    last_tick timestamptz,
+    paused_at timestamptz
+);
+-- A tick is a primary key: however many workers look at the clock, one of them writes its job.
+CREATE TABLE polar_jobs.schedule_ticks (
+    schedule text NOT NULL,
+    tick timestamptz NOT NULL,
+    job_id bigint,
+    PRIMARY KEY (schedule, tick)
+);
+
+-- Gate ---------------------------------------------------------------------------------------
+-- What the whole fleet knows about Polar: the shared budget of calls, the time until which Polar
+-- asked everybody to wait, and whether it refused our token.
+CREATE TABLE polar_jobs.gate (
+    name text PRIMARY KEY,
+    -- Calls that may still be made at `counted_at`; refilled by time.
+    calls_left double precision NOT NULL,
+    counted_at timestamptz NOT NULL,
+    wait_until timestamptz,
+    unauthorized_since timestamptz,
+    next_probe_at timestamptz
+) WITH (fillfactor = 50);

@@ -1,0 +1,1 @@
+//! Measures this installation with the product's real code paths.

@@ -1,0 +1,1 @@
+//! What the whole fleet knows about Polar: budget, breaker, refused token.

@@ -1,0 +1,17 @@
+//! How polar-jobs runs. Three floors, kept by the manifests: `polar` (who we talk to) below
+//! `jobs` (what we do) below this one.
+//!
+//! Data goes one way: `ingress` and `schedule` write jobs, `queue` holds them, `worker` runs them,
+//! `gate` stands between every job and Polar.
+
+pub mod bench;
+pub mod cli;
+pub mod config;
+pub mod gate;
+pub mod ingress;
+pub mod migrate;
+pub mod postgres;
+pub mod queue;
+pub mod schedule;
+pub mod telemetry;
+pub mod worker;

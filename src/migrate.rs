@@ -1,0 +1,44 @@
+//! The schema, embedded: applied by `polar-jobs migrate`, safe from several processes at once, with
+//! a migrations table of its own inside our schema so that an application's migrations never meet it.
+
+use std::borrow::Cow;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{Connection, PgConnection, PgPool};
+
+/// The embedded migrations.
+#[must_use]
+pub fn migrator() -> Migrator {
+    let mut migrator = sqlx::migrate!("./migrations");
+    migrator.table_name = Cow::Borrowed("polar_jobs._migrations");
+    migrator.create_schemas = Cow::Borrowed(&[Cow::Borrowed("polar_jobs")]);
+    migrator
+}
+
+/// Applies what is missing.
+///
+/// # Errors
+/// If the database cannot be reached, a migration fails, or the schema is newer than this program.
+pub async fn run(pool: &PgPool) -> Result<(), MigrateError> {
+    let mut connection = pool.acquire().await?;
+    run_on(&mut connection).await
+}
+
+/// The same on one connection that the caller opened.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_on(connection: &mut PgConnection) -> Result<(), MigrateError> {
+    migrator().run(connection).await
+}
+
+/// The same by URL.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_url(url: &str) -> Result<(), MigrateError> {
+    let mut connection = PgConnection::connect(url).await?;
+    run_on(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
+}

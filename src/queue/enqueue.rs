@@ -1,0 +1,92 @@
+//! Writes jobs, in the caller's transaction or in bulk.
+//!
+//! A job without keys is one plain INSERT. Keys need a lock that is taken before the statement
+//! looks around, so keyed jobs go through the SQL function `insert_jobs`, the same for every caller.
+
+use chrono::{DateTime, Utc};
+use jobs::NewJob;
+use serde_json::Value;
+use sqlx::PgConnection;
+
+/// Writes one job on the caller's connection, inside the caller's transaction if one is open.
+/// Returns its id, or `None` where a waiting twin with the same unique key exists.
+///
+/// # Errors
+/// If the database refuses; the caller's transaction is then as Postgres leaves it.
+pub async fn insert(connection: &mut PgConnection, job: &NewJob) -> Result<Option<i64>, sqlx::Error> {
+    if job.unique_key.is_some() || job.ordering_key.is_some() {
+        return Ok(insert_all(connection, std::slice::from_ref(job)).await?.pop().flatten());
+    }
+    sqlx::query_scalar!(
+        "INSERT INTO polar_jobs.live_jobs (kind, payload, queue, run_at, priority, max_attempts, events)
+         VALUES ($1, $2, $3, coalesce($4, now()), $5, $6, $7) RETURNING id",
+        job.kind,
+        job.payload,
+        job.queue.name(),
+        job.run_at,
+        job.priority,
+        i32::from(job.max_attempts),
+        job.event.map(|event| vec![event]) as Option<Vec<i64>>,
+    )
+    .fetch_one(connection)
+    .await
+    .map(Some)
+}
+
+/// Writes many jobs in one statement; one answer per job, in order, as [`insert`] gives it.
+/// Keyed jobs of one batch keep their order.
+///
+/// # Errors
+/// If the database refuses; then none is written.
+pub async fn insert_all(connection: &mut PgConnection, jobs: &[NewJob]) -> Result<Vec<Option<i64>>, sqlx::Error> {
+    if jobs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let columns = Columns::of(jobs);
+    sqlx::query_scalar!(
+        r#"SELECT id AS "id?" FROM polar_jobs.insert_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ORDER BY place"#,
+        &columns.kinds as &[&str],
+        &columns.payloads as &[&Value],
+        &columns.queues as &[&str],
+        &columns.run_ats as &[Option<DateTime<Utc>>],
+        &columns.priorities,
+        &columns.unique_keys as &[Option<&str>],
+        &columns.ordering_keys as &[Option<&str>],
+        &columns.max_attempts,
+        &columns.debounce_untils as &[Option<DateTime<Utc>>],
+        &columns.events as &[Option<i64>],
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// A batch, turned on its side.
+struct Columns<'a> {
+    kinds: Vec<&'a str>,
+    payloads: Vec<&'a Value>,
+    queues: Vec<&'a str>,
+    run_ats: Vec<Option<DateTime<Utc>>>,
+    priorities: Vec<i16>,
+    unique_keys: Vec<Option<&'a str>>,
+    ordering_keys: Vec<Option<&'a str>>,
+    max_attempts: Vec<i32>,
+    debounce_untils: Vec<Option<DateTime<Utc>>>,
+    events: Vec<Option<i64>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(jobs: &'a [NewJob]) -> Self {
+        Self {
+            kinds: jobs.iter().map(|job| job.kind).collect(),
+            payloads: jobs.iter().map(|job| &job.payload).collect(),
+            queues: jobs.iter().map(|job| job.queue.name()).collect(),
+            run_ats: jobs.iter().map(|job| job.run_at).collect(),
+            priorities: jobs.iter().map(|job| job.priority).collect(),
+            unique_keys: jobs.iter().map(|job| job.unique_key.as_deref()).collect(),
+            ordering_keys: jobs.iter().map(|job| job.ordering_key.as_deref()).collect(),
+            max_attempts: jobs.iter().map(|job| i32::from(job.max_attempts)).collect(),
+            debounce_untils: jobs.iter().map(|job| job.debounce.map(|debounce| debounce.latest)).collect(),
+            events: jobs.iter().map(|job| job.event).collect(),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The job table; the only module that names it.
+//!
+//! What it promises: a job runs at least once and ends in a final state; among waiting jobs at
+//! most one has a unique key; jobs of one ordering key run one at a time in commit order; whoever
+//! lost its lease changes nothing.
+
+pub mod enqueue;

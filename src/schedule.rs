@@ -1,0 +1,1 @@
+//! Ticks become jobs, each exactly once.

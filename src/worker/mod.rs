@@ -1,0 +1,1 @@
+//! The worker: apalis lives here and nowhere else.
