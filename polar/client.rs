@@ -1,0 +1,181 @@
+//! The client: where Polar is, who we are, and which budget a call draws from.
+//!
+//! It makes each call once. Redirects are not followed, because following one loses the token or
+//! the body, and only a wrong route causes one (R30). When to try again is decided above, where
+//! the waiting is durable.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use reqwest::{
+    Url,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue},
+    redirect,
+};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{
+    BenefitGrants, CallClass, Customers, Events, Gate, Members, Organizations, Products,
+    Subscriptions, WebhookEndpoints,
+};
+
+/// What a client needs to know.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// Where Polar is, such as `https://api.polar.sh`.
+    pub base_url: String,
+    /// An organization access token.
+    pub access_token: SecretString,
+    /// Sent as `Polar-Version`, such as `2026-04`.
+    pub version: String,
+    /// The longest that one call may take, from connecting to the last byte. 5 s is usual.
+    pub timeout: Duration,
+    /// Says who calls.
+    pub user_agent: String,
+}
+
+/// Why no client could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The address is no `http` or `https` URL.
+    #[error("the base URL must start with https:// or http:// and name a host")]
+    BaseUrl,
+    /// The token has characters that no header can carry, or is empty.
+    #[error("the access token is empty or holds characters that no header can carry")]
+    AccessToken,
+    /// The version has characters that no header can carry.
+    #[error("the API version {0:?} holds characters that no header can carry")]
+    Version(String),
+    /// The user agent, or the TLS set-up of the machine, is unusable.
+    #[error("the HTTP client cannot be set up: {0}")]
+    Http(#[source] reqwest::Error),
+}
+
+/// Polar's API. Cheap to clone; clones share connections and gate.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) class: CallClass,
+}
+
+pub(crate) struct Shared {
+    pub(crate) http: reqwest::Client,
+    pub(crate) base: Url,
+    pub(crate) gate: Arc<dyn Gate>,
+    pub(crate) access_token: SecretString,
+}
+
+impl Client {
+    /// A client whose calls draw from [`CallClass::Entitlement`]; see [`Client::with_class`].
+    ///
+    /// # Errors
+    /// When the configuration cannot be used; the error names the part, never the token.
+    pub fn new(config: ClientConfig, gate: Arc<dyn Gate>) -> Result<Self, BuildError> {
+        let base = Url::parse(&config.base_url).map_err(|_| BuildError::BaseUrl)?;
+        if !matches!(base.scheme(), "http" | "https") || base.query().is_some() {
+            return Err(BuildError::BaseUrl);
+        }
+        // Fails only when somebody installed a provider before us, which then serves as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut http = reqwest::Client::builder()
+            .default_headers(headers(&config)?)
+            .user_agent(config.user_agent)
+            .timeout(config.timeout)
+            .redirect(redirect::Policy::none())
+            .retry(reqwest::retry::never());
+        if base.scheme() == "http" {
+            // A local Polar must work on a machine without certificates.
+            http = http.tls_certs_only([]);
+        }
+        Ok(Self {
+            shared: Arc::new(Shared {
+                http: http.build().map_err(BuildError::Http)?,
+                base,
+                gate,
+                access_token: config.access_token,
+            }),
+            class: CallClass::Entitlement,
+        })
+    }
+
+    /// The same client, its calls drawing from another part of the fleet's budget.
+    #[must_use]
+    pub fn with_class(&self, class: CallClass) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            class,
+        }
+    }
+
+    /// Customers.
+    #[must_use]
+    pub fn customers(&self) -> Customers<'_> {
+        Customers(self)
+    }
+
+    /// Members of customers.
+    #[must_use]
+    pub fn members(&self) -> Members<'_> {
+        Members(self)
+    }
+
+    /// Subscriptions.
+    #[must_use]
+    pub fn subscriptions(&self) -> Subscriptions<'_> {
+        Subscriptions(self)
+    }
+
+    /// Products.
+    #[must_use]
+    pub fn products(&self) -> Products<'_> {
+        Products(self)
+    }
+
+    /// Benefit grants.
+    #[must_use]
+    pub fn benefit_grants(&self) -> BenefitGrants<'_> {
+        BenefitGrants(self)
+    }
+
+    /// Usage and cost events.
+    #[must_use]
+    pub fn events(&self) -> Events<'_> {
+        Events(self)
+    }
+
+    /// Organizations.
+    #[must_use]
+    pub fn organizations(&self) -> Organizations<'_> {
+        Organizations(self)
+    }
+
+    /// Webhook endpoints.
+    #[must_use]
+    pub fn webhook_endpoints(&self) -> WebhookEndpoints<'_> {
+        WebhookEndpoints(self)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("base", &self.shared.base.as_str())
+            .field("class", &self.class)
+            .finish_non_exhaustive()
+    }
+}
+
+fn headers(config: &ClientConfig) -> Result<HeaderMap, BuildError> {
+    let token = config.access_token.expose_secret();
+    if token.is_empty() {
+        return Err(BuildError::AccessToken);
+    }
+    let mut authorization =
+        HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| BuildError::AccessToken)?;
+    authorization.set_sensitive(true);
+    let version = HeaderValue::from_str(&config.version)
+        .map_err(|_| BuildError::Version(config.version.clone()))?;
+    let mut headers = HeaderMap::new();
+    headers.insert(AUTHORIZATION, authorization);
+    headers.insert("polar-version", version);
+    Ok(headers)
+}

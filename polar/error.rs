@@ -1,0 +1,282 @@
+//! What can come of a call, in kinds that lead to different actions.
+//!
+//! No error holds a request body, a token, a name or an address: errors are stored in the job
+//! table and read by people. What Polar says in its own words is kept, shortened and masked.
+
+use std::time::Duration;
+
+use crate::{FieldFault, Held, Invalid, Operation};
+
+/// Why a call did not give what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The call was not made; the gate says when to ask again.
+    #[error("the call was held back: {0}")]
+    Held(Held),
+
+    /// 429. No failure: wait and ask again. Without a readable header, one whole window of 60 s
+    /// (R28).
+    #[error("{operation}: Polar asks us to wait {} s", .retry_after.as_secs())]
+    RateLimited {
+        /// What was asked.
+        operation: Operation,
+        /// How long to wait; at least 1 s, at most 1 h.
+        retry_after: Duration,
+    },
+
+    /// 401. The token is missing, unknown, expired or revoked; every other call will fail too.
+    #[error("{operation}: Polar refuses the access token{}; check POLAR_ACCESS_TOKEN", named(.error))]
+    Unauthorized {
+        /// What was asked.
+        operation: Operation,
+        /// Polar's name of the error.
+        error: String,
+        /// Polar's words.
+        detail: Option<String>,
+    },
+
+    /// 403. Either the token lacks a scope, or the state of the thing does not allow it.
+    #[error("{operation}: Polar does not allow it{}{}{}", named(.error), shown(.detail), needed(.scope))]
+    Forbidden {
+        /// What was asked.
+        operation: Operation,
+        /// Polar's name of the error, such as `NotPermitted` or `insufficient_scope`.
+        error: String,
+        /// Polar's words.
+        detail: Option<String>,
+        /// The scope that the token lacks, when that is the reason.
+        scope: Option<String>,
+    },
+
+    /// 404 about the thing asked for. A 404 about the route itself, which a wrong version or a
+    /// proxy causes, is `Unexpected` (R31): it must not pass as "already gone".
+    #[error("{operation}: not found{}{}", named(.error), shown(.detail))]
+    NotFound {
+        /// What was asked.
+        operation: Operation,
+        /// Polar's name of the error, such as `ResourceNotFound`.
+        error: String,
+        /// Polar's words.
+        detail: Option<String>,
+    },
+
+    /// 409. Its meaning depends on the call.
+    #[error("{operation}: conflict{}{}", named(.error), shown(.detail))]
+    Conflict {
+        /// What was asked.
+        operation: Operation,
+        /// Polar's name of the error, such as `OrderNotEligibleForInvoice`.
+        error: String,
+        /// Polar's words.
+        detail: Option<String>,
+    },
+
+    /// 422.
+    #[error("{0}")]
+    Invalid(Invalid),
+
+    /// 402: a subscription change needed money that did not come.
+    #[error("{operation}: payment failed{}{}", named(.error), shown(.detail))]
+    PaymentFailed {
+        /// What was asked.
+        operation: Operation,
+        /// Polar's name of the error.
+        error: String,
+        /// Polar's words, with the reason.
+        detail: Option<String>,
+    },
+
+    /// 5xx: Polar is down, or stumbled (R3, R13).
+    #[error("{operation}: Polar answered {status}")]
+    Unavailable {
+        /// What was asked.
+        operation: Operation,
+        /// The status, 500..=599.
+        status: u16,
+    },
+
+    /// No answer, or only a part of one. What we asked may have been done.
+    #[error("{operation}: {cause}{}", shown(.detail))]
+    Unreachable {
+        /// What was asked.
+        operation: Operation,
+        /// How the exchange ended.
+        cause: Interruption,
+        /// The deepest cause, such as "Connection refused".
+        detail: Option<String>,
+    },
+
+    /// A success whose body is not what the operation promises, or is larger than we accept.
+    #[error("{operation}: Polar's answer cannot be read: {reason}")]
+    Unreadable {
+        /// What was asked.
+        operation: Operation,
+        /// What is wrong, without the content.
+        reason: String,
+    },
+
+    /// A status that this operation never gives: a redirect (wrong slash or address, R30), a 404
+    /// about the route, a 400, a 405, a 413.
+    #[error("{operation}: unexpected answer {status}{}{}", named(.error), shown(.detail))]
+    Unexpected {
+        /// What was asked.
+        operation: Operation,
+        /// The status.
+        status: u16,
+        /// Polar's name of the error; empty when there was none.
+        error: String,
+        /// Polar's words.
+        detail: Option<String>,
+    },
+
+    /// An id that no address can hold: empty, `.` or `..`. Nothing was sent.
+    #[error("{operation}: an id in the path is empty or made of dots, so no address names it")]
+    Unaddressable {
+        /// What was to be asked.
+        operation: Operation,
+    },
+}
+
+/// How an exchange ended without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Interruption {
+    /// No complete answer within the client's timeout.
+    #[error("Polar did not answer in time")]
+    Timeout,
+    /// No connection: name look-up, refusal, TLS.
+    #[error("Polar cannot be reached")]
+    Connection,
+    /// The connection broke after the request was under way.
+    #[error("the connection to Polar broke")]
+    Broken,
+}
+
+impl Error {
+    /// What was asked, where a call was made.
+    #[must_use]
+    pub fn operation(&self) -> Option<Operation> {
+        match self {
+            Self::Held(_) => None,
+            Self::Invalid(invalid) => Some(invalid.operation),
+            Self::RateLimited { operation, .. }
+            | Self::Unauthorized { operation, .. }
+            | Self::Forbidden { operation, .. }
+            | Self::NotFound { operation, .. }
+            | Self::Conflict { operation, .. }
+            | Self::PaymentFailed { operation, .. }
+            | Self::Unavailable { operation, .. }
+            | Self::Unreachable { operation, .. }
+            | Self::Unreadable { operation, .. }
+            | Self::Unexpected { operation, .. }
+            | Self::Unaddressable { operation } => Some(*operation),
+        }
+    }
+
+    /// Polar says that the thing asked for does not exist.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+
+    /// Polar is down as far as this call can tell: a 5xx, a timeout, or no connection.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Unreachable { .. })
+    }
+
+    /// The refused fields, if this is a 422.
+    #[must_use]
+    pub fn invalid(&self) -> Option<&Invalid> {
+        match self {
+            Self::Invalid(invalid) => Some(invalid),
+            _ => None,
+        }
+    }
+
+    /// The faults of a 422 whose path ends with one of these fields (R5); empty otherwise.
+    #[must_use]
+    pub fn faults_at(&self, fields: &[&str]) -> Vec<&FieldFault> {
+        self.invalid().map_or_else(Vec::new, |invalid| {
+            invalid
+                .faults
+                .iter()
+                .filter(|fault| fields.iter().any(|f| fault.is_at(f)))
+                .collect()
+        })
+    }
+
+    /// See [`Invalid::is_duplicate_external_id`].
+    #[must_use]
+    pub fn is_duplicate_external_id(&self) -> bool {
+        self.invalid()
+            .is_some_and(Invalid::is_duplicate_external_id)
+    }
+
+    /// See [`Invalid::is_duplicate_email`].
+    #[must_use]
+    pub fn is_duplicate_email(&self) -> bool {
+        self.invalid().is_some_and(Invalid::is_duplicate_email)
+    }
+
+    /// See [`Invalid::is_undeliverable_email`].
+    #[must_use]
+    pub fn is_undeliverable_email(&self) -> bool {
+        self.invalid().is_some_and(Invalid::is_undeliverable_email)
+    }
+
+    /// See [`Invalid::is_sole_owner`].
+    #[must_use]
+    pub fn is_sole_owner(&self) -> bool {
+        self.invalid().is_some_and(Invalid::is_sole_owner)
+    }
+
+    /// See [`Invalid::refused_indexes`]; empty for other errors. Positions are those of the slice
+    /// given to [`crate::Events::ingest`].
+    #[must_use]
+    pub fn refused_indexes(&self) -> Vec<usize> {
+        self.invalid()
+            .map(Invalid::refused_indexes)
+            .unwrap_or_default()
+    }
+}
+
+/// Turns "not found" into `None`, for the many calls where absence is an answer.
+pub trait OrAbsent<T> {
+    /// `Ok(None)` if the thing does not exist.
+    ///
+    /// # Errors
+    /// Every other error, unchanged.
+    fn or_absent(self) -> Result<Option<T>, Error>;
+}
+
+impl<T> OrAbsent<T> for Result<T, Error> {
+    fn or_absent(self) -> Result<Option<T>, Error> {
+        match self {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn shown(detail: &Option<String>) -> String {
+    detail
+        .as_ref()
+        .map(|detail| format!(": {detail}"))
+        .unwrap_or_default()
+}
+
+fn named(error: &str) -> String {
+    if error.is_empty() {
+        String::new()
+    } else {
+        format!(" ({error})")
+    }
+}
+
+fn needed(scope: &Option<String>) -> String {
+    scope
+        .as_ref()
+        .map(|scope| format!("; the token lacks the scope {scope}"))
+        .unwrap_or_default()
+}

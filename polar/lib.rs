@@ -1,0 +1,62 @@
+//! Floor 0: the part of Polar that we talk to, typed, and nothing of ours.
+//!
+//! Two directions, two halves. Outward, [`Client`] makes one HTTP call per method and says in
+//! [`Error`] what happened; when to try again is decided above. Inward, [`webhook::Verifier`] says
+//! whether a delivery is Polar's, and [`peek()`] and [`Envelope`] read what it is about.
+//!
+//! Answers are read leniently (unknown fields, unknown enum values and missing nullable fields are
+//! no errors), because Polar adds to them without a new version; requests are built strictly.
+
+mod benefit_grants;
+mod call;
+mod client;
+mod cost;
+mod customers;
+mod error;
+mod event;
+mod events;
+mod fault;
+mod gate;
+mod id;
+mod lenient;
+mod members;
+mod metadata;
+mod open_enum;
+mod organizations;
+mod page;
+mod peek;
+mod products;
+mod redact;
+mod refusal;
+mod retry_after;
+mod subscriptions;
+mod transport;
+mod webhook_endpoints;
+
+pub mod webhook;
+
+pub use benefit_grants::{Benefit, BenefitGrant, BenefitGrants, BenefitType};
+pub use call::Operation;
+pub use client::{BuildError, Client, ClientConfig};
+pub use cost::{Cost, CostAmount, CostAmountError, LlmUsage};
+pub use customers::{
+    ActiveSubscription, Customer, CustomerRef, CustomerState, CustomerType, CustomerUpdate,
+    Customers, Deletion, GrantedBenefit, NewTeam, Owner,
+};
+pub use error::{Error, Interruption, OrAbsent};
+pub use event::{Envelope, EnvelopeError, EventType};
+pub use events::{EventMetadata, Events, IngestedEvent, Receipt};
+pub use fault::{FieldFault, Invalid, LocPart};
+pub use gate::{Answer, BoxFuture, CallClass, Gate, Held, HeldReason, OpenGate};
+pub use id::{
+    BenefitGrantId, BenefitId, CustomerId, DiscountId, MemberId, OrderId, OrganizationId,
+    ProductId, SubscriptionId, WebhookEndpointId,
+};
+pub use members::{Member, MemberUpdate, Members, NewMember, Role};
+pub use metadata::{Metadata, MetadataValue};
+pub use organizations::{Organization, Organizations};
+pub use page::Page;
+pub use peek::{Peek, peek};
+pub use products::{Product, Products};
+pub use subscriptions::{PendingUpdate, Subscription, SubscriptionStatus, Subscriptions};
+pub use webhook_endpoints::{WebhookEndpoint, WebhookEndpoints};

@@ -1,0 +1,74 @@
+//! Products: the plans that our own Polar organization sells.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Benefit, Client, Error, Metadata, Operation, ProductId,
+    call::Call,
+    page::{self, Identified},
+};
+
+const LIST: Operation = Operation::get("/v1/products/");
+const GET: Operation = Operation::get("/v1/products/{id}");
+
+/// A product as Polar holds it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Product {
+    /// Polar's id.
+    pub id: ProductId,
+    /// The plan's name.
+    pub name: String,
+    /// What it offers.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Whether it renews; plans do.
+    #[serde(default)]
+    pub is_recurring: bool,
+    /// Whether it is withdrawn from sale.
+    #[serde(default)]
+    pub is_archived: bool,
+    /// `public`, `private`, ..
+    #[serde(default)]
+    pub visibility: Option<String>,
+    /// Flat metadata.
+    #[serde(default)]
+    pub metadata: Metadata,
+    /// What holders get; absent where a product is only mentioned.
+    #[serde(default)]
+    pub benefits: Vec<Benefit>,
+    /// When it was made.
+    #[serde(default)]
+    pub created_at: Option<DateTime<Utc>>,
+    /// When it last changed.
+    #[serde(default)]
+    pub modified_at: Option<DateTime<Utc>>,
+}
+
+impl Identified for Product {
+    fn id(&self) -> uuid::Uuid {
+        self.id.0
+    }
+}
+
+/// The operations on products; see [`Client::products`].
+#[derive(Clone, Copy)]
+pub struct Products<'a>(pub(crate) &'a Client);
+
+impl Products<'_> {
+    /// One product, archived or not.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none.
+    pub async fn get(&self, id: ProductId) -> Result<Product, Error> {
+        self.0.fetch(Call::new(GET).argument(id)).await
+    }
+
+    /// All products, archived ones too, oldest first.
+    ///
+    /// # Errors
+    /// As [`Error`] says.
+    pub async fn all(&self) -> Result<Vec<Product>, Error> {
+        page::all(self.0, || Call::new(LIST).query("sorting", "created_at")).await
+    }
+}

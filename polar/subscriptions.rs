@@ -1,0 +1,154 @@
+//! Subscriptions: which plan a customer pays for. The free tier has none (polar-domain (a)).
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Client, Customer, CustomerId, CustomerRef, DiscountId, Error, Metadata, Operation, Product,
+    ProductId, SubscriptionId,
+    call::Call,
+    open_enum::open_enum,
+    page::{self, Identified},
+};
+
+const LIST: Operation = Operation::get("/v1/subscriptions/");
+const GET: Operation = Operation::get("/v1/subscriptions/{id}");
+
+/// A subscription as Polar holds it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Subscription {
+    /// Polar's id.
+    pub id: SubscriptionId,
+    /// Where it stands.
+    pub status: SubscriptionStatus,
+    /// The price per period in the smallest unit of the currency; 0 also under a full discount.
+    #[serde(default)]
+    pub amount: i64,
+    /// The currency, lower case.
+    #[serde(default)]
+    pub currency: String,
+    /// `month`, `year`, ..
+    #[serde(default)]
+    pub recurring_interval: Option<String>,
+    /// Start of the paid period.
+    #[serde(default)]
+    pub current_period_start: Option<DateTime<Utc>>,
+    /// End of the paid period.
+    #[serde(default)]
+    pub current_period_end: Option<DateTime<Utc>>,
+    /// Whether it ends with the period.
+    #[serde(default)]
+    pub cancel_at_period_end: bool,
+    /// When cancellation was asked for.
+    #[serde(default)]
+    pub canceled_at: Option<DateTime<Utc>>,
+    /// When it began.
+    #[serde(default)]
+    pub started_at: Option<DateTime<Utc>>,
+    /// When access will end.
+    #[serde(default)]
+    pub ends_at: Option<DateTime<Utc>>,
+    /// When access ended.
+    #[serde(default)]
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Since when a payment is missing.
+    #[serde(default)]
+    pub past_due_at: Option<DateTime<Utc>>,
+    /// When it was paused.
+    #[serde(default)]
+    pub paused_at: Option<DateTime<Utc>>,
+    /// Whose it is.
+    pub customer_id: CustomerId,
+    /// The plan.
+    pub product_id: ProductId,
+    /// The discount in force.
+    #[serde(default)]
+    pub discount_id: Option<DiscountId>,
+    /// Flat metadata.
+    #[serde(default)]
+    pub metadata: Metadata,
+    /// The customer, as it was when this was written.
+    #[serde(default)]
+    pub customer: Option<Customer>,
+    /// The plan, as it was when this was written.
+    #[serde(default)]
+    pub product: Option<Product>,
+    /// A change that waits for the end of the period.
+    #[serde(default)]
+    pub pending_update: Option<PendingUpdate>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed.
+    #[serde(default)]
+    pub modified_at: Option<DateTime<Utc>>,
+}
+
+/// A change that waits for the end of the period (R19).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PendingUpdate {
+    /// When it takes effect.
+    pub applies_at: DateTime<Utc>,
+    /// The plan from then on; null when the plan stays.
+    #[serde(default)]
+    pub product_id: Option<ProductId>,
+}
+
+open_enum! {
+    /// Where a subscription stands.
+    SubscriptionStatus {
+        /// The first payment is open.
+        Incomplete = "incomplete",
+        /// The first payment never came.
+        IncompleteExpired = "incomplete_expired",
+        /// In its free trial.
+        Trialing = "trialing",
+        /// Paid.
+        Active = "active",
+        /// A renewal is unpaid; payment is tried again.
+        PastDue = "past_due",
+        /// Ended.
+        Canceled = "canceled",
+        /// Payment was given up.
+        Unpaid = "unpaid",
+        /// Paused; benefits are withdrawn.
+        Paused = "paused",
+    }
+}
+
+impl Identified for Subscription {
+    fn id(&self) -> uuid::Uuid {
+        self.id.0
+    }
+}
+
+/// The operations on subscriptions; see [`Client::subscriptions`].
+#[derive(Clone, Copy)]
+pub struct Subscriptions<'a>(pub(crate) &'a Client);
+
+impl Subscriptions<'_> {
+    /// One subscription.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none.
+    pub async fn get(&self, id: SubscriptionId) -> Result<Subscription, Error> {
+        self.0.fetch(Call::new(GET).argument(id)).await
+    }
+
+    /// All subscriptions of a customer in every status, newest first; empty for an unknown
+    /// customer. Newest is the latest start; one that has not started yet counts by its creation,
+    /// and ids break ties, so that the order never depends on the paging.
+    ///
+    /// # Errors
+    /// As [`Error`] says.
+    pub async fn all(&self, customer: CustomerRef<'_>) -> Result<Vec<Subscription>, Error> {
+        let list = || {
+            customer
+                .filter(Call::new(LIST))
+                .query("sorting", "-started_at")
+        };
+        let mut subscriptions: Vec<Subscription> = page::all(self.0, list).await?;
+        subscriptions
+            .sort_by_key(|s| std::cmp::Reverse((s.started_at.unwrap_or(s.created_at), s.id)));
+        Ok(subscriptions)
+    }
+}
