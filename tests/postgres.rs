@@ -1,0 +1,5 @@
+//! The private Postgres, through its public door: found, made, started, crashed, shared, refused.
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed, and says where
+
+#[path = "postgres/databases.rs"]
+mod databases;
