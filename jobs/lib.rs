@@ -4,6 +4,7 @@
 //! [`registry`]. If a webhook starts it, the arm in `ingress/route.rs` that the compiler asks for.
 
 pub mod contract;
+pub mod mirror;
 
 pub use contract::{Context, Done, Error, Job, NewJob, Registry};
 

@@ -1,0 +1,94 @@
+//! Cost readings come in by the thousand: a batch is one statement, and no reading becomes a job.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::CostUsd;
+use crate::mirror::usage::Recorded;
+
+/// One cost reading as it comes in (contract 3, `cost.recorded`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CostReading {
+    /// Who caused it; need not be created yet.
+    pub organization_id: Uuid,
+    /// What caused it, 1..=63 characters: `organization_review`, `compass_assistant` or another name.
+    pub source: String,
+    /// What of it, 1..=63 characters; see contract 8 for the default.
+    pub context: Option<String>,
+    /// Who runs the model.
+    pub vendor: Option<String>,
+    /// Which model.
+    pub model: Option<String>,
+    /// Tokens read, 0 or more.
+    pub input_tokens: Option<i64>,
+    /// Tokens written, 0 or more.
+    pub output_tokens: Option<i64>,
+    /// The cost; nothing is reported without one.
+    pub cost_usd: Option<CostUsd>,
+    /// The run's own id, 1..=512 characters: the same run is reported once.
+    pub usage_id: Option<String>,
+    /// When it happened; now when absent.
+    pub recorded_at: Option<DateTime<Utc>>,
+    /// The id of the change, 1..=512 characters; the same id again is a duplicate.
+    pub external_id: Option<String>,
+}
+
+/// Writes readings in one statement, inside the caller's transaction if one is open.
+///
+/// # Errors
+/// If the database refuses, for instance a text out of its length; then none is written.
+pub async fn record_all(
+    connection: &mut PgConnection,
+    readings: &[CostReading],
+) -> Result<Recorded, sqlx::Error> {
+    if readings.is_empty() {
+        return Ok(Recorded::default());
+    }
+    let text = |field: fn(&CostReading) -> Option<&str>| -> Vec<Option<&str>> {
+        readings.iter().map(field).collect()
+    };
+    let organizations: Vec<Uuid> = readings
+        .iter()
+        .map(|reading| reading.organization_id)
+        .collect();
+    let input: Vec<Option<i64>> = readings
+        .iter()
+        .map(|reading| reading.input_tokens)
+        .collect();
+    let output: Vec<Option<i64>> = readings
+        .iter()
+        .map(|reading| reading.output_tokens)
+        .collect();
+    let times: Vec<Option<DateTime<Utc>>> =
+        readings.iter().map(|reading| reading.recorded_at).collect();
+    let accepted = sqlx::query_scalar!(
+        r#"WITH recorded AS (
+             INSERT INTO polar_jobs.costs (organization_id, source, context, vendor, model, input_tokens,
+                                           output_tokens, cost_usd, usage_id, recorded_at, external_id)
+             SELECT r.organization_id, r.source, r.context, r.vendor, r.model, r.input_tokens, r.output_tokens,
+                    r.cost_usd::numeric, r.usage_id, coalesce(r.recorded_at, now()), r.external_id
+               FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[],
+                           $8::text[], $9::text[], $10::timestamptz[], $11::text[])
+                    AS r (organization_id, source, context, vendor, model, input_tokens, output_tokens,
+                          cost_usd, usage_id, recorded_at, external_id)
+              ORDER BY r.external_id
+             ON CONFLICT (external_id) WHERE external_id IS NOT NULL DO NOTHING
+             RETURNING 1)
+           SELECT count(*) AS "accepted!" FROM recorded"#,
+        &organizations,
+        &text(|reading| Some(&reading.source)) as &[Option<&str>],
+        &text(|reading| reading.context.as_deref()) as &[Option<&str>],
+        &text(|reading| reading.vendor.as_deref()) as &[Option<&str>],
+        &text(|reading| reading.model.as_deref()) as &[Option<&str>],
+        &input as &[Option<i64>],
+        &output as &[Option<i64>],
+        &text(|reading| reading.cost_usd.as_ref().map(CostUsd::as_text)) as &[Option<&str>],
+        &text(|reading| reading.usage_id.as_deref()) as &[Option<&str>],
+        &times as &[Option<DateTime<Utc>>],
+        &text(|reading| reading.external_id.as_deref()) as &[Option<&str>],
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Recorded::of(readings.len(), accepted))
+}
