@@ -108,7 +108,7 @@ impl BenefitGrants<'_> {
     ///
     /// # Errors
     /// As [`Error`] says.
-    pub async fn active(&self, customer: CustomerRef<'_>) -> Result<Vec<BenefitGrant>, Error> {
+    pub async fn active(self, customer: CustomerRef<'_>) -> Result<Vec<BenefitGrant>, Error> {
         let list = || {
             customer
                 .filter(Call::new(LIST))

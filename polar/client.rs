@@ -158,7 +158,7 @@ impl Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("base", &self.shared.base.as_str())
+            .field("host", &self.shared.base.host_str())
             .field("class", &self.class)
             .finish_non_exhaustive()
     }

@@ -204,7 +204,7 @@ impl Customers<'_> {
     ///
     /// # Errors
     /// `NotFound` when there is none, or it is deleted; others as [`Error`] says.
-    pub async fn get(&self, id: CustomerId) -> Result<Customer, Error> {
+    pub async fn get(self, id: CustomerId) -> Result<Customer, Error> {
         self.0.fetch(Call::new(GET).argument(id)).await
     }
 
@@ -212,7 +212,7 @@ impl Customers<'_> {
     ///
     /// # Errors
     /// `NotFound` when there is none, or it is deleted; others as [`Error`] says.
-    pub async fn get_by_external_id(&self, external_id: &str) -> Result<Customer, Error> {
+    pub async fn get_by_external_id(self, external_id: &str) -> Result<Customer, Error> {
         self.0
             .fetch(Call::new(GET_EXTERNAL).argument(external_id))
             .await
@@ -223,7 +223,7 @@ impl Customers<'_> {
     /// # Errors
     /// [`Error::is_duplicate_external_id`] when another run was first (R4),
     /// [`Error::is_undeliverable_email`] for an owner who cannot get mail (R1).
-    pub async fn create_team(&self, team: &NewTeam) -> Result<Customer, Error> {
+    pub async fn create_team(self, team: &NewTeam) -> Result<Customer, Error> {
         self.0.fetch(Call::new(CREATE).json(team)).await
     }
 
@@ -232,7 +232,7 @@ impl Customers<'_> {
     /// # Errors
     /// `NotFound` when there is no such customer.
     pub async fn update_by_external_id(
-        &self,
+        self,
         external_id: &str,
         update: &CustomerUpdate,
     ) -> Result<Customer, Error> {
@@ -250,7 +250,7 @@ impl Customers<'_> {
     /// # Errors
     /// `NotFound` when it is gone already.
     pub async fn delete_by_external_id(
-        &self,
+        self,
         external_id: &str,
         deletion: Deletion,
     ) -> Result<(), Error> {
@@ -265,7 +265,7 @@ impl Customers<'_> {
     ///
     /// # Errors
     /// `NotFound` when there is no such customer.
-    pub async fn state_by_external_id(&self, external_id: &str) -> Result<CustomerState, Error> {
+    pub async fn state_by_external_id(self, external_id: &str) -> Result<CustomerState, Error> {
         self.0
             .fetch(Call::new(STATE_EXTERNAL).argument(external_id))
             .await
@@ -276,7 +276,7 @@ impl Customers<'_> {
     ///
     /// # Errors
     /// As [`Error`] says.
-    pub async fn page(&self, number: u32) -> Result<Page<Customer>, Error> {
+    pub async fn page(self, number: u32) -> Result<Page<Customer>, Error> {
         page::one(self.0, number, || {
             Call::new(LIST).query("sorting", "created_at")
         })
@@ -287,7 +287,7 @@ impl Customers<'_> {
     ///
     /// # Errors
     /// As [`Error`] says.
-    pub async fn all(&self) -> Result<Vec<Customer>, Error> {
+    pub async fn all(self) -> Result<Vec<Customer>, Error> {
         page::all(self.0, || Call::new(LIST).query("sorting", "created_at")).await
     }
 }

@@ -14,7 +14,7 @@ pub enum Error {
     #[error("the call was held back: {0}")]
     Held(Held),
 
-    /// 429. No failure: wait and ask again. Without a readable header, one whole window of 60 s
+    /// Status 429. No failure: wait and ask again; without a readable header for one whole window, 60 s
     /// (R28).
     #[error("{operation}: Polar asks us to wait {} s", .retry_after.as_secs())]
     RateLimited {
@@ -24,7 +24,7 @@ pub enum Error {
         retry_after: Duration,
     },
 
-    /// 401. The token is missing, unknown, expired or revoked; every other call will fail too.
+    /// Status 401. The token is missing, unknown, expired or revoked; every other call will fail too.
     #[error("{operation}: Polar refuses the access token{}; check POLAR_ACCESS_TOKEN", named(.error))]
     Unauthorized {
         /// What was asked.
@@ -35,7 +35,7 @@ pub enum Error {
         detail: Option<String>,
     },
 
-    /// 403. Either the token lacks a scope, or the state of the thing does not allow it.
+    /// Status 403. Either the token lacks a scope, or the state of the thing does not allow it.
     #[error("{operation}: Polar does not allow it{}{}{}", named(.error), shown(.detail), needed(.scope))]
     Forbidden {
         /// What was asked.
@@ -60,7 +60,7 @@ pub enum Error {
         detail: Option<String>,
     },
 
-    /// 409. Its meaning depends on the call.
+    /// Status 409. Its meaning depends on the call.
     #[error("{operation}: conflict{}{}", named(.error), shown(.detail))]
     Conflict {
         /// What was asked.
@@ -71,7 +71,7 @@ pub enum Error {
         detail: Option<String>,
     },
 
-    /// 422.
+    /// Status 422.
     #[error("{0}")]
     Invalid(Invalid),
 

@@ -139,7 +139,7 @@ impl Events<'_> {
     /// # Errors
     /// `Invalid` when an event is refused: [`Error::refused_indexes`] and the faults then name
     /// positions in `events`; drop those and send the rest.
-    pub async fn ingest(&self, events: &[IngestedEvent]) -> Result<Receipt, Error> {
+    pub async fn ingest(self, events: &[IngestedEvent]) -> Result<Receipt, Error> {
         let mut order: Vec<usize> = (0..events.len()).collect();
         order.sort_by(|&a, &b| events[a].external_id.cmp(&events[b].external_id));
         let batch = Batch {

@@ -111,7 +111,7 @@ impl Members<'_> {
     /// `NotFound` when there is no such customer. `Unavailable` once is normal in a race; lasting,
     /// it means that the external id belongs to another address (R3).
     pub async fn create_external(
-        &self,
+        self,
         customer_external_id: &str,
         member: &NewMember,
     ) -> Result<Member, Error> {
@@ -128,7 +128,7 @@ impl Members<'_> {
     ///
     /// # Errors
     /// As [`Members::create_external`].
-    pub async fn create(&self, customer: CustomerId, member: &NewMember) -> Result<Member, Error> {
+    pub async fn create(self, customer: CustomerId, member: &NewMember) -> Result<Member, Error> {
         self.0
             .fetch(Call::new(CREATE).argument(customer).json(member))
             .await
@@ -139,7 +139,7 @@ impl Members<'_> {
     /// # Errors
     /// `NotFound` when the member or the customer does not exist; Polar does not say which.
     pub async fn get(
-        &self,
+        self,
         customer_external_id: &str,
         member_external_id: &str,
     ) -> Result<Member, Error> {
@@ -155,7 +155,7 @@ impl Members<'_> {
     /// [`Error::is_sole_owner`] when the only owner would lose the role (polar-domain (b.4)),
     /// [`Error::is_duplicate_email`] when another member has the address; `NotFound` as in `get`.
     pub async fn update(
-        &self,
+        self,
         customer_external_id: &str,
         member_external_id: &str,
         update: &MemberUpdate,
@@ -173,7 +173,7 @@ impl Members<'_> {
     /// [`Error::is_sole_owner`] for the only owner (polar-domain (b.5)); `NotFound` when the
     /// member is gone already.
     pub async fn delete(
-        &self,
+        self,
         customer_external_id: &str,
         member_external_id: &str,
     ) -> Result<(), Error> {
@@ -187,7 +187,7 @@ impl Members<'_> {
     ///
     /// # Errors
     /// As [`Error`] says.
-    pub async fn all(&self, customer: CustomerRef<'_>) -> Result<Vec<Member>, Error> {
+    pub async fn all(self, customer: CustomerRef<'_>) -> Result<Vec<Member>, Error> {
         page::all(self.0, || members_of(customer)).await
     }
 
@@ -197,7 +197,7 @@ impl Members<'_> {
     /// # Errors
     /// As [`Error`] says.
     pub async fn all_with_role(
-        &self,
+        self,
         customer: CustomerRef<'_>,
         role: &Role,
     ) -> Result<Vec<Member>, Error> {

@@ -26,7 +26,7 @@ impl Organizations<'_> {
     ///
     /// # Errors
     /// `NotFound` when it does not exist or is not the token's.
-    pub async fn get(&self, id: OrganizationId) -> Result<Organization, Error> {
+    pub async fn get(self, id: OrganizationId) -> Result<Organization, Error> {
         self.0.fetch(Call::new(GET).argument(id)).await
     }
 }

@@ -60,7 +60,7 @@ impl Products<'_> {
     ///
     /// # Errors
     /// `NotFound` when there is none.
-    pub async fn get(&self, id: ProductId) -> Result<Product, Error> {
+    pub async fn get(self, id: ProductId) -> Result<Product, Error> {
         self.0.fetch(Call::new(GET).argument(id)).await
     }
 
@@ -68,7 +68,7 @@ impl Products<'_> {
     ///
     /// # Errors
     /// As [`Error`] says.
-    pub async fn all(&self) -> Result<Vec<Product>, Error> {
+    pub async fn all(self) -> Result<Vec<Product>, Error> {
         page::all(self.0, || Call::new(LIST).query("sorting", "created_at")).await
     }
 }

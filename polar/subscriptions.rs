@@ -130,7 +130,7 @@ impl Subscriptions<'_> {
     ///
     /// # Errors
     /// `NotFound` when there is none.
-    pub async fn get(&self, id: SubscriptionId) -> Result<Subscription, Error> {
+    pub async fn get(self, id: SubscriptionId) -> Result<Subscription, Error> {
         self.0.fetch(Call::new(GET).argument(id)).await
     }
 
@@ -140,7 +140,7 @@ impl Subscriptions<'_> {
     ///
     /// # Errors
     /// As [`Error`] says.
-    pub async fn all(&self, customer: CustomerRef<'_>) -> Result<Vec<Subscription>, Error> {
+    pub async fn all(self, customer: CustomerRef<'_>) -> Result<Vec<Subscription>, Error> {
         let list = || {
             customer
                 .filter(Call::new(LIST))

@@ -23,7 +23,7 @@ impl Client {
     /// Sends a call whose success carries a body.
     pub(crate) async fn fetch<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
         let operation = call.operation;
-        let body = self.exchange(&call).await?;
+        let body = self.exchange(call).await?;
         serde_json::from_slice(&body).map_err(|fault| Error::Unreadable {
             operation,
             reason: describe(&fault),
@@ -32,10 +32,11 @@ impl Client {
 
     /// Sends a call whose success carries nothing of interest.
     pub(crate) async fn perform(&self, call: Call) -> Result<(), Error> {
-        self.exchange(&call).await.map(drop)
+        self.exchange(call).await.map(drop)
     }
 
-    async fn exchange(&self, call: &Call) -> Result<Vec<u8>, Error> {
+    async fn exchange(&self, call: Call) -> Result<Vec<u8>, Error> {
+        let operation = call.operation;
         let url = call.url(&self.shared.base)?;
         self.shared
             .gate
@@ -49,7 +50,7 @@ impl Client {
         let started = Instant::now();
         let outcome = self.send(call, url).await;
         tracing::debug!(
-            operation = %call.operation,
+            %operation,
             class = %self.class,
             milliseconds = started.elapsed().as_millis(),
             error = outcome.as_ref().err().map(tracing::field::display),
@@ -59,12 +60,12 @@ impl Client {
         outcome
     }
 
-    async fn send(&self, call: &Call, url: reqwest::Url) -> Result<Vec<u8>, Error> {
+    async fn send(&self, call: Call, url: reqwest::Url) -> Result<Vec<u8>, Error> {
         let operation = call.operation;
         let mut request = self.shared.http.request(operation.http_method(), url);
-        if let Some(body) = &call.body {
+        if let Some(body) = call.body {
             let json = HeaderValue::from_static("application/json");
-            request = request.header(CONTENT_TYPE, json).body(body.clone());
+            request = request.header(CONTENT_TYPE, json).body(body);
         }
         let response = request
             .send()
@@ -122,6 +123,16 @@ fn answer(outcome: &Result<Vec<u8>, Error>) -> Answer {
 
 /// Reads the body piece by piece, so that an endless one is given up at the bound.
 async fn read(operation: Operation, mut response: Response) -> Result<Vec<u8>, Error> {
+    let too_large = || Error::Unreadable {
+        operation,
+        reason: format!("it is larger than {LARGEST_ANSWER} bytes"),
+    };
+    if response
+        .content_length()
+        .is_some_and(|length| length > LARGEST_ANSWER as u64)
+    {
+        return Err(too_large());
+    }
     let mut body = Vec::new();
     while let Some(piece) = response
         .chunk()
@@ -129,10 +140,7 @@ async fn read(operation: Operation, mut response: Response) -> Result<Vec<u8>, E
         .map_err(|e| unreachable(operation, &e))?
     {
         if body.len() + piece.len() > LARGEST_ANSWER {
-            return Err(Error::Unreadable {
-                operation,
-                reason: format!("it is larger than {LARGEST_ANSWER} bytes"),
-            });
+            return Err(too_large());
         }
         body.extend_from_slice(&piece);
     }

@@ -50,7 +50,7 @@ impl WebhookEndpoints<'_> {
     ///
     /// # Errors
     /// `NotFound` when there is none; `Forbidden` without the scope `webhooks:read`.
-    pub async fn get(&self, id: WebhookEndpointId) -> Result<WebhookEndpoint, Error> {
+    pub async fn get(self, id: WebhookEndpointId) -> Result<WebhookEndpoint, Error> {
         self.0.fetch(Call::new(GET).argument(id)).await
     }
 
@@ -58,7 +58,7 @@ impl WebhookEndpoints<'_> {
     ///
     /// # Errors
     /// `Forbidden` without the scope `webhooks:read`.
-    pub async fn all(&self) -> Result<Vec<WebhookEndpoint>, Error> {
+    pub async fn all(self) -> Result<Vec<WebhookEndpoint>, Error> {
         page::all(self.0, || Call::new(LIST)).await
     }
 }
