@@ -3,3 +3,11 @@
 
 #[path = "postgres/databases.rs"]
 mod databases;
+#[path = "postgres/fetched.rs"]
+mod fetched;
+#[path = "postgres/found.rs"]
+mod found;
+#[path = "postgres/lifetime.rs"]
+mod lifetime;
+#[path = "postgres/scratch.rs"]
+mod scratch;

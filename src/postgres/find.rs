@@ -1,7 +1,13 @@
 //! Finding a Postgres on this machine: an explicit setting first and alone, then the usual places, then what was
 //! fetched before.
 
-use super::{account::Account, binaries::Binaries, error::Error, place};
+use super::{
+    account::{Account, own_user},
+    binaries::Binaries,
+    error::Error,
+    fetch::{self, Client},
+    place,
+};
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -28,18 +34,28 @@ pub struct Search {
     pub path: Vec<PathBuf>,
     /// Directories with one subdirectory per installed version, each with a `bin`.
     pub versioned: Vec<PathBuf>,
+    /// Where fetched copies are kept.
+    pub cache: PathBuf,
+    /// Through what one may be fetched where none is found, in this order; `PATH` must hold the client.
+    pub clients: Vec<Client>,
 }
 
 impl Search {
     /// The places that this process's environment and the usual installations name.
-    pub fn of_environment() -> Search {
-        Search {
+    ///
+    /// # Errors
+    /// When this process cannot learn who it is.
+    pub fn of_environment() -> Result<Search, Error> {
+        let cache = fetch::default_cache(own_user()?);
+        Ok(Search {
             explicit: env::var_os("POSTGRES_BIN")
                 .filter(|value| !value.is_empty())
                 .map(PathBuf::from),
             path: env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect(),
             versioned: VERSIONED.map(PathBuf::from).to_vec(),
-        }
+            cache,
+            clients: Client::ALL.to_vec(),
+        })
     }
 
     /// The first suitable Postgres: one of major version `wanted` where data of that version waits, else the best.
@@ -69,6 +85,7 @@ impl Search {
                 account,
             );
         }
+        finding.note_cached(&self.cache, &self.clients);
         finding
             .suitable
             .sort_by_key(|found| Some(found.major) != wanted);
@@ -98,6 +115,21 @@ pub(super) struct Finding {
 }
 
 impl Finding {
+    fn note_cached(&mut self, cache: &Path, clients: &[Client]) {
+        let cached = fetch::cached(cache, clients);
+        if cached.is_empty() {
+            self.looked_at.push(format!("{}: nothing", cache.display()));
+        }
+        for found in cached {
+            match found {
+                Ok(binaries) => self.suitable.push(binaries),
+                Err(reason) => self
+                    .looked_at
+                    .push(format!("{}: {reason}", cache.display())),
+            }
+        }
+    }
+
     fn note_directories(&mut self, place: &str, directories: &[PathBuf], account: &Account) {
         if directories.is_empty() {
             self.looked_at.push(format!("{place}: nothing"));

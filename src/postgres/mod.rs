@@ -10,6 +10,7 @@ mod binaries;
 mod cluster;
 mod database;
 mod error;
+mod fetch;
 mod find;
 mod leftovers;
 mod place;
@@ -21,7 +22,8 @@ pub mod testing;
 mod url;
 
 pub use self::{
-    database::ensure_database, error::Error, find::Search, server::Server, url::psql_line,
+    database::ensure_database, error::Error, fetch::Client, find::Search, server::Server,
+    url::psql_line,
 };
 
 use std::path::PathBuf;

@@ -7,6 +7,7 @@ use super::{
     binaries::Binaries,
     cluster,
     error::{Doing, Error},
+    fetch,
     find::{Finding, Search},
     leftovers,
     place::Place,
@@ -47,7 +48,7 @@ impl Server {
     /// Everything in [`Error`]; in particular when there is no Postgres, or only one of another major version than
     /// the data.
     pub fn start(options: &Options) -> Result<Server, Error> {
-        Server::start_from(options, &Search::of_environment())
+        Server::start_from(options, &Search::of_environment()?)
     }
 
     /// Like [`Server::start`], looking for a Postgres only where `search` says.
@@ -307,12 +308,19 @@ pub(super) fn locate(
 ) -> Result<Binaries, Error> {
     let Finding {
         suitable,
-        looked_at,
+        mut looked_at,
     } = search.find(wanted, account)?;
-    suitable
-        .into_iter()
-        .next()
-        .ok_or(Error::NotFound { looked_at })
+    if let Some(best) = suitable.into_iter().next() {
+        return Ok(best);
+    }
+    let fetched = fetch::fetch(
+        &search.cache,
+        &search.clients,
+        &search.path,
+        account,
+        &mut looked_at,
+    )?;
+    fetched.ok_or(Error::NotFound { looked_at })
 }
 
 impl Options {

@@ -51,7 +51,7 @@ impl Drop for Copy {
 pub(super) fn copy() -> Result<Copy, Error> {
     let account = Account::current()?;
     let cache = Cache::open(&account)?;
-    let binaries = locate(&Search::of_environment(), None, &account)?;
+    let binaries = locate(&Search::of_environment()?, None, &account)?;
     let template = cache.root.join(format!(
         "{TEMPLATES}{}-{}-{}",
         binaries.major,
