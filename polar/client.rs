@@ -46,7 +46,7 @@ pub enum BuildError {
     #[error("the API version {0:?} holds characters that no header can carry")]
     Version(String),
     /// The user agent, or the TLS set-up of the machine, is unusable.
-    #[error("the HTTP client cannot be set up: {0}")]
+    #[error("the HTTP client cannot be set up ({0}); are the system's CA certificates installed?")]
     Http(#[source] reqwest::Error),
 }
 

@@ -14,8 +14,8 @@ pub enum Error {
     #[error("the call was held back: {0}")]
     Held(Held),
 
-    /// Status 429. No failure: wait and ask again; without a readable header for one whole window, 60 s
-    /// (R28).
+    /// Status 429. No failure: wait and ask again; without a readable header, for one whole window
+    /// of 60 s (R28).
     #[error("{operation}: Polar asks us to wait {} s", .retry_after.as_secs())]
     RateLimited {
         /// What was asked.
@@ -24,7 +24,8 @@ pub enum Error {
         retry_after: Duration,
     },
 
-    /// Status 401. The token is missing, unknown, expired or revoked; every other call will fail too.
+    /// Status 401. The token is missing, unknown, expired or revoked, so every other call will fail
+    /// too.
     #[error("{operation}: Polar refuses the access token{}; check POLAR_ACCESS_TOKEN", named(.error))]
     Unauthorized {
         /// What was asked.
@@ -182,6 +183,19 @@ impl Error {
     #[must_use]
     pub fn is_down(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Unreachable { .. })
+    }
+
+    /// We seem to talk to the wrong address, route or version (R30, R31): a redirect, or a 404 or
+    /// 405 about the route. Says nothing about the thing asked for, and is cured by configuration.
+    #[must_use]
+    pub fn is_misdirected(&self) -> bool {
+        matches!(
+            self,
+            Self::Unexpected {
+                status: 300..=399 | 404 | 405,
+                ..
+            }
+        )
     }
 
     /// The refused fields, if this is a 422.

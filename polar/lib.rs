@@ -11,6 +11,7 @@ mod benefit_grants;
 mod call;
 mod client;
 mod cost;
+mod customer_state;
 mod customers;
 mod error;
 mod event;
@@ -39,9 +40,9 @@ pub use benefit_grants::{Benefit, BenefitGrant, BenefitGrants, BenefitType};
 pub use call::Operation;
 pub use client::{BuildError, Client, ClientConfig};
 pub use cost::{Cost, CostAmount, CostAmountError, LlmUsage};
+pub use customer_state::{ActiveSubscription, CustomerState, GrantedBenefit};
 pub use customers::{
-    ActiveSubscription, Customer, CustomerRef, CustomerState, CustomerType, CustomerUpdate,
-    Customers, Deletion, GrantedBenefit, NewTeam, Owner,
+    Customer, CustomerRef, CustomerType, CustomerUpdate, Customers, Deletion, NewTeam, Owner,
 };
 pub use error::{Error, Interruption, OrAbsent};
 pub use event::{Envelope, EnvelopeError, EventType};

@@ -70,6 +70,8 @@ fn shorten(mut text: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -104,5 +106,20 @@ mod tests {
         assert_eq!(redactor.clean("bad polar_oat_x!"), "bad [token]!");
         let cut = redactor.clean(&"ø".repeat(400));
         assert_eq!(cut, format!("{}…", "ø".repeat(250)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_plain_address_survives_whatever_surrounds_it(
+            before in "\\PC{0,40}",
+            local in "[a-z0-9.+_-]{1,20}",
+            domain in "[a-z0-9]{1,10}[.][a-z]{2,5}",
+            after in "\\PC{0,600}",
+        ) {
+            let address = format!("{local}@{domain}");
+            let cleaned = Redactor::new("").clean(&format!("{before}{address}{after}"));
+            prop_assert!(!cleaned.contains(&address), "{}", cleaned);
+            prop_assert!(cleaned.len() <= LONGEST + '…'.len_utf8());
+        }
     }
 }

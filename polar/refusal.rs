@@ -23,58 +23,36 @@ pub(crate) struct Refusal<'a> {
 
 /// Which error this answer is.
 pub(crate) fn read(refusal: &Refusal<'_>, redactor: &Redactor<'_>) -> Error {
-    let Refusal {
-        operation,
-        status,
-        headers,
-        body,
-    } = *refusal;
-    let words = Words::read(body, redactor);
-    let Words { error, detail, .. } = words;
-    match status.as_u16() {
-        401 => Error::Unauthorized {
-            operation,
-            error,
-            detail,
-        },
-        402 => Error::PaymentFailed {
-            operation,
-            error,
-            detail,
-        },
-        403 => Error::Forbidden {
-            operation,
-            error,
-            detail,
-            scope: missing_scope(headers),
-        },
-        404 if !words.speaks_of_the_route => Error::NotFound {
-            operation,
-            error,
-            detail,
-        },
-        409 => Error::Conflict {
-            operation,
-            error,
-            detail,
-        },
+    let operation = refusal.operation;
+    let words = Words::read(refusal.body, redactor);
+    match refusal.status.as_u16() {
         422 => Error::Invalid(Invalid {
             operation,
-            error,
-            detail,
+            error: words.error,
+            detail: words.detail,
             faults: words.faults,
         }),
         429 => Error::RateLimited {
             operation,
-            retry_after: retry_after::read(headers, Utc::now()),
+            retry_after: retry_after::read(refusal.headers, Utc::now()),
         },
         status @ 500..=599 => Error::Unavailable { operation, status },
-        status => Error::Unexpected {
-            operation,
-            status,
-            error,
-            detail,
-        },
+        status => in_words(refusal, status, words),
+    }
+}
+
+/// The refusals that are told in a name and a sentence.
+#[rustfmt::skip] // one line each reads as the table that it is
+fn in_words(refusal: &Refusal<'_>, status: u16, words: Words) -> Error {
+    let operation = refusal.operation;
+    let Words { error, detail, speaks_of_the_route, .. } = words;
+    match status {
+        401 => Error::Unauthorized { operation, error, detail },
+        402 => Error::PaymentFailed { operation, error, detail },
+        403 => Error::Forbidden { operation, error, detail, scope: missing_scope(refusal.headers) },
+        404 if !speaks_of_the_route => Error::NotFound { operation, error, detail },
+        409 => Error::Conflict { operation, error, detail },
+        _ => Error::Unexpected { operation, status, error, detail },
     }
 }
 

@@ -201,6 +201,7 @@ async fn only_polar_can_say_that_a_thing_does_not_exist() {
             matches!(error, Error::Unexpected { status: 404, .. }),
             "{error:?}"
         );
+        assert!(error.is_misdirected() && !error.is_not_found());
     }
     for body in ["", "<html>not found</html>"] {
         let error = error_of_answer(404, &[("content-type", "text/html")], body).await;
@@ -231,6 +232,7 @@ async fn the_other_refusals_keep_their_names() {
     assert!(
         matches!(&error, Error::Unexpected { status: 400, error, .. } if error == "BadRequest")
     );
+    assert!(!error.is_misdirected());
     let error = error_of("method-not-allowed").await;
     assert!(matches!(error, Error::Unexpected { status: 405, .. }));
 }
