@@ -1,1 +1,0 @@
-//! Ticks become jobs, each exactly once.

@@ -1,0 +1,85 @@
+//! The loop around the clock, one per worker process.
+//!
+//! The time is the database's: workers whose clocks disagree still see one and the same tick. The
+//! loop never waits longer than a second, so a schedule that an operator moved or resumed is seen
+//! at once, and an outage ends with the outage.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+
+use super::{Timetable, keep, tick};
+
+/// Between two looks.
+const POLL: Duration = Duration::from_secs(1);
+/// Beyond this the database counts as failing; the transaction is rolled back.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Keeps the schedules' rows and writes the jobs of their ticks until `shutdown` resolves.
+/// Survives every failure of the database; a failure is logged once, and so is its end.
+pub async fn run(pool: PgPool, timetable: Timetable, shutdown: impl Future<Output = ()> + Send) {
+    tokio::select! {
+        // Dropped in the middle of a transaction, that transaction is rolled back.
+        () = shutdown => {}
+        () = tick_for_ever(&pool, &timetable) => {}
+    }
+}
+
+async fn tick_for_ever(pool: &PgPool, timetable: &Timetable) {
+    let mut kept = false;
+    let mut failing = false;
+    loop {
+        let wait = match look(pool, timetable, &mut kept).await {
+            Ok(wait) => {
+                if failing {
+                    tracing::info!("the schedules tick again");
+                }
+                failing = false;
+                wait
+            }
+            Err(error) => {
+                if !failing {
+                    tracing::error!(%error, "the schedules do not tick; trying again every second");
+                }
+                failing = true;
+                POLL
+            }
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// One look at the clock. Answers how long to wait for the next one.
+async fn look(
+    pool: &PgPool,
+    timetable: &Timetable,
+    kept: &mut bool,
+) -> Result<Duration, sqlx::Error> {
+    let looking = async {
+        let now = database_time(pool).await?;
+        if !*kept {
+            keep(pool, timetable, now).await?;
+            *kept = true;
+        }
+        let ticked = tick(pool, timetable, now).await?;
+        Ok(ticked.next.map_or(POLL, |next| wait_until(now, next)))
+    };
+    tokio::time::timeout(PATIENCE, looking)
+        .await
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+/// Never so short that a tick of another release, which is not ours to write, keeps us spinning.
+fn wait_until(now: DateTime<Utc>, next: DateTime<Utc>) -> Duration {
+    (next - now)
+        .to_std()
+        .unwrap_or(POLL)
+        .clamp(Duration::from_millis(10), POLL)
+}
+
+async fn database_time(pool: &PgPool) -> Result<DateTime<Utc>, sqlx::Error> {
+    sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#)
+        .fetch_one(pool)
+        .await
+}

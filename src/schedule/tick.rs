@@ -1,0 +1,200 @@
+//! The rows behind the clock: one transaction per schedule that is due.
+//!
+//! A schedule that cannot be written does not hold up the others, and a schedule whose row says
+//! another cron text belongs to a worker of another release, which knows it better.
+
+use chrono::{DateTime, SubsecRound, Utc};
+use sqlx::{PgConnection, PgPool};
+
+use super::timetable::{Line, Timetable};
+use crate::queue::enqueue;
+
+/// What came of one look at the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticked {
+    /// Ticks that became a job here.
+    pub written: u32,
+    /// When the next tick is due; `None` without schedules.
+    pub next: Option<DateTime<Utc>>,
+}
+
+/// Why a schedule could not be started by hand.
+#[derive(Debug, thiserror::Error)]
+pub enum RunNowError {
+    /// There is no such schedule.
+    #[error("there is no schedule {name}; known are: {known}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// The database failed; nothing was enqueued.
+    #[error("the schedule was not started: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Brings the rows in line with this release: new schedules appear with their first tick after
+/// `now`, a changed cron text moves the next tick, and what is no longer known goes.
+///
+/// # Errors
+/// If the database fails; then nothing is changed.
+pub async fn keep(
+    pool: &PgPool,
+    timetable: &Timetable,
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    let (names, texts) = columns(timetable);
+    let next: Vec<DateTime<Utc>> = timetable
+        .lines()
+        .iter()
+        .map(|line| line.next_after(now))
+        .collect();
+    let mut transaction = pool.begin().await?;
+    // One order for everybody, so that workers starting together do not lock each other out.
+    sqlx::query!(
+        "INSERT INTO polar_jobs.schedules AS known (name, cron, next_tick)
+         SELECT name, cron, next_tick FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS t (name, cron, next_tick)
+          ORDER BY name
+         ON CONFLICT (name) DO UPDATE SET cron = excluded.cron, next_tick = excluded.next_tick
+          WHERE known.cron <> excluded.cron",
+        &names as &[&str],
+        &texts as &[&str],
+        &next,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query!(
+        "DELETE FROM polar_jobs.schedules WHERE name <> ALL ($1::text[])",
+        &names as &[&str]
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await
+}
+
+/// Turns every tick that is due at `now` into one job, unless another worker did.
+///
+/// # Errors
+/// If the database fails. Schedules after the failing one are still tried.
+pub async fn tick(
+    pool: &PgPool,
+    timetable: &Timetable,
+    now: DateTime<Utc>,
+) -> Result<Ticked, sqlx::Error> {
+    let (names, texts) = columns(timetable);
+    let due = sqlx::query_scalar!(
+        "SELECT s.name FROM polar_jobs.schedules s JOIN unnest($2::text[], $3::text[]) AS t (name, cron) USING (name, cron)
+          WHERE s.next_tick <= $1 ORDER BY s.next_tick, s.name",
+        now,
+        &names as &[&str],
+        &texts as &[&str],
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut written = 0;
+    let mut failure = None;
+    for line in due.iter().filter_map(|name| timetable.line(name)) {
+        match tick_one(pool, line, now).await {
+            Ok(wrote) => written += u32::from(wrote),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    let next = sqlx::query_scalar!("SELECT min(next_tick) FROM polar_jobs.schedules")
+        .fetch_one(pool)
+        .await?;
+    Ok(Ticked { written, next })
+}
+
+/// Tick, job and next tick in one transaction. `false` where another worker was there first, or
+/// there was nothing to write.
+async fn tick_one(pool: &PgPool, line: &Line, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let Some(row) = sqlx::query!(
+        r#"SELECT next_tick, paused_at IS NOT NULL AS "paused!" FROM polar_jobs.schedules
+            WHERE name = $1 AND cron = $2 AND next_tick <= $3 FOR UPDATE SKIP LOCKED"#,
+        line.name,
+        line.text,
+        now,
+    )
+    .fetch_optional(&mut *transaction)
+    .await?
+    else {
+        return Ok(false);
+    };
+    let wanted = line
+        .tick_to_write(row.next_tick, now)
+        .filter(|_| !row.paused);
+    let taken = match wanted {
+        Some(tick) => write(&mut transaction, line, tick).await?.then_some(tick),
+        None => None,
+    };
+    sqlx::query!(
+        "UPDATE polar_jobs.schedules SET next_tick = $2, last_tick = coalesce($3, last_tick) WHERE name = $1",
+        line.name,
+        line.next_after(now),
+        taken,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(taken.is_some())
+}
+
+/// The row of a tick and its job. `false` where the tick has its row already.
+async fn write(
+    connection: &mut PgConnection,
+    line: &Line,
+    tick: DateTime<Utc>,
+) -> Result<bool, sqlx::Error> {
+    let taken = sqlx::query!(
+        "INSERT INTO polar_jobs.schedule_ticks (schedule, tick) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        line.name,
+        tick,
+    )
+    .execute(&mut *connection)
+    .await?;
+    if taken.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let job = enqueue::insert(connection, &line.job_at(tick)).await?;
+    sqlx::query!(
+        "UPDATE polar_jobs.schedule_ticks SET job_id = $3 WHERE schedule = $1 AND tick = $2",
+        line.name,
+        tick,
+        job,
+    )
+    .execute(connection)
+    .await?;
+    Ok(true)
+}
+
+/// Enqueues one job of a schedule now, whatever its row says (contract 8). Returns the job's id,
+/// or `None` where a waiting twin exists.
+///
+/// # Errors
+/// If there is no such schedule, or the database fails.
+pub async fn run_now(
+    pool: &PgPool,
+    timetable: &Timetable,
+    name: &str,
+    now: DateTime<Utc>,
+) -> Result<Option<i64>, RunNowError> {
+    let line = timetable.line(name).ok_or_else(|| RunNowError::Unknown {
+        name: name.to_owned(),
+        known: columns(timetable).0.join(", "),
+    })?;
+    let mut connection = pool.acquire().await?;
+    Ok(enqueue::insert(&mut connection, &line.job_at(now.trunc_subsecs(0))).await?)
+}
+
+fn columns(timetable: &Timetable) -> (Vec<&'static str>, Vec<&'static str>) {
+    timetable
+        .lines()
+        .iter()
+        .map(|line| (line.name, line.text))
+        .unzip()
+}

@@ -1,0 +1,521 @@
+//! The clock, through its public door: however many workers look, a tick is one job.
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed, and says where
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use jobs::contract::{CatchUp, Scheduled};
+use jobs::{Context, Done, Error, Job, Registry};
+use polar_jobs::postgres::testing::{TestDatabase, database};
+use polar_jobs::schedule::{self, RunNowError, Timetable};
+use serde::{Deserialize, Serialize};
+use sqlx::{Connection, PgConnection, PgPool, Row};
+use tokio::sync::Barrier;
+
+macro_rules! scheduled {
+    ($name:ident, $kind:literal, $cron:literal, $catch_up:expr) => {
+        #[derive(Serialize, Deserialize)]
+        struct $name {
+            tick: DateTime<Utc>,
+        }
+
+        impl Job for $name {
+            const KIND: &'static str = $kind;
+
+            async fn run(self, _: &Context) -> Result<Done, Error> {
+                Ok(Done::applied())
+            }
+        }
+
+        impl Scheduled for $name {
+            const CRON: &'static str = $cron;
+            const CATCH_UP: CatchUp = $catch_up;
+
+            fn at(tick: DateTime<Utc>) -> Self {
+                Self { tick }
+            }
+        }
+    };
+}
+
+scheduled!(Latest, "latest", "*/5 * * * *", CatchUp::Latest);
+scheduled!(Skipping, "skipping", "*/5 * * * *", CatchUp::Skip);
+scheduled!(Nightly, "nightly", "30 3 * * *", CatchUp::Latest);
+scheduled!(Never, "never", "0 0 31 6 *", CatchUp::Latest);
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+fn timetable(registry: Registry) -> Timetable {
+    Timetable::of(&registry).unwrap()
+}
+
+async fn started(registry: Registry, now: &str) -> (TestDatabase, Timetable) {
+    let database = database().await;
+    let timetable = timetable(registry);
+    schedule::keep(&database.pool, &timetable, at(now))
+        .await
+        .unwrap();
+    (database, timetable)
+}
+
+/// The ticks for which a job waits, oldest first.
+async fn jobs(pool: &PgPool, kind: &str) -> Vec<DateTime<Utc>> {
+    sqlx::query_scalar("SELECT (payload->>'tick')::timestamptz AS tick FROM polar_jobs.jobs WHERE kind = $1 ORDER BY tick")
+        .bind(kind)
+        .fetch_all(pool)
+        .await
+        .unwrap()
+}
+
+async fn next_tick(pool: &PgPool, name: &str) -> DateTime<Utc> {
+    sqlx::query_scalar("SELECT next_tick FROM polar_jobs.schedules WHERE name = $1")
+        .bind(name)
+        .fetch_one(pool)
+        .await
+        .unwrap()
+}
+
+async fn execute(pool: &PgPool, statement: &'static str) {
+    sqlx::query(statement).execute(pool).await.unwrap();
+}
+
+/// Polls for a condition; ten seconds are a failure.
+async fn until(what: &str, pool: &PgPool, condition: &'static str) {
+    let holds = async {
+        while !sqlx::query_scalar::<_, bool>(condition)
+            .fetch_one(pool)
+            .await
+            .unwrap()
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), holds)
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain until {what}"));
+}
+
+#[tokio::test]
+async fn eight_workers_that_look_at_once_write_one_job_per_tick() {
+    let registry = Registry::new()
+        .scheduled::<Latest>()
+        .scheduled::<Skipping>()
+        .scheduled::<Nightly>();
+    let (database, timetable) = started(registry, "2026-11-21T03:24:10Z").await;
+    for minute in [25, 30, 35] {
+        let now = at("2026-11-21T03:00:00Z") + chrono::Duration::minutes(minute);
+        let barrier = Arc::new(Barrier::new(8));
+        let tickers: Vec<_> = (0..8)
+            .map(|_| {
+                let (pool, timetable, barrier) = (
+                    database.pool.clone(),
+                    timetable.clone(),
+                    Arc::clone(&barrier),
+                );
+                tokio::spawn(async move {
+                    barrier.wait().await;
+                    schedule::tick(&pool, &timetable, now)
+                        .await
+                        .unwrap()
+                        .written
+                })
+            })
+            .collect();
+        let mut written = 0;
+        for ticker in tickers {
+            written += ticker.await.unwrap();
+        }
+        assert_eq!(written, if minute == 30 { 3 } else { 2 }, "at {now}");
+    }
+    let quarter = ["03:25", "03:30", "03:35"].map(|time| at(&format!("2026-11-21T{time}:00Z")));
+    assert_eq!(jobs(&database.pool, "latest").await, quarter);
+    assert_eq!(jobs(&database.pool, "skipping").await, quarter);
+    assert_eq!(
+        jobs(&database.pool, "nightly").await,
+        [at("2026-11-21T03:30:00Z")]
+    );
+}
+
+#[tokio::test]
+async fn a_tick_comes_at_its_time_and_the_row_says_when_the_next_one_does() {
+    let (database, timetable) = started(
+        Registry::new().scheduled::<Latest>(),
+        "2026-12-31T23:54:59Z",
+    )
+    .await;
+    let early = schedule::tick(&database.pool, &timetable, at("2026-12-31T23:54:59.999Z"))
+        .await
+        .unwrap();
+    assert_eq!(
+        (early.written, early.next),
+        (0, Some(at("2026-12-31T23:55:00Z")))
+    );
+    let due = schedule::tick(&database.pool, &timetable, at("2026-12-31T23:55:00Z"))
+        .await
+        .unwrap();
+    assert_eq!(
+        (due.written, due.next),
+        (1, Some(at("2027-01-01T00:00:00Z")))
+    );
+    let again = schedule::tick(&database.pool, &timetable, at("2026-12-31T23:55:00Z"))
+        .await
+        .unwrap();
+    assert_eq!(again.written, 0);
+    let row = sqlx::query(
+        "SELECT s.last_tick, t.tick, t.job_id, j.id FROM polar_jobs.schedules s
+           JOIN polar_jobs.schedule_ticks t ON t.schedule = s.name JOIN polar_jobs.jobs j ON j.id = t.job_id",
+    )
+    .fetch_one(&database.pool)
+    .await
+    .unwrap();
+    assert_eq!(
+        row.get::<DateTime<Utc>, _>("last_tick"),
+        at("2026-12-31T23:55:00Z")
+    );
+    assert_eq!(row.get::<i64, _>("job_id"), row.get::<i64, _>("id"));
+}
+
+#[tokio::test]
+async fn a_worker_killed_within_its_transaction_leaves_neither_tick_nor_job() {
+    let (database, timetable) = started(
+        Registry::new().scheduled::<Latest>(),
+        "2026-11-21T03:24:00Z",
+    )
+    .await;
+    let now = at("2026-11-21T03:25:01Z");
+    // Holds the killed one up after it wrote its tick and before it writes the job.
+    let mut holder = PgConnection::connect(&database.url).await.unwrap();
+    sqlx::query("BEGIN").execute(&mut holder).await.unwrap();
+    sqlx::query("LOCK TABLE polar_jobs.live_jobs IN EXCLUSIVE MODE")
+        .execute(&mut holder)
+        .await
+        .unwrap();
+    let victim = tokio::spawn({
+        let (pool, timetable) = (database.pool.clone(), timetable.clone());
+        async move { schedule::tick(&pool, &timetable, now).await }
+    });
+    const VICTIM: &str =
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+        AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO polar_jobs.live_jobs%')";
+    until("the tick waits for the job table", &database.pool, VICTIM).await;
+    execute(
+        &database.pool,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
+           AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO polar_jobs.live_jobs%'",
+    )
+    .await;
+    victim.await.unwrap().unwrap_err();
+    holder.close().await.unwrap();
+
+    let left: i64 = sqlx::query_scalar("SELECT (SELECT count(*) FROM polar_jobs.schedule_ticks) + (SELECT count(*) FROM polar_jobs.jobs)")
+        .fetch_one(&database.pool)
+        .await
+        .unwrap();
+    assert_eq!(left, 0);
+    assert_eq!(
+        next_tick(&database.pool, "latest").await,
+        at("2026-11-21T03:25:00Z")
+    );
+    assert_eq!(
+        schedule::tick(&database.pool, &timetable, now)
+            .await
+            .unwrap()
+            .written,
+        1
+    );
+    assert_eq!(
+        jobs(&database.pool, "latest").await,
+        [at("2026-11-21T03:25:00Z")]
+    );
+}
+
+#[tokio::test]
+async fn missed_ticks_become_one_job_or_none_as_declared() {
+    let registry = Registry::new()
+        .scheduled::<Latest>()
+        .scheduled::<Skipping>();
+    let (database, timetable) = started(registry, "2026-11-20T09:58:00Z").await;
+    let ticked = schedule::tick(&database.pool, &timetable, at("2026-11-21T03:27:00Z"))
+        .await
+        .unwrap();
+    assert_eq!(
+        (ticked.written, ticked.next),
+        (1, Some(at("2026-11-21T03:30:00Z")))
+    );
+    assert_eq!(
+        jobs(&database.pool, "latest").await,
+        [at("2026-11-21T03:25:00Z")]
+    );
+    assert!(jobs(&database.pool, "skipping").await.is_empty());
+
+    let in_time = schedule::tick(&database.pool, &timetable, at("2026-11-21T03:30:20Z"))
+        .await
+        .unwrap();
+    assert_eq!(in_time.written, 2);
+    assert_eq!(
+        jobs(&database.pool, "skipping").await,
+        [at("2026-11-21T03:30:00Z")]
+    );
+}
+
+#[tokio::test]
+async fn a_paused_schedule_forgets_its_ticks() {
+    let (database, timetable) = started(
+        Registry::new().scheduled::<Latest>(),
+        "2026-11-21T03:24:00Z",
+    )
+    .await;
+    execute(
+        &database.pool,
+        "UPDATE polar_jobs.schedules SET paused_at = now()",
+    )
+    .await;
+    let paused = schedule::tick(&database.pool, &timetable, at("2026-11-21T03:41:00Z"))
+        .await
+        .unwrap();
+    assert_eq!(
+        (paused.written, paused.next),
+        (0, Some(at("2026-11-21T03:45:00Z")))
+    );
+    execute(
+        &database.pool,
+        "UPDATE polar_jobs.schedules SET paused_at = NULL",
+    )
+    .await;
+    assert_eq!(
+        schedule::tick(&database.pool, &timetable, at("2026-11-21T03:44:00Z"))
+            .await
+            .unwrap()
+            .written,
+        0
+    );
+    assert_eq!(
+        schedule::tick(&database.pool, &timetable, at("2026-11-21T03:45:00Z"))
+            .await
+            .unwrap()
+            .written,
+        1
+    );
+    assert_eq!(
+        jobs(&database.pool, "latest").await,
+        [at("2026-11-21T03:45:00Z")]
+    );
+}
+
+#[tokio::test]
+async fn a_tick_that_was_written_is_never_written_again_even_if_the_row_goes_back() {
+    let (database, timetable) = started(
+        Registry::new().scheduled::<Latest>(),
+        "2026-11-21T03:24:00Z",
+    )
+    .await;
+    let now = at("2026-11-21T03:25:00Z");
+    assert_eq!(
+        schedule::tick(&database.pool, &timetable, now)
+            .await
+            .unwrap()
+            .written,
+        1
+    );
+    execute(
+        &database.pool,
+        "UPDATE polar_jobs.schedules SET next_tick = '2026-11-21T03:25:00Z'",
+    )
+    .await;
+    assert_eq!(
+        schedule::tick(&database.pool, &timetable, now)
+            .await
+            .unwrap()
+            .written,
+        0
+    );
+    assert_eq!(
+        next_tick(&database.pool, "latest").await,
+        at("2026-11-21T03:30:00Z")
+    );
+}
+
+#[tokio::test]
+async fn the_rows_follow_the_release() {
+    let (database, two) = started(
+        Registry::new().scheduled::<Latest>().scheduled::<Nightly>(),
+        "2026-11-21T03:24:00Z",
+    )
+    .await;
+    // A restart changes nothing that is not changed in the release.
+    execute(
+        &database.pool,
+        "UPDATE polar_jobs.schedules SET paused_at = now() WHERE name = 'latest'",
+    )
+    .await;
+    schedule::keep(&database.pool, &two, at("2026-11-21T09:00:00Z"))
+        .await
+        .unwrap();
+    assert_eq!(
+        next_tick(&database.pool, "latest").await,
+        at("2026-11-21T03:25:00Z")
+    );
+    // Another cron text moves the next tick, keeps the pause, and belongs to the release that wrote it.
+    execute(
+        &database.pool,
+        "UPDATE polar_jobs.schedules SET cron = '* * * * *' WHERE name = 'nightly'",
+    )
+    .await;
+    assert_eq!(
+        schedule::tick(&database.pool, &two, at("2026-11-21T03:30:00Z"))
+            .await
+            .unwrap()
+            .written,
+        0
+    );
+    schedule::keep(&database.pool, &two, at("2026-11-21T04:00:00Z"))
+        .await
+        .unwrap();
+    assert_eq!(
+        next_tick(&database.pool, "nightly").await,
+        at("2026-11-22T03:30:00Z")
+    );
+    // What the release no longer knows goes.
+    let one = timetable(Registry::new().scheduled::<Nightly>());
+    schedule::keep(&database.pool, &one, at("2026-11-21T09:00:00Z"))
+        .await
+        .unwrap();
+    let names: Vec<String> = sqlx::query_scalar("SELECT name FROM polar_jobs.schedules")
+        .fetch_all(&database.pool)
+        .await
+        .unwrap();
+    assert_eq!(names, ["nightly"]);
+}
+
+#[tokio::test]
+async fn workers_that_start_together_agree_on_the_rows() {
+    let database = database().await;
+    let timetable = timetable(
+        Registry::new()
+            .scheduled::<Nightly>()
+            .scheduled::<Latest>()
+            .scheduled::<Skipping>(),
+    );
+    let barrier = Arc::new(Barrier::new(8));
+    let starting: Vec<_> = (0..8)
+        .map(|_| {
+            let (pool, timetable, barrier) = (
+                database.pool.clone(),
+                timetable.clone(),
+                Arc::clone(&barrier),
+            );
+            tokio::spawn(async move {
+                barrier.wait().await;
+                schedule::keep(&pool, &timetable, at("2026-11-21T03:24:00Z")).await
+            })
+        })
+        .collect();
+    for start in starting {
+        start.await.unwrap().unwrap();
+    }
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM polar_jobs.schedules")
+        .fetch_one(&database.pool)
+        .await
+        .unwrap();
+    assert_eq!(rows, 3);
+}
+
+#[tokio::test]
+async fn a_schedule_is_started_by_hand_without_moving_its_clock() {
+    let (database, timetable) = started(
+        Registry::new().scheduled::<Nightly>(),
+        "2026-11-21T03:24:00Z",
+    )
+    .await;
+    let now = at("2026-11-21T12:34:56.789Z");
+    let job = schedule::run_now(&database.pool, &timetable, "nightly", now)
+        .await
+        .unwrap();
+    assert!(job.is_some());
+    assert_eq!(
+        jobs(&database.pool, "nightly").await,
+        [at("2026-11-21T12:34:56Z")]
+    );
+    assert_eq!(
+        next_tick(&database.pool, "nightly").await,
+        at("2026-11-21T03:30:00Z")
+    );
+    let unknown = schedule::run_now(&database.pool, &timetable, "nighty", now)
+        .await
+        .unwrap_err();
+    assert!(matches!(unknown, RunNowError::Unknown { .. }));
+    assert_eq!(
+        unknown.to_string(),
+        "there is no schedule nighty; known are: nightly"
+    );
+}
+
+#[test]
+fn a_schedule_that_cannot_tick_is_refused_at_start_by_name() {
+    let refused = Timetable::of(&Registry::new().scheduled::<Latest>().scheduled::<Never>())
+        .err()
+        .unwrap();
+    assert_eq!(
+        refused.to_string(),
+        "the schedule never has the cron expression `0 0 31 6 *`: no date matches it"
+    );
+}
+
+#[tokio::test]
+async fn the_loop_survives_a_database_that_fails_and_stops_when_told() {
+    let database = database().await;
+    let timetable = timetable(Registry::new().scheduled::<Latest>());
+    let loop_pool = PgPool::connect(&format!(
+        "{}{}application_name=clock",
+        database.url,
+        if database.url.contains('?') { '&' } else { '?' }
+    ))
+    .await
+    .unwrap();
+    execute(
+        &database.pool,
+        "ALTER TABLE polar_jobs.schedules RENAME TO gone",
+    )
+    .await;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(schedule::run(loop_pool, timetable, async move {
+        let _ = stopped.await;
+    }));
+    until(
+        "the loop has failed once",
+        &database.pool,
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+            AND application_name = 'clock' AND state = 'idle' AND query = 'ROLLBACK')",
+    )
+    .await;
+    execute(
+        &database.pool,
+        "ALTER TABLE polar_jobs.gone RENAME TO schedules",
+    )
+    .await;
+    until(
+        "the rows are there",
+        &database.pool,
+        "SELECT EXISTS (SELECT FROM polar_jobs.schedules)",
+    )
+    .await;
+    execute(
+        &database.pool,
+        "UPDATE polar_jobs.schedules SET next_tick = now() - interval '1 hour'",
+    )
+    .await;
+    until(
+        "a job is written",
+        &database.pool,
+        "SELECT EXISTS (SELECT FROM polar_jobs.jobs WHERE kind = 'latest')",
+    )
+    .await;
+    stop.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(5), running)
+        .await
+        .unwrap()
+        .unwrap();
+}
