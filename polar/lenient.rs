@@ -10,7 +10,8 @@ use serde::{
     de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 
-/// The text at this place, borrowed where it holds no escapes.
+/// The text at this place, borrowed where it holds no escapes. Text with a NUL is absent: neither
+/// Polar's database nor ours can hold it, so it names nothing.
 pub(crate) fn text<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Cow<'de, str>>, D::Error> {
@@ -56,6 +57,10 @@ macro_rules! scalars_are_absent {
     };
 }
 
+fn storable(text: &str) -> Option<&str> {
+    (!text.contains('\0')).then_some(text)
+}
+
 struct Text;
 
 impl<'de> Visitor<'de> for Text {
@@ -66,11 +71,11 @@ impl<'de> Visitor<'de> for Text {
     }
 
     fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Some(Cow::Borrowed(text)))
+        Ok(storable(text).map(Cow::Borrowed))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Some(Cow::Owned(text.to_owned())))
+        Ok(storable(text).map(|text| Cow::Owned(text.to_owned())))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {

@@ -178,6 +178,12 @@ fn one_odd_field_does_not_hide_the_others() {
 }
 
 #[test]
+fn text_that_no_database_holds_is_absent() {
+    let body = r#"{"type":"a\u0000b","data":{"customer":{"external_id":"o\u0000"}}}"#;
+    assert_eq!(peek(body.as_bytes()), Peek::default());
+}
+
+#[test]
 fn garbage_gives_nothing() {
     for body in [
         "",
