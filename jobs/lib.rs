@@ -2,11 +2,23 @@
 //!
 //! Adding a job: one new file here, its `mod` and `pub use` lines below, and its line in
 //! [`registry`]. If a webhook starts it, the arm in `ingress/route.rs` that the compiler asks for.
+//!
+//! Folders hold what the jobs share: [`contract`] what a job is, [`change`] what the application
+//! tells us, [`terms`] its words, and [`mirror`] the only SQL.
 
+pub mod change;
 pub mod contract;
 pub mod mirror;
+pub mod terms;
 
+mod apply_benefits;
+mod apply_change;
+mod sync_subscription;
+
+pub use apply_benefits::ApplyBenefits;
+pub use apply_change::ApplyChange;
 pub use contract::{Context, Done, Error, Job, NewJob, Registry};
+pub use sync_subscription::SyncSubscription;
 
 /// Everything that a worker runs.
 #[must_use]

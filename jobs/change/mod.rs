@@ -1,0 +1,219 @@
+//! What the application tells us: the ten changes of contract 3, parsed once, strictly.
+//!
+//! One parser serves the front door, which answers with every fault at once, and the worker, which
+//! reads what was stored. A fault names the place and the rule, never what stood there.
+
+mod fields;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use serde_json::Value;
+
+use crate::contract::Fees;
+use crate::terms::{Email, OrganizationId, Person, Role, UserId};
+
+/// A change with its envelope.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParsedChange {
+    /// The application's id of the change; the same id again is a duplicate.
+    pub id: Option<String>,
+    /// When it happened, as the application says.
+    pub occurred_at: Option<DateTime<Utc>>,
+    /// What happened.
+    pub change: Change,
+}
+
+/// One thing wrong with a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where, as a JSON pointer relative to the change: `/data/owner/email`.
+    pub pointer: String,
+    /// Which rule; never the value, which may be personal.
+    pub message: String,
+}
+
+/// What happened in the application.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// An organization exists, with its owner.
+    OrganizationCreated {
+        /// The organization.
+        organization: OrganizationId,
+        /// Its display name.
+        name: String,
+        /// Its short name in addresses.
+        slug: String,
+        /// Its status in the application; `active` unless said otherwise.
+        status: String,
+        /// Its first owner.
+        owner: Person,
+        /// Fees of its own; `None` = the platform's.
+        fees: Option<Fees>,
+    },
+    /// Fields of an organization changed; absent ones stay.
+    OrganizationUpdated {
+        /// The organization.
+        organization: OrganizationId,
+        /// The new display name.
+        name: Option<String>,
+        /// The new short name.
+        slug: Option<String>,
+        /// The new status.
+        status: Option<String>,
+    },
+    /// An organization is gone.
+    OrganizationDeleted {
+        /// The organization.
+        organization: OrganizationId,
+    },
+    /// A person joined.
+    MemberAdded {
+        /// The organization.
+        organization: OrganizationId,
+        /// Who joined.
+        user: Person,
+        /// What they may do.
+        role: Role,
+    },
+    /// A person has another role.
+    MemberUpdated {
+        /// The organization.
+        organization: OrganizationId,
+        /// Who.
+        user: UserId,
+        /// What they may do from now on.
+        role: Role,
+    },
+    /// A person left.
+    MemberRemoved {
+        /// The organization.
+        organization: OrganizationId,
+        /// Who left.
+        user: UserId,
+    },
+    /// A person has another name or address; absent fields stay.
+    UserUpdated {
+        /// Who.
+        user: UserId,
+        /// The new address.
+        email: Option<Email>,
+        /// The new name.
+        name: Option<String>,
+    },
+    /// Another person owns the organization.
+    OwnershipTransferred {
+        /// The organization.
+        organization: OrganizationId,
+        /// The new owner.
+        user: UserId,
+    },
+    /// Usage to be counted.
+    UsageRecorded(UsageReading),
+    /// A cost to be reported.
+    CostRecorded(CostReading),
+}
+
+/// Usage of one organization.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageReading {
+    /// The organization.
+    pub organization: OrganizationId,
+    /// How much; at least 1.
+    pub quantity: i64,
+    /// When it was used; `None` = now.
+    pub recorded_at: Option<DateTime<Utc>>,
+}
+
+/// What something cost for one organization.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CostReading {
+    /// The organization.
+    pub organization: OrganizationId,
+    /// What caused the cost: `organization_review`, `compass_assistant` or another name.
+    pub source: String,
+    /// What for; the second half of the event's name.
+    pub context: Option<String>,
+    /// Who runs the model.
+    pub vendor: Option<String>,
+    /// Which model.
+    pub model: Option<String>,
+    /// Tokens read.
+    pub input_tokens: Option<i64>,
+    /// Tokens written.
+    pub output_tokens: Option<i64>,
+    /// In US dollars; zero or more, exact.
+    pub cost_usd: Decimal,
+    /// The application's id of the reading: a repeated one is the same reading.
+    pub usage_id: Option<String>,
+}
+
+/// The types of changes, as they are written.
+pub const TYPES: [&str; 10] = [
+    "organization.created",
+    "organization.updated",
+    "organization.deleted",
+    "member.added",
+    "member.updated",
+    "member.removed",
+    "user.updated",
+    "ownership.transferred",
+    "usage.recorded",
+    "cost.recorded",
+];
+
+/// Reads one change with its envelope. Unknown fields are ignored.
+///
+/// # Errors
+/// Every fault found, in the order of the fields; pointers are relative to `value`.
+pub fn parse(value: &Value) -> Result<ParsedChange, Vec<Fault>> {
+    read::envelope(value)
+}
+
+/// Reads a change that was stored as its type and its data.
+///
+/// # Errors
+/// Every fault found; pointers start with `/data`.
+pub fn parse_stored(change_type: &str, data: &Value) -> Result<Change, Vec<Fault>> {
+    read::stored(change_type, data)
+}
+
+impl Change {
+    /// The type, as it is written.
+    #[must_use]
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::OrganizationCreated { .. } => "organization.created",
+            Self::OrganizationUpdated { .. } => "organization.updated",
+            Self::OrganizationDeleted { .. } => "organization.deleted",
+            Self::MemberAdded { .. } => "member.added",
+            Self::MemberUpdated { .. } => "member.updated",
+            Self::MemberRemoved { .. } => "member.removed",
+            Self::UserUpdated { .. } => "user.updated",
+            Self::OwnershipTransferred { .. } => "ownership.transferred",
+            Self::UsageRecorded(_) => "usage.recorded",
+            Self::CostRecorded(_) => "cost.recorded",
+        }
+    }
+
+    /// Changes of one key are applied in the order they came: the organization, or for
+    /// `user.updated` the user. Readings are counted, not applied: `None`.
+    #[must_use]
+    pub fn ordering_key(&self) -> Option<String> {
+        match self {
+            Self::OrganizationCreated { organization, .. }
+            | Self::OrganizationUpdated { organization, .. }
+            | Self::OrganizationDeleted { organization }
+            | Self::MemberAdded { organization, .. }
+            | Self::MemberUpdated { organization, .. }
+            | Self::MemberRemoved { organization, .. }
+            | Self::OwnershipTransferred { organization, .. } => {
+                Some(format!("organization/{organization}"))
+            }
+            Self::UserUpdated { user, .. } => Some(format!("user/{user}")),
+            Self::UsageRecorded(_) | Self::CostRecorded(_) => None,
+        }
+    }
+}
