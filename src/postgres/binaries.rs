@@ -24,7 +24,7 @@ pub(super) struct Binaries {
 }
 
 impl Binaries {
-    /// Checks a directory. `found_by` completes the sentence "PostgreSQL 18.4 from DIR, ..". The error is a clause
+    /// Checks a directory. `found_by` completes the sentence "Postgres 18.4 from DIR, ..". The error is a clause
     /// about the directory.
     pub(super) fn inspect(
         directory: &Path,

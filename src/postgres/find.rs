@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Where installations keep one directory per version, each with a `bin`: Debian, Homebrew on both processors,
-/// Postgres.app, the packages of the PostgreSQL project for Red Hat's family.
+/// Postgres.app, the packages of the Postgres project for Red Hat's family.
 const VERSIONED: [&str; 5] = [
     "/usr/lib/postgresql",
     "/opt/homebrew/opt",

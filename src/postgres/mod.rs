@@ -7,6 +7,7 @@
 
 mod account;
 mod binaries;
+mod choose;
 mod cluster;
 mod database;
 mod error;
@@ -40,6 +41,18 @@ pub struct Options {
     pub port: Option<u16>,
     /// Server settings beyond the defaults, as in `postgresql.conf`; they win over ours.
     pub settings: Vec<(String, String)>,
+}
+
+impl Options {
+    /// A durable server on its socket alone, below `directory`.
+    pub fn durable(directory: impl Into<PathBuf>) -> Options {
+        Options {
+            directory: directory.into(),
+            durability: Durability::Durable,
+            port: None,
+            settings: Vec::new(),
+        }
+    }
 }
 
 /// What a commit is worth.

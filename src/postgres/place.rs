@@ -40,6 +40,17 @@ impl Place {
         Ok(Place { base, data, socket })
     }
 
+    /// The lock that makes its holder the cluster's owner; `None` when another process holds it.
+    pub(super) fn lock(&self) -> Result<Option<fs::File>, Error> {
+        let path = self.base.join("lock");
+        let file = fs::File::create(&path).doing("open", &path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error).doing("lock", &path),
+        }
+    }
+
     /// Creates the socket directory, or makes sure that the one that is there is nobody else's: in `/tmp` anyone
     /// could have put one.
     pub(super) fn open_socket_directory(&self, account: &Account) -> Result<(), Error> {

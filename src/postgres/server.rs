@@ -2,13 +2,13 @@
 //! it; a second one is its guest and stops nothing.
 
 use super::{
-    Durability, Options,
+    Options,
     account::Account,
     binaries::Binaries,
+    choose::choose,
     cluster,
     error::{Doing, Error},
-    fetch,
-    find::{Finding, Search},
+    find::Search,
     leftovers,
     place::Place,
     process::Process,
@@ -58,7 +58,7 @@ impl Server {
     pub fn start_from(options: &Options, search: &Search) -> Result<Server, Error> {
         let account = Account::current()?;
         let place = Place::prepare(&options.directory, &account)?;
-        let lock = take_lock(&place.base)?;
+        let lock = place.lock()?;
         let binaries = choose(search, &place, &account)?;
         let options = options.clone();
         let server = Server {
@@ -273,64 +273,4 @@ enum Outcome {
     Ready,
     /// It ended, or time is up; what its log says.
     Ended(String),
-}
-
-/// `None` when another process owns the cluster.
-fn take_lock(base: &Path) -> Result<Option<fs::File>, Error> {
-    let path = base.join("lock");
-    let file = fs::File::create(&path).doing("open", &path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(fs::TryLockError::WouldBlock) => Ok(None),
-        Err(fs::TryLockError::Error(error)) => Err(error).doing("lock", &path),
-    }
-}
-
-/// The Postgres for this data: one of the version that wrote it, or any for a new cluster.
-fn choose(search: &Search, place: &Place, account: &Account) -> Result<Binaries, Error> {
-    let written_by = cluster::version_of(&place.data)?;
-    let binaries = locate(search, written_by, account)?;
-    match written_by {
-        Some(data) if data != binaries.major => Err(Error::DataVersion {
-            data,
-            found: binaries.major,
-            directory: place.data.clone(),
-        }),
-        _ => Ok(binaries),
-    }
-}
-
-/// The best Postgres that can be had; of major version `wanted` where there is one.
-pub(super) fn locate(
-    search: &Search,
-    wanted: Option<u32>,
-    account: &Account,
-) -> Result<Binaries, Error> {
-    let Finding {
-        suitable,
-        mut looked_at,
-    } = search.find(wanted, account)?;
-    if let Some(best) = suitable.into_iter().next() {
-        return Ok(best);
-    }
-    let fetched = fetch::fetch(
-        &search.cache,
-        &search.clients,
-        &search.path,
-        account,
-        &mut looked_at,
-    )?;
-    fetched.ok_or(Error::NotFound { looked_at })
-}
-
-impl Options {
-    /// A durable server on its socket alone, below `directory`.
-    pub fn durable(directory: impl Into<PathBuf>) -> Options {
-        Options {
-            directory: directory.into(),
-            durability: Durability::Durable,
-            port: None,
-            settings: Vec::new(),
-        }
-    }
 }

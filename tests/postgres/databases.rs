@@ -1,7 +1,8 @@
 //! What other tests build on: databases of their own.
 
-use polar_jobs::postgres::testing;
+use polar_jobs::postgres::{Server, testing};
 use sqlx::{Connection, PgConnection};
+use std::process::{Command, Stdio};
 
 async fn tables(database: &testing::TestDatabase) -> i64 {
     let count = "select count(*) from pg_tables where schemaname = 'polar_jobs'";
@@ -64,4 +65,30 @@ async fn a_commit_on_a_durable_server_survives_kill_9_of_the_server() {
             .unwrap();
         assert_eq!(rows, i64::from(id) + 1);
     }
+}
+
+#[tokio::test]
+async fn a_server_named_by_test_database_url_is_used_instead() {
+    let cluster = crate::scratch::directory();
+    let server = Server::start(&crate::scratch::options(cluster.path())).unwrap();
+    let url = server.url("postgres");
+    for _ in 0..2 {
+        // The second time the template is there already.
+        let mut other = Command::new(std::env::current_exe().unwrap());
+        other
+            .args(["--exact", "databases::tests_do_not_see_each_other"])
+            .env("TEST_DATABASE_URL", &url);
+        assert!(other.stdout(Stdio::null()).status().unwrap().success());
+    }
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let count =
+        "select count(*) from pg_database where starts_with(datname, 'polar_jobs_test_run_')";
+    let databases: i64 = sqlx::query_scalar(count)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(
+        databases, 4,
+        "two tests of two databases each ran on this server"
+    );
 }

@@ -38,34 +38,22 @@ pub(super) fn fetch(path: &[PathBuf], into: &Path) -> Result<(), String> {
         // Debian's Postgres reads the system's time zones at this place and knows not even UTC without them.
         return Err("there are no time zones in /usr/share/zoneinfo (package tzdata)".to_owned());
     }
-    let apt = Apt::new(path, into)?;
-    let server = apt.server_package()?;
-    let mut names = vec![server.replace("postgresql-", "postgresql-client-")];
-    let simulated = apt.run(
-        "apt-get",
-        &["install", "-s", "--no-install-recommends", &server],
-    )?;
-    names.extend(
-        wanted(&simulated)
-            .filter(|name| !names.contains(name))
-            .collect::<Vec<_>>(),
-    );
-    names.push(server);
-    names.dedup();
-    let mut arguments = vec!["download", "-q", "-q"];
-    arguments.extend(names.iter().map(String::as_str));
-    apt.run("apt-get", &arguments)?;
+    let mut apt = Apt::new(path, into)?;
+    // The system's package lists may be missing, as in small images, or name what is no longer offered.
+    if apt.download().is_err() {
+        apt.use_lists_of_our_own()?;
+        apt.download()?;
+    }
     unpack(into)?;
     fs::remove_dir_all(&apt.state)
         .map_err(|error| format!("cannot remove {}: {error}", apt.state.display()))
 }
 
-/// apt, with package lists and a cache that we may write.
+/// apt, with a cache that we may write, and package lists of our own where the system's will not do.
 struct Apt {
     path: Vec<PathBuf>,
     into: PathBuf,
     state: PathBuf,
-    /// Lists of our own, where the system has none, as in small images.
     lists: Option<PathBuf>,
 }
 
@@ -74,19 +62,34 @@ impl Apt {
         run::program(path, "dpkg")?;
         let state = into.join("state");
         fs::create_dir_all(state.join("cache/archives/partial"))
-            .and_then(|()| fs::create_dir_all(state.join("lists/partial")))
             .map_err(|error| format!("cannot write below {}: {error}", into.display()))?;
-        let mut apt = Apt {
+        Ok(Apt {
             path: path.to_vec(),
             into: into.to_path_buf(),
             state,
             lists: None,
-        };
-        if apt.server_package().is_err() {
-            apt.lists = Some(apt.state.join("lists"));
-            apt.run("apt-get", &["update", "-q", "-q"])?;
-        }
-        Ok(apt)
+        })
+    }
+
+    fn use_lists_of_our_own(&mut self) -> Result<(), String> {
+        let lists = self.state.join("lists");
+        fs::create_dir_all(lists.join("partial"))
+            .map_err(|error| format!("cannot write below {}: {error}", self.into.display()))?;
+        self.lists = Some(lists);
+        self.run("apt-get", &["update", "-q", "-q"]).map(drop)
+    }
+
+    fn download(&self) -> Result<(), String> {
+        let server = self.server_package()?;
+        let simulated = self.run(
+            "apt-get",
+            &["install", "-s", "--no-install-recommends", &server],
+        )?;
+        let client = server.replace("postgresql-", "postgresql-client-");
+        let names: Vec<String> = wanted(&simulated).chain([client, server]).collect();
+        let mut arguments = vec!["download", "-q", "-q"];
+        arguments.extend(names.iter().map(String::as_str));
+        self.run("apt-get", &arguments).map(drop)
     }
 
     /// The package that `postgresql` stands for, such as `postgresql-15`.

