@@ -30,13 +30,7 @@ impl Place {
     /// Creates the base directory and decides the rest.
     pub(super) fn prepare(directory: &Path, account: &Account) -> Result<Place, Error> {
         let base = reachable(directory, account)?;
-        let (data, mut socket) = (base.join("data"), base.join("s"));
-        if socket.as_os_str().len() > LONGEST_SOCKET_DIRECTORY {
-            socket = PathBuf::from(format!(
-                "/tmp/polar-jobs-{:016x}",
-                fingerprint(base.as_os_str())
-            ));
-        }
+        let (data, socket) = (base.join("data"), socket_directory(&base));
         Ok(Place { base, data, socket })
     }
 
@@ -87,6 +81,18 @@ pub(super) fn reachable(directory: &Path, account: &Account) -> Result<PathBuf, 
     }
     let name = format!("{:016x}", fingerprint(asked.as_os_str()));
     created(&Path::new("/var/lib/polar-jobs").join(name), account)
+}
+
+/// The socket's directory for a cluster: beside the data, or short and below `/tmp`, the same in every process.
+pub(super) fn socket_directory(base: &Path) -> PathBuf {
+    let beside = base.join("s");
+    if beside.as_os_str().len() <= LONGEST_SOCKET_DIRECTORY {
+        return beside;
+    }
+    PathBuf::from(format!(
+        "/tmp/polar-jobs-{:016x}",
+        fingerprint(base.as_os_str())
+    ))
 }
 
 /// Whether an ancestor keeps other users out.

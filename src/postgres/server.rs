@@ -266,6 +266,10 @@ impl Drop for Server {
     fn drop(&mut self) {
         // The lock goes after this, so the next owner finds the server stopped.
         drop(self.process().take());
+        if self.is_owner() {
+            // One below /tmp would stay for ever. It is empty now, or somebody else's and stays.
+            let _ = fs::remove_dir(&self.place.socket);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
         choose::locate,
         database::ensure_database,
         error::Doing,
-        place::reachable,
+        place::{reachable, socket_directory},
     },
 };
 use std::{
@@ -123,6 +123,7 @@ impl Cache {
                 continue;
             }
             // Its server may be ending just now and leave a file behind; then the next process finishes this.
+            let _ = fs::remove_dir_all(socket_directory(&old));
             let _ = fs::remove_dir_all(&old);
         }
         static COUNT: AtomicU64 = AtomicU64::new(0);
