@@ -16,7 +16,11 @@ pub(crate) struct Clock {
 impl Clock {
     /// A clock that stands at `frozen`, or follows the machine's.
     pub(crate) fn new(frozen: Option<DateTime<Utc>>) -> Self {
-        Self { frozen, started: Instant::now(), advanced: Duration::ZERO }
+        Self {
+            frozen,
+            started: Instant::now(),
+            advanced: Duration::ZERO,
+        }
     }
 
     /// The time of the story.

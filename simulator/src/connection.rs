@@ -25,7 +25,10 @@ impl Cord {
 
     fn check(&self) -> io::Result<()> {
         if self.0.load(Ordering::SeqCst) {
-            return Err(io::Error::new(io::ErrorKind::ConnectionReset, "cut by a seeded fault"));
+            return Err(io::Error::new(
+                io::ErrorKind::ConnectionReset,
+                "cut by a seeded fault",
+            ));
         }
         Ok(())
     }
@@ -51,7 +54,13 @@ impl Listener for CordedListener {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "nodelay not set");
         }
-        (Corded { stream, cord: Cord::default() }, address)
+        (
+            Corded {
+                stream,
+                cord: Cord::default(),
+            },
+            address,
+        )
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -66,14 +75,22 @@ impl Connected<IncomingStream<'_, CordedListener>> for Cord {
 }
 
 impl AsyncRead for Corded {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.cord.check()?;
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Corded {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.cord.check()?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

@@ -24,8 +24,15 @@ pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     let wishes = sorting(call, &["created_at", "email", "name"])?;
     let email = call.last("email").map(str::to_lowercase);
     let ours = call.ids("organization_id")?;
-    let mut rows: Vec<&Customer> = store.customers.iter().rev().filter(|row| row.deleted_at.is_none()).collect();
-    rows.retain(|row| email.is_none() || row.email.as_ref().map(|email| email.to_lowercase()) == email);
+    let mut rows: Vec<&Customer> = store
+        .customers
+        .iter()
+        .rev()
+        .filter(|row| row.deleted_at.is_none())
+        .collect();
+    rows.retain(|row| {
+        email.is_none() || row.email.as_ref().map(|email| email.to_lowercase()) == email
+    });
     rows.retain(|_| ours.is_empty() || ours.contains(&store.organization_id));
     sort(&mut rows, &wishes, |row, property| match property {
         "email" => row.email.clone().unwrap_or_default(),
@@ -37,60 +44,108 @@ pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
 
 /// `POST /v1/customers/`
 pub(crate) fn create(store: &mut Store, call: &Call) -> Outcome {
-    let tag = if call.body["type"] == "team" { "team" } else { "individual" };
+    let tag = if call.body["type"] == "team" {
+        "team"
+    } else {
+        "individual"
+    };
     let wanted = NewCustomer::parse(&call.body, tag)?;
-    if let Some(input) = call.body.get("organization_id").filter(|value| !value.is_null()) {
-        return Err(Refusal::organization_token(at(&["body", "organization_id"]), input.clone()));
+    if let Some(input) = call
+        .body
+        .get("organization_id")
+        .filter(|value| !value.is_null())
+    {
+        return Err(Refusal::organization_token(
+            at(&["body", "organization_id"]),
+            input.clone(),
+        ));
     }
     let mut faults = Vec::new();
-    if let Some(email) = wanted.email.as_ref().filter(|email| store.email_taken(email, None)) {
-        faults.push(Fault::new("value_error", at(&["body", "email"]), EMAIL_TAKEN, email.clone().into()));
+    if let Some(email) = wanted
+        .email
+        .as_ref()
+        .filter(|email| store.email_taken(email, None))
+    {
+        faults.push(Fault::new(
+            "value_error",
+            at(&["body", "email"]),
+            EMAIL_TAKEN,
+            email.clone().into(),
+        ));
     }
     let taken = |id: &&String| store.customers_by_external_id.contains_key(*id);
     if let Some(id) = wanted.external_id.as_ref().filter(taken) {
-        faults.push(Fault::new("value_error", at(&["body", "external_id"]), EXTERNAL_ID_TAKEN, id.clone().into()));
+        faults.push(Fault::new(
+            "value_error",
+            at(&["body", "external_id"]),
+            EXTERNAL_ID_TAKEN,
+            id.clone().into(),
+        ));
     }
     if !faults.is_empty() {
         return Err(Refusal::service(faults));
     }
     let id = store.insert_customer(wanted);
-    store.customers.get(id).map(|row| Reply::created(store.customer_view(row))).ok_or_else(Refusal::internal)
+    store
+        .customers
+        .get(id)
+        .map(|row| Reply::created(store.customer_view(row)))
+        .ok_or_else(Refusal::internal)
 }
 
 /// `GET /v1/customers/{id}`
 pub(crate) fn get(store: &mut Store, call: &Call) -> Outcome {
     let id = call.id(0)?;
-    let row = store.living_customer(id).ok_or_else(|| Refusal::not_found("Not found"))?;
+    let row = store
+        .living_customer(id)
+        .ok_or_else(|| Refusal::not_found("Not found"))?;
     Ok(Reply::ok(store.customer_view(row)))
 }
 
 /// `GET /v1/customers/external/{external_id}`
 pub(crate) fn get_external(store: &mut Store, call: &Call) -> Outcome {
-    let row = store.customer_by_external_id(call.param(0)).ok_or_else(|| Refusal::not_found("Not found"))?;
+    let row = store
+        .customer_by_external_id(call.param(0))
+        .ok_or_else(|| Refusal::not_found("Not found"))?;
     Ok(Reply::ok(store.customer_view(row)))
 }
 
 /// `GET /v1/customers/external/{external_id}/state`
 pub(crate) fn state_external(store: &mut Store, call: &Call) -> Outcome {
-    let row = store.customer_by_external_id(call.param(0)).ok_or_else(|| Refusal::not_found("Not found"))?;
+    let row = store
+        .customer_by_external_id(call.param(0))
+        .ok_or_else(|| Refusal::not_found("Not found"))?;
     Ok(Reply::ok(store.customer_state_view(row)))
 }
 
 /// `PATCH /v1/customers/{id}`: this route refuses a changed external id.
 pub(crate) fn patch(store: &mut Store, call: &Call) -> Outcome {
     let id = call.id(0)?;
-    let row = store.living_customer(id).ok_or_else(|| Refusal::not_found("Not found"))?;
-    if let Some(wanted) = call.body.get("external_id").filter(|wanted| wanted.as_str() != row.external_id.as_deref()) {
+    let row = store
+        .living_customer(id)
+        .ok_or_else(|| Refusal::not_found("Not found"))?;
+    if let Some(wanted) = call
+        .body
+        .get("external_id")
+        .filter(|wanted| wanted.as_str() != row.external_id.as_deref())
+    {
         let message = "Customer external ID cannot be updated.";
         let loc = at(&["body", "external_id"]);
-        return Err(Refusal::service(vec![Fault::new("value_error", loc, message, wanted.clone())]));
+        return Err(Refusal::service(vec![Fault::new(
+            "value_error",
+            loc,
+            message,
+            wanted.clone(),
+        )]));
     }
     store.patch_customer(id, call)
 }
 
 /// `PATCH /v1/customers/external/{external_id}`: this route ignores an external id in the body (R35).
 pub(crate) fn patch_external(store: &mut Store, call: &Call) -> Outcome {
-    let row = store.customer_by_external_id(call.param(0)).ok_or_else(|| Refusal::not_found("Not found"))?;
+    let row = store
+        .customer_by_external_id(call.param(0))
+        .ok_or_else(|| Refusal::not_found("Not found"))?;
     let id = row.id;
     store.patch_customer(id, call)
 }
@@ -103,13 +158,17 @@ pub(crate) fn delete(store: &mut Store, call: &Call) -> Outcome {
 
 /// `DELETE /v1/customers/external/{external_id}`
 pub(crate) fn delete_external(store: &mut Store, call: &Call) -> Outcome {
-    let living = store.customer_by_external_id(call.param(0)).map(|row| row.id);
+    let living = store
+        .customer_by_external_id(call.param(0))
+        .map(|row| row.id);
     // R8: parallel deletions of one customer all succeed, and each announces itself.
     let raced = |row: &&Customer| {
         row.external_id.as_deref() == Some(call.param(0)) && row.deleted_revision > call.arrival
     };
     let id = match living {
-        None if store.revision > call.arrival => store.customers.iter().rev().find(raced).map(|row| row.id),
+        None if store.revision > call.arrival => {
+            store.customers.iter().rev().find(raced).map(|row| row.id)
+        }
         found => found,
     };
     store.delete_customer(id, call)
@@ -131,35 +190,65 @@ impl NewCustomer {
         let loc = at(&["body", tag]);
         let Some(object) = body.as_object() else {
             let message = "Input should be a valid dictionary or object to extract fields from";
-            return Err(Refusal::schema(vec![Fault::new("model_attributes_type", loc, message, body.clone())]));
+            return Err(Refusal::schema(vec![Fault::new(
+                "model_attributes_type",
+                loc,
+                message,
+                body.clone(),
+            )]));
         };
         let mut faults = Vec::new();
-        let name = keep(validation::optional_text(object, "name", &loc, NAME_LENGTH), &mut faults).flatten();
-        let external_id =
-            keep(validation::optional_text(object, "external_id", &loc, usize::MAX), &mut faults).flatten();
+        let name = keep(
+            validation::optional_text(object, "name", &loc, NAME_LENGTH),
+            &mut faults,
+        )
+        .flatten();
+        let external_id = keep(
+            validation::optional_text(object, "external_id", &loc, usize::MAX),
+            &mut faults,
+        )
+        .flatten();
         let email = match object.get("email") {
             None if tag == "individual" => {
                 faults.push(Fault::missing(join(&loc, &["email"]), body.clone()));
                 None
             }
             None | Some(Value::Null) => None,
-            Some(value) => keep(validation::email(value, join(&loc, &["email"])), &mut faults),
+            Some(value) => keep(
+                validation::email(value, join(&loc, &["email"])),
+                &mut faults,
+            ),
         };
-        let metadata = object.get("metadata").map(|value| {
-            validation::metadata(value, &join(&loc, &["metadata"]), &mut faults)
-        });
+        let metadata = object
+            .get("metadata")
+            .map(|value| validation::metadata(value, &join(&loc, &["metadata"]), &mut faults));
         let owner = owner_of(object, &loc, &mut faults);
         if !faults.is_empty() {
             return Err(Refusal::schema(faults));
         }
-        let fallback = email.clone().map(|email| NewMember { email, name: name.clone(), external_id: None });
+        let fallback = email.clone().map(|email| NewMember {
+            email,
+            name: name.clone(),
+            external_id: None,
+        });
         let Some(mut owner) = owner.or(fallback) else {
             let message = "An owner with an email address is required when creating a team customer without an email.";
-            return Err(Refusal::schema(vec![Fault::validator(loc, message, body.clone())]));
+            return Err(Refusal::schema(vec![Fault::validator(
+                loc,
+                message,
+                body.clone(),
+            )]));
         };
         // R6: an owner without an external id gets the customer's.
         owner.external_id = owner.external_id.or_else(|| external_id.clone());
-        Ok(Self { team: tag == "team", name, email, external_id, metadata: metadata.unwrap_or_default(), owner })
+        Ok(Self {
+            team: tag == "team",
+            name,
+            email,
+            external_id,
+            metadata: metadata.unwrap_or_default(),
+            owner,
+        })
     }
 }
 
@@ -168,18 +257,35 @@ pub(crate) fn keep<T>(parsed: Result<T, Fault>, faults: &mut Vec<Fault>) -> Opti
     parsed.map_err(|fault| faults.push(fault)).ok()
 }
 
-fn owner_of(object: &Map<String, Value>, loc: &[Value], faults: &mut Vec<Fault>) -> Option<NewMember> {
+fn owner_of(
+    object: &Map<String, Value>,
+    loc: &[Value],
+    faults: &mut Vec<Fault>,
+) -> Option<NewMember> {
     let owner = object.get("owner")?.as_object()?;
     let loc = join(loc, &["owner"]);
     let email = owner.get("email").filter(|email| !email.is_null())?;
     let email = keep(validation::email(email, join(&loc, &["email"])), faults)?;
-    let name = keep(validation::optional_text(owner, "name", &loc, NAME_LENGTH), faults)?;
-    let external_id = keep(validation::optional_text(owner, "external_id", &loc, usize::MAX), faults)?;
-    Some(NewMember { email, name, external_id })
+    let name = keep(
+        validation::optional_text(owner, "name", &loc, NAME_LENGTH),
+        faults,
+    )?;
+    let external_id = keep(
+        validation::optional_text(owner, "external_id", &loc, usize::MAX),
+        faults,
+    )?;
+    Some(NewMember {
+        email,
+        name,
+        external_id,
+    })
 }
 
 fn hash(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(text.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 impl Store {
@@ -194,7 +300,8 @@ impl Store {
         let now = self.now();
         self.next_revision();
         if let Some(external_id) = &wanted.external_id {
-            self.customers_by_external_id.insert(external_id.clone(), id);
+            self.customers_by_external_id
+                .insert(external_id.clone(), id);
         }
         if let Some(email) = &wanted.email {
             self.customers_by_email.insert(email.to_lowercase(), id);
@@ -226,11 +333,27 @@ impl Store {
         let object = call.object()?.clone();
         let changes = self.customer_changes(id, &object)?;
         let now = self.now();
-        let Some(row) = self.customers.get_mut(id) else { return Err(Refusal::internal()) };
-        let before = json!([row.name, row.email, row.metadata, row.billing_address, row.tax_id, row.locale]);
+        let Some(row) = self.customers.get_mut(id) else {
+            return Err(Refusal::internal());
+        };
+        let before = json!([
+            row.name,
+            row.email,
+            row.metadata,
+            row.billing_address,
+            row.tax_id,
+            row.locale
+        ]);
         let old_email = row.email.clone();
         changes.apply(row);
-        let after = json!([row.name, row.email, row.metadata, row.billing_address, row.tax_id, row.locale]);
+        let after = json!([
+            row.name,
+            row.email,
+            row.metadata,
+            row.billing_address,
+            row.tax_id,
+            row.locale
+        ]);
         let new_email = row.email.clone();
         if before != after {
             row.modified_at = Some(now);
@@ -244,7 +367,10 @@ impl Store {
             self.announce("customer.updated", Payload::Customer(id));
             self.announce("customer.state_changed", Payload::CustomerState(id));
         }
-        self.customers.get(id).map(|row| Reply::ok(self.customer_view(row))).ok_or_else(Refusal::internal)
+        self.customers
+            .get(id)
+            .map(|row| Reply::ok(self.customer_view(row)))
+            .ok_or_else(Refusal::internal)
     }
 
     fn customer_changes(&self, id: Uuid, object: &Map<String, Value>) -> Result<Changes, Refusal> {
@@ -252,15 +378,23 @@ impl Store {
         let mut faults = Vec::new();
         let mut changes = Changes::default();
         if object.contains_key("name") {
-            changes.name = keep(validation::optional_text(object, "name", &loc, NAME_LENGTH), &mut faults);
+            changes.name = keep(
+                validation::optional_text(object, "name", &loc, NAME_LENGTH),
+                &mut faults,
+            );
         }
         changes.email = match object.get("email") {
             None => None,
             Some(Value::Null) => Some(None),
-            Some(value) => keep(validation::email(value, at(&["body", "email"])), &mut faults).map(Some),
+            Some(value) => keep(
+                validation::email(value, at(&["body", "email"])),
+                &mut faults,
+            )
+            .map(Some),
         };
-        changes.metadata =
-            object.get("metadata").map(|value| validation::metadata(value, &at(&["body", "metadata"]), &mut faults));
+        changes.metadata = object
+            .get("metadata")
+            .map(|value| validation::metadata(value, &at(&["body", "metadata"]), &mut faults));
         changes.others = ["billing_address", "tax_id", "locale"]
             .into_iter()
             .filter_map(|key| object.get(key).map(|value| (key, value.clone())))
@@ -268,15 +402,27 @@ impl Store {
         if !faults.is_empty() {
             return Err(Refusal::schema(faults));
         }
-        if let Some(email) = changes.email.iter().flatten().find(|email| self.email_taken(email, Some(id))) {
-            let fault = Fault::new("value_error", at(&["body", "email"]), EMAIL_TAKEN, email.clone().into());
+        if let Some(email) = changes
+            .email
+            .iter()
+            .flatten()
+            .find(|email| self.email_taken(email, Some(id)))
+        {
+            let fault = Fault::new(
+                "value_error",
+                at(&["body", "email"]),
+                EMAIL_TAKEN,
+                email.clone().into(),
+            );
             return Err(Refusal::service(vec![fault]));
         }
         Ok(changes)
     }
 
     fn delete_customer(&mut self, id: Option<Uuid>, call: &Call) -> Outcome {
-        let row = id.and_then(|id| self.customers.get(id)).ok_or_else(|| Refusal::not_found("Not found"))?;
+        let row = id
+            .and_then(|id| self.customers.get(id))
+            .ok_or_else(|| Refusal::not_found("Not found"))?;
         let id = row.id;
         if row.deleted_at.is_some() {
             if row.deleted_revision <= call.arrival {
@@ -296,7 +442,9 @@ impl Store {
     fn mark_deleted(&mut self, id: Uuid, anonymize: bool) {
         let now = self.now();
         let revision = self.next_revision();
-        let Some(row) = self.customers.get_mut(id) else { return };
+        let Some(row) = self.customers.get_mut(id) else {
+            return;
+        };
         row.deleted_at = Some(now);
         row.modified_at = Some(now);
         row.deleted_revision = revision;
@@ -320,10 +468,14 @@ fn anonymize_row(row: &mut Customer, now: crate::model::Moment) {
         row.name = row.name.as_deref().map(hash);
     }
     row.billing_name = row.billing_name.as_deref().map(hash);
-    row.email = row.email.as_deref().map(|email| format!("{}@anonymized.polar.sh", hash(email)));
+    row.email = row
+        .email
+        .as_deref()
+        .map(|email| format!("{}@anonymized.polar.sh", hash(email)));
     row.billing_address = Value::Null;
     if let Some(external_id) = &row.external_id {
-        row.metadata.insert("__external_id".into(), external_id.clone().into());
+        row.metadata
+            .insert("__external_id".into(), external_id.clone().into());
     }
     let moment = now.to_rfc3339_opts(chrono::SecondsFormat::Micros, false);
     row.metadata.insert("__anonymized_at".into(), moment.into());

@@ -15,8 +15,19 @@ pub(crate) struct Fault {
 
 impl Fault {
     /// A fault at `loc`, about `input`.
-    pub(crate) fn new(kind: &'static str, loc: Vec<Value>, message: impl Into<String>, input: Value) -> Self {
-        Self { kind, loc, message: message.into(), input, context: None }
+    pub(crate) fn new(
+        kind: &'static str,
+        loc: Vec<Value>,
+        message: impl Into<String>,
+        input: Value,
+    ) -> Self {
+        Self {
+            kind,
+            loc,
+            message: message.into(),
+            input,
+            context: None,
+        }
     }
 
     /// Adds the `ctx` that schema errors carry (R11).
@@ -32,7 +43,8 @@ impl Fault {
 
     /// A validator's complaint: `ctx` is an empty error object, as recorded.
     pub(crate) fn validator(loc: Vec<Value>, message: &str, input: Value) -> Self {
-        Self::new("value_error", loc, format!("Value error, {message}"), input).context(json!({"error": {}}))
+        Self::new("value_error", loc, format!("Value error, {message}"), input)
+            .context(json!({"error": {}}))
     }
 
     fn body(&self) -> Value {
@@ -68,7 +80,11 @@ impl Refusal {
     /// `{"error": name, "detail": detail}`.
     pub(crate) fn named(status: u16, name: &str, detail: impl Into<String>) -> Self {
         let body = json!({"error": name, "detail": detail.into()});
-        Self { status, body, headers: Vec::new() }
+        Self {
+            status,
+            body,
+            headers: Vec::new(),
+        }
     }
 
     /// 404 `ResourceNotFound`.
@@ -78,7 +94,11 @@ impl Refusal {
 
     /// 404 of the router, without an `error` key (R31).
     pub(crate) fn no_such_path() -> Self {
-        Self { status: 404, body: json!({"detail": "Not Found"}), headers: Vec::new() }
+        Self {
+            status: 404,
+            body: json!({"detail": "Not Found"}),
+            headers: Vec::new(),
+        }
     }
 
     /// 422 of the schema (R5).
@@ -93,7 +113,11 @@ impl Refusal {
 
     fn unprocessable(name: &str, faults: &[Fault]) -> Self {
         let detail: Vec<Value> = faults.iter().map(Fault::body).collect();
-        Self { status: 422, body: json!({"error": name, "detail": detail}), headers: Vec::new() }
+        Self {
+            status: 422,
+            body: json!({"error": name, "detail": detail}),
+            headers: Vec::new(),
+        }
     }
 
     /// An organization token must not name an organization.
@@ -105,16 +129,24 @@ impl Refusal {
     /// 401 without credentials, or of the wrong kind.
     pub(crate) fn unauthorized() -> Self {
         let mut refusal = Self::named(401, "Unauthorized", "Unauthorized");
-        refusal.headers.push(("www-authenticate", "Bearer realm=\"polar\"".into()));
+        refusal
+            .headers
+            .push(("www-authenticate", "Bearer realm=\"polar\"".into()));
         refusal
     }
 
     /// 401 for a token that is unknown, expired or revoked: OAuth style.
     pub(crate) fn invalid_token() -> Self {
         let text = "The access token provided is expired, revoked, malformed, or invalid for other reasons.";
-        let challenge = format!("Bearer realm=\"polar\", error=\"invalid_token\", error_description=\"{text}\"");
+        let challenge = format!(
+            "Bearer realm=\"polar\", error=\"invalid_token\", error_description=\"{text}\""
+        );
         let body = json!({"error": "invalid_token", "error_description": text});
-        Self { status: 401, body, headers: vec![("www-authenticate", challenge)] }
+        Self {
+            status: 401,
+            body,
+            headers: vec![("www-authenticate", challenge)],
+        }
     }
 
     /// 403 for a token without the scope the route needs: OAuth style, the header names the scope.
@@ -125,11 +157,19 @@ impl Refusal {
             "Bearer realm=\"polar\", scope=\"{scope}\", error=\"insufficient_scope\", error_description=\"{text}\""
         );
         let body = json!({"error": "insufficient_scope", "error_description": text});
-        Self { status: 403, body, headers: vec![("www-authenticate", challenge)] }
+        Self {
+            status: 403,
+            body,
+            headers: vec![("www-authenticate", challenge)],
+        }
     }
 
     /// An unhandled error of the server: text, and no version header.
     pub(crate) fn internal() -> Self {
-        Self { status: 500, body: Value::Null, headers: Vec::new() }
+        Self {
+            status: 500,
+            body: Value::Null,
+            headers: Vec::new(),
+        }
     }
 }

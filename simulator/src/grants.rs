@@ -17,7 +17,10 @@ pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     let customers = store.wanted_customers(call)?;
     let granted = call.flag("is_granted");
     let mut rows: Vec<&Grant> = match &customers {
-        Some(ids) => ids.iter().flat_map(|id| store.grants_of_customer(*id)).collect(),
+        Some(ids) => ids
+            .iter()
+            .flat_map(|id| store.grants_of_customer(*id))
+            .collect(),
         None => store.grants.iter().collect(),
     };
     rows.reverse();
@@ -33,25 +36,41 @@ pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
 impl Store {
     /// The customers that `customer_id` and `external_customer_id` ask for; `None` for all. Deleted ones are not found
     /// by external id.
-    pub(crate) fn wanted_customers(&self, call: &Call) -> Result<Option<Vec<Uuid>>, crate::errors::Refusal> {
+    pub(crate) fn wanted_customers(
+        &self,
+        call: &Call,
+    ) -> Result<Option<Vec<Uuid>>, crate::errors::Refusal> {
         let mut ids = call.ids("customer_id")?;
         let externals = call.all("external_customer_id");
         if ids.is_empty() && externals.is_empty() {
             return Ok(None);
         }
-        let found = externals.into_iter().filter_map(|external| self.customer_by_external_id(external));
+        let found = externals
+            .into_iter()
+            .filter_map(|external| self.customer_by_external_id(external));
         ids.extend(found.map(|customer| customer.id));
         Ok(Some(ids))
     }
 
     fn held_by(&self, subscription_id: Uuid) -> Vec<(Uuid, Uuid)> {
-        let customer = self.subscriptions.get(subscription_id).map_or(Uuid::nil(), |row| row.customer_id);
-        let of_subscription = self.grants_of_customer(customer).filter(|row| row.subscription_id == subscription_id);
-        of_subscription.filter(|row| row.granted_at.is_some()).map(|row| (row.id, row.benefit_id)).collect()
+        let customer = self
+            .subscriptions
+            .get(subscription_id)
+            .map_or(Uuid::nil(), |row| row.customer_id);
+        let of_subscription = self
+            .grants_of_customer(customer)
+            .filter(|row| row.subscription_id == subscription_id);
+        of_subscription
+            .filter(|row| row.granted_at.is_some())
+            .map(|row| (row.id, row.benefit_id))
+            .collect()
     }
 
     fn benefits_of(&self, subscription_id: Uuid) -> Vec<Uuid> {
-        let product = self.subscriptions.get(subscription_id).and_then(|row| self.products.get(row.product_id));
+        let product = self
+            .subscriptions
+            .get(subscription_id)
+            .and_then(|row| self.products.get(row.product_id));
         product.map_or(Vec::new(), |product| product.benefits.clone())
     }
 
@@ -67,7 +86,13 @@ impl Store {
 
     fn grant(&mut self, subscription_id: Uuid, benefit_id: Uuid) {
         let (id, now) = (self.fresh_id(), self.now());
-        let Some(customer_id) = self.subscriptions.get(subscription_id).map(|row| row.customer_id) else { return };
+        let Some(customer_id) = self
+            .subscriptions
+            .get(subscription_id)
+            .map(|row| row.customer_id)
+        else {
+            return;
+        };
         let row = Grant {
             id,
             created_at: now,
@@ -124,7 +149,9 @@ impl Store {
     }
 
     fn announce_grant(&mut self, id: Uuid, kind: &'static str) {
-        let Some(row) = self.grants.get(id) else { return };
+        let Some(row) = self.grants.get(id) else {
+            return;
+        };
         let (view, customer) = (self.delivered_grant_view(row), row.customer_id);
         self.announce(kind, Payload::Ready(view));
         self.announce("customer.state_changed", Payload::CustomerState(customer));

@@ -1,1 +1,69 @@
-//! placeholder
+//! A local Polar over HTTP, with state: customers, members, plans with benefits, checkout and purchase, subscriptions,
+//! orders and invoices, grants, events, sessions, signed deliveries; a story clock that can be moved, and seeded mishaps.
+//!
+//! Why: billing is tried against something that answers as the real server does, refusals and races included, without
+//! an account, a network or a wait. It shares no code with the client, so that neither hides the other's mistakes. What
+//! it answers was read off the real server; `polar-domain (x.y)` and `R1`–`R37` name the facts.
+//!
+//! # The control surface
+//!
+//! Beside the API (`/v1/…`, bearer token) the same port answers, without a token:
+//!
+//! | Route | What it does |
+//! |---|---|
+//! | `GET /simulator/state` | everything Polar holds: customers with members, grants, subscriptions and orders; products, events, deliveries, endpoints |
+//! | `GET /simulator/requests` | every API request seen, with its status and body |
+//! | `POST /simulator/purchase` | `{"external_customer_id", "product": "pro"}`: checkout and payment |
+//! | `POST /simulator/advance` | `{"days", "seconds"}`: moves the story clock |
+//! | `POST /simulator/faults` | `{"spec"}`: see [`Faults`] |
+//! | `POST /simulator/webhook` | `{"url", "secret"}`: registers the endpoint; `"url": null` disables it |
+//! | `POST /simulator/subscriptions/{id}/{act}` | `cancel`, `uncancel`, `revoke`, `past_due`, `recover`, `renew`, `pause`, `resume` |
+//! | `POST /simulator/benefits/{id}` | `{"metadata"}`: edits a benefit |
+//! | `POST /simulator/deliver` | `{"id"}`: sends a delivery again |
+//! | `GET /simulator/invoices/{number}.pdf` | what invoice links point to |
+
+mod access;
+mod call;
+mod catalogue;
+mod checkouts;
+mod clock;
+mod connection;
+mod control;
+mod customers;
+mod decimal;
+mod discounts;
+mod errors;
+mod event_rules;
+mod events;
+mod faults;
+mod gate;
+mod grants;
+mod inspect;
+mod lifecycle;
+mod members;
+mod model;
+mod options;
+mod orders;
+mod organizations;
+mod paging;
+mod products;
+pub mod records;
+mod routes;
+mod server;
+mod sessions;
+mod shared;
+mod simulator;
+mod store;
+mod story;
+mod subscription_body;
+mod subscriptions;
+mod validation;
+mod views;
+mod webhooks;
+
+pub use catalogue::Product;
+pub use faults::{Faults, FaultsError};
+pub use gate::{Gate, RequestMatch};
+pub use options::Options;
+pub use simulator::{OrderStatus, Simulator, StartError};
+pub use story::{Act, StoryError};

@@ -26,7 +26,9 @@ pub(crate) enum Proration {
 impl Store {
     /// Announces a subscription as it is now.
     pub(crate) fn announce_subscription(&mut self, id: Uuid, kinds: &[&'static str]) {
-        let Some(row) = self.subscriptions.get(id) else { return };
+        let Some(row) = self.subscriptions.get(id) else {
+            return;
+        };
         let (view, customer) = (self.subscription_view(row), row.customer_id);
         for kind in kinds {
             self.announce(kind, Payload::Ready(view.clone()));
@@ -36,7 +38,9 @@ impl Store {
 
     /// Announces an order as it is now.
     pub(crate) fn announce_order(&mut self, id: Uuid, kinds: &[&'static str]) {
-        let Some(row) = self.orders.get(id) else { return };
+        let Some(row) = self.orders.get(id) else {
+            return;
+        };
         let view = self.order_view(row);
         for kind in kinds {
             self.announce(kind, Payload::Ready(view.clone()));
@@ -45,12 +49,21 @@ impl Store {
 
     /// The price of a product under a discount, in cents.
     pub(crate) fn amount(&self, product_id: Uuid, discount_id: Option<Uuid>) -> i64 {
-        let price = self.products.get(product_id).map_or(0, |product| product.price_amount);
-        let Some(discount) = discount_id.and_then(|id| self.discounts.get(id)) else { return price };
+        let price = self
+            .products
+            .get(product_id)
+            .map_or(0, |product| product.price_amount);
+        let Some(discount) = discount_id.and_then(|id| self.discounts.get(id)) else {
+            return price;
+        };
         if let Some(basis_points) = discount.request.get("basis_points").and_then(Value::as_i64) {
             return price * (10_000 - basis_points) / 10_000;
         }
-        let fixed = discount.request.get("amount").and_then(Value::as_i64).unwrap_or(0);
+        let fixed = discount
+            .request
+            .get("amount")
+            .and_then(Value::as_i64)
+            .unwrap_or(0);
         (price - fixed).max(0)
     }
 
@@ -87,12 +100,22 @@ impl Store {
             pending: None,
         });
         self.next_revision();
-        self.announce_subscription(id, &["subscription.created", "subscription.active", "subscription.updated"]);
+        self.announce_subscription(
+            id,
+            &[
+                "subscription.created",
+                "subscription.active",
+                "subscription.updated",
+            ],
+        );
         id
     }
 
     fn next_period_end(&self, product_id: Uuid, from: Moment) -> Moment {
-        let yearly = self.products.get(product_id).is_some_and(|product| product.interval == "year");
+        let yearly = self
+            .products
+            .get(product_id)
+            .is_some_and(|product| product.interval == "year");
         from + Months::new(if yearly { 12 } else { 1 })
     }
 
@@ -107,11 +130,21 @@ impl Store {
     }
 
     /// An order of a subscription at its present price; announced as `order.created`.
-    pub(crate) fn place_order(&mut self, subscription_id: Uuid, reason: &'static str, status: &'static str) -> Uuid {
+    pub(crate) fn place_order(
+        &mut self,
+        subscription_id: Uuid,
+        reason: &'static str,
+        status: &'static str,
+    ) -> Uuid {
         let (id, item_id, now) = (self.fresh_id(), self.fresh_id(), self.now());
-        let Some(row) = self.subscriptions.get(subscription_id).cloned() else { return id };
+        let Some(row) = self.subscriptions.get(subscription_id).cloned() else {
+            return id;
+        };
         let customer = self.customers.get(row.customer_id);
-        let price = self.products.get(row.product_id).map_or(0, |product| product.price_amount);
+        let price = self
+            .products
+            .get(row.product_id)
+            .map_or(0, |product| product.price_amount);
         let number = self.orders.len() + 1;
         self.orders.insert(Order {
             id,
@@ -127,11 +160,16 @@ impl Store {
             subtotal: price,
             discount: price - row.amount,
             tax: row.amount * TAX / 10_000,
-            billing_name: customer.and_then(|customer| customer.billing_name.clone().or(customer.name.clone())),
-            billing_address: customer.map_or(Value::Null, |customer| customer.billing_address.clone()),
+            billing_name: customer
+                .and_then(|customer| customer.billing_name.clone().or(customer.name.clone())),
+            billing_address: customer
+                .map_or(Value::Null, |customer| customer.billing_address.clone()),
             invoice_number: Some(format!("SELF-{number:04}")),
             invoice_generated: false,
-            description: self.products.get(row.product_id).map_or(String::new(), |product| product.name.clone()),
+            description: self
+                .products
+                .get(row.product_id)
+                .map_or(String::new(), |product| product.name.clone()),
             item_id,
         });
         self.announce_order(id, &["order.created"]);
@@ -176,7 +214,14 @@ impl Store {
     /// Ends a subscription at once; pending orders are voided (R27), benefits withdrawn.
     pub(crate) fn revoke_subscription(&mut self, id: Uuid) {
         self.end_row(id);
-        self.announce_subscription(id, &["subscription.updated", "subscription.canceled", "subscription.revoked"]);
+        self.announce_subscription(
+            id,
+            &[
+                "subscription.updated",
+                "subscription.canceled",
+                "subscription.revoked",
+            ],
+        );
         self.void_pending_orders(id);
         self.revoke_grants(id, &[]);
     }
@@ -199,8 +244,13 @@ impl Store {
     }
 
     fn void_pending_orders(&mut self, subscription_id: Uuid) {
-        let of_subscription = self.orders.iter().filter(|row| row.subscription_id == Some(subscription_id));
-        let pending = of_subscription.filter(|row| row.status == "pending").map(|row| row.id);
+        let of_subscription = self
+            .orders
+            .iter()
+            .filter(|row| row.subscription_id == Some(subscription_id));
+        let pending = of_subscription
+            .filter(|row| row.status == "pending")
+            .map(|row| row.id);
         for id in pending.collect::<Vec<_>>() {
             self.set_order_status(id, "void");
             self.announce_order(id, &["order.updated"]);
@@ -209,14 +259,27 @@ impl Store {
 
     /// After a customer's deletion: grants go first, then the subscriptions, as recorded.
     pub(crate) fn end_everything_of(&mut self, customer_id: Uuid) {
-        let of_customer = self.subscriptions.iter().filter(|row| row.customer_id == customer_id);
-        let running: Vec<Uuid> = of_customer.filter(|row| row.ended_at.is_none()).map(|row| row.id).collect();
+        let of_customer = self
+            .subscriptions
+            .iter()
+            .filter(|row| row.customer_id == customer_id);
+        let running: Vec<Uuid> = of_customer
+            .filter(|row| row.ended_at.is_none())
+            .map(|row| row.id)
+            .collect();
         for id in &running {
             self.revoke_grants(*id, &[]);
         }
         for id in running {
             self.end_row(id);
-            self.announce_subscription(id, &["subscription.updated", "subscription.canceled", "subscription.revoked"]);
+            self.announce_subscription(
+                id,
+                &[
+                    "subscription.updated",
+                    "subscription.canceled",
+                    "subscription.revoked",
+                ],
+            );
             self.void_pending_orders(id);
         }
     }
@@ -235,12 +298,23 @@ impl Store {
     }
 
     /// Notes a change for the end of the period; a discount in the same request waits with it (R19).
-    pub(crate) fn postpone(&mut self, id: Uuid, product_id: Uuid, discount_id: Option<Option<Uuid>>) {
+    pub(crate) fn postpone(
+        &mut self,
+        id: Uuid,
+        product_id: Uuid,
+        discount_id: Option<Option<Uuid>>,
+    ) {
         let (pending_id, now) = (self.fresh_id(), self.now());
         self.next_revision();
         if let Some(row) = self.subscriptions.get_mut(id) {
             let applies_at = row.period_end;
-            row.pending = Some(PendingUpdate { id: pending_id, created_at: now, applies_at, product_id, discount_id });
+            row.pending = Some(PendingUpdate {
+                id: pending_id,
+                created_at: now,
+                applies_at,
+                product_id,
+                discount_id,
+            });
         }
         self.announce_subscription(id, &["subscription.updated"]);
     }
@@ -260,14 +334,19 @@ impl Store {
 
     /// A new period: the renewal order is placed and, if the charge succeeds, paid.
     pub(crate) fn renew_subscription(&mut self, id: Uuid, paid: bool) {
-        let Some(row) = self.subscriptions.get(id).cloned() else { return };
+        let Some(row) = self.subscriptions.get(id).cloned() else {
+            return;
+        };
         if let Some(pending) = &row.pending {
             if let Some(discount) = pending.discount_id {
                 self.attach_discount(id, discount);
             }
             self.switch_product(id, pending.product_id, true);
         }
-        let product = self.subscriptions.get(id).map_or(row.product_id, |row| row.product_id);
+        let product = self
+            .subscriptions
+            .get(id)
+            .map_or(row.product_id, |row| row.product_id);
         let end = self.next_period_end(product, row.period_end);
         self.change(id, |row, _| {
             row.period_start = row.period_end;
@@ -289,8 +368,14 @@ impl Store {
 
     /// A failed charge was made good.
     pub(crate) fn recover_subscription(&mut self, id: Uuid) {
-        let of_subscription = self.orders.iter().filter(|row| row.subscription_id == Some(id));
-        let pending: Vec<Uuid> = of_subscription.filter(|row| row.status == "pending").map(|row| row.id).collect();
+        let of_subscription = self
+            .orders
+            .iter()
+            .filter(|row| row.subscription_id == Some(id));
+        let pending: Vec<Uuid> = of_subscription
+            .filter(|row| row.status == "pending")
+            .map(|row| row.id)
+            .collect();
         for order in pending {
             self.pay_order(order);
         }
@@ -314,7 +399,10 @@ impl Store {
 
     /// The pause ends: charged at once, benefits come back.
     pub(crate) fn resume_subscription(&mut self, id: Uuid) {
-        let product = self.subscriptions.get(id).map_or(Uuid::nil(), |row| row.product_id);
+        let product = self
+            .subscriptions
+            .get(id)
+            .map_or(Uuid::nil(), |row| row.product_id);
         let end = self.next_period_end(product, self.now());
         self.change(id, |row, now| {
             row.status = "active";
@@ -333,7 +421,10 @@ impl Store {
         if let Some(discount) = discount_id.and_then(|id| self.discounts.get_mut(id)) {
             discount.redemptions += 1;
         }
-        let product = self.subscriptions.get(id).map_or(Uuid::nil(), |row| row.product_id);
+        let product = self
+            .subscriptions
+            .get(id)
+            .map_or(Uuid::nil(), |row| row.product_id);
         let amount = self.amount(product, discount_id);
         self.change(id, |row, _| {
             row.discount_id = discount_id;
@@ -344,19 +435,29 @@ impl Store {
 
     /// The next moment at which a period ends.
     pub(crate) fn next_period_boundary(&self) -> Option<Moment> {
-        let turning = self.subscriptions.iter().filter(|row| matches!(row.status, "active" | "trialing"));
+        let turning = self
+            .subscriptions
+            .iter()
+            .filter(|row| matches!(row.status, "active" | "trialing"));
         turning.map(|row| row.period_end).min()
     }
 
     /// Ends every period that is over by now, oldest first.
     pub(crate) fn turn_periods(&mut self) {
         let now = self.now();
-        let running = self.subscriptions.iter().filter(|row| matches!(row.status, "active" | "trialing"));
-        let due = running.filter(|row| row.period_end <= now).map(|row| (row.period_end, row.id));
+        let running = self
+            .subscriptions
+            .iter()
+            .filter(|row| matches!(row.status, "active" | "trialing"));
+        let due = running
+            .filter(|row| row.period_end <= now)
+            .map(|row| (row.period_end, row.id));
         let mut due: Vec<(Moment, Uuid)> = due.collect();
         due.sort();
         for (_, id) in due {
-            let Some(row) = self.subscriptions.get(id) else { continue };
+            let Some(row) = self.subscriptions.get(id) else {
+                continue;
+            };
             if row.cancel_at_period_end {
                 self.expire_subscription(id);
             } else if row.pause_at_period_end {

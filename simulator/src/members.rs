@@ -31,21 +31,31 @@ pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     let wishes = sorting(call, &["created_at"])?;
     let role = call.last("role");
     if let Some(role) = role.filter(|role| !ROLES.contains(role)) {
-        return Err(Refusal::schema(vec![one_of(at(&["query", "role"]), &ROLES, role.into())]));
+        return Err(Refusal::schema(vec![one_of(
+            at(&["query", "role"]),
+            &ROLES,
+            role.into(),
+        )]));
     }
     let customer = match (call.last("customer_id"), call.last("external_customer_id")) {
         (Some(id), _) => {
             let parsed = parse_uuid(id, at(&["query", "customer_id"]));
             Some(parsed.map_err(|fault| Refusal::schema(vec![fault]))?)
         }
-        (None, Some(external)) => {
-            Some(store.customer_by_external_id(external).map_or(Uuid::nil(), |customer| customer.id))
-        }
+        (None, Some(external)) => Some(
+            store
+                .customer_by_external_id(external)
+                .map_or(Uuid::nil(), |customer| customer.id),
+        ),
         (None, None) => None,
     };
     let mut rows: Vec<&Member> = match customer {
         Some(id) => store.living_members(id).collect(),
-        None => store.members.iter().filter(|row| row.deleted_revision.is_none()).collect(),
+        None => store
+            .members
+            .iter()
+            .filter(|row| row.deleted_revision.is_none())
+            .collect(),
     };
     rows.reverse();
     rows.retain(|row| role.is_none_or(|role| row.role == role));
@@ -62,19 +72,25 @@ pub(crate) fn create(store: &mut Store, call: &Call) -> Outcome {
 
 /// `POST /v1/customers/external/{external_id}/members`
 pub(crate) fn create_external(store: &mut Store, call: &Call) -> Outcome {
-    let id = store.customer_by_external_id(call.param(0)).map(|row| row.id);
+    let id = store
+        .customer_by_external_id(call.param(0))
+        .map(|row| row.id);
     store.create_member(id, call)
 }
 
 /// `GET /v1/customers/external/{external_id}/members/{member}`
 pub(crate) fn get_external(store: &mut Store, call: &Call) -> Outcome {
-    let row = store.find_member(call).ok_or_else(|| Refusal::not_found("Member not found"))?;
+    let row = store
+        .find_member(call)
+        .ok_or_else(|| Refusal::not_found("Member not found"))?;
     Ok(Reply::ok(member_view(row)))
 }
 
 /// `PATCH /v1/customers/external/{external_id}/members/{member}`
 pub(crate) fn patch_external(store: &mut Store, call: &Call) -> Outcome {
-    let row = store.find_member(call).ok_or_else(|| Refusal::not_found("Member not found"))?;
+    let row = store
+        .find_member(call)
+        .ok_or_else(|| Refusal::not_found("Member not found"))?;
     let id = row.id;
     store.patch_member(id, call.object()?)
 }
@@ -87,7 +103,12 @@ pub(crate) fn delete_external(store: &mut Store, call: &Call) -> Outcome {
     let (id, owner) = (row.id, row.role == "owner");
     if owner {
         let message = "Cannot delete the only owner. Transfer ownership first.";
-        return Err(Refusal::service(vec![Fault::new("value_error", at(&["body"]), message, json!(id))]));
+        return Err(Refusal::service(vec![Fault::new(
+            "value_error",
+            at(&["body"]),
+            message,
+            json!(id),
+        )]));
     }
     store.delete_member(id);
     Ok(Reply::gone())
@@ -97,28 +118,55 @@ fn parse_new(object: &Map<String, Value>) -> Result<(NewMember, &'static str), R
     let loc = at(&["body"]);
     let mut faults = Vec::new();
     let email = match object.get("email") {
-        Some(value) => keep(validation::email(value, at(&["body", "email"])), &mut faults),
+        Some(value) => keep(
+            validation::email(value, at(&["body", "email"])),
+            &mut faults,
+        ),
         None => {
-            faults.push(Fault::missing(at(&["body", "email"]), Value::Object(object.clone())));
+            faults.push(Fault::missing(
+                at(&["body", "email"]),
+                Value::Object(object.clone()),
+            ));
             None
         }
     };
-    let name = keep(validation::optional_text(object, "name", &loc, NAME_LENGTH), &mut faults).flatten();
-    let external_id = keep(validation::optional_text(object, "external_id", &loc, usize::MAX), &mut faults).flatten();
+    let name = keep(
+        validation::optional_text(object, "name", &loc, NAME_LENGTH),
+        &mut faults,
+    )
+    .flatten();
+    let external_id = keep(
+        validation::optional_text(object, "external_id", &loc, usize::MAX),
+        &mut faults,
+    )
+    .flatten();
     let role = match object.get("role") {
         None => Some("member"),
         Some(Value::String(role)) if role == "member" => Some("member"),
         Some(Value::String(role)) if role == "billing_manager" => Some("billing_manager"),
         Some(other) => {
-            let expected = "<MemberRole.member: 'member'> or <MemberRole.billing_manager: 'billing_manager'>";
+            let expected =
+                "<MemberRole.member: 'member'> or <MemberRole.billing_manager: 'billing_manager'>";
             let message = format!("Input should be {expected}");
-            let fault = Fault::new("literal_error", at(&["body", "role"]), message, other.clone());
+            let fault = Fault::new(
+                "literal_error",
+                at(&["body", "role"]),
+                message,
+                other.clone(),
+            );
             faults.push(fault.context(json!({"expected": expected})));
             None
         }
     };
     match (email, role) {
-        (Some(email), Some(role)) if faults.is_empty() => Ok((NewMember { email, name, external_id }, role)),
+        (Some(email), Some(role)) if faults.is_empty() => Ok((
+            NewMember {
+                email,
+                name,
+                external_id,
+            },
+            role,
+        )),
         _ => Err(Refusal::schema(faults)),
     }
 }
@@ -135,22 +183,39 @@ impl Changes {
     fn parse(object: &Map<String, Value>) -> Result<Self, Refusal> {
         let mut faults = Vec::new();
         let named = object.contains_key("name");
-        let name = keep(validation::optional_text(object, "name", &at(&["body"]), NAME_LENGTH), &mut faults);
+        let name = keep(
+            validation::optional_text(object, "name", &at(&["body"]), NAME_LENGTH),
+            &mut faults,
+        );
         let email = object.get("email").filter(|email| !email.is_null());
-        let email = email.and_then(|value| keep(validation::email(value, at(&["body", "email"])), &mut faults));
+        let email = email.and_then(|value| {
+            keep(
+                validation::email(value, at(&["body", "email"])),
+                &mut faults,
+            )
+        });
         let asked = object.get("role").filter(|role| !role.is_null());
         let role = asked.and_then(|asked| ROLES.into_iter().find(|role| asked == role));
         if let (Some(asked), None) = (asked, role) {
             faults.push(one_of(at(&["body", "role"]), &ROLES, asked.clone()));
         }
-        if faults.is_empty() { Ok(Self { name: name.filter(|_| named), email, role }) } else { Err(Refusal::schema(faults)) }
+        if faults.is_empty() {
+            Ok(Self {
+                name: name.filter(|_| named),
+                email,
+                role,
+            })
+        } else {
+            Err(Refusal::schema(faults))
+        }
     }
 }
 
 impl Store {
     fn find_member(&self, call: &Call) -> Option<&Member> {
         let customer = self.customer_by_external_id(call.param(0))?;
-        self.living_members(customer.id).find(|row| row.external_id.as_deref() == Some(call.param(1)))
+        self.living_members(customer.id)
+            .find(|row| row.external_id.as_deref() == Some(call.param(1)))
     }
 
     fn create_member(&mut self, customer_id: Option<Uuid>, call: &Call) -> Outcome {
@@ -164,23 +229,43 @@ impl Store {
         }
         let customer_id = customer.id;
         let email = wanted.email.to_lowercase();
-        if let Some(existing) = self.living_members(customer_id).find(|row| row.email.to_lowercase() == email) {
+        if let Some(existing) = self
+            .living_members(customer_id)
+            .find(|row| row.email.to_lowercase() == email)
+        {
             // R3: whoever looked before the winner committed runs into the unique index; later ones get the old row.
             let raced = existing.created_revision > call.arrival;
-            return if raced { Err(Refusal::internal()) } else { Ok(Reply::created(member_view(existing))) };
+            return if raced {
+                Err(Refusal::internal())
+            } else {
+                Ok(Reply::created(member_view(existing)))
+            };
         }
-        let same_id = |row: &Member| row.external_id.is_some() && row.external_id == wanted.external_id;
+        let same_id =
+            |row: &Member| row.external_id.is_some() && row.external_id == wanted.external_id;
         if self.living_members(customer_id).any(same_id) {
             return Err(Refusal::internal());
         }
         let id = self.insert_member(customer_id, wanted, role);
-        self.members.get(id).map(|row| Reply::created(member_view(row))).ok_or_else(Refusal::internal)
+        self.members
+            .get(id)
+            .map(|row| Reply::created(member_view(row)))
+            .ok_or_else(Refusal::internal)
     }
 
     /// Adds a member and announces it at once.
-    pub(crate) fn insert_member(&mut self, customer_id: Uuid, wanted: NewMember, role: &'static str) -> Uuid {
+    pub(crate) fn insert_member(
+        &mut self,
+        customer_id: Uuid,
+        wanted: NewMember,
+        role: &'static str,
+    ) -> Uuid {
         let (id, now, revision) = (self.fresh_id(), self.now(), self.next_revision());
-        let NewMember { email, name, external_id } = wanted;
+        let NewMember {
+            email,
+            name,
+            external_id,
+        } = wanted;
         let row = Member {
             id,
             created_at: now,
@@ -202,13 +287,16 @@ impl Store {
 
     fn patch_member(&mut self, id: Uuid, object: &Map<String, Value>) -> Outcome {
         let changes = Changes::parse(object)?;
-        let Some(row) = self.members.get(id).cloned() else { return Err(Refusal::internal()) };
+        let Some(row) = self.members.get(id).cloned() else {
+            return Err(Refusal::internal());
+        };
         self.refuse_clash(&row, &changes)?;
         let mut changed = row.clone();
         changed.name = changes.name.unwrap_or(changed.name);
         changed.email = changes.email.unwrap_or(changed.email);
         changed.role = changes.role.unwrap_or(changed.role);
-        let unchanged = (&row.name, &row.email, row.role) == (&changed.name, &changed.email, changed.role);
+        let unchanged =
+            (&row.name, &row.email, row.role) == (&changed.name, &changed.email, changed.role);
         if unchanged {
             return Ok(Reply::ok(member_view(&row)));
         }
@@ -227,16 +315,28 @@ impl Store {
     }
 
     fn refuse_clash(&self, row: &Member, changes: &Changes) -> Result<(), Refusal> {
-        if let Some(role) = changes.role.filter(|role| row.role == "owner" && *role != "owner") {
+        if let Some(role) = changes
+            .role
+            .filter(|role| row.role == "owner" && *role != "owner")
+        {
             let message = "Cannot change role. Customer must have exactly one owner.";
             let fault = Fault::new("value_error", at(&["body", "role"]), message, role.into());
             return Err(Refusal::service(vec![fault]));
         }
-        let Some(email) = &changes.email else { return Ok(()) };
-        let mut others = self.living_members(row.customer_id).filter(|other| other.id != row.id);
+        let Some(email) = &changes.email else {
+            return Ok(());
+        };
+        let mut others = self
+            .living_members(row.customer_id)
+            .filter(|other| other.id != row.id);
         if others.any(|other| other.email.to_lowercase() == email.to_lowercase()) {
             let message = "A member with this email already exists for this customer.";
-            let fault = Fault::new("value_error", at(&["body", "email"]), message, email.clone().into());
+            let fault = Fault::new(
+                "value_error",
+                at(&["body", "email"]),
+                message,
+                email.clone().into(),
+            );
             return Err(Refusal::service(vec![fault]));
         }
         Ok(())
@@ -245,7 +345,10 @@ impl Store {
     /// The owner before becomes a billing manager, and nobody is told (R37).
     fn demote_owner(&mut self, customer_id: Uuid) {
         let now = self.now();
-        let owner = self.living_members(customer_id).find(|row| row.role == "owner").map(|row| row.id);
+        let owner = self
+            .living_members(customer_id)
+            .find(|row| row.role == "owner")
+            .map(|row| row.id);
         if let Some(row) = owner.and_then(|id| self.members.get_mut(id)) {
             row.role = "billing_manager";
             row.modified_at = Some(now);
@@ -254,7 +357,9 @@ impl Store {
 
     fn delete_member(&mut self, id: Uuid) {
         let (now, revision) = (self.now(), self.next_revision());
-        let Some(row) = self.members.get_mut(id) else { return };
+        let Some(row) = self.members.get_mut(id) else {
+            return;
+        };
         row.deleted_revision = Some(revision);
         row.modified_at = Some(now);
         let view = member_view(row);
@@ -271,14 +376,23 @@ impl Store {
 
     /// R8: parallel deletions of one member mostly all answer 204, and each announces itself.
     fn repeat_raced_deletion(&mut self, call: &Call) -> Outcome {
-        let customer = self.customer_by_external_id(call.param(0)).map(|row| row.id);
-        let ids = customer.and_then(|id| self.members_of.get(&id)).into_iter().flatten();
+        let customer = self
+            .customer_by_external_id(call.param(0))
+            .map(|row| row.id);
+        let ids = customer
+            .and_then(|id| self.members_of.get(&id))
+            .into_iter()
+            .flatten();
         let mut rows = ids.filter_map(|id| self.members.get(*id));
         let raced = rows.find(|row| {
             row.external_id.as_deref() == Some(call.param(1))
-                && row.deleted_revision.is_some_and(|revision| revision > call.arrival)
+                && row
+                    .deleted_revision
+                    .is_some_and(|revision| revision > call.arrival)
         });
-        let Some(view) = raced.map(member_view) else { return Err(Refusal::not_found("Member not found")) };
+        let Some(view) = raced.map(member_view) else {
+            return Err(Refusal::not_found("Member not found"));
+        };
         self.announce("member.deleted", Payload::Ready(view));
         Ok(Reply::gone())
     }

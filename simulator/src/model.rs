@@ -23,7 +23,18 @@ macro_rules! rows {
         }
     )*};
 }
-rows!(Customer, Member, Benefit, Product, Subscription, Order, Grant, Discount, Checkout, Endpoint);
+rows!(
+    Customer,
+    Member,
+    Benefit,
+    Product,
+    Subscription,
+    Order,
+    Grant,
+    Discount,
+    Checkout,
+    Endpoint
+);
 
 /// A customer; `anonymized` decides what later deliveries show (R2).
 #[derive(Debug, Clone)]

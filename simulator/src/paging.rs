@@ -34,13 +34,19 @@ impl Page {
 }
 
 fn positive(call: &Call, key: &str, default: usize) -> Result<usize, Refusal> {
-    let Some(text) = call.last(key) else { return Ok(default) };
+    let Some(text) = call.last(key) else {
+        return Ok(default);
+    };
     let loc = at(&["query", key]);
     let fault = match text.parse::<i64>() {
         Ok(number) if number > 0 => return Ok(usize::try_from(number).unwrap_or(usize::MAX)),
-        Ok(_) => {
-            Fault::new("greater_than", loc, "Input should be greater than 0", text.into()).context(json!({"gt": 0}))
-        }
+        Ok(_) => Fault::new(
+            "greater_than",
+            loc,
+            "Input should be greater than 0",
+            text.into(),
+        )
+        .context(json!({"gt": 0})),
         Err(_) => {
             let message = "Input should be a valid integer, unable to parse string as an integer";
             Fault::new("int_parsing", loc, message, text.into())
@@ -63,17 +69,32 @@ pub(crate) fn sorting(call: &Call, properties: &[&str]) -> Result<Vec<Sorting>, 
     let mut wishes = Vec::new();
     let mut faults = Vec::new();
     for (index, text) in call.all("sorting").into_iter().enumerate() {
-        let (property, descending) = text.strip_prefix('-').map_or((text, false), |property| (property, true));
+        let (property, descending) = text
+            .strip_prefix('-')
+            .map_or((text, false), |property| (property, true));
         if properties.contains(&property) {
-            wishes.push(Sorting { property: property.to_owned(), descending });
+            wishes.push(Sorting {
+                property: property.to_owned(),
+                descending,
+            });
         } else {
-            let choices = properties.iter().flat_map(|name| [(*name).to_owned(), format!("-{name}")]);
+            let choices = properties
+                .iter()
+                .flat_map(|name| [(*name).to_owned(), format!("-{name}")]);
             let choices: Vec<String> = choices.collect();
             let loc = vec!["query".into(), "sorting".into(), index.into()];
-            faults.push(one_of(loc, &choices.iter().map(String::as_str).collect::<Vec<_>>(), text.into()));
+            faults.push(one_of(
+                loc,
+                &choices.iter().map(String::as_str).collect::<Vec<_>>(),
+                text.into(),
+            ));
         }
     }
-    if faults.is_empty() { Ok(wishes) } else { Err(Refusal::schema(faults)) }
+    if faults.is_empty() {
+        Ok(wishes)
+    } else {
+        Err(Refusal::schema(faults))
+    }
 }
 
 /// "Input should be 'a', 'b' or 'c'".
@@ -83,7 +104,8 @@ pub(crate) fn one_of(loc: Vec<Value>, choices: &[&str], input: Value) -> Fault {
         Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
         _ => quoted.concat(),
     };
-    Fault::new("enum", loc, format!("Input should be {expected}"), input).context(json!({"expected": expected}))
+    Fault::new("enum", loc, format!("Input should be {expected}"), input)
+        .context(json!({"expected": expected}))
 }
 
 /// Sorts by the wishes, the first one first; `key` gives the text of a property. Ties keep the order they come in.
@@ -91,7 +113,11 @@ pub(crate) fn sort<T>(rows: &mut [T], wishes: &[Sorting], key: impl Fn(&T, &str)
     rows.sort_by(|left, right| {
         for wish in wishes {
             let order = key(left, &wish.property).cmp(&key(right, &wish.property));
-            let order = if wish.descending { order.reverse() } else { order };
+            let order = if wish.descending {
+                order.reverse()
+            } else {
+                order
+            };
             if order.is_ne() {
                 return order;
             }

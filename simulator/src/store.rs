@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::model::{
-    Benefit, Checkout, Customer, Discount, Grant, Member, Moment, Order, Product, Row, Session, Subscription, UsageEvent,
+    Benefit, Checkout, Customer, Discount, Grant, Member, Moment, Order, Product, Row, Session,
+    Subscription, UsageEvent,
 };
 use crate::options::Options;
 use crate::records::RequestRecord;
@@ -23,7 +24,10 @@ pub(crate) struct Table<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { rows: Vec::new(), index: HashMap::new() }
+        Self {
+            rows: Vec::new(),
+            index: HashMap::new(),
+        }
     }
 }
 
@@ -43,7 +47,9 @@ impl<T: Row> Table<T> {
 
     /// The row with this id, to change.
     pub(crate) fn get_mut(&mut self, id: Uuid) -> Option<&mut T> {
-        self.index.get(&id).map(|position| &mut self.rows[*position])
+        self.index
+            .get(&id)
+            .map(|position| &mut self.rows[*position])
     }
 
     /// Oldest first.
@@ -132,7 +138,9 @@ impl Store {
     /// Random letters and digits, for tokens and secrets.
     pub(crate) fn fresh_text(&mut self, length: usize) -> String {
         const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-        (0..length).map(|_| char::from(LETTERS[self.random.random_range(0..LETTERS.len())])).collect()
+        (0..length)
+            .map(|_| char::from(LETTERS[self.random.random_range(0..LETTERS.len())]))
+            .collect()
     }
 
     /// Marks that something changed, so that requests that raced can tell.
@@ -143,31 +151,45 @@ impl Store {
 
     /// The living customer with this external id; case matters (R35).
     pub(crate) fn customer_by_external_id(&self, external_id: &str) -> Option<&Customer> {
-        self.customers_by_external_id.get(external_id).and_then(|id| self.customers.get(*id))
+        self.customers_by_external_id
+            .get(external_id)
+            .and_then(|id| self.customers.get(*id))
     }
 
     /// The living customer with this id.
     pub(crate) fn living_customer(&self, id: Uuid) -> Option<&Customer> {
-        self.customers.get(id).filter(|customer| customer.deleted_at.is_none())
+        self.customers
+            .get(id)
+            .filter(|customer| customer.deleted_at.is_none())
     }
 
     /// Living members of a customer, oldest first.
     pub(crate) fn living_members(&self, customer_id: Uuid) -> impl Iterator<Item = &Member> {
         let ids = self.members_of.get(&customer_id).into_iter().flatten();
-        ids.filter_map(|id| self.members.get(*id)).filter(|member| member.deleted_revision.is_none())
+        ids.filter_map(|id| self.members.get(*id))
+            .filter(|member| member.deleted_revision.is_none())
     }
 
     /// The owner of a customer; the last one, living or not, once the customer is deleted.
     pub(crate) fn owner_of(&self, customer_id: Uuid) -> Option<&Member> {
-        let living = self.living_members(customer_id).find(|member| member.role == "owner");
+        let living = self
+            .living_members(customer_id)
+            .find(|member| member.role == "owner");
         living.or_else(|| {
             let ids = self.members_of.get(&customer_id)?;
-            ids.iter().rev().filter_map(|id| self.members.get(*id)).find(|member| member.role == "owner")
+            ids.iter()
+                .rev()
+                .filter_map(|id| self.members.get(*id))
+                .find(|member| member.role == "owner")
         })
     }
 
     /// Grants a customer ever held, oldest first.
     pub(crate) fn grants_of_customer(&self, customer_id: Uuid) -> impl Iterator<Item = &Grant> {
-        self.grants_of.get(&customer_id).into_iter().flatten().filter_map(|id| self.grants.get(*id))
+        self.grants_of
+            .get(&customer_id)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.grants.get(*id))
     }
 }

@@ -12,20 +12,65 @@ struct Variant {
     optional: &'static [&'static str],
 }
 
-const BASE: &[&str] = &["metadata", "product_id", "proration_behavior", "discount_id", "trial_end"];
-const REASONS: &[&str] = &["customer_cancellation_reason", "customer_cancellation_comment"];
+const BASE: &[&str] = &[
+    "metadata",
+    "product_id",
+    "proration_behavior",
+    "discount_id",
+    "trial_end",
+];
+const REASONS: &[&str] = &[
+    "customer_cancellation_reason",
+    "customer_cancellation_comment",
+];
 const BEHAVIORS: [&str; 4] = ["invoice", "prorate", "next_period", "reset"];
 
 const VARIANTS: [Variant; 9] = [
-    Variant { name: "SubscriptionUpdateBase", required: None, optional: BASE },
-    Variant { name: "SubscriptionUpdateSeats", required: Some("seats"), optional: &["proration_behavior"] },
-    Variant { name: "SubscriptionUpdateUnits", required: Some("units"), optional: &["proration_behavior"] },
-    Variant { name: "SubscriptionUpdateBillingPeriod", required: Some("current_billing_period_end"), optional: &[] },
-    Variant { name: "SubscriptionCancel", required: Some("cancel_at_period_end"), optional: REASONS },
-    Variant { name: "SubscriptionRevoke", required: Some("revoke"), optional: REASONS },
-    Variant { name: "SubscriptionPause", required: Some("pause_at_period_end"), optional: &["resumes_at"] },
-    Variant { name: "SubscriptionResume", required: Some("resume"), optional: &[] },
-    Variant { name: "SubscriptionUpdateClear", required: Some("pending_update"), optional: &[] },
+    Variant {
+        name: "SubscriptionUpdateBase",
+        required: None,
+        optional: BASE,
+    },
+    Variant {
+        name: "SubscriptionUpdateSeats",
+        required: Some("seats"),
+        optional: &["proration_behavior"],
+    },
+    Variant {
+        name: "SubscriptionUpdateUnits",
+        required: Some("units"),
+        optional: &["proration_behavior"],
+    },
+    Variant {
+        name: "SubscriptionUpdateBillingPeriod",
+        required: Some("current_billing_period_end"),
+        optional: &[],
+    },
+    Variant {
+        name: "SubscriptionCancel",
+        required: Some("cancel_at_period_end"),
+        optional: REASONS,
+    },
+    Variant {
+        name: "SubscriptionRevoke",
+        required: Some("revoke"),
+        optional: REASONS,
+    },
+    Variant {
+        name: "SubscriptionPause",
+        required: Some("pause_at_period_end"),
+        optional: &["resumes_at"],
+    },
+    Variant {
+        name: "SubscriptionResume",
+        required: Some("resume"),
+        optional: &[],
+    },
+    Variant {
+        name: "SubscriptionUpdateClear",
+        required: Some("pending_update"),
+        optional: &[],
+    },
 ];
 
 /// Passes if the body fits one variant, else refuses with the faults of all of them.
@@ -54,7 +99,12 @@ impl Variant {
         for (key, value) in object {
             if self.required != Some(key) && !self.optional.contains(&key.as_str()) {
                 let message = "Extra inputs are not permitted";
-                faults.push(Fault::new("extra_forbidden", loc(key), message, value.clone()));
+                faults.push(Fault::new(
+                    "extra_forbidden",
+                    loc(key),
+                    message,
+                    value.clone(),
+                ));
             }
         }
         faults
@@ -62,7 +112,9 @@ impl Variant {
 }
 
 fn behavior_fault(object: &Map<String, Value>, loc: Vec<Value>) -> Option<Fault> {
-    let value = object.get("proration_behavior").filter(|value| !value.is_null())?;
+    let value = object
+        .get("proration_behavior")
+        .filter(|value| !value.is_null())?;
     let known = value.as_str().is_some_and(|text| BEHAVIORS.contains(&text));
     (!known).then(|| one_of(loc, &BEHAVIORS, value.clone()))
 }

@@ -13,10 +13,26 @@ use crate::paging::{Page, one_of, sort, sortable, sorting};
 use crate::store::Store;
 use crate::subscription_body::check_variants;
 
-const STATUSES: [&str; 8] =
-    ["incomplete", "incomplete_expired", "trialing", "active", "past_due", "canceled", "unpaid", "paused"];
+const STATUSES: [&str; 8] = [
+    "incomplete",
+    "incomplete_expired",
+    "trialing",
+    "active",
+    "past_due",
+    "canceled",
+    "unpaid",
+    "paused",
+];
 const PROPERTIES: [&str; 9] = [
-    "customer", "status", "started_at", "current_period_end", "ended_at", "ends_at", "amount", "product", "discount",
+    "customer",
+    "status",
+    "started_at",
+    "current_period_end",
+    "ended_at",
+    "ends_at",
+    "amount",
+    "product",
+    "discount",
 ];
 
 /// `GET /v1/subscriptions/`: newest start first unless sorted.
@@ -26,17 +42,27 @@ pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     let statuses = call.all("status");
     if statuses.iter().any(|status| !STATUSES.contains(status)) {
         let loc = at(&["query", "status", "str-enum[SubscriptionStatus]"]);
-        return Err(Refusal::schema(vec![one_of(loc, &STATUSES, json!(statuses))]));
+        return Err(Refusal::schema(vec![one_of(
+            loc,
+            &STATUSES,
+            json!(statuses),
+        )]));
     }
     let customers = store.wanted_customers(call)?;
     let products = call.ids("product_id")?;
     let active = call.flag("active");
     let mut rows: Vec<&Subscription> = store.subscriptions.iter().rev().collect();
     rows.retain(|row| store.living_customer(row.customer_id).is_some() || row.ended_at.is_some());
-    rows.retain(|row| customers.as_ref().is_none_or(|ids| ids.contains(&row.customer_id)));
+    rows.retain(|row| {
+        customers
+            .as_ref()
+            .is_none_or(|ids| ids.contains(&row.customer_id))
+    });
     rows.retain(|row| statuses.is_empty() || statuses.contains(&row.status));
     rows.retain(|row| products.is_empty() || products.contains(&row.product_id));
-    rows.retain(|row| active.is_none_or(|active| active == matches!(row.status, "active" | "trialing")));
+    rows.retain(|row| {
+        active.is_none_or(|active| active == matches!(row.status, "active" | "trialing"))
+    });
     sort(&mut rows, &wishes, |row, property| match property {
         "status" => row.status.to_owned(),
         "current_period_end" => text(row.period_end),
@@ -63,14 +89,26 @@ pub(crate) fn create(store: &mut Store, call: &Call) -> Outcome {
     let customer = match external {
         Some(external) => store.customer_by_external_id(external).map(|row| row.id),
         None => {
-            let id = object.get("customer_id").and_then(Value::as_str).unwrap_or("");
-            let id = parse_uuid(id, at(&["body", "customer_id"])).map_err(|fault| Refusal::schema(vec![fault]))?;
+            let id = object
+                .get("customer_id")
+                .and_then(Value::as_str)
+                .unwrap_or("");
+            let id = parse_uuid(id, at(&["body", "customer_id"]))
+                .map_err(|fault| Refusal::schema(vec![fault]))?;
             store.living_customer(id).map(|row| row.id)
         }
     };
     let Some(customer) = customer else {
-        let key = if external.is_some() { "external_customer_id" } else { "customer_id" };
-        return Err(service_fault(key, "Customer does not exist.", object.get(key).cloned().unwrap_or_default()));
+        let key = if external.is_some() {
+            "external_customer_id"
+        } else {
+            "customer_id"
+        };
+        return Err(service_fault(
+            key,
+            "Customer does not exist.",
+            object.get(key).cloned().unwrap_or_default(),
+        ));
     };
     let id = store.start_subscription(customer, product, None);
     store.grant_missing(id);
@@ -94,7 +132,11 @@ pub(crate) fn patch(store: &mut Store, call: &Call) -> Outcome {
     let id = call.id(0)?;
     let object = call.object()?.clone();
     check_variants(&object)?;
-    let row = store.subscriptions.get(id).ok_or_else(|| Refusal::not_found("Not found"))?.clone();
+    let row = store
+        .subscriptions
+        .get(id)
+        .ok_or_else(|| Refusal::not_found("Not found"))?
+        .clone();
     if let Some(cancel) = object.get("cancel_at_period_end").and_then(Value::as_bool) {
         store.cancel_by_request(&row, cancel)?;
     } else if object.get("revoke").is_some() {
@@ -118,7 +160,12 @@ pub(crate) fn patch(store: &mut Store, call: &Call) -> Outcome {
 }
 
 fn service_fault(key: &str, message: &str, input: Value) -> Refusal {
-    Refusal::service(vec![Fault::new("value_error", at(&["body", key]), message, input)])
+    Refusal::service(vec![Fault::new(
+        "value_error",
+        at(&["body", key]),
+        message,
+        input,
+    )])
 }
 
 fn already_canceled() -> Refusal {
@@ -128,18 +175,29 @@ fn already_canceled() -> Refusal {
 
 /// R22: unpaid and canceled refuse, paused only where not `allowed`, and so does one that is cancelling.
 fn refuse_canceled(row: &Subscription, allowed: &[&str]) -> Result<(), Refusal> {
-    let fine = matches!(row.status, "active" | "trialing" | "past_due") || allowed.contains(&row.status);
-    if fine && !row.cancel_at_period_end { Ok(()) } else { Err(already_canceled()) }
+    let fine =
+        matches!(row.status, "active" | "trialing" | "past_due") || allowed.contains(&row.status);
+    if fine && !row.cancel_at_period_end {
+        Ok(())
+    } else {
+        Err(already_canceled())
+    }
 }
 
 impl Store {
     fn show_subscription(&self, id: Uuid, reply: fn(Value) -> Reply) -> Outcome {
-        let row = self.subscriptions.get(id).ok_or_else(|| Refusal::not_found("Not found"))?;
+        let row = self
+            .subscriptions
+            .get(id)
+            .ok_or_else(|| Refusal::not_found("Not found"))?;
         Ok(reply(self.subscription_view(row)))
     }
 
     fn revoke_by_request(&mut self, id: Uuid) -> Outcome {
-        let row = self.subscriptions.get(id).ok_or_else(|| Refusal::not_found("Not found"))?;
+        let row = self
+            .subscriptions
+            .get(id)
+            .ok_or_else(|| Refusal::not_found("Not found"))?;
         if row.ended_at.is_some() {
             return Err(already_canceled());
         }
@@ -165,32 +223,52 @@ impl Store {
         let parsed = parse_uuid(value.as_str().unwrap_or(""), at(&["body", "product_id"]));
         let id = parsed.map_err(|fault| Refusal::schema(vec![fault]))?;
         match self.products.get(id) {
-            None => Err(service_fault("product_id", "Product does not exist.", value.clone())),
-            Some(product) if product.archived => Err(service_fault("product_id", "Product is archived.", value.clone())),
+            None => Err(service_fault(
+                "product_id",
+                "Product does not exist.",
+                value.clone(),
+            )),
+            Some(product) if product.archived => Err(service_fault(
+                "product_id",
+                "Product is archived.",
+                value.clone(),
+            )),
             Some(_) => Ok(id),
         }
     }
 
     fn redeemable(&self, value: &Value) -> Result<Option<Uuid>, Refusal> {
-        let Some(text) = value.as_str() else { return Ok(None) };
+        let Some(text) = value.as_str() else {
+            return Ok(None);
+        };
         let id = parse_uuid(text, at(&["body", "SubscriptionUpdateBase", "discount_id"]));
         let id = id.map_err(|fault| Refusal::schema(vec![fault]))?;
         let discount = self.discounts.get(id).filter(|discount| !discount.deleted);
         // R20: the subscription's own earlier redemption counts too.
         let free = |discount: &&crate::model::Discount| {
-            discount.max_redemptions.is_none_or(|most| discount.redemptions < most)
+            discount
+                .max_redemptions
+                .is_none_or(|most| discount.redemptions < most)
         };
         if discount.filter(free).is_some() {
             return Ok(Some(id));
         }
-        let message = "Discount does not exist, is not applicable to this product or is not redeemable.";
+        let message =
+            "Discount does not exist, is not applicable to this product or is not redeemable.";
         Err(service_fault("discount_id", message, value.clone()))
     }
 
-    fn change_by_request(&mut self, row: &Subscription, object: &Map<String, Value>) -> Result<(), Refusal> {
+    fn change_by_request(
+        &mut self,
+        row: &Subscription,
+        object: &Map<String, Value>,
+    ) -> Result<(), Refusal> {
         let product = object.get("product_id").filter(|value| !value.is_null());
         let product = product.map(|value| self.known_product(value)).transpose()?;
-        let discount = object.get("discount_id").map(|value| self.redeemable(value)).transpose()?;
+        let discount = object
+            .get("discount_id")
+            .map(|value| self.redeemable(value))
+            .transpose()?;
         let proration = match object.get("proration_behavior").and_then(Value::as_str) {
             Some("next_period") => Proration::NextPeriod,
             Some("invoice" | "reset") => Proration::Invoice,
@@ -207,7 +285,9 @@ impl Store {
             self.postpone(row.id, product, discount);
             return Ok(());
         }
-        let card = self.living_customer(row.customer_id).and_then(|customer| customer.default_payment_method);
+        let card = self
+            .living_customer(row.customer_id)
+            .and_then(|customer| customer.default_payment_method);
         let wanted_discount = discount.unwrap_or(row.discount_id);
         let dearer = self.amount(product, wanted_discount) > row.amount;
         if proration == Proration::Invoice && dearer && card.is_none() {

@@ -14,7 +14,12 @@ pub(crate) fn join(loc: &[Value], rest: &[&str]) -> Vec<Value> {
 /// A text field of at most `longest` characters.
 pub(crate) fn text(value: &Value, loc: Vec<Value>, longest: usize) -> Result<String, Fault> {
     let Some(text) = value.as_str() else {
-        return Err(Fault::new("string_type", loc, "Input should be a valid string", value.clone()));
+        return Err(Fault::new(
+            "string_type",
+            loc,
+            "Input should be a valid string",
+            value.clone(),
+        ));
     };
     if text.chars().count() > longest {
         let message = format!("String should have at most {longest} characters");
@@ -33,18 +38,25 @@ pub(crate) fn optional_text(
 ) -> Result<Option<String>, Fault> {
     match object.get(key) {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => text(value, join(loc, &[key]), longest).map(|text| Some(text).filter(|text| !text.is_empty())),
+        Some(value) => text(value, join(loc, &[key]), longest)
+            .map(|text| Some(text).filter(|text| !text.is_empty())),
     }
 }
 
 /// An e-mail address. The domain `undeliverable.test` and everything under `undeliverable.example` has no mail service (R1).
 pub(crate) fn email(value: &Value, loc: Vec<Value>) -> Result<String, Fault> {
     let Some(address) = value.as_str() else {
-        return Err(Fault::new("string_type", loc, "Input should be a valid string", value.clone()));
+        return Err(Fault::new(
+            "string_type",
+            loc,
+            "Input should be a valid string",
+            value.clone(),
+        ));
     };
     let malformed = |reason: &str| {
         let message = format!("value is not a valid email address: {reason}");
-        Fault::new("value_error", loc.clone(), message, value.clone()).context(json!({"reason": reason}))
+        Fault::new("value_error", loc.clone(), message, value.clone())
+            .context(json!({"reason": reason}))
     };
     let Some((local, domain)) = address.rsplit_once('@') else {
         return Err(malformed("An email address must have an @-sign."));
@@ -52,8 +64,14 @@ pub(crate) fn email(value: &Value, loc: Vec<Value>) -> Result<String, Fault> {
     if local.is_empty() {
         return Err(malformed("There must be something before the @-sign."));
     }
-    if !domain.contains('.') || domain.starts_with('.') || domain.ends_with('.') || address.contains(' ') {
-        return Err(malformed("The part after the @-sign is not valid. It should have a period."));
+    if !domain.contains('.')
+        || domain.starts_with('.')
+        || domain.ends_with('.')
+        || address.contains(' ')
+    {
+        return Err(malformed(
+            "The part after the @-sign is not valid. It should have a period.",
+        ));
     }
     if undeliverable(domain) {
         let reason = format!("The domain name {domain} does not exist.");
@@ -66,25 +84,45 @@ pub(crate) fn email(value: &Value, loc: Vec<Value>) -> Result<String, Fault> {
 
 fn undeliverable(domain: &str) -> bool {
     let domain = domain.to_lowercase();
-    domain == "undeliverable.test" || domain == "undeliverable.example" || domain.ends_with(".undeliverable.example")
+    domain == "undeliverable.test"
+        || domain == "undeliverable.example"
+        || domain.ends_with(".undeliverable.example")
 }
 
 /// Metadata of customers, benefits and the like: at most 50 keys of 40 characters, values text 1..500, number, boolean.
-pub(crate) fn metadata(value: &Value, loc: &[Value], faults: &mut Vec<Fault>) -> Map<String, Value> {
+pub(crate) fn metadata(
+    value: &Value,
+    loc: &[Value],
+    faults: &mut Vec<Fault>,
+) -> Map<String, Value> {
     let Some(object) = value.as_object() else {
-        faults.push(Fault::new("dict_type", loc.to_vec(), "Input should be a valid dictionary", value.clone()));
+        faults.push(Fault::new(
+            "dict_type",
+            loc.to_vec(),
+            "Input should be a valid dictionary",
+            value.clone(),
+        ));
         return Map::new();
     };
     if object.len() > 50 {
-        let message = format!("Dictionary should have at most 50 items after validation, not {}", object.len());
-        let context = json!({"field_type": "Dictionary", "max_length": 50, "actual_length": object.len()});
+        let message = format!(
+            "Dictionary should have at most 50 items after validation, not {}",
+            object.len()
+        );
+        let context =
+            json!({"field_type": "Dictionary", "max_length": 50, "actual_length": object.len()});
         faults.push(Fault::new("too_long", loc.to_vec(), message, value.clone()).context(context));
         return Map::new();
     }
     for (key, value) in object {
         if key.chars().count() > 40 {
             let message = "String should have at most 40 characters";
-            let fault = Fault::new("string_too_long", join(loc, &[key, "[key]"]), message, key.clone().into());
+            let fault = Fault::new(
+                "string_too_long",
+                join(loc, &[key, "[key]"]),
+                message,
+                key.clone().into(),
+            );
             faults.push(fault.context(json!({"max_length": 40})));
         }
         faults.extend(metadata_value(value, &join(loc, &[key])));
@@ -94,17 +132,27 @@ pub(crate) fn metadata(value: &Value, loc: &[Value], faults: &mut Vec<Fault>) ->
 
 /// One metadata value: a fault per kind it could have been, as recorded.
 pub(crate) fn metadata_value(value: &Value, loc: &[Value]) -> Vec<Fault> {
-    let fault = |kind, tag: &str, message: &str| Fault::new(kind, join(loc, &[tag]), message, value.clone());
+    let fault = |kind, tag: &str, message: &str| {
+        Fault::new(kind, join(loc, &[tag]), message, value.clone())
+    };
     match value {
         Value::Number(_) | Value::Bool(_) => Vec::new(),
         Value::String(text) if (1..=500).contains(&text.chars().count()) => Vec::new(),
         Value::String(text) => {
             let first = if text.is_empty() {
-                fault("string_too_short", "constrained-str", "String should have at least 1 character")
-                    .context(json!({"min_length": 1}))
+                fault(
+                    "string_too_short",
+                    "constrained-str",
+                    "String should have at least 1 character",
+                )
+                .context(json!({"min_length": 1}))
             } else {
-                fault("string_too_long", "constrained-str", "String should have at most 500 characters")
-                    .context(json!({"max_length": 500}))
+                fault(
+                    "string_too_long",
+                    "constrained-str",
+                    "String should have at most 500 characters",
+                )
+                .context(json!({"max_length": 500}))
             };
             let int = "Input should be a valid integer, unable to parse string as an integer";
             let float = "Input should be a valid number, unable to parse string as a number";
@@ -117,7 +165,11 @@ pub(crate) fn metadata_value(value: &Value, loc: &[Value]) -> Vec<Fault> {
             ]
         }
         Value::Null | Value::Array(_) | Value::Object(_) => vec![
-            fault("string_type", "constrained-str", "Input should be a valid string"),
+            fault(
+                "string_type",
+                "constrained-str",
+                "Input should be a valid string",
+            ),
             fault("int_type", "int", "Input should be a valid integer"),
             fault("float_type", "float", "Input should be a valid number"),
             fault("bool_type", "bool", "Input should be a valid boolean"),

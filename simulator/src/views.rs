@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::clock::text;
-use crate::model::{Benefit, Checkout, Customer, Discount, Endpoint, Grant, Member, Moment, Order, Product, Subscription};
+use crate::model::{
+    Benefit, Checkout, Customer, Discount, Endpoint, Grant, Member, Moment, Order, Product,
+    Subscription,
+};
 use crate::store::Store;
 
 /// A moment, or null.
@@ -13,7 +16,9 @@ fn maybe(moment: Option<Moment>) -> Value {
 }
 
 fn avatar(address: Option<&str>) -> Value {
-    let Some(address) = address else { return Value::Null };
+    let Some(address) = address else {
+        return Value::Null;
+    };
     let digest = Sha256::digest(address.to_lowercase().as_bytes());
     let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("https://www.gravatar.com/avatar/{hash}?d=404").into()
@@ -22,8 +27,13 @@ fn avatar(address: Option<&str>) -> Value {
 impl Store {
     /// A customer. The owner's address stands in for the avatar of a customer without one.
     pub(crate) fn customer_view(&self, row: &Customer) -> Value {
-        let owner = self.living_members(row.id).find(|member| member.role == "owner");
-        let address = row.email.as_deref().or(owner.map(|member| member.email.as_str()));
+        let owner = self
+            .living_members(row.id)
+            .find(|member| member.role == "owner");
+        let address = row
+            .email
+            .as_deref()
+            .or(owner.map(|member| member.email.as_str()));
         // R2: a plain deletion hides the external id, an anonymizing one keeps showing it.
         let hidden = row.deleted_at.is_some() && !row.metadata.contains_key("__anonymized_at");
         let external_id = row.external_id.as_deref().filter(|_| !hidden);
@@ -41,10 +51,18 @@ impl Store {
     /// A customer with its running subscriptions and grants; a past due one is absent (polar-domain (c.6)).
     pub(crate) fn customer_state_view(&self, row: &Customer) -> Value {
         let mut view = self.customer_view(row);
-        let of_customer = self.subscriptions.iter().filter(|subscription| subscription.customer_id == row.id);
-        let running = of_customer.filter(|subscription| matches!(subscription.status, "active" | "trialing"));
-        let subscriptions: Vec<Value> = running.map(|subscription| self.state_subscription(subscription)).collect();
-        let held = self.grants_of_customer(row.id).filter(|grant| grant.granted_at.is_some());
+        let of_customer = self
+            .subscriptions
+            .iter()
+            .filter(|subscription| subscription.customer_id == row.id);
+        let running =
+            of_customer.filter(|subscription| matches!(subscription.status, "active" | "trialing"));
+        let subscriptions: Vec<Value> = running
+            .map(|subscription| self.state_subscription(subscription))
+            .collect();
+        let held = self
+            .grants_of_customer(row.id)
+            .filter(|grant| grant.granted_at.is_some());
         let grants: Vec<Value> = held.map(|grant| self.state_grant(grant)).collect();
         view["active_subscriptions"] = subscriptions.into();
         view["granted_benefits"] = grants.into();
@@ -75,11 +93,15 @@ impl Store {
 
     /// The customer behind a row, shown even after its deletion.
     fn customer_of(&self, id: uuid::Uuid) -> Value {
-        self.customers.get(id).map_or(Value::Null, |row| self.customer_view(row))
+        self.customers
+            .get(id)
+            .map_or(Value::Null, |row| self.customer_view(row))
     }
 
     fn legacy_user(&self, id: uuid::Uuid) -> Value {
-        let Some(row) = self.customers.get(id) else { return Value::Null };
+        let Some(row) = self.customers.get(id) else {
+            return Value::Null;
+        };
         let initial: String = row.name.as_deref().unwrap_or("?").chars().take(1).collect();
         let avatar = self.customer_view(row)["avatar_url"].clone();
         json!({"id": id, "email": row.email, "public_name": initial, "avatar_url": avatar, "github_username": null})
@@ -118,11 +140,15 @@ impl Store {
     }
 
     fn interval_of(&self, row: &Subscription) -> Value {
-        self.products.get(row.product_id).map_or(Value::Null, |product| product.interval.clone().into())
+        self.products
+            .get(row.product_id)
+            .map_or(Value::Null, |product| product.interval.clone().into())
     }
 
     fn price_id_of(&self, row: &Subscription) -> Value {
-        self.products.get(row.product_id).map_or(Value::Null, |product| json!(product.price_id))
+        self.products
+            .get(row.product_id)
+            .map_or(Value::Null, |product| json!(product.price_id))
     }
 
     fn bare_subscription_view(&self, row: &Subscription) -> Value {
@@ -153,7 +179,8 @@ impl Store {
         view["customer"] = self.customer_of(row.customer_id);
         view["user"] = self.legacy_user(row.customer_id);
         view["product"] = product.map_or(Value::Null, |product| self.product_view(product));
-        view["discount"] = discount.map_or(Value::Null, |discount| self.bare_discount_view(discount));
+        view["discount"] =
+            discount.map_or(Value::Null, |discount| self.bare_discount_view(discount));
         view["price"] = price.clone();
         view["prices"] = json!([price]);
         view["meters"] = json!([]);
@@ -171,9 +198,15 @@ impl Store {
     pub(crate) fn order_view(&self, row: &Order) -> Value {
         let net = row.subtotal - row.discount;
         let total = net + row.tax;
-        let refundable = if row.status == "paid" { (net, row.tax) } else { (0, 0) };
+        let refundable = if row.status == "paid" {
+            (net, row.tax)
+        } else {
+            (0, 0)
+        };
         let product = row.product_id.and_then(|id| self.products.get(id));
-        let subscription = row.subscription_id.and_then(|id| self.subscriptions.get(id));
+        let subscription = row
+            .subscription_id
+            .and_then(|id| self.subscriptions.get(id));
         let discount = row.discount_id.and_then(|id| self.discounts.get(id));
         let mut view = json!({
             "id": row.id, "created_at": text(row.created_at), "modified_at": maybe(row.modified_at),
@@ -193,8 +226,10 @@ impl Store {
         view["customer"] = self.customer_of(row.customer_id);
         view["user"] = self.legacy_user(row.customer_id);
         view["product"] = product.map_or(Value::Null, |product| self.bare_product_view(product));
-        view["discount"] = discount.map_or(Value::Null, |discount| self.bare_discount_view(discount));
-        view["subscription"] = subscription.map_or(Value::Null, |row| self.bare_subscription_view(row));
+        view["discount"] =
+            discount.map_or(Value::Null, |discount| self.bare_discount_view(discount));
+        view["subscription"] =
+            subscription.map_or(Value::Null, |row| self.bare_subscription_view(row));
         view["items"] = json!([{
             "created_at": text(row.created_at), "modified_at": null, "id": row.item_id, "label": "",
             "amount": row.subtotal, "tax_amount": row.tax, "proration": false, "product_price_id": null,

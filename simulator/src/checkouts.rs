@@ -1,0 +1,196 @@
+//! Why: a plan is bought through a checkout; a paid subscription cannot be upgraded through one (h.4).
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::call::{Call, Outcome, Reply, parse_uuid};
+use crate::clock::text;
+use crate::errors::{Fault, Refusal, at};
+use crate::model::{Checkout, Product};
+use crate::store::Store;
+use crate::views::price_view;
+use crate::webhooks::Payload;
+
+/// `POST /v1/checkouts/`
+pub(crate) fn create(store: &mut Store, call: &Call) -> Outcome {
+    let object = call.object()?;
+    let Some(wanted) = object.get("products").and_then(Value::as_array) else {
+        return Err(Refusal::schema(vec![Fault::missing(
+            at(&["body", "products"]),
+            call.body.clone(),
+        )]));
+    };
+    let products: Vec<Uuid> = wanted
+        .iter()
+        .map(|value| store.known_product(value))
+        .collect::<Result<_, _>>()?;
+    let text = |key: &str| object.get(key).and_then(Value::as_str).map(str::to_owned);
+    let id = |key: &str| -> Result<Option<Uuid>, Refusal> {
+        let parsed = text(key)
+            .map(|value| parse_uuid(&value, at(&["body", key])))
+            .transpose();
+        parsed.map_err(|fault| Refusal::schema(vec![fault]))
+    };
+    let subscription_id = id("subscription_id")?;
+    if let Some(row) = subscription_id
+        .and_then(|id| store.subscriptions.get(id))
+        .filter(|row| row.amount > 0)
+    {
+        let loc = at(&["body", "subscription_id"]);
+        let fault = Fault::new(
+            "value_error",
+            loc,
+            "Only free subscriptions can be upgraded.",
+            json!(row.id),
+        );
+        return Err(Refusal::service(vec![fault]));
+    }
+    let external_customer_id = text("external_customer_id");
+    let by_external = external_customer_id
+        .as_deref()
+        .and_then(|id| store.customer_by_external_id(id));
+    let customer_id = by_external.map(|row| row.id).or(id("customer_id")?);
+    let wanted = Wanted {
+        products,
+        customer_id,
+        external_customer_id,
+        discount_id: id("discount_id")?,
+        subscription_id,
+    };
+    let (success_url, return_url) = (text("success_url"), text("return_url"));
+    let id = store.open_checkout(wanted, success_url, return_url);
+    let row = store.checkouts.get(id).ok_or_else(Refusal::internal)?;
+    Ok(Reply::created(store.checkout_view(row, &call.base_url)))
+}
+
+/// Who buys what.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) products: Vec<Uuid>,
+    pub(crate) customer_id: Option<Uuid>,
+    pub(crate) external_customer_id: Option<String>,
+    pub(crate) discount_id: Option<Uuid>,
+    pub(crate) subscription_id: Option<Uuid>,
+}
+
+impl Store {
+    /// Opens a checkout and announces it.
+    pub(crate) fn open_checkout(
+        &mut self,
+        wanted: Wanted,
+        success_url: Option<String>,
+        return_url: Option<String>,
+    ) -> Uuid {
+        let (id, created_at) = (self.fresh_id(), self.now());
+        let Wanted {
+            products,
+            customer_id,
+            external_customer_id,
+            discount_id,
+            subscription_id,
+        } = wanted;
+        self.checkouts.insert(Checkout {
+            id,
+            created_at,
+            modified_at: None,
+            status: "open",
+            products,
+            customer_id,
+            external_customer_id,
+            discount_id,
+            subscription_id,
+            success_url,
+            return_url,
+        });
+        self.announce_checkout(id, "checkout.created");
+        id
+    }
+
+    /// Moves a checkout on.
+    pub(crate) fn set_checkout_status(&mut self, id: Uuid, status: &'static str) {
+        let now = self.now();
+        if let Some(row) = self.checkouts.get_mut(id) {
+            row.status = status;
+            row.modified_at = Some(now);
+        }
+        self.announce_checkout(id, "checkout.updated");
+    }
+
+    fn announce_checkout(&mut self, id: Uuid, kind: &'static str) {
+        let Some(view) = self
+            .checkouts
+            .get(id)
+            .map(|row| self.checkout_view(row, "https://example.com"))
+        else {
+            return;
+        };
+        self.announce(kind, Payload::Ready(view));
+    }
+}
+
+fn product_view(store: &Store, row: &Product) -> Value {
+    let mut view = store.product_view(row);
+    for key in ["metadata", "attached_custom_fields"] {
+        if let Some(object) = view.as_object_mut() {
+            object.remove(key);
+        }
+    }
+    view
+}
+
+/// The shape of the API description.
+pub(crate) fn view(store: &Store, row: &Checkout, base_url: &str) -> Value {
+    let products: Vec<&Product> = row
+        .products
+        .iter()
+        .filter_map(|id| store.products.get(*id))
+        .collect();
+    let first = products.first().copied();
+    let amount = first.map_or(0, |product| product.price_amount);
+    let net = first.map_or(0, |product| store.amount(product.id, row.discount_id));
+    let prices: serde_json::Map<String, Value> = products
+        .iter()
+        .map(|product| (product.id.to_string(), json!([price_view(product)])))
+        .collect();
+    let products: Vec<Value> = products
+        .into_iter()
+        .map(|product| product_view(store, product))
+        .collect();
+    let customer = row.customer_id.and_then(|id| store.customers.get(id));
+    let (secret, success) = (
+        format!("polar_c_{}", row.id.simple()),
+        format!("{base_url}/checkout/success"),
+    );
+    let mut view = json!({
+        "id": row.id, "created_at": text(row.created_at), "modified_at": row.modified_at.map(text),
+        "custom_field_data": {}, "payment_processor": "stripe", "status": row.status, "client_secret": secret,
+        "url": format!("{base_url}/checkout/{secret}"), "expires_at": text(row.created_at + chrono::TimeDelta::hours(1)),
+        "success_url": row.success_url.clone().unwrap_or(success), "return_url": row.return_url, "embed_origin": null,
+        "amount": amount, "seats": null, "min_seats": null, "max_seats": null, "units": null,
+        "discount_amount": amount - net, "net_amount": net, "tax_amount": null, "tax_behavior": null,
+        "total_amount": net, "currency": "usd", "allow_trial": true, "active_trial_interval": null,
+        "active_trial_interval_count": null, "trial_end": null, "organization_id": store.organization_id,
+        "product_id": first.map(|product| product.id), "product_price_id": first.map(|product| product.price_id),
+    });
+    let rest = json!({
+        "discount_id": row.discount_id, "allow_discount_codes": true, "require_billing_address": false,
+        "is_discount_applicable": true, "is_free_product_price": amount == 0, "is_payment_required": net > 0,
+        "is_payment_setup_required": true, "is_payment_form_required": true, "customer_id": row.customer_id,
+        "is_business_customer": false, "customer_name": customer.map(|customer| customer.name.clone()),
+        "customer_email": customer.map(|customer| customer.email.clone()), "customer_ip_address": null,
+        "customer_billing_name": null, "customer_billing_address": null, "customer_tax_id": null, "locale": null,
+        "payment_method_type": null, "payment_processor_metadata": {}, "billing_address_fields": {
+            "country": "required", "state": "optional", "city": "optional", "postal_code": "optional",
+            "line1": "optional", "line2": "optional",
+        },
+        "trial_interval": null, "trial_interval_count": null, "metadata": {},
+        "external_customer_id": row.external_customer_id, "customer_external_id": row.external_customer_id,
+        "products": products, "product": products.first(), "prices": prices,
+        "product_price": first.map(price_view), "discount": null, "subscription_id": row.subscription_id,
+        "attached_custom_fields": [], "customer_metadata": {},
+    });
+    if let (Some(view), Value::Object(rest)) = (view.as_object_mut(), rest) {
+        view.extend(rest);
+    }
+    view
+}

@@ -1,0 +1,240 @@
+//! Why: a simulator in a process of its own is steered and looked into over HTTP, under `/simulator/` on its own port,
+//! without a token. The routes are listed in the crate's documentation.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::catalogue::Product;
+use crate::records::{CustomerRecord, DeliveryRecord};
+use crate::shared::Shared;
+use crate::store::Store;
+use crate::story::{Act, StoryError};
+
+/// Why the control surface refuses: a status and a sentence.
+type Refused = (StatusCode, String);
+
+/// Answers a request of the control surface.
+pub(crate) async fn handle(shared: &Arc<Shared>, parts: &Parts, body: &Bytes) -> Response {
+    let path: Vec<&str> = parts
+        .uri
+        .path()
+        .trim_matches('/')
+        .split('/')
+        .skip(1)
+        .collect();
+    if let ["invoices", file] = path.as_slice() {
+        return invoice(shared, file, parts.uri.query().unwrap_or_default());
+    }
+    let outcome = match serde_json::from_slice(body) {
+        Ok(body) => act(shared, parts.method.as_str(), &path, &body).await,
+        Err(_) if body.is_empty() => act(shared, parts.method.as_str(), &path, &Value::Null).await,
+        Err(error) => Err((
+            StatusCode::BAD_REQUEST,
+            format!("the body is no JSON: {error}"),
+        )),
+    };
+    let (status, value) = match outcome {
+        Ok(value) => (StatusCode::OK, value),
+        Err((status, detail)) => (status, json!({"error": detail})),
+    };
+    let mut response = Response::new(Body::from(value.to_string()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert("content-type", HeaderValue::from_static("application/json"));
+    response
+}
+
+async fn act(
+    shared: &Arc<Shared>,
+    method: &str,
+    path: &[&str],
+    body: &Value,
+) -> Result<Value, Refused> {
+    match (method, path) {
+        ("GET", ["state"]) => Ok(state(&shared.lock())),
+        ("GET", ["requests"]) => Ok(json!(shared.lock().requests)),
+        ("POST", ["purchase"]) => {
+            let product = field(body, "product")?;
+            let product = Product::named(product)
+                .ok_or_else(|| wrong("`product` is pro, growth, scale or free"))?;
+            let customer = field(body, "external_customer_id")?;
+            let id = shared
+                .lock()
+                .story_purchase(customer, product)
+                .map_err(|error| refused(&error))?;
+            Ok(json!({"subscription_id": id}))
+        }
+        ("POST", ["advance"]) => {
+            let seconds = body.get("seconds").and_then(Value::as_i64).unwrap_or(0);
+            let days = body.get("days").and_then(Value::as_i64).unwrap_or(0);
+            let by = TimeDelta::try_days(days)
+                .zip(TimeDelta::try_seconds(seconds))
+                .map(|(days, rest)| days + rest);
+            let by = by
+                .and_then(|by| by.to_std().ok())
+                .ok_or_else(|| wrong("`days` and `seconds` go forward"))?;
+            shared.advance(by).await;
+            Ok(json!({"now": shared.lock().now()}))
+        }
+        ("POST", ["faults"]) => {
+            let faults: crate::Faults = field(body, "spec")?
+                .parse()
+                .map_err(|error| wrong(&format!("{error}")))?;
+            let text = faults.to_string();
+            shared.lock().outbox.faults = faults;
+            Ok(json!({"faults": text}))
+        }
+        ("POST", ["webhook"]) => {
+            if let Some(secret) = body.get("secret").and_then(Value::as_str) {
+                let mut slot = shared
+                    .webhook_secret
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                secret.clone_into(&mut slot);
+            }
+            shared.register(body.get("url").and_then(Value::as_str).map(str::to_owned));
+            Ok(json!({"url": body.get("url")}))
+        }
+        ("POST", ["subscriptions", id, word]) => {
+            let act = Act::named(word).ok_or_else(|| missing("no such act of a subscription"))?;
+            shared
+                .lock()
+                .story_act(parse(id)?, act)
+                .map_err(|error| refused(&error))?;
+            Ok(json!({"subscription_id": id}))
+        }
+        ("POST" | "PATCH", ["benefits", id]) => {
+            let metadata = body.get("metadata").and_then(Value::as_object).cloned();
+            let metadata = metadata.ok_or_else(|| wrong("`metadata` is an object"))?;
+            let (id, mut store) = (parse(id)?, shared.lock());
+            store
+                .benefits
+                .get(id)
+                .ok_or_else(|| missing("no such benefit"))?;
+            store.edit_benefit(id, Some(metadata), None);
+            Ok(json!({"benefit_id": id}))
+        }
+        ("POST", ["deliver"]) => {
+            let id = parse(field(body, "id")?)?;
+            let known = shared.lock().redeliver(id);
+            if known {
+                Ok(json!({"id": id}))
+            } else {
+                Err(missing("no such delivery"))
+            }
+        }
+        _ => Err(missing(
+            "no such route; the crate's documentation lists them",
+        )),
+    }
+}
+
+/// Everything Polar holds, in the API's own shapes where there are such.
+fn state(store: &Store) -> Value {
+    let customers: Vec<Value> = store
+        .customers
+        .iter()
+        .map(|row| customer_state(store, row))
+        .collect();
+    let deliveries: Vec<DeliveryRecord> = store
+        .outbox
+        .deliveries
+        .iter()
+        .map(DeliveryRecord::from)
+        .collect();
+    let products: Vec<Value> = store
+        .products
+        .iter()
+        .map(|row| store.product_view(row))
+        .collect();
+    let endpoints: Vec<Value> = store
+        .outbox
+        .endpoints
+        .iter()
+        .filter(|row| !row.deleted)
+        .map(endpoint)
+        .collect();
+    json!({
+        "now": store.now(), "organization_id": store.organization_id, "customers": customers, "products": products,
+        "events": store.event_records(), "deliveries": deliveries, "endpoints": endpoints,
+        "deliveries_settled": store.deliveries_settled(), "faults": store.outbox.faults.to_string(),
+    })
+}
+
+fn customer_state(store: &Store, row: &crate::model::Customer) -> Value {
+    let members: Vec<Value> = store
+        .living_members(row.id)
+        .map(crate::views::member_view)
+        .collect();
+    let grants: Vec<Value> = store
+        .grants_of_customer(row.id)
+        .map(|grant| store.grant_view(grant))
+        .collect();
+    let subscriptions = store
+        .subscriptions
+        .iter()
+        .filter(|subscription| subscription.customer_id == row.id);
+    let subscriptions: Vec<Value> = subscriptions
+        .map(|subscription| store.subscription_view(subscription))
+        .collect();
+    let mut view = json!(CustomerRecord::from(row));
+    view["members"] = members.into();
+    view["grants"] = grants.into();
+    view["subscriptions"] = subscriptions.into();
+    view["orders"] = store.orders_of(row.id).into();
+    view
+}
+
+fn endpoint(row: &crate::model::Endpoint) -> Value {
+    json!({"id": row.id, "url": row.url, "enabled": row.enabled, "events": row.events})
+}
+
+fn invoice(shared: &Shared, file: &str, query: &str) -> Response {
+    let number = file.strip_suffix(".pdf").unwrap_or(file);
+    let expires = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("expires=")?.parse().ok());
+    let document = expires.and_then(|expires| shared.lock().invoice_document(number, expires));
+    let Some(document) = document else {
+        return crate::server::plain(StatusCode::FORBIDDEN, "the link has expired or never was");
+    };
+    let mut response = Response::new(Body::from(document));
+    response
+        .headers_mut()
+        .insert("content-type", HeaderValue::from_static("application/pdf"));
+    response
+}
+
+fn field<'a>(body: &'a Value, key: &str) -> Result<&'a str, Refused> {
+    body.get(key)
+        .and_then(Value::as_str)
+        .ok_or_else(|| wrong(&format!("`{key}` is missing or no text")))
+}
+
+fn parse(id: &str) -> Result<Uuid, Refused> {
+    id.parse().map_err(|_| wrong("the id is no UUID"))
+}
+
+fn wrong(detail: &str) -> Refused {
+    (StatusCode::UNPROCESSABLE_ENTITY, detail.to_owned())
+}
+
+fn missing(detail: &str) -> Refused {
+    (StatusCode::NOT_FOUND, detail.to_owned())
+}
+
+fn refused(error: &StoryError) -> Refused {
+    let status = match error {
+        StoryError::WrongState { .. } => StatusCode::CONFLICT,
+        _ => StatusCode::NOT_FOUND,
+    };
+    (status, error.to_string())
+}

@@ -1,0 +1,387 @@
+//! Why: the promises are about bad days. Seeded dice decide which call or delivery meets which mishap, so that a bad day
+//! can be had again.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+use thiserror::Error;
+
+/// How often which mishap happens.
+///
+/// As text (`--faults SPEC`), items separated by commas, later ones winning:
+///
+/// | Item | Meaning |
+/// |---|---|
+/// | `0.2` or `20%` | `calls` and `deliveries` both at that rate |
+/// | `calls=R` | that share of API calls fails, all six kinds mixed evenly |
+/// | `deliveries=R` | that share of deliveries fails, all four kinds mixed evenly |
+/// | `429=R` | refused with 429 and `retry-after` before anything happened |
+/// | `500-before=R`, `500-after=R` | 500 with nothing committed; 500 although it was committed |
+/// | `timeout=R` | held for `timeout-ms`, then the connection closes; committed or not, by chance |
+/// | `drop-before=R`, `drop-after=R` | the connection closes without an answer; nothing committed; committed |
+/// | `duplicate=R` | an answered delivery comes again, with the same id |
+/// | `reorder=R`, `late=R` | a delivery steps aside for seconds; for half a minute or more |
+/// | `lost=R` | an attempt is not made, or its answer is not read; the retry schedule applies |
+/// | `timeout-ms=N` | how long a timeout holds a call; 6000 unless told |
+/// | `retry-after=N` | seconds named by an injected 429; 1 unless told (the real limit always says 60, R28) |
+/// | `retry-scale=F` | factor on all waits between delivery attempts; 1 unless told |
+///
+/// Rates `R` are from 0 to 1 or percentages. Empty text, or `none`, is a day without mishaps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Faults {
+    /// Share of calls refused with 429.
+    pub too_many_requests: f64,
+    /// Share of calls answered 500 with nothing committed.
+    pub error_before: f64,
+    /// Share of calls answered 500 after the commit.
+    pub error_after: f64,
+    /// Share of calls held for `timeout_hold`, then cut.
+    pub timeout: f64,
+    /// Share of calls whose connection is cut before the commit.
+    pub drop_before: f64,
+    /// Share of calls whose connection is cut after the commit.
+    pub drop_after: f64,
+    /// Share of deliveries sent twice.
+    pub duplicate: f64,
+    /// Share of deliveries that later ones overtake.
+    pub reorder: f64,
+    /// Share of deliveries that come half a minute late or more (times `retry_scale`).
+    pub late: f64,
+    /// Share of attempts that are not made or whose answer is not read.
+    pub lost: f64,
+    /// How long a timeout holds a call.
+    pub timeout_hold: Duration,
+    /// Seconds that an injected 429 asks to wait.
+    pub retry_after: u32,
+    /// Factor on the waits between delivery attempts.
+    pub retry_scale: f64,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            too_many_requests: 0.0,
+            error_before: 0.0,
+            error_after: 0.0,
+            timeout: 0.0,
+            drop_before: 0.0,
+            drop_after: 0.0,
+            duplicate: 0.0,
+            reorder: 0.0,
+            late: 0.0,
+            lost: 0.0,
+            timeout_hold: Duration::from_secs(6),
+            retry_after: 1,
+            retry_scale: 1.0,
+        }
+    }
+}
+
+/// Why a fault specification is not understood.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum FaultsError {
+    /// The key is none of those listed at [`Faults`].
+    #[error("unknown fault `{0}`; known: calls, deliveries, {names}, timeout-ms, retry-after, retry-scale", names = NAMES.join(", "))]
+    UnknownKey(String),
+    /// The value is no rate from 0 to 1 (or 0% to 100%).
+    #[error("`{key}={value}`: a rate is a number from 0 to 1, or a percentage from 0% to 100%")]
+    Rate {
+        /// The key as written.
+        key: String,
+        /// The value as written.
+        value: String,
+    },
+    /// The value is no number of the kind the key takes.
+    #[error("`{key}={value}`: {key} takes a number that is not negative")]
+    Number {
+        /// The key as written.
+        key: String,
+        /// The value as written.
+        value: String,
+    },
+    /// The shares of the kinds exceed the whole.
+    #[error("the rates of all {0} together exceed 1")]
+    TooMuch(&'static str),
+}
+
+const NAMES: [&str; 10] = [
+    "429",
+    "500-before",
+    "500-after",
+    "timeout",
+    "drop-before",
+    "drop-after",
+    "duplicate",
+    "reorder",
+    "late",
+    "lost",
+];
+const CALL_KINDS: usize = 6;
+
+impl Faults {
+    fn slots(&mut self) -> [&mut f64; 10] {
+        [
+            &mut self.too_many_requests,
+            &mut self.error_before,
+            &mut self.error_after,
+            &mut self.timeout,
+            &mut self.drop_before,
+            &mut self.drop_after,
+            &mut self.duplicate,
+            &mut self.reorder,
+            &mut self.late,
+            &mut self.lost,
+        ]
+    }
+
+    fn spread(&mut self, range: std::ops::Range<usize>, rate: f64) {
+        let kinds = f64::from(u32::try_from(range.len()).unwrap_or(1));
+        for slot in &mut self.slots()[range] {
+            **slot = rate / kinds;
+        }
+    }
+
+    fn apply(&mut self, item: &str) -> Result<(), FaultsError> {
+        let Some((key, value)) = item.split_once('=') else {
+            let rate = rate("calls", item)?;
+            self.spread(0..CALL_KINDS, rate);
+            self.spread(CALL_KINDS..NAMES.len(), rate);
+            return Ok(());
+        };
+        let (key, value) = (key.trim(), value.trim());
+        let wrong = || FaultsError::Number {
+            key: key.into(),
+            value: value.into(),
+        };
+        match key {
+            "calls" => self.spread(0..CALL_KINDS, rate(key, value)?),
+            "deliveries" => self.spread(CALL_KINDS..NAMES.len(), rate(key, value)?),
+            "timeout-ms" => {
+                self.timeout_hold = Duration::from_millis(value.parse().map_err(|_| wrong())?)
+            }
+            "retry-after" => self.retry_after = value.parse().map_err(|_| wrong())?,
+            "retry-scale" => {
+                let scale: f64 = value.parse().map_err(|_| wrong())?;
+                self.retry_scale = if scale.is_finite() && scale >= 0.0 {
+                    scale
+                } else {
+                    return Err(wrong());
+                };
+            }
+            _ => {
+                let position = NAMES.iter().position(|name| *name == key);
+                let position = position.ok_or_else(|| FaultsError::UnknownKey(key.into()))?;
+                *self.slots()[position] = rate(key, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The mishap of a call, if any.
+    pub(crate) fn roll_call(&self, dice: &mut StdRng) -> Option<CallFault> {
+        let timeout = if dice.random_bool(0.5) {
+            CallFault::TimeoutBefore
+        } else {
+            CallFault::TimeoutAfter
+        };
+        let chances = [
+            (self.too_many_requests, CallFault::TooManyRequests),
+            (self.error_before, CallFault::ErrorBefore),
+            (self.error_after, CallFault::ErrorAfter),
+            (self.timeout, timeout),
+            (self.drop_before, CallFault::DropBefore),
+            (self.drop_after, CallFault::DropAfter),
+        ];
+        roll(dice, &chances)
+    }
+
+    /// Whether a delivery steps out of the line before its first attempt.
+    pub(crate) fn roll_departure(&self, dice: &mut StdRng) -> Option<DeliveryFault> {
+        roll(
+            dice,
+            &[
+                (self.reorder, DeliveryFault::Reorder),
+                (self.late, DeliveryFault::Late),
+            ],
+        )
+    }
+
+    /// What happens to one attempt.
+    pub(crate) fn roll_attempt(&self, dice: &mut StdRng) -> Option<DeliveryFault> {
+        let lost = if dice.random_bool(0.5) {
+            DeliveryFault::NeverSent
+        } else {
+            DeliveryFault::AnswerLost
+        };
+        roll(
+            dice,
+            &[
+                (self.lost, lost),
+                (self.duplicate, DeliveryFault::Duplicate),
+            ],
+        )
+    }
+}
+
+fn roll<T: Copy>(dice: &mut StdRng, chances: &[(f64, T)]) -> Option<T> {
+    let mut left = dice.random_range(0.0..1.0);
+    for (chance, fault) in chances {
+        if left < *chance {
+            return Some(*fault);
+        }
+        left -= chance;
+    }
+    None
+}
+
+fn rate(key: &str, value: &str) -> Result<f64, FaultsError> {
+    let wrong = || FaultsError::Rate {
+        key: key.into(),
+        value: value.into(),
+    };
+    let parsed = match value.strip_suffix('%') {
+        Some(percent) => percent.trim().parse::<f64>().map_err(|_| wrong())? / 100.0,
+        None => value.parse::<f64>().map_err(|_| wrong())?,
+    };
+    if (0.0..=1.0).contains(&parsed) {
+        Ok(parsed)
+    } else {
+        Err(wrong())
+    }
+}
+
+impl FromStr for Faults {
+    type Err = FaultsError;
+
+    fn from_str(spec: &str) -> Result<Self, FaultsError> {
+        let mut faults = Self::default();
+        let items = spec
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty() && *item != "none");
+        for item in items {
+            faults.apply(item)?;
+        }
+        let rates = faults.slots().map(|slot| *slot);
+        // A hair of slack: six sixths may not add up to one.
+        let whole = 1.0 + 1e-9;
+        if rates[..CALL_KINDS].iter().sum::<f64>() > whole {
+            return Err(FaultsError::TooMuch("call faults"));
+        }
+        if rates[CALL_KINDS..].iter().sum::<f64>() > whole {
+            return Err(FaultsError::TooMuch("delivery faults"));
+        }
+        Ok(faults)
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rates = self.clone().slots().map(|slot| *slot);
+        for (name, rate) in NAMES.iter().zip(rates).filter(|(_, rate)| *rate > 0.0) {
+            write!(f, "{name}={rate},")?;
+        }
+        let hold = self.timeout_hold.as_millis();
+        write!(
+            f,
+            "timeout-ms={hold},retry-after={},retry-scale={}",
+            self.retry_after, self.retry_scale
+        )
+    }
+}
+
+/// The mishap of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CallFault {
+    /// 429, nothing committed.
+    TooManyRequests,
+    /// 500, nothing committed.
+    ErrorBefore,
+    /// 500, committed.
+    ErrorAfter,
+    /// Held, then cut; nothing committed.
+    TimeoutBefore,
+    /// Committed, held, then cut.
+    TimeoutAfter,
+    /// Cut, nothing committed.
+    DropBefore,
+    /// Committed, then cut.
+    DropAfter,
+}
+
+/// The mishap of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DeliveryFault {
+    /// Comes again.
+    Duplicate,
+    /// Is overtaken.
+    Reorder,
+    /// Comes late.
+    Late,
+    /// The attempt is not made.
+    NeverSent,
+    /// The attempt is made, its answer not read.
+    AnswerLost,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a failed parse is a failed test
+
+    use super::*;
+
+    fn near(left: f64, right: f64) -> bool {
+        (left - right).abs() < 1e-9
+    }
+
+    #[test]
+    fn a_bare_rate_is_both_groups_at_that_rate() {
+        for spec in ["0.12", "12%", "calls=0.12,deliveries=12%"] {
+            let faults: Faults = spec.parse().unwrap();
+            assert!(
+                near(faults.timeout, 0.02) && near(faults.lost, 0.03),
+                "{spec}: {faults}"
+            );
+        }
+    }
+
+    #[test]
+    fn text_and_back_is_the_same_day() {
+        let faults: Faults =
+            "calls=0.3,429=0,lost=25%,timeout-ms=300,retry-scale=0.01,retry-after=2"
+                .parse()
+                .unwrap();
+        assert_eq!(faults.to_string().parse::<Faults>().unwrap(), faults);
+        assert_eq!("".parse::<Faults>().unwrap(), Faults::default());
+        assert_eq!("none".parse::<Faults>().unwrap(), Faults::default());
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        let error = |spec: &str| spec.parse::<Faults>().unwrap_err().to_string();
+        assert!(error("explode=1").contains("unknown fault `explode`"));
+        assert!(error("lost=2").contains("lost=2"));
+        assert!(error("timeout-ms=soon").contains("timeout-ms"));
+        assert!(error("retry-scale=-1").contains("retry-scale"));
+        assert!(error("429=0.6,timeout=0.6").contains("call faults"));
+    }
+
+    #[test]
+    fn mishaps_come_as_often_as_asked() {
+        let faults: Faults = "429=0.25,lost=0.5".parse().unwrap();
+        let mut dice = rand::SeedableRng::seed_from_u64(7);
+        let calls = (0..4000)
+            .filter(|_| faults.roll_call(&mut dice).is_some())
+            .count();
+        let lost = (0..4000)
+            .filter(|_| faults.roll_attempt(&mut dice).is_some())
+            .count();
+        assert!(
+            (900..1100).contains(&calls) && (1900..2100).contains(&lost),
+            "{calls} {lost}"
+        );
+    }
+}

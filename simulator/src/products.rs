@@ -1,0 +1,312 @@
+//! Why: plans and benefits are the seller's catalogue; their metadata decides what a grant means (polar-domain (d.2)).
+
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::call::{Call, Outcome, Reply, parse_uuid};
+use crate::clock::text;
+use crate::errors::{Refusal, at};
+use crate::model::{Benefit, Metadata, Product};
+use crate::paging::{Page, sort, sortable, sorting};
+use crate::store::Store;
+use crate::validation;
+use crate::webhooks::Payload;
+
+/// `GET /v1/products/`
+pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
+    let page = Page::of(call)?;
+    let wishes = sorting(
+        call,
+        &["created_at", "name", "price_amount_type", "price_amount"],
+    )?;
+    let organizations = call.ids("organization_id")?;
+    let ids = call.ids("id")?;
+    let archived = call.flag("is_archived");
+    let mut rows: Vec<&Product> = store.products.iter().rev().collect();
+    rows.retain(|_| organizations.is_empty() || organizations.contains(&store.organization_id));
+    rows.retain(|row| ids.is_empty() || ids.contains(&row.id));
+    rows.retain(|row| archived.is_none_or(|archived| archived == row.archived));
+    rows.retain(|_| call.flag("is_recurring") != Some(false));
+    rows.retain(|_| {
+        call.last("visibility")
+            .is_none_or(|visibility| visibility == "public")
+    });
+    sort(&mut rows, &wishes, |row, property| match property {
+        "name" => row.name.clone(),
+        "price_amount" => sortable(row.price_amount),
+        "price_amount_type" => String::new(),
+        _ => text(row.created_at),
+    });
+    page.show(&rows, |row| store.product_view(row))
+}
+
+/// `GET /v1/products/{id}`
+pub(crate) fn get(store: &mut Store, call: &Call) -> Outcome {
+    let row = store
+        .products
+        .get(call.id(0)?)
+        .ok_or_else(|| Refusal::not_found("Not found"))?;
+    Ok(Reply::ok(store.product_view(row)))
+}
+
+/// `POST /v1/products/`
+pub(crate) fn create(store: &mut Store, call: &Call) -> Outcome {
+    let object = call.object()?;
+    refuse_organization(object)?;
+    let metadata = read_metadata(object)?;
+    let text = |key: &str| object.get(key).and_then(Value::as_str).map(str::to_owned);
+    let price = call
+        .body
+        .pointer("/prices/0/price_amount")
+        .and_then(Value::as_i64)
+        .unwrap_or(0);
+    let name = text("name").unwrap_or_default();
+    let interval = text("recurring_interval").unwrap_or_else(|| "month".into());
+    let id = store.insert_product(
+        name,
+        text("description"),
+        interval,
+        price,
+        metadata,
+        Vec::new(),
+    );
+    store.show_product(id, Reply::created)
+}
+
+/// `PATCH /v1/products/{id}`
+pub(crate) fn patch(store: &mut Store, call: &Call) -> Outcome {
+    let id = call.id(0)?;
+    let object = call.object()?;
+    let metadata = read_metadata(object)?;
+    let now = store.now();
+    let row = store
+        .products
+        .get_mut(id)
+        .ok_or_else(|| Refusal::not_found("Not found"))?;
+    row.modified_at = Some(now);
+    if let Some(archived) = object.get("is_archived").and_then(Value::as_bool) {
+        row.archived = archived;
+    }
+    if let Some(name) = object.get("name").and_then(Value::as_str) {
+        name.clone_into(&mut row.name);
+    }
+    if object.contains_key("metadata") {
+        row.metadata = metadata;
+    }
+    store.announce_product(id, "product.updated");
+    store.show_product(id, Reply::ok)
+}
+
+/// `POST /v1/products/{id}/benefits`: holders of the product gain and lose what changed.
+pub(crate) fn set_benefits(store: &mut Store, call: &Call) -> Outcome {
+    let id = call.id(0)?;
+    let wanted = call
+        .body
+        .get("benefits")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let parse = |value: &Value| parse_uuid(value.as_str().unwrap_or(""), at(&["body", "benefits"]));
+    let ids: Result<Vec<Uuid>, _> = wanted.iter().map(parse).collect();
+    let ids = ids.map_err(|fault| Refusal::schema(vec![fault]))?;
+    if store.products.get(id).is_none() {
+        return Err(Refusal::not_found("Not found"));
+    }
+    store.put_benefits(id, ids);
+    store.show_product(id, Reply::ok)
+}
+
+/// `GET /v1/benefits/`
+pub(crate) fn list_benefits(store: &mut Store, call: &Call) -> Outcome {
+    let page = Page::of(call)?;
+    let wishes = sorting(call, &["created_at", "description", "type", "user_order"])?;
+    let mut rows: Vec<&Benefit> = store.benefits.iter().rev().collect();
+    sort(&mut rows, &wishes, |row, property| match property {
+        "description" => row.description.clone(),
+        "type" => String::new(),
+        _ => text(row.created_at),
+    });
+    page.show(&rows, |row| store.benefit_view(row))
+}
+
+/// `GET /v1/benefits/{id}`
+pub(crate) fn get_benefit(store: &mut Store, call: &Call) -> Outcome {
+    let row = store
+        .benefits
+        .get(call.id(0)?)
+        .ok_or_else(|| Refusal::not_found("Not found"))?;
+    Ok(Reply::ok(store.benefit_view(row)))
+}
+
+/// `POST /v1/benefits/`
+pub(crate) fn create_benefit(store: &mut Store, call: &Call) -> Outcome {
+    let object = call.object()?;
+    refuse_organization(object)?;
+    let metadata = read_metadata(object)?;
+    let description = object
+        .get("description")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let properties = object
+        .get("properties")
+        .cloned()
+        .unwrap_or_else(|| json!({"note": null}));
+    let id = store.insert_benefit(description, metadata, properties);
+    let row = store.benefits.get(id).ok_or_else(Refusal::internal)?;
+    Ok(Reply::created(store.benefit_view(row)))
+}
+
+/// `PATCH /v1/benefits/{id}`: announced as `benefit.updated` and nothing else (d.2).
+pub(crate) fn patch_benefit(store: &mut Store, call: &Call) -> Outcome {
+    let id = call.id(0)?;
+    let object = call.object()?;
+    let metadata = read_metadata(object)?;
+    if store.benefits.get(id).is_none() {
+        return Err(Refusal::not_found("Not found"));
+    }
+    let description = object
+        .get("description")
+        .and_then(Value::as_str)
+        .map(str::to_owned);
+    store.edit_benefit(
+        id,
+        object.contains_key("metadata").then_some(metadata),
+        description,
+    );
+    let row = store.benefits.get(id).ok_or_else(Refusal::internal)?;
+    Ok(Reply::ok(store.benefit_view(row)))
+}
+
+fn refuse_organization(object: &Map<String, Value>) -> Result<(), Refusal> {
+    match object
+        .get("organization_id")
+        .filter(|value| !value.is_null())
+    {
+        Some(input) => Err(Refusal::organization_token(
+            at(&["body", "organization_id"]),
+            input.clone(),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn read_metadata(object: &Map<String, Value>) -> Result<Metadata, Refusal> {
+    let mut faults = Vec::new();
+    let metadata = object
+        .get("metadata")
+        .map(|value| validation::metadata(value, &at(&["body", "metadata"]), &mut faults));
+    if faults.is_empty() {
+        Ok(metadata.unwrap_or_default())
+    } else {
+        Err(Refusal::schema(faults))
+    }
+}
+
+impl Store {
+    /// Adds a product and announces it.
+    pub(crate) fn insert_product(
+        &mut self,
+        name: String,
+        description: Option<String>,
+        interval: String,
+        price_amount: i64,
+        metadata: Metadata,
+        benefits: Vec<Uuid>,
+    ) -> Uuid {
+        let (id, price_id, created_at) = (self.fresh_id(), self.fresh_id(), self.now());
+        self.products.insert(Product {
+            id,
+            created_at,
+            modified_at: None,
+            name,
+            description,
+            interval,
+            archived: false,
+            metadata,
+            price_id,
+            price_amount,
+            benefits,
+        });
+        self.announce_product(id, "product.created");
+        id
+    }
+
+    /// Adds a benefit and announces it.
+    pub(crate) fn insert_benefit(
+        &mut self,
+        description: &str,
+        metadata: Metadata,
+        properties: Value,
+    ) -> Uuid {
+        let (id, created_at) = (self.fresh_id(), self.now());
+        let description = description.to_owned();
+        let row = Benefit {
+            id,
+            created_at,
+            modified_at: None,
+            description,
+            metadata,
+            properties,
+        };
+        let view = self.benefit_view(&row);
+        self.benefits.insert(row);
+        self.announce("benefit.created", Payload::Ready(view));
+        id
+    }
+
+    /// Changes a benefit; its holders hear nothing but `benefit.updated`.
+    pub(crate) fn edit_benefit(
+        &mut self,
+        id: Uuid,
+        metadata: Option<Metadata>,
+        description: Option<String>,
+    ) {
+        let now = self.now();
+        let Some(row) = self.benefits.get_mut(id) else {
+            return;
+        };
+        row.modified_at = Some(now);
+        if let Some(metadata) = metadata {
+            row.metadata = metadata;
+        }
+        if let Some(description) = description {
+            row.description = description;
+        }
+        let Some(view) = self.benefits.get(id).map(|row| self.benefit_view(row)) else {
+            return;
+        };
+        self.announce("benefit.updated", Payload::Ready(view));
+    }
+
+    /// Sets what a product offers; running subscriptions follow.
+    pub(crate) fn put_benefits(&mut self, product_id: Uuid, benefits: Vec<Uuid>) {
+        let now = self.now();
+        let Some(row) = self.products.get_mut(product_id) else {
+            return;
+        };
+        row.benefits = benefits;
+        row.modified_at = Some(now);
+        self.announce_product(product_id, "product.updated");
+        let on_product = self
+            .subscriptions
+            .iter()
+            .filter(|row| row.product_id == product_id);
+        let running =
+            on_product.filter(|row| matches!(row.status, "active" | "trialing" | "past_due"));
+        for id in running.map(|row| row.id).collect::<Vec<_>>() {
+            self.replace_grants(id, true);
+        }
+    }
+
+    fn announce_product(&mut self, id: Uuid, kind: &'static str) {
+        let Some(view) = self.products.get(id).map(|row| self.product_view(row)) else {
+            return;
+        };
+        self.announce(kind, Payload::Ready(view));
+    }
+
+    fn show_product(&self, id: Uuid, reply: fn(Value) -> Reply) -> Outcome {
+        let row = self.products.get(id).ok_or_else(Refusal::internal)?;
+        Ok(reply(self.product_view(row)))
+    }
+}

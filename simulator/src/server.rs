@@ -1,0 +1,308 @@
+//! Why: every request goes the same way: version, call count, credentials, route, scope, gate, mishap, commit, gate,
+//! mishap, answer. What is refused where is part of what a client must cope with.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use crate::access::{self, Credentials};
+use crate::call::{Call, Reply};
+use crate::connection::Cord;
+use crate::control;
+use crate::errors::{Fault, Refusal};
+use crate::faults::CallFault;
+use crate::records::RequestRecord;
+use crate::routes::{self, Found, Route};
+use crate::shared::Shared;
+
+/// Bodies up to here are answered at all.
+const READ_LIMIT: usize = 64 << 20;
+/// Larger bodies are refused with 413 (R12).
+const BODY_LIMIT: usize = 10 << 20;
+
+/// Answers a request. The work goes on even when the client gives up waiting, as it does at Polar.
+pub(crate) async fn handle(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(cord): ConnectInfo<Cord>,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, READ_LIMIT).await else {
+        return plain(StatusCode::PAYLOAD_TOO_LARGE, "");
+    };
+    if parts.uri.path().starts_with("/simulator") {
+        return control::handle(&shared, &parts, &body).await;
+    }
+    let work = tokio::spawn(async move { answer(&shared, &cord, &parts, body).await });
+    work.await
+        .unwrap_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"))
+}
+
+/// How a request ends.
+enum End {
+    Reply(Reply),
+    Refusal(Refusal),
+    TooMany(u32),
+    Moved(String),
+    Cut,
+}
+
+async fn answer(shared: &Arc<Shared>, cord: &Cord, parts: &Parts, body: Bytes) -> Response {
+    let number = note(shared, parts, &body);
+    let asked = text(&parts.headers, "polar-version");
+    let version = access::version(asked);
+    let end = match version {
+        None => End::Refusal(Refusal::no_such_path()),
+        Some(_) => answer_version(shared, parts, &body).await,
+    };
+    let response = respond(&end, version);
+    let mut store = shared.lock();
+    if let Some(record) = store.requests.get_mut(number) {
+        record.status = (!matches!(end, End::Cut)).then(|| response.status().as_u16());
+    }
+    if matches!(end, End::Cut) {
+        cord.pull();
+    }
+    response
+}
+
+/// Writes the request down before anything else happens to it.
+fn note(shared: &Shared, parts: &Parts, body: &Bytes) -> usize {
+    let mut store = shared.lock();
+    let record = RequestRecord {
+        method: parts.method.as_str().to_owned(),
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().unwrap_or_default().to_owned(),
+        status: None,
+        body: serde_json::from_slice(body).unwrap_or(Value::Null),
+        at: store.now(),
+    };
+    store.requests.push(record);
+    store.requests.len() - 1
+}
+
+async fn answer_version(shared: &Arc<Shared>, parts: &Parts, body: &Bytes) -> End {
+    let authorization = text(&parts.headers, AUTHORIZATION.as_str());
+    let elapsed = shared.lock().clock.elapsed();
+    if !shared.access.count(authorization, elapsed) {
+        return End::TooMany(60);
+    }
+    let credentials = shared.access.credentials(authorization);
+    if credentials == Credentials::Unknown {
+        return End::Refusal(Refusal::invalid_token());
+    }
+    let path = parts.uri.path();
+    match routes::find(parts.method.as_str(), path) {
+        Found::Nothing => End::Refusal(Refusal::no_such_path()),
+        Found::Elsewhere(other) => {
+            let query = parts
+                .uri
+                .query()
+                .map_or(String::new(), |query| format!("?{query}"));
+            End::Moved(format!("{}{other}{query}", base_url(&parts.headers)))
+        }
+        Found::WrongMethod(allowed) => {
+            let body = json!({"detail": "Method Not Allowed"});
+            End::Refusal(Refusal {
+                status: 405,
+                body,
+                headers: vec![("allow", allowed.into())],
+            })
+        }
+        Found::Route(route, places) => {
+            let Credentials::Known { foreign, scopes } = credentials else {
+                return End::Refusal(Refusal::unauthorized());
+            };
+            let lacking = |scopes: &Vec<String>| {
+                !route
+                    .scopes
+                    .iter()
+                    .any(|scope| scopes.iter().any(|own| own == scope))
+            };
+            if scopes.as_ref().is_some_and(lacking) {
+                return End::Refusal(Refusal::insufficient_scope(route.scopes));
+            }
+            let call = match read_call(shared, parts, body, places, foreign) {
+                Ok(call) => call,
+                Err(refusal) => return End::Refusal(refusal),
+            };
+            perform(shared, parts, route, &call, foreign).await
+        }
+    }
+}
+
+fn read_call(
+    shared: &Shared,
+    parts: &Parts,
+    body: &Bytes,
+    params: Vec<String>,
+    foreign: bool,
+) -> Result<Call, Refusal> {
+    if body.len() > BODY_LIMIT {
+        let detail =
+            format!("Request body exceeded the maximum allowed size of {BODY_LIMIT} bytes.");
+        return Err(Refusal::named(413, "RequestBodyTooLarge", detail));
+    }
+    let arrival = shared.lock_for(foreign).revision;
+    let (query, body) = (read_query(parts), read_body(&parts.headers, body)?);
+    Ok(Call {
+        params,
+        query,
+        body,
+        arrival,
+        base_url: base_url(&parts.headers),
+    })
+}
+
+fn read_query(parts: &Parts) -> Vec<(String, String)> {
+    axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+        .map(|query| query.0)
+        .unwrap_or_default()
+}
+
+/// A body of another content type reaches the schema as text, as recorded.
+fn read_body(headers: &HeaderMap, body: &Bytes) -> Result<Value, Refusal> {
+    if body.is_empty() {
+        return Ok(Value::Null);
+    }
+    if text(headers, CONTENT_TYPE.as_str()).is_some_and(|kind| !kind.contains("json")) {
+        return Ok(Value::String(String::from_utf8_lossy(body).into_owned()));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        let loc = vec!["body".into(), error.column().into()];
+        let fault = Fault::new("json_invalid", loc, "JSON decode error", json!({}));
+        Refusal::schema(vec![fault.context(json!({"error": "Expecting value"}))])
+    })
+}
+
+async fn perform(
+    shared: &Arc<Shared>,
+    parts: &Parts,
+    route: &Route,
+    call: &Call,
+    foreign: bool,
+) -> End {
+    let (method, path) = (parts.method.as_str(), parts.uri.path());
+    let (fault, hold, retry_after) = {
+        let mut store = shared.lock();
+        let outbox = &mut store.outbox;
+        let fault = outbox.faults.roll_call(&mut outbox.dice);
+        (fault, outbox.faults.timeout_hold, outbox.faults.retry_after)
+    };
+    shared.gates.pass(method, path, false).await;
+    match fault {
+        Some(CallFault::TooManyRequests) => return End::TooMany(retry_after),
+        Some(CallFault::ErrorBefore) => return End::Refusal(Refusal::internal()),
+        Some(CallFault::DropBefore) => return End::Cut,
+        Some(CallFault::TimeoutBefore) => {
+            tokio::time::sleep(hold).await;
+            return End::Cut;
+        }
+        _ => {}
+    }
+    let outcome = (route.handler)(&mut shared.lock_for(foreign), call);
+    shared.gates.pass(method, path, true).await;
+    match (fault, outcome) {
+        (Some(CallFault::ErrorAfter), _) => End::Refusal(Refusal::internal()),
+        (Some(CallFault::DropAfter), _) => End::Cut,
+        (Some(CallFault::TimeoutAfter), _) => {
+            tokio::time::sleep(hold).await;
+            End::Cut
+        }
+        (_, Ok(reply)) => End::Reply(reply),
+        (_, Err(refusal)) => End::Refusal(refusal),
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn base_url(headers: &HeaderMap) -> String {
+    format!(
+        "http://{}",
+        text(headers, HOST.as_str()).unwrap_or("127.0.0.1")
+    )
+}
+
+/// A response with a text body, or none.
+pub(crate) fn plain(status: StatusCode, text: &'static str) -> Response {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    if !text.is_empty() {
+        set(&mut response, "content-type", "text/plain; charset=utf-8");
+    }
+    response
+}
+
+fn set(response: &mut Response, name: &'static str, value: &str) {
+    match axum::http::HeaderValue::from_str(value) {
+        Ok(value) => {
+            response.headers_mut().insert(name, value);
+        }
+        Err(error) => tracing::warn!(%error, name, "header not sent"),
+    }
+}
+
+fn respond(end: &End, version: Option<&str>) -> Response {
+    let mut response = match end {
+        End::Reply(reply) => {
+            let body = reply
+                .body
+                .as_ref()
+                .map_or_else(Body::empty, |body| Body::from(body.to_string()));
+            json_response(reply.status, body, "private, no-store")
+        }
+        // R31: an unhandled error is text, without the version header.
+        End::Refusal(refusal) if refusal.status == 500 => {
+            return plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
+        }
+        End::Refusal(refusal) => {
+            let caching = if refusal.body.get("error_description").is_some() {
+                "no-store"
+            } else {
+                "private, no-store"
+            };
+            let mut response = json_response(
+                refusal.status,
+                Body::from(refusal.body.to_string()),
+                caching,
+            );
+            for (name, value) in &refusal.headers {
+                set(&mut response, name, value);
+            }
+            response
+        }
+        // R28: empty, without a content type.
+        End::TooMany(seconds) => {
+            let mut response = plain(StatusCode::TOO_MANY_REQUESTS, "");
+            set(&mut response, "retry-after", &seconds.to_string());
+            response
+        }
+        End::Moved(location) => {
+            let mut response = plain(StatusCode::TEMPORARY_REDIRECT, "");
+            set(&mut response, "location", location);
+            response
+        }
+        End::Cut => plain(StatusCode::BAD_GATEWAY, ""),
+    };
+    if let Some(version) = version {
+        set(&mut response, "polar-version", version);
+    }
+    response
+}
+
+fn json_response(status: u16, body: Body, caching: &str) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    set(&mut response, "content-type", "application/json");
+    set(&mut response, "cache-control", caching);
+    response
+}
