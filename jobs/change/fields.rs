@@ -3,8 +3,8 @@
 
 use std::cell::RefCell;
 
+use crate::mirror::costs::CostUsd;
 use chrono::{DateTime, Utc};
-use rust_decimal::Decimal;
 use serde_json::{Map, Value};
 
 use super::Fault;
@@ -160,19 +160,10 @@ pub(super) fn integer<const MIN: i64, const MAX: i64>(value: &Value) -> Result<i
     })
 }
 
-/// Decimal text, zero or more, without sign or exponent (contract 8).
-pub(super) fn decimal(value: &Value) -> Result<Decimal, String> {
+/// A cost: decimal text, zero or more, without sign or exponent (contract 8).
+pub(super) fn cost(value: &Value) -> Result<CostUsd, String> {
     let text = value
         .as_str()
         .ok_or("must be decimal text, such as \"0.0123\"")?;
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    let plain = match text.split_once('.') {
-        Some((whole, fraction)) => digits(whole) && digits(fraction),
-        None => digits(text),
-    };
-    if !plain {
-        return Err("must be a plain decimal without sign or exponent".to_owned());
-    }
-    // 28 digits; a longer text is refused, never rounded.
-    Decimal::from_str_exact(text).map_err(|_| "must have at most 28 significant digits".to_owned())
+    CostUsd::parse(text).map_err(|error| error.to_string())
 }

@@ -9,10 +9,10 @@ mod read;
 mod tests;
 
 use chrono::{DateTime, Utc};
-use rust_decimal::Decimal;
 use serde_json::Value;
 
 use crate::contract::Fees;
+use crate::mirror::costs::CostUsd;
 use crate::terms::{Email, OrganizationId, Person, Role, UserId};
 
 /// A change with its envelope.
@@ -121,7 +121,7 @@ pub enum Change {
 pub struct UsageReading {
     /// The organization.
     pub organization: OrganizationId,
-    /// How much; at least 1.
+    /// How much; from 1 to [`crate::mirror::usage::MAX_QUANTITY`].
     pub quantity: i64,
     /// When it was used; `None` = now.
     pub recorded_at: Option<DateTime<Utc>>,
@@ -144,8 +144,8 @@ pub struct CostReading {
     pub input_tokens: Option<i64>,
     /// Tokens written.
     pub output_tokens: Option<i64>,
-    /// In US dollars; zero or more, exact.
-    pub cost_usd: Decimal,
+    /// In US dollars, exact; nothing is reported without one.
+    pub cost_usd: Option<CostUsd>,
     /// The application's id of the reading: a repeated one is the same reading.
     pub usage_id: Option<String>,
 }

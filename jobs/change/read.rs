@@ -3,10 +3,11 @@
 use serde_json::Value;
 
 use super::fields::{
-    Faults, Fields, decimal, email, integer, organization_id, role, text, time, user_id,
+    Faults, Fields, cost, email, integer, organization_id, role, text, time, user_id,
 };
 use super::{Change, CostReading, Fault, ParsedChange, TYPES, UsageReading};
 use crate::contract::Fees;
+use crate::mirror::usage::MAX_QUANTITY;
 use crate::terms::Person;
 
 /// Names of customers and members have at most so many characters at Polar (R6, claim b.3).
@@ -14,16 +15,18 @@ const NAME: usize = 256;
 /// Metadata text, where the slug goes, has at most so many at Polar (polar-domain (a)).
 const SLUG: usize = 500;
 /// `{source}.{context}` names an event, of at most 128 characters at Polar (f.2).
-const SOURCE: usize = 64;
+const SOURCE: usize = 63;
 const CONTEXT: usize = 63;
 /// Everything else that is short by nature.
 const WORD: usize = 200;
+/// The application's own ids.
+const ID: usize = 512;
 
 pub(super) fn envelope(value: &Value) -> Result<ParsedChange, Vec<Fault>> {
     let faults = Faults::default();
     refuse_nul(value, "", &faults);
     let parsed = Fields::of(value, "", &faults).and_then(|envelope| {
-        let id = envelope.optional("id", text::<WORD>);
+        let id = envelope.optional("id", text::<ID>);
         let occurred_at = envelope.optional("occurred_at", time);
         let change_type = envelope.required("type", known_type);
         let data = envelope.object("data");
@@ -192,7 +195,7 @@ fn user_updated(data: &Fields<'_>) -> Option<Change> {
 
 fn usage_recorded(data: &Fields<'_>) -> Option<Change> {
     let organization = data.required("organization_id", organization_id);
-    let quantity = data.required("quantity", integer::<1, { i64::MAX }>);
+    let quantity = data.required("quantity", integer::<1, MAX_QUANTITY>);
     let recorded_at = data.optional("recorded_at", time);
     Some(Change::UsageRecorded(UsageReading {
         organization: organization?,
@@ -209,8 +212,8 @@ fn cost_recorded(data: &Fields<'_>) -> Option<Change> {
     let model = data.optional("model", text::<WORD>);
     let input_tokens = data.optional("input_tokens", integer::<0, { i64::MAX }>);
     let output_tokens = data.optional("output_tokens", integer::<0, { i64::MAX }>);
-    let cost_usd = data.required("cost_usd", decimal);
-    let usage_id = data.optional("usage_id", text::<WORD>);
+    let cost_usd = data.optional("cost_usd", cost);
+    let usage_id = data.optional("usage_id", text::<ID>);
     Some(Change::CostRecorded(CostReading {
         organization: organization?,
         source: source?,

@@ -96,10 +96,10 @@ fn costs_are_plain_decimals() {
         json!({"type": "cost.recorded", "data": {
             "organization_id": ORGANIZATION, "source": "organization_review", "cost_usd": text}})
     };
-    for good in ["0", "0.0", "12", "0.000000000001", "99999999999999.5"] {
+    for good in ["0", "0.0", "12", "0.000000000001", "10000000"] {
         assert!(parse(&cost(json!(good))).is_ok(), "{good}");
     }
-    let long = "0.00000000000000000000000000000000001";
+    let long = "0".repeat(65);
     for bad in [
         json!("-1"),
         json!("+1"),
@@ -126,7 +126,7 @@ fn quantities_are_whole_and_at_least_one() {
         json!(1.5),
         json!("1"),
         json!(true),
-        json!(9_223_372_036_854_775_808_u64),
+        json!(9_007_199_254_740_992_u64),
         Value::Null,
     ] {
         assert_eq!(pointers(&usage(bad.clone())), ["/data/quantity"], "{bad}");
