@@ -1,1 +1,69 @@
-//! The commands, thin.
+//! The commands, thin: each one reads settings, opens what it needs, calls the part of the house
+//! that does the work, and prints.
+
+mod connect;
+mod exit;
+mod migrate;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, Environment};
+use crate::telemetry::{self, Masker};
+
+pub(crate) use exit::{Exit, Failure};
+
+/// Durable background jobs that keep an application's organizations, members, subscriptions, usage
+/// and costs in step with Polar, on nothing but Postgres.
+///
+/// Settings come from the environment; `.env.sample` lists all of them.
+#[derive(Parser)]
+#[command(name = "polar-jobs", version, max_term_width = 100, subcommand_required = true)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or settings.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Create the tables in DATABASE_URL, or bring them up to date
+    ///
+    /// Does nothing where nothing is missing; may run in several processes at once.
+    Migrate,
+}
+
+/// What every command stands in.
+pub(crate) struct Surroundings {
+    pub(crate) config: Config,
+    pub(crate) masker: Masker,
+}
+
+/// Runs the command line of this process to its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    // clap prints help and wrong usage itself and exits with 0 and 2.
+    let cli = Cli::parse();
+    let config = match Config::read(&Environment::of_process()) {
+        Ok(config) => config,
+        Err(wrong) => return Failure::from(wrong).report(&Masker::default()),
+    };
+    let masker = Masker::new(config.secrets());
+    telemetry::init(&config.log, masker.clone());
+    let surroundings = Surroundings { config, masker: masker.clone() };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::from(error).report(&masker),
+    };
+    match runtime.block_on(run(cli.command, surroundings)) {
+        Ok(exit) => exit.code(),
+        Err(failure) => failure.report(&masker),
+    }
+}
+
+async fn run(command: Command, surroundings: Surroundings) -> Result<Exit, Failure> {
+    match command {
+        Command::Migrate => migrate::run(&surroundings).await,
+    }
+}

@@ -1,0 +1,95 @@
+//! How a command ends.
+
+use std::process::ExitCode;
+
+use crate::config::Wrong;
+use crate::telemetry::Masker;
+
+/// An end that needs no explanation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// 0.
+    Done,
+    /// 1: the command did its work and what it found is not right; it has said so.
+    NotRight,
+}
+
+impl Exit {
+    pub(crate) fn code(self) -> ExitCode {
+        match self {
+            Self::Done => ExitCode::SUCCESS,
+            Self::NotRight => ExitCode::from(1),
+        }
+    }
+}
+
+/// An end that is explained in one line.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// 2: arguments or settings that cannot be used.
+    Usage(String),
+    /// 1: the work failed.
+    Failed(anyhow::Error),
+}
+
+impl Failure {
+    pub(crate) fn usage(what: impl Into<String>) -> Self {
+        Self::Usage(what.into())
+    }
+
+    pub(crate) fn failed(what: impl Into<String>) -> Self {
+        Self::Failed(anyhow::Error::msg(what.into()))
+    }
+
+    /// Prints the line and gives the code.
+    pub(crate) fn report(&self, masker: &Masker) -> ExitCode {
+        let (code, text) = match self {
+            Self::Usage(what) => (2, what.clone()),
+            Self::Failed(error) => (1, causes(error)),
+        };
+        eprintln!("polar-jobs: {}", masker.mask(&one_line(&text)));
+        ExitCode::from(code)
+    }
+}
+
+/// The causes, outermost first, each said once: many errors repeat their source in their own words.
+fn causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+impl From<Wrong> for Failure {
+    fn from(wrong: Wrong) -> Self {
+        Self::Usage(wrong.to_string())
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure
+where
+    E: NotASetting,
+{
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Everything that may fail but [`Wrong`], which is wrong usage.
+pub(crate) trait NotASetting {}
+
+impl NotASetting for anyhow::Error {}
+impl NotASetting for std::io::Error {}
+impl NotASetting for sqlx::Error {}
+impl NotASetting for sqlx::migrate::MigrateError {}
+impl NotASetting for serde_json::Error {}

@@ -1,0 +1,56 @@
+//! The variables as text, before they mean anything.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use super::Wrong;
+
+/// Variables and their values. An empty value is the same as none, so that a line of `.env` may
+/// stay empty.
+#[derive(Default)]
+pub struct Environment(BTreeMap<String, OsString>);
+
+impl Environment {
+    /// The variables of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        std::env::vars_os().collect()
+    }
+
+    /// The value of a variable, without the white space around it; `None` where it is empty.
+    pub(crate) fn text(&self, variable: &'static str) -> Result<Option<&str>, Wrong> {
+        let Some(value) = self.0.get(variable) else { return Ok(None) };
+        let text = value.to_str().ok_or_else(|| Wrong::new(variable, "is not UTF-8 text", "UTF-8 text"))?.trim();
+        Ok(Some(text).filter(|text| !text.is_empty()))
+    }
+
+    /// A whole number within bounds.
+    pub(crate) fn whole_number<N>(
+        &self,
+        variable: &'static str,
+        default: N,
+        bounds: RangeInclusive<N>,
+    ) -> Result<N, Wrong>
+    where
+        N: FromStr + PartialOrd + Display,
+    {
+        let Some(text) = self.text(variable)? else { return Ok(default) };
+        let allowed = || format!("{} to {}", bounds.start(), bounds.end());
+        match text.parse() {
+            Ok(number) if bounds.contains(&number) => Ok(number),
+            Ok(_) => Err(Wrong::new(variable, "is out of range", allowed())),
+            Err(_) => Err(Wrong::new(variable, "is not a whole number in range", allowed())),
+        }
+    }
+}
+
+impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
+    /// A name that is not UTF-8 is none of ours and is left out.
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
+        let named = |(name, value): (K, V)| Some((name.into().into_string().ok()?, value.into()));
+        Self(variables.into_iter().filter_map(named).collect())
+    }
+}

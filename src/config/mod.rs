@@ -1,0 +1,106 @@
+//! The environment, parsed once: everything after this module holds values that cannot be wrong.
+//!
+//! A wrong value stops start-up with one line that names the variable, says what is wrong and what
+//! is allowed. No value is ever repeated in it, because a secret in the wrong variable is still a
+//! secret. What a command needs and does not find is asked for by that command alone.
+
+mod database;
+mod environment;
+mod fees;
+mod http;
+mod log;
+mod mail;
+mod plain;
+mod polar;
+mod secret;
+mod wrong;
+
+use jobs::contract::{Fees, Settings};
+use secrecy::{ExposeSecret, SecretString};
+
+pub use database::{DatabaseUrl, Pooler};
+pub use environment::Environment;
+pub use http::HttpSettings;
+pub use log::{LogFormat, LogSettings};
+pub use mail::{MailSettings, Transport};
+pub use plain::PlainSettings;
+pub use polar::{Billing, PolarSettings};
+pub use wrong::Wrong;
+
+/// Everything that the operator may set (contract 2).
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `DATABASE_URL`; `None` where it is not set.
+    pub database: Option<DatabaseUrl>,
+    /// The front door and the metrics page.
+    pub http: HttpSettings,
+    /// Polar, and whether billing is on.
+    pub polar: PolarSettings,
+    /// The support desk; `None` without `PLAIN_TOKEN`: its calls are skipped.
+    pub plain: Option<PlainSettings>,
+    /// What an organization pays without a grant and without fees of its own.
+    pub platform_fees: Fees,
+    /// What early members pay.
+    pub early_fees: Fees,
+    /// How mail leaves; `None` without `MAIL_URL`.
+    pub mail: Option<MailSettings>,
+    /// Jobs at once per worker process, at least 1.
+    pub worker_slots: u32,
+    /// How and how much is logged.
+    pub log: LogSettings,
+}
+
+impl Config {
+    /// Reads every variable.
+    ///
+    /// # Errors
+    /// The first variable that holds something that is not allowed.
+    pub fn read(environment: &Environment) -> Result<Self, Wrong> {
+        Ok(Self {
+            database: database::read(environment)?,
+            http: http::read(environment)?,
+            polar: polar::read(environment)?,
+            plain: plain::read(environment)?,
+            platform_fees: fees::platform(environment)?,
+            early_fees: fees::early(environment)?,
+            mail: mail::read(environment)?,
+            worker_slots: environment.whole_number("WORKER_SLOTS", 50, 1..=10_000)?,
+            log: log::read(environment)?,
+        })
+    }
+
+    /// The database, for a command that cannot do without one.
+    ///
+    /// # Errors
+    /// When `DATABASE_URL` is not set.
+    pub fn database(&self) -> Result<&DatabaseUrl, Wrong> {
+        self.database.as_ref().ok_or_else(|| Wrong::missing("DATABASE_URL", database::ALLOWED))
+    }
+
+    /// What jobs need to know of the configuration.
+    #[must_use]
+    pub fn job_settings(&self) -> Settings {
+        Settings {
+            self_organization: self.polar.billing.as_ref().map(|billing| billing.organization),
+            platform_fees: self.platform_fees,
+            early_fees: self.early_fees,
+        }
+    }
+
+    /// Every configured secret, for the masker; nothing else may expose them.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<SecretString> {
+        let mut secrets = self.polar.webhook_secrets.clone();
+        secrets.extend(self.polar.billing.as_ref().map(|billing| billing.access_token.clone()));
+        secrets.extend(self.http.app_token.clone());
+        secrets.extend(self.plain.as_ref().map(|plain| plain.token.clone()));
+        secrets.extend(self.database.iter().flat_map(DatabaseUrl::passwords));
+        secrets.extend(self.mail.iter().flat_map(MailSettings::passwords));
+        secrets.retain(|secret| !secret.expose_secret().is_empty());
+        secrets
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

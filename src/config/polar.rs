@@ -1,0 +1,92 @@
+//! Where Polar is, who we are there, and how often we may call.
+
+use reqwest::Url;
+use secrecy::SecretString;
+use uuid::Uuid;
+
+use super::{Environment, Wrong, secret};
+
+/// Everything about Polar.
+#[derive(Clone, Debug)]
+pub struct PolarSettings {
+    /// Who we are; `None` = billing off.
+    pub billing: Option<Billing>,
+    /// Secrets of webhook deliveries; each one is accepted. Empty: no delivery is taken.
+    pub webhook_secrets: Vec<SecretString>,
+    /// Where Polar is.
+    pub api_url: Url,
+    /// Sent as `Polar-Version`.
+    pub api_version: String,
+    /// Calls per minute for the whole fleet, at least 1.
+    pub rate_limit: u32,
+    /// The product of the startup program.
+    pub scale_product: Option<Uuid>,
+}
+
+/// Our own organization at Polar and the token that speaks for it.
+#[derive(Clone, Debug)]
+pub struct Billing {
+    /// An organization access token.
+    pub access_token: SecretString,
+    /// The organization that owns the plans: never synced as a customer, never metered.
+    pub organization: Uuid,
+}
+
+pub(super) fn read(environment: &Environment) -> Result<PolarSettings, Wrong> {
+    Ok(PolarSettings {
+        billing: billing(environment)?,
+        webhook_secrets: secret::list(environment, "POLAR_WEBHOOK_SECRET")?,
+        api_url: web_address(environment, "POLAR_API_URL", "https://api.polar.sh")?,
+        api_version: api_version(environment)?,
+        rate_limit: environment.whole_number("POLAR_RATE_LIMIT", 400, 1..=1_000_000)?,
+        scale_product: uuid(environment, "POLAR_SCALE_PRODUCT_ID")?,
+    })
+}
+
+/// Half a configuration would bill our own organization or nobody, so it is refused.
+fn billing(environment: &Environment) -> Result<Option<Billing>, Wrong> {
+    const BOTH: &str = "both POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID, or neither (billing off)";
+    let token = secret::token(environment, "POLAR_ACCESS_TOKEN")?;
+    match (token, uuid(environment, "POLAR_ORGANIZATION_ID")?) {
+        (Some(access_token), Some(organization)) => Ok(Some(Billing { access_token, organization })),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(Wrong::missing("POLAR_ORGANIZATION_ID", BOTH)),
+        (None, Some(_)) => Err(Wrong::missing("POLAR_ACCESS_TOKEN", BOTH)),
+    }
+}
+
+/// The version is a date, or a word such as `next`; it travels in a header.
+fn api_version(environment: &Environment) -> Result<String, Wrong> {
+    let version = environment.text("POLAR_API_VERSION")?.unwrap_or("2026-04");
+    let plain = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '.' | '_');
+    if version.len() <= 32 && version.chars().all(plain) {
+        Ok(version.to_owned())
+    } else {
+        Err(Wrong::new("POLAR_API_VERSION", "is not a version", "a version such as 2026-04"))
+    }
+}
+
+fn uuid(environment: &Environment, variable: &'static str) -> Result<Option<Uuid>, Wrong> {
+    let Some(text) = environment.text(variable)? else { return Ok(None) };
+    let id = Uuid::try_parse(text).map_err(|_| {
+        Wrong::new(variable, "is not a UUID", "a UUID such as 1dbfc517-0bbf-4301-9ba8-555ca42b9737")
+    })?;
+    Ok(Some(id))
+}
+
+/// An `http` or `https` address without credentials.
+pub(super) fn web_address(
+    environment: &Environment,
+    variable: &'static str,
+    default: &str,
+) -> Result<Url, Wrong> {
+    let text = environment.text(variable)?.unwrap_or(default);
+    let url = Url::parse(text).ok().filter(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    });
+    url.ok_or_else(|| Wrong::new(variable, "is not a plain web address", format!("https://… as in {default}")))
+}

@@ -1,0 +1,31 @@
+//! A setting that cannot be used.
+
+use std::borrow::Cow;
+
+/// Why start-up stops: one line, without the value, which may be a secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{variable} {what}; allowed: {allowed}")]
+pub struct Wrong {
+    /// The environment variable.
+    pub variable: &'static str,
+    /// What is wrong with its value, without the value.
+    pub what: Cow<'static, str>,
+    /// What would be right.
+    pub allowed: Cow<'static, str>,
+}
+
+impl Wrong {
+    /// A value that is not allowed.
+    pub(crate) fn new(
+        variable: &'static str,
+        what: impl Into<Cow<'static, str>>,
+        allowed: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { variable, what: what.into(), allowed: allowed.into() }
+    }
+
+    /// A variable that this command cannot do without.
+    pub(crate) fn missing(variable: &'static str, allowed: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(variable, "is not set", allowed)
+    }
+}
