@@ -15,17 +15,24 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A pool on `DATABASE_URL`, proven to answer.
 pub(crate) async fn pool(config: &Config, connections: u32) -> Result<PgPool, Failure> {
     let database = config.database()?;
-    let options = PgPoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE);
+    let options = PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(PATIENCE);
     let pool = options.connect_with(database.options()).await;
     Ok(pool.with_context(|| cannot_reach(database))?)
 }
 
 /// One connection.
 pub(crate) async fn connection(database: &DatabaseUrl) -> Result<PgConnection, Failure> {
-    let opened = tokio::time::timeout(PATIENCE, PgConnection::connect_with(&database.options())).await;
+    let opened =
+        tokio::time::timeout(PATIENCE, PgConnection::connect_with(&database.options())).await;
     match opened {
         Ok(connection) => Ok(connection.with_context(|| cannot_reach(database))?),
-        Err(_) => Err(Failure::failed(format!("{}: no answer within {} s", cannot_reach(database), PATIENCE.as_secs()))),
+        Err(_) => Err(Failure::failed(format!(
+            "{}: no answer within {} s",
+            cannot_reach(database),
+            PATIENCE.as_secs()
+        ))),
     }
 }
 

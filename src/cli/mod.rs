@@ -19,7 +19,12 @@ pub(crate) use exit::{Exit, Failure};
 ///
 /// Settings come from the environment; `.env.sample` lists all of them.
 #[derive(Parser)]
-#[command(name = "polar-jobs", version, max_term_width = 100, subcommand_required = true)]
+#[command(
+    name = "polar-jobs",
+    version,
+    max_term_width = 100,
+    subcommand_required = true
+)]
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or settings.")]
 struct Cli {
     #[command(subcommand)]
@@ -51,8 +56,14 @@ pub fn main() -> ExitCode {
     };
     let masker = Masker::new(config.secrets());
     telemetry::init(&config.log, masker.clone());
-    let surroundings = Surroundings { config, masker: masker.clone() };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let surroundings = Surroundings {
+        config,
+        masker: masker.clone(),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return Failure::from(error).report(&masker),
     };

@@ -13,7 +13,10 @@ pub(crate) struct StopSignals {
 impl StopSignals {
     /// Takes the signals over from the default, which would end the process at once.
     pub(crate) fn catch() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     /// Waits for the next one and says which it was.

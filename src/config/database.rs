@@ -40,14 +40,19 @@ impl DatabaseUrl {
         if !matches!(parsed.scheme(), "postgres" | "postgresql") {
             return Err("does not begin with postgres:// or postgresql://");
         }
-        let options = PgConnectOptions::from_str(url).map_err(|_| "cannot be understood as a Postgres URL")?;
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|_| "cannot be understood as a Postgres URL")?;
         let options = options.application_name("polar-jobs");
         // Poolers refuse start-up parameters that they do not know.
         let options = match pooler {
             Pooler::None => options,
             Pooler::Transaction => options.extra_float_digits(None),
         };
-        Ok(Self { url: SecretString::from(url), options, pooler })
+        Ok(Self {
+            url: SecretString::from(url),
+            options,
+            pooler,
+        })
     }
 
     /// The URL as it was set, password included: for opening connections only.
@@ -71,24 +76,39 @@ impl DatabaseUrl {
     /// The same server and settings, another database.
     #[must_use]
     pub fn with_database(&self, name: &str) -> Self {
-        let mut url = Url::parse(self.expose()).expect("the URL was parsed when this value was made");
+        let mut url =
+            Url::parse(self.expose()).expect("the URL was parsed when this value was made");
         url.set_path(name);
-        let kept: Vec<(String, String)> =
-            url.query_pairs().into_owned().filter(|(key, _)| key != "dbname").collect();
+        let kept: Vec<(String, String)> = url
+            .query_pairs()
+            .into_owned()
+            .filter(|(key, _)| key != "dbname")
+            .collect();
         url.set_query(None);
         if !kept.is_empty() {
             url.query_pairs_mut().extend_pairs(kept);
         }
-        Self { url: SecretString::from(url.as_str()), options: self.options.clone().database(name), pooler: self.pooler }
+        Self {
+            url: SecretString::from(url.as_str()),
+            options: self.options.clone().database(name),
+            pooler: self.pooler,
+        }
     }
 
     /// The password, as it stands in the URL and as Postgres knows it.
     pub(super) fn passwords(&self) -> Vec<SecretString> {
         let url = Url::parse(self.expose()).expect("the URL was parsed when this value was made");
-        let in_query = url.query_pairs().filter(|(key, _)| key == "password").map(|(_, value)| value.into_owned());
+        let in_query = url
+            .query_pairs()
+            .filter(|(key, _)| key == "password")
+            .map(|(_, value)| value.into_owned());
         let raw = url.password().map(str::to_owned);
         let decoded = raw.as_deref().and_then(percent_decoded);
-        raw.into_iter().chain(decoded).chain(in_query).map(SecretString::from).collect()
+        raw.into_iter()
+            .chain(decoded)
+            .chain(in_query)
+            .map(SecretString::from)
+            .collect()
     }
 }
 
@@ -96,7 +116,9 @@ impl DatabaseUrl {
 pub(super) fn percent_decoded(text: &str) -> Option<String> {
     let mut url = Url::parse("x:/").ok()?;
     url.set_query(Some(&format!("v={}", text.replace('+', "%2B"))));
-    url.query_pairs().next().map(|(_, value)| value.into_owned())
+    url.query_pairs()
+        .next()
+        .map(|(_, value)| value.into_owned())
 }
 
 impl fmt::Debug for DatabaseUrl {
@@ -119,8 +141,18 @@ pub(super) fn read(environment: &Environment) -> Result<Option<DatabaseUrl>, Wro
     let pooler = match environment.text("DATABASE_POOLER")? {
         None | Some("none") => Pooler::None,
         Some("transaction") => Pooler::Transaction,
-        Some(_) => return Err(Wrong::new("DATABASE_POOLER", "is not known", "none, transaction")),
+        Some(_) => {
+            return Err(Wrong::new(
+                "DATABASE_POOLER",
+                "is not known",
+                "none, transaction",
+            ));
+        }
     };
-    let Some(url) = environment.text("DATABASE_URL")? else { return Ok(None) };
-    DatabaseUrl::parse(url, pooler).map(Some).map_err(|what| Wrong::new("DATABASE_URL", what, ALLOWED))
+    let Some(url) = environment.text("DATABASE_URL")? else {
+        return Ok(None);
+    };
+    DatabaseUrl::parse(url, pooler)
+        .map(Some)
+        .map_err(|what| Wrong::new("DATABASE_URL", what, ALLOWED))
 }

@@ -22,8 +22,13 @@ impl Environment {
 
     /// The value of a variable, without the white space around it; `None` where it is empty.
     pub(crate) fn text(&self, variable: &'static str) -> Result<Option<&str>, Wrong> {
-        let Some(value) = self.0.get(variable) else { return Ok(None) };
-        let text = value.to_str().ok_or_else(|| Wrong::new(variable, "is not UTF-8 text", "UTF-8 text"))?.trim();
+        let Some(value) = self.0.get(variable) else {
+            return Ok(None);
+        };
+        let text = value
+            .to_str()
+            .ok_or_else(|| Wrong::new(variable, "is not UTF-8 text", "UTF-8 text"))?
+            .trim();
         Ok(Some(text).filter(|text| !text.is_empty()))
     }
 
@@ -37,12 +42,18 @@ impl Environment {
     where
         N: FromStr + PartialOrd + Display,
     {
-        let Some(text) = self.text(variable)? else { return Ok(default) };
+        let Some(text) = self.text(variable)? else {
+            return Ok(default);
+        };
         let allowed = || format!("{} to {}", bounds.start(), bounds.end());
         match text.parse() {
             Ok(number) if bounds.contains(&number) => Ok(number),
             Ok(_) => Err(Wrong::new(variable, "is out of range", allowed())),
-            Err(_) => Err(Wrong::new(variable, "is not a whole number in range", allowed())),
+            Err(_) => Err(Wrong::new(
+                variable,
+                "is not a whole number in range",
+                allowed(),
+            )),
         }
     }
 }

@@ -21,7 +21,11 @@ pub(super) fn platform(environment: &Environment) -> Result<Fees, Wrong> {
 
 pub(super) fn early(environment: &Environment) -> Result<Fees, Wrong> {
     Ok(Fees {
-        basis_points: environment.whole_number("PLATFORM_FEE_BASIS_POINTS_EARLY_ACCESS", 400, 0..=WHOLE)?,
+        basis_points: environment.whole_number(
+            "PLATFORM_FEE_BASIS_POINTS_EARLY_ACCESS",
+            400,
+            0..=WHOLE,
+        )?,
         fixed: environment.whole_number("PLATFORM_FEE_FIXED_EARLY_ACCESS", 40, 0..=i32::MAX)?,
         subscription_basis_points: environment.whole_number(
             "PLATFORM_SUBSCRIPTION_FEE_BASIS_POINTS_EARLY_ACCESS",

@@ -39,23 +39,40 @@ pub(super) fn read(environment: &Environment) -> Result<HttpSettings, Wrong> {
 fn bind(environment: &Environment) -> Result<IpAddr, Wrong> {
     match environment.text("BIND")? {
         None => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        Some(text) => parse_host(text)
-            .ok_or_else(|| Wrong::new("BIND", "is not an IP address", "an IP address such as 127.0.0.1, 0.0.0.0 or ::")),
+        Some(text) => parse_host(text).ok_or_else(|| {
+            Wrong::new(
+                "BIND",
+                "is not an IP address",
+                "an IP address such as 127.0.0.1, 0.0.0.0 or ::",
+            )
+        }),
     }
 }
 
 fn metrics_bind(environment: &Environment) -> Result<Option<SocketAddr>, Wrong> {
-    let Some(text) = environment.text("METRICS_BIND")? else { return Ok(None) };
-    let address = text.rsplit_once(':').and_then(|(host, port)| Some((parse_host(host)?, port.parse().ok()?)));
+    let Some(text) = environment.text("METRICS_BIND")? else {
+        return Ok(None);
+    };
+    let address = text
+        .rsplit_once(':')
+        .and_then(|(host, port)| Some((parse_host(host)?, port.parse().ok()?)));
     match address {
         Some((host, port)) => Ok(Some(SocketAddr::new(host, port))),
-        None => Err(Wrong::new("METRICS_BIND", "is not host:port", "an IP address and a port such as 127.0.0.1:9090")),
+        None => Err(Wrong::new(
+            "METRICS_BIND",
+            "is not host:port",
+            "an IP address and a port such as 127.0.0.1:9090",
+        )),
     }
 }
 
 fn parse_host(text: &str) -> Option<IpAddr> {
     match text {
         "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        bracketed => bracketed.trim_start_matches('[').trim_end_matches(']').parse().ok(),
+        bracketed => bracketed
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse()
+            .ok(),
     }
 }

@@ -34,8 +34,16 @@ pub(super) fn read(environment: &Environment) -> Result<LogSettings, Wrong> {
     };
     let filter = environment.text("RUST_LOG")?.unwrap_or("info");
     if EnvFilter::try_new(filter).is_err() {
-        let allowed = "a level (error, warn, info, debug, trace) or directives such as info,polar_jobs=debug";
-        return Err(Wrong::new("RUST_LOG", "holds a directive that cannot be read", allowed));
+        let allowed =
+            "a level (error, warn, info, debug, trace) or directives such as info,polar_jobs=debug";
+        return Err(Wrong::new(
+            "RUST_LOG",
+            "holds a directive that cannot be read",
+            allowed,
+        ));
     }
-    Ok(LogSettings { format, filter: filter.to_owned() })
+    Ok(LogSettings {
+        format,
+        filter: filter.to_owned(),
+    })
 }

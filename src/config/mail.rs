@@ -8,7 +8,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{Environment, Wrong, database::percent_decoded};
 
-const ALLOWED: &str = "smtp://user:password@host:port, smtps://user:password@host:port or file:directory";
+const ALLOWED: &str =
+    "smtp://user:password@host:port, smtps://user:password@host:port or file:directory";
 
 /// Transport and addresses of mail.
 #[derive(Clone, Debug)]
@@ -33,10 +34,17 @@ pub enum Transport {
 impl MailSettings {
     /// The server's password, as it stands in the URL and decoded.
     pub(super) fn passwords(&self) -> Vec<SecretString> {
-        let Transport::Smtp(url) = &self.transport else { return Vec::new() };
-        let raw = Url::parse(url.expose_secret()).ok().and_then(|url| url.password().map(str::to_owned));
+        let Transport::Smtp(url) = &self.transport else {
+            return Vec::new();
+        };
+        let raw = Url::parse(url.expose_secret())
+            .ok()
+            .and_then(|url| url.password().map(str::to_owned));
         let decoded = raw.as_deref().and_then(percent_decoded);
-        raw.into_iter().chain(decoded).map(SecretString::from).collect()
+        raw.into_iter()
+            .chain(decoded)
+            .map(SecretString::from)
+            .collect()
     }
 }
 
@@ -52,8 +60,14 @@ impl fmt::Debug for Transport {
 pub(super) fn read(environment: &Environment) -> Result<Option<MailSettings>, Wrong> {
     let from = address(environment, "MAIL_FROM")?;
     let reply_to = address(environment, "MAIL_REPLY_TO")?;
-    let Some(url) = environment.text("MAIL_URL")? else { return Ok(None) };
-    Ok(Some(MailSettings { transport: transport(url)?, from, reply_to }))
+    let Some(url) = environment.text("MAIL_URL")? else {
+        return Ok(None);
+    };
+    Ok(Some(MailSettings {
+        transport: transport(url)?,
+        from,
+        reply_to,
+    }))
 }
 
 fn transport(text: &str) -> Result<Transport, Wrong> {
@@ -69,20 +83,32 @@ fn transport(text: &str) -> Result<Transport, Wrong> {
         Ok(url) if matches!(url.scheme(), "smtp" | "smtps") && url.has_host() => {
             Ok(Transport::Smtp(SecretString::from(text)))
         }
-        _ => Err(Wrong::new("MAIL_URL", "is not a mail address of a server or directory", ALLOWED)),
+        _ => Err(Wrong::new(
+            "MAIL_URL",
+            "is not a mail address of a server or directory",
+            ALLOWED,
+        )),
     }
 }
 
 /// `name@host` or `Name <name@host>`; whether anybody lives there is the mail server's business.
 fn address(environment: &Environment, variable: &'static str) -> Result<Option<String>, Wrong> {
-    let Some(text) = environment.text(variable)? else { return Ok(None) };
-    let bare = text.rsplit_once('<').map_or(text, |(_, rest)| rest.trim_end_matches('>'));
-    let looks_right = bare.split_once('@').is_some_and(|(name, host)| {
-        !name.is_empty() && !host.is_empty() && !host.contains('@')
-    });
+    let Some(text) = environment.text(variable)? else {
+        return Ok(None);
+    };
+    let bare = text
+        .rsplit_once('<')
+        .map_or(text, |(_, rest)| rest.trim_end_matches('>'));
+    let looks_right = bare
+        .split_once('@')
+        .is_some_and(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'));
     if looks_right && !text.contains(char::is_control) && !bare.contains(char::is_whitespace) {
         Ok(Some(text.to_owned()))
     } else {
-        Err(Wrong::new(variable, "is not a mail address", "name@example.com or Name <name@example.com>"))
+        Err(Wrong::new(
+            variable,
+            "is not a mail address",
+            "name@example.com or Name <name@example.com>",
+        ))
     }
 }

@@ -74,14 +74,20 @@ impl Config {
     /// # Errors
     /// When `DATABASE_URL` is not set.
     pub fn database(&self) -> Result<&DatabaseUrl, Wrong> {
-        self.database.as_ref().ok_or_else(|| Wrong::missing("DATABASE_URL", database::ALLOWED))
+        self.database
+            .as_ref()
+            .ok_or_else(|| Wrong::missing("DATABASE_URL", database::ALLOWED))
     }
 
     /// What jobs need to know of the configuration.
     #[must_use]
     pub fn job_settings(&self) -> Settings {
         Settings {
-            self_organization: self.polar.billing.as_ref().map(|billing| billing.organization),
+            self_organization: self
+                .polar
+                .billing
+                .as_ref()
+                .map(|billing| billing.organization),
             platform_fees: self.platform_fees,
             early_fees: self.early_fees,
         }
@@ -91,7 +97,12 @@ impl Config {
     #[must_use]
     pub fn secrets(&self) -> Vec<SecretString> {
         let mut secrets = self.polar.webhook_secrets.clone();
-        secrets.extend(self.polar.billing.as_ref().map(|billing| billing.access_token.clone()));
+        secrets.extend(
+            self.polar
+                .billing
+                .as_ref()
+                .map(|billing| billing.access_token.clone()),
+        );
         secrets.extend(self.http.app_token.clone());
         secrets.extend(self.plain.as_ref().map(|plain| plain.token.clone()));
         secrets.extend(self.database.iter().flat_map(DatabaseUrl::passwords));

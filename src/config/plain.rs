@@ -21,7 +21,13 @@ pub struct PlainSettings {
 
 pub(super) fn read(environment: &Environment) -> Result<Option<PlainSettings>, Wrong> {
     let api_url = web_address(environment, "PLAIN_API_URL", PLAIN)?;
-    let default_tier = environment.text("PLAIN_DEFAULT_TIER_EXTERNAL_ID")?.map(str::to_owned);
+    let default_tier = environment
+        .text("PLAIN_DEFAULT_TIER_EXTERNAL_ID")?
+        .map(str::to_owned);
     let token = secret::token(environment, "PLAIN_TOKEN")?;
-    Ok(token.map(|token| PlainSettings { token, api_url, default_tier }))
+    Ok(token.map(|token| PlainSettings {
+        token,
+        api_url,
+        default_tier,
+    }))
 }

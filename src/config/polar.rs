@@ -45,10 +45,14 @@ pub(super) fn read(environment: &Environment) -> Result<PolarSettings, Wrong> {
 
 /// Half a configuration would bill our own organization or nobody, so it is refused.
 fn billing(environment: &Environment) -> Result<Option<Billing>, Wrong> {
-    const BOTH: &str = "both POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID, or neither (billing off)";
+    const BOTH: &str =
+        "both POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID, or neither (billing off)";
     let token = secret::token(environment, "POLAR_ACCESS_TOKEN")?;
     match (token, uuid(environment, "POLAR_ORGANIZATION_ID")?) {
-        (Some(access_token), Some(organization)) => Ok(Some(Billing { access_token, organization })),
+        (Some(access_token), Some(organization)) => Ok(Some(Billing {
+            access_token,
+            organization,
+        })),
         (None, None) => Ok(None),
         (Some(_), None) => Err(Wrong::missing("POLAR_ORGANIZATION_ID", BOTH)),
         (None, Some(_)) => Err(Wrong::missing("POLAR_ACCESS_TOKEN", BOTH)),
@@ -58,18 +62,29 @@ fn billing(environment: &Environment) -> Result<Option<Billing>, Wrong> {
 /// The version is a date, or a word such as `next`; it travels in a header.
 fn api_version(environment: &Environment) -> Result<String, Wrong> {
     let version = environment.text("POLAR_API_VERSION")?.unwrap_or("2026-04");
-    let plain = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '.' | '_');
+    let plain =
+        |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '.' | '_');
     if version.len() <= 32 && version.chars().all(plain) {
         Ok(version.to_owned())
     } else {
-        Err(Wrong::new("POLAR_API_VERSION", "is not a version", "a version such as 2026-04"))
+        Err(Wrong::new(
+            "POLAR_API_VERSION",
+            "is not a version",
+            "a version such as 2026-04",
+        ))
     }
 }
 
 fn uuid(environment: &Environment, variable: &'static str) -> Result<Option<Uuid>, Wrong> {
-    let Some(text) = environment.text(variable)? else { return Ok(None) };
+    let Some(text) = environment.text(variable)? else {
+        return Ok(None);
+    };
     let id = Uuid::try_parse(text).map_err(|_| {
-        Wrong::new(variable, "is not a UUID", "a UUID such as 1dbfc517-0bbf-4301-9ba8-555ca42b9737")
+        Wrong::new(
+            variable,
+            "is not a UUID",
+            "a UUID such as 1dbfc517-0bbf-4301-9ba8-555ca42b9737",
+        )
     })?;
     Ok(Some(id))
 }
@@ -88,5 +103,11 @@ pub(super) fn web_address(
             && url.query().is_none()
             && url.fragment().is_none()
     });
-    url.ok_or_else(|| Wrong::new(variable, "is not a plain web address", format!("https://… as in {default}")))
+    url.ok_or_else(|| {
+        Wrong::new(
+            variable,
+            "is not a plain web address",
+            format!("https://… as in {default}"),
+        )
+    })
 }

@@ -55,12 +55,32 @@ fn exposed(secrets: &[SecretString]) -> Vec<&str> {
 fn an_empty_environment_has_the_defaults_of_the_contract() {
     let config = read(&[]).unwrap();
     assert!(config.database.is_none() && config.polar.billing.is_none() && config.mail.is_none());
-    assert!(config.plain.is_none() && config.http.app_token.is_none() && config.http.metrics_bind.is_none());
+    assert!(
+        config.plain.is_none()
+            && config.http.app_token.is_none()
+            && config.http.metrics_bind.is_none()
+    );
     assert_eq!(config.http.address().to_string(), "127.0.0.1:8080");
     assert_eq!(config.polar.api_url.as_str(), "https://api.polar.sh/");
-    assert_eq!((config.polar.api_version.as_str(), config.polar.rate_limit, config.worker_slots), ("2026-04", 400, 50));
-    let fees = |fees: Fees| (fees.basis_points, fees.fixed, fees.subscription_basis_points);
-    assert_eq!((fees(config.platform_fees), fees(config.early_fees)), ((500, 50, 0), (400, 40, 50)));
+    assert_eq!(
+        (
+            config.polar.api_version.as_str(),
+            config.polar.rate_limit,
+            config.worker_slots
+        ),
+        ("2026-04", 400, 50)
+    );
+    let fees = |fees: Fees| {
+        (
+            fees.basis_points,
+            fees.fixed,
+            fees.subscription_basis_points,
+        )
+    };
+    assert_eq!(
+        (fees(config.platform_fees), fees(config.early_fees)),
+        ((500, 50, 0), (400, 40, 50))
+    );
     assert_eq!(config.log.filter, "info");
     assert_eq!(config.database().unwrap_err().variable, "DATABASE_URL");
 }
@@ -74,15 +94,33 @@ fn an_empty_value_is_none() {
 #[test]
 fn webhook_secrets_are_split_at_blanks_and_commas() {
     let config = read(&[("POLAR_WEBHOOK_SECRET", " polar_whs_a, whsec_b==\n,c ")]).unwrap();
-    assert_eq!(exposed(&config.polar.webhook_secrets), ["polar_whs_a", "whsec_b==", "c"]);
+    assert_eq!(
+        exposed(&config.polar.webhook_secrets),
+        ["polar_whs_a", "whsec_b==", "c"]
+    );
 }
 
 #[test]
 fn half_a_billing_configuration_is_refused() {
-    assert_eq!(read(&[("POLAR_ACCESS_TOKEN", "t")]).unwrap_err().variable, "POLAR_ORGANIZATION_ID");
-    assert_eq!(read(&[("POLAR_ORGANIZATION_ID", ORGANIZATION)]).unwrap_err().variable, "POLAR_ACCESS_TOKEN");
-    let both = read(&[("POLAR_ACCESS_TOKEN", "t"), ("POLAR_ORGANIZATION_ID", ORGANIZATION)]).unwrap();
-    assert_eq!(both.job_settings().self_organization.unwrap().to_string(), ORGANIZATION);
+    assert_eq!(
+        read(&[("POLAR_ACCESS_TOKEN", "t")]).unwrap_err().variable,
+        "POLAR_ORGANIZATION_ID"
+    );
+    assert_eq!(
+        read(&[("POLAR_ORGANIZATION_ID", ORGANIZATION)])
+            .unwrap_err()
+            .variable,
+        "POLAR_ACCESS_TOKEN"
+    );
+    let both = read(&[
+        ("POLAR_ACCESS_TOKEN", "t"),
+        ("POLAR_ORGANIZATION_ID", ORGANIZATION),
+    ])
+    .unwrap();
+    assert_eq!(
+        both.job_settings().self_organization.unwrap().to_string(),
+        ORGANIZATION
+    );
 }
 
 #[test]
@@ -113,7 +151,10 @@ fn a_wrong_value_is_explained_in_one_line_that_names_its_variable() {
     for (variable, value) in wrong {
         let line = read(&[(variable, value)]).unwrap_err().to_string();
         assert!(line.starts_with(&format!("{variable} ")), "{line}");
-        assert!(line.contains("; allowed: ") && !line.contains('\n'), "{line}");
+        assert!(
+            line.contains("; allowed: ") && !line.contains('\n'),
+            "{line}"
+        );
     }
 }
 
@@ -122,27 +163,54 @@ fn a_database_keeps_its_password_to_itself() {
     let url = "postgres://app:p%40ss-hunter2@db.example:6432/shop?sslmode=disable";
     let config = read(&[("DATABASE_URL", url), ("DATABASE_POOLER", "transaction")]).unwrap();
     let database = config.database().unwrap();
-    assert_eq!((database.to_string().as_str(), database.pooler()), ("db.example:6432/shop", Pooler::Transaction));
+    assert_eq!(
+        (database.to_string().as_str(), database.pooler()),
+        ("db.example:6432/shop", Pooler::Transaction)
+    );
     assert!(!format!("{config:?}").contains("hunter2"));
-    assert_eq!(exposed(&config.secrets()), ["p%40ss-hunter2", "p@ss-hunter2"]);
+    assert_eq!(
+        exposed(&config.secrets()),
+        ["p%40ss-hunter2", "p@ss-hunter2"]
+    );
 }
 
 #[test]
 fn another_database_on_the_same_server_keeps_every_other_setting() {
-    let url = "postgres://app:pw@/shop?host=/run/postgresql&sslmode=disable&dbname=shop";
-    let other = DatabaseUrl::parse(url, Pooler::None).unwrap().with_database("scratch");
+    let url = "postgres://app:pw@localhost/shop?host=/run/postgresql&sslmode=disable&dbname=shop";
+    let other = DatabaseUrl::parse(url, Pooler::None)
+        .unwrap()
+        .with_database("scratch");
     assert_eq!(other.to_string(), "/run/postgresql/scratch");
-    assert_eq!(other.expose(), "postgres://app:pw@/scratch?host=%2Frun%2Fpostgresql&sslmode=disable");
-    assert_eq!(DatabaseUrl::parse(other.expose(), Pooler::None).unwrap().to_string(), "/run/postgresql/scratch");
+    assert_eq!(
+        other.expose(),
+        "postgres://app:pw@localhost/scratch?host=%2Frun%2Fpostgresql&sslmode=disable"
+    );
+    assert_eq!(
+        DatabaseUrl::parse(other.expose(), Pooler::None)
+            .unwrap()
+            .to_string(),
+        "/run/postgresql/scratch"
+    );
 }
 
 #[test]
 fn mail_goes_to_a_server_or_a_directory() {
-    for (url, directory) in [("file:./var/mail", "./var/mail"), ("file:///var/mail", "/var/mail"), ("file:/m", "/m")] {
+    for (url, directory) in [
+        ("file:./var/mail", "./var/mail"),
+        ("file:///var/mail", "/var/mail"),
+        ("file:/m", "/m"),
+    ] {
         let mail = read(&[("MAIL_URL", url)]).unwrap().mail.unwrap();
-        assert!(matches!(mail.transport, Transport::Directory(found) if found == PathBuf::from(directory)), "{url}");
+        assert!(
+            matches!(mail.transport, Transport::Directory(found) if found == PathBuf::from(directory)),
+            "{url}"
+        );
     }
-    let config = read(&[("MAIL_URL", "smtps://me:hunter2@mail.example:465"), ("MAIL_FROM", "Acme <billing@acme.example>")]).unwrap();
+    let config = read(&[
+        ("MAIL_URL", "smtps://me:hunter2@mail.example:465"),
+        ("MAIL_FROM", "Acme <billing@acme.example>"),
+    ])
+    .unwrap();
     assert_eq!(exposed(&config.secrets()), ["hunter2", "hunter2"]);
     assert!(!format!("{config:?}").contains("hunter2"));
 }
@@ -160,7 +228,10 @@ proptest! {
     fn no_database_url_gives_its_password_away(password in "[a-zA-Z0-9%@:/?#]{0,12}", host in "[a-z0-9.:\\[\\]]{0,12}", rest in "\\PC{0,20}") {
         let url = format!("postgres://user:Zq7{password}@{host}/{rest}");
         match read(&[("DATABASE_URL", &url)]) {
-            Ok(config) => prop_assert!(!format!("{config:?}").contains("Zq7")),
+            Ok(config) => {
+                let shown = format!("{config:?}");
+                prop_assert!(!shown.contains("Zq7"));
+            }
             Err(wrong) => prop_assert!(!wrong.to_string().contains("Zq7"), "{wrong}"),
         }
     }

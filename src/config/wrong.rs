@@ -21,7 +21,11 @@ impl Wrong {
         what: impl Into<Cow<'static, str>>,
         allowed: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { variable, what: what.into(), allowed: allowed.into() }
+        Self {
+            variable,
+            what: what.into(),
+            allowed: allowed.into(),
+        }
     }
 
     /// A variable that this command cannot do without.

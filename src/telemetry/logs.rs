@@ -23,7 +23,9 @@ impl<'a> MakeWriter<'a> for Output {
 /// everything else. A second call changes nothing.
 pub fn init(settings: &LogSettings, masker: Masker) {
     let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Output(masker));
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(Output(masker));
     let first = match settings.format {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
@@ -34,7 +36,10 @@ pub fn init(settings: &LogSettings, masker: Masker) {
 }
 
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
-    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let place = panic
+        .location()
+        .map(ToString::to_string)
+        .unwrap_or_default();
     let reason = panic.payload_as_str().unwrap_or("no reason given");
     tracing::error!(place, reason, "panic");
 }

@@ -28,10 +28,17 @@ impl Masker {
     /// string and percent-encoded.
     #[must_use]
     pub fn new(secrets: impl IntoIterator<Item = SecretString>) -> Self {
-        let mut forms: Vec<Box<str>> = secrets.into_iter().flat_map(|secret| forms(secret.expose_secret())).collect();
-        forms.sort_unstable_by(|left, right| right.len().cmp(&left.len()).then_with(|| left.cmp(right)));
+        let mut forms: Vec<Box<str>> = secrets
+            .into_iter()
+            .flat_map(|secret| forms(secret.expose_secret()))
+            .collect();
+        forms.sort_unstable_by(|left, right| {
+            right.len().cmp(&left.len()).then_with(|| left.cmp(right))
+        });
         forms.dedup();
-        Self { secrets: forms.into() }
+        Self {
+            secrets: forms.into(),
+        }
     }
 
     /// The text without the secrets.
@@ -60,11 +67,19 @@ fn forms(secret: &str) -> Vec<Box<str>> {
     let json = serde_json::Value::from(secret).to_string();
     let debug = format!("{secret:?}");
     let percent: String = reqwest::Url::parse_with_params("x:/", [("v", secret)])
-        .map(|url| url.query().unwrap_or_default().trim_start_matches("v=").to_owned())
+        .map(|url| {
+            url.query()
+                .unwrap_or_default()
+                .trim_start_matches("v=")
+                .to_owned()
+        })
         .unwrap_or_default();
     let inside = |quoted: &str| quoted[1..quoted.len() - 1].to_owned();
     let all = [secret.to_owned(), inside(&json), inside(&debug), percent];
-    all.into_iter().filter(|form| !form.is_empty()).map(String::into_boxed_str).collect()
+    all.into_iter()
+        .filter(|form| !form.is_empty())
+        .map(String::into_boxed_str)
+        .collect()
 }
 
 fn replace(text: &str, secret: &str) -> String {
@@ -75,7 +90,11 @@ fn replace(text: &str, secret: &str) -> String {
         let after = &found[secret.len()..];
         masked.push_str(before);
         let whole_word = !ends_in_word(&masked) && !after.starts_with(is_word);
-        masked.push_str(if secret.len() >= LONG_ENOUGH || whole_word { MASK } else { secret });
+        masked.push_str(if secret.len() >= LONG_ENOUGH || whole_word {
+            MASK
+        } else {
+            secret
+        });
         rest = after;
     }
     masked.push_str(rest);
@@ -137,7 +156,10 @@ mod tests {
     #[test]
     fn a_short_secret_is_masked_only_as_a_word() {
         let masker = masker(&["app"]);
-        assert_eq!(masker.mask("app:app@host applied, wrapper"), "***:***@host applied, wrapper");
+        assert_eq!(
+            masker.mask("app:app@host applied, wrapper"),
+            "***:***@host applied, wrapper"
+        );
     }
 
     #[test]
@@ -150,13 +172,18 @@ mod tests {
 
     #[test]
     fn a_text_without_secrets_is_not_copied() {
-        assert!(matches!(masker(&["secret-secret"]).mask("nothing here"), Cow::Borrowed(_)));
+        assert!(matches!(
+            masker(&["secret-secret"]).mask("nothing here"),
+            Cow::Borrowed(_)
+        ));
     }
 
     #[test]
     fn a_log_line_passes_through_the_mask() {
         let mut out = Vec::new();
-        MaskingWriter::new(&mut out, masker(&["hunter2hunter2"])).write_all(b"token hunter2hunter2\n").unwrap();
+        MaskingWriter::new(&mut out, masker(&["hunter2hunter2"]))
+            .write_all(b"token hunter2hunter2\n")
+            .unwrap();
         assert_eq!(out, b"token ***\n");
     }
 
