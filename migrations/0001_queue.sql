@@ -337,3 +337,50 @@ CREATE TABLE polar_jobs.gate (
     unauthorized_since timestamptz,
     next_probe_at timestamptz
 ) WITH (fillfactor = 50);
+
+-- Rescue -------------------------------------------------------------------------------------
+-- Puts back what a dead worker held. A dead worker is a failure like any other: it adds an entry
+-- to `errors`, and a spent budget discards. A waiting twin takes over.
+CREATE FUNCTION polar_jobs.return_jobs_of(dead bigint, OUT returned bigint, OUT discarded bigint) LANGUAGE plpgsql AS $$
+DECLARE
+    job polar_jobs.live_jobs;
+    twin bigint;
+BEGIN
+    returned := 0;
+    discarded := 0;
+    FOR job IN SELECT * FROM polar_jobs.live_jobs WHERE worker = dead ORDER BY id FOR UPDATE SKIP LOCKED LOOP
+        job.errors := job.errors || jsonb_build_object('at', now(), 'attempt', job.attempt, 'error', 'the worker died');
+        IF jsonb_array_length(job.errors) >= job.max_attempts THEN
+            PERFORM polar_jobs.move_to_history(job, 'discarded', 'failed', job.note);
+            discarded := discarded + 1;
+            CONTINUE;
+        END IF;
+        returned := returned + 1;
+        SELECT id INTO twin FROM polar_jobs.live_jobs WHERE unique_key = job.held_unique_key FOR UPDATE;
+        IF FOUND THEN
+            UPDATE polar_jobs.live_jobs SET events = nullif(coalesce(job.events, '{}') || coalesce(events, '{}'), '{}') WHERE id = twin;
+            job.events := NULL;
+            PERFORM polar_jobs.move_to_history(job, 'cancelled', 'ignored',
+                'gave way to job ' || twin || ', which waits with the same unique key');
+        ELSE
+            UPDATE polar_jobs.live_jobs
+               -- At once the first time; a job that kills one process after the other gets slower.
+               SET worker = NULL, unique_key = held_unique_key, held_unique_key = NULL, errors = job.errors,
+                   run_at = now() + CASE WHEN jsonb_array_length(job.errors) > 1
+                       THEN make_interval(secs => least(3600, 2 ^ least(jsonb_array_length(job.errors), 12))) ELSE '0' END
+             WHERE id = job.id;
+        END IF;
+    END LOOP;
+END $$;
+
+CREATE FUNCTION polar_jobs.move_to_history(job polar_jobs.live_jobs, state text, outcome text, note text)
+    RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM polar_jobs.live_jobs l WHERE l.id = job.id;
+    INSERT INTO polar_jobs.finished_jobs
+           (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
+            unique_key, ordering_key, events, note, payload, errors, state, outcome)
+    VALUES (job.id, job.run_at, job.created_at, job.started_at, job.worker, job.attempt, job.max_attempts,
+            job.priority, job.queue, job.kind, coalesce(job.held_unique_key, job.unique_key), job.ordering_key,
+            job.events, move_to_history.note, job.payload, job.errors, move_to_history.state, move_to_history.outcome);
+END $$;

@@ -3,5 +3,14 @@
 //! What it promises: a job runs at least once and ends in a final state; among waiting jobs at
 //! most one has a unique key; jobs of one ordering key run one at a time in commit order; whoever
 //! lost its lease changes nothing.
+//!
+//! The states and every arrow between them are drawn in `docs/states.md`.
 
+pub mod bell;
+pub mod claim;
+pub mod connect;
 pub mod enqueue;
+pub mod finish;
+pub mod kinds;
+pub mod lease;
+pub mod rescue;

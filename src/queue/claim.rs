@@ -1,0 +1,96 @@
+//! Takes jobs: up to the free slots, due, not blocked, the most urgent first, in one statement,
+//! which also stores what the worker finished meanwhile. One commit then serves both.
+
+use serde_json::value::RawValue;
+use sqlx::PgConnection;
+use sqlx::types::Json;
+
+use super::finish::Completion;
+
+/// A row that this process now holds. `(id, attempt, worker)` is its fence.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The row.
+    pub id: i64,
+    /// Claims so far, this one included.
+    pub attempt: i32,
+    /// Which job.
+    pub kind: String,
+    /// As stored; decoded by the job, so that a bad payload costs one job and no other.
+    pub payload: Json<Box<RawValue>>,
+    /// Failures so far.
+    pub failures: i32,
+    /// Failures after which it is discarded.
+    pub max_attempts: i32,
+    /// The external events that caused it.
+    pub events: Option<Vec<i64>>,
+}
+
+/// Most rows that one claim takes: beyond it a batch gains nothing (bench/results.md, L3).
+pub const LARGEST_CLAIM: usize = 500;
+
+/// Stores `completions` and claims up to `limit` due jobs of `queue`, in one commit.
+///
+/// Priorities are visited one by one (`levels`), so jobs scheduled far ahead at an urgent priority
+/// cost nothing. The picked ids go through an array: with a join or `IN`, a generic plan takes the
+/// unknown LIMIT for a tenth of the table and walks all of it.
+///
+/// # Errors
+/// If the database fails; then nothing was stored and nothing claimed, or the answer was lost and
+/// both happened: repeating the completions is harmless, and claims without an answer are handed
+/// back by [`super::finish::release_unknown`].
+pub async fn turn(
+    connection: &mut PgConnection,
+    worker: i64,
+    queue: &str,
+    completions: &[Completion],
+    limit: usize,
+) -> Result<Vec<Claimed>, sqlx::Error> {
+    let ids: Vec<i64> = completions.iter().map(|done| done.id).collect();
+    let attempts: Vec<i32> = completions.iter().map(|done| done.attempt).collect();
+    let notes: Vec<Option<&str>> = completions.iter().map(|done| done.ignored.as_deref()).collect();
+    sqlx::query_as!(
+        Claimed,
+        r#"WITH RECURSIVE finished AS (
+               DELETE FROM polar_jobs.live_jobs j USING unnest($3::bigint[], $4::int[], $5::text[]) d (id, attempt, note)
+                WHERE j.id = d.id AND j.attempt = d.attempt AND j.worker = $1
+               RETURNING j.id, run_at, created_at, started_at, worker, j.attempt, max_attempts, priority, queue, kind,
+                         held_unique_key, ordering_key, events, d.note, payload, errors
+           ), kept AS (
+               INSERT INTO polar_jobs.finished_jobs
+                      (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
+                       unique_key, ordering_key, events, note, payload, errors, state, outcome)
+               SELECT f.*, 'completed', CASE WHEN f.note IS NULL THEN 'applied' ELSE 'ignored' END FROM finished f
+           ), levels (priority) AS (
+               (SELECT j.priority FROM polar_jobs.live_jobs j
+                 WHERE j.queue = $2 AND NOT j.blocked ORDER BY j.priority LIMIT 1)
+               UNION ALL
+               SELECT (SELECT j.priority FROM polar_jobs.live_jobs j
+                        WHERE j.queue = $2 AND NOT j.blocked AND j.priority > l.priority
+                        ORDER BY j.priority LIMIT 1)
+                 FROM levels l WHERE l.priority IS NOT NULL
+           )
+           UPDATE polar_jobs.live_jobs j
+              SET worker = $1, attempt = j.attempt + 1, started_at = now(),
+                  held_unique_key = j.unique_key, unique_key = NULL, note = NULL
+            WHERE j.id = ANY (ARRAY(
+                  SELECT due.id FROM levels l CROSS JOIN LATERAL (
+                      SELECT c.id FROM polar_jobs.live_jobs c
+                       WHERE c.queue = $2 AND c.priority = l.priority AND c.run_at <= now()
+                         AND NOT c.blocked AND c.worker IS NULL
+                       ORDER BY c.run_at, c.id LIMIT $6 FOR UPDATE SKIP LOCKED) due
+                   LIMIT CASE WHEN EXISTS (SELECT 1 FROM polar_jobs.workers w WHERE w.id = $1)
+                               AND NOT EXISTS (SELECT 1 FROM polar_jobs.queues q WHERE q.name = $2 AND q.paused_at IS NOT NULL)
+                              THEN $6 ELSE 0 END))
+           RETURNING j.id, j.attempt, j.kind, j.payload AS "payload: Json<Box<RawValue>>",
+                     jsonb_array_length(j.errors) AS "failures!", j.max_attempts, j.events"#,
+        worker,
+        queue,
+        &ids,
+        &attempts,
+        &notes as &[Option<&str>],
+        i64::try_from(limit.min(LARGEST_CLAIM)).unwrap_or(0),
+    )
+    .fetch_all(connection)
+    .await
+}

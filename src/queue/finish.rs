@@ -1,0 +1,217 @@
+//! Ends attempts: completed, back to waiting, or discarded. Every statement is fenced by
+//! `(id, attempt, worker)`: whoever lost its lease changes nothing.
+
+use chrono::Utc;
+use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection, Postgres, Transaction};
+
+use jobs::NewJob;
+
+use super::enqueue;
+
+/// A job whose work is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// The row.
+    pub id: i64,
+    /// The fence.
+    pub attempt: i32,
+    /// Why there was nothing to do, if so.
+    pub ignored: Option<String>,
+}
+
+/// Back to waiting.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Return {
+    /// The row.
+    pub id: i64,
+    /// The fence.
+    pub attempt: i32,
+    /// Seconds from now.
+    pub delay: f64,
+    /// The failure to be kept in `errors`; `None` where no attempt is charged.
+    pub failure: Option<String>,
+    /// Why it waits, in words.
+    pub note: Option<String>,
+}
+
+/// The end without success.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discard {
+    /// The row.
+    pub id: i64,
+    /// The fence.
+    pub attempt: i32,
+    /// Kept in `errors`.
+    pub reason: String,
+}
+
+/// An entry of `errors`.
+fn failure(attempt: i32, reason: &str) -> Value {
+    json!({ "at": Utc::now(), "attempt": attempt, "error": reason })
+}
+
+/// Completes one job together with its follow-ups and whatever the handler wrote in `transaction`.
+/// Returns false, and writes nothing, where the fence no longer holds.
+///
+/// # Errors
+/// If the database fails; whether the commit happened is then unknown, and repeating is harmless.
+pub async fn complete_with(
+    mut transaction: Transaction<'_, Postgres>,
+    worker: i64,
+    completion: &Completion,
+    next: &[NewJob],
+) -> Result<bool, sqlx::Error> {
+    let held = complete_one(&mut transaction, worker, completion).await?;
+    if !held {
+        transaction.rollback().await?;
+        return Ok(false);
+    }
+    enqueue::insert_all(&mut transaction, next).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+async fn complete_one(connection: &mut PgConnection, worker: i64, done: &Completion) -> Result<bool, sqlx::Error> {
+    sqlx::query!(
+        "WITH finished AS (
+             DELETE FROM polar_jobs.live_jobs WHERE id = $1 AND attempt = $2 AND worker = $3 RETURNING *)
+         INSERT INTO polar_jobs.finished_jobs
+                (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
+                 unique_key, ordering_key, events, note, payload, errors, state, outcome)
+         SELECT id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
+                held_unique_key, ordering_key, events, $4, payload, errors, 'completed',
+                CASE WHEN $4::text IS NULL THEN 'applied' ELSE 'ignored' END
+           FROM finished",
+        done.id,
+        done.attempt,
+        worker,
+        done.ignored as _,
+    )
+    .execute(connection)
+    .await
+    .map(|done| done.rows_affected() == 1)
+}
+
+/// Puts jobs back to waiting. A job whose twin (same unique key) came to wait meanwhile gives way:
+/// the twin takes over its cause and its delay, and this row ends as `cancelled`.
+///
+/// # Errors
+/// If the database fails; repeating is harmless.
+pub async fn put_back(connection: &mut PgConnection, worker: i64, returns: &[Return]) -> Result<(), sqlx::Error> {
+    for entry in returns {
+        let mut transaction = connection.begin().await?;
+        if !give_way(&mut transaction, worker, entry).await? {
+            wait_again(&mut transaction, worker, entry).await?;
+        }
+        transaction.commit().await?;
+    }
+    Ok(())
+}
+
+/// The twin is locked first, so it cannot be claimed while this job hands over to it.
+async fn give_way(connection: &mut PgConnection, worker: i64, entry: &Return) -> Result<bool, sqlx::Error> {
+    sqlx::query!(
+        "WITH twin AS (
+             SELECT t.id FROM polar_jobs.live_jobs j JOIN polar_jobs.live_jobs t ON t.unique_key = j.held_unique_key
+              WHERE j.id = $1 AND j.attempt = $2 AND j.worker = $3 FOR UPDATE OF t
+         ), gone AS (
+             DELETE FROM polar_jobs.live_jobs j USING twin WHERE j.id = $1 RETURNING j.*
+         ), heir AS (
+             UPDATE polar_jobs.live_jobs t
+                SET run_at = greatest(t.run_at, now() + make_interval(secs => $4)),
+                    events = CASE WHEN gone.events IS NULL THEN t.events ELSE gone.events || coalesce(t.events, '{}') END
+               FROM twin, gone WHERE t.id = twin.id RETURNING t.id
+         )
+         INSERT INTO polar_jobs.finished_jobs
+                (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
+                 unique_key, ordering_key, note, payload, errors, state, outcome)
+         SELECT g.id, g.run_at, g.created_at, g.started_at, g.worker, g.attempt, g.max_attempts, g.priority, g.queue,
+                g.kind, g.held_unique_key, g.ordering_key, 'gave way to job ' || heir.id || ', which waits with the same unique key',
+                g.payload, CASE WHEN $5::jsonb IS NULL THEN g.errors ELSE g.errors || $5 END, 'cancelled', 'ignored'
+           FROM gone g CROSS JOIN heir",
+        entry.id,
+        entry.attempt,
+        worker,
+        entry.delay,
+        entry.failure.as_deref().map(|reason| failure(entry.attempt, reason)),
+    )
+    .execute(connection)
+    .await
+    .map(|done| done.rows_affected() == 1)
+}
+
+/// A twin that comes to wait in this very moment wins the unique index; the caller then repeats
+/// and finds it.
+async fn wait_again(connection: &mut PgConnection, worker: i64, entry: &Return) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE polar_jobs.live_jobs
+            SET worker = NULL, run_at = now() + make_interval(secs => $4), note = $6,
+                unique_key = held_unique_key, held_unique_key = NULL,
+                errors = CASE WHEN $5::jsonb IS NULL THEN errors ELSE errors || $5 END
+          WHERE id = $1 AND attempt = $2 AND worker = $3",
+        entry.id,
+        entry.attempt,
+        worker,
+        entry.delay,
+        entry.failure.as_deref().map(|reason| failure(entry.attempt, reason)),
+        entry.note as _,
+    )
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Discards jobs, each with its reason.
+///
+/// # Errors
+/// If the database fails; repeating is harmless.
+pub async fn discard(connection: &mut PgConnection, worker: i64, discards: &[Discard]) -> Result<(), sqlx::Error> {
+    let ids: Vec<i64> = discards.iter().map(|entry| entry.id).collect();
+    let attempts: Vec<i32> = discards.iter().map(|entry| entry.attempt).collect();
+    let errors: Vec<Value> = discards.iter().map(|entry| failure(entry.attempt, &entry.reason)).collect();
+    sqlx::query!(
+        "WITH finished AS (
+             DELETE FROM polar_jobs.live_jobs j USING unnest($2::bigint[], $3::int[], $4::jsonb[]) d (id, attempt, error)
+              WHERE j.id = d.id AND j.attempt = d.attempt AND j.worker = $1
+             RETURNING j.*, d.error)
+         INSERT INTO polar_jobs.finished_jobs
+                (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
+                 unique_key, ordering_key, events, payload, errors, state, outcome)
+         SELECT id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
+                held_unique_key, ordering_key, events, payload, errors || error, 'discarded', 'failed'
+           FROM finished",
+        worker,
+        &ids,
+        &attempts,
+        &errors,
+    )
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Hands back, without charging an attempt, every job that this worker holds but does not know of:
+/// claims whose answer was lost with a connection.
+///
+/// # Errors
+/// If the database fails; repeating is harmless.
+pub async fn release_unknown(connection: &mut PgConnection, worker: i64, known: &[i64]) -> Result<u64, sqlx::Error> {
+    let held: Vec<(i64, i32)> = sqlx::query!(
+        "SELECT id, attempt FROM polar_jobs.live_jobs WHERE worker = $1 AND id <> ALL ($2)",
+        worker,
+        known,
+    )
+    .fetch_all(&mut *connection)
+    .await?
+    .into_iter()
+    .map(|row| (row.id, row.attempt))
+    .collect();
+    let returns: Vec<Return> = held
+        .iter()
+        .map(|&(id, attempt)| Return { id, attempt, delay: 0.0, failure: None, note: None })
+        .collect();
+    put_back(connection, worker, &returns).await?;
+    Ok(held.len() as u64)
+}
+
