@@ -1,1 +1,9 @@
-//! Measures this installation with the product's real code paths.
+//! Measures this installation with the product's real code paths and real semantics: leases, fencing,
+//! keys, kept history, durable commits. Each benchmark works on a migrated scratch database that the
+//! caller makes and drops.
+
+pub mod drain;
+pub mod enqueue;
+pub mod latency;
+pub mod noop;
+pub mod stand;

@@ -191,15 +191,16 @@ pub async fn discard(connection: &mut PgConnection, worker: i64, discards: &[Dis
     .map(drop)
 }
 
-/// Hands back, without charging an attempt, every job that this worker holds but does not know of:
-/// claims whose answer was lost with a connection.
+/// Hands back, without charging an attempt, every job of `queue` that this worker holds but does not
+/// know of: claims whose answer was lost with a connection.
 ///
 /// # Errors
 /// If the database fails; repeating is harmless.
-pub async fn release_unknown(connection: &mut PgConnection, worker: i64, known: &[i64]) -> Result<u64, sqlx::Error> {
+pub async fn release_unknown(connection: &mut PgConnection, worker: i64, queue: &str, known: &[i64]) -> Result<u64, sqlx::Error> {
     let held: Vec<(i64, i32)> = sqlx::query!(
-        "SELECT id, attempt FROM polar_jobs.live_jobs WHERE worker = $1 AND id <> ALL ($2)",
+        "SELECT id, attempt FROM polar_jobs.live_jobs WHERE worker = $1 AND queue = $2 AND id <> ALL ($3)",
         worker,
+        queue,
         known,
     )
     .fetch_all(&mut *connection)

@@ -1,1 +1,22 @@
-//! The worker: apalis lives here and nowhere else.
+//! The worker: apalis runs the jobs, our own table feeds it. apalis is named in `backend.rs`,
+//! `acknowledge.rs` and `monitor.rs` and nowhere else.
+//!
+//! One process is one worker with a lease. Each queue has *lanes* that store what was finished and
+//! claim the next in one commit, an apalis worker that runs what was claimed, and slots that bound
+//! both: a slot is held from the claim until the end of its job is stored.
+
+mod acknowledge;
+mod attempt;
+mod backend;
+mod desk;
+mod ending;
+mod keeper;
+mod lane;
+mod monitor;
+mod patience;
+mod rescuer;
+mod run;
+mod settle;
+mod slots;
+
+pub use run::{QueueSlots, WorkerError, WorkerSettings, run};

@@ -1,0 +1,69 @@
+//! How fast a worker empties a queue of jobs that do nothing.
+
+use anyhow::ensure;
+use chrono::{DateTime, Utc};
+use jobs::Registry;
+use serde_json::{Value, json};
+
+use super::noop::Noop;
+use super::stand::Stand;
+use crate::queue::bulk;
+use crate::worker;
+
+/// What to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Drain {
+    /// Jobs to drain.
+    pub jobs: u64,
+    /// Slots of the worker.
+    pub slots: usize,
+    /// Other jobs that wait for a later day.
+    pub waiting: u64,
+    /// Other jobs that are finished.
+    pub finished: u64,
+}
+
+/// Fills the tables, runs one worker until nothing is left, and reports: from the first claim until
+/// the last completion is stored and seen.
+///
+/// # Errors
+/// If the database fails or a job is missing afterwards.
+pub async fn run(url: &str, what: Drain) -> anyhow::Result<Value> {
+    let stand = Stand::new(url).await?;
+    fill(&stand, what).await?;
+    stand.settle().await?;
+    let settings = stand.worker(Registry::new().job::<Noop>(), what.slots, true);
+    worker::run(settings, std::future::pending()).await?;
+    let ended = Utc::now();
+    let (begun, done) = first_claim(&stand, what.finished).await?;
+    ensure!(done == what.jobs, "{done} of {} jobs were completed", what.jobs);
+    let seconds = (ended - begun).as_seconds_f64();
+    Ok(json!({
+        "bench": "drain", "jobs": what.jobs, "slots": what.slots, "waiting": what.waiting, "finished": what.finished,
+        "seconds": seconds, "jobs_per_second": (what.jobs as f64 / seconds).round(),
+    }))
+}
+
+async fn fill(stand: &Stand, what: Drain) -> anyhow::Result<()> {
+    let mut connection = stand.database.connect().await?;
+    bulk::insert(&mut connection, &what.row_template(), what.jobs).await?;
+    if what.waiting > 0 {
+        let later = Noop::waiting(0, Utc::now() + chrono::Duration::days(1));
+        bulk::insert(&mut connection, &later, what.waiting).await?;
+    }
+    if what.finished > 0 {
+        crate::queue::bulk::insert_finished(&mut connection, &Noop::row(0), what.finished).await?;
+    }
+    Ok(())
+}
+
+async fn first_claim(stand: &Stand, finished_before: u64) -> anyhow::Result<(DateTime<Utc>, u64)> {
+    let row = sqlx::query!(
+        r#"SELECT min(started_at) AS "begun!", count(*) AS "done!" FROM polar_jobs.jobs
+            WHERE state = 'completed' AND worker IS NOT NULL"#
+    )
+    .fetch_one(&stand.pool)
+    .await?;
+    let _ = finished_before;
+    Ok((row.begun, row.done.unsigned_abs()))
+}

@@ -1,0 +1,42 @@
+//! The job that does nothing, so that only the queue is measured.
+
+use chrono::{DateTime, Utc};
+use jobs::contract::Retry;
+use jobs::{Context, Done, Error, Job, NewJob};
+use serde::{Deserialize, Serialize};
+
+/// Two hundred bytes of payload and no work.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Noop {
+    n: u64,
+    pad: String,
+}
+
+impl Noop {
+    /// Number `n`.
+    #[must_use]
+    pub fn new(n: u64) -> Self {
+        Self { n, pad: "x".repeat(180) }
+    }
+
+    /// Its row.
+    #[must_use]
+    pub fn row(n: u64) -> NewJob {
+        NewJob::of(&Self::new(n))
+    }
+
+    /// Its row, due far in the future.
+    #[must_use]
+    pub fn waiting(n: u64, until: DateTime<Utc>) -> NewJob {
+        Self::row(n).at(until)
+    }
+}
+
+impl Job for Noop {
+    const KIND: &'static str = "bench_noop";
+    const RETRY: Retry = Retry::DEFAULT;
+
+    async fn run(self, _: &Context) -> Result<Done, Error> {
+        Ok(Done::applied())
+    }
+}

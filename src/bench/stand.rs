@@ -1,0 +1,63 @@
+//! The test stand: a scratch database and a worker on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jobs::contract::{Fees, Registry, Settings};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+
+use crate::queue::connect::{Pooler, QueueDatabase};
+use crate::worker::{QueueSlots, WorkerSettings};
+
+/// A scratch database.
+#[derive(Clone, Debug)]
+pub struct Stand {
+    /// Where it is.
+    pub url: String,
+    /// Connections to it.
+    pub pool: PgPool,
+    /// The queue's connections to it.
+    pub database: QueueDatabase,
+}
+
+impl Stand {
+    /// Connects to a migrated scratch database.
+    ///
+    /// # Errors
+    /// If it cannot be reached.
+    pub async fn new(url: &str) -> Result<Self, sqlx::Error> {
+        let pool = PgPoolOptions::new().max_connections(4).test_before_acquire(false).connect(url).await?;
+        let database = QueueDatabase::new(url, Pooler::None)?;
+        Ok(Self { url: url.to_owned(), pool, database })
+    }
+
+    /// Plans and caches as after a quiet hour.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn settle(&self) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql("VACUUM ANALYZE polar_jobs.live_jobs, polar_jobs.finished_jobs; CHECKPOINT")
+            .execute(&self.pool)
+            .await
+            .map(drop)
+    }
+
+    /// A worker with the product's settings, its `registry` and `slots` apart.
+    #[must_use]
+    pub fn worker(&self, registry: Registry, slots: usize, drain: bool) -> WorkerSettings {
+        let fees = Fees { basis_points: 0, fixed: 0, subscription_basis_points: 0 };
+        WorkerSettings {
+            database: self.database.clone(),
+            pool: self.pool.clone(),
+            registry: Arc::new(registry),
+            polar: None,
+            settings: Arc::new(Settings { self_organization: None, platform_fees: fees, early_fees: fees }),
+            queues: vec![QueueSlots { queue: "default".to_owned(), slots }],
+            slots,
+            drain,
+            patience: Duration::from_secs(25),
+            mask: Arc::new(|text| text),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The outermost layer around every job: whatever happens inside, exactly one ending is left on the
+//! desk. A panic is a failure; a future that is dropped hands its job back.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use apalis_core::task::Task;
+use futures::FutureExt;
+use tower::{Layer, Service};
+
+use crate::queue::claim::Claimed;
+
+use super::attempt::{AttemptFacts, Runner};
+use super::desk::Desk;
+use super::ending::Ending;
+
+/// See the module.
+#[derive(Clone)]
+pub(super) struct AcknowledgeLayer {
+    pub(super) desk: Arc<Desk>,
+    pub(super) runner: Arc<Runner>,
+}
+
+/// See the module.
+#[derive(Clone)]
+pub(super) struct Acknowledge<S> {
+    inner: S,
+    layer: AcknowledgeLayer,
+}
+
+impl<S> Layer<S> for AcknowledgeLayer {
+    type Service = Acknowledge<S>;
+
+    fn layer(&self, inner: S) -> Acknowledge<S> {
+        Acknowledge { inner, layer: self.clone() }
+    }
+}
+
+impl<S, E> Service<Task<Claimed>> for Acknowledge<S>
+where
+    S: Service<Task<Claimed>, Response = Ending, Error = E>,
+    S::Future: Send + 'static,
+    E: std::fmt::Display,
+{
+    type Response = ();
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<(), Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // The services inside are always ready; an error of theirs would show in `call`.
+        self.inner.poll_ready(context).map(|_| Ok(()))
+    }
+
+    fn call(&mut self, task: Task<Claimed>) -> Self::Future {
+        let facts = AttemptFacts::of(&task.args);
+        let kind = task.args.kind.clone();
+        let runner = Arc::clone(&self.layer.runner);
+        let mut promise = Promise { desk: Arc::clone(&self.layer.desk), facts, kept: false };
+        let work = AssertUnwindSafe(self.inner.call(task)).catch_unwind();
+        Box::pin(async move {
+            let ending = match work.await {
+                Ok(Ok(ending)) => ending,
+                Ok(Err(error)) => runner.panicked(&kind, facts, &error.to_string()),
+                Err(panic) => runner.panicked(&kind, facts, panic_message(&*panic)),
+            };
+            promise.keep(ending);
+            Ok(())
+        })
+    }
+}
+
+/// Leaves an ending even if the future is dropped before it has one.
+struct Promise {
+    desk: Arc<Desk>,
+    facts: AttemptFacts,
+    kept: bool,
+}
+
+impl Promise {
+    fn keep(&mut self, ending: Ending) {
+        self.kept = true;
+        self.desk.leave(ending);
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.desk.leave(Ending::hand_back(self.facts.id, self.facts.attempt));
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
+}

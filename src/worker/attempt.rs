@@ -1,0 +1,124 @@
+//! One attempt: the row is looked up in the registry, run within its time, and its outcome turned
+//! into an ending. The one place where the budget of failures is counted.
+
+use std::sync::Arc;
+
+use chrono::Utc;
+use jobs::contract::{Context, Done, Entry, JobFacts, Outcome, Registry, Retry, Settings, Verdict};
+use sqlx::PgPool;
+
+use crate::queue::claim::Claimed;
+use crate::queue::finish::{Completion, Discard, Return};
+
+use super::ending::{Ending, Within};
+
+/// Replaces configured secrets in a text that is about to be stored.
+pub type Mask = Arc<dyn Fn(String) -> String + Send + Sync>;
+
+/// Everything an attempt needs.
+#[derive(Clone)]
+pub(super) struct Runner {
+    pub(super) registry: Arc<Registry>,
+    pub(super) polar: Option<polar::Client>,
+    pub(super) pool: PgPool,
+    pub(super) settings: Arc<Settings>,
+    pub(super) mask: Mask,
+}
+
+impl Runner {
+    /// Runs one attempt to its ending.
+    pub(super) async fn run(&self, job: &Claimed) -> Ending {
+        let Some(entry) = self.registry.get(&job.kind) else {
+            // Not final: during a deployment an older worker may meet a kind of the next release.
+            let reason = format!("no job kind \"{}\" is known to version {}", job.kind, env!("CARGO_PKG_VERSION"));
+            return self.fail(job, Retry::DEFAULT, reason);
+        };
+        let context = self.context(job);
+        let outcome = tokio::time::timeout(entry.timeout, entry.run(&job.payload.0, &context)).await;
+        match outcome {
+            Ok(Ok(done)) => complete(job, done),
+            Ok(Err(error)) => self.judge(job, entry, error.verdict()),
+            Err(_) => self.fail(job, entry.retry, format!("took longer than {} s and was cancelled", entry.timeout.as_secs())),
+        }
+    }
+
+    /// The ending of an attempt that panicked: a failure like any other.
+    pub(super) fn panicked(&self, kind: &str, facts: AttemptFacts, panic: &str) -> Ending {
+        let retry = self.registry.get(kind).map_or(Retry::DEFAULT, |entry| entry.retry);
+        self.fail_with(facts, retry, format!("panicked: {panic}"))
+    }
+
+    fn judge(&self, job: &Claimed, entry: &Entry, verdict: Verdict) -> Ending {
+        match verdict {
+            Verdict::Retry { reason } => self.fail(job, entry.retry, reason),
+            Verdict::Discard { reason } => {
+                Ending::Discard(Discard { id: job.id, attempt: job.attempt, reason: (self.mask)(reason) })
+            }
+            Verdict::Wait { after, reason } => Ending::Return(Return {
+                id: job.id,
+                attempt: job.attempt,
+                delay: after.as_secs_f64(),
+                failure: None,
+                note: Some((self.mask)(reason)),
+            }),
+        }
+    }
+
+    fn fail(&self, job: &Claimed, retry: Retry, reason: String) -> Ending {
+        self.fail_with(AttemptFacts::of(job), retry, reason)
+    }
+
+    fn fail_with(&self, facts: AttemptFacts, retry: Retry, reason: String) -> Ending {
+        let (id, attempt) = (facts.id, facts.attempt);
+        let reason = (self.mask)(reason);
+        let failures = facts.failures + 1;
+        if failures >= facts.max_attempts {
+            return Ending::Discard(Discard { id, attempt, reason });
+        }
+        let delay = retry.delay(u32::try_from(failures).unwrap_or(1), rand::random());
+        Ending::Return(Return { id, attempt, delay: delay.as_secs_f64(), failure: Some(reason), note: None })
+    }
+
+    fn context(&self, job: &Claimed) -> Context {
+        Context {
+            polar: self.polar.clone(),
+            pool: self.pool.clone(),
+            settings: Settings::clone(&self.settings),
+            job: JobFacts {
+                id: job.id,
+                attempt: job.attempt,
+                failures: u32::try_from(job.failures).unwrap_or(0),
+                max_attempts: u32::try_from(job.max_attempts).unwrap_or(1),
+                events: job.events.clone().unwrap_or_default(),
+                started_at: Utc::now(),
+            },
+        }
+    }
+}
+
+/// What is needed to end an attempt whose job value is gone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AttemptFacts {
+    pub(super) id: i64,
+    pub(super) attempt: i32,
+    failures: i32,
+    max_attempts: i32,
+}
+
+impl AttemptFacts {
+    pub(super) fn of(job: &Claimed) -> Self {
+        Self { id: job.id, attempt: job.attempt, failures: job.failures, max_attempts: job.max_attempts }
+    }
+}
+
+fn complete(job: &Claimed, done: Done) -> Ending {
+    let ignored = match done.outcome {
+        Outcome::Applied => None,
+        Outcome::Ignored(reason) => Some(reason),
+    };
+    let completion = Completion { id: job.id, attempt: job.attempt, ignored };
+    if done.next.is_empty() && done.transaction.is_none() {
+        return Ending::Complete(completion);
+    }
+    Ending::Within(Box::new(Within { completion, next: done.next, transaction: done.transaction }))
+}

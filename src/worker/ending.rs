@@ -1,0 +1,44 @@
+//! How an attempt ended, before it is stored.
+
+use jobs::NewJob;
+use sqlx::{Postgres, Transaction};
+
+use crate::queue::finish::{Completion, Discard, Return};
+
+/// How an attempt ended. Exactly one is made for every claim.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// Done, nothing else to write: stored together with the next claim.
+    Complete(Completion),
+    /// Done, with local writes or follow-ups that must be committed with it.
+    Within(Box<Within>),
+    /// Back to waiting.
+    Return(Return),
+    /// The end without success.
+    Discard(Discard),
+}
+
+/// A completion with what belongs to it.
+#[derive(Debug)]
+pub(super) struct Within {
+    pub(super) completion: Completion,
+    pub(super) next: Vec<NewJob>,
+    pub(super) transaction: Option<Transaction<'static, Postgres>>,
+}
+
+impl Ending {
+    /// Back to waiting at once, no attempt charged.
+    pub(super) fn hand_back(id: i64, attempt: i32) -> Self {
+        Self::Return(Return { id, attempt, delay: 0.0, failure: None, note: Some("handed back by a stopping worker".to_owned()) })
+    }
+
+    /// The row.
+    pub(super) fn id(&self) -> i64 {
+        match self {
+            Self::Complete(completion) => completion.id,
+            Self::Within(within) => within.completion.id,
+            Self::Return(entry) => entry.id,
+            Self::Discard(entry) => entry.id,
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! A lane: one connection that stores endings and claims jobs, both in one commit while there is work.
+//!
+//! The first lane of a queue also sleeps and polls; further lanes only work when endings come in, so
+//! that the database is busy with one batch while this process runs the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::{PgConnection, PgPool};
+use tokio::sync::{RwLock, mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::queue::bell::Bell;
+use crate::queue::claim::{self, Claimed, LARGEST_CLAIM};
+use crate::queue::connect::QueueDatabase;
+use crate::queue::finish::{self, Completion, Discard, Return};
+
+use super::desk::Desk;
+use super::ending::{Ending, Within};
+use super::keeper::Bed;
+use super::patience::Patience;
+use super::settle;
+use super::slots::Slots;
+
+/// How long a lane that heard nothing waits before it looks again.
+const POLL: Duration = Duration::from_secs(1);
+/// Turns in a row that brought jobs, after which the queue counts as busy and the bell may rest.
+const BUSY_AFTER: u32 = 8;
+
+/// Where the process stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Claim and store.
+    Running,
+    /// Store only; what runs may end.
+    Stopping,
+    /// Nothing runs any more: store what is left and end.
+    Closing,
+}
+
+/// What the lanes of all queues share.
+pub(super) struct Shared {
+    pub(super) database: QueueDatabase,
+    pub(super) pool: PgPool,
+    pub(super) worker: i64,
+    pub(super) bell: Bell,
+    /// Held for reading during a claim, for writing while unknown claims are handed back.
+    pub(super) claiming: RwLock<()>,
+    pub(super) phase: watch::Receiver<Phase>,
+}
+
+/// See the module.
+pub(super) struct Lane {
+    pub(super) shared: Arc<Shared>,
+    pub(super) queue: String,
+    pub(super) first: bool,
+    pub(super) slots: Slots,
+    pub(super) desk: Arc<Desk>,
+    pub(super) bed: Arc<Bed>,
+    pub(super) claimed: Option<mpsc::UnboundedSender<Claimed>>,
+    /// True once a look found nothing and nothing of this queue was running.
+    pub(super) idle: Option<watch::Sender<bool>>,
+}
+
+/// Endings that one commit may store, sorted by what must be done.
+#[derive(Default)]
+struct Batch {
+    completions: Vec<Completion>,
+    returns: Vec<Return>,
+    discards: Vec<Discard>,
+}
+
+impl Batch {
+    fn len(&self) -> usize {
+        self.completions.len() + self.returns.len() + self.discards.len()
+    }
+
+    fn ids(&self) -> impl Iterator<Item = i64> {
+        let completions = self.completions.iter().map(|entry| entry.id);
+        let returns = self.returns.iter().map(|entry| entry.id);
+        completions.chain(returns).chain(self.discards.iter().map(|entry| entry.id))
+    }
+}
+
+impl Lane {
+    /// Works until the phase is `Closing` and everything is stored.
+    pub(super) async fn run(mut self) {
+        let mut connection: Option<PgConnection> = None;
+        let mut settling = JoinSet::new();
+        let mut hungry = self.first;
+        let mut streak = 0;
+        loop {
+            let phase = *self.shared.phase.borrow();
+            if phase != Phase::Running {
+                self.claimed = None;
+            }
+            let freed = self.slots.freed_since_now();
+            let batch = self.sort(self.desk.collect(LARGEST_CLAIM), &mut settling);
+            let claiming = self.claimed.is_some() && (hungry || !batch.completions.is_empty());
+            let free = if claiming { self.slots.take(LARGEST_CLAIM - batch.len()) } else { 0 };
+            let limit = if claiming { free + batch.len() } else { 0 };
+            if batch.len() == 0 && free == 0 {
+                while settling.try_join_next().is_some() {}
+                if phase == Phase::Closing && settling.is_empty() && self.desk.is_empty() {
+                    return;
+                }
+                let woken = self.rest(hungry, freed, &mut settling).await;
+                hungry |= woken && self.first;
+                continue;
+            }
+            let found = self.turn(&mut connection, batch, limit, free).await;
+            if limit > 0 {
+                hungry = found == limit;
+                streak = if found > 0 { streak + 1 } else { 0 };
+                self.go_to_bed_or_get_up(&mut hungry, found, streak).await;
+            }
+        }
+    }
+
+    /// Starts the completions that need a transaction of their own; the rest makes a batch.
+    fn sort(&self, endings: Vec<Ending>, settling: &mut JoinSet<()>) -> Batch {
+        let mut batch = Batch::default();
+        for ending in endings {
+            match ending {
+                Ending::Complete(completion) => batch.completions.push(completion),
+                Ending::Return(entry) => batch.returns.push(entry),
+                Ending::Discard(entry) => batch.discards.push(entry),
+                Ending::Within(within) => drop(settling.spawn(self.settle(*within))),
+            }
+        }
+        batch
+    }
+
+    fn settle(&self, within: Within) -> impl Future<Output = ()> + Send + 'static {
+        let (shared, desk, slots) = (Arc::clone(&self.shared), Arc::clone(&self.desk), self.slots.clone());
+        async move {
+            let id = within.completion.id;
+            let stored = settle::within(shared.pool.clone(), shared.worker, within, Arc::clone(&desk), shared.bell.clone());
+            if stored.await {
+                desk.forget([id]);
+                slots.give(1);
+            }
+        }
+    }
+
+    /// Stores a batch and claims; tries until the database answers. Returns how many jobs it got.
+    async fn turn(&self, connection: &mut Option<PgConnection>, batch: Batch, limit: usize, free: usize) -> usize {
+        let mut patience = Patience::default();
+        loop {
+            match self.try_turn(connection, &batch, limit).await {
+                Ok(rows) => {
+                    self.desk.forget(batch.ids());
+                    let found = rows.len();
+                    // Slots of the batch are free now, those of the new rows are taken.
+                    self.slots.give((free + batch.len()).saturating_sub(found));
+                    self.hand_out(rows);
+                    return found;
+                }
+                Err(error) => {
+                    tracing::warn!(queue = %self.queue, %error, "the database does not answer, trying again");
+                    *connection = None;
+                    patience.wait().await;
+                }
+            }
+        }
+    }
+
+    async fn try_turn(
+        &self,
+        connection: &mut Option<PgConnection>,
+        batch: &Batch,
+        limit: usize,
+    ) -> Result<Vec<Claimed>, sqlx::Error> {
+        let (worker, desk) = (self.shared.worker, &self.desk);
+        let connection = match connection {
+            Some(connection) => connection,
+            None => {
+                let fresh = connection.insert(self.shared.database.connect().await?);
+                let _nobody_claims = self.shared.claiming.write().await;
+                finish::release_unknown(fresh, worker, &self.queue, &desk.held()).await?;
+                fresh
+            }
+        };
+        if !batch.returns.is_empty() {
+            finish::put_back(connection, worker, &batch.returns).await?;
+        }
+        if !batch.discards.is_empty() {
+            finish::discard(connection, worker, &batch.discards).await?;
+        }
+        let _claiming = self.shared.claiming.read().await;
+        let rows = claim::turn(connection, worker, &self.queue, &batch.completions, limit).await?;
+        desk.hold(rows.iter().map(|job| job.id));
+        Ok(rows)
+    }
+
+    fn hand_out(&self, rows: Vec<Claimed>) {
+        for job in rows {
+            let (id, attempt) = (job.id, job.attempt);
+            let refused = self.claimed.as_ref().is_none_or(|claimed| claimed.send(job).is_err());
+            if refused {
+                self.desk.leave(Ending::hand_back(id, attempt));
+            }
+        }
+    }
+
+    /// A queue that ran dry sleeps: it says so first and looks once more, so that no commit falls
+    /// between the look and the sleep. A busy one gets up, so that nobody rings in vain.
+    async fn go_to_bed_or_get_up(&self, hungry: &mut bool, found: usize, streak: u32) {
+        if *hungry || streak >= BUSY_AFTER {
+            self.bed.get_up();
+        } else if self.first && found == 0 && self.bed.lie_down().await {
+            *hungry = true;
+        }
+        if let Some(idle) = self.idle.as_ref().filter(|_| !*hungry) {
+            idle.send_replace(found == 0 && self.slots.used() == 0);
+        }
+    }
+
+    /// Waits for an ending, a slot, the bell, the poll or another phase. True if it may be worth to
+    /// look for jobs.
+    async fn rest(&self, hungry: bool, freed: impl Future<Output = ()>, settling: &mut JoinSet<()>) -> bool {
+        let mut phase = self.shared.phase.clone();
+        let known = *phase.borrow_and_update();
+        tokio::select! {
+            () = self.desk.arrived() => false,
+            () = freed, if hungry => true,
+            () = self.bed.woken(), if self.first => true,
+            () = tokio::time::sleep(POLL), if self.first => true,
+            Some(_) = settling.join_next() => false,
+            Ok(()) = phase.changed() => known == Phase::Running,
+        }
+    }
+}

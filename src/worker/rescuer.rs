@@ -1,0 +1,76 @@
+//! Looks after the others: buries dead workers, releases noted keys, sweeps. Every process does it;
+//! the statements are such that two at once change nothing twice.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::{ConnectOptions, PgConnection};
+
+use crate::queue::connect::QueueDatabase;
+use crate::queue::rescue;
+
+use super::keeper::Bed;
+use super::patience::Patience;
+
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a suspect has to take its lock again: a living process reconnects at once.
+const SECOND_LOOK: Duration = Duration::from_millis(150);
+/// Looks between two sweeps of the whole live table.
+const LOOKS_PER_SWEEP: u32 = 60;
+
+/// See the module. Runs until it is dropped.
+pub(super) async fn run(database: QueueDatabase, worker: i64, beds: HashMap<String, Arc<Bed>>) {
+    let mut patience = Patience::default();
+    loop {
+        let error = match watch(&database, worker, &beds).await {
+            Ok(never) => match never {},
+            Err(error) => error,
+        };
+        tracing::debug!(%error, "the rescuer does not reach the database, trying again");
+        patience.wait().await;
+    }
+}
+
+async fn watch(
+    database: &QueueDatabase,
+    worker: i64,
+    beds: &HashMap<String, Arc<Bed>>,
+) -> Result<std::convert::Infallible, sqlx::Error> {
+    let mut connection = database.plain().application_name("polar-jobs rescue").connect().await?;
+    let mut looks = 0_u32;
+    loop {
+        let mut returned = bury_the_dead(&mut connection, worker).await?;
+        if looks.is_multiple_of(2) {
+            returned |= rescue::release_noted_keys(&mut connection).await? > 0;
+        }
+        if looks.is_multiple_of(LOOKS_PER_SWEEP) {
+            returned |= rescue::sweep(&mut connection).await?.returned > 0;
+        }
+        if returned {
+            beds.values().for_each(|bed| bed.wake());
+        }
+        looks = looks.wrapping_add(1);
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn bury_the_dead(connection: &mut PgConnection, worker: i64) -> Result<bool, sqlx::Error> {
+    let first = rescue::suspects(connection, worker).await?;
+    if first.is_empty() {
+        return Ok(false);
+    }
+    tokio::time::sleep(SECOND_LOOK).await;
+    let second = rescue::suspects(connection, worker).await?;
+    let mut returned = false;
+    for dead in second.into_iter().filter(|suspect| first.contains(suspect)) {
+        let rescued = rescue::bury(connection, dead).await?;
+        if rescued.workers > 0 {
+            tracing::warn!(worker = dead, returned = rescued.returned, discarded = rescued.discarded,
+                "a worker died, its jobs were taken back");
+        }
+        returned |= rescued.returned > 0;
+    }
+    Ok(returned)
+}
