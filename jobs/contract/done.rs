@@ -37,7 +37,10 @@ impl Done {
     /// Nothing to do, because of `reason`.
     #[must_use]
     pub fn ignored(reason: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Ignored(reason.into()), ..Self::default() }
+        Self {
+            outcome: Outcome::Ignored(reason.into()),
+            ..Self::default()
+        }
     }
 
     /// The same with jobs that follow.

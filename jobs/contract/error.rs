@@ -52,7 +52,10 @@ pub enum Verdict {
 impl Error {
     /// Not there yet; look again after a while.
     pub fn not_yet(reason: impl Into<String>, after: Duration) -> Self {
-        Self::NotYet { reason: reason.into(), after }
+        Self::NotYet {
+            reason: reason.into(),
+            after,
+        }
     }
 
     /// Can never succeed.
@@ -67,7 +70,10 @@ impl Error {
         match self {
             Self::Database(_) | Self::Retry(_) => Verdict::Retry { reason },
             Self::Discard(_) => Verdict::Discard { reason },
-            Self::NotYet { after, .. } => Verdict::Wait { after: *after, reason },
+            Self::NotYet { after, .. } => Verdict::Wait {
+                after: *after,
+                reason,
+            },
             Self::Polar(error) => polar_verdict(error, reason),
         }
     }
@@ -77,12 +83,23 @@ impl Error {
 /// retry; every other answer of Polar is its last word.
 fn polar_verdict(error: &polar::Error, reason: String) -> Verdict {
     match error {
-        polar::Error::Held(held) => Verdict::Wait { after: held.until, reason },
-        polar::Error::RateLimited { retry_after, .. } => Verdict::Wait { after: *retry_after, reason },
-        polar::Error::Unauthorized { .. } => Verdict::Wait { after: Duration::from_secs(60), reason },
-        polar::Error::Unavailable { .. } | polar::Error::Unreachable { .. } | polar::Error::Unreadable { .. } => {
-            Verdict::Retry { reason }
-        }
+        polar::Error::Held(held) => Verdict::Wait {
+            after: held.until,
+            reason,
+        },
+        polar::Error::RateLimited { retry_after, .. } => Verdict::Wait {
+            after: *retry_after,
+            reason,
+        },
+        polar::Error::Unauthorized { .. } => Verdict::Wait {
+            after: Duration::from_secs(60),
+            reason,
+        },
+        polar::Error::Unavailable { .. }
+        | polar::Error::Unreachable { .. }
+        | polar::Error::Unreadable { .. } => Verdict::Retry { reason },
+        // A wrong URL, version or proxy answers for every job; it is ours to mend, not theirs to die of.
+        _ if error.is_misdirected() => Verdict::Retry { reason },
         _ => Verdict::Discard { reason },
     }
 }

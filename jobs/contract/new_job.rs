@@ -44,8 +44,13 @@ impl NewJob {
     /// If the payload does not serialize to a JSON object, which is a mistake in the job's type.
     #[must_use]
     pub fn of<J: Job>(job: &J) -> Self {
-        let payload = serde_json::to_value(job).expect("a job's payload is plain data and serializes");
-        assert!(payload.is_object(), "the payload of {} must be a struct", J::KIND);
+        let payload =
+            serde_json::to_value(job).expect("a job's payload is plain data and serializes");
+        assert!(
+            payload.is_object(),
+            "the payload of {} must be a struct",
+            J::KIND
+        );
         Self {
             kind: J::KIND,
             payload,
@@ -78,7 +83,9 @@ impl NewJob {
     #[must_use]
     pub fn debounced(mut self, now: DateTime<Utc>, quiet: Duration, longest: Duration) -> Self {
         self.run_at = Some(now + quiet);
-        self.debounce = Some(Debounce { latest: now + longest });
+        self.debounce = Some(Debounce {
+            latest: now + longest,
+        });
         self
     }
 

@@ -79,7 +79,11 @@ impl Registry {
             timeout: J::TIMEOUT,
             run: run_payload::<J>,
         };
-        assert!(self.entries.insert(J::KIND, entry).is_none(), "{} is registered twice", J::KIND);
+        assert!(
+            self.entries.insert(J::KIND, entry).is_none(),
+            "{} is registered twice",
+            J::KIND
+        );
         self
     }
 
@@ -136,11 +140,16 @@ fn decode<J: Job>(payload: &RawValue) -> Result<J, Error> {
 /// serde's words without the values it quotes, which may be personal.
 fn describe(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    match (text.find("missing field"), text.find("unknown field"), text.find("duplicate field")) {
-        (Some(at), ..) | (_, Some(at), _) | (.., Some(at)) => {
-            text[at..].split(" at line").next().unwrap_or_default().to_owned()
-        }
+    match (
+        text.find("missing field"),
+        text.find("unknown field"),
+        text.find("duplicate field"),
+    ) {
+        (Some(at), ..) | (_, Some(at), _) | (.., Some(at)) => text[at..]
+            .split(" at line")
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
         _ => "a value has the wrong type or form".to_owned(),
     }
 }
-

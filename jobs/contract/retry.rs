@@ -24,7 +24,10 @@ impl Retry {
     /// The default growth with another budget.
     #[must_use]
     pub const fn attempts(attempts: u16) -> Self {
-        Self { attempts, ..Self::DEFAULT }
+        Self {
+            attempts,
+            ..Self::DEFAULT
+        }
     }
 
     /// The delay after failure number `failures` (counted from 1).

@@ -35,8 +35,12 @@ pub async fn run(url: &str, what: Drain) -> anyhow::Result<Value> {
     let settings = stand.worker(Registry::new().job::<Noop>(), what.slots, true);
     worker::run(settings, std::future::pending()).await?;
     let ended = Utc::now();
-    let (begun, done) = first_claim(&stand, what.finished).await?;
-    ensure!(done == what.jobs, "{done} of {} jobs were completed", what.jobs);
+    let (begun, done) = first_claim(&stand).await?;
+    ensure!(
+        done == what.jobs,
+        "{done} of {} jobs were completed",
+        what.jobs
+    );
     let seconds = (ended - begun).as_seconds_f64();
     Ok(json!({
         "bench": "drain", "jobs": what.jobs, "slots": what.slots, "waiting": what.waiting, "finished": what.finished,
@@ -46,24 +50,28 @@ pub async fn run(url: &str, what: Drain) -> anyhow::Result<Value> {
 
 async fn fill(stand: &Stand, what: Drain) -> anyhow::Result<()> {
     let mut connection = stand.database.connect().await?;
-    bulk::insert(&mut connection, &what.row_template(), what.jobs).await?;
-    if what.waiting > 0 {
-        let later = Noop::waiting(0, Utc::now() + chrono::Duration::days(1));
-        bulk::insert(&mut connection, &later, what.waiting).await?;
-    }
     if what.finished > 0 {
-        crate::queue::bulk::insert_finished(&mut connection, &Noop::row(0), what.finished).await?;
+        stand.fill_history(what.finished).await?;
     }
+    if what.waiting > 0 {
+        let tomorrow = Utc::now() + chrono::Duration::days(1);
+        bulk::insert(
+            &mut connection,
+            (0..what.waiting).map(|n| Noop::waiting(n, tomorrow)),
+        )
+        .await?;
+    }
+    bulk::insert(&mut connection, (0..what.jobs).map(Noop::row)).await?;
     Ok(())
 }
 
-async fn first_claim(stand: &Stand, finished_before: u64) -> anyhow::Result<(DateTime<Utc>, u64)> {
+/// Rows that a worker finished, the history that was there before apart (it names no worker).
+async fn first_claim(stand: &Stand) -> anyhow::Result<(DateTime<Utc>, u64)> {
     let row = sqlx::query!(
         r#"SELECT min(started_at) AS "begun!", count(*) AS "done!" FROM polar_jobs.jobs
             WHERE state = 'completed' AND worker IS NOT NULL"#
     )
     .fetch_one(&stand.pool)
     .await?;
-    let _ = finished_before;
     Ok((row.begun, row.done.unsigned_abs()))
 }

@@ -16,7 +16,10 @@ impl Noop {
     /// Number `n`.
     #[must_use]
     pub fn new(n: u64) -> Self {
-        Self { n, pad: "x".repeat(180) }
+        Self {
+            n,
+            pad: "x".repeat(180),
+        }
     }
 
     /// Its row.

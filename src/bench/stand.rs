@@ -27,9 +27,17 @@ impl Stand {
     /// # Errors
     /// If it cannot be reached.
     pub async fn new(url: &str) -> Result<Self, sqlx::Error> {
-        let pool = PgPoolOptions::new().max_connections(4).test_before_acquire(false).connect(url).await?;
+        let pool = PgPoolOptions::new()
+            .max_connections(4)
+            .test_before_acquire(false)
+            .connect(url)
+            .await?;
         let database = QueueDatabase::new(url, Pooler::None)?;
-        Ok(Self { url: url.to_owned(), pool, database })
+        Ok(Self {
+            url: url.to_owned(),
+            pool,
+            database,
+        })
     }
 
     /// Plans and caches as after a quiet hour.
@@ -37,23 +45,56 @@ impl Stand {
     /// # Errors
     /// If the database fails.
     pub async fn settle(&self) -> Result<(), sqlx::Error> {
-        sqlx::raw_sql("VACUUM ANALYZE polar_jobs.live_jobs, polar_jobs.finished_jobs; CHECKPOINT")
-            .execute(&self.pool)
-            .await
-            .map(drop)
+        for statement in [
+            "VACUUM ANALYZE polar_jobs.live_jobs",
+            "VACUUM ANALYZE polar_jobs.finished_jobs",
+            "CHECKPOINT",
+        ] {
+            sqlx::raw_sql(statement).execute(&self.pool).await?;
+        }
+        Ok(())
+    }
+
+    /// Rows in the history as a year of use leaves them.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn fill_history(&self, rows: u64) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "INSERT INTO polar_jobs.finished_jobs
+                    (id, run_at, created_at, started_at, attempt, max_attempts, priority, state, queue, kind, payload, errors)
+             SELECT -n, now(), now(), now(), 1, 20, 0, 'completed', 'default', 'bench_noop',
+                    jsonb_build_object('n', n, 'pad', repeat('x', 180)), '[]'
+               FROM generate_series(1, $1::bigint) n",
+            i64::try_from(rows).unwrap_or(i64::MAX),
+        )
+        .execute(&self.pool)
+        .await
+        .map(drop)
     }
 
     /// A worker with the product's settings, its `registry` and `slots` apart.
     #[must_use]
     pub fn worker(&self, registry: Registry, slots: usize, drain: bool) -> WorkerSettings {
-        let fees = Fees { basis_points: 0, fixed: 0, subscription_basis_points: 0 };
+        let fees = Fees {
+            basis_points: 0,
+            fixed: 0,
+            subscription_basis_points: 0,
+        };
         WorkerSettings {
             database: self.database.clone(),
             pool: self.pool.clone(),
             registry: Arc::new(registry),
             polar: None,
-            settings: Arc::new(Settings { self_organization: None, platform_fees: fees, early_fees: fees }),
-            queues: vec![QueueSlots { queue: "default".to_owned(), slots }],
+            settings: Arc::new(Settings {
+                self_organization: None,
+                platform_fees: fees,
+                early_fees: fees,
+            }),
+            queues: vec![QueueSlots {
+                queue: "default".to_owned(),
+                slots,
+            }],
             slots,
             drain,
             patience: Duration::from_secs(25),

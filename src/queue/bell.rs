@@ -52,15 +52,25 @@ impl Bell {
         }
         let asked = Arc::new(Asked::default());
         // A wake-up need not survive a crash of Postgres, so it does not wait for the disk.
-        let options = database.plain().application_name("polar-jobs bell").options([("synchronous_commit", "off")]);
+        let options = database
+            .plain()
+            .application_name("polar-jobs bell")
+            .options([("synchronous_commit", "off")]);
         let ringer = tokio::spawn(ring_for_ever(options, Arc::clone(&asked)));
-        Self { shared: Some(Arc::new(Shared { asked, ringer })) }
+        Self {
+            shared: Some(Arc::new(Shared { asked, ringer })),
+        }
     }
 
     /// Says that `queue` got jobs, after their commit. Never waits.
     pub fn ring(&self, queue: &'static str) {
         if let Some(shared) = &self.shared {
-            shared.asked.queues.lock().unwrap_or_else(PoisonError::into_inner).insert(queue);
+            shared
+                .asked
+                .queues
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(queue);
             shared.asked.arrived.notify_one();
         }
     }
@@ -69,7 +79,8 @@ impl Bell {
 async fn ring_for_ever(options: PgConnectOptions, asked: Arc<Asked>) {
     let mut connection: Option<PgConnection> = None;
     loop {
-        let queues = std::mem::take(&mut *asked.queues.lock().unwrap_or_else(PoisonError::into_inner));
+        let queues =
+            std::mem::take(&mut *asked.queues.lock().unwrap_or_else(PoisonError::into_inner));
         if queues.is_empty() {
             asked.arrived.notified().await;
             continue;

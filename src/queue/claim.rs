@@ -48,7 +48,10 @@ pub async fn turn(
 ) -> Result<Vec<Claimed>, sqlx::Error> {
     let ids: Vec<i64> = completions.iter().map(|done| done.id).collect();
     let attempts: Vec<i32> = completions.iter().map(|done| done.attempt).collect();
-    let notes: Vec<Option<&str>> = completions.iter().map(|done| done.ignored.as_deref()).collect();
+    let notes: Vec<Option<&str>> = completions
+        .iter()
+        .map(|done| done.ignored.as_deref())
+        .collect();
     sqlx::query_as!(
         Claimed,
         r#"WITH RECURSIVE finished AS (

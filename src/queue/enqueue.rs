@@ -13,9 +13,15 @@ use sqlx::PgConnection;
 ///
 /// # Errors
 /// If the database refuses; the caller's transaction is then as Postgres leaves it.
-pub async fn insert(connection: &mut PgConnection, job: &NewJob) -> Result<Option<i64>, sqlx::Error> {
+pub async fn insert(
+    connection: &mut PgConnection,
+    job: &NewJob,
+) -> Result<Option<i64>, sqlx::Error> {
     if job.unique_key.is_some() || job.ordering_key.is_some() {
-        return Ok(insert_all(connection, std::slice::from_ref(job)).await?.pop().flatten());
+        return Ok(insert_all(connection, std::slice::from_ref(job))
+            .await?
+            .pop()
+            .flatten());
     }
     sqlx::query_scalar!(
         "INSERT INTO polar_jobs.live_jobs (kind, payload, queue, run_at, priority, max_attempts, events)
@@ -38,11 +44,50 @@ pub async fn insert(connection: &mut PgConnection, job: &NewJob) -> Result<Optio
 ///
 /// # Errors
 /// If the database refuses; then none is written.
-pub async fn insert_all(connection: &mut PgConnection, jobs: &[NewJob]) -> Result<Vec<Option<i64>>, sqlx::Error> {
+pub async fn insert_all(
+    connection: &mut PgConnection,
+    jobs: &[NewJob],
+) -> Result<Vec<Option<i64>>, sqlx::Error> {
     if jobs.is_empty() {
         return Ok(Vec::new());
     }
-    let columns = Columns::of(jobs);
+    if jobs
+        .iter()
+        .all(|job| job.unique_key.is_none() && job.ordering_key.is_none())
+    {
+        return insert_keyless(connection, &Columns::of(jobs)).await;
+    }
+    insert_keyed(connection, &Columns::of(jobs)).await
+}
+
+/// Rows get their ids in the order given.
+async fn insert_keyless(
+    connection: &mut PgConnection,
+    columns: &Columns<'_>,
+) -> Result<Vec<Option<i64>>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"INSERT INTO polar_jobs.live_jobs (kind, payload, queue, run_at, priority, max_attempts, events)
+           SELECT kind, payload, queue, coalesce(run_at, now()), priority, max_attempts,
+                  CASE WHEN event IS NOT NULL THEN ARRAY[event] END
+             FROM unnest($1::text[], $2::jsonb[], $3::text[], $4::timestamptz[], $5::smallint[], $6::int[], $7::bigint[])
+                  AS n (kind, payload, queue, run_at, priority, max_attempts, event)
+           RETURNING id AS "id?""#,
+        &columns.kinds as &[&str],
+        &columns.payloads as &[&Value],
+        &columns.queues as &[&str],
+        &columns.run_ats as &[Option<DateTime<Utc>>],
+        &columns.priorities,
+        &columns.max_attempts,
+        &columns.events as &[Option<i64>],
+    )
+    .fetch_all(connection)
+    .await
+}
+
+async fn insert_keyed(
+    connection: &mut PgConnection,
+    columns: &Columns<'_>,
+) -> Result<Vec<Option<i64>>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"SELECT id AS "id?" FROM polar_jobs.insert_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ORDER BY place"#,
         &columns.kinds as &[&str],
@@ -85,7 +130,10 @@ impl<'a> Columns<'a> {
             unique_keys: jobs.iter().map(|job| job.unique_key.as_deref()).collect(),
             ordering_keys: jobs.iter().map(|job| job.ordering_key.as_deref()).collect(),
             max_attempts: jobs.iter().map(|job| i32::from(job.max_attempts)).collect(),
-            debounce_untils: jobs.iter().map(|job| job.debounce.map(|debounce| debounce.latest)).collect(),
+            debounce_untils: jobs
+                .iter()
+                .map(|job| job.debounce.map(|debounce| debounce.latest))
+                .collect(),
             events: jobs.iter().map(|job| job.event).collect(),
         }
     }

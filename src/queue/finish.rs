@@ -72,7 +72,11 @@ pub async fn complete_with(
     Ok(true)
 }
 
-async fn complete_one(connection: &mut PgConnection, worker: i64, done: &Completion) -> Result<bool, sqlx::Error> {
+async fn complete_one(
+    connection: &mut PgConnection,
+    worker: i64,
+    done: &Completion,
+) -> Result<bool, sqlx::Error> {
     sqlx::query!(
         "WITH finished AS (
              DELETE FROM polar_jobs.live_jobs WHERE id = $1 AND attempt = $2 AND worker = $3 RETURNING *)
@@ -98,7 +102,11 @@ async fn complete_one(connection: &mut PgConnection, worker: i64, done: &Complet
 ///
 /// # Errors
 /// If the database fails; repeating is harmless.
-pub async fn put_back(connection: &mut PgConnection, worker: i64, returns: &[Return]) -> Result<(), sqlx::Error> {
+pub async fn put_back(
+    connection: &mut PgConnection,
+    worker: i64,
+    returns: &[Return],
+) -> Result<(), sqlx::Error> {
     for entry in returns {
         let mut transaction = connection.begin().await?;
         if !give_way(&mut transaction, worker, entry).await? {
@@ -110,7 +118,11 @@ pub async fn put_back(connection: &mut PgConnection, worker: i64, returns: &[Ret
 }
 
 /// The twin is locked first, so it cannot be claimed while this job hands over to it.
-async fn give_way(connection: &mut PgConnection, worker: i64, entry: &Return) -> Result<bool, sqlx::Error> {
+async fn give_way(
+    connection: &mut PgConnection,
+    worker: i64,
+    entry: &Return,
+) -> Result<bool, sqlx::Error> {
     sqlx::query!(
         "WITH twin AS (
              SELECT t.id FROM polar_jobs.live_jobs j JOIN polar_jobs.live_jobs t ON t.unique_key = j.held_unique_key
@@ -143,7 +155,11 @@ async fn give_way(connection: &mut PgConnection, worker: i64, entry: &Return) ->
 
 /// A twin that comes to wait in this very moment wins the unique index; the caller then repeats
 /// and finds it.
-async fn wait_again(connection: &mut PgConnection, worker: i64, entry: &Return) -> Result<(), sqlx::Error> {
+async fn wait_again(
+    connection: &mut PgConnection,
+    worker: i64,
+    entry: &Return,
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "UPDATE polar_jobs.live_jobs
             SET worker = NULL, run_at = now() + make_interval(secs => $4), note = $6,
@@ -154,7 +170,10 @@ async fn wait_again(connection: &mut PgConnection, worker: i64, entry: &Return) 
         entry.attempt,
         worker,
         entry.delay,
-        entry.failure.as_deref().map(|reason| failure(entry.attempt, reason)),
+        entry
+            .failure
+            .as_deref()
+            .map(|reason| failure(entry.attempt, reason)),
         entry.note as _,
     )
     .execute(connection)
@@ -166,10 +185,17 @@ async fn wait_again(connection: &mut PgConnection, worker: i64, entry: &Return) 
 ///
 /// # Errors
 /// If the database fails; repeating is harmless.
-pub async fn discard(connection: &mut PgConnection, worker: i64, discards: &[Discard]) -> Result<(), sqlx::Error> {
+pub async fn discard(
+    connection: &mut PgConnection,
+    worker: i64,
+    discards: &[Discard],
+) -> Result<(), sqlx::Error> {
     let ids: Vec<i64> = discards.iter().map(|entry| entry.id).collect();
     let attempts: Vec<i32> = discards.iter().map(|entry| entry.attempt).collect();
-    let errors: Vec<Value> = discards.iter().map(|entry| failure(entry.attempt, &entry.reason)).collect();
+    let errors: Vec<Value> = discards
+        .iter()
+        .map(|entry| failure(entry.attempt, &entry.reason))
+        .collect();
     sqlx::query!(
         "WITH finished AS (
              DELETE FROM polar_jobs.live_jobs j USING unnest($2::bigint[], $3::int[], $4::jsonb[]) d (id, attempt, error)
@@ -196,7 +222,12 @@ pub async fn discard(connection: &mut PgConnection, worker: i64, discards: &[Dis
 ///
 /// # Errors
 /// If the database fails; repeating is harmless.
-pub async fn release_unknown(connection: &mut PgConnection, worker: i64, queue: &str, known: &[i64]) -> Result<u64, sqlx::Error> {
+pub async fn release_unknown(
+    connection: &mut PgConnection,
+    worker: i64,
+    queue: &str,
+    known: &[i64],
+) -> Result<u64, sqlx::Error> {
     let held: Vec<(i64, i32)> = sqlx::query!(
         "SELECT id, attempt FROM polar_jobs.live_jobs WHERE worker = $1 AND queue = $2 AND id <> ALL ($3)",
         worker,
@@ -210,9 +241,14 @@ pub async fn release_unknown(connection: &mut PgConnection, worker: i64, queue: 
     .collect();
     let returns: Vec<Return> = held
         .iter()
-        .map(|&(id, attempt)| Return { id, attempt, delay: 0.0, failure: None, note: None })
+        .map(|&(id, attempt)| Return {
+            id,
+            attempt,
+            delay: 0.0,
+            failure: None,
+            note: None,
+        })
         .collect();
     put_back(connection, worker, &returns).await?;
     Ok(held.len() as u64)
 }
-

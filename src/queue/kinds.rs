@@ -8,12 +8,18 @@ use sqlx::PgConnection;
 ///
 /// # Errors
 /// If the database fails.
-pub async fn publish(connection: &mut PgConnection, registry: &Registry) -> Result<(), sqlx::Error> {
+pub async fn publish(
+    connection: &mut PgConnection,
+    registry: &Registry,
+) -> Result<(), sqlx::Error> {
     let entries: Vec<_> = registry.entries().collect();
     let kinds: Vec<&str> = entries.iter().map(|entry| entry.kind).collect();
     let queues: Vec<&str> = entries.iter().map(|entry| entry.queue.name()).collect();
     let priorities: Vec<i16> = entries.iter().map(|entry| entry.priority).collect();
-    let attempts: Vec<i32> = entries.iter().map(|entry| i32::from(entry.retry.attempts)).collect();
+    let attempts: Vec<i32> = entries
+        .iter()
+        .map(|entry| i32::from(entry.retry.attempts))
+        .collect();
     sqlx::query!(
         "INSERT INTO polar_jobs.kinds (kind, queue, priority, max_attempts)
          SELECT * FROM unnest($1::text[], $2::text[], $3::smallint[], $4::int[]) n (kind, queue, priority, max_attempts)

@@ -28,7 +28,10 @@ pub struct Identity {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn register(connection: &mut PgConnection, identity: &Identity) -> Result<i64, sqlx::Error> {
+pub async fn register(
+    connection: &mut PgConnection,
+    identity: &Identity,
+) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         "INSERT INTO polar_jobs.workers (host, pid, version, leased_until, queues)
          VALUES ($1, $2, $3, now() + make_interval(secs => $4), $5) RETURNING id",
@@ -47,12 +50,24 @@ pub async fn register(connection: &mut PgConnection, identity: &Identity) -> Res
 ///
 /// # Errors
 /// If the database fails.
-pub async fn take_session_lock(connection: &mut PgConnection, worker: i64) -> Result<bool, sqlx::Error> {
-    sqlx::query!("SELECT pg_advisory_lock($1, $2)", LOCK_SPACE, lock_key(worker)).execute(&mut *connection).await?;
-    sqlx::query!("UPDATE polar_jobs.workers SET session_lock = true WHERE id = $1", worker)
-        .execute(connection)
-        .await
-        .map(|done| done.rows_affected() == 1)
+pub async fn take_session_lock(
+    connection: &mut PgConnection,
+    worker: i64,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query!(
+        "SELECT pg_advisory_lock($1, $2)",
+        LOCK_SPACE,
+        lock_key(worker)
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "UPDATE polar_jobs.workers SET session_lock = true WHERE id = $1",
+        worker
+    )
+    .execute(connection)
+    .await
+    .map(|done| done.rows_affected() == 1)
 }
 
 /// Renews the lease. Returns false if the row is gone: the lease was taken over, stop.
@@ -75,7 +90,10 @@ pub async fn renew(connection: &mut PgConnection, worker: i64) -> Result<bool, s
 /// # Errors
 /// If the database fails; the lease then simply runs out.
 pub async fn retire(connection: &mut PgConnection, worker: i64) -> Result<(), sqlx::Error> {
-    sqlx::query!("DELETE FROM polar_jobs.workers WHERE id = $1", worker).execute(connection).await.map(drop)
+    sqlx::query!("DELETE FROM polar_jobs.workers WHERE id = $1", worker)
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 /// Worker ids are handed out one by one, so their low 31 bits tell living workers apart.

@@ -7,6 +7,7 @@
 //! The states and every arrow between them are drawn in `docs/states.md`.
 
 pub mod bell;
+pub mod bulk;
 pub mod claim;
 pub mod connect;
 pub mod enqueue;
@@ -14,3 +15,4 @@ pub mod finish;
 pub mod kinds;
 pub mod lease;
 pub mod rescue;
+pub mod shared;

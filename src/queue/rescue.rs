@@ -56,9 +56,12 @@ pub async fn suspects(connection: &mut PgConnection, me: i64) -> Result<Vec<i64>
 /// If the database fails; then nothing was changed.
 pub async fn bury(connection: &mut PgConnection, worker: i64) -> Result<Rescued, sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    let found = sqlx::query!("SELECT id FROM polar_jobs.workers WHERE id = $1 FOR UPDATE SKIP LOCKED", worker)
-        .fetch_optional(&mut *transaction)
-        .await?;
+    let found = sqlx::query!(
+        "SELECT id FROM polar_jobs.workers WHERE id = $1 FOR UPDATE SKIP LOCKED",
+        worker
+    )
+    .fetch_optional(&mut *transaction)
+    .await?;
     if found.is_none() {
         return Ok(Rescued::default());
     }
@@ -97,7 +100,9 @@ pub async fn sweep(connection: &mut PgConnection) -> Result<Rescued, sqlx::Error
 /// # Errors
 /// If the database fails.
 pub async fn release_noted_keys(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
-    sqlx::query_scalar!(r#"SELECT polar_jobs.release_noted_keys() AS "released!""#).fetch_one(connection).await
+    sqlx::query_scalar!(r#"SELECT polar_jobs.release_noted_keys() AS "released!""#)
+        .fetch_one(connection)
+        .await
 }
 
 async fn return_jobs(connection: &mut PgConnection, worker: i64) -> Result<Rescued, sqlx::Error> {
@@ -107,5 +112,9 @@ async fn return_jobs(connection: &mut PgConnection, worker: i64) -> Result<Rescu
     )
     .fetch_one(connection)
     .await?;
-    Ok(Rescued { workers: 0, returned: row.returned as u64, discarded: row.discarded as u64 })
+    Ok(Rescued {
+        workers: 0,
+        returned: row.returned as u64,
+        discarded: row.discarded as u64,
+    })
 }

@@ -36,7 +36,10 @@ impl<S> Layer<S> for AcknowledgeLayer {
     type Service = Acknowledge<S>;
 
     fn layer(&self, inner: S) -> Acknowledge<S> {
-        Acknowledge { inner, layer: self.clone() }
+        Acknowledge {
+            inner,
+            layer: self.clone(),
+        }
     }
 }
 
@@ -59,7 +62,11 @@ where
         let facts = AttemptFacts::of(&task.args);
         let kind = task.args.kind.clone();
         let runner = Arc::clone(&self.layer.runner);
-        let mut promise = Promise { desk: Arc::clone(&self.layer.desk), facts, kept: false };
+        let mut promise = Promise {
+            desk: Arc::clone(&self.layer.desk),
+            facts,
+            kept: false,
+        };
         let work = AssertUnwindSafe(self.inner.call(task)).catch_unwind();
         Box::pin(async move {
             let ending = match work.await {
@@ -90,7 +97,8 @@ impl Promise {
 impl Drop for Promise {
     fn drop(&mut self) {
         if !self.kept {
-            self.desk.leave(Ending::hand_back(self.facts.id, self.facts.attempt));
+            self.desk
+                .leave(Ending::hand_back(self.facts.id, self.facts.attempt));
         }
     }
 }

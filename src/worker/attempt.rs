@@ -30,30 +30,47 @@ impl Runner {
     pub(super) async fn run(&self, job: &Claimed) -> Ending {
         let Some(entry) = self.registry.get(&job.kind) else {
             // Not final: during a deployment an older worker may meet a kind of the next release.
-            let reason = format!("no job kind \"{}\" is known to version {}", job.kind, env!("CARGO_PKG_VERSION"));
+            let reason = format!(
+                "no job kind \"{}\" is known to version {}",
+                job.kind,
+                env!("CARGO_PKG_VERSION")
+            );
             return self.fail(job, Retry::DEFAULT, reason);
         };
         let context = self.context(job);
-        let outcome = tokio::time::timeout(entry.timeout, entry.run(&job.payload.0, &context)).await;
+        let outcome =
+            tokio::time::timeout(entry.timeout, entry.run(&job.payload.0, &context)).await;
         match outcome {
             Ok(Ok(done)) => complete(job, done),
             Ok(Err(error)) => self.judge(job, entry, error.verdict()),
-            Err(_) => self.fail(job, entry.retry, format!("took longer than {} s and was cancelled", entry.timeout.as_secs())),
+            Err(_) => self.fail(
+                job,
+                entry.retry,
+                format!(
+                    "took longer than {} s and was cancelled",
+                    entry.timeout.as_secs()
+                ),
+            ),
         }
     }
 
     /// The ending of an attempt that panicked: a failure like any other.
     pub(super) fn panicked(&self, kind: &str, facts: AttemptFacts, panic: &str) -> Ending {
-        let retry = self.registry.get(kind).map_or(Retry::DEFAULT, |entry| entry.retry);
+        let retry = self
+            .registry
+            .get(kind)
+            .map_or(Retry::DEFAULT, |entry| entry.retry);
         self.fail_with(facts, retry, format!("panicked: {panic}"))
     }
 
     fn judge(&self, job: &Claimed, entry: &Entry, verdict: Verdict) -> Ending {
         match verdict {
             Verdict::Retry { reason } => self.fail(job, entry.retry, reason),
-            Verdict::Discard { reason } => {
-                Ending::Discard(Discard { id: job.id, attempt: job.attempt, reason: (self.mask)(reason) })
-            }
+            Verdict::Discard { reason } => Ending::Discard(Discard {
+                id: job.id,
+                attempt: job.attempt,
+                reason: (self.mask)(reason),
+            }),
             Verdict::Wait { after, reason } => Ending::Return(Return {
                 id: job.id,
                 attempt: job.attempt,
@@ -73,10 +90,20 @@ impl Runner {
         let reason = (self.mask)(reason);
         let failures = facts.failures + 1;
         if failures >= facts.max_attempts {
-            return Ending::Discard(Discard { id, attempt, reason });
+            return Ending::Discard(Discard {
+                id,
+                attempt,
+                reason,
+            });
         }
         let delay = retry.delay(u32::try_from(failures).unwrap_or(1), rand::random());
-        Ending::Return(Return { id, attempt, delay: delay.as_secs_f64(), failure: Some(reason), note: None })
+        Ending::Return(Return {
+            id,
+            attempt,
+            delay: delay.as_secs_f64(),
+            failure: Some(reason),
+            note: None,
+        })
     }
 
     fn context(&self, job: &Claimed) -> Context {
@@ -107,7 +134,12 @@ pub(super) struct AttemptFacts {
 
 impl AttemptFacts {
     pub(super) fn of(job: &Claimed) -> Self {
-        Self { id: job.id, attempt: job.attempt, failures: job.failures, max_attempts: job.max_attempts }
+        Self {
+            id: job.id,
+            attempt: job.attempt,
+            failures: job.failures,
+            max_attempts: job.max_attempts,
+        }
     }
 }
 
@@ -116,9 +148,17 @@ fn complete(job: &Claimed, done: Done) -> Ending {
         Outcome::Applied => None,
         Outcome::Ignored(reason) => Some(reason),
     };
-    let completion = Completion { id: job.id, attempt: job.attempt, ignored };
+    let completion = Completion {
+        id: job.id,
+        attempt: job.attempt,
+        ignored,
+    };
     if done.next.is_empty() && done.transaction.is_none() {
         return Ending::Complete(completion);
     }
-    Ending::Within(Box::new(Within { completion, next: done.next, transaction: done.transaction }))
+    Ending::Within(Box::new(Within {
+        completion,
+        next: done.next,
+        transaction: done.transaction,
+    }))
 }

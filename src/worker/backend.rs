@@ -26,7 +26,11 @@ impl Backend for LaneBackend {
     type Task = Task<Claimed>;
     type Error = Infallible;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &WorkerContext,
+    ) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
@@ -35,10 +39,19 @@ impl Backend for LaneBackend {
         context: &mut Context<'_>,
         _: &WorkerContext,
     ) -> Poll<Option<Result<Task<Claimed>, Infallible>>> {
-        self.claimed.poll_recv(context).map(|claimed| claimed.map(|job| Ok(Task::new(job))))
+        self.claimed
+            .poll_recv(context)
+            .map(|claimed| claimed.map(|job| Ok(Task::new(job))))
     }
 
-    fn poll_close(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
+    fn poll_close(
+        &mut self,
+        _: &mut Context<'_>,
+        worker: &WorkerContext,
+    ) -> Poll<Result<(), Infallible>> {
+        // A backend that has run dry does not end its worker; only a stopped one ends. An error here
+        // means that it is stopped already.
+        drop(worker.stop());
         Poll::Ready(Ok(()))
     }
 }

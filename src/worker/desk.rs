@@ -19,7 +19,10 @@ pub(super) struct Desk {
 impl Desk {
     /// Leaves an ending.
     pub(super) fn leave(&self, ending: Ending) {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).push(ending);
+        self.pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(ending);
         self.arrived.notify_one();
     }
 
@@ -40,12 +43,18 @@ impl Desk {
 
     /// True if nothing waits to be stored.
     pub(super) fn is_empty(&self) -> bool {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
     }
 
     /// Notes claimed rows.
     pub(super) fn hold(&self, ids: impl IntoIterator<Item = i64>) {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).extend(ids);
+        self.held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(ids);
     }
 
     /// Forgets rows whose end is stored.
@@ -58,6 +67,11 @@ impl Desk {
 
     /// The rows that this process holds.
     pub(super) fn held(&self) -> Vec<i64> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+        self.held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .copied()
+            .collect()
     }
 }

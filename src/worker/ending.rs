@@ -29,16 +29,12 @@ pub(super) struct Within {
 impl Ending {
     /// Back to waiting at once, no attempt charged.
     pub(super) fn hand_back(id: i64, attempt: i32) -> Self {
-        Self::Return(Return { id, attempt, delay: 0.0, failure: None, note: Some("handed back by a stopping worker".to_owned()) })
-    }
-
-    /// The row.
-    pub(super) fn id(&self) -> i64 {
-        match self {
-            Self::Complete(completion) => completion.id,
-            Self::Within(within) => within.completion.id,
-            Self::Return(entry) => entry.id,
-            Self::Discard(entry) => entry.id,
-        }
+        Self::Return(Return {
+            id,
+            attempt,
+            delay: 0.0,
+            failure: None,
+            note: Some("handed back by a stopping worker".to_owned()),
+        })
     }
 }

@@ -42,7 +42,10 @@ impl Bed {
         }
         let (told, heard) = oneshot::channel();
         // Without a keeper (it is reconnecting, or a pooler is in between) polling must do.
-        let sent = self.keeper.send(Wish::LieDown(self.queue.clone(), told)).is_ok();
+        let sent = self
+            .keeper
+            .send(Wish::LieDown(self.queue.clone(), told))
+            .is_ok();
         sent && heard.await.is_ok()
     }
 
@@ -93,11 +96,17 @@ impl Retirement {
 
 /// The row is gone.
 #[derive(Debug, thiserror::Error)]
-#[error("worker {0} lost its lease: another process took its jobs over; this one must be started again")]
+#[error(
+    "worker {0} lost its lease: another process took its jobs over; this one must be started again"
+)]
 pub struct LeaseLost(pub i64);
 
 impl Keeper {
-    pub(super) fn new(database: QueueDatabase, worker: i64, queues: &[String]) -> (Self, HashMap<String, Arc<Bed>>, Retirement) {
+    pub(super) fn new(
+        database: QueueDatabase,
+        worker: i64,
+        queues: &[String],
+    ) -> (Self, HashMap<String, Arc<Bed>>, Retirement) {
         let (sender, wishes) = mpsc::unbounded_channel();
         let bed = |queue: &String| {
             let bed = Bed {
@@ -109,7 +118,16 @@ impl Keeper {
             (queue.clone(), Arc::new(bed))
         };
         let beds: HashMap<_, _> = queues.iter().map(bed).collect();
-        (Self { database, worker, wishes, beds: beds.clone() }, beds, Retirement(sender))
+        (
+            Self {
+                database,
+                worker,
+                wishes,
+                beds: beds.clone(),
+            },
+            beds,
+            Retirement(sender),
+        )
     }
 
     /// Keeps the lease until it is lost or retired.
@@ -131,10 +149,16 @@ impl Keeper {
     }
 
     async fn keep(&mut self) -> Result<Kept, sqlx::Error> {
-        let mut connection = self.database.plain().application_name("polar-jobs lease").connect().await?;
+        let mut connection = self
+            .database
+            .plain()
+            .application_name("polar-jobs lease")
+            .connect()
+            .await?;
         let sessions = self.database.pooler == Pooler::None;
         let alive = if sessions {
-            lease::renew(&mut connection, self.worker).await? && lease::take_session_lock(&mut connection, self.worker).await?
+            lease::renew(&mut connection, self.worker).await?
+                && lease::take_session_lock(&mut connection, self.worker).await?
         } else {
             lease::renew(&mut connection, self.worker).await?
         };
@@ -156,7 +180,8 @@ impl Keeper {
                     Some(Wish::LieDown(queue, told)) => {
                         if sessions {
                             share_sleep_lock(&mut connection, &queue).await?;
-                            drop(told.send(()));
+                            // A lane that is gone need not know.
+                            let _ = told.send(());
                         }
                     }
                     Some(Wish::GetUp(queue)) if sessions => drop_sleep_lock(&mut connection, &queue).await?,
@@ -164,7 +189,7 @@ impl Keeper {
                     Some(Wish::Retire(done)) => {
                         lease::retire(&mut connection, self.worker).await?;
                         connection.close().await?;
-                        drop(done.send(()));
+                        let _ = done.send(());
                         return Ok(Kept::Retired);
                     }
                     None => return Ok(Kept::Retired),
@@ -228,15 +253,21 @@ async fn listen_until_error(
 }
 
 async fn share_sleep_lock(connection: &mut PgConnection, queue: &str) -> Result<(), sqlx::Error> {
-    sqlx::query!("SELECT pg_advisory_lock_shared(polar_jobs.sleep_lock($1))", queue)
-        .execute(connection)
-        .await
-        .map(drop)
+    sqlx::query!(
+        "SELECT pg_advisory_lock_shared(polar_jobs.sleep_lock($1))",
+        queue
+    )
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 async fn drop_sleep_lock(connection: &mut PgConnection, queue: &str) -> Result<(), sqlx::Error> {
-    sqlx::query_scalar!("SELECT pg_advisory_unlock_shared(polar_jobs.sleep_lock($1))", queue)
-        .fetch_one(connection)
-        .await
-        .map(drop)
+    sqlx::query_scalar!(
+        "SELECT pg_advisory_unlock_shared(polar_jobs.sleep_lock($1))",
+        queue
+    )
+    .fetch_one(connection)
+    .await
+    .map(drop)
 }

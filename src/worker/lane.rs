@@ -24,8 +24,8 @@ use super::slots::Slots;
 
 /// How long a lane that heard nothing waits before it looks again.
 const POLL: Duration = Duration::from_secs(1);
-/// Turns in a row that brought jobs, after which the queue counts as busy and the bell may rest.
-const BUSY_AFTER: u32 = 8;
+/// Full claims in a row after which the queue counts as busy and nobody needs to ring.
+const BUSY_AFTER: u32 = 3;
 
 /// Where the process stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,9 @@ impl Batch {
     fn ids(&self) -> impl Iterator<Item = i64> {
         let completions = self.completions.iter().map(|entry| entry.id);
         let returns = self.returns.iter().map(|entry| entry.id);
-        completions.chain(returns).chain(self.discards.iter().map(|entry| entry.id))
+        completions
+            .chain(returns)
+            .chain(self.discards.iter().map(|entry| entry.id))
     }
 }
 
@@ -97,7 +99,11 @@ impl Lane {
             let freed = self.slots.freed_since_now();
             let batch = self.sort(self.desk.collect(LARGEST_CLAIM), &mut settling);
             let claiming = self.claimed.is_some() && (hungry || !batch.completions.is_empty());
-            let free = if claiming { self.slots.take(LARGEST_CLAIM - batch.len()) } else { 0 };
+            let free = if claiming {
+                self.slots.take(LARGEST_CLAIM - batch.len())
+            } else {
+                0
+            };
             let limit = if claiming { free + batch.len() } else { 0 };
             if batch.len() == 0 && free == 0 {
                 while settling.try_join_next().is_some() {}
@@ -111,7 +117,7 @@ impl Lane {
             let found = self.turn(&mut connection, batch, limit, free).await;
             if limit > 0 {
                 hungry = found == limit;
-                streak = if found > 0 { streak + 1 } else { 0 };
+                streak = if hungry { streak + 1 } else { 0 };
                 self.go_to_bed_or_get_up(&mut hungry, found, streak).await;
             }
         }
@@ -132,10 +138,20 @@ impl Lane {
     }
 
     fn settle(&self, within: Within) -> impl Future<Output = ()> + Send + 'static {
-        let (shared, desk, slots) = (Arc::clone(&self.shared), Arc::clone(&self.desk), self.slots.clone());
+        let (shared, desk, slots) = (
+            Arc::clone(&self.shared),
+            Arc::clone(&self.desk),
+            self.slots.clone(),
+        );
         async move {
             let id = within.completion.id;
-            let stored = settle::within(shared.pool.clone(), shared.worker, within, Arc::clone(&desk), shared.bell.clone());
+            let stored = settle::within(
+                shared.pool.clone(),
+                shared.worker,
+                within,
+                Arc::clone(&desk),
+                shared.bell.clone(),
+            );
             if stored.await {
                 desk.forget([id]);
                 slots.give(1);
@@ -144,7 +160,13 @@ impl Lane {
     }
 
     /// Stores a batch and claims; tries until the database answers. Returns how many jobs it got.
-    async fn turn(&self, connection: &mut Option<PgConnection>, batch: Batch, limit: usize, free: usize) -> usize {
+    async fn turn(
+        &self,
+        connection: &mut Option<PgConnection>,
+        batch: Batch,
+        limit: usize,
+        free: usize,
+    ) -> usize {
         let mut patience = Patience::default();
         loop {
             match self.try_turn(connection, &batch, limit).await {
@@ -196,7 +218,10 @@ impl Lane {
     fn hand_out(&self, rows: Vec<Claimed>) {
         for job in rows {
             let (id, attempt) = (job.id, job.attempt);
-            let refused = self.claimed.as_ref().is_none_or(|claimed| claimed.send(job).is_err());
+            let refused = self
+                .claimed
+                .as_ref()
+                .is_none_or(|claimed| claimed.send(job).is_err());
             if refused {
                 self.desk.leave(Ending::hand_back(id, attempt));
             }
@@ -206,9 +231,9 @@ impl Lane {
     /// A queue that ran dry sleeps: it says so first and looks once more, so that no commit falls
     /// between the look and the sleep. A busy one gets up, so that nobody rings in vain.
     async fn go_to_bed_or_get_up(&self, hungry: &mut bool, found: usize, streak: u32) {
-        if *hungry || streak >= BUSY_AFTER {
+        if streak >= BUSY_AFTER {
             self.bed.get_up();
-        } else if self.first && found == 0 && self.bed.lie_down().await {
+        } else if self.first && !*hungry && self.bed.lie_down().await {
             *hungry = true;
         }
         if let Some(idle) = self.idle.as_ref().filter(|_| !*hungry) {
@@ -218,7 +243,12 @@ impl Lane {
 
     /// Waits for an ending, a slot, the bell, the poll or another phase. True if it may be worth to
     /// look for jobs.
-    async fn rest(&self, hungry: bool, freed: impl Future<Output = ()>, settling: &mut JoinSet<()>) -> bool {
+    async fn rest(
+        &self,
+        hungry: bool,
+        freed: impl Future<Output = ()>,
+        settling: &mut JoinSet<()>,
+    ) -> bool {
         let mut phase = self.shared.phase.clone();
         let known = *phase.borrow_and_update();
         tokio::select! {

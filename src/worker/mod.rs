@@ -19,4 +19,5 @@ mod run;
 mod settle;
 mod slots;
 
+pub use attempt::Mask;
 pub use run::{QueueSlots, WorkerError, WorkerSettings, run};

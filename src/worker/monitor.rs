@@ -20,17 +20,25 @@ use super::ending::Ending;
 ///
 /// # Errors
 /// If an apalis worker ends in any other way; the process must then exit and be started again.
-pub(super) async fn run(backends: Vec<(String, LaneBackend)>, runner: Arc<Runner>) -> Result<(), MonitorError> {
+pub(super) async fn run(
+    backends: Vec<(String, LaneBackend)>,
+    runner: Arc<Runner>,
+) -> Result<(), MonitorError> {
     let mut monitor = Monitor::new();
     for (queue, backend) in backends {
         let runner = Arc::clone(&runner);
         // The Monitor may ask again to restart a worker; ours are never restarted in process.
         let backend = Mutex::new(Some(backend));
         monitor = monitor.register(move |_| {
-            let backend = backend.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let backend = backend
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
             WorkerBuilder::new(queue.as_str())
                 .backend(backend.expect("a worker is registered once and never restarted"))
-                .build(Attempts { runner: Arc::clone(&runner) })
+                .build(Attempts {
+                    runner: Arc::clone(&runner),
+                })
         });
     }
     monitor.run().await

@@ -38,7 +38,11 @@ async fn watch(
     worker: i64,
     beds: &HashMap<String, Arc<Bed>>,
 ) -> Result<std::convert::Infallible, sqlx::Error> {
-    let mut connection = database.plain().application_name("polar-jobs rescue").connect().await?;
+    let mut connection = database
+        .plain()
+        .application_name("polar-jobs rescue")
+        .connect()
+        .await?;
     let mut looks = 0_u32;
     loop {
         let mut returned = bury_the_dead(&mut connection, worker).await?;
@@ -67,8 +71,12 @@ async fn bury_the_dead(connection: &mut PgConnection, worker: i64) -> Result<boo
     for dead in second.into_iter().filter(|suspect| first.contains(suspect)) {
         let rescued = rescue::bury(connection, dead).await?;
         if rescued.workers > 0 {
-            tracing::warn!(worker = dead, returned = rescued.returned, discarded = rescued.discarded,
-                "a worker died, its jobs were taken back");
+            tracing::warn!(
+                worker = dead,
+                returned = rescued.returned,
+                discarded = rescued.discarded,
+                "a worker died, its jobs were taken back"
+            );
         }
         returned |= rescued.returned > 0;
     }

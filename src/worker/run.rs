@@ -83,20 +83,31 @@ pub enum WorkerError {
 /// # Errors
 /// If it cannot start, loses its lease, or a part of it dies; the process must then exit and be
 /// started again by its process manager.
-pub async fn run(settings: WorkerSettings, shutdown: impl Future<Output = ()> + Send) -> Result<(), WorkerError> {
+pub async fn run(
+    settings: WorkerSettings,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), WorkerError> {
     let worker = start(&settings).await.map_err(WorkerError::Start)?;
     tracing::info!(worker, slots = settings.slots, "the worker runs");
-    let names: Vec<String> = settings.queues.iter().map(|queue| queue.queue.clone()).collect();
+    let names: Vec<String> = settings
+        .queues
+        .iter()
+        .map(|queue| queue.queue.clone())
+        .collect();
     let (keeper, beds, retirement) = Keeper::new(settings.database.clone(), worker, &names);
     let mut keeping = tokio::spawn(keeper.run());
     let mut rescuing = JoinSet::new();
-    rescuing.spawn(rescuer::run(settings.database.clone(), worker, beds.clone()));
+    rescuing.spawn(rescuer::run(
+        settings.database.clone(),
+        worker,
+        beds.clone(),
+    ));
 
     let (phase, _) = watch::channel(Phase::Running);
     let mut crew = Crew::hire(&settings, worker, &beds, &phase);
     let ended = tokio::select! {
         () = shutdown => Ok(()),
-        () = crew.drained(), if settings.drain => Ok(()),
+        () = drained(crew.idle.clone()), if settings.drain => Ok(()),
         kept = &mut keeping => Err(lost(kept)),
         ran = &mut crew.runner => Err(runner_ended(ran)),
         _ = crew.lanes.join_next() => Err(WorkerError::Task("a lane")),
@@ -125,7 +136,11 @@ async fn start(settings: &WorkerSettings) -> Result<i64, sqlx::Error> {
     let identity = Identity {
         host: host_name(),
         pid: i32::try_from(std::process::id()).unwrap_or(0),
-        queues: settings.queues.iter().map(|queue| queue.queue.clone()).collect(),
+        queues: settings
+            .queues
+            .iter()
+            .map(|queue| queue.queue.clone())
+            .collect(),
     };
     lease::register(&mut connection, &identity).await
 }
@@ -202,32 +217,55 @@ impl Crew {
                 lanes.spawn(lane.run());
             }
             idle.push(idle_receiver);
-            let acknowledge = AcknowledgeLayer { desk, runner: Arc::clone(&runner) };
-            backends.push((queue.queue.clone(), LaneBackend { claimed: receiver, acknowledge }));
+            let acknowledge = AcknowledgeLayer {
+                desk,
+                runner: Arc::clone(&runner),
+            };
+            backends.push((
+                queue.queue.clone(),
+                LaneBackend {
+                    claimed: receiver,
+                    acknowledge,
+                },
+            ));
         }
         let runner = tokio::spawn(monitor::run(backends, runner));
-        Self { lanes, runner, idle }
-    }
-
-    /// Waits until every queue looked and found nothing while nothing of it ran.
-    async fn drained(&self) {
-        for idle in &self.idle {
-            // An error means that the lane is gone, which `run` notices itself.
-            drop(idle.clone().wait_for(|idle| *idle).await);
+        Self {
+            lanes,
+            runner,
+            idle,
         }
     }
 
     /// Lets what runs end; after `patience` the rest is dropped, which hands it back.
     async fn finish(&mut self, patience: Duration) {
-        if tokio::time::timeout(patience, &mut self.runner).await.is_err() {
-            tracing::warn!("jobs still run after {} s, handing them back", patience.as_secs());
+        if tokio::time::timeout(patience, &mut self.runner)
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "jobs still run after {} s, handing them back",
+                patience.as_secs()
+            );
             self.runner.abort();
             drop((&mut self.runner).await);
         }
     }
 }
 
+/// Waits until every queue looked and found nothing while nothing of it ran.
+async fn drained(idle: Vec<watch::Receiver<bool>>) {
+    for mut idle in idle {
+        // An error means that the lane is gone, which `run` notices itself.
+        drop(idle.wait_for(|idle| *idle).await);
+    }
+}
+
 /// A second lane keeps the database busy while this process runs the first one's jobs.
 fn lanes_for(queue: &QueueSlots) -> usize {
-    if queue.queue == "default" && queue.slots >= 16 { 2 } else { 1 }
+    if queue.queue == "default" && queue.slots >= 16 {
+        2
+    } else {
+        1
+    }
 }

@@ -15,8 +15,18 @@ use super::ending::{Ending, Within};
 ///
 /// If the database fails, local writes are gone with their transaction, so the job is handed back
 /// to be run again; a commit whose answer was lost makes that a no-op by the fence.
-pub(super) async fn within(pool: PgPool, worker: i64, within: Within, desk: Arc<Desk>, bell: Bell) -> bool {
-    let Within { completion, next, transaction } = within;
+pub(super) async fn within(
+    pool: PgPool,
+    worker: i64,
+    within: Within,
+    desk: Arc<Desk>,
+    bell: Bell,
+) -> bool {
+    let Within {
+        completion,
+        next,
+        transaction,
+    } = within;
     let (id, attempt) = (completion.id, completion.attempt);
     let stored = async {
         let transaction = match transaction {
@@ -35,7 +45,13 @@ pub(super) async fn within(pool: PgPool, worker: i64, within: Within, desk: Arc<
         Err(error) => {
             tracing::warn!(job = id, %error, "a completion could not be stored, the job will run again");
             let note = Some("its completion could not be stored".to_owned());
-            desk.leave(Ending::Return(Return { id, attempt, delay: 1.0, failure: None, note }));
+            desk.leave(Ending::Return(Return {
+                id,
+                attempt,
+                delay: 1.0,
+                failure: None,
+                note,
+            }));
             false
         }
     }

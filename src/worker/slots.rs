@@ -21,19 +21,30 @@ pub(super) struct Slots {
 
 impl Total {
     pub(super) fn new(slots: usize) -> Arc<Self> {
-        Arc::new(Self { free: Mutex::new(slots), freed: Arc::default() })
+        Arc::new(Self {
+            free: Mutex::new(slots),
+            freed: Arc::default(),
+        })
     }
 }
 
 impl Slots {
     pub(super) fn new(total: &Arc<Total>, bound: usize) -> Self {
-        Self { total: Arc::clone(total), bound, used: Arc::default() }
+        Self {
+            total: Arc::clone(total),
+            bound,
+            used: Arc::default(),
+        }
     }
 
     /// Takes whatever is free, at most `most`.
     pub(super) fn take(&self, most: usize) -> usize {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free = self.total.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self
+            .total
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let taken = most.min(self.bound.saturating_sub(*used)).min(*free);
         *used += taken;
         *free -= taken;
@@ -46,7 +57,11 @@ impl Slots {
             return;
         }
         *self.used.lock().unwrap_or_else(PoisonError::into_inner) -= slots;
-        *self.total.free.lock().unwrap_or_else(PoisonError::into_inner) += slots;
+        *self
+            .total
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) += slots;
         self.total.freed.notify_waiters();
     }
 

@@ -1,0 +1,120 @@
+//! How fast jobs are written.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::ensure;
+use serde_json::{Value, json};
+use sqlx::Connection;
+use tokio::task::JoinSet;
+
+use super::noop::Noop;
+use super::stand::Stand;
+use crate::queue::bell::Bell;
+use crate::queue::shared::SharedEnqueue;
+use crate::queue::{bulk, enqueue};
+
+/// How jobs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// Each its own commit.
+    Single,
+    /// Clients wait for their own job, commits are shared.
+    Shared,
+    /// By COPY.
+    Bulk,
+}
+
+/// Writes `jobs` small jobs from `clients` clients and reports the rate.
+///
+/// # Errors
+/// If the database fails or a job is missing afterwards.
+pub async fn run(url: &str, jobs: u64, clients: usize, manner: Manner) -> anyhow::Result<Value> {
+    let stand = Stand::new(url).await?;
+    let seconds = match manner {
+        Manner::Single => single(&stand, jobs, clients).await?,
+        Manner::Shared => shared(&stand, jobs, clients).await?,
+        Manner::Bulk => bulk(&stand, jobs, clients).await?,
+    };
+    let found = sqlx::query_scalar!(r#"SELECT count(*) AS "found!" FROM polar_jobs.jobs"#)
+        .fetch_one(&stand.pool)
+        .await?;
+    ensure!(
+        found.unsigned_abs() == jobs,
+        "{found} of {jobs} jobs are in the table"
+    );
+    Ok(json!({
+        "bench": "enqueue", "jobs": jobs, "clients": clients, "manner": format!("{manner:?}").to_lowercase(),
+        "seconds": seconds, "jobs_per_second": (jobs as f64 / seconds).round(),
+    }))
+}
+
+async fn single(stand: &Stand, jobs: u64, clients: usize) -> anyhow::Result<f64> {
+    let bell = Bell::new(&stand.database);
+    let next = Arc::new(AtomicU64::new(0));
+    let mut connections = Vec::new();
+    for _ in 0..clients {
+        connections.push(stand.database.connect().await?);
+    }
+    let begun = Instant::now();
+    let mut writers = JoinSet::new();
+    for mut connection in connections {
+        let (next, bell) = (Arc::clone(&next), bell.clone());
+        writers.spawn(async move {
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= jobs {
+                    return connection.close().await;
+                }
+                enqueue::insert(&mut connection, &Noop::row(n)).await?;
+                bell.ring("default");
+            }
+        });
+    }
+    while let Some(written) = writers.join_next().await {
+        written??;
+    }
+    Ok(begun.elapsed().as_secs_f64())
+}
+
+async fn shared(stand: &Stand, jobs: u64, clients: usize) -> anyhow::Result<f64> {
+    let enqueue = SharedEnqueue::new(stand.database.clone(), Bell::new(&stand.database));
+    let next = Arc::new(AtomicU64::new(0));
+    let begun = Instant::now();
+    let mut writers = JoinSet::new();
+    for _ in 0..clients {
+        let (next, enqueue) = (Arc::clone(&next), enqueue.clone());
+        writers.spawn(async move {
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= jobs {
+                    return Ok::<_, crate::queue::shared::EnqueueError>(());
+                }
+                enqueue.enqueue(Noop::row(n)).await?;
+            }
+        });
+    }
+    while let Some(written) = writers.join_next().await {
+        written??;
+    }
+    Ok(begun.elapsed().as_secs_f64())
+}
+
+async fn bulk(stand: &Stand, jobs: u64, clients: usize) -> anyhow::Result<f64> {
+    let share = jobs.div_ceil(clients as u64);
+    let mut connections = Vec::new();
+    for _ in 0..clients {
+        connections.push(stand.database.connect().await?);
+    }
+    let begun = Instant::now();
+    let mut writers = JoinSet::new();
+    for (number, mut connection) in (0_u64..).zip(connections) {
+        let range = (number * share).min(jobs)..((number + 1) * share).min(jobs);
+        writers.spawn(async move { bulk::insert(&mut connection, range.map(Noop::row)).await });
+    }
+    while let Some(written) = writers.join_next().await {
+        written??;
+    }
+    Ok(begun.elapsed().as_secs_f64())
+}

@@ -1,0 +1,122 @@
+//! How long a job waits for an idle worker: from its commit to the start of its handler.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, ensure};
+use jobs::{Context, Done, Error, Job, NewJob, Registry};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::Connection;
+use tokio::sync::oneshot;
+use tokio::time::MissedTickBehavior;
+
+use super::stand::Stand;
+use crate::queue::bell::Bell;
+use crate::queue::enqueue;
+use crate::worker;
+
+/// Says when it started: the note of its completion is the microsecond.
+#[derive(Debug, Serialize, Deserialize)]
+struct Stamp {}
+
+impl Job for Stamp {
+    const KIND: &'static str = "bench_stamp";
+
+    async fn run(self, _: &Context) -> Result<Done, Error> {
+        Ok(Done::ignored(now_micros().to_string()))
+    }
+}
+
+/// Enqueues `rate` jobs a second for `seconds` seconds beside an idle worker.
+///
+/// # Errors
+/// If the database fails or a job is missing afterwards.
+pub async fn run(url: &str, rate: u32, seconds: u32, notify: bool) -> anyhow::Result<Value> {
+    let stand = Stand::new(url).await?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let settings = stand.worker(Registry::new().job::<Stamp>(), 50, false);
+    let worker = tokio::spawn(worker::run(settings, async { drop(stopped.await) }));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let commits = pace(&stand, rate, seconds, notify).await?;
+    wait_for(&stand, commits.len()).await?;
+    drop(stop);
+    worker.await??;
+    let mut waits = waits(&stand, &commits).await?;
+    waits.sort_unstable();
+    let at = |share: f64| -> f64 {
+        waits[((waits.len() - 1) as f64 * share).round() as usize] as f64 / 1000.0
+    };
+    Ok(json!({
+        "bench": "latency", "rate": rate, "seconds": seconds, "notify": notify, "jobs": waits.len(),
+        "p50_ms": at(0.5), "p95_ms": at(0.95), "p99_ms": at(0.99), "max_ms": at(1.0),
+    }))
+}
+
+async fn pace(
+    stand: &Stand,
+    rate: u32,
+    seconds: u32,
+    notify: bool,
+) -> anyhow::Result<HashMap<i64, i64>> {
+    let bell = Bell::new(&stand.database);
+    let mut connection = stand.database.connect().await?;
+    let mut beat = tokio::time::interval(Duration::from_secs(1) / rate);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut commits = HashMap::new();
+    for _ in 0..u64::from(rate) * u64::from(seconds) {
+        beat.tick().await;
+        let id = enqueue::insert(&mut connection, &NewJob::of(&Stamp {}))
+            .await?
+            .context("a keyless job has an id")?;
+        commits.insert(id, now_micros());
+        if notify {
+            bell.ring("default");
+        }
+    }
+    connection.close().await?;
+    Ok(commits)
+}
+
+async fn wait_for(stand: &Stand, jobs: usize) -> anyhow::Result<()> {
+    for _ in 0..100 {
+        let done = sqlx::query_scalar!(
+            r#"SELECT count(*) AS "done!" FROM polar_jobs.jobs WHERE state = 'completed'"#
+        )
+        .fetch_one(&stand.pool)
+        .await?;
+        if done.unsigned_abs() as usize >= jobs {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    anyhow::bail!("the worker did not run all jobs within 10 s")
+}
+
+async fn waits(stand: &Stand, commits: &HashMap<i64, i64>) -> anyhow::Result<Vec<i64>> {
+    let starts = sqlx::query!(
+        r#"SELECT id AS "id!", note AS "note!" FROM polar_jobs.jobs WHERE state = 'completed'"#
+    )
+    .fetch_all(&stand.pool)
+    .await?;
+    let mut waits = Vec::with_capacity(starts.len());
+    for row in starts {
+        let start: i64 = row.note.parse()?;
+        let commit = commits.get(&row.id).context("a job that nobody enqueued")?;
+        waits.push((start - commit).max(0));
+    }
+    ensure!(
+        waits.len() == commits.len(),
+        "{} of {} jobs were run",
+        waits.len(),
+        commits.len()
+    );
+    Ok(waits)
+}
+
+fn now_micros() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
