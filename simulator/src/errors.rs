@@ -5,7 +5,10 @@ use serde_json::{Map, Value, json};
 
 /// One entry of a 422 body.
 #[derive(Debug, Clone)]
-pub(crate) struct Fault {
+pub(crate) struct Fault(Box<Entry>);
+
+#[derive(Debug, Clone)]
+struct Entry {
     kind: &'static str,
     loc: Vec<Value>,
     message: String,
@@ -21,18 +24,19 @@ impl Fault {
         message: impl Into<String>,
         input: Value,
     ) -> Self {
-        Self {
+        let message = message.into();
+        Self(Box::new(Entry {
             kind,
             loc,
-            message: message.into(),
+            message,
             input,
             context: None,
-        }
+        }))
     }
 
     /// Adds the `ctx` that schema errors carry (R11).
     pub(crate) fn context(mut self, context: Value) -> Self {
-        self.context = Some(context);
+        self.0.context = Some(context);
         self
     }
 
@@ -48,12 +52,19 @@ impl Fault {
     }
 
     fn body(&self) -> Value {
+        let Entry {
+            kind,
+            loc,
+            message,
+            input,
+            context,
+        } = self.0.as_ref();
         let mut entry = Map::new();
-        entry.insert("type".into(), self.kind.into());
-        entry.insert("loc".into(), Value::Array(self.loc.clone()));
-        entry.insert("msg".into(), self.message.clone().into());
-        entry.insert("input".into(), self.input.clone());
-        if let Some(context) = &self.context {
+        entry.insert("type".into(), (*kind).into());
+        entry.insert("loc".into(), Value::Array(loc.clone()));
+        entry.insert("msg".into(), message.clone().into());
+        entry.insert("input".into(), input.clone());
+        if let Some(context) = context {
             entry.insert("ctx".into(), context.clone());
         }
         Value::Object(entry)

@@ -17,7 +17,7 @@
 //! | `POST /simulator/advance` | `{"days", "seconds"}`: moves the story clock |
 //! | `POST /simulator/faults` | `{"spec"}`: see [`Faults`] |
 //! | `POST /simulator/webhook` | `{"url", "secret"}`: registers the endpoint; `"url": null` disables it |
-//! | `POST /simulator/subscriptions/{id}/{act}` | `cancel`, `uncancel`, `revoke`, `past_due`, `recover`, `renew`, `pause`, `resume` |
+//! | `POST /simulator/subscriptions/{id}/{act}` | `cancel`, `uncancel`, `revoke`, `past_due`, `recover`, `unpaid`, `renew`, `pause`, `resume` |
 //! | `POST /simulator/benefits/{id}` | `{"metadata"}`: edits a benefit |
 //! | `POST /simulator/deliver` | `{"id"}`: sends a delivery again |
 //! | `GET /simulator/invoices/{number}.pdf` | what invoice links point to |

@@ -386,6 +386,13 @@ impl Store {
         self.announce_subscription(id, &["subscription.updated", "subscription.active"]);
     }
 
+    /// Dunning is exhausted: access ends, the debt stays (c.6, row 39).
+    pub(crate) fn give_up_subscription(&mut self, id: Uuid) {
+        self.change(id, |row, _| row.status = "unpaid");
+        self.announce_subscription(id, &["subscription.updated", "subscription.revoked"]);
+        self.revoke_grants(id, &[]);
+    }
+
     /// The pause takes effect: benefits are withdrawn.
     pub(crate) fn pause_subscription(&mut self, id: Uuid) {
         self.change(id, |row, now| {

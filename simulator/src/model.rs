@@ -232,6 +232,5 @@ pub(crate) struct UsageEvent {
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
     pub(crate) token: String,
-    pub(crate) member_id: Uuid,
     pub(crate) expires_at: Moment,
 }

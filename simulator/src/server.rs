@@ -94,7 +94,9 @@ async fn answer_version(shared: &Arc<Shared>, parts: &Parts, body: &Bytes) -> En
         return End::TooMany(60);
     }
     let credentials = shared.access.credentials(authorization);
-    if credentials == Credentials::Unknown {
+    let dead_session =
+        credentials == Credentials::Session && !shared.lock().session_lives(authorization);
+    if credentials == Credentials::Unknown || dead_session {
         return End::Refusal(Refusal::invalid_token());
     }
     let path = parts.uri.path();
@@ -288,12 +290,15 @@ fn respond(end: &End, version: Option<&str>) -> Response {
         End::Moved(location) => {
             let mut response = plain(StatusCode::TEMPORARY_REDIRECT, "");
             set(&mut response, "location", location);
+            set(&mut response, "cache-control", "private, no-store");
             response
         }
         End::Cut => plain(StatusCode::BAD_GATEWAY, ""),
     };
-    if let Some(version) = version {
-        set(&mut response, "polar-version", version);
+    match version {
+        Some(version) => set(&mut response, "polar-version", version),
+        // R31: an unknown version is answered before anything else has its say.
+        None => drop(response.headers_mut().remove("cache-control")),
     }
     response
 }

@@ -72,7 +72,7 @@ pub(crate) fn create(store: &mut Store, call: &Call) -> Outcome {
     };
     let member = member.ok_or_else(Refusal::internal)?;
     drop(members);
-    let (member_id, email) = (member.id, member.email.replace('@', "%40"));
+    let email = member.email.replace('@', "%40");
     let (customer_id, customer) = (customer.id, store.customer_view(customer));
     let (id, now, token) = (
         store.fresh_id(),
@@ -82,7 +82,6 @@ pub(crate) fn create(store: &mut Store, call: &Call) -> Outcome {
     let expires_at = now + chrono::TimeDelta::seconds(LIFE_SECONDS);
     store.sessions.push(Session {
         token: token.clone(),
-        member_id,
         expires_at,
     });
     let base = &call.base_url;
@@ -101,4 +100,18 @@ fn id_of(value: Option<&Value>, key: &str) -> Result<Option<Uuid>, Refusal> {
     parsed
         .map(Some)
         .map_err(|fault| Refusal::schema(vec![fault]))
+}
+
+impl Store {
+    /// Whether an `authorization` header carries a session that has not run out.
+    pub(crate) fn session_lives(&self, authorization: Option<&str>) -> bool {
+        let token = authorization
+            .and_then(|header| header.split_once(' '))
+            .map(|(_, token)| token);
+        let mut living = self
+            .sessions
+            .iter()
+            .filter(|session| session.expires_at > self.now());
+        living.any(|session| Some(session.token.as_str()) == token)
+    }
 }

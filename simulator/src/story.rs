@@ -48,6 +48,8 @@ pub enum Act {
     FailPayment,
     /// The failed charge is made good.
     RecoverPayment,
+    /// Nobody ever paid: dunning is exhausted, access ends.
+    ExhaustDunning,
     /// The customer cancels; access lasts to the period's end.
     CancelAtPeriodEnd,
     /// The customer takes that back.
@@ -68,6 +70,7 @@ impl Act {
             "renew" => Self::Renew,
             "past_due" => Self::FailPayment,
             "recover" => Self::RecoverPayment,
+            "unpaid" => Self::ExhaustDunning,
             "cancel" => Self::CancelAtPeriodEnd,
             "uncancel" => Self::Uncancel,
             "revoke" => Self::Revoke,
@@ -82,6 +85,7 @@ impl Act {
             Self::Renew => "renew",
             Self::FailPayment => "fail to be paid",
             Self::RecoverPayment => "recover",
+            Self::ExhaustDunning => "be given up",
             Self::CancelAtPeriodEnd => "be cancelled",
             Self::Uncancel => "be uncancelled",
             Self::Revoke => "be revoked",
@@ -94,7 +98,7 @@ impl Act {
         let running = matches!(row.status, "active" | "trialing");
         match self {
             Self::Renew | Self::FailPayment | Self::Pause => running && !row.cancel_at_period_end,
-            Self::RecoverPayment => row.status == "past_due",
+            Self::RecoverPayment | Self::ExhaustDunning => row.status == "past_due",
             Self::CancelAtPeriodEnd => {
                 (running || row.status == "past_due") && !row.cancel_at_period_end
             }
@@ -211,6 +215,7 @@ impl Store {
             Act::Renew => self.renew_subscription(id, true),
             Act::FailPayment => self.renew_subscription(id, false),
             Act::RecoverPayment => self.recover_subscription(id),
+            Act::ExhaustDunning => self.give_up_subscription(id),
             Act::CancelAtPeriodEnd => self.cancel_subscription(id),
             Act::Uncancel => self.uncancel_subscription(id),
             Act::Revoke => self.revoke_subscription(id),

@@ -41,12 +41,7 @@ pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     let wishes = sorting(call, &PROPERTIES)?;
     let statuses = call.all("status");
     if statuses.iter().any(|status| !STATUSES.contains(status)) {
-        let loc = at(&["query", "status", "str-enum[SubscriptionStatus]"]);
-        return Err(Refusal::schema(vec![one_of(
-            loc,
-            &STATUSES,
-            json!(statuses),
-        )]));
+        return Err(bad_statuses(&statuses));
     }
     let customers = store.wanted_customers(call)?;
     let products = call.ids("product_id")?;
@@ -157,6 +152,24 @@ pub(crate) fn patch(store: &mut Store, call: &Call) -> Outcome {
         store.change_by_request(&row, &object)?;
     }
     store.show_subscription(id, Reply::ok)
+}
+
+/// One entry for the list as a single value, and one per wrong value of the list (R11).
+fn bad_statuses(statuses: &[&str]) -> Refusal {
+    const LIST: &str = "json-or-python[json=list[str-enum[SubscriptionStatus]],python=chain[is-instance[Sequence],\
+                        function-wrap[sequence_validator()]]]";
+    let whole = at(&["query", "status", "str-enum[SubscriptionStatus]"]);
+    let mut faults = vec![one_of(whole, &STATUSES, json!(statuses))];
+    for (index, status) in statuses
+        .iter()
+        .enumerate()
+        .filter(|(_, status)| !STATUSES.contains(status))
+    {
+        let mut loc = at(&["query", "status", LIST]);
+        loc.push(index.into());
+        faults.push(one_of(loc, &STATUSES, (*status).into()));
+    }
+    Refusal::schema(faults)
 }
 
 fn service_fault(key: &str, message: &str, input: Value) -> Refusal {
