@@ -25,6 +25,7 @@ use super::lane::{Lane, Phase, Shared};
 use super::monitor;
 use super::rescuer;
 use super::slots::{Slots, Total};
+use crate::schedule::{self, BadSchedule, Timetable};
 
 /// A queue and how many of its jobs may run at once in this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +67,9 @@ pub enum WorkerError {
     /// It could not start.
     #[error("the worker could not start: {0}")]
     Start(#[source] sqlx::Error),
+    /// A schedule cannot be read.
+    #[error(transparent)]
+    Schedule(#[from] BadSchedule),
     /// Somebody took it for dead.
     #[error(transparent)]
     LeaseLost(#[from] LeaseLost),
@@ -87,6 +91,7 @@ pub async fn run(
     settings: WorkerSettings,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), WorkerError> {
+    let timetable = Timetable::of(&settings.registry)?;
     let worker = start(&settings).await.map_err(WorkerError::Start)?;
     tracing::info!(worker, slots = settings.slots, "the worker runs");
     let names: Vec<String> = settings
@@ -96,12 +101,20 @@ pub async fn run(
         .collect();
     let (keeper, beds, retirement) = Keeper::new(settings.database.clone(), worker, &names);
     let mut keeping = tokio::spawn(keeper.run());
-    let mut rescuing = JoinSet::new();
-    rescuing.spawn(rescuer::run(
+    let mut watching = JoinSet::new();
+    watching.spawn(rescuer::run(
         settings.database.clone(),
         worker,
         beds.clone(),
     ));
+
+    if !settings.drain {
+        watching.spawn(schedule::run(
+            settings.pool.clone(),
+            timetable,
+            std::future::pending(),
+        ));
+    }
 
     let (phase, _) = watch::channel(Phase::Running);
     let mut crew = Crew::hire(&settings, worker, &beds, &phase);
@@ -111,7 +124,7 @@ pub async fn run(
         kept = &mut keeping => Err(lost(kept)),
         ran = &mut crew.runner => Err(runner_ended(ran)),
         _ = crew.lanes.join_next() => Err(WorkerError::Task("a lane")),
-        _ = rescuing.join_next() => Err(WorkerError::Task("the rescuer")),
+        _ = watching.join_next() => Err(WorkerError::Task("the rescuer or the clock")),
     };
     phase.send_replace(Phase::Stopping);
     let ended = match ended {
