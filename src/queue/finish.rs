@@ -3,7 +3,7 @@
 
 use chrono::Utc;
 use serde_json::{Value, json};
-use sqlx::{Connection, PgConnection, Postgres, Transaction};
+use sqlx::{PgConnection, Postgres, Transaction};
 
 use jobs::NewJob;
 
@@ -33,6 +33,15 @@ pub struct Return {
     pub failure: Option<String>,
     /// Why it waits, in words.
     pub note: Option<String>,
+}
+
+impl Return {
+    /// The entry of `errors`, if this return is a failure.
+    fn error(&self) -> Option<Value> {
+        self.failure
+            .as_deref()
+            .map(|reason| failure(self.attempt, reason))
+    }
 }
 
 /// The end without success.
@@ -107,14 +116,37 @@ pub async fn put_back(
     worker: i64,
     returns: &[Return],
 ) -> Result<(), sqlx::Error> {
-    for entry in returns {
-        let mut transaction = connection.begin().await?;
-        if !give_way(&mut transaction, worker, entry).await? {
-            wait_again(&mut transaction, worker, entry).await?;
-        }
-        transaction.commit().await?;
+    let put = match wait_again(connection, worker, returns).await {
+        // A twin came to wait in this very moment, or two of one key come back at once.
+        Err(error) if is_unique_violation(&error) => Vec::new(),
+        other => other?,
+    };
+    for entry in returns.iter().filter(|entry| !put.contains(&entry.id)) {
+        put_back_one(connection, worker, entry).await?;
     }
     Ok(())
+}
+
+async fn put_back_one(
+    connection: &mut PgConnection,
+    worker: i64,
+    entry: &Return,
+) -> Result<(), sqlx::Error> {
+    loop {
+        if give_way(connection, worker, entry).await? {
+            return Ok(());
+        }
+        match wait_again(connection, worker, std::slice::from_ref(entry)).await {
+            Err(error) if is_unique_violation(&error) => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
+fn is_unique_violation(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(|error| error.is_unique_violation())
 }
 
 /// The twin is locked first, so it cannot be claimed while this job hands over to it.
@@ -146,39 +178,42 @@ async fn give_way(
         entry.attempt,
         worker,
         entry.delay,
-        entry.failure.as_deref().map(|reason| failure(entry.attempt, reason)),
+        entry.error(),
     )
     .execute(connection)
     .await
     .map(|done| done.rows_affected() == 1)
 }
 
-/// A twin that comes to wait in this very moment wins the unique index; the caller then repeats
-/// and finds it.
+/// Answers the ids that wait again; the others have a waiting twin, or are not ours any more.
 async fn wait_again(
     connection: &mut PgConnection,
     worker: i64,
-    entry: &Return,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "UPDATE polar_jobs.live_jobs
-            SET worker = NULL, run_at = now() + make_interval(secs => $4), note = $6,
+    returns: &[Return],
+) -> Result<Vec<i64>, sqlx::Error> {
+    let ids: Vec<i64> = returns.iter().map(|entry| entry.id).collect();
+    let attempts: Vec<i32> = returns.iter().map(|entry| entry.attempt).collect();
+    let delays: Vec<f64> = returns.iter().map(|entry| entry.delay).collect();
+    let failures: Vec<Option<Value>> = returns.iter().map(Return::error).collect();
+    let notes: Vec<Option<&str>> = returns.iter().map(|entry| entry.note.as_deref()).collect();
+    sqlx::query_scalar!(
+        "UPDATE polar_jobs.live_jobs j
+            SET worker = NULL, run_at = now() + make_interval(secs => d.delay), note = d.note,
                 unique_key = held_unique_key, held_unique_key = NULL,
-                errors = CASE WHEN $5::jsonb IS NULL THEN errors ELSE errors || $5 END
-          WHERE id = $1 AND attempt = $2 AND worker = $3",
-        entry.id,
-        entry.attempt,
+                errors = CASE WHEN d.failure IS NULL THEN errors ELSE errors || d.failure END
+           FROM unnest($2::bigint[], $3::int[], $4::float8[], $5::jsonb[], $6::text[]) d (id, attempt, delay, failure, note)
+          WHERE j.id = d.id AND j.attempt = d.attempt AND j.worker = $1
+            AND NOT EXISTS (SELECT 1 FROM polar_jobs.live_jobs twin WHERE twin.unique_key = j.held_unique_key)
+         RETURNING j.id",
         worker,
-        entry.delay,
-        entry
-            .failure
-            .as_deref()
-            .map(|reason| failure(entry.attempt, reason)),
-        entry.note as _,
+        &ids,
+        &attempts,
+        &delays,
+        &failures as &[Option<Value>],
+        &notes as &[Option<&str>],
     )
-    .execute(connection)
+    .fetch_all(connection)
     .await
-    .map(drop)
 }
 
 /// Discards jobs, each with its reason.

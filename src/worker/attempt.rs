@@ -15,6 +15,9 @@ use super::ending::{Ending, Within};
 /// Replaces configured secrets in a text that is about to be stored.
 pub type Mask = Arc<dyn Fn(String) -> String + Send + Sync>;
 
+/// Bytes of a reason or note that are kept.
+const LONGEST_TEXT: usize = 4096;
+
 /// Everything an attempt needs.
 #[derive(Clone)]
 pub(super) struct Runner {
@@ -41,7 +44,7 @@ impl Runner {
         let outcome =
             tokio::time::timeout(entry.timeout, entry.run(&job.payload.0, &context)).await;
         match outcome {
-            Ok(Ok(done)) => complete(job, done),
+            Ok(Ok(done)) => self.complete(job, entry.retry, done),
             Ok(Err(error)) => self.judge(job, entry, error.verdict()),
             Err(_) => self.fail(
                 job,
@@ -63,20 +66,53 @@ impl Runner {
         self.fail_with(facts, retry, format!("panicked: {panic}"))
     }
 
+    fn complete(&self, job: &Claimed, retry: Retry, done: Done) -> Ending {
+        let ignored = match done.outcome {
+            Outcome::Applied => None,
+            Outcome::Ignored(reason) => Some(self.words(reason)),
+        };
+        let facts = AttemptFacts::of(job);
+        let completion = Completion {
+            id: job.id,
+            attempt: job.attempt,
+            ignored,
+        };
+        if done.next.is_empty() && done.transaction.is_none() {
+            return Ending::Complete(completion);
+        }
+        Ending::Within(Box::new(Within {
+            completion,
+            next: done.next,
+            transaction: done.transaction,
+            facts,
+            retry,
+        }))
+    }
+
+    /// The ending of an attempt whose result the database refused for what is in it: a failure like
+    /// any other, for trying it again unchanged would refuse it again.
+    pub(super) fn refused(&self, facts: AttemptFacts, retry: Retry, error: &sqlx::Error) -> Ending {
+        self.fail_with(
+            facts,
+            retry,
+            format!("the database refused the result: {error}"),
+        )
+    }
+
     fn judge(&self, job: &Claimed, entry: &Entry, verdict: Verdict) -> Ending {
         match verdict {
             Verdict::Retry { reason } => self.fail(job, entry.retry, reason),
             Verdict::Discard { reason } => Ending::Discard(Discard {
                 id: job.id,
                 attempt: job.attempt,
-                reason: (self.mask)(reason),
+                reason: self.words(reason),
             }),
             Verdict::Wait { after, reason } => Ending::Return(Return {
                 id: job.id,
                 attempt: job.attempt,
                 delay: after.as_secs_f64(),
                 failure: None,
-                note: Some((self.mask)(reason)),
+                note: Some(self.words(reason)),
             }),
         }
     }
@@ -87,7 +123,7 @@ impl Runner {
 
     fn fail_with(&self, facts: AttemptFacts, retry: Retry, reason: String) -> Ending {
         let (id, attempt) = (facts.id, facts.attempt);
-        let reason = (self.mask)(reason);
+        let reason = self.words(reason);
         let failures = facts.failures + 1;
         if failures >= facts.max_attempts {
             return Ending::Discard(Discard {
@@ -104,6 +140,16 @@ impl Runner {
             failure: Some(reason),
             note: None,
         })
+    }
+
+    /// A text that may be stored: no secrets, nothing that Postgres refuses, no novel.
+    fn words(&self, text: String) -> String {
+        let mut text = (self.mask)(text.replace('\0', ""));
+        if text.len() > LONGEST_TEXT {
+            text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+            text.push('…');
+        }
+        text
     }
 
     fn context(&self, job: &Claimed) -> Context {
@@ -141,24 +187,4 @@ impl AttemptFacts {
             max_attempts: job.max_attempts,
         }
     }
-}
-
-fn complete(job: &Claimed, done: Done) -> Ending {
-    let ignored = match done.outcome {
-        Outcome::Applied => None,
-        Outcome::Ignored(reason) => Some(reason),
-    };
-    let completion = Completion {
-        id: job.id,
-        attempt: job.attempt,
-        ignored,
-    };
-    if done.next.is_empty() && done.transaction.is_none() {
-        return Ending::Complete(completion);
-    }
-    Ending::Within(Box::new(Within {
-        completion,
-        next: done.next,
-        transaction: done.transaction,
-    }))
 }

@@ -1,9 +1,12 @@
 //! How an attempt ended, before it is stored.
 
 use jobs::NewJob;
+use jobs::contract::Retry;
 use sqlx::{Postgres, Transaction};
 
 use crate::queue::finish::{Completion, Discard, Return};
+
+use super::attempt::AttemptFacts;
 
 /// How an attempt ended. Exactly one is made for every claim.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(super) struct Within {
     pub(super) completion: Completion,
     pub(super) next: Vec<NewJob>,
     pub(super) transaction: Option<Transaction<'static, Postgres>>,
+    pub(super) facts: AttemptFacts,
+    pub(super) retry: Retry,
 }
 
 impl Ending {

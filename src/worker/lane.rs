@@ -15,6 +15,7 @@ use crate::queue::claim::{self, Claimed, LARGEST_CLAIM};
 use crate::queue::connect::QueueDatabase;
 use crate::queue::finish::{self, Completion, Discard, Return};
 
+use super::attempt::Runner;
 use super::desk::Desk;
 use super::ending::{Ending, Within};
 use super::keeper::Bed;
@@ -24,6 +25,8 @@ use super::slots::Slots;
 
 /// How long a lane that heard nothing waits before it looks again.
 const POLL: Duration = Duration::from_secs(1);
+/// A turn that takes longer has lost its connection without knowing it.
+const DEADLINE: Duration = Duration::from_secs(30);
 /// Full claims in a row after which the queue counts as busy and nobody needs to ring.
 const BUSY_AFTER: u32 = 3;
 
@@ -44,6 +47,7 @@ pub(super) struct Shared {
     pub(super) pool: PgPool,
     pub(super) worker: i64,
     pub(super) bell: Bell,
+    pub(super) runner: Arc<Runner>,
     /// Held for reading during a claim, for writing while unknown claims are handed back.
     pub(super) claiming: RwLock<()>,
     pub(super) phase: watch::Receiver<Phase>,
@@ -145,14 +149,7 @@ impl Lane {
         );
         async move {
             let id = within.completion.id;
-            let stored = settle::within(
-                shared.pool.clone(),
-                shared.worker,
-                within,
-                Arc::clone(&desk),
-                shared.bell.clone(),
-            );
-            if stored.await {
+            if settle::within(&shared, within, &desk).await {
                 desk.forget([id]);
                 slots.give(1);
             }
@@ -169,7 +166,8 @@ impl Lane {
     ) -> usize {
         let mut patience = Patience::default();
         loop {
-            match self.try_turn(connection, &batch, limit).await {
+            let turn = tokio::time::timeout(DEADLINE, self.try_turn(connection, &batch, limit));
+            match turn.await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(rows) => {
                     self.desk.forget(batch.ids());
                     let found = rows.len();

@@ -205,6 +205,7 @@ impl Crew {
             pool: settings.pool.clone(),
             worker,
             bell: Bell::new(&settings.database),
+            runner: Arc::clone(&runner),
             claiming: RwLock::new(()),
             phase: phase.subscribe(),
         });

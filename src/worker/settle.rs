@@ -1,58 +1,65 @@
 //! Stores endings that need more than a place in the next batch.
 
-use std::sync::Arc;
-
-use sqlx::PgPool;
-
-use crate::queue::bell::Bell;
 use crate::queue::finish::{self, Return};
 
 use super::desk::Desk;
 use super::ending::{Ending, Within};
+use super::lane::Shared;
 
 /// Commits a completion with its local writes and follow-ups, on a connection of the pool so that
 /// no lane waits for it. Returns true if the row's end is stored (or was not ours any more).
 ///
 /// If the database fails, local writes are gone with their transaction, so the job is handed back
 /// to be run again; a commit whose answer was lost makes that a no-op by the fence.
-pub(super) async fn within(
-    pool: PgPool,
-    worker: i64,
-    within: Within,
-    desk: Arc<Desk>,
-    bell: Bell,
-) -> bool {
+pub(super) async fn within(shared: &Shared, within: Within, desk: &Desk) -> bool {
     let Within {
         completion,
         next,
         transaction,
+        facts,
+        retry,
     } = within;
-    let (id, attempt) = (completion.id, completion.attempt);
     let stored = async {
         let transaction = match transaction {
             Some(transaction) => transaction,
-            None => pool.begin().await?,
+            None => shared.pool.begin().await?,
         };
-        finish::complete_with(transaction, worker, &completion, &next).await
+        finish::complete_with(transaction, shared.worker, &completion, &next).await
     };
-    match stored.await {
+    let error = match stored.await {
         Ok(_) => {
             for job in &next {
-                bell.ring(job.queue.name());
+                shared.bell.ring(job.queue.name());
             }
-            true
+            return true;
         }
-        Err(error) => {
-            tracing::warn!(job = id, %error, "a completion could not be stored, the job will run again");
-            let note = Some("its completion could not be stored".to_owned());
-            desk.leave(Ending::Return(Return {
-                id,
-                attempt,
-                delay: 1.0,
-                failure: None,
-                note,
-            }));
-            false
-        }
-    }
+        Err(error) => error,
+    };
+    tracing::warn!(job = completion.id, %error, "a completion could not be stored");
+    let ending = if is_refusal(&error) {
+        shared.runner.refused(facts, retry, &error)
+    } else {
+        Ending::Return(Return {
+            id: completion.id,
+            attempt: completion.attempt,
+            delay: 1.0,
+            failure: None,
+            note: Some("its completion could not be stored".to_owned()),
+        })
+    };
+    desk.leave(ending);
+    false
+}
+
+/// SQLSTATE classes 22 (data), 23 (integrity) and 42 (names, rights): the statement is at fault, not
+/// the moment. <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+fn is_refusal(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .is_some_and(|code| {
+            ["22", "23", "42"]
+                .iter()
+                .any(|class| code.starts_with(class))
+        })
 }
