@@ -97,7 +97,7 @@ impl Store {
                     self.insert_benefit(
                         &description,
                         metadata(wanted.clone()),
-                        json!({"note": null}),
+                        json!({"note": "Comes with the plan."}),
                     )
                 });
                 shared.push((wanted, id));

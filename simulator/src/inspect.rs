@@ -186,7 +186,7 @@ impl Store {
         let new = self.insert_benefit(
             &format!("{} {kind}", product.name()),
             metadata,
-            serde_json::json!({"note": null}),
+            serde_json::json!({"note": "Comes with the plan."}),
         );
         let kept = self
             .products

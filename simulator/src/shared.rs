@@ -74,6 +74,7 @@ impl Shared {
     /// Moves the story clock forward, stopping at every period end and every planned task on the way, in order.
     pub(crate) async fn advance(self: &Arc<Self>, by: Duration) {
         let mut left = by;
+        self.due_tasks_done().await;
         loop {
             let step = {
                 let mut store = self.lock();

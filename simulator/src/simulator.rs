@@ -368,9 +368,11 @@ impl Simulator {
 
     /// Adds a benefit that no plan has yet.
     pub async fn add_benefit(&self, description: &str, metadata: Map<String, Value>) -> Uuid {
-        self.shared
-            .lock()
-            .insert_benefit(description, metadata, serde_json::json!({"note": null}))
+        self.shared.lock().insert_benefit(
+            description,
+            metadata,
+            serde_json::json!({"note": "Comes with the plan."}),
+        )
     }
 
     /// Sets or clears a customer's billing address and card; orders made later copy the address (e.3).
