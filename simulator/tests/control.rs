@@ -1,0 +1,146 @@
+//! Why: a simulator in a process of its own is steered and looked into over HTTP.
+
+#![allow(clippy::unwrap_used)] // a failed step is a failed test
+
+mod common;
+
+use common::{Api, PATIENCE, Receiver, start};
+use serde_json::{Value, json};
+use simulator::{Options, Product};
+
+#[tokio::test]
+async fn a_whole_story_can_be_told_over_http() {
+    let simulator = start(Options::default()).await;
+    let api = Api::of(&simulator);
+    let (receiver, url) = Receiver::start(&[]).await;
+    let secret = "correct horse battery staple, rotated";
+    assert_eq!(
+        api.post("/simulator/webhook", json!({"url": url, "secret": secret}))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(api.create_customer("acme").await.status, 201);
+    let bought = api
+        .post(
+            "/simulator/purchase",
+            json!({"external_customer_id": "acme", "product": "pro"}),
+        )
+        .await;
+    let id = bought.body["subscription_id"].as_str().unwrap().to_owned();
+    for act in [
+        "renew", "cancel", "uncancel", "past_due", "recover", "pause", "resume", "past_due",
+        "unpaid", "revoke",
+    ] {
+        let answer = api
+            .post(&format!("/simulator/subscriptions/{id}/{act}"), Value::Null)
+            .await;
+        assert_eq!(answer.status, 200, "{act}: {}", answer.body);
+    }
+    let refused = api
+        .post(&format!("/simulator/subscriptions/{id}/renew"), Value::Null)
+        .await;
+    assert_eq!(refused.status, 409);
+    let benefit = simulator.benefit_id(Product::Pro, "support").unwrap();
+    let metadata = json!({"metadata": {"type": "support", "level": 3}});
+    assert_eq!(
+        api.post(&format!("/simulator/benefits/{benefit}"), metadata)
+            .await
+            .status,
+        200
+    );
+    let before = simulator.clock();
+    assert_eq!(
+        api.post("/simulator/advance", json!({"days": 1, "seconds": 5}))
+            .await
+            .status,
+        200
+    );
+    assert!((simulator.clock() - before).num_seconds() >= 86_405);
+    assert!(simulator.deliveries_settled(PATIENCE).await);
+
+    let state = api.get("/simulator/state").await.body;
+    let customer = &state["customers"][0];
+    assert_eq!(customer["external_id"], "acme");
+    assert_eq!(customer["members"].as_array().unwrap().len(), 1);
+    assert_eq!(customer["subscriptions"][0]["status"], "canceled");
+    assert!(
+        customer["grants"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|grant| grant["is_granted"] == false)
+    );
+    assert_eq!(customer["orders"].as_array().unwrap().len(), 5);
+    assert_eq!(
+        state["deliveries"].as_array().unwrap().len(),
+        simulator.deliveries().len()
+    );
+    assert_eq!(state["deliveries_settled"], true);
+
+    receiver.clear();
+    let delivery = &state["deliveries"][0]["id"];
+    assert_eq!(
+        api.post("/simulator/deliver", json!({"id": delivery}))
+            .await
+            .status,
+        200
+    );
+    assert!(simulator.deliveries_settled(PATIENCE).await);
+    assert_eq!(json!(receiver.received()[0].id), *delivery);
+
+    let requests = api.get("/simulator/requests").await.body;
+    assert_eq!(
+        (&requests[0]["method"], &requests[0]["path"]),
+        (&json!("POST"), &json!("/v1/customers/"))
+    );
+    assert_eq!(
+        (requests.as_array().unwrap().len(), &requests[0]["status"]),
+        (1, &json!(201))
+    );
+}
+
+#[tokio::test]
+async fn mistakes_are_answered_with_a_sentence() {
+    let simulator = start(Options::default()).await;
+    let api = Api::of(&simulator);
+    let purchase = |customer: &str, product: &str| json!({"external_customer_id": customer, "product": product});
+    let cases = [
+        (
+            "/simulator/purchase",
+            purchase("nobody", "pro"),
+            404,
+            "nobody",
+        ),
+        (
+            "/simulator/purchase",
+            purchase("nobody", "gold"),
+            422,
+            "product",
+        ),
+        (
+            "/simulator/faults",
+            json!({"spec": "explode=1"}),
+            422,
+            "explode",
+        ),
+        ("/simulator/deliver", json!({"id": "x"}), 422, "UUID"),
+        ("/simulator/nothing", Value::Null, 404, "documentation"),
+    ];
+    for (path, body, status, word) in cases {
+        let answer = api.post(path, body).await;
+        assert_eq!(answer.status, status, "{path}");
+        assert!(
+            answer.body["error"].as_str().unwrap().contains(word),
+            "{}",
+            answer.body
+        );
+    }
+    assert_eq!(
+        api.post("/simulator/faults", json!({"spec": "429=1"}))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(api.get("/v1/customers/").await.status, 429);
+}
