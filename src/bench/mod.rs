@@ -4,6 +4,7 @@
 
 pub mod drain;
 pub mod enqueue;
+pub mod ingress;
 pub mod latency;
 pub mod noop;
 pub mod stand;

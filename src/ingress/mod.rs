@@ -1,1 +1,21 @@
-//! The front door.
+//! The front door: deliveries from Polar and changes from the application come in over HTTP, are
+//! checked, stored together with the jobs that follow from them, and only then acknowledged.
+//!
+//! A 202 means committed. Everything else means that nothing was stored, with one exception that
+//! no server can avoid: where the answer of a commit is lost, the sender hears 503 although the
+//! rows are there; its next attempt finds a duplicate, which is a 202.
+
+mod accept;
+mod answer;
+mod body;
+mod changes;
+mod delivery;
+mod health;
+mod kinds;
+mod route;
+mod server;
+mod token;
+mod webhook;
+
+pub use health::{Metrics, operations_router};
+pub use server::{BindError, Ingress, IngressSettings};

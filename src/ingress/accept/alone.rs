@@ -1,0 +1,134 @@
+//! One transaction for one request: for changes, which are all or nothing, and for deliveries that
+//! would have held up their group.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jobs::contract::Queue;
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::store::{Patience, Source, reserve, store};
+use super::{Accepted, Row, Unavailable, Waiting};
+use crate::ingress::delivery::Delivery;
+use crate::queue::bell::Bell;
+
+/// Deliveries alone at once: enough to wait for a few locks without taking the pool from changes.
+const AT_ONCE: usize = 4;
+/// One transaction, the wait for a place included.
+const DEADLINE: Duration = Duration::from_secs(1);
+const STATEMENT_TIMEOUT: &str = "900ms";
+const LOCK_TIMEOUT: &str = "600ms";
+
+/// The way for requests that come with a transaction of their own.
+#[derive(Clone)]
+pub(in crate::ingress) struct Alone {
+    pool: PgPool,
+    bell: Bell,
+    places: Arc<Semaphore>,
+}
+
+impl Alone {
+    pub(super) fn new(pool: PgPool, bell: Bell) -> Self {
+        Self {
+            pool,
+            bell,
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
+    /// Begins a transaction whose statements and waits are bounded.
+    pub(in crate::ingress) async fn begin(
+        &self,
+        statement_timeout: &str,
+    ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query!(
+            "SELECT set_config('statement_timeout', $1, true) AS statements, set_config('lock_timeout', $2, true) AS locks",
+            statement_timeout,
+            LOCK_TIMEOUT,
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        Ok(transaction)
+    }
+
+    /// Wakes sleeping workers for the jobs of rows just committed. For those that were there before
+    /// it rings in vain, which costs nothing.
+    pub(in crate::ingress) fn ring_for(&self, rows: &[Row<'_>]) {
+        for queue in Queue::ALL {
+            if rows
+                .iter()
+                .any(|row| row.jobs.iter().any(|job| job.queue == queue))
+            {
+                self.bell.ring(queue.name());
+            }
+        }
+    }
+
+    /// Stores one delivery and tells its sender, without making the caller wait.
+    pub(super) fn deliver(&self, waiting: Waiting) {
+        let alone = self.clone();
+        tokio::spawn(async move {
+            let answer = timeout(DEADLINE, alone.store(&waiting.delivery)).await;
+            waiting.tell(answer.unwrap_or(Err(Unavailable::TooSlow)));
+        });
+    }
+
+    async fn store(&self, delivery: &Delivery) -> Result<Accepted, Unavailable> {
+        let _place = self
+            .places
+            .acquire()
+            .await
+            .map_err(|_| Unavailable::Stopping)?;
+        let refused = match self.transact(|id| delivery.row(id)).await {
+            Ok(accepted) => return Ok(accepted),
+            Err(error) => error,
+        };
+        if !is_unstorable(&refused) {
+            tracing::warn!(error = %refused, "a delivery was not stored");
+            return Err(Unavailable::Refused);
+        }
+        tracing::error!(error = %refused, "the jobs of a delivery cannot be stored; it is kept as failed");
+        self.transact(|id| delivery.unroutable_row(id))
+            .await
+            .map_err(|error| {
+                tracing::error!(%error, "a delivery cannot be stored at all");
+                Unavailable::Refused
+            })
+    }
+
+    async fn transact<'a>(
+        &self,
+        row: impl FnOnce(i64) -> Row<'a>,
+    ) -> Result<Accepted, sqlx::Error> {
+        let mut transaction = self.begin(STATEMENT_TIMEOUT).await?;
+        let id = reserve(&mut transaction, 1)
+            .await?
+            .pop()
+            .ok_or(sqlx::Error::RowNotFound)?;
+        let rows = [row(id)];
+        let stored = store(&mut transaction, Source::Polar, &rows, Patience::Wait).await?;
+        transaction.commit().await?;
+        self.ring_for(&rows);
+        Ok(if stored.fresh.is_empty() {
+            Accepted::Duplicate
+        } else {
+            Accepted::Stored
+        })
+    }
+}
+
+/// Whether the value itself is the trouble, so that the same again can never go in: a data
+/// exception (22), a broken constraint (23), or a limit of the program (54).
+fn is_unstorable(error: &sqlx::Error) -> bool {
+    let code = error
+        .as_database_error()
+        .and_then(|database| database.code());
+    code.is_some_and(|code| {
+        ["22", "23", "54"]
+            .iter()
+            .any(|class| code.starts_with(class))
+    })
+}

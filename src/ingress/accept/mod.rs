@@ -1,0 +1,118 @@
+//! ONE transaction: the event and the jobs that follow from it are stored together, or neither.
+//!
+//! Deliveries share commits: what arrives while a commit is under way joins the next statement of
+//! the one writer, so a burst costs few flushes. Whoever would hold up the others (an ordering key
+//! that another transaction holds, a value that Postgres refuses) leaves the group and goes alone.
+//!
+//! All database work has a deadline, after which the sender hears 503. The server-side limit is
+//! shorter than ours, so what we gave up on is rolled back there. Only the flush of a commit has
+//! no such limit: if that outlasts our patience the rows may appear after the 503, and the
+//! sender's next attempt finds a duplicate.
+
+mod alone;
+mod connection;
+mod row;
+mod store;
+mod writer;
+
+use std::time::{Duration, Instant};
+
+use sqlx::PgPool;
+use tokio::sync::{mpsc, oneshot};
+
+pub(super) use alone::Alone;
+pub(super) use row::Row;
+pub(super) use store::{Patience, Source, reserve, store};
+
+use self::connection::WriterConnection;
+use super::delivery::Delivery;
+use crate::queue::bell::Bell;
+use crate::queue::connect::QueueDatabase;
+
+/// Deliveries that may wait for the writer; more are answered 503 at once.
+const QUEUE: usize = 8192;
+/// A delivery that waited longer for the writer is answered 503: the database cannot keep up.
+const LONGEST_WAIT: Duration = Duration::from_millis(700);
+/// One transaction, connecting included.
+const DEADLINE: Duration = Duration::from_secs(1);
+/// The same, enforced by Postgres, so that nothing is stored after we gave up.
+const STATEMENT_TIMEOUT_MS: u32 = 800;
+/// A whole group does not wait for one lock any longer than this.
+const GROUP_LOCK_TIMEOUT_MS: u32 = 100;
+
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accepted {
+    /// Stored now.
+    Stored,
+    /// Stored before; nothing was done.
+    Duplicate,
+}
+
+/// Nothing was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unavailable {
+    #[error("too much is waiting to be stored")]
+    Busy,
+    #[error("the database does not answer in time")]
+    TooSlow,
+    #[error("the database cannot be reached")]
+    Unreachable,
+    #[error("the database refuses to store this now")]
+    Refused,
+    #[error("shutting down")]
+    Stopping,
+}
+
+/// A delivery waiting for its commit, and whom to tell.
+struct Waiting {
+    delivery: Delivery,
+    since: Instant,
+    answer: oneshot::Sender<Result<Accepted, Unavailable>>,
+}
+
+impl Waiting {
+    /// The sender may be gone by now; then nobody needs the answer.
+    fn tell(self, answer: Result<Accepted, Unavailable>) {
+        let _sender_gone = self.answer.send(answer);
+    }
+}
+
+/// The way into the table.
+pub(super) struct Acceptor {
+    queue: mpsc::Sender<Waiting>,
+    alone: Alone,
+}
+
+impl Acceptor {
+    /// Starts the writer of deliveries, which ends when this is dropped and the queue is empty.
+    pub(super) fn start(pool: PgPool, database: &QueueDatabase) -> Self {
+        let (queue, arrivals) = mpsc::channel(QUEUE);
+        let alone = Alone::new(pool, Bell::new(database));
+        tokio::spawn(writer::run(
+            WriterConnection::new(database),
+            alone.clone(),
+            arrivals,
+        ));
+        Self { queue, alone }
+    }
+
+    /// Stores a delivery; returns after the commit.
+    pub(super) async fn deliver(&self, delivery: Delivery) -> Result<Accepted, Unavailable> {
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting {
+            delivery,
+            since: Instant::now(),
+            answer,
+        };
+        self.queue
+            .try_send(waiting)
+            .map_err(|_| Unavailable::Busy)?;
+        answered.await.unwrap_or(Err(Unavailable::Stopping))
+    }
+
+    /// For what comes with a transaction of its own.
+    pub(super) fn alone(&self) -> &Alone {
+        &self.alone
+    }
+}

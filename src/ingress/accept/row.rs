@@ -1,0 +1,97 @@
+//! An event as it will stand in the table, and the batch of them that one statement takes.
+
+use chrono::{DateTime, Utc};
+use jobs::NewJob;
+use serde_json::Value;
+
+/// One event with its jobs.
+pub(in crate::ingress) struct Row<'a> {
+    /// Reserved beforehand, so that jobs can name it.
+    pub(in crate::ingress) id: i64,
+    /// The sender's id, unique within the source.
+    pub(in crate::ingress) external_id: Option<&'a str>,
+    /// Null where unreadable.
+    pub(in crate::ingress) event_type: Option<&'a str>,
+    /// When it happened, if the sender says.
+    pub(in crate::ingress) occurred_at: Option<DateTime<Utc>>,
+    /// The data of a change.
+    pub(in crate::ingress) change: Option<&'a Value>,
+    /// The exact bytes of a delivery.
+    pub(in crate::ingress) body: Option<&'a [u8]>,
+    /// Set where the event is handled by being stored.
+    pub(in crate::ingress) outcome: Option<&'static str>,
+    /// What follows from it.
+    pub(in crate::ingress) jobs: Vec<NewJob>,
+}
+
+/// The events, turned on their side.
+pub(super) struct EventColumns<'a> {
+    pub(super) ids: Vec<i64>,
+    pub(super) external_ids: Vec<Option<&'a str>>,
+    pub(super) types: Vec<Option<&'a str>>,
+    pub(super) occurred_ats: Vec<Option<DateTime<Utc>>>,
+    pub(super) changes: Vec<Option<&'a Value>>,
+    pub(super) bodies: Vec<Option<&'a [u8]>>,
+    pub(super) outcomes: Vec<Option<&'static str>>,
+}
+
+impl<'a> EventColumns<'a> {
+    pub(super) fn of(rows: &'a [Row<'a>]) -> Self {
+        Self {
+            ids: rows.iter().map(|row| row.id).collect(),
+            external_ids: rows.iter().map(|row| row.external_id).collect(),
+            types: rows.iter().map(|row| row.event_type).collect(),
+            occurred_ats: rows.iter().map(|row| row.occurred_at).collect(),
+            changes: rows.iter().map(|row| row.change).collect(),
+            bodies: rows.iter().map(|row| row.body).collect(),
+            outcomes: rows.iter().map(|row| row.outcome).collect(),
+        }
+    }
+}
+
+/// The jobs of all events, turned on their side, each with its cause.
+pub(super) struct JobColumns<'a> {
+    pub(super) causes: Vec<i64>,
+    pub(super) kinds: Vec<&'a str>,
+    pub(super) payloads: Vec<&'a Value>,
+    pub(super) queues: Vec<&'a str>,
+    pub(super) run_ats: Vec<Option<DateTime<Utc>>>,
+    pub(super) priorities: Vec<i16>,
+    pub(super) unique_keys: Vec<Option<&'a str>>,
+    pub(super) ordering_keys: Vec<Option<&'a str>>,
+    pub(super) max_attempts: Vec<i32>,
+    pub(super) debounce_untils: Vec<Option<DateTime<Utc>>>,
+}
+
+impl<'a> JobColumns<'a> {
+    pub(super) fn of(rows: &'a [Row<'a>]) -> Self {
+        let jobs: Vec<(i64, &NewJob)> = rows
+            .iter()
+            .flat_map(|row| row.jobs.iter().map(|job| (row.id, job)))
+            .collect();
+        Self {
+            causes: jobs.iter().map(|(cause, _)| *cause).collect(),
+            kinds: jobs.iter().map(|(_, job)| job.kind).collect(),
+            payloads: jobs.iter().map(|(_, job)| &job.payload).collect(),
+            queues: jobs.iter().map(|(_, job)| job.queue.name()).collect(),
+            run_ats: jobs.iter().map(|(_, job)| job.run_at).collect(),
+            priorities: jobs.iter().map(|(_, job)| job.priority).collect(),
+            unique_keys: jobs
+                .iter()
+                .map(|(_, job)| job.unique_key.as_deref())
+                .collect(),
+            ordering_keys: jobs
+                .iter()
+                .map(|(_, job)| job.ordering_key.as_deref())
+                .collect(),
+            max_attempts: jobs
+                .iter()
+                .map(|(_, job)| i32::from(job.max_attempts))
+                .collect(),
+            debounce_untils: jobs
+                .iter()
+                .map(|(_, job)| job.debounce.map(|debounce| debounce.latest))
+                .collect(),
+        }
+    }
+}

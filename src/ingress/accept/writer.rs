@@ -1,0 +1,151 @@
+//! The one writer of deliveries: takes all that waits, stores it in one statement, tells everybody.
+
+use std::collections::HashSet;
+
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::alone::Alone;
+use super::connection::WriterConnection;
+use super::store::{Patience, Source, Stored, store};
+use super::{Accepted, DEADLINE, LONGEST_WAIT, Row, Unavailable, Waiting};
+
+/// Deliveries per statement: a group of 2 KiB bodies stays well below a MiB.
+const GROUP: usize = 256;
+/// And no group's bodies are larger than this together.
+const GROUP_BYTES: usize = 8 << 20;
+
+/// Runs until every sender is gone and everything that waited is answered.
+pub(super) async fn run(
+    mut connection: WriterConnection,
+    alone: Alone,
+    mut arrivals: mpsc::Receiver<Waiting>,
+) {
+    let mut group = Vec::with_capacity(GROUP);
+    while arrivals.recv_many(&mut group, GROUP).await > 0 {
+        for part in parts(group.drain(..)) {
+            write(&mut connection, &alone, part).await;
+        }
+    }
+}
+
+/// The group, cut where its bodies grow too large for one statement.
+fn parts(group: impl Iterator<Item = Waiting>) -> Vec<Vec<Waiting>> {
+    let mut parts = vec![Vec::new()];
+    let mut bytes = 0;
+    for waiting in group {
+        bytes += waiting.delivery.size();
+        if bytes > GROUP_BYTES {
+            bytes = waiting.delivery.size();
+            parts.push(Vec::new());
+        }
+        parts
+            .last_mut()
+            .expect("there is always a last part")
+            .push(waiting);
+    }
+    parts
+}
+
+async fn write(connection: &mut WriterConnection, alone: &Alone, group: Vec<Waiting>) {
+    let (group, late): (Vec<_>, Vec<_>) = group
+        .into_iter()
+        .partition(|one| one.since.elapsed() < LONGEST_WAIT);
+    late.into_iter()
+        .for_each(|one| one.tell(Err(Unavailable::TooSlow)));
+    if group.is_empty() {
+        return;
+    }
+    match attempt(connection, alone, &group).await {
+        Ok((ids, stored)) => settle(group, &ids, &stored, alone),
+        Err(Failure::Unavailable(reason)) => {
+            group.into_iter().for_each(|one| one.tell(Err(reason)))
+        }
+        // Somebody in the group is contended or unstorable: all go alone, so that only that one suffers.
+        Err(Failure::Refused(error)) => {
+            tracing::debug!(%error, deliveries = group.len(), "a group was refused; each delivery goes alone");
+            group.into_iter().for_each(|one| alone.deliver(one));
+        }
+    }
+}
+
+/// Why a group was not stored.
+enum Failure {
+    /// The database is not there, or too slow.
+    Unavailable(Unavailable),
+    /// The database is there and says no.
+    Refused(sqlx::Error),
+}
+
+/// Stores the group. A connection that turns out to be dead is replaced once: to store a group a
+/// second time is harmless, because what the first try stored is then a duplicate.
+async fn attempt(
+    connection: &mut WriterConnection,
+    alone: &Alone,
+    group: &[Waiting],
+) -> Result<(Vec<i64>, Stored), Failure> {
+    for last in [false, true] {
+        match timeout(DEADLINE, store_group(connection, alone, group)).await {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(error)) if is_refusal(&error) => return Err(Failure::Refused(error)),
+            Ok(Err(error)) => {
+                connection.give_up();
+                if last {
+                    tracing::warn!(%error, deliveries = group.len(), "deliveries were not stored");
+                }
+            }
+            Err(_) => {
+                connection.give_up();
+                tracing::warn!(
+                    deliveries = group.len(),
+                    "deliveries were not stored: the database is too slow"
+                );
+                return Err(Failure::Unavailable(Unavailable::TooSlow));
+            }
+        }
+    }
+    Err(Failure::Unavailable(Unavailable::Unreachable))
+}
+
+async fn store_group(
+    connection: &mut WriterConnection,
+    alone: &Alone,
+    group: &[Waiting],
+) -> Result<(Vec<i64>, Stored), sqlx::Error> {
+    let (open, ids) = connection.ready(group.len()).await?;
+    let rows: Vec<Row<'_>> = group
+        .iter()
+        .zip(&ids)
+        .map(|(one, id)| one.delivery.row(*id))
+        .collect();
+    let stored = store(open, Source::Polar, &rows, Patience::LeaveOut).await?;
+    alone.ring_for(&rows);
+    Ok((ids, stored))
+}
+
+/// Whether Postgres understood and refused, which concerns somebody in the group; all else concerns
+/// the connection: a shutdown (57P01..57P03) or no room (53xxx), and whatever is no SQLSTATE at all.
+fn is_refusal(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
+            !["57P", "53", "08", "25006", "58"]
+                .iter()
+                .any(|class| code.starts_with(class))
+        }),
+        sqlx::Error::Encode(_) => true,
+        _ => false,
+    }
+}
+
+fn settle(group: Vec<Waiting>, ids: &[i64], stored: &Stored, alone: &Alone) {
+    let contended: &HashSet<i64> = &stored.contended;
+    for (one, id) in group.into_iter().zip(ids) {
+        if contended.contains(id) {
+            alone.deliver(one);
+        } else if stored.fresh.contains(id) {
+            one.tell(Ok(Accepted::Stored));
+        } else {
+            one.tell(Ok(Accepted::Duplicate));
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What the front door says: JSON, short, and never a secret or a name in it.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+/// Polar's own delays begin at four seconds (polar-domain (c.1)); sooner is of no use to anybody.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// An answer whose body never changes, which spares the busiest route a serialization.
+pub(super) fn fixed(status: StatusCode, body: &'static str) -> Response {
+    (status, [(header::CONTENT_TYPE, JSON)], body).into_response()
+}
+
+/// A refusal with its reason.
+pub(super) fn refusal(status: StatusCode, reason: &str) -> Response {
+    (status, Json(json!({ "error": reason }))).into_response()
+}
+
+/// Nothing was stored, and it is worth trying again.
+pub(super) fn unavailable(reason: &str) -> Response {
+    let mut answer = refusal(StatusCode::SERVICE_UNAVAILABLE, reason);
+    answer
+        .headers_mut()
+        .insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+    answer
+}
+
+/// No such route.
+pub(super) async fn not_found() -> Response {
+    fixed(
+        StatusCode::NOT_FOUND,
+        r#"{"error":"there is no such route"}"#,
+    )
+}
+
+/// The route exists, but not with this method; axum adds `Allow`.
+pub(super) async fn wrong_method() -> Response {
+    fixed(
+        StatusCode::METHOD_NOT_ALLOWED,
+        r#"{"error":"this route has another method"}"#,
+    )
+}

@@ -1,0 +1,168 @@
+//! A request's changes, parsed; or every fault in them.
+
+use chrono::{DateTime, Utc};
+use jobs::change::{self, Change, Fault, ParsedChange};
+use jobs::mirror::costs::CostReading;
+use jobs::mirror::usage::Reading;
+use serde::Serialize;
+use serde_json::Value;
+
+/// Changes in one request.
+const MOST: usize = 10_000;
+
+/// What a request holds, by what becomes of it.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// Stored as events, each with a job.
+    pub(super) changes: Vec<ToApply>,
+    /// Stored as rows of `usage`.
+    pub(super) usage: Vec<Reading>,
+    /// Stored as rows of `costs`.
+    pub(super) costs: Vec<CostReading>,
+}
+
+/// A change that a job will apply.
+#[derive(Debug)]
+pub(super) struct ToApply {
+    pub(super) id: Option<String>,
+    pub(super) occurred_at: Option<DateTime<Utc>>,
+    pub(super) type_name: &'static str,
+    pub(super) ordering_key: Option<String>,
+    pub(super) data: Value,
+}
+
+/// Why nothing of a request is taken.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    TooMany,
+    Faulty(Vec<IndexedFault>),
+}
+
+/// A fault, and in which change of the request.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct IndexedFault {
+    index: usize,
+    pointer: String,
+    message: String,
+}
+
+impl Batch {
+    /// Reads a body: one change, or `{"changes": [..]}`.
+    pub(super) fn parse(body: &[u8]) -> Result<Self, Refusal> {
+        let changes = changes_of(body)?;
+        if changes.len() > MOST {
+            return Err(Refusal::TooMany);
+        }
+        let mut batch = Self::default();
+        let mut faults = Vec::new();
+        for (index, change) in changes.into_iter().enumerate() {
+            if let Err(found) = batch.add(change) {
+                faults.extend(
+                    found
+                        .into_iter()
+                        .map(|fault| IndexedFault::of(index, fault)),
+                );
+            }
+        }
+        if faults.is_empty() {
+            Ok(batch)
+        } else {
+            Err(Refusal::Faulty(faults))
+        }
+    }
+
+    /// How many changes.
+    pub(super) fn len(&self) -> usize {
+        self.changes.len() + self.usage.len() + self.costs.len()
+    }
+
+    fn add(&mut self, mut value: Value) -> Result<(), Vec<Fault>> {
+        let ParsedChange {
+            id,
+            occurred_at,
+            change,
+        } = change::parse(&value)?;
+        let (type_name, ordering_key) = (change.type_name(), change.ordering_key());
+        match change {
+            Change::UsageRecorded(reading) => self.usage.push(usage(id, occurred_at, &reading)),
+            Change::CostRecorded(reading) => self.costs.push(cost(id, occurred_at, reading)),
+            _ => {
+                let data = value.get_mut("data").map(Value::take).unwrap_or_default();
+                self.changes.push(ToApply {
+                    id,
+                    occurred_at,
+                    type_name,
+                    ordering_key,
+                    data,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl IndexedFault {
+    fn of(index: usize, Fault { pointer, message }: Fault) -> Self {
+        Self {
+            index,
+            pointer,
+            message,
+        }
+    }
+}
+
+/// The changes in a body. An object with `type` is a change, whatever else it has.
+fn changes_of(body: &[u8]) -> Result<Vec<Value>, Refusal> {
+    // serde_json says where, and quotes nothing of a body that is no JSON.
+    let mut body: Value = serde_json::from_slice(body)
+        .map_err(|error| faulty("", format!("is not JSON: {error}")))?;
+    if body.get("type").is_some() {
+        return Ok(vec![body]);
+    }
+    match body.get_mut("changes").map(Value::take) {
+        None => Ok(vec![body]),
+        Some(Value::Array(changes)) => Ok(changes),
+        Some(_) => Err(faulty("/changes", "must be an array".to_owned())),
+    }
+}
+
+fn faulty(pointer: &str, message: String) -> Refusal {
+    Refusal::Faulty(vec![IndexedFault {
+        index: 0,
+        pointer: pointer.to_owned(),
+        message,
+    }])
+}
+
+fn usage(
+    id: Option<String>,
+    occurred_at: Option<DateTime<Utc>>,
+    reading: &change::UsageReading,
+) -> Reading {
+    Reading {
+        organization_id: reading.organization.0,
+        quantity: reading.quantity,
+        recorded_at: reading.recorded_at.or(occurred_at),
+        external_id: id,
+    }
+}
+
+fn cost(
+    id: Option<String>,
+    occurred_at: Option<DateTime<Utc>>,
+    reading: change::CostReading,
+) -> CostReading {
+    CostReading {
+        organization_id: reading.organization.0,
+        source: reading.source,
+        context: reading.context,
+        vendor: reading.vendor,
+        model: reading.model,
+        input_tokens: reading.input_tokens,
+        output_tokens: reading.output_tokens,
+        cost_usd: reading.cost_usd,
+        usage_id: reading.usage_id,
+        recorded_at: occurred_at,
+        external_id: id,
+    }
+}

@@ -1,0 +1,84 @@
+//! A request's changes, their jobs and its readings in one transaction.
+
+use std::time::Duration;
+
+use jobs::mirror::{costs, usage};
+use tokio::time::timeout;
+
+use super::batch::{Batch, ToApply};
+use crate::ingress::accept::{
+    Alone, Patience, Row, Source, Unavailable, reserve, store as store_events,
+};
+use crate::ingress::kinds;
+
+/// One change has a second, ten thousand have eleven.
+const DEADLINE: Duration = Duration::from_secs(1);
+const DEADLINE_PER_CHANGE: Duration = Duration::from_millis(1);
+/// Postgres gives up so much sooner than we do, so that a 503 means that nothing was stored.
+const SOONER: Duration = Duration::from_millis(100);
+
+/// Stores everything or nothing; returns how many were new.
+pub(super) async fn store(alone: &Alone, batch: &Batch) -> Result<usize, Unavailable> {
+    let many = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+    let deadline = DEADLINE + DEADLINE_PER_CHANGE * many;
+    match timeout(deadline, transact(alone, batch, deadline - SOONER)).await {
+        Ok(Ok(accepted)) => Ok(accepted),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, changes = batch.len(), "changes were not stored");
+            Err(if error.as_database_error().is_some() {
+                Unavailable::Refused
+            } else {
+                Unavailable::Unreachable
+            })
+        }
+        Err(_) => {
+            tracing::warn!(
+                changes = batch.len(),
+                "changes were not stored: the database is too slow"
+            );
+            Err(Unavailable::TooSlow)
+        }
+    }
+}
+
+async fn transact(
+    alone: &Alone,
+    batch: &Batch,
+    statement_timeout: Duration,
+) -> Result<usize, sqlx::Error> {
+    let mut transaction = alone
+        .begin(&format!("{}ms", statement_timeout.as_millis()))
+        .await?;
+    let ids = reserve(&mut transaction, batch.changes.len()).await?;
+    let rows: Vec<Row<'_>> = batch
+        .changes
+        .iter()
+        .zip(ids)
+        .map(|(change, id)| row(change, id))
+        .collect();
+    let changes = match rows.as_slice() {
+        [] => 0,
+        rows => store_events(&mut transaction, Source::Application, rows, Patience::Wait)
+            .await?
+            .fresh
+            .len(),
+    };
+    let usage = usage::record_all(&mut transaction, &batch.usage).await?;
+    let costs = costs::record_all(&mut transaction, &batch.costs).await?;
+    transaction.commit().await?;
+    alone.ring_for(&rows);
+    Ok(changes + usize::try_from(usage.accepted + costs.accepted).unwrap_or(usize::MAX))
+}
+
+fn row(change: &ToApply, id: i64) -> Row<'_> {
+    Row {
+        id,
+        external_id: change.id.as_deref(),
+        event_type: Some(change.type_name),
+        occurred_at: change.occurred_at,
+        change: Some(&change.data),
+        body: None,
+        outcome: None,
+        jobs: vec![kinds::apply_change(id, change.ordering_key.clone())],
+    }
+}

@@ -1,0 +1,21 @@
+//! The front door, from outside: real HTTP, a real database.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed, and says where"
+)]
+
+#[path = "ingress/support.rs"]
+mod support;
+
+#[path = "ingress/bodies.rs"]
+mod bodies;
+#[path = "ingress/changes.rs"]
+mod changes;
+#[path = "ingress/door.rs"]
+mod door;
+#[path = "ingress/signatures.rs"]
+mod signatures;
+#[path = "ingress/trouble.rs"]
+mod trouble;
+#[path = "ingress/webhook.rs"]
+mod webhook;
