@@ -2,28 +2,60 @@
 
 use std::io;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
-/// Both signals, caught from the moment this value exists.
-pub(crate) struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
+/// A wish to stop that many parts of a process can wait for.
+#[derive(Clone)]
+pub(crate) struct Stop {
+    wished: watch::Sender<bool>,
 }
 
-impl StopSignals {
-    /// Takes the signals over from the default, which would end the process at once.
-    pub(crate) fn catch() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
+impl Stop {
+    /// Takes the signals over from the default, which would end the process at once. The first one
+    /// is a wish; the second one ends the process: leases and open transactions are then cleaned up
+    /// as after a crash.
+    pub(crate) fn on_signals() -> io::Result<Self> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let stop = Self { wished: watch::channel(false).0 };
+        let wished = stop.wished.clone();
+        tokio::spawn(async move {
+            for time in 0.. {
+                let name = tokio::select! {
+                    _ = terminate.recv() => "SIGTERM",
+                    _ = interrupt.recv() => "SIGINT",
+                };
+                if time > 0 {
+                    std::process::exit(1);
+                }
+                tracing::info!(signal = name, "stopping; a second signal ends the process at once");
+                wished.send_replace(true);
+            }
+        });
+        Ok(stop)
     }
 
-    /// Waits for the next one and says which it was.
-    pub(crate) async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
+    /// A wish to stop.
+    pub(crate) fn request(&self) {
+        self.wished.send_replace(true);
+    }
+
+    /// Waits for the wish; done at once if it was uttered already.
+    pub(crate) async fn requested(&self) {
+        let mut wished = self.wished.subscribe();
+        // The sender lives in `self`, so waiting cannot fail.
+        let _heard = wished.wait_for(|wished| *wished).await;
+    }
+
+    /// Whether it was uttered.
+    pub(crate) fn is_requested(&self) -> bool {
+        *self.wished.borrow()
+    }
+
+    /// An owned form of [`Stop::requested`], for a spawned part.
+    pub(crate) fn wait(&self) -> impl Future<Output = ()> + Send + 'static {
+        let stop = self.clone();
+        async move { stop.requested().await }
     }
 }

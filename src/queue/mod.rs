@@ -16,3 +16,4 @@ pub mod kinds;
 pub mod lease;
 pub mod rescue;
 pub mod shared;
+pub mod table;

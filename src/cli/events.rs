@@ -1,0 +1,165 @@
+//! `polar-jobs events …`: what came in at the front door.
+
+use chrono::{DateTime, Utc};
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::output::{self, Format};
+use super::{Exit, Failure, Surroundings, connect};
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// List deliveries of Polar and changes of the application, newest first
+    List(List),
+    /// Show one event with its data and the jobs that it caused
+    Show {
+        /// The event's id
+        id: i64,
+        /// Columns for people, or one JSON object
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct List {
+    /// Only events from here
+    #[arg(long, value_enum)]
+    source: Option<Source>,
+    /// Only events of this type, such as subscription.updated
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+    /// Only events with this outcome
+    #[arg(long, value_enum)]
+    outcome: Option<Outcome>,
+    /// Only events whose data name this organization
+    #[arg(long, value_name = "UUID")]
+    organization: Option<Uuid>,
+    /// At most so many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
+    limit: i64,
+    /// Columns for people, or one JSON array
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Source {
+    Polar,
+    App,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Outcome {
+    /// Not handled yet
+    Pending,
+    Applied,
+    Ignored,
+    Failed,
+}
+
+/// A row of `polar_jobs.external_events`, without its bytes.
+#[derive(Serialize)]
+struct Row {
+    id: i64,
+    source: String,
+    external_id: Option<String>,
+    r#type: Option<String>,
+    data: Option<Value>,
+    received_at: DateTime<Utc>,
+    handled_at: Option<DateTime<Utc>>,
+    outcome: Option<String>,
+}
+
+pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let pool = connect::pool(surroundings.config.database()?, 2).await?;
+    match command {
+        Command::List(list) => {
+            output::list(list.format, HEADER, &rows(&pool, &list).await?, cells)?;
+            Ok(Exit::Done)
+        }
+        Command::Show { id, format } => show(&pool, id, format).await,
+    }
+}
+
+async fn rows(pool: &PgPool, list: &List) -> Result<Vec<Row>, sqlx::Error> {
+    let source = list.source.map(|source| match source {
+        Source::Polar => "polar",
+        Source::App => "app",
+    });
+    let outcome = list.outcome.map(|outcome| match outcome {
+        Outcome::Pending => "pending",
+        Outcome::Applied => "applied",
+        Outcome::Ignored => "ignored",
+        Outcome::Failed => "failed",
+    });
+    sqlx::query_as!(
+        Row,
+        r#"SELECT id AS "id!", source AS "source!", external_id, type, data, received_at AS "received_at!",
+                  handled_at, outcome
+             FROM polar_jobs.external_events
+            WHERE ($1::text IS NULL OR source = $1)
+              AND ($2::text IS NULL OR type = $2)
+              AND ($3::text IS NULL OR coalesce(outcome, 'pending') = $3)
+              AND ($4::text IS NULL OR strpos(data::text, $4) > 0)
+            ORDER BY id DESC LIMIT $5"#,
+        source,
+        list.kind,
+        outcome,
+        list.organization.map(|id| id.to_string()),
+        list.limit,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+const HEADER: [&str; 7] = ["id", "source", "type", "external id", "received at", "handled at", "outcome"];
+
+fn cells(row: &Row) -> [String; 7] {
+    [
+        row.id.to_string(),
+        row.source.clone(),
+        row.r#type.clone().unwrap_or_else(|| "(unreadable)".to_owned()),
+        row.external_id.clone().unwrap_or_default(),
+        output::moment(row.received_at),
+        output::maybe_moment(row.handled_at),
+        row.outcome.clone().unwrap_or_else(|| "(pending)".to_owned()),
+    ]
+}
+
+async fn show(pool: &PgPool, id: i64, format: Format) -> Result<Exit, Failure> {
+    let found = sqlx::query_as!(
+        Row,
+        r#"SELECT id AS "id!", source AS "source!", external_id, type, data, received_at AS "received_at!",
+                  handled_at, outcome
+             FROM polar_jobs.external_events WHERE id = $1"#,
+        id,
+    )
+    .fetch_optional(pool)
+    .await?;
+    let Some(row) = found else {
+        return Err(Failure::failed(format!("there is no event {id}; events are kept for 90 days")));
+    };
+    let jobs = crate::queue::table::caused_by(pool, id).await?;
+    match format {
+        Format::Json => {
+            let mut object = serde_json::to_value(&row)?;
+            object["jobs"] = jobs.iter().map(|job| job.id).collect();
+            output::json(&object)?;
+        }
+        Format::Table => {
+            for (name, value) in HEADER.into_iter().zip(cells(&row)) {
+                output::line(&format!("{name:<12} {value}"))?;
+            }
+            for job in &jobs {
+                output::line(&format!("{:<12} {} {} {}", "job", job.id, job.kind, job.state))?;
+            }
+            let data = row.data.as_ref().map(serde_json::to_string_pretty).transpose()?;
+            output::line(data.as_deref().unwrap_or("(no JSON that can be shown)"))?;
+        }
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,141 @@
+//! `polar-jobs jobs …`: the job table for people.
+
+mod act;
+mod show;
+
+use clap::{Args, Subcommand, ValueEnum};
+use uuid::Uuid;
+
+use super::output::{self, Format};
+use super::{Exit, Failure, Surroundings, connect};
+use crate::queue::table::{self, Action, Filter, JobRow, State};
+
+/// Lists are for people: one connection is enough, the second one is for a look beside it.
+const CONNECTIONS: u32 = 2;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// List jobs, newest first
+    List(List),
+    /// Show one job: its attempts and errors, why it waits, and what can be done
+    Show {
+        /// The job's id
+        id: i64,
+        /// Columns for people, or one JSON object
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Run waiting jobs now, or finished ones again
+    ///
+    /// A job that runs again keeps its id and its errors and gets a new budget of attempts. Without
+    /// ids, every job that the filters mean (by default the discarded ones) is taken.
+    Retry(Which),
+    /// Take unfinished jobs back
+    ///
+    /// A running job is cancelled in the table at once; what its worker stores afterwards changes
+    /// nothing. Without ids, every job that the filters mean (by default the waiting ones) is taken.
+    Cancel(Which),
+    /// Give unfinished jobs up; as cancel, but they count as failed
+    Discard(Which),
+}
+
+#[derive(Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    filters: Filters,
+    /// At most so many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
+    limit: i64,
+    /// Columns for people, or one JSON array
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Args)]
+pub(super) struct Which {
+    /// Ids of jobs
+    #[arg(value_name = "ID", conflicts_with_all = ["state", "kind", "queue", "organization", "limit"])]
+    ids: Vec<i64>,
+    #[command(flatten)]
+    filters: Filters,
+    /// At most so many, oldest first
+    #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
+    limit: Option<i64>,
+    /// Do it to all jobs that the filters mean
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Args)]
+struct Filters {
+    /// Only jobs in this state
+    #[arg(long, value_enum)]
+    state: Option<StateName>,
+    /// Only jobs of this kind
+    #[arg(long)]
+    kind: Option<String>,
+    /// Only jobs in this queue
+    #[arg(long)]
+    queue: Option<String>,
+    /// Only jobs of this organization
+    #[arg(long, value_name = "UUID")]
+    organization: Option<Uuid>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum StateName {
+    Available,
+    Running,
+    Completed,
+    Discarded,
+    Cancelled,
+}
+
+impl Filters {
+    fn with_limit(self, limit: Option<i64>) -> Filter {
+        let state = self.state.map(|name| match name {
+            StateName::Available => State::Available,
+            StateName::Running => State::Running,
+            StateName::Completed => State::Completed,
+            StateName::Discarded => State::Discarded,
+            StateName::Cancelled => State::Cancelled,
+        });
+        Filter { state, kind: self.kind, queue: self.queue, organization: self.organization, limit }
+    }
+}
+
+pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let pool = connect::pool(surroundings.config.database()?, CONNECTIONS).await?;
+    match command {
+        Command::List(List { filters, limit, format }) => {
+            let rows = table::list(&pool, &filters.with_limit(Some(limit))).await?;
+            output::list(format, HEADER, &rows, cells)?;
+            Ok(Exit::Done)
+        }
+        Command::Show { id, format } => show::run(&pool, id, format).await,
+        Command::Retry(which) => act::run(&pool, Action::Retry, which).await,
+        Command::Cancel(which) => act::run(&pool, Action::Cancel, which).await,
+        Command::Discard(which) => act::run(&pool, Action::Discard, which).await,
+    }
+}
+
+const HEADER: [&str; 8] = ["id", "kind", "queue", "state", "attempt", "run at", "finished at", "last error or note"];
+
+fn cells(job: &JobRow) -> [String; 8] {
+    [
+        job.id.to_string(),
+        job.kind.clone(),
+        job.queue.clone(),
+        job.state.clone(),
+        job.attempt.to_string(),
+        output::moment(job.run_at),
+        output::maybe_moment(job.finished_at),
+        output::shortened(last_word(job), 60),
+    ]
+}
+
+/// The newest thing that is said about a job.
+fn last_word(job: &JobRow) -> &str {
+    let error = job.errors.as_array().and_then(|errors| errors.last()).and_then(|error| error["error"].as_str());
+    job.note.as_deref().or(error).unwrap_or_default()
+}

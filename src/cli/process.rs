@@ -1,0 +1,126 @@
+//! A working process: the worker with its schedules, and the page for those who watch it. `worker`
+//! is one of these, and `dev` has one inside.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use secrecy::SecretString;
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+
+use super::signals::Stop;
+use super::{Failure, Surroundings, connect};
+use crate::config::{Config, DatabaseUrl, PolarSettings};
+use crate::ingress::{self, operations_router};
+use crate::queue::connect::QueueDatabase;
+use crate::schedule::{self, Timetable};
+use crate::telemetry::{Masker, Metrics};
+use crate::worker::{self, Mask, QueueSlots, WorkerSettings};
+
+/// The longest that one call to Polar may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long running jobs may take to end; the rest of the 30 s promised for a stop (contract 6.7)
+/// is for handing back and for the last writes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Everything that a working process is made of.
+pub(crate) struct Process {
+    config: Config,
+    masker: Masker,
+    database: QueueDatabase,
+    pool: PgPool,
+    polar: Option<polar::Client>,
+    metrics: Metrics,
+}
+
+/// What it is to do.
+pub(crate) struct Work {
+    pub(crate) queues: Vec<QueueSlots>,
+    pub(crate) drain: bool,
+}
+
+impl Process {
+    /// Puts the parts together; nothing runs yet.
+    pub(crate) fn new(surroundings: &Surroundings, database: DatabaseUrl, pool: PgPool) -> Result<Self, Failure> {
+        let metrics = Metrics::install().context("metrics cannot be recorded")?;
+        Ok(Self {
+            config: surroundings.config.clone(),
+            masker: surroundings.masker.clone(),
+            database: connect::queue_database(&database)?,
+            polar: polar_client(&surroundings.config.polar)?,
+            pool,
+            metrics,
+        })
+    }
+
+    /// Works until `stop` is requested or, with `drain`, nothing is runnable.
+    pub(crate) async fn work(self, work: Work, stop: &Stop) -> Result<(), Failure> {
+        let registry = Arc::new(jobs::registry());
+        let timetable = Timetable::of(&registry).context("a schedule cannot be used")?;
+        let page = self.page().await?;
+        let watched = tokio::spawn(self.metrics.clone().keep());
+        let served = page.map(|page| tokio::spawn(serve_page(page, self.router(), stop.clone())));
+        let ticking = tokio::spawn(schedule::run(self.pool.clone(), timetable, stop.wait()));
+        let settings = WorkerSettings {
+            database: self.database,
+            pool: self.pool,
+            registry,
+            polar: self.polar,
+            settings: Arc::new(self.config.job_settings()),
+            queues: work.queues,
+            slots: self.config.worker_slots as usize,
+            drain: work.drain,
+            patience: PATIENCE,
+            mask: mask(self.masker),
+        };
+        let worked = worker::run(settings, stop.requested()).await;
+        ticking.abort();
+        watched.abort();
+        if let Some(served) = served {
+            served.abort();
+        }
+        Ok(worked.context("the worker died")?)
+    }
+
+    async fn page(&self) -> Result<Option<TcpListener>, Failure> {
+        let Some(address) = self.config.http.metrics_bind else { return Ok(None) };
+        let listener = TcpListener::bind(address).await;
+        Ok(Some(listener.with_context(|| format!("cannot listen on {address} (METRICS_BIND)"))?))
+    }
+
+    fn router(&self) -> axum::Router {
+        let metrics = self.metrics.clone();
+        operations_router(self.pool.clone(), ingress::Metrics::new(move || metrics.render()))
+    }
+}
+
+async fn serve_page(listener: TcpListener, router: axum::Router, stop: Stop) {
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.wait()).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the page for health and metrics is gone");
+    }
+}
+
+fn mask(masker: Masker) -> Mask {
+    Arc::new(move |text| masker.mask(&text).into_owned())
+}
+
+/// A client that calls Polar; `None` while billing is off.
+fn polar_client(settings: &PolarSettings) -> Result<Option<polar::Client>, Failure> {
+    let Some(billing) = &settings.billing else { return Ok(None) };
+    let config = client_config(settings, billing.access_token.clone());
+    let client = polar::Client::new(config, Arc::new(polar::OpenGate)).context("no client for Polar can be made")?;
+    Ok(Some(client))
+}
+
+/// How Polar is called, by jobs and by `doctor` alike.
+pub(crate) fn client_config(settings: &PolarSettings, access_token: SecretString) -> polar::ClientConfig {
+    polar::ClientConfig {
+        base_url: settings.api_url.as_str().trim_end_matches('/').to_owned(),
+        access_token,
+        version: settings.api_version.clone(),
+        timeout: CALL_TIMEOUT,
+        user_agent: concat!("polar-jobs/", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}

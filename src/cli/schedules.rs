@@ -1,0 +1,84 @@
+//! `polar-jobs schedules …`
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use clap::Subcommand;
+use serde::Serialize;
+use sqlx::PgPool;
+
+use super::output::{self, Format};
+use super::{Exit, Failure, Surroundings, connect};
+use crate::schedule::{RunNowError, Timetable, run_now};
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// List the schedules: what runs when, in UTC
+    List {
+        /// Columns for people, or one JSON array
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        /// At most so many
+        #[arg(long, default_value_t = 50)]
+        limit: i64,
+    },
+    /// Write one job of a schedule now
+    Run {
+        /// The schedule, named like its kind of job
+        name: String,
+    },
+}
+
+/// A row of `polar_jobs.schedules`.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    cron: String,
+    next_tick: DateTime<Utc>,
+    last_tick: Option<DateTime<Utc>>,
+    paused_at: Option<DateTime<Utc>>,
+}
+
+pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let pool = connect::pool(surroundings.config.database()?, 2).await?;
+    match command {
+        Command::List { format, limit } => {
+            output::list(format, HEADER, &rows(&pool, limit).await?, cells)?;
+            Ok(Exit::Done)
+        }
+        Command::Run { name } => start(&pool, &name).await,
+    }
+}
+
+async fn start(pool: &PgPool, name: &str) -> Result<Exit, Failure> {
+    let timetable = Timetable::of(&jobs::registry()).context("a schedule cannot be used")?;
+    let started = run_now(pool, &timetable, name, Utc::now()).await;
+    match started {
+        Ok(Some(id)) => output::line(&format!("job {id} of {name} waits to run"))?,
+        Ok(None) => output::line(&format!("a job of {name} waits already"))?,
+        Err(unknown @ RunNowError::Unknown { .. }) => return Err(Failure::usage(unknown.to_string())),
+        Err(RunNowError::Database(error)) => return Err(error.into()),
+    }
+    Ok(Exit::Done)
+}
+
+async fn rows(pool: &PgPool, limit: i64) -> Result<Vec<Row>, sqlx::Error> {
+    sqlx::query_as!(
+        Row,
+        "SELECT name, cron, next_tick, last_tick, paused_at FROM polar_jobs.schedules ORDER BY name LIMIT $1",
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+const HEADER: [&str; 5] = ["name", "cron (UTC)", "next tick", "last tick", "paused at"];
+
+fn cells(row: &Row) -> [String; 5] {
+    [
+        row.name.clone(),
+        row.cron.clone(),
+        output::moment(row.next_tick),
+        output::maybe_moment(row.last_tick),
+        output::maybe_moment(row.paused_at),
+    ]
+}

@@ -1,0 +1,79 @@
+//! `polar-jobs worker`
+
+use std::str::FromStr;
+
+use clap::Args;
+use sqlx::PgPool;
+
+use super::process::{Process, Work};
+use super::signals::Stop;
+use super::{Exit, Failure, Surroundings, connect};
+use crate::config::Config;
+use crate::queue::table;
+use crate::worker::QueueSlots;
+
+/// Connections for the jobs' own reading and writing: jobs mostly wait for Polar, not for Postgres.
+const CONNECTIONS: u32 = 10;
+
+/// What a worker may be told.
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Serve only this queue, with so many jobs at once; may be given several times
+    #[arg(long = "queue", value_name = "NAME=SLOTS")]
+    queues: Vec<Wanted>,
+    /// Exit with 0 as soon as nothing is runnable
+    #[arg(long)]
+    drain: bool,
+}
+
+/// A queue as it is written on the command line.
+#[derive(Clone)]
+struct Wanted {
+    queue: String,
+    slots: Option<usize>,
+}
+
+impl FromStr for Wanted {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (queue, slots) = match text.split_once('=') {
+            None => (text, None),
+            Some((queue, slots)) => {
+                let slots = slots.parse().ok().filter(|slots| (1..=10_000).contains(slots));
+                (queue, Some(slots.ok_or("SLOTS is a number from 1 to 10000")?))
+            }
+        };
+        if queue.is_empty() { Err("the queue has no name") } else { Ok(Self { queue: queue.to_owned(), slots }) }
+    }
+}
+
+pub(super) async fn run(arguments: Arguments, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let stop = Stop::on_signals()?;
+    let config = &surroundings.config;
+    let database = config.database()?;
+    let pool = connect::pool(database, CONNECTIONS).await?;
+    let queues = queues(&pool, config, &arguments.queues).await?;
+    let process = Process::new(surroundings, database.clone(), pool)?;
+    process.work(Work { queues, drain: arguments.drain }, &stop).await?;
+    Ok(Exit::Done)
+}
+
+/// What is asked for, or every queue with the slots that its row or `WORKER_SLOTS` says.
+async fn queues(pool: &PgPool, config: &Config, wanted: &[Wanted]) -> Result<Vec<QueueSlots>, Failure> {
+    let known = table::queues(pool).await?;
+    let slots_of = |row: &table::QueueRow| row.slots.map_or(config.worker_slots as usize, |slots| slots as usize);
+    if wanted.is_empty() {
+        let all = known.iter().map(|row| QueueSlots { queue: row.name.clone(), slots: slots_of(row) });
+        return Ok(all.collect());
+    }
+    let mut queues = Vec::new();
+    for Wanted { queue, slots } in wanted {
+        let Some(row) = known.iter().find(|row| row.name == *queue) else {
+            let names: Vec<&str> = known.iter().map(|row| row.name.as_str()).collect();
+            return Err(Failure::usage(format!("there is no queue {queue}; known are {}", names.join(", "))));
+        };
+        queues.push(QueueSlots { queue: queue.clone(), slots: slots.unwrap_or_else(|| slots_of(row)) });
+    }
+    Ok(queues)
+}

@@ -1,0 +1,144 @@
+//! What a person may do to one job: run it now or again, cancel it, give it up.
+
+use sqlx::PgPool;
+
+use super::revive;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Run a waiting job now, or a finished one again.
+    Retry,
+    /// Take an unfinished job back.
+    Cancel,
+    /// Give an unfinished job up: like a cancellation, but it counts as a failure.
+    Discard,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Acted {
+    /// A waiting job now runs as soon as a slot is free; `blocked`: once its ordering key is free.
+    RunsNow {
+        /// Whether an earlier job has its key.
+        blocked: bool,
+    },
+    /// A finished job waits again.
+    WaitsAgain {
+        /// Whether another job has its ordering key.
+        blocked: bool,
+    },
+    /// An unfinished job has ended; `running`: its worker may still be at it, and what the worker
+    /// stores afterwards changes nothing.
+    Ended {
+        /// Whether a worker had it.
+        running: bool,
+    },
+    /// Another job waits with the same unique key, so this one is not needed.
+    TwinWaits {
+        /// That job.
+        twin: i64,
+    },
+    /// Its state does not allow it.
+    Refused {
+        /// The state in which it is.
+        state: String,
+    },
+    /// There is no such job.
+    Unknown,
+}
+
+impl Acted {
+    /// Whether something was done.
+    #[must_use]
+    pub fn happened(&self) -> bool {
+        matches!(self, Self::RunsNow { .. } | Self::WaitsAgain { .. } | Self::Ended { .. })
+    }
+}
+
+impl Action {
+    /// What the imperative reads like.
+    #[must_use]
+    pub const fn verb(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Cancel => "cancel",
+            Self::Discard => "discard",
+        }
+    }
+}
+
+/// Does it to one job.
+///
+/// # Errors
+/// If the database fails; then nothing was changed.
+pub async fn act(pool: &PgPool, action: Action, id: i64) -> Result<Acted, sqlx::Error> {
+    let done = match action {
+        Action::Retry => retry(pool, id).await?,
+        Action::Cancel => end(pool, id, "cancelled", "ignored", "cancelled by an operator").await?,
+        Action::Discard => end(pool, id, "discarded", "failed", "discarded by an operator").await?,
+    };
+    match done {
+        Some(acted) => Ok(acted),
+        None => refusal(pool, id).await,
+    }
+}
+
+async fn retry(pool: &PgPool, id: i64) -> Result<Option<Acted>, sqlx::Error> {
+    let waiting = sqlx::query!(
+        "UPDATE polar_jobs.live_jobs SET run_at = least(run_at, now()), note = NULL
+          WHERE id = $1 AND worker IS NULL RETURNING queue, blocked",
+        id,
+    )
+    .fetch_optional(pool)
+    .await?;
+    match waiting {
+        Some(row) => {
+            wake(pool, &row.queue).await?;
+            Ok(Some(Acted::RunsNow { blocked: row.blocked }))
+        }
+        None => revive::revive(pool, id).await,
+    }
+}
+
+/// The row moves to the history in one statement. A worker that had it finds its fence broken.
+async fn end(
+    pool: &PgPool,
+    id: i64,
+    state: &str,
+    outcome: &str,
+    note: &str,
+) -> Result<Option<Acted>, sqlx::Error> {
+    let ended = sqlx::query_scalar!(
+        r#"WITH gone AS (DELETE FROM polar_jobs.live_jobs WHERE id = $1 RETURNING *)
+           INSERT INTO polar_jobs.finished_jobs
+                  (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
+                   unique_key, ordering_key, events, note, payload, errors, state, outcome)
+           SELECT id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
+                  coalesce(unique_key, held_unique_key), ordering_key, events, $4, payload, errors, $2, $3
+             FROM gone
+           RETURNING worker IS NOT NULL AS "running!""#,
+        id,
+        state,
+        outcome,
+        note,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(ended.map(|running| Acted::Ended { running }))
+}
+
+async fn refusal(pool: &PgPool, id: i64) -> Result<Acted, sqlx::Error> {
+    let state = sqlx::query_scalar!(r#"SELECT state AS "state!" FROM polar_jobs.jobs WHERE id = $1"#, id)
+        .fetch_optional(pool)
+        .await?;
+    Ok(state.map_or(Acted::Unknown, |state| Acted::Refused { state }))
+}
+
+/// Shortens the wait of a worker that sleeps; polling would find the job as well.
+pub(super) async fn wake(pool: &PgPool, queue: &str) -> Result<(), sqlx::Error> {
+    sqlx::query!("SELECT pg_notify('polar_jobs', $1) WHERE polar_jobs.somebody_sleeps($1)", queue)
+        .execute(pool)
+        .await
+        .map(drop)
+}

@@ -1,0 +1,83 @@
+//! The same for every job that a filter means, in small transactions, so that a large clean-up
+//! never holds the table.
+
+use sqlx::PgPool;
+
+use super::{Action, Filter, State, act};
+
+/// Ids looked up at a time.
+const PORTION: i64 = 1000;
+
+/// How many jobs an action would touch.
+///
+/// # Errors
+/// If the database fails.
+pub async fn count(pool: &PgPool, action: Action, filter: &Filter) -> Result<i64, sqlx::Error> {
+    let counted = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM polar_jobs.jobs
+            WHERE state = $1
+              AND ($2::text IS NULL OR kind = $2)
+              AND ($3::text IS NULL OR queue = $3)
+              AND ($4::text IS NULL OR payload->>'organization_id' = $4
+                   OR strpos(ordering_key, $4) > 0 OR strpos(unique_key, $4) > 0)"#,
+        state_for(action, filter).name(),
+        filter.kind.as_deref(),
+        filter.queue.as_deref(),
+        filter.organization(),
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(filter.limit.map_or(counted, |limit| counted.min(limit)))
+}
+
+/// Does it to all of them, oldest first, and says to how many.
+///
+/// # Errors
+/// If the database fails; what was done until then stays done.
+pub async fn act_on_all(pool: &PgPool, action: Action, filter: &Filter) -> Result<i64, sqlx::Error> {
+    let mut done = 0;
+    let mut after = 0;
+    let mut left = filter.limit.unwrap_or(i64::MAX);
+    loop {
+        let ids = ids_after(pool, action, filter, after, left.min(PORTION)).await?;
+        let Some(last) = ids.last() else { return Ok(done) };
+        (after, left) = (*last, left - ids.len() as i64);
+        for id in ids {
+            done += i64::from(act(pool, action, id).await?.happened());
+        }
+    }
+}
+
+async fn ids_after(
+    pool: &PgPool,
+    action: Action,
+    filter: &Filter,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT id AS "id!" FROM polar_jobs.jobs
+            WHERE id > $5 AND state = $1
+              AND ($2::text IS NULL OR kind = $2)
+              AND ($3::text IS NULL OR queue = $3)
+              AND ($4::text IS NULL OR payload->>'organization_id' = $4
+                   OR strpos(ordering_key, $4) > 0 OR strpos(unique_key, $4) > 0)
+            ORDER BY id LIMIT $6"#,
+        state_for(action, filter).name(),
+        filter.kind.as_deref(),
+        filter.queue.as_deref(),
+        filter.organization(),
+        after,
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Without a state, an action means the jobs that people usually mean by it.
+fn state_for(action: Action, filter: &Filter) -> State {
+    filter.state.unwrap_or(match action {
+        Action::Retry => State::Discarded,
+        Action::Cancel | Action::Discard => State::Available,
+    })
+}

@@ -1,0 +1,52 @@
+//! Reading rows. Lists walk both primary keys backwards and stop at the limit, so a page is quick
+//! however long the history is; only a filter that nothing matches reads everything.
+
+use sqlx::PgPool;
+
+use super::{Filter, JobRow};
+
+/// Jobs that a filter means, newest first.
+///
+/// # Errors
+/// If the database fails.
+pub async fn list(pool: &PgPool, filter: &Filter) -> Result<Vec<JobRow>, sqlx::Error> {
+    sqlx::query_as!(
+        JobRow,
+        r#"SELECT id AS "id!", queue AS "queue!", kind AS "kind!", payload AS "payload!", state AS "state!",
+                  priority AS "priority!", run_at AS "run_at!", attempt AS "attempt!", max_attempts AS "max_attempts!",
+                  unique_key, ordering_key, worker, leased_until, errors AS "errors!", created_at AS "created_at!",
+                  started_at, finished_at, outcome, note, blocked AS "blocked!", events
+             FROM polar_jobs.jobs
+            WHERE ($1::text IS NULL OR state = $1)
+              AND ($2::text IS NULL OR kind = $2)
+              AND ($3::text IS NULL OR queue = $3)
+              AND ($4::text IS NULL OR payload->>'organization_id' = $4
+                   OR strpos(ordering_key, $4) > 0 OR strpos(unique_key, $4) > 0)
+            ORDER BY id DESC LIMIT $5"#,
+        filter.state(),
+        filter.kind.as_deref(),
+        filter.queue.as_deref(),
+        filter.organization(),
+        filter.limit,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// One job; `None` where there is none, or none any more.
+///
+/// # Errors
+/// If the database fails.
+pub async fn find(pool: &PgPool, id: i64) -> Result<Option<JobRow>, sqlx::Error> {
+    sqlx::query_as!(
+        JobRow,
+        r#"SELECT id AS "id!", queue AS "queue!", kind AS "kind!", payload AS "payload!", state AS "state!",
+                  priority AS "priority!", run_at AS "run_at!", attempt AS "attempt!", max_attempts AS "max_attempts!",
+                  unique_key, ordering_key, worker, leased_until, errors AS "errors!", created_at AS "created_at!",
+                  started_at, finished_at, outcome, note, blocked AS "blocked!", events
+             FROM polar_jobs.jobs WHERE id = $1"#,
+        id,
+    )
+    .fetch_optional(pool)
+    .await
+}

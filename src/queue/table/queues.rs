@@ -1,0 +1,103 @@
+//! Queues and the workers that serve them.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::PgPool;
+
+use super::act::wake;
+
+/// A queue and how full it is.
+#[derive(Clone, Debug, Serialize)]
+pub struct QueueRow {
+    /// Its name.
+    pub name: String,
+    /// Since when it is paused.
+    pub paused_at: Option<DateTime<Utc>>,
+    /// Slots per worker process; `None`: the process decides.
+    pub slots: Option<i32>,
+    /// Jobs that wait, blocked and future ones included.
+    pub waiting: i64,
+    /// Jobs that could run now.
+    pub ready: i64,
+    /// Jobs that workers have.
+    pub running: i64,
+    /// Living workers that serve it.
+    pub workers: i64,
+}
+
+/// A worker process.
+#[derive(Clone, Debug, Serialize)]
+pub struct WorkerRow {
+    /// Its id, never given twice.
+    pub id: i64,
+    /// Its host.
+    pub host: String,
+    /// Its process id there.
+    pub pid: i32,
+    /// Its release.
+    pub version: String,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// How long its lease lasts.
+    pub leased_until: DateTime<Utc>,
+    /// Whether the lease still holds, by the database's clock.
+    pub alive: bool,
+}
+
+/// Every queue, by name. Counts the live table, which is as small as the backlog.
+///
+/// # Errors
+/// If the database fails.
+pub async fn queues(pool: &PgPool) -> Result<Vec<QueueRow>, sqlx::Error> {
+    sqlx::query_as!(
+        QueueRow,
+        r#"SELECT q.name, q.paused_at, q.slots,
+                  coalesce(c.waiting, 0) AS "waiting!", coalesce(c.ready, 0) AS "ready!",
+                  coalesce(c.running, 0) AS "running!",
+                  (SELECT count(*) FROM polar_jobs.workers w
+                    WHERE w.leased_until > now() AND q.name = ANY (w.queues)) AS "workers!"
+             FROM polar_jobs.queues q
+             LEFT JOIN (SELECT queue, count(*) FILTER (WHERE worker IS NULL) AS waiting,
+                               count(*) FILTER (WHERE worker IS NULL AND NOT blocked AND run_at <= now()) AS ready,
+                               count(*) FILTER (WHERE worker IS NOT NULL) AS running
+                          FROM polar_jobs.live_jobs GROUP BY queue) c ON c.queue = q.name
+            ORDER BY q.name"#
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Every worker that has a row.
+///
+/// # Errors
+/// If the database fails.
+pub async fn workers(pool: &PgPool) -> Result<Vec<WorkerRow>, sqlx::Error> {
+    sqlx::query_as!(
+        WorkerRow,
+        r#"SELECT id, host, pid, version, started_at, leased_until, leased_until > now() AS "alive!"
+             FROM polar_jobs.workers ORDER BY id"#
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Stops claims from a queue; what runs ends as it would. `false`: there is no such queue.
+///
+/// # Errors
+/// If the database fails.
+pub async fn pause(pool: &PgPool, name: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query!("UPDATE polar_jobs.queues SET paused_at = coalesce(paused_at, now()) WHERE name = $1", name)
+        .execute(pool)
+        .await
+        .map(|done| done.rows_affected() == 1)
+}
+
+/// Lets claims begin again. `false`: there is no such queue.
+///
+/// # Errors
+/// If the database fails.
+pub async fn resume(pool: &PgPool, name: &str) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query!("UPDATE polar_jobs.queues SET paused_at = NULL WHERE name = $1", name).execute(pool).await?;
+    wake(pool, name).await?;
+    Ok(done.rows_affected() == 1)
+}
