@@ -16,22 +16,38 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A pool that is proven to answer and to hold the schema that this program needs.
 pub(crate) async fn pool(database: &DatabaseUrl, connections: u32) -> Result<PgPool, Failure> {
-    let options = PgPoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE);
-    let pool = options.connect_with(database.options()).await.with_context(|| unusable(database))?;
+    let options = PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(PATIENCE);
+    let pool = options
+        .connect_with(database.options())
+        .await
+        .with_context(|| unusable(database))?;
     require_schema(&pool).await?;
     Ok(pool)
 }
 
 /// A pool that connects when it is needed: a front door opens also while the database restarts.
 pub(crate) fn lazy_pool(database: &DatabaseUrl, connections: u32) -> PgPool {
-    PgPoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE).connect_lazy_with(database.options())
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(PATIENCE)
+        .connect_lazy_with(database.options())
 }
 
 /// One connection.
 pub(crate) async fn connection(database: &DatabaseUrl) -> Result<PgConnection, Failure> {
     let opened = tokio::time::timeout(PATIENCE, database.options().connect()).await;
-    let silent = || format!("{}: no answer within {} s", unusable(database), PATIENCE.as_secs());
-    Ok(opened.map_err(|_| Failure::failed(silent()))?.with_context(|| unusable(database))?)
+    let silent = || {
+        format!(
+            "{}: no answer within {} s",
+            unusable(database),
+            PATIENCE.as_secs()
+        )
+    };
+    Ok(opened
+        .map_err(|_| Failure::failed(silent()))?
+        .with_context(|| unusable(database))?)
 }
 
 /// The queue's own way to the same database.
@@ -55,22 +71,32 @@ async fn require_schema(pool: &PgPool) -> Result<(), Failure> {
             let what = format!("the schema is at version {found}, this program needs {needed}");
             Err(Failure::failed(format!("{what}: run `polar-jobs migrate`")))
         }
-        None => Err(Failure::failed("the database has no schema polar_jobs: run `polar-jobs migrate`")),
+        None => Err(Failure::failed(
+            "the database has no schema polar_jobs: run `polar-jobs migrate`",
+        )),
     }
 }
 
 /// The newest migration that this program carries.
 pub(crate) fn newest_version() -> i64 {
-    migrate::migrator().iter().map(|migration| migration.version).max().unwrap_or_default()
+    migrate::migrator()
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or_default()
 }
 
 /// The newest migration that the database has; `None` without the schema. Not checked when this is
 /// compiled: the table belongs to the migrator and not to a migration.
 pub(crate) async fn schema_version(pool: &PgPool) -> Result<Option<i64>, sqlx::Error> {
     let there: bool =
-        sqlx::query_scalar("SELECT to_regclass('polar_jobs._migrations') IS NOT NULL").fetch_one(pool).await?;
+        sqlx::query_scalar("SELECT to_regclass('polar_jobs._migrations') IS NOT NULL")
+            .fetch_one(pool)
+            .await?;
     if !there {
         return Ok(None);
     }
-    sqlx::query_scalar("SELECT max(version) FROM polar_jobs._migrations WHERE success").fetch_one(pool).await
+    sqlx::query_scalar("SELECT max(version) FROM polar_jobs._migrations WHERE success")
+        .fetch_one(pool)
+        .await
 }

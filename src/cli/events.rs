@@ -116,17 +116,29 @@ async fn rows(pool: &PgPool, list: &List) -> Result<Vec<Row>, sqlx::Error> {
     .await
 }
 
-const HEADER: [&str; 7] = ["id", "source", "type", "external id", "received at", "handled at", "outcome"];
+const HEADER: [&str; 7] = [
+    "id",
+    "source",
+    "type",
+    "external id",
+    "received at",
+    "handled at",
+    "outcome",
+];
 
 fn cells(row: &Row) -> [String; 7] {
     [
         row.id.to_string(),
         row.source.clone(),
-        row.r#type.clone().unwrap_or_else(|| "(unreadable)".to_owned()),
+        row.r#type
+            .clone()
+            .unwrap_or_else(|| "(unreadable)".to_owned()),
         row.external_id.clone().unwrap_or_default(),
         output::moment(row.received_at),
         output::maybe_moment(row.handled_at),
-        row.outcome.clone().unwrap_or_else(|| "(pending)".to_owned()),
+        row.outcome
+            .clone()
+            .unwrap_or_else(|| "(pending)".to_owned()),
     ]
 }
 
@@ -141,7 +153,9 @@ async fn show(pool: &PgPool, id: i64, format: Format) -> Result<Exit, Failure> {
     .fetch_optional(pool)
     .await?;
     let Some(row) = found else {
-        return Err(Failure::failed(format!("there is no event {id}; events are kept for 90 days")));
+        return Err(Failure::failed(format!(
+            "there is no event {id}; events are kept for 90 days"
+        )));
     };
     let jobs = crate::queue::table::caused_by(pool, id).await?;
     match format {
@@ -155,9 +169,16 @@ async fn show(pool: &PgPool, id: i64, format: Format) -> Result<Exit, Failure> {
                 output::line(&format!("{name:<12} {value}"))?;
             }
             for job in &jobs {
-                output::line(&format!("{:<12} {} {} {}", "job", job.id, job.kind, job.state))?;
+                output::line(&format!(
+                    "{:<12} {} {} {}",
+                    "job", job.id, job.kind, job.state
+                ))?;
             }
-            let data = row.data.as_ref().map(serde_json::to_string_pretty).transpose()?;
+            let data = row
+                .data
+                .as_ref()
+                .map(serde_json::to_string_pretty)
+                .transpose()?;
             output::line(data.as_deref().unwrap_or("(no JSON that can be shown)"))?;
         }
     }

@@ -2,8 +2,17 @@
 //! that does the work, and prints.
 
 mod connect;
+mod events;
 mod exit;
+mod jobs;
 mod migrate;
+mod output;
+mod process;
+mod queues;
+mod schedules;
+mod signals;
+mod simulator;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -37,6 +46,22 @@ enum Command {
     ///
     /// Does nothing where nothing is missing; may run in several processes at once.
     Migrate,
+    /// Claim and run jobs, and run the schedules
+    Worker(worker::Arguments),
+    /// Run a local Polar that forgets everything when it ends
+    Simulator(simulator::Arguments),
+    /// Look into the job table and mend it
+    #[command(subcommand)]
+    Jobs(jobs::Command),
+    /// Look at the queues, pause and resume them
+    #[command(subcommand)]
+    Queues(queues::Command),
+    /// Look at the schedules and start one now
+    #[command(subcommand)]
+    Schedules(schedules::Command),
+    /// Look at what came in: deliveries of Polar and changes of the application
+    #[command(subcommand)]
+    Events(events::Command),
 }
 
 /// What every command stands in.
@@ -67,14 +92,20 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return Failure::from(error).report(&masker),
     };
-    match runtime.block_on(run(cli.command, surroundings)) {
+    match runtime.block_on(run(cli.command, &surroundings)) {
         Ok(exit) => exit.code(),
         Err(failure) => failure.report(&masker),
     }
 }
 
-async fn run(command: Command, surroundings: Surroundings) -> Result<Exit, Failure> {
+async fn run(command: Command, surroundings: &Surroundings) -> Result<Exit, Failure> {
     match command {
-        Command::Migrate => migrate::run(&surroundings).await,
+        Command::Migrate => migrate::run(surroundings).await,
+        Command::Worker(arguments) => worker::run(arguments, surroundings).await,
+        Command::Simulator(arguments) => simulator::run(arguments).await,
+        Command::Jobs(command) => jobs::run(command, surroundings).await,
+        Command::Queues(command) => queues::run(command, surroundings).await,
+        Command::Schedules(command) => schedules::run(command, surroundings).await,
+        Command::Events(command) => events::run(command, surroundings).await,
     }
 }

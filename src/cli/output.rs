@@ -47,9 +47,12 @@ pub(crate) fn line(text: &str) -> Result<(), Failure> {
     }
 }
 
-fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> Result<(), Failure> {
+fn table<const N: usize>(
+    header: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> Result<(), Failure> {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(header);
+    table.load_style(NOTHING).set_header(header);
     // Where nobody looks, lines stay whole, so that other programs can cut them.
     if io::stdout().is_terminal() {
         table.set_content_arrangement(ContentArrangement::Dynamic);
@@ -72,7 +75,16 @@ pub(crate) fn maybe_moment(at: Option<DateTime<Utc>>) -> String {
 
 /// The first characters of a text, on one line.
 pub(crate) fn shortened(text: &str, length: usize) -> String {
-    let flat: String = text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
+    let flat: String = text
+        .chars()
+        .map(|character| {
+            if character.is_control() {
+                ' '
+            } else {
+                character
+            }
+        })
+        .collect();
     match flat.char_indices().nth(length) {
         Some((end, _)) => format!("{}…", &flat[..end]),
         None => flat,

@@ -38,18 +38,37 @@ pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result
             output::list(format, HEADER, &rows, cells)?;
             return Ok(Exit::Done);
         }
-        Command::Pause { name } => (name.clone(), table::pause(&pool, &name).await?, "is paused; what runs may end"),
+        Command::Pause { name } => (
+            name.clone(),
+            table::pause(&pool, &name).await?,
+            "is paused; what runs may end",
+        ),
         Command::Resume { name } => (name.clone(), table::resume(&pool, &name).await?, "runs"),
     };
     if !known {
-        let names: Vec<String> = table::queues(&pool).await?.into_iter().map(|row| row.name).collect();
-        return Err(Failure::usage(format!("there is no queue {name}; known are {}", names.join(", "))));
+        let names: Vec<String> = table::queues(&pool)
+            .await?
+            .into_iter()
+            .map(|row| row.name)
+            .collect();
+        return Err(Failure::usage(format!(
+            "there is no queue {name}; known are {}",
+            names.join(", ")
+        )));
     }
     output::line(&format!("queue {name} {done}"))?;
     Ok(Exit::Done)
 }
 
-const HEADER: [&str; 7] = ["name", "waiting", "ready", "running", "workers", "slots", "paused at"];
+const HEADER: [&str; 7] = [
+    "name",
+    "waiting",
+    "ready",
+    "running",
+    "workers",
+    "slots",
+    "paused at",
+];
 
 fn cells(queue: &QueueRow) -> [String; 7] {
     [
@@ -58,7 +77,10 @@ fn cells(queue: &QueueRow) -> [String; 7] {
         queue.ready.to_string(),
         queue.running.to_string(),
         queue.workers.to_string(),
-        queue.slots.map(|slots| slots.to_string()).unwrap_or_default(),
+        queue
+            .slots
+            .map(|slots| slots.to_string())
+            .unwrap_or_default(),
         output::maybe_moment(queue.paused_at),
     ]
 }

@@ -55,7 +55,9 @@ async fn start(pool: &PgPool, name: &str) -> Result<Exit, Failure> {
     match started {
         Ok(Some(id)) => output::line(&format!("job {id} of {name} waits to run"))?,
         Ok(None) => output::line(&format!("a job of {name} waits already"))?,
-        Err(unknown @ RunNowError::Unknown { .. }) => return Err(Failure::usage(unknown.to_string())),
+        Err(unknown @ RunNowError::Unknown { .. }) => {
+            return Err(Failure::usage(unknown.to_string()));
+        }
         Err(RunNowError::Database(error)) => return Err(error.into()),
     }
     Ok(Exit::Done)

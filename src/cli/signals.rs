@@ -18,7 +18,9 @@ impl Stop {
     pub(crate) fn on_signals() -> io::Result<Self> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let stop = Self { wished: watch::channel(false).0 };
+        let stop = Self {
+            wished: watch::channel(false).0,
+        };
         let wished = stop.wished.clone();
         tokio::spawn(async move {
             for time in 0.. {
@@ -29,7 +31,10 @@ impl Stop {
                 if time > 0 {
                     std::process::exit(1);
                 }
-                tracing::info!(signal = name, "stopping; a second signal ends the process at once");
+                tracing::info!(
+                    signal = name,
+                    "stopping; a second signal ends the process at once"
+                );
                 wished.send_replace(true);
             }
         });

@@ -38,7 +38,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         ..Options::default()
     };
     let address = SocketAddr::new(arguments.bind, arguments.port);
-    let polar = Simulator::start(options, address).await.context("the simulator cannot start")?;
+    let polar = Simulator::start(options, address)
+        .await
+        .context("the simulator cannot start")?;
     println!("A local Polar answers. These settings lead to it:");
     println!("POLAR_API_URL={}", polar.url());
     println!("POLAR_ACCESS_TOKEN={}", polar.access_token());

@@ -40,40 +40,80 @@ impl FromStr for Wanted {
         let (queue, slots) = match text.split_once('=') {
             None => (text, None),
             Some((queue, slots)) => {
-                let slots = slots.parse().ok().filter(|slots| (1..=10_000).contains(slots));
-                (queue, Some(slots.ok_or("SLOTS is a number from 1 to 10000")?))
+                let slots = slots
+                    .parse()
+                    .ok()
+                    .filter(|slots| (1..=10_000).contains(slots));
+                (
+                    queue,
+                    Some(slots.ok_or("SLOTS is a number from 1 to 10000")?),
+                )
             }
         };
-        if queue.is_empty() { Err("the queue has no name") } else { Ok(Self { queue: queue.to_owned(), slots }) }
+        if queue.is_empty() {
+            Err("the queue has no name")
+        } else {
+            Ok(Self {
+                queue: queue.to_owned(),
+                slots,
+            })
+        }
     }
 }
 
-pub(super) async fn run(arguments: Arguments, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) async fn run(
+    arguments: Arguments,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
     let stop = Stop::on_signals()?;
     let config = &surroundings.config;
     let database = config.database()?;
     let pool = connect::pool(database, CONNECTIONS).await?;
     let queues = queues(&pool, config, &arguments.queues).await?;
     let process = Process::new(surroundings, database.clone(), pool)?;
-    process.work(Work { queues, drain: arguments.drain }, &stop).await?;
+    process
+        .work(
+            Work {
+                queues,
+                drain: arguments.drain,
+            },
+            &stop,
+        )
+        .await?;
     Ok(Exit::Done)
 }
 
 /// What is asked for, or every queue with the slots that its row or `WORKER_SLOTS` says.
-async fn queues(pool: &PgPool, config: &Config, wanted: &[Wanted]) -> Result<Vec<QueueSlots>, Failure> {
+async fn queues(
+    pool: &PgPool,
+    config: &Config,
+    wanted: &[Wanted],
+) -> Result<Vec<QueueSlots>, Failure> {
     let known = table::queues(pool).await?;
-    let slots_of = |row: &table::QueueRow| row.slots.map_or(config.worker_slots as usize, |slots| slots as usize);
+    let slots_of = |row: &table::QueueRow| {
+        row.slots
+            .map_or(config.worker_slots as usize, |slots| slots as usize)
+    };
     if wanted.is_empty() {
-        let all = known.iter().map(|row| QueueSlots { queue: row.name.clone(), slots: slots_of(row) });
+        let all = known.iter().map(|row| QueueSlots {
+            queue: row.name.clone(),
+            slots: slots_of(row),
+        });
         return Ok(all.collect());
     }
     let mut queues = Vec::new();
     for Wanted { queue, slots } in wanted {
         let Some(row) = known.iter().find(|row| row.name == *queue) else {
             let names: Vec<&str> = known.iter().map(|row| row.name.as_str()).collect();
-            return Err(Failure::usage(format!("there is no queue {queue}; known are {}", names.join(", "))));
+            return Err(Failure::usage(format!(
+                "there is no queue {queue}; known are {}",
+                names.join(", ")
+            )));
         };
-        queues.push(QueueSlots { queue: queue.clone(), slots: slots.unwrap_or_else(|| slots_of(row)) });
+        queues.push(QueueSlots {
+            queue: queue.clone(),
+            slots: slots.unwrap_or_else(|| slots_of(row)),
+        });
     }
     Ok(queues)
 }

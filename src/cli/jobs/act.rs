@@ -7,7 +7,11 @@ use super::Which;
 use crate::queue::table::{self, Acted, Action};
 
 pub(super) async fn run(pool: &PgPool, action: Action, which: Which) -> Result<Exit, Failure> {
-    if which.ids.is_empty() { in_bulk(pool, action, which).await } else { by_id(pool, action, &which.ids).await }
+    if which.ids.is_empty() {
+        in_bulk(pool, action, which).await
+    } else {
+        by_id(pool, action, &which.ids).await
+    }
 }
 
 async fn by_id(pool: &PgPool, action: Action, ids: &[i64]) -> Result<Exit, Failure> {
@@ -28,11 +32,15 @@ async fn in_bulk(pool: &PgPool, action: Action, which: Which) -> Result<Exit, Fa
     let verb = action.verb();
     if filter.is_everything() {
         let filters = "--state, --kind, --queue or --organization";
-        return Err(Failure::usage(format!("jobs {verb} needs ids, or at least one of {filters}")));
+        return Err(Failure::usage(format!(
+            "jobs {verb} needs ids, or at least one of {filters}"
+        )));
     }
     if !which.yes {
         let count = table::count(pool, action, &filter).await?;
-        return Err(Failure::usage(format!("jobs {verb} would touch {count} jobs; add --yes to do it")));
+        return Err(Failure::usage(format!(
+            "jobs {verb} would touch {count} jobs; add --yes to do it"
+        )));
     }
     let done = table::act_on_all(pool, action, &filter).await?;
     output::line(&format!("jobs {verb}: {done} jobs"))?;
@@ -40,17 +48,31 @@ async fn in_bulk(pool: &PgPool, action: Action, which: Which) -> Result<Exit, Fa
 }
 
 fn words(action: Action, acted: &Acted) -> String {
-    let behind = |blocked: bool| if blocked { ", once the job before it on its ordering key has ended" } else { "" };
+    let behind = |blocked: bool| {
+        if blocked {
+            ", once the job before it on its ordering key has ended"
+        } else {
+            ""
+        }
+    };
     match acted {
         Acted::RunsNow { blocked } => format!("runs as soon as a slot is free{}", behind(*blocked)),
         Acted::WaitsAgain { blocked } => {
-            format!("waits again with a new budget of attempts and runs as soon as a slot is free{}", behind(*blocked))
+            format!(
+                "waits again with a new budget of attempts and runs as soon as a slot is free{}",
+                behind(*blocked)
+            )
         }
         Acted::Ended { running: false } => format!("{}ed", action.verb().trim_end_matches('e')),
         Acted::Ended { running: true } => {
-            format!("{}ed; its worker may still be at it, but nothing of that is stored", action.verb())
+            format!(
+                "{}ed; its worker may still be at it, but nothing of that is stored",
+                action.verb()
+            )
         }
-        Acted::TwinWaits { twin } => format!("not needed: job {twin} waits with the same unique key"),
+        Acted::TwinWaits { twin } => {
+            format!("not needed: job {twin} waits with the same unique key")
+        }
         Acted::Refused { state } => format!("is {state}, so there is nothing to {}", action.verb()),
         Acted::Unknown => "there is no such job, or no longer".to_owned(),
     }

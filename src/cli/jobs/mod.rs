@@ -100,14 +100,24 @@ impl Filters {
             StateName::Discarded => State::Discarded,
             StateName::Cancelled => State::Cancelled,
         });
-        Filter { state, kind: self.kind, queue: self.queue, organization: self.organization, limit }
+        Filter {
+            state,
+            kind: self.kind,
+            queue: self.queue,
+            organization: self.organization,
+            limit,
+        }
     }
 }
 
 pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let pool = connect::pool(surroundings.config.database()?, CONNECTIONS).await?;
     match command {
-        Command::List(List { filters, limit, format }) => {
+        Command::List(List {
+            filters,
+            limit,
+            format,
+        }) => {
             let rows = table::list(&pool, &filters.with_limit(Some(limit))).await?;
             output::list(format, HEADER, &rows, cells)?;
             Ok(Exit::Done)
@@ -119,7 +129,16 @@ pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result
     }
 }
 
-const HEADER: [&str; 8] = ["id", "kind", "queue", "state", "attempt", "run at", "finished at", "last error or note"];
+const HEADER: [&str; 8] = [
+    "id",
+    "kind",
+    "queue",
+    "state",
+    "attempt",
+    "run at",
+    "finished at",
+    "last error or note",
+];
 
 fn cells(job: &JobRow) -> [String; 8] {
     [
@@ -136,6 +155,10 @@ fn cells(job: &JobRow) -> [String; 8] {
 
 /// The newest thing that is said about a job.
 fn last_word(job: &JobRow) -> &str {
-    let error = job.errors.as_array().and_then(|errors| errors.last()).and_then(|error| error["error"].as_str());
+    let error = job
+        .errors
+        .as_array()
+        .and_then(|errors| errors.last())
+        .and_then(|error| error["error"].as_str());
     job.note.as_deref().or(error).unwrap_or_default()
 }

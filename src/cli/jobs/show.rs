@@ -37,14 +37,20 @@ fn why(job: &JobRow, around: &Explanation) -> Vec<String> {
         "running" => vec![match &around.holder {
             Some(worker) => format!(
                 "worker {} has it (process {} on {}, lease until {})",
-                job.worker.unwrap_or_default(), worker.pid, worker.host, output::moment(worker.leased_until)
+                job.worker.unwrap_or_default(),
+                worker.pid,
+                worker.host,
+                output::moment(worker.leased_until)
             ),
             None => "its worker is gone; it is taken back within a minute".to_owned(),
         }],
         state => {
             let failures = errors(job).len();
             let outcome = job.outcome.as_deref().unwrap_or("unknown");
-            let mut ends = vec![format!("{state} after {} claims and {failures} failures; its cause: {outcome}", job.attempt)];
+            let mut ends = vec![format!(
+                "{state} after {} claims and {failures} failures; its cause: {outcome}",
+                job.attempt
+            )];
             ends.extend(job.note.clone());
             ends
         }
@@ -58,23 +64,41 @@ fn why_waiting(job: &JobRow, around: &Explanation) -> Vec<String> {
         reasons.push(match &around.behind {
             Some(head) => {
                 let does = if head.running { "runs" } else { "waits" };
-                format!("blocked by job {} ({}), which {does} first on the ordering key {key}", head.id, head.kind)
+                format!(
+                    "blocked by job {} ({}), which {does} first on the ordering key {key}",
+                    head.id, head.kind
+                )
             }
             None => format!("the ordering key {key} has just become free"),
         });
     }
     if let Some(since) = around.queue_paused_at {
-        reasons.push(format!("the queue {} is paused since {}", job.queue, output::moment(since)));
+        reasons.push(format!(
+            "the queue {} is paused since {}",
+            job.queue,
+            output::moment(since)
+        ));
     }
     if job.run_at > around.now {
-        let note = job.note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
-        reasons.push(format!("not before {} ({}){note}", output::moment(job.run_at), distance(around.now, job.run_at)));
+        let note = job
+            .note
+            .as_deref()
+            .map(|note| format!(": {note}"))
+            .unwrap_or_default();
+        reasons.push(format!(
+            "not before {} ({}){note}",
+            output::moment(job.run_at),
+            distance(around.now, job.run_at)
+        ));
     }
     if around.workers == 0 {
         reasons.push(format!("no living worker serves the queue {}", job.queue));
     }
     if !around.kind_is_known {
-        reasons.push(format!("the installed release does not know the kind {}", job.kind));
+        reasons.push(format!(
+            "the installed release does not know the kind {}",
+            job.kind
+        ));
     }
     if reasons.is_empty() {
         reasons.push("ready: it runs as soon as a slot is free".to_owned());
@@ -89,10 +113,16 @@ fn cures(job: &JobRow, around: &Explanation) -> Vec<String> {
     match job.state.as_str() {
         "available" => {
             if let Some(head) = &around.behind {
-                cures.push(format!("look at the job before it: polar-jobs jobs show {}", head.id));
+                cures.push(format!(
+                    "look at the job before it: polar-jobs jobs show {}",
+                    head.id
+                ));
             }
             if around.queue_paused_at.is_some() {
-                cures.push(format!("let the queue run: polar-jobs queues resume {}", job.queue));
+                cures.push(format!(
+                    "let the queue run: polar-jobs queues resume {}",
+                    job.queue
+                ));
             }
             if around.workers == 0 {
                 cures.push("start a worker: polar-jobs worker".to_owned());
@@ -120,14 +150,37 @@ fn page(job: &JobRow, why: &[String], cures: &[String]) -> String {
     fact("priority", &job.priority.to_string());
     fact("payload", &job.payload.to_string());
     fact("unique key", job.unique_key.as_deref().unwrap_or_default());
-    fact("ordering key", job.ordering_key.as_deref().unwrap_or_default());
+    fact(
+        "ordering key",
+        job.ordering_key.as_deref().unwrap_or_default(),
+    );
     fact("created at", &output::moment(job.created_at));
     fact("run at", &output::moment(job.run_at));
     fact("started at", &output::maybe_moment(job.started_at));
     fact("finished at", &output::maybe_moment(job.finished_at));
-    fact("attempts", &format!("{} claims, {} of {} failures", job.attempt, errors(job).len(), job.max_attempts));
-    fact("events", &job.events.iter().flatten().map(i64::to_string).collect::<Vec<_>>().join(", "));
-    let sections = [("failures", errors(job)), ("why", why.to_vec()), ("what can be done", cures.to_vec())];
+    fact(
+        "attempts",
+        &format!(
+            "{} claims, {} of {} failures",
+            job.attempt,
+            errors(job).len(),
+            job.max_attempts
+        ),
+    );
+    fact(
+        "events",
+        &job.events
+            .iter()
+            .flatten()
+            .map(i64::to_string)
+            .collect::<Vec<_>>()
+            .join(", "),
+    );
+    let sections = [
+        ("failures", errors(job)),
+        ("why", why.to_vec()),
+        ("what can be done", cures.to_vec()),
+    ];
     for (title, lines) in sections.iter().filter(|(_, lines)| !lines.is_empty()) {
         page.push_str(title);
         page.push('\n');
@@ -145,7 +198,10 @@ fn errors(job: &JobRow) -> Vec<String> {
         let text = error["error"].as_str().unwrap_or_default();
         format!("{at} attempt {}: {text}", error["attempt"])
     };
-    job.errors.as_array().map(|errors| errors.iter().map(line).collect()).unwrap_or_default()
+    job.errors
+        .as_array()
+        .map(|errors| errors.iter().map(line).collect())
+        .unwrap_or_default()
 }
 
 fn distance(now: DateTime<Utc>, then: DateTime<Utc>) -> String {

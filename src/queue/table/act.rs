@@ -52,7 +52,10 @@ impl Acted {
     /// Whether something was done.
     #[must_use]
     pub fn happened(&self) -> bool {
-        matches!(self, Self::RunsNow { .. } | Self::WaitsAgain { .. } | Self::Ended { .. })
+        matches!(
+            self,
+            Self::RunsNow { .. } | Self::WaitsAgain { .. } | Self::Ended { .. }
+        )
     }
 }
 
@@ -95,7 +98,9 @@ async fn retry(pool: &PgPool, id: i64) -> Result<Option<Acted>, sqlx::Error> {
     match waiting {
         Some(row) => {
             wake(pool, &row.queue).await?;
-            Ok(Some(Acted::RunsNow { blocked: row.blocked }))
+            Ok(Some(Acted::RunsNow {
+                blocked: row.blocked,
+            }))
         }
         None => revive::revive(pool, id).await,
     }
@@ -129,16 +134,22 @@ async fn end(
 }
 
 async fn refusal(pool: &PgPool, id: i64) -> Result<Acted, sqlx::Error> {
-    let state = sqlx::query_scalar!(r#"SELECT state AS "state!" FROM polar_jobs.jobs WHERE id = $1"#, id)
-        .fetch_optional(pool)
-        .await?;
+    let state = sqlx::query_scalar!(
+        r#"SELECT state AS "state!" FROM polar_jobs.jobs WHERE id = $1"#,
+        id
+    )
+    .fetch_optional(pool)
+    .await?;
     Ok(state.map_or(Acted::Unknown, |state| Acted::Refused { state }))
 }
 
 /// Shortens the wait of a worker that sleeps; polling would find the job as well.
 pub(super) async fn wake(pool: &PgPool, queue: &str) -> Result<(), sqlx::Error> {
-    sqlx::query!("SELECT pg_notify('polar_jobs', $1) WHERE polar_jobs.somebody_sleeps($1)", queue)
-        .execute(pool)
-        .await
-        .map(drop)
+    sqlx::query!(
+        "SELECT pg_notify('polar_jobs', $1) WHERE polar_jobs.somebody_sleeps($1)",
+        queue
+    )
+    .execute(pool)
+    .await
+    .map(drop)
 }

@@ -34,13 +34,19 @@ pub async fn count(pool: &PgPool, action: Action, filter: &Filter) -> Result<i64
 ///
 /// # Errors
 /// If the database fails; what was done until then stays done.
-pub async fn act_on_all(pool: &PgPool, action: Action, filter: &Filter) -> Result<i64, sqlx::Error> {
+pub async fn act_on_all(
+    pool: &PgPool,
+    action: Action,
+    filter: &Filter,
+) -> Result<i64, sqlx::Error> {
     let mut done = 0;
     let mut after = 0;
     let mut left = filter.limit.unwrap_or(i64::MAX);
     loop {
         let ids = ids_after(pool, action, filter, after, left.min(PORTION)).await?;
-        let Some(last) = ids.last() else { return Ok(done) };
+        let Some(last) = ids.last() else {
+            return Ok(done);
+        };
         (after, left) = (*last, left - ids.len() as i64);
         for id in ids {
             done += i64::from(act(pool, action, id).await?.happened());

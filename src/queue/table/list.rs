@@ -50,3 +50,22 @@ pub async fn find(pool: &PgPool, id: i64) -> Result<Option<JobRow>, sqlx::Error>
     .fetch_optional(pool)
     .await
 }
+
+/// Jobs that an external event caused, oldest first. Reads both tables: for a person's question,
+/// not for a hot path.
+///
+/// # Errors
+/// If the database fails.
+pub async fn caused_by(pool: &PgPool, event: i64) -> Result<Vec<JobRow>, sqlx::Error> {
+    sqlx::query_as!(
+        JobRow,
+        r#"SELECT id AS "id!", queue AS "queue!", kind AS "kind!", payload AS "payload!", state AS "state!",
+                  priority AS "priority!", run_at AS "run_at!", attempt AS "attempt!", max_attempts AS "max_attempts!",
+                  unique_key, ordering_key, worker, leased_until, errors AS "errors!", created_at AS "created_at!",
+                  started_at, finished_at, outcome, note, blocked AS "blocked!", events
+             FROM polar_jobs.jobs WHERE $1 = ANY (events) ORDER BY id LIMIT 100"#,
+        event,
+    )
+    .fetch_all(pool)
+    .await
+}

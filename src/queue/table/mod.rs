@@ -18,7 +18,7 @@ use uuid::Uuid;
 pub use act::{Acted, Action, act};
 pub use bulk::{act_on_all, count};
 pub use explain::{Explanation, HeadOfKey, Holder, explain};
-pub use list::{find, list};
+pub use list::{caused_by, find, list};
 pub use queues::{QueueRow, WorkerRow, pause, queues, resume, workers};
 
 /// A row of `polar_jobs.jobs`, as the contract names its columns (contract 4).
@@ -100,7 +100,13 @@ pub enum State {
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 5] = [Self::Available, Self::Running, Self::Completed, Self::Discarded, Self::Cancelled];
+    pub const ALL: [Self; 5] = [
+        Self::Available,
+        Self::Running,
+        Self::Completed,
+        Self::Discarded,
+        Self::Cancelled,
+    ];
 
     /// The word in the table.
     #[must_use]
@@ -119,7 +125,10 @@ impl Filter {
     /// Whether every job is meant.
     #[must_use]
     pub fn is_everything(&self) -> bool {
-        self.state.is_none() && self.kind.is_none() && self.queue.is_none() && self.organization.is_none()
+        self.state.is_none()
+            && self.kind.is_none()
+            && self.queue.is_none()
+            && self.organization.is_none()
     }
 
     fn state(&self) -> Option<&'static str> {

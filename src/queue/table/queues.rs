@@ -86,10 +86,13 @@ pub async fn workers(pool: &PgPool) -> Result<Vec<WorkerRow>, sqlx::Error> {
 /// # Errors
 /// If the database fails.
 pub async fn pause(pool: &PgPool, name: &str) -> Result<bool, sqlx::Error> {
-    sqlx::query!("UPDATE polar_jobs.queues SET paused_at = coalesce(paused_at, now()) WHERE name = $1", name)
-        .execute(pool)
-        .await
-        .map(|done| done.rows_affected() == 1)
+    sqlx::query!(
+        "UPDATE polar_jobs.queues SET paused_at = coalesce(paused_at, now()) WHERE name = $1",
+        name
+    )
+    .execute(pool)
+    .await
+    .map(|done| done.rows_affected() == 1)
 }
 
 /// Lets claims begin again. `false`: there is no such queue.
@@ -97,7 +100,12 @@ pub async fn pause(pool: &PgPool, name: &str) -> Result<bool, sqlx::Error> {
 /// # Errors
 /// If the database fails.
 pub async fn resume(pool: &PgPool, name: &str) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query!("UPDATE polar_jobs.queues SET paused_at = NULL WHERE name = $1", name).execute(pool).await?;
+    let done = sqlx::query!(
+        "UPDATE polar_jobs.queues SET paused_at = NULL WHERE name = $1",
+        name
+    )
+    .execute(pool)
+    .await?;
     wake(pool, name).await?;
     Ok(done.rows_affected() == 1)
 }

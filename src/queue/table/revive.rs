@@ -15,7 +15,9 @@ pub(super) async fn revive(pool: &PgPool, id: i64) -> Result<Option<Acted>, sqlx
     )
     .fetch_optional(&mut *transaction)
     .await?;
-    let Some(moved) = move_back(&mut transaction, id).await? else { return Ok(None) };
+    let Some(moved) = move_back(&mut transaction, id).await? else {
+        return Ok(None);
+    };
     let Moved::Back { queue, blocked } = moved else {
         transaction.rollback().await?;
         return twin_of(pool, id).await;
@@ -26,7 +28,10 @@ pub(super) async fn revive(pool: &PgPool, id: i64) -> Result<Option<Acted>, sqlx
 }
 
 enum Moved {
-    Back { queue: String, blocked: bool },
+    Back {
+        queue: String,
+        blocked: bool,
+    },
     /// The unique key is taken; the transaction must be rolled back.
     KeyTaken,
 }
