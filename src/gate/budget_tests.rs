@@ -1,0 +1,178 @@
+#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+
+use std::time::Duration as StdDuration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn rate(limit: u32) -> Rate {
+    Rate::new(NonZeroU32::new(limit).unwrap(), &Timing::PRODUCTION)
+}
+
+fn at(milliseconds: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + Duration::milliseconds(milliseconds)
+}
+
+fn full(rate: &Rate) -> Bucket {
+    Bucket {
+        calls_left: rate.burst,
+        counted_at: at(0),
+    }
+}
+
+/// The most moments within any stretch of `length` milliseconds, both ends included.
+fn densest(mut moments: Vec<i64>, length: i64) -> usize {
+    moments.sort_unstable();
+    let mut first = 0;
+    (0..moments.len())
+        .map(|last| {
+            while moments[last] - moments[first] > length {
+                first += 1;
+            }
+            last - first + 1
+        })
+        .max()
+        .unwrap_or(0)
+}
+
+/// One process asks after a pause, for some calls of a class, and each call is counted by Polar
+/// somewhere between its grant and the end of portion and travel.
+#[derive(Clone, Debug)]
+struct Ask {
+    pause: i64,
+    demand: Demand,
+    delays: Vec<i64>,
+}
+
+fn ask() -> impl Strategy<Value = Ask> {
+    let pause = prop_oneof![Just(0), 0i64..50, 0i64..2_000, 0i64..70_000];
+    // The extremes are the worst: used at once, or as late as can be.
+    let delay = prop_oneof![Just(0i64), Just(2_000i64), 0i64..=2_000];
+    (
+        pause,
+        prop::array::uniform5(0u32..60),
+        prop::collection::vec(delay, 1..20),
+    )
+        .prop_map(|(pause, demand, delays)| Ask {
+            pause,
+            demand,
+            delays,
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn no_window_ever_sees_more_than_the_limit(limit in prop_oneof![1u32..40, 40u32..7_000], asks in prop::collection::vec(ask(), 1..200)) {
+        let rate = rate(limit);
+        let mut bucket = full(&rate);
+        let (mut now, mut counted) = (0, Vec::new());
+        for ask in asks {
+            now += ask.pause;
+            let taken = rate.take(bucket, at(now), ask.demand);
+            bucket = taken.bucket;
+            counted.extend((0..taken.calls as usize).map(|call| now + ask.delays[call % ask.delays.len()]));
+            prop_assert!((0.0..=rate.burst).contains(&bucket.calls_left));
+        }
+        prop_assert!(densest(counted.clone(), 60_000) <= limit as usize);
+        prop_assert!(densest(counted, 0) <= (limit as usize / 10).max(1), "the burst is too large");
+    }
+
+    #[test]
+    fn a_class_leaves_the_reserve_of_those_above_it(limit in 1u32..7_000, level in 0.0f64..1.0, class in 0usize..5, wanted in 1u32..10_000) {
+        let rate = rate(limit);
+        let bucket = Bucket { calls_left: rate.burst * level, counted_at: at(0) };
+        let mut demand = Demand::default();
+        demand[class] = wanted;
+        let taken = rate.take(bucket, at(0), demand);
+        let reserve = rate.reserve(CLASSES[class].1);
+        prop_assert!(taken.calls == 0 || taken.bucket.calls_left >= reserve.min(rate.reserve(0.6)) - 1e-9);
+        prop_assert!(taken.more_in.is_zero() == (taken.calls >= wanted));
+    }
+
+    #[test]
+    fn demand_is_met_when_it_was_said_to_be(limit in 1u32..7_000, level in 0.0f64..1.0, class in 0usize..5) {
+        let rate = rate(limit);
+        let bucket = Bucket { calls_left: rate.burst * level, counted_at: at(0) };
+        let mut demand = Demand::default();
+        demand[class] = u32::MAX;
+        let taken = rate.take(bucket, at(0), demand);
+        let later = at(0) + Duration::from_std(taken.more_in + StdDuration::from_millis(1)).unwrap();
+        prop_assert!(rate.take(taken.bucket, later, demand).calls >= 1);
+    }
+}
+
+#[test]
+fn the_steady_rate_is_nine_tenths_of_the_limit() {
+    for limit in [1, 10, 60, 400, 6_000] {
+        let rate = rate(limit);
+        let mut bucket = full(&rate);
+        let mut calls = 0;
+        for tenth in 0..36_000 {
+            let taken = rate.take(bucket, at(tenth * 100), [0, 0, 0, 0, u32::MAX]);
+            bucket = taken.bucket;
+            calls += taken.calls;
+        }
+        let expected = f64::from(limit) * 54.0;
+        assert!(
+            (expected * 0.99 - 1.0..expected * 1.01 + rate.burst + 1.0).contains(&f64::from(calls)),
+            "{limit}: {calls}"
+        );
+    }
+}
+
+#[test]
+fn the_urgent_go_first_and_bulk_takes_what_is_left_over() {
+    let rate = rate(400);
+    // 28 calls in the bucket: all that entitlements want, then mail, and nothing for the others.
+    let taken = rate.take(full(&rate), at(0), [0, 10, 5, 5, 50]);
+    assert_eq!(
+        (taken.calls, taken.bucket.calls_left.round() as u32),
+        (17, 11)
+    );
+    let only_bulk = rate.take(full(&rate), at(0), [0, 0, 0, 0, 50]);
+    assert_eq!(only_bulk.calls, 11);
+    assert_eq!(
+        rate.take(only_bulk.bucket, at(0), [0, 50, 0, 0, 0]).calls,
+        17
+    );
+}
+
+#[test]
+fn a_lone_call_takes_a_few_ahead_only_while_there_is_plenty() {
+    let rate = rate(400);
+    assert_eq!(rate.take(full(&rate), at(0), [0, 1, 0, 0, 0]).calls, 6);
+    let scarce = Bucket {
+        calls_left: 10.0,
+        counted_at: at(0),
+    };
+    assert_eq!(rate.take(scarce, at(0), [0, 1, 0, 0, 0]).calls, 1);
+    assert_eq!(rate.take(full(&rate), at(0), Demand::default()).calls, 0);
+}
+
+#[test]
+fn a_clock_set_back_neither_gives_calls_nor_stops_them_for_long() {
+    let rate = rate(400);
+    let bucket = Bucket {
+        calls_left: 3.0,
+        counted_at: at(100_000),
+    };
+    assert_eq!(rate.refilled(bucket, at(90_000)), bucket);
+    let begun_anew = rate.refilled(
+        Bucket {
+            counted_at: at(10_000_000),
+            ..bucket
+        },
+        at(0),
+    );
+    assert_eq!(
+        begun_anew,
+        Bucket {
+            calls_left: 0.0,
+            counted_at: at(0)
+        }
+    );
+    assert_eq!(rate.take(begun_anew, at(1_000), [0, 50, 0, 0, 0]).calls, 6);
+}
