@@ -4,8 +4,11 @@
 //! [`registry`]. If a webhook starts it, the arm in `ingress/route.rs` that the compiler asks for.
 //!
 //! Folders hold what the jobs share: [`contract`] what a job is, [`change`] what the application
-//! tells us, [`terms`] its words, and [`mirror`] the only SQL.
+//! tells us, [`terms`] its words, [`mirror`] the only SQL, `at_polar` and `benefits` what more than
+//! one step does with Polar and its catalogue.
 
+mod at_polar;
+pub mod benefits;
 pub mod change;
 pub mod contract;
 pub mod mirror;
@@ -13,15 +16,27 @@ pub mod terms;
 
 mod apply_benefits;
 mod apply_change;
+mod prune;
+mod sync_customer;
+mod sync_member;
 mod sync_subscription;
 
 pub use apply_benefits::ApplyBenefits;
 pub use apply_change::ApplyChange;
 pub use contract::{Context, Done, Error, Job, NewJob, Registry};
+pub use prune::Prune;
+pub use sync_customer::SyncCustomer;
+pub use sync_member::SyncMember;
 pub use sync_subscription::SyncSubscription;
 
 /// Everything that a worker runs.
 #[must_use]
 pub fn registry() -> Registry {
     Registry::new()
+        .job::<ApplyBenefits>()
+        .job::<ApplyChange>()
+        .job::<SyncCustomer>()
+        .job::<SyncMember>()
+        .job::<SyncSubscription>()
+        .scheduled::<Prune>()
 }

@@ -1,4 +1,14 @@
-//! The only SQL that jobs use: what the application wants, and what was counted for it.
+//! The only SQL that jobs use: what the application wants, what Polar was seen to hold, and what
+//! was counted.
 
+pub mod benefits;
 pub mod costs;
+pub mod events;
+pub mod members;
+pub mod organizations;
+pub mod prune;
+pub mod seen;
+pub mod subscriptions;
+pub mod unsynced;
 pub mod usage;
+pub mod wanted;

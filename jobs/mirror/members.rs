@@ -1,0 +1,202 @@
+//! People, and who belongs to which organization.
+//!
+//! At most one active owner per organization stands in the table, kept by a unique index; the
+//! owner before becomes an admin in the same transaction (contract 8, "Owner").
+
+use sqlx::PgConnection;
+
+use crate::terms::{Email, OrganizationId, Person, Role, UserId};
+
+/// Writes what a change says of a person; what it leaves out stays, and newer news stay.
+///
+/// # Errors
+/// If the database fails.
+pub async fn meet(
+    connection: &mut PgConnection,
+    user: UserId,
+    email: Option<&Email>,
+    name: Option<&str>,
+    event: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO polar_jobs.people AS p (user_id, email, name, email_event, name_event)
+         VALUES ($1, $2, $3, CASE WHEN $2::text IS NULL THEN 0 ELSE $4::bigint END, CASE WHEN $3::text IS NULL THEN 0 ELSE $4::bigint END)
+         ON CONFLICT (user_id) DO UPDATE
+            SET email = CASE WHEN excluded.email_event > p.email_event THEN excluded.email ELSE p.email END,
+                undeliverable_at = CASE WHEN excluded.email_event > p.email_event AND excluded.email <> p.email
+                                        THEN NULL ELSE p.undeliverable_at END,
+                name = CASE WHEN excluded.name_event > p.name_event THEN excluded.name ELSE p.name END,
+                email_event = greatest(p.email_event, excluded.email_event),
+                name_event = greatest(p.name_event, excluded.name_event)",
+        user.0,
+        email.map(Email::as_str),
+        name,
+        event,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Writes that a person belongs to an organization. `false` = a newer change came before.
+///
+/// # Errors
+/// If the database fails.
+pub async fn join(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    person: &Person,
+    role: Role,
+    event: i64,
+) -> Result<bool, sqlx::Error> {
+    meet(
+        connection,
+        person.id,
+        Some(&person.email),
+        person.name.as_deref(),
+        event,
+    )
+    .await?;
+    put(connection, organization, person.id, role, event).await
+}
+
+/// Gives an active member another role. `false` = not an active member, or a newer change came
+/// before.
+///
+/// # Errors
+/// If the database fails.
+pub async fn change_role(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    user: UserId,
+    role: Role,
+    event: i64,
+) -> Result<bool, sqlx::Error> {
+    let active = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT 1 FROM polar_jobs.memberships
+                           WHERE organization_id = $1 AND user_id = $2 AND removed_at IS NULL) AS "active!""#,
+        organization.0,
+        user.0,
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if !active {
+        return Ok(false);
+    }
+    put(connection, organization, user, role, event).await
+}
+
+/// Makes a person the owner, also one who was not a member until now. `false` = a newer change
+/// came before.
+///
+/// # Errors
+/// If the database fails.
+pub async fn make_owner(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    user: UserId,
+    event: i64,
+) -> Result<bool, sqlx::Error> {
+    meet(connection, user, None, None, event).await?;
+    put(connection, organization, user, Role::Owner, event).await
+}
+
+async fn put(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    user: UserId,
+    role: Role,
+    event: i64,
+) -> Result<bool, sqlx::Error> {
+    let mut role = role;
+    if role == Role::Owner && !displace_owner(connection, organization, user, event).await? {
+        // A replayed change: somebody became the owner later.
+        role = Role::Admin;
+    }
+    let written = sqlx::query!(
+        "INSERT INTO polar_jobs.memberships AS m (organization_id, user_id, role, event_id)
+         VALUES ($1, $2, $3, $4)
+         ON CONFLICT (organization_id, user_id) DO UPDATE
+            SET role = excluded.role, removed_at = NULL, event_id = excluded.event_id
+          WHERE m.event_id < excluded.event_id",
+        organization.0,
+        user.0,
+        role.as_str(),
+        event,
+    )
+    .execute(connection)
+    .await?;
+    Ok(written.rows_affected() == 1)
+}
+
+/// Makes whoever else owns the organization an admin, if `user` will really take over. `false` =
+/// another owner stays, because a newer change says so.
+async fn displace_owner(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    user: UserId,
+    event: i64,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query!(
+        "UPDATE polar_jobs.memberships SET role = 'admin', event_id = $3
+          WHERE organization_id = $1 AND user_id <> $2 AND role = 'owner' AND removed_at IS NULL AND event_id < $3
+            AND NOT EXISTS (SELECT 1 FROM polar_jobs.memberships newer
+                             WHERE newer.organization_id = $1 AND newer.user_id = $2 AND newer.event_id >= $3)",
+        organization.0,
+        user.0,
+        event,
+    )
+    .execute(&mut *connection)
+    .await?;
+    let others = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT 1 FROM polar_jobs.memberships
+                           WHERE organization_id = $1 AND user_id <> $2 AND role = 'owner' AND removed_at IS NULL) AS "others!""#,
+        organization.0,
+        user.0,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(!others)
+}
+
+/// Writes that a person left. `false` = not an active member, or a newer change came before.
+///
+/// # Errors
+/// If the database fails.
+pub async fn leave(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    user: UserId,
+    event: i64,
+) -> Result<bool, sqlx::Error> {
+    let written = sqlx::query!(
+        "UPDATE polar_jobs.memberships SET removed_at = now(), event_id = $3
+          WHERE organization_id = $1 AND user_id = $2 AND removed_at IS NULL AND event_id < $3",
+        organization.0,
+        user.0,
+        event,
+    )
+    .execute(connection)
+    .await?;
+    Ok(written.rows_affected() == 1)
+}
+
+/// The living organizations that a person belongs to.
+///
+/// # Errors
+/// If the database fails.
+pub async fn organizations_of(
+    connection: &mut PgConnection,
+    user: UserId,
+) -> Result<Vec<OrganizationId>, sqlx::Error> {
+    let ids = sqlx::query_scalar!(
+        "SELECT m.organization_id
+           FROM polar_jobs.memberships m JOIN polar_jobs.organizations o ON o.id = m.organization_id
+          WHERE m.user_id = $1 AND m.removed_at IS NULL AND o.deleted_at IS NULL
+          ORDER BY m.organization_id",
+        user.0,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(ids.into_iter().map(OrganizationId).collect())
+}

@@ -1,0 +1,185 @@
+//! Organizations as the application wants them, and the fees in force.
+
+use sqlx::PgConnection;
+
+use crate::contract::Fees;
+use crate::terms::OrganizationId;
+
+/// Where an organization stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Not announced yet: what is known early waits for it.
+    Unknown,
+    /// It lives.
+    Living,
+    /// It was deleted.
+    Deleted,
+}
+
+/// A new organization, or one that starts anew.
+#[derive(Clone, Copy, Debug)]
+pub struct NewOrganization<'a> {
+    /// Which.
+    pub id: OrganizationId,
+    /// Its display name.
+    pub name: &'a str,
+    /// Its short name.
+    pub slug: &'a str,
+    /// Its status in the application.
+    pub status: &'a str,
+    /// Fees of its own.
+    pub fees: Option<Fees>,
+}
+
+/// Where the organization stands; holds its row until the transaction ends.
+///
+/// # Errors
+/// If the database fails.
+pub async fn standing(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+) -> Result<Standing, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"SELECT deleted_at IS NOT NULL AS "deleted!" FROM polar_jobs.organizations WHERE id = $1 FOR UPDATE"#,
+        organization.0
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(match row {
+        None => Standing::Unknown,
+        Some(row) if row.deleted => Standing::Deleted,
+        Some(_) => Standing::Living,
+    })
+}
+
+/// Writes a created organization. After a deletion it starts anew: nothing of its earlier life
+/// stays, only the order to erase the earlier customer. `false` = a newer change came before.
+///
+/// # Errors
+/// If the database fails.
+pub async fn create(
+    connection: &mut PgConnection,
+    new: &NewOrganization<'_>,
+    event: i64,
+) -> Result<bool, sqlx::Error> {
+    let written = sqlx::query!(
+        "INSERT INTO polar_jobs.organizations AS o
+                (id, name, slug, status, own_fee_basis_points, own_fee_fixed, own_subscription_fee_basis_points, event_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+         ON CONFLICT (id) DO UPDATE
+            SET name = excluded.name, slug = excluded.slug, status = excluded.status,
+                own_fee_basis_points = excluded.own_fee_basis_points,
+                own_fee_fixed = excluded.own_fee_fixed,
+                own_subscription_fee_basis_points = excluded.own_subscription_fee_basis_points,
+                event_id = excluded.event_id, deleted_at = NULL,
+                created_at = CASE WHEN o.deleted_at IS NULL THEN o.created_at ELSE now() END,
+                support_tier = CASE WHEN o.deleted_at IS NULL THEN o.support_tier END,
+                plain_tier_external_id = CASE WHEN o.deleted_at IS NULL THEN o.plain_tier_external_id END,
+                preview_access = o.deleted_at IS NULL AND o.preview_access,
+                sso_enabled = o.deleted_at IS NULL AND o.sso_enabled,
+                polar_customer_id = CASE WHEN o.deleted_at IS NULL THEN o.polar_customer_id END
+          WHERE o.event_id < excluded.event_id",
+        new.id.0,
+        new.name,
+        new.slug,
+        new.status,
+        new.fees.map(|fees| fees.basis_points),
+        new.fees.map(|fees| fees.fixed),
+        new.fees.map(|fees| fees.subscription_basis_points),
+        event,
+    )
+    .execute(connection)
+    .await?;
+    Ok(written.rows_affected() == 1)
+}
+
+/// Puts the fees without a grant in force, unless a grant's fees are.
+///
+/// # Errors
+/// If the database fails.
+pub async fn open_account(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    fees: Fees,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO polar_jobs.accounts AS a
+                (organization_id, fee_basis_points, fee_fixed, subscription_fee_basis_points)
+         VALUES ($1, $2, $3, $4)
+         ON CONFLICT (organization_id) DO UPDATE
+            SET fee_basis_points = excluded.fee_basis_points, fee_fixed = excluded.fee_fixed,
+                subscription_fee_basis_points = excluded.subscription_fee_basis_points
+          WHERE NOT a.granted",
+        organization.0,
+        fees.basis_points,
+        fees.fixed,
+        fees.subscription_basis_points,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Changes the fields that are given. `false` = the organization does not live, or a newer change
+/// came before.
+///
+/// # Errors
+/// If the database fails.
+pub async fn update(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    name: Option<&str>,
+    slug: Option<&str>,
+    status: Option<&str>,
+    event: i64,
+) -> Result<bool, sqlx::Error> {
+    let written = sqlx::query!(
+        "UPDATE polar_jobs.organizations
+            SET name = coalesce($2, name), slug = coalesce($3, slug), status = coalesce($4, status), event_id = $5
+          WHERE id = $1 AND deleted_at IS NULL AND event_id < $5",
+        organization.0,
+        name,
+        slug,
+        status,
+        event,
+    )
+    .execute(connection)
+    .await?;
+    Ok(written.rows_affected() == 1)
+}
+
+/// Marks an organization and all its members as gone, and forgets what it held. `false` = it does
+/// not live, or a newer change came before.
+///
+/// # Errors
+/// If the database fails.
+pub async fn delete(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    event: i64,
+) -> Result<bool, sqlx::Error> {
+    let written = sqlx::query!(
+        "UPDATE polar_jobs.organizations SET deleted_at = now(), event_id = $2, erasure_event = $2
+          WHERE id = $1 AND deleted_at IS NULL AND event_id < $2",
+        organization.0,
+        event,
+    )
+    .execute(&mut *connection)
+    .await?;
+    if written.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query!(
+        "WITH left_behind AS (
+             UPDATE polar_jobs.memberships SET removed_at = coalesce(removed_at, now()), event_id = $2
+              WHERE organization_id = $1 AND event_id < $2),
+         plan AS (DELETE FROM polar_jobs.subscriptions WHERE organization_id = $1),
+         held AS (DELETE FROM polar_jobs.held_benefits WHERE organization_id = $1)
+         UPDATE polar_jobs.accounts SET granted = false WHERE organization_id = $1",
+        organization.0,
+        event,
+    )
+    .execute(connection)
+    .await?;
+    Ok(true)
+}

@@ -1,0 +1,113 @@
+//! What Polar was seen to hold. A sync confirms what it read at its start, so that a change which
+//! came meanwhile still counts as unconfirmed.
+
+use sqlx::{PgConnection, PgPool};
+
+use super::wanted::WantedMember;
+use crate::terms::{OrganizationId, UserId};
+
+/// Remembers whose customer this is; kept after a deletion (R2).
+///
+/// # Errors
+/// If the database fails.
+pub async fn remember_customer(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    customer: polar::CustomerId,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO polar_jobs.polar_customers (polar_customer_id, organization_id) VALUES ($1, $2)
+         ON CONFLICT (polar_customer_id) DO NOTHING",
+        customer.0,
+        organization.0,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Polar holds the organization as change `event` wants it.
+///
+/// # Errors
+/// If the database fails.
+pub async fn customer_synced(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    customer: Option<polar::CustomerId>,
+    event: i64,
+) -> Result<(), sqlx::Error> {
+    if let Some(customer) = customer {
+        remember_customer(connection, organization, customer).await?;
+    }
+    sqlx::query!(
+        "UPDATE polar_jobs.organizations
+            SET synced_event = greatest(synced_event, $2),
+                polar_customer_id = CASE WHEN event_id = $2 OR $3::uuid IS NOT NULL THEN $3 ELSE polar_customer_id END
+          WHERE id = $1",
+        organization.0,
+        event,
+        customer.map(|customer| customer.0),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The customer of the life that ended with change `event` is gone at Polar. Written at once: a
+/// new customer must never be taken for the old one.
+///
+/// # Errors
+/// If the database fails.
+pub async fn erased(
+    pool: &PgPool,
+    organization: OrganizationId,
+    event: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE polar_jobs.organizations SET erasure_event = NULL, polar_customer_id = NULL
+          WHERE id = $1 AND erasure_event = $2",
+        organization.0,
+        event,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Polar holds the member as it was wanted.
+///
+/// # Errors
+/// If the database fails.
+pub async fn member_synced(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    wanted: &WantedMember,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "WITH reachable AS (
+             UPDATE polar_jobs.people SET undeliverable_at = NULL
+              WHERE user_id = $2 AND undeliverable_at IS NOT NULL AND email_event <= $3)
+         UPDATE polar_jobs.memberships SET synced_event = greatest(synced_event, $3)
+          WHERE organization_id = $1 AND user_id = $2",
+        organization.0,
+        wanted.user.0,
+        wanted.version,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Polar refused the person's address for the first time. Written at once, because the job fails.
+///
+/// # Errors
+/// If the database fails.
+pub async fn email_refused(pool: &PgPool, user: UserId) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE polar_jobs.people SET undeliverable_at = coalesce(undeliverable_at, now()) WHERE user_id = $1",
+        user.0,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}

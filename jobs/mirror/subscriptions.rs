@@ -1,0 +1,93 @@
+//! Our mirror of each organization's newest subscription.
+
+use sqlx::PgConnection;
+
+use crate::terms::OrganizationId;
+
+/// Writes what asking number `asked` found; `None` = no subscription. `false` = a later asking
+/// wrote before, or the organization does not live.
+///
+/// # Errors
+/// If the database fails.
+pub async fn write(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    newest: Option<(&polar::Subscription, &str)>,
+    asked: i64,
+) -> Result<bool, sqlx::Error> {
+    let written = sqlx::query!(
+        "UPDATE polar_jobs.organizations SET subscription_asked = $2
+          WHERE id = $1 AND deleted_at IS NULL AND subscription_asked < $2",
+        organization.0,
+        asked,
+    )
+    .execute(&mut *connection)
+    .await?;
+    if written.rows_affected() == 0 {
+        return Ok(false);
+    }
+    match newest {
+        Some((subscription, product_name)) => {
+            put(connection, organization, subscription, product_name).await?
+        }
+        None => {
+            sqlx::query!(
+                "DELETE FROM polar_jobs.subscriptions WHERE organization_id = $1",
+                organization.0
+            )
+            .execute(connection)
+            .await?;
+        }
+    }
+    Ok(true)
+}
+
+async fn put(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    subscription: &polar::Subscription,
+    product_name: &str,
+) -> Result<(), sqlx::Error> {
+    let pending = subscription.pending_update.as_ref();
+    sqlx::query!(
+        "INSERT INTO polar_jobs.subscriptions
+                (organization_id, subscription_id, product_id, product_name, status, amount, currency,
+                 recurring_interval, current_period_start, current_period_end, cancel_at_period_end,
+                 canceled_at, started_at, ends_at, ended_at, past_due_at, discount_id,
+                 pending_product_id, pending_applies_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+         ON CONFLICT (organization_id) DO UPDATE
+            SET subscription_id = excluded.subscription_id, product_id = excluded.product_id,
+                product_name = excluded.product_name, status = excluded.status, amount = excluded.amount,
+                currency = excluded.currency, recurring_interval = excluded.recurring_interval,
+                current_period_start = excluded.current_period_start,
+                current_period_end = excluded.current_period_end,
+                cancel_at_period_end = excluded.cancel_at_period_end, canceled_at = excluded.canceled_at,
+                started_at = excluded.started_at, ends_at = excluded.ends_at, ended_at = excluded.ended_at,
+                past_due_at = excluded.past_due_at, discount_id = excluded.discount_id,
+                pending_product_id = excluded.pending_product_id,
+                pending_applies_at = excluded.pending_applies_at, seen_at = now()",
+        organization.0,
+        subscription.id.0,
+        subscription.product_id.0,
+        product_name,
+        subscription.status.as_str(),
+        subscription.amount,
+        subscription.currency,
+        subscription.recurring_interval,
+        subscription.current_period_start,
+        subscription.current_period_end,
+        subscription.cancel_at_period_end,
+        subscription.canceled_at,
+        subscription.started_at,
+        subscription.ends_at,
+        subscription.ended_at,
+        subscription.past_due_at,
+        subscription.discount_id.map(|id| id.0),
+        pending.and_then(|pending| pending.product_id).map(|id| id.0),
+        pending.map(|pending| pending.applies_at),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! Deletes old rows, in small batches: finished jobs, handled events, old ticks (design 3).
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{Context, Done, Error, Job, Queue, Scheduled, priority};
+use crate::mirror::prune::{self, Limits};
+
+/// Completed jobs stay readable for so many days.
+const COMPLETED_DAYS: i64 = 7;
+/// Discarded and cancelled jobs, and events, stay readable for so many days.
+const TROUBLED_DAYS: i64 = 90;
+/// Rows of each kind in one statement.
+const BATCH: i32 = 2000;
+
+/// Delete what was old at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prune {
+    /// The time that ages are counted from.
+    pub now: DateTime<Utc>,
+}
+
+impl Job for Prune {
+    const KIND: &'static str = "prune";
+    const QUEUE: Queue = Queue::Bulk;
+    const PRIORITY: i16 = priority::BACKFILL;
+    const TIMEOUT: Duration = Duration::from_secs(1800);
+
+    fn unique_key(&self) -> Option<String> {
+        Some(Self::KIND.to_owned())
+    }
+
+    async fn run(self, context: &Context) -> Result<Done, Error> {
+        let limits = Limits {
+            completed: self.now - TimeDelta::days(COMPLETED_DAYS),
+            troubled: self.now - TimeDelta::days(TROUBLED_DAYS),
+            events: self.now - TimeDelta::days(TROUBLED_DAYS),
+        };
+        while prune::batch(&context.pool, limits, BATCH).await? > 0 {}
+        Ok(Done::applied())
+    }
+}
+
+impl Scheduled for Prune {
+    const CRON: &'static str = "20 3 * * *";
+
+    fn at(tick: DateTime<Utc>) -> Self {
+        Self { now: tick }
+    }
+}
