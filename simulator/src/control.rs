@@ -204,7 +204,7 @@ fn invoice(shared: &Shared, file: &str, query: &str) -> Response {
         .find_map(|pair| pair.strip_prefix("expires=")?.parse().ok());
     let document = expires.and_then(|expires| shared.lock().invoice_document(number, expires));
     let Some(document) = document else {
-        return crate::server::plain(StatusCode::FORBIDDEN, "the link has expired or never was");
+        return crate::respond::plain(StatusCode::FORBIDDEN, "the link has expired or never was");
     };
     let mut response = Response::new(Body::from(document));
     response

@@ -1,20 +1,17 @@
 //! Why: customers mirror the organizations of an application; the traps of (b.2), (b.6), (b.7) and R2, R4–R8 live here.
 
-use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::call::{Call, Outcome, Reply};
 use crate::clock::text;
+use crate::customer_body::{Changes, NewCustomer};
 use crate::errors::{Fault, Refusal, at};
-use crate::members::NewMember;
 use crate::model::Customer;
 use crate::paging::{Page, sort, sorting};
 use crate::store::Store;
-use crate::validation::{self, join};
 use crate::webhooks::Payload;
 
-const NAME_LENGTH: usize = 256;
 const EMAIL_TAKEN: &str = "A customer with this email address already exists.";
 const EXTERNAL_ID_TAKEN: &str = "A customer with this external ID already exists.";
 
@@ -174,122 +171,8 @@ pub(crate) fn delete_external(store: &mut Store, call: &Call) -> Outcome {
     store.delete_customer(id, call)
 }
 
-/// A customer about to be made.
-#[derive(Debug)]
-struct NewCustomer {
-    team: bool,
-    name: Option<String>,
-    email: Option<String>,
-    external_id: Option<String>,
-    metadata: Map<String, Value>,
-    owner: NewMember,
-}
-
-impl NewCustomer {
-    fn parse(body: &Value, tag: &'static str) -> Result<Self, Refusal> {
-        let loc = at(&["body", tag]);
-        let Some(object) = body.as_object() else {
-            let message = "Input should be a valid dictionary or object to extract fields from";
-            return Err(Refusal::schema(vec![Fault::new(
-                "model_attributes_type",
-                loc,
-                message,
-                body.clone(),
-            )]));
-        };
-        let mut faults = Vec::new();
-        let name = keep(
-            validation::optional_text(object, "name", &loc, NAME_LENGTH),
-            &mut faults,
-        )
-        .flatten();
-        let external_id = keep(
-            validation::optional_text(object, "external_id", &loc, usize::MAX),
-            &mut faults,
-        )
-        .flatten();
-        let email = match object.get("email") {
-            None if tag == "individual" => {
-                faults.push(Fault::missing(join(&loc, &["email"]), body.clone()));
-                None
-            }
-            None | Some(Value::Null) => None,
-            Some(value) => keep(
-                validation::email(value, join(&loc, &["email"])),
-                &mut faults,
-            ),
-        };
-        let metadata = object
-            .get("metadata")
-            .map(|value| validation::metadata(value, &join(&loc, &["metadata"]), &mut faults));
-        let owner = owner_of(object, &loc, &mut faults);
-        if !faults.is_empty() {
-            return Err(Refusal::schema(faults));
-        }
-        let fallback = email.clone().map(|email| NewMember {
-            email,
-            name: name.clone(),
-            external_id: None,
-        });
-        let Some(mut owner) = owner.or(fallback) else {
-            let message = "An owner with an email address is required when creating a team customer without an email.";
-            return Err(Refusal::schema(vec![Fault::validator(
-                loc,
-                message,
-                body.clone(),
-            )]));
-        };
-        // R6: an owner without an external id gets the customer's.
-        owner.external_id = owner.external_id.or_else(|| external_id.clone());
-        Ok(Self {
-            team: tag == "team",
-            name,
-            email,
-            external_id,
-            metadata: metadata.unwrap_or_default(),
-            owner,
-        })
-    }
-}
-
-/// Keeps a parsed value or notes its fault.
-pub(crate) fn keep<T>(parsed: Result<T, Fault>, faults: &mut Vec<Fault>) -> Option<T> {
-    parsed.map_err(|fault| faults.push(fault)).ok()
-}
-
-fn owner_of(
-    object: &Map<String, Value>,
-    loc: &[Value],
-    faults: &mut Vec<Fault>,
-) -> Option<NewMember> {
-    let owner = object.get("owner")?.as_object()?;
-    let loc = join(loc, &["owner"]);
-    let email = owner.get("email").filter(|email| !email.is_null())?;
-    let email = keep(validation::email(email, join(&loc, &["email"])), faults)?;
-    let name = keep(
-        validation::optional_text(owner, "name", &loc, NAME_LENGTH),
-        faults,
-    )?;
-    let external_id = keep(
-        validation::optional_text(owner, "external_id", &loc, usize::MAX),
-        faults,
-    )?;
-    Some(NewMember {
-        email,
-        name,
-        external_id,
-    })
-}
-
-fn hash(text: &str) -> String {
-    Sha256::digest(text.as_bytes())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
 impl Store {
-    fn email_taken(&self, email: &str, by_other_than: Option<Uuid>) -> bool {
+    pub(crate) fn email_taken(&self, email: &str, by_other_than: Option<Uuid>) -> bool {
         let holder = self.customers_by_email.get(&email.to_lowercase());
         holder.is_some_and(|holder| Some(*holder) != by_other_than)
     }
@@ -331,7 +214,8 @@ impl Store {
 
     fn patch_customer(&mut self, id: Uuid, call: &Call) -> Outcome {
         let object = call.object()?.clone();
-        let changes = self.customer_changes(id, &object)?;
+        let changes = Changes::parse(&object)?;
+        self.refuse_taken_email(id, &changes)?;
         let now = self.now();
         let Some(row) = self.customers.get_mut(id) else {
             return Err(Refusal::internal());
@@ -373,141 +257,14 @@ impl Store {
             .ok_or_else(Refusal::internal)
     }
 
-    fn customer_changes(&self, id: Uuid, object: &Map<String, Value>) -> Result<Changes, Refusal> {
-        let loc = at(&["body"]);
-        let mut faults = Vec::new();
-        let mut changes = Changes::default();
-        if object.contains_key("name") {
-            changes.name = keep(
-                validation::optional_text(object, "name", &loc, NAME_LENGTH),
-                &mut faults,
-            );
-        }
-        changes.email = match object.get("email") {
-            None => None,
-            Some(Value::Null) => Some(None),
-            Some(value) => keep(
-                validation::email(value, at(&["body", "email"])),
-                &mut faults,
-            )
-            .map(Some),
+    /// Refuses an address that another customer has.
+    fn refuse_taken_email(&self, id: Uuid, changes: &Changes) -> Result<(), Refusal> {
+        let taken = |email: &&String| self.email_taken(email, Some(id));
+        let Some(email) = changes.email.iter().flatten().find(taken) else {
+            return Ok(());
         };
-        changes.metadata = object
-            .get("metadata")
-            .map(|value| validation::metadata(value, &at(&["body", "metadata"]), &mut faults));
-        changes.others = ["billing_address", "tax_id", "locale"]
-            .into_iter()
-            .filter_map(|key| object.get(key).map(|value| (key, value.clone())))
-            .collect();
-        if !faults.is_empty() {
-            return Err(Refusal::schema(faults));
-        }
-        if let Some(email) = changes
-            .email
-            .iter()
-            .flatten()
-            .find(|email| self.email_taken(email, Some(id)))
-        {
-            let fault = Fault::new(
-                "value_error",
-                at(&["body", "email"]),
-                EMAIL_TAKEN,
-                email.clone().into(),
-            );
-            return Err(Refusal::service(vec![fault]));
-        }
-        Ok(changes)
-    }
-
-    fn delete_customer(&mut self, id: Option<Uuid>, call: &Call) -> Outcome {
-        let row = id
-            .and_then(|id| self.customers.get(id))
-            .ok_or_else(|| Refusal::not_found("Not found"))?;
-        let id = row.id;
-        if row.deleted_at.is_some() {
-            if row.deleted_revision <= call.arrival {
-                return Err(Refusal::not_found("Not found"));
-            }
-            self.announce("customer.deleted", Payload::Customer(id));
-            return Ok(Reply::gone());
-        }
-        self.mark_deleted(id, call.flag("anonymize") == Some(true));
-        self.delete_all_members(id);
-        self.announce("customer.deleted", Payload::Customer(id));
-        self.announce("customer.state_changed", Payload::CustomerState(id));
-        self.end_everything_of(id);
-        Ok(Reply::gone())
-    }
-
-    fn mark_deleted(&mut self, id: Uuid, anonymize: bool) {
-        let now = self.now();
-        let revision = self.next_revision();
-        let Some(row) = self.customers.get_mut(id) else {
-            return;
-        };
-        row.deleted_at = Some(now);
-        row.modified_at = Some(now);
-        row.deleted_revision = revision;
-        let external_id = row.external_id.clone();
-        let email = row.email.clone();
-        if anonymize {
-            anonymize_row(row, now);
-        }
-        if let Some(external_id) = external_id {
-            self.customers_by_external_id.remove(&external_id);
-        }
-        if let Some(email) = email {
-            self.customers_by_email.remove(&email.to_lowercase());
-        }
-    }
-}
-
-/// Hashes name and address and keeps the external id in the metadata (R2, R34).
-fn anonymize_row(row: &mut Customer, now: crate::model::Moment) {
-    if row.tax_id.is_null() {
-        row.name = row.name.as_deref().map(hash);
-    }
-    row.billing_name = row.billing_name.as_deref().map(hash);
-    row.email = row
-        .email
-        .as_deref()
-        .map(|email| format!("{}@anonymized.polar.sh", hash(email)));
-    row.billing_address = Value::Null;
-    if let Some(external_id) = &row.external_id {
-        row.metadata
-            .insert("__external_id".into(), external_id.clone().into());
-    }
-    let moment = now.to_rfc3339_opts(chrono::SecondsFormat::Micros, false);
-    row.metadata.insert("__anonymized_at".into(), moment.into());
-}
-
-/// What a PATCH changes; `None` leaves a field alone.
-#[derive(Debug, Default)]
-struct Changes {
-    name: Option<Option<String>>,
-    email: Option<Option<String>>,
-    metadata: Option<Map<String, Value>>,
-    others: Vec<(&'static str, Value)>,
-}
-
-impl Changes {
-    /// Metadata is replaced as a whole (b.6).
-    fn apply(self, row: &mut Customer) {
-        if let Some(name) = self.name {
-            row.name = name;
-        }
-        if let Some(email) = self.email {
-            row.email = email;
-        }
-        if let Some(metadata) = self.metadata {
-            row.metadata = metadata;
-        }
-        for (key, value) in self.others {
-            match key {
-                "billing_address" => row.billing_address = value,
-                "tax_id" => row.tax_id = value,
-                _ => row.locale = value,
-            }
-        }
+        let input = email.clone().into();
+        let fault = Fault::new("value_error", at(&["body", "email"]), EMAIL_TAKEN, input);
+        Err(Refusal::service(vec![fault]))
     }
 }

@@ -2,15 +2,11 @@
 //! are made and announced in Polar's order (polar-domain (c.6)).
 
 use chrono::Months;
-use serde_json::Value;
 use uuid::Uuid;
 
-use crate::model::{Moment, Order, PendingUpdate, Subscription};
+use crate::model::{Moment, PendingUpdate, Subscription};
 use crate::store::Store;
 use crate::webhooks::Payload;
-
-/// Tax on every paid order, in hundredths of a percent (2000 gives 175, as recorded).
-const TAX: i64 = 875;
 
 /// When a changed product takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,37 +30,6 @@ impl Store {
             self.announce(kind, Payload::Ready(view.clone()));
         }
         self.announce("customer.state_changed", Payload::CustomerState(customer));
-    }
-
-    /// Announces an order as it is now.
-    pub(crate) fn announce_order(&mut self, id: Uuid, kinds: &[&'static str]) {
-        let Some(row) = self.orders.get(id) else {
-            return;
-        };
-        let view = self.order_view(row);
-        for kind in kinds {
-            self.announce(kind, Payload::Ready(view.clone()));
-        }
-    }
-
-    /// The price of a product under a discount, in cents.
-    pub(crate) fn amount(&self, product_id: Uuid, discount_id: Option<Uuid>) -> i64 {
-        let price = self
-            .products
-            .get(product_id)
-            .map_or(0, |product| product.price_amount);
-        let Some(discount) = discount_id.and_then(|id| self.discounts.get(id)) else {
-            return price;
-        };
-        if let Some(basis_points) = discount.request.get("basis_points").and_then(Value::as_i64) {
-            return price * (10_000 - basis_points) / 10_000;
-        }
-        let fixed = discount
-            .request
-            .get("amount")
-            .and_then(Value::as_i64)
-            .unwrap_or(0);
-        (price - fixed).max(0)
     }
 
     /// A new running subscription: created, active, updated, as recorded; then its grants.
@@ -111,7 +76,7 @@ impl Store {
         id
     }
 
-    fn next_period_end(&self, product_id: Uuid, from: Moment) -> Moment {
+    pub(crate) fn next_period_end(&self, product_id: Uuid, from: Moment) -> Moment {
         let yearly = self
             .products
             .get(product_id)
@@ -126,161 +91,6 @@ impl Store {
         if let Some(row) = self.subscriptions.get_mut(id) {
             change(row, now);
             row.modified_at = Some(now);
-        }
-    }
-
-    /// An order of a subscription at its present price; announced as `order.created`.
-    pub(crate) fn place_order(
-        &mut self,
-        subscription_id: Uuid,
-        reason: &'static str,
-        status: &'static str,
-    ) -> Uuid {
-        let (id, item_id, now) = (self.fresh_id(), self.fresh_id(), self.now());
-        let Some(row) = self.subscriptions.get(subscription_id).cloned() else {
-            return id;
-        };
-        let customer = self.customers.get(row.customer_id);
-        let price = self
-            .products
-            .get(row.product_id)
-            .map_or(0, |product| product.price_amount);
-        let number = self.orders.len() + 1;
-        self.orders.insert(Order {
-            id,
-            created_at: now,
-            modified_at: None,
-            customer_id: row.customer_id,
-            product_id: Some(row.product_id),
-            subscription_id: Some(subscription_id),
-            checkout_id: row.checkout_id,
-            discount_id: row.discount_id,
-            status,
-            billing_reason: reason,
-            subtotal: price,
-            discount: price - row.amount,
-            tax: row.amount * TAX / 10_000,
-            billing_name: customer
-                .and_then(|customer| customer.billing_name.clone().or(customer.name.clone())),
-            billing_address: customer
-                .map_or(Value::Null, |customer| customer.billing_address.clone()),
-            invoice_number: Some(format!("SELF-{number:04}")),
-            invoice_generated: false,
-            description: self
-                .products
-                .get(row.product_id)
-                .map_or(String::new(), |product| product.name.clone()),
-            item_id,
-        });
-        self.announce_order(id, &["order.created"]);
-        id
-    }
-
-    /// Money arrived.
-    pub(crate) fn pay_order(&mut self, id: Uuid) {
-        self.set_order_status(id, "paid");
-        self.announce_order(id, &["order.updated", "order.paid"]);
-    }
-
-    /// Changes the status of an order without a word.
-    pub(crate) fn set_order_status(&mut self, id: Uuid, status: &'static str) {
-        let now = self.now();
-        if let Some(row) = self.orders.get_mut(id) {
-            row.status = status;
-            row.modified_at = Some(now);
-        }
-    }
-
-    /// `cancel_at_period_end`: access lasts, the cancellation is known now.
-    pub(crate) fn cancel_subscription(&mut self, id: Uuid) {
-        self.change(id, |row, now| {
-            row.cancel_at_period_end = true;
-            row.canceled_at = Some(now);
-            row.ends_at = Some(row.period_end);
-        });
-        self.announce_subscription(id, &["subscription.updated", "subscription.canceled"]);
-    }
-
-    /// Takes a pending cancellation back.
-    pub(crate) fn uncancel_subscription(&mut self, id: Uuid) {
-        self.change(id, |row, _| {
-            row.cancel_at_period_end = false;
-            row.canceled_at = None;
-            row.ends_at = None;
-        });
-        self.announce_subscription(id, &["subscription.updated", "subscription.uncanceled"]);
-    }
-
-    /// Ends a subscription at once; pending orders are voided (R27), benefits withdrawn.
-    pub(crate) fn revoke_subscription(&mut self, id: Uuid) {
-        self.end_row(id);
-        self.announce_subscription(
-            id,
-            &[
-                "subscription.updated",
-                "subscription.canceled",
-                "subscription.revoked",
-            ],
-        );
-        self.void_pending_orders(id);
-        self.revoke_grants(id, &[]);
-    }
-
-    /// The end of a cancelled period.
-    fn expire_subscription(&mut self, id: Uuid) {
-        self.end_row(id);
-        self.announce_subscription(id, &["subscription.updated", "subscription.revoked"]);
-        self.revoke_grants(id, &[]);
-    }
-
-    fn end_row(&mut self, id: Uuid) {
-        self.change(id, |row, now| {
-            row.status = "canceled";
-            row.cancel_at_period_end = false;
-            row.canceled_at = row.canceled_at.or(Some(now));
-            row.ends_at = Some(now);
-            row.ended_at = Some(now);
-        });
-    }
-
-    fn void_pending_orders(&mut self, subscription_id: Uuid) {
-        let of_subscription = self
-            .orders
-            .iter()
-            .filter(|row| row.subscription_id == Some(subscription_id));
-        let pending = of_subscription
-            .filter(|row| row.status == "pending")
-            .map(|row| row.id);
-        for id in pending.collect::<Vec<_>>() {
-            self.set_order_status(id, "void");
-            self.announce_order(id, &["order.updated"]);
-        }
-    }
-
-    /// After a customer's deletion: grants go first, then the subscriptions, as recorded.
-    pub(crate) fn end_everything_of(&mut self, customer_id: Uuid) {
-        let of_customer = self
-            .subscriptions
-            .iter()
-            .filter(|row| row.customer_id == customer_id);
-        let running: Vec<Uuid> = of_customer
-            .filter(|row| row.ended_at.is_none())
-            .map(|row| row.id)
-            .collect();
-        for id in &running {
-            self.revoke_grants(*id, &[]);
-        }
-        for id in running {
-            self.end_row(id);
-            self.announce_subscription(
-                id,
-                &[
-                    "subscription.updated",
-                    "subscription.canceled",
-                    "subscription.revoked",
-                ],
-            );
-            self.void_pending_orders(id);
         }
     }
 
@@ -364,80 +174,6 @@ impl Store {
             });
             self.announce_subscription(id, &["subscription.updated", "subscription.past_due"]);
         }
-    }
-
-    /// A failed charge was made good.
-    pub(crate) fn recover_subscription(&mut self, id: Uuid) {
-        let of_subscription = self
-            .orders
-            .iter()
-            .filter(|row| row.subscription_id == Some(id));
-        let pending: Vec<Uuid> = of_subscription
-            .filter(|row| row.status == "pending")
-            .map(|row| row.id)
-            .collect();
-        for order in pending {
-            self.pay_order(order);
-        }
-        self.change(id, |row, _| {
-            row.status = "active";
-            row.past_due_at = None;
-        });
-        self.announce_subscription(id, &["subscription.updated", "subscription.active"]);
-    }
-
-    /// Dunning is exhausted: access ends, the debt stays (c.6, row 39).
-    pub(crate) fn give_up_subscription(&mut self, id: Uuid) {
-        self.change(id, |row, _| row.status = "unpaid");
-        self.announce_subscription(id, &["subscription.updated", "subscription.revoked"]);
-        self.revoke_grants(id, &[]);
-    }
-
-    /// The pause takes effect: benefits are withdrawn.
-    pub(crate) fn pause_subscription(&mut self, id: Uuid) {
-        self.change(id, |row, now| {
-            row.status = "paused";
-            row.pause_at_period_end = false;
-            row.paused_at = Some(now);
-        });
-        self.announce_subscription(id, &["subscription.updated", "subscription.paused"]);
-        self.revoke_grants(id, &[]);
-    }
-
-    /// The pause ends: charged at once, benefits come back.
-    pub(crate) fn resume_subscription(&mut self, id: Uuid) {
-        let product = self
-            .subscriptions
-            .get(id)
-            .map_or(Uuid::nil(), |row| row.product_id);
-        let end = self.next_period_end(product, self.now());
-        self.change(id, |row, now| {
-            row.status = "active";
-            row.paused_at = None;
-            row.period_start = now;
-            row.period_end = end;
-        });
-        self.announce_subscription(id, &["subscription.updated", "subscription.resumed"]);
-        let order = self.place_order(id, "subscription_cycle", "pending");
-        self.pay_order(order);
-        self.grant_missing(id);
-    }
-
-    /// Attaches or clears a discount; a redemption stays counted for ever (R20).
-    pub(crate) fn attach_discount(&mut self, id: Uuid, discount_id: Option<Uuid>) {
-        if let Some(discount) = discount_id.and_then(|id| self.discounts.get_mut(id)) {
-            discount.redemptions += 1;
-        }
-        let product = self
-            .subscriptions
-            .get(id)
-            .map_or(Uuid::nil(), |row| row.product_id);
-        let amount = self.amount(product, discount_id);
-        self.change(id, |row, _| {
-            row.discount_id = discount_id;
-            row.amount = amount;
-        });
-        self.announce_subscription(id, &["subscription.updated"]);
     }
 
     /// The next moment at which a period ends.

@@ -5,25 +5,13 @@ use uuid::Uuid;
 
 use crate::call::{Call, Outcome, Reply, parse_uuid};
 use crate::clock::text;
-use crate::customers::keep;
 use crate::errors::{Fault, Refusal, at};
+use crate::member_body::{Changes, NewMember, ROLES, parse_new};
 use crate::model::Member;
 use crate::paging::{Page, one_of, sort, sorting};
 use crate::store::Store;
-use crate::validation;
 use crate::views::member_view;
 use crate::webhooks::Payload;
-
-const NAME_LENGTH: usize = 256;
-const ROLES: [&str; 3] = ["owner", "billing_manager", "member"];
-
-/// A member about to be made.
-#[derive(Debug)]
-pub(crate) struct NewMember {
-    pub(crate) email: String,
-    pub(crate) name: Option<String>,
-    pub(crate) external_id: Option<String>,
-}
 
 /// `GET /v1/members/`: of a repeated `role` the last one counts (R10).
 pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
@@ -112,103 +100,6 @@ pub(crate) fn delete_external(store: &mut Store, call: &Call) -> Outcome {
     }
     store.delete_member(id);
     Ok(Reply::gone())
-}
-
-fn parse_new(object: &Map<String, Value>) -> Result<(NewMember, &'static str), Refusal> {
-    let loc = at(&["body"]);
-    let mut faults = Vec::new();
-    let email = match object.get("email") {
-        Some(value) => keep(
-            validation::email(value, at(&["body", "email"])),
-            &mut faults,
-        ),
-        None => {
-            faults.push(Fault::missing(
-                at(&["body", "email"]),
-                Value::Object(object.clone()),
-            ));
-            None
-        }
-    };
-    let name = keep(
-        validation::optional_text(object, "name", &loc, NAME_LENGTH),
-        &mut faults,
-    )
-    .flatten();
-    let external_id = keep(
-        validation::optional_text(object, "external_id", &loc, usize::MAX),
-        &mut faults,
-    )
-    .flatten();
-    let role = match object.get("role") {
-        None => Some("member"),
-        Some(Value::String(role)) if role == "member" => Some("member"),
-        Some(Value::String(role)) if role == "billing_manager" => Some("billing_manager"),
-        Some(other) => {
-            let expected =
-                "<MemberRole.member: 'member'> or <MemberRole.billing_manager: 'billing_manager'>";
-            let message = format!("Input should be {expected}");
-            let fault = Fault::new(
-                "literal_error",
-                at(&["body", "role"]),
-                message,
-                other.clone(),
-            );
-            faults.push(fault.context(json!({"expected": expected})));
-            None
-        }
-    };
-    match (email, role) {
-        (Some(email), Some(role)) if faults.is_empty() => Ok((
-            NewMember {
-                email,
-                name,
-                external_id,
-            },
-            role,
-        )),
-        _ => Err(Refusal::schema(faults)),
-    }
-}
-
-/// What a PATCH changes; `external_id` cannot be changed and is ignored.
-#[derive(Debug)]
-struct Changes {
-    name: Option<Option<String>>,
-    email: Option<String>,
-    role: Option<&'static str>,
-}
-
-impl Changes {
-    fn parse(object: &Map<String, Value>) -> Result<Self, Refusal> {
-        let mut faults = Vec::new();
-        let named = object.contains_key("name");
-        let name = keep(
-            validation::optional_text(object, "name", &at(&["body"]), NAME_LENGTH),
-            &mut faults,
-        );
-        let email = object.get("email").filter(|email| !email.is_null());
-        let email = email.and_then(|value| {
-            keep(
-                validation::email(value, at(&["body", "email"])),
-                &mut faults,
-            )
-        });
-        let asked = object.get("role").filter(|role| !role.is_null());
-        let role = asked.and_then(|asked| ROLES.into_iter().find(|role| asked == role));
-        if let (Some(asked), None) = (asked, role) {
-            faults.push(one_of(at(&["body", "role"]), &ROLES, asked.clone()));
-        }
-        if faults.is_empty() {
-            Ok(Self {
-                name: name.filter(|_| named),
-                email,
-                role,
-            })
-        } else {
-            Err(Refusal::schema(faults))
-        }
-    }
 }
 
 impl Store {

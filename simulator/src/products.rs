@@ -1,12 +1,12 @@
 //! Why: plans and benefits are the seller's catalogue; their metadata decides what a grant means (polar-domain (d.2)).
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::call::{Call, Outcome, Reply, parse_uuid};
 use crate::clock::text;
 use crate::errors::{Refusal, at};
-use crate::model::{Benefit, Metadata, Product};
+use crate::model::{Metadata, Product};
 use crate::paging::{Page, sort, sortable, sorting};
 use crate::store::Store;
 use crate::validation;
@@ -116,68 +116,7 @@ pub(crate) fn set_benefits(store: &mut Store, call: &Call) -> Outcome {
     store.show_product(id, Reply::ok)
 }
 
-/// `GET /v1/benefits/`
-pub(crate) fn list_benefits(store: &mut Store, call: &Call) -> Outcome {
-    let page = Page::of(call)?;
-    let wishes = sorting(call, &["created_at", "description", "type", "user_order"])?;
-    let mut rows: Vec<&Benefit> = store.benefits.iter().rev().collect();
-    sort(&mut rows, &wishes, |row, property| match property {
-        "description" => row.description.clone(),
-        "type" => String::new(),
-        _ => text(row.created_at),
-    });
-    page.show(&rows, |row| store.benefit_view(row))
-}
-
-/// `GET /v1/benefits/{id}`
-pub(crate) fn get_benefit(store: &mut Store, call: &Call) -> Outcome {
-    let row = store
-        .benefits
-        .get(call.id(0)?)
-        .ok_or_else(|| Refusal::not_found("Not found"))?;
-    Ok(Reply::ok(store.benefit_view(row)))
-}
-
-/// `POST /v1/benefits/`
-pub(crate) fn create_benefit(store: &mut Store, call: &Call) -> Outcome {
-    let object = call.object()?;
-    refuse_organization(object)?;
-    let metadata = read_metadata(object)?;
-    let description = object
-        .get("description")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let properties = object
-        .get("properties")
-        .cloned()
-        .unwrap_or_else(|| json!({"note": null}));
-    let id = store.insert_benefit(description, metadata, properties);
-    let row = store.benefits.get(id).ok_or_else(Refusal::internal)?;
-    Ok(Reply::created(store.benefit_view(row)))
-}
-
-/// `PATCH /v1/benefits/{id}`: announced as `benefit.updated` and nothing else (d.2).
-pub(crate) fn patch_benefit(store: &mut Store, call: &Call) -> Outcome {
-    let id = call.id(0)?;
-    let object = call.object()?;
-    let metadata = read_metadata(object)?;
-    if store.benefits.get(id).is_none() {
-        return Err(Refusal::not_found("Not found"));
-    }
-    let description = object
-        .get("description")
-        .and_then(Value::as_str)
-        .map(str::to_owned);
-    store.edit_benefit(
-        id,
-        object.contains_key("metadata").then_some(metadata),
-        description,
-    );
-    let row = store.benefits.get(id).ok_or_else(Refusal::internal)?;
-    Ok(Reply::ok(store.benefit_view(row)))
-}
-
-fn refuse_organization(object: &Map<String, Value>) -> Result<(), Refusal> {
+pub(crate) fn refuse_organization(object: &Map<String, Value>) -> Result<(), Refusal> {
     match object
         .get("organization_id")
         .filter(|value| !value.is_null())
@@ -190,7 +129,7 @@ fn refuse_organization(object: &Map<String, Value>) -> Result<(), Refusal> {
     }
 }
 
-fn read_metadata(object: &Map<String, Value>) -> Result<Metadata, Refusal> {
+pub(crate) fn read_metadata(object: &Map<String, Value>) -> Result<Metadata, Refusal> {
     let mut faults = Vec::new();
     let metadata = object
         .get("metadata")
@@ -229,53 +168,6 @@ impl Store {
         });
         self.announce_product(id, "product.created");
         id
-    }
-
-    /// Adds a benefit and announces it.
-    pub(crate) fn insert_benefit(
-        &mut self,
-        description: &str,
-        metadata: Metadata,
-        properties: Value,
-    ) -> Uuid {
-        let (id, created_at) = (self.fresh_id(), self.now());
-        let description = description.to_owned();
-        let row = Benefit {
-            id,
-            created_at,
-            modified_at: None,
-            description,
-            metadata,
-            properties,
-        };
-        let view = self.benefit_view(&row);
-        self.benefits.insert(row);
-        self.announce("benefit.created", Payload::Ready(view));
-        id
-    }
-
-    /// Changes a benefit; its holders hear nothing but `benefit.updated`.
-    pub(crate) fn edit_benefit(
-        &mut self,
-        id: Uuid,
-        metadata: Option<Metadata>,
-        description: Option<String>,
-    ) {
-        let now = self.now();
-        let Some(row) = self.benefits.get_mut(id) else {
-            return;
-        };
-        row.modified_at = Some(now);
-        if let Some(metadata) = metadata {
-            row.metadata = metadata;
-        }
-        if let Some(description) = description {
-            row.description = description;
-        }
-        let Some(view) = self.benefits.get(id).map(|row| self.benefit_view(row)) else {
-            return;
-        };
-        self.announce("benefit.updated", Payload::Ready(view));
     }
 
     /// Sets what a product offers; running subscriptions follow.

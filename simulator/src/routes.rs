@@ -5,8 +5,8 @@ use crate::call::{Call, Outcome};
 use crate::store::Store;
 use crate::webhooks::{delivery, endpoint};
 use crate::{
-    checkouts, customers, discounts, events, grants, members, orders, organizations, products,
-    sessions, subscriptions,
+    benefits, checkouts, customers, discounts, events, grants, members, orders, organizations,
+    products, sessions, subscriptions,
 };
 
 /// What answers a route.
@@ -139,25 +139,25 @@ const ROUTES: &[Route] = &[
         "GET",
         "/v1/benefits/",
         BENEFITS_READ,
-        products::list_benefits,
+        benefits::list_benefits,
     ),
     route(
         "POST",
         "/v1/benefits/",
         BENEFITS_WRITE,
-        products::create_benefit,
+        benefits::create_benefit,
     ),
     route(
         "GET",
         "/v1/benefits/{}",
         BENEFITS_READ,
-        products::get_benefit,
+        benefits::get_benefit,
     ),
     route(
         "PATCH",
         "/v1/benefits/{}",
         BENEFITS_WRITE,
-        products::patch_benefit,
+        benefits::patch_benefit,
     ),
     route("GET", "/v1/benefit-grants/", BENEFITS_READ, grants::list),
     route(

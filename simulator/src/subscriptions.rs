@@ -1,17 +1,17 @@
 //! Why: subscriptions are read and changed through body variants that cannot be mixed; the traps of (h.4), (h.5) and
 //! R19–R24 live here.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::call::{Call, Outcome, Reply, parse_uuid};
 use crate::clock::text;
-use crate::errors::{Fault, Refusal, at};
-use crate::lifecycle::Proration;
+use crate::errors::{Refusal, at};
 use crate::model::Subscription;
 use crate::paging::{Page, one_of, sort, sortable, sorting};
 use crate::store::Store;
 use crate::subscription_body::check_variants;
+use crate::subscription_changes::{refuse_canceled, service_fault};
 
 const STATUSES: [&str; 8] = [
     "incomplete",
@@ -172,146 +172,12 @@ fn bad_statuses(statuses: &[&str]) -> Refusal {
     Refusal::schema(faults)
 }
 
-fn service_fault(key: &str, message: &str, input: Value) -> Refusal {
-    Refusal::service(vec![Fault::new(
-        "value_error",
-        at(&["body", key]),
-        message,
-        input,
-    )])
-}
-
-fn already_canceled() -> Refusal {
-    let detail = "This subscription is already canceled or will be at the end of the period.";
-    Refusal::named(403, "AlreadyCanceledSubscription", detail)
-}
-
-/// R22: unpaid and canceled refuse, paused only where not `allowed`, and so does one that is cancelling.
-fn refuse_canceled(row: &Subscription, allowed: &[&str]) -> Result<(), Refusal> {
-    let fine =
-        matches!(row.status, "active" | "trialing" | "past_due") || allowed.contains(&row.status);
-    if fine && !row.cancel_at_period_end {
-        Ok(())
-    } else {
-        Err(already_canceled())
-    }
-}
-
 impl Store {
-    fn show_subscription(&self, id: Uuid, reply: fn(Value) -> Reply) -> Outcome {
+    pub(crate) fn show_subscription(&self, id: Uuid, reply: fn(Value) -> Reply) -> Outcome {
         let row = self
             .subscriptions
             .get(id)
             .ok_or_else(|| Refusal::not_found("Not found"))?;
         Ok(reply(self.subscription_view(row)))
-    }
-
-    fn revoke_by_request(&mut self, id: Uuid) -> Outcome {
-        let row = self
-            .subscriptions
-            .get(id)
-            .ok_or_else(|| Refusal::not_found("Not found"))?;
-        if row.ended_at.is_some() {
-            return Err(already_canceled());
-        }
-        self.revoke_subscription(id);
-        self.show_subscription(id, Reply::ok)
-    }
-
-    fn cancel_by_request(&mut self, row: &Subscription, cancel: bool) -> Result<(), Refusal> {
-        if cancel {
-            refuse_canceled(row, &[])?;
-            self.cancel_subscription(row.id);
-        } else if row.cancel_at_period_end {
-            self.uncancel_subscription(row.id);
-        } else {
-            // R23: nothing to take back.
-            return Err(Refusal::named(400, "BadRequest", "Bad request"));
-        }
-        Ok(())
-    }
-
-    /// The product a request names, if it may be used.
-    pub(crate) fn known_product(&self, value: &Value) -> Result<Uuid, Refusal> {
-        let parsed = parse_uuid(value.as_str().unwrap_or(""), at(&["body", "product_id"]));
-        let id = parsed.map_err(|fault| Refusal::schema(vec![fault]))?;
-        match self.products.get(id) {
-            None => Err(service_fault(
-                "product_id",
-                "Product does not exist.",
-                value.clone(),
-            )),
-            Some(product) if product.archived => Err(service_fault(
-                "product_id",
-                "Product is archived.",
-                value.clone(),
-            )),
-            Some(_) => Ok(id),
-        }
-    }
-
-    fn redeemable(&self, value: &Value) -> Result<Option<Uuid>, Refusal> {
-        let Some(text) = value.as_str() else {
-            return Ok(None);
-        };
-        let id = parse_uuid(text, at(&["body", "SubscriptionUpdateBase", "discount_id"]));
-        let id = id.map_err(|fault| Refusal::schema(vec![fault]))?;
-        let discount = self.discounts.get(id).filter(|discount| !discount.deleted);
-        // R20: the subscription's own earlier redemption counts too.
-        let free = |discount: &&crate::model::Discount| {
-            discount
-                .max_redemptions
-                .is_none_or(|most| discount.redemptions < most)
-        };
-        if discount.filter(free).is_some() {
-            return Ok(Some(id));
-        }
-        let message =
-            "Discount does not exist, is not applicable to this product or is not redeemable.";
-        Err(service_fault("discount_id", message, value.clone()))
-    }
-
-    fn change_by_request(
-        &mut self,
-        row: &Subscription,
-        object: &Map<String, Value>,
-    ) -> Result<(), Refusal> {
-        let product = object.get("product_id").filter(|value| !value.is_null());
-        let product = product.map(|value| self.known_product(value)).transpose()?;
-        let discount = object
-            .get("discount_id")
-            .map(|value| self.redeemable(value))
-            .transpose()?;
-        let proration = match object.get("proration_behavior").and_then(Value::as_str) {
-            Some("next_period") => Proration::NextPeriod,
-            Some("invoice" | "reset") => Proration::Invoice,
-            _ => Proration::Prorate,
-        };
-        let Some(product) = product else {
-            if let Some(discount) = discount {
-                self.attach_discount(row.id, discount);
-            }
-            return Ok(());
-        };
-        refuse_canceled(row, &["paused"])?;
-        if proration == Proration::NextPeriod {
-            self.postpone(row.id, product, discount);
-            return Ok(());
-        }
-        let card = self
-            .living_customer(row.customer_id)
-            .and_then(|customer| customer.default_payment_method);
-        let wanted_discount = discount.unwrap_or(row.discount_id);
-        let dearer = self.amount(product, wanted_discount) > row.amount;
-        if proration == Proration::Invoice && dearer && card.is_none() {
-            // R24: nothing changes, a pending update survives, no order is left.
-            let detail = "Payment failed with reason: missing_payment_method.";
-            return Err(Refusal::named(402, "PaymentFailed", detail));
-        }
-        if let Some(discount) = discount {
-            self.attach_discount(row.id, discount);
-        }
-        self.move_to_product(row.id, product, proration);
-        Ok(())
     }
 }

@@ -176,3 +176,8 @@ pub(crate) fn metadata_value(value: &Value, loc: &[Value]) -> Vec<Fault> {
         ],
     }
 }
+
+/// Keeps a parsed value or notes its fault.
+pub(crate) fn keep<T>(parsed: Result<T, Fault>, faults: &mut Vec<Fault>) -> Option<T> {
+    parsed.map_err(|fault| faults.push(fault)).ok()
+}
