@@ -129,8 +129,13 @@ CREATE TRIGGER update_job INSTEAD OF UPDATE ON polar_jobs.jobs
 -- the release is noted here and done by `release_noted_keys` once the lock is free.
 CREATE TABLE polar_jobs.key_releases (ordering_key text PRIMARY KEY);
 
+-- 2048 locks stand for all keys: one per key would let a bulk load of 10 000 organizations fill the
+-- server's lock table, which all sessions share. Two keys with one lock only wait for each other's
+-- open enqueue. Whoever takes several takes them in the order of the locks.
 CREATE FUNCTION polar_jobs.ordering_lock(ordering_key text) RETURNS bigint
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT hashtextextended('polar_jobs.ordering/' || ordering_key, 0) $$;
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT hashtextextended('polar_jobs.ordering', 0) + (hashtextextended(ordering_key, 0) & 2047)
+$$;
 
 CREATE FUNCTION polar_jobs.release_head(key text) RETURNS void LANGUAGE sql AS $$
     UPDATE polar_jobs.live_jobs SET blocked = false
@@ -200,28 +205,28 @@ CREATE FUNCTION polar_jobs.insert_jobs(
 ) RETURNS TABLE (place bigint, id bigint) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    key text;
-    given integer := cardinality(kinds);
-    keyed boolean := false;
-    made integer;
+    keyed boolean;
+    made bigint[];
 BEGIN
-    FOR key IN SELECT DISTINCT k FROM unnest(ordering_keys) k WHERE k IS NOT NULL ORDER BY k LOOP
-        PERFORM pg_advisory_xact_lock(polar_jobs.ordering_lock(key));
-        keyed := true;
-    END LOOP;
-    RETURN QUERY
+    PERFORM pg_advisory_xact_lock(locks.lock)
+       FROM (SELECT DISTINCT polar_jobs.ordering_lock(k) AS lock FROM unnest(ordering_keys) k
+              WHERE k IS NOT NULL ORDER BY lock) locks;
+    keyed := FOUND;
     WITH wanted AS MATERIALIZED (
         SELECT n.*, coalesce(n.queue, d.queue, 'default') AS into_queue,
                coalesce(n.priority, d.priority, 0::smallint) AS with_priority,
                coalesce(n.attempts, d.max_attempts, 20) AS with_attempts,
-               -- Twins within one batch: the first one stays.
-               n.unique_key IS NOT NULL
-                 AND row_number() OVER (PARTITION BY n.unique_key ORDER BY n.place) > 1 AS twin
+               -- Twins within one batch: the first one stays, and answers for the events of all.
+               row_number() OVER twins > 1 AS twin,
+               array_agg(n.event) FILTER (WHERE n.event IS NOT NULL) OVER twins AS all_events,
+               count(*) FILTER (WHERE n.unique_key IS NULL) OVER (ORDER BY n.place) AS nth_plain
           FROM unnest(kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys,
                       max_attempts, debounce_untils, events) WITH ORDINALITY
                AS n (kind, payload, queue, run_at, priority, unique_key, ordering_key, attempts,
                      debounce_until, event, place)
           LEFT JOIN polar_jobs.kinds d ON d.kind = n.kind
+        WINDOW twins AS (PARTITION BY n.unique_key, CASE WHEN n.unique_key IS NULL THEN n.place END
+                         ORDER BY n.place ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
     ), ranked AS (
         SELECT w.*, row_number() OVER (PARTITION BY w.ordering_key ORDER BY w.place) > 1 AS follows
           FROM wanted w WHERE NOT w.twin
@@ -230,10 +235,7 @@ BEGIN
                (kind, payload, queue, run_at, priority, unique_key, ordering_key, max_attempts,
                 debounce_until, events, blocked)
         SELECT r.kind, coalesce(r.payload, '{}'), r.into_queue, coalesce(r.run_at, now()), r.with_priority,
-               r.unique_key, r.ordering_key, r.with_attempts, r.debounce_until,
-               CASE WHEN r.unique_key IS NULL THEN CASE WHEN r.event IS NOT NULL THEN ARRAY[r.event] END
-                    ELSE (SELECT array_agg(t.event ORDER BY t.place) FROM wanted t
-                           WHERE t.unique_key = r.unique_key AND t.event IS NOT NULL) END,
+               r.unique_key, r.ordering_key, r.with_attempts, r.debounce_until, r.all_events,
                r.ordering_key IS NOT NULL AND (r.follows OR EXISTS (
                    SELECT 1 FROM polar_jobs.live_jobs l WHERE l.ordering_key = r.ordering_key))
           FROM ranked r ORDER BY r.place
@@ -244,28 +246,26 @@ BEGIN
                run_at = CASE WHEN waiting.debounce_until IS NULL THEN waiting.run_at
                              ELSE greatest(waiting.run_at, least(excluded.run_at, waiting.debounce_until)) END
         RETURNING waiting.id, waiting.unique_key, waiting.xmax = 0 AS fresh
-    ), numbered AS (
-        SELECT i.id, i.unique_key, i.fresh, row_number() OVER (ORDER BY i.id) AS nth
-          FROM inserted i WHERE i.unique_key IS NULL
-    ), plain AS (
-        SELECT r.place, row_number() OVER (ORDER BY r.place) AS nth FROM ranked r WHERE r.unique_key IS NULL
+    ), found AS (
+        -- One look per job below, not one join per pair: a batch may hold ten thousand. Rows without
+        -- a unique key got their ids in the order given.
+        SELECT array_agg(i.id ORDER BY i.id) FILTER (WHERE i.unique_key IS NULL) AS plain,
+               jsonb_object_agg(i.unique_key, i.id) FILTER (WHERE i.unique_key IS NOT NULL AND i.fresh) AS keyed
+          FROM inserted i
     )
-    SELECT w.place, coalesce(u.id, p.id)
-      FROM wanted w
-      LEFT JOIN inserted u ON NOT w.twin AND w.unique_key IS NOT NULL AND u.unique_key = w.unique_key AND u.fresh
-      LEFT JOIN plain ON w.unique_key IS NULL AND plain.place = w.place
-      LEFT JOIN numbered p ON p.nth = plain.nth
-     ORDER BY w.place;
-    GET DIAGNOSTICS made = ROW_COUNT;
-    -- A twin inside the batch may leave a key without a head, and under REPEATABLE READ the head
+    SELECT array_agg(CASE WHEN w.unique_key IS NULL THEN (SELECT f.plain FROM found f)[w.nth_plain]
+                          WHEN NOT w.twin THEN ((SELECT f.keyed FROM found f) ->> w.unique_key)::bigint END
+                     ORDER BY w.place)
+      INTO made FROM wanted w;
+    -- A twin inside a batch may leave a key without a head, and under REPEATABLE READ the head
     -- that we saw may be gone: let the releaser look again.
-    IF keyed AND (given > 1 OR current_setting('transaction_isolation') <> 'read committed') THEN
+    IF keyed AND (current_setting('transaction_isolation') <> 'read committed'
+                  OR cardinality(made) > 1 AND array_position(made, NULL) IS NOT NULL) THEN
         INSERT INTO polar_jobs.key_releases
         SELECT DISTINCT k FROM unnest(ordering_keys) k WHERE k IS NOT NULL
-            AND (current_setting('transaction_isolation') <> 'read committed'
-                 OR EXISTS (SELECT 1 FROM unnest(unique_keys) u WHERE u IS NOT NULL))
         ON CONFLICT DO NOTHING;
     END IF;
+    RETURN QUERY SELECT m.place, m.id FROM unnest(made) WITH ORDINALITY AS m (id, place);
 END $$;
 
 CREATE FUNCTION polar_jobs.enqueue(

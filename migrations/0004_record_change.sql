@@ -16,19 +16,24 @@ CREATE FUNCTION polar_jobs.accept_events(
     OUT fresh bigint[], OUT contended bigint[]
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_variable
+DECLARE
+    held bigint[];
 BEGIN
     -- The keys first, and in one order: two calls can then never wait for each other.
     IF patient THEN
-        PERFORM pg_advisory_xact_lock(polar_jobs.ordering_lock(sorted.key))
-           FROM (SELECT DISTINCT given.key FROM unnest(ordering_keys) AS given (key)
-                  WHERE given.key IS NOT NULL ORDER BY given.key) sorted;
+        PERFORM pg_advisory_xact_lock(wanted.lock)
+           FROM (SELECT DISTINCT polar_jobs.ordering_lock(given.key) AS lock FROM unnest(ordering_keys) AS given (key)
+                  WHERE given.key IS NOT NULL ORDER BY lock) wanted;
     ELSE
-        SELECT array_agg(DISTINCT job.cause) INTO contended
-          FROM unnest(causes, ordering_keys) AS job (cause, key)
-         WHERE job.key = ANY (ARRAY(
-               SELECT wanted.key FROM (SELECT DISTINCT given.key FROM unnest(ordering_keys) AS given (key)
-                                        WHERE given.key IS NOT NULL) wanted
-                WHERE NOT pg_try_advisory_xact_lock(polar_jobs.ordering_lock(wanted.key))));
+        held := ARRAY(SELECT wanted.lock
+                        FROM (SELECT DISTINCT polar_jobs.ordering_lock(given.key) AS lock
+                                FROM unnest(ordering_keys) AS given (key) WHERE given.key IS NOT NULL) wanted
+                       WHERE NOT pg_try_advisory_xact_lock(wanted.lock));
+        IF cardinality(held) > 0 THEN
+            SELECT array_agg(DISTINCT job.cause) INTO contended
+              FROM unnest(causes, ordering_keys) AS job (cause, key)
+             WHERE polar_jobs.ordering_lock(job.key) = ANY (held);
+        END IF;
     END IF;
     contended := coalesce(contended, '{}');
 
