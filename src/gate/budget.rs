@@ -69,10 +69,17 @@ pub(super) struct Taken {
 
 impl Rate {
     /// The rate that keeps `limit` calls in any window.
+    ///
+    /// # Panics
+    /// If `portion` and `travel` leave nothing of the burst: the promise could not be kept.
     pub(super) fn new(limit: NonZeroU32, timing: &Timing) -> Self {
         let limit = f64::from(limit.get());
         let per_second = 0.9 * limit / timing.window.as_secs_f64();
         let delay = (timing.portion + timing.travel).as_secs_f64();
+        assert!(
+            delay * 9.0 < timing.window.as_secs_f64(),
+            "portion and travel together must be less than a ninth of the window"
+        );
         Self {
             per_second,
             burst: (limit / 10.0 - per_second * delay).max(1.0),

@@ -50,6 +50,10 @@ pub struct FleetGate {
 impl FleetGate {
     /// Opens the gate for at most `limit` calls of the whole fleet in any window of
     /// [`Timing::window`]. Must be called within a runtime; asks the database only when a call does.
+    ///
+    /// # Panics
+    /// If `portion` and `travel` of `timing` are together a ninth of its `window` or more, and
+    /// outside a runtime.
     #[must_use]
     pub fn open(pool: PgPool, limit: NonZeroU32, timing: Timing) -> Self {
         let rate = Rate::new(limit, &timing);
