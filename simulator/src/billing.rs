@@ -41,6 +41,14 @@ impl Store {
         (price - fixed).max(0)
     }
 
+    fn billing_details(&self, customer_id: Uuid) -> (Option<String>, Value) {
+        let Some(row) = self.customers.get(customer_id) else {
+            return (None, Value::Null);
+        };
+        let name = row.billing_name.as_ref().or(row.name.as_ref());
+        (name.cloned(), row.billing_address.clone())
+    }
+
     /// An order of a subscription at its present price; announced as `order.created`.
     pub(crate) fn place_order(
         &mut self,
@@ -52,11 +60,10 @@ impl Store {
         let Some(row) = self.subscriptions.get(subscription_id).cloned() else {
             return id;
         };
-        let customer = self.customers.get(row.customer_id);
-        let price = self
-            .products
-            .get(row.product_id)
-            .map_or(0, |product| product.price_amount);
+        let (billing_name, billing_address) = self.billing_details(row.customer_id);
+        let product = self.products.get(row.product_id);
+        let price = product.map_or(0, |product| product.price_amount);
+        let description = product.map_or(String::new(), |product| product.name.clone());
         let number = self.orders.len() + 1;
         self.orders.insert(Order {
             id,
@@ -72,16 +79,11 @@ impl Store {
             subtotal: price,
             discount: price - row.amount,
             tax: row.amount * TAX / 10_000,
-            billing_name: customer
-                .and_then(|customer| customer.billing_name.clone().or(customer.name.clone())),
-            billing_address: customer
-                .map_or(Value::Null, |customer| customer.billing_address.clone()),
+            billing_name,
+            billing_address,
             invoice_number: Some(format!("SELF-{number:04}")),
             invoice_generated: false,
-            description: self
-                .products
-                .get(row.product_id)
-                .map_or(String::new(), |product| product.name.clone()),
+            description,
             item_id,
         });
         self.announce_order(id, &["order.created"]);

@@ -13,50 +13,9 @@ use crate::webhooks::Payload;
 
 /// `POST /v1/checkouts/`
 pub(crate) fn create(store: &mut Store, call: &Call) -> Outcome {
+    let wanted = Wanted::parse(store, call)?;
     let object = call.object()?;
-    let Some(wanted) = object.get("products").and_then(Value::as_array) else {
-        return Err(Refusal::schema(vec![Fault::missing(
-            at(&["body", "products"]),
-            call.body.clone(),
-        )]));
-    };
-    let products: Vec<Uuid> = wanted
-        .iter()
-        .map(|value| store.known_product(value))
-        .collect::<Result<_, _>>()?;
     let text = |key: &str| object.get(key).and_then(Value::as_str).map(str::to_owned);
-    let id = |key: &str| -> Result<Option<Uuid>, Refusal> {
-        let parsed = text(key)
-            .map(|value| parse_uuid(&value, at(&["body", key])))
-            .transpose();
-        parsed.map_err(|fault| Refusal::schema(vec![fault]))
-    };
-    let subscription_id = id("subscription_id")?;
-    if let Some(row) = subscription_id
-        .and_then(|id| store.subscriptions.get(id))
-        .filter(|row| row.amount > 0)
-    {
-        let loc = at(&["body", "subscription_id"]);
-        let fault = Fault::new(
-            "value_error",
-            loc,
-            "Only free subscriptions can be upgraded.",
-            json!(row.id),
-        );
-        return Err(Refusal::service(vec![fault]));
-    }
-    let external_customer_id = text("external_customer_id");
-    let by_external = external_customer_id
-        .as_deref()
-        .and_then(|id| store.customer_by_external_id(id));
-    let customer_id = by_external.map(|row| row.id).or(id("customer_id")?);
-    let wanted = Wanted {
-        products,
-        customer_id,
-        external_customer_id,
-        discount_id: id("discount_id")?,
-        subscription_id,
-    };
     let (success_url, return_url) = (text("success_url"), text("return_url"));
     let id = store.open_checkout(wanted, success_url, return_url);
     let row = store.checkouts.get(id).ok_or_else(Refusal::internal)?;
@@ -71,6 +30,43 @@ pub(crate) struct Wanted {
     pub(crate) external_customer_id: Option<String>,
     pub(crate) discount_id: Option<Uuid>,
     pub(crate) subscription_id: Option<Uuid>,
+}
+
+impl Wanted {
+    fn parse(store: &Store, call: &Call) -> Result<Self, Refusal> {
+        let object = call.object()?;
+        let Some(wanted) = object.get("products").and_then(Value::as_array) else {
+            let fault = Fault::missing(at(&["body", "products"]), call.body.clone());
+            return Err(Refusal::schema(vec![fault]));
+        };
+        let products = wanted.iter().map(|value| store.known_product(value));
+        let products = products.collect::<Result<Vec<Uuid>, _>>()?;
+        let text = |key: &str| object.get(key).and_then(Value::as_str);
+        let id = |key: &str| {
+            let parsed = text(key).map(|value| parse_uuid(value, at(&["body", key])));
+            parsed
+                .transpose()
+                .map_err(|fault| Refusal::schema(vec![fault]))
+        };
+        let subscription_id = id("subscription_id")?;
+        let upgraded = subscription_id.and_then(|id| store.subscriptions.get(id));
+        if let Some(row) = upgraded.filter(|row| row.amount > 0) {
+            let message = "Only free subscriptions can be upgraded.";
+            return Err(Refusal::about("subscription_id", message, json!(row.id)));
+        }
+        let external_customer_id = text("external_customer_id").map(str::to_owned);
+        let external = external_customer_id.as_deref();
+        let by_external = external.and_then(|id| store.customer_by_external_id(id));
+        let customer_id = by_external.map(|row| row.id).or(id("customer_id")?);
+        let discount_id = id("discount_id")?;
+        Ok(Self {
+            products,
+            customer_id,
+            external_customer_id,
+            discount_id,
+            subscription_id,
+        })
+    }
 }
 
 impl Store {
@@ -157,27 +153,48 @@ pub(crate) fn view(store: &Store, row: &Checkout, base_url: &str) -> Value {
         .map(|product| product_view(store, product))
         .collect();
     let customer = row.customer_id.and_then(|id| store.customers.get(id));
-    let (secret, success) = (
-        format!("polar_c_{}", row.id.simple()),
-        format!("{base_url}/checkout/success"),
+    let mut view = terms(store, row, base_url);
+    merge(
+        &mut view,
+        json!({
+            "amount": amount, "discount_amount": amount - net, "net_amount": net, "total_amount": net,
+            "product_id": first.map(|product| product.id),
+            "product_price_id": first.map(|product| product.price_id),
+            "is_free_product_price": amount == 0, "is_payment_required": net > 0,
+            "customer_name": customer.map(|customer| customer.name.clone()),
+            "customer_email": customer.map(|customer| customer.email.clone()),
+            "products": products, "product": products.first(), "prices": prices,
+            "product_price": first.map(price_view),
+        }),
     );
+    view
+}
+
+fn merge(view: &mut Value, more: Value) {
+    if let (Some(view), Value::Object(more)) = (view.as_object_mut(), more) {
+        view.extend(more);
+    }
+}
+
+/// What does not depend on the products.
+fn terms(store: &Store, row: &Checkout, base_url: &str) -> Value {
+    let secret = format!("polar_c_{}", row.id.simple());
+    let success = format!("{base_url}/checkout/success");
     let mut view = json!({
         "id": row.id, "created_at": text(row.created_at), "modified_at": row.modified_at.map(text),
         "custom_field_data": {}, "payment_processor": "stripe", "status": row.status, "client_secret": secret,
         "url": format!("{base_url}/checkout/{secret}"), "expires_at": text(row.created_at + chrono::TimeDelta::hours(1)),
         "success_url": row.success_url.clone().unwrap_or(success), "return_url": row.return_url, "embed_origin": null,
-        "amount": amount, "seats": null, "min_seats": null, "max_seats": null, "units": null,
-        "discount_amount": amount - net, "net_amount": net, "tax_amount": null, "tax_behavior": null,
-        "total_amount": net, "currency": "usd", "allow_trial": true, "active_trial_interval": null,
+        "seats": null, "min_seats": null, "max_seats": null, "units": null,
+        "tax_amount": null, "tax_behavior": null,
+        "currency": "usd", "allow_trial": true, "active_trial_interval": null,
         "active_trial_interval_count": null, "trial_end": null, "organization_id": store.organization_id,
-        "product_id": first.map(|product| product.id), "product_price_id": first.map(|product| product.price_id),
     });
     let rest = json!({
         "discount_id": row.discount_id, "allow_discount_codes": true, "require_billing_address": false,
-        "is_discount_applicable": true, "is_free_product_price": amount == 0, "is_payment_required": net > 0,
+        "is_discount_applicable": true,
         "is_payment_setup_required": true, "is_payment_form_required": true, "customer_id": row.customer_id,
-        "is_business_customer": false, "customer_name": customer.map(|customer| customer.name.clone()),
-        "customer_email": customer.map(|customer| customer.email.clone()), "customer_ip_address": null,
+        "is_business_customer": false, "customer_ip_address": null,
         "customer_billing_name": null, "customer_billing_address": null, "customer_tax_id": null, "locale": null,
         "payment_method_type": null, "payment_processor_metadata": {}, "billing_address_fields": {
             "country": "required", "state": "optional", "city": "optional", "postal_code": "optional",
@@ -185,12 +202,9 @@ pub(crate) fn view(store: &Store, row: &Checkout, base_url: &str) -> Value {
         },
         "trial_interval": null, "trial_interval_count": null, "metadata": {},
         "external_customer_id": row.external_customer_id, "customer_external_id": row.external_customer_id,
-        "products": products, "product": products.first(), "prices": prices,
-        "product_price": first.map(price_view), "discount": null, "subscription_id": row.subscription_id,
+        "discount": null, "subscription_id": row.subscription_id,
         "attached_custom_fields": [], "customer_metadata": {},
     });
-    if let (Some(view), Value::Object(rest)) = (view.as_object_mut(), rest) {
-        view.extend(rest);
-    }
+    merge(&mut view, rest);
     view
 }

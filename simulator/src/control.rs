@@ -61,48 +61,10 @@ async fn act(
     match (method, path) {
         ("GET", ["state"]) => Ok(state(&shared.lock())),
         ("GET", ["requests"]) => Ok(json!(shared.lock().requests)),
-        ("POST", ["purchase"]) => {
-            let product = field(body, "product")?;
-            let product = Product::named(product)
-                .ok_or_else(|| wrong("`product` is pro, growth, scale or free"))?;
-            let customer = field(body, "external_customer_id")?;
-            let id = shared
-                .lock()
-                .story_purchase(customer, product)
-                .map_err(|error| refused(&error))?;
-            Ok(json!({"subscription_id": id}))
-        }
-        ("POST", ["advance"]) => {
-            let seconds = body.get("seconds").and_then(Value::as_i64).unwrap_or(0);
-            let days = body.get("days").and_then(Value::as_i64).unwrap_or(0);
-            let by = TimeDelta::try_days(days)
-                .zip(TimeDelta::try_seconds(seconds))
-                .map(|(days, rest)| days + rest);
-            let by = by
-                .and_then(|by| by.to_std().ok())
-                .ok_or_else(|| wrong("`days` and `seconds` go forward"))?;
-            shared.advance(by).await;
-            Ok(json!({"now": shared.lock().now()}))
-        }
-        ("POST", ["faults"]) => {
-            let faults: crate::Faults = field(body, "spec")?
-                .parse()
-                .map_err(|error| wrong(&format!("{error}")))?;
-            let text = faults.to_string();
-            shared.lock().outbox.faults = faults;
-            Ok(json!({"faults": text}))
-        }
-        ("POST", ["webhook"]) => {
-            if let Some(secret) = body.get("secret").and_then(Value::as_str) {
-                let mut slot = shared
-                    .webhook_secret
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
-                secret.clone_into(&mut slot);
-            }
-            shared.register(body.get("url").and_then(Value::as_str).map(str::to_owned));
-            Ok(json!({"url": body.get("url")}))
-        }
+        ("POST", ["purchase"]) => purchase(shared, body),
+        ("POST", ["advance"]) => advance(shared, body).await,
+        ("POST", ["faults"]) => change_faults(shared, body),
+        ("POST", ["webhook"]) => register(shared, body),
         ("POST", ["subscriptions", id, word]) => {
             let act = Act::named(word).ok_or_else(|| missing("no such act of a subscription"))?;
             shared
@@ -111,17 +73,7 @@ async fn act(
                 .map_err(|error| refused(&error))?;
             Ok(json!({"subscription_id": id}))
         }
-        ("POST" | "PATCH", ["benefits", id]) => {
-            let metadata = body.get("metadata").and_then(Value::as_object).cloned();
-            let metadata = metadata.ok_or_else(|| wrong("`metadata` is an object"))?;
-            let (id, mut store) = (parse(id)?, shared.lock());
-            store
-                .benefits
-                .get(id)
-                .ok_or_else(|| missing("no such benefit"))?;
-            store.edit_benefit(id, Some(metadata), None);
-            Ok(json!({"benefit_id": id}))
-        }
+        ("POST" | "PATCH", ["benefits", id]) => edit_benefit(shared, id, body),
         ("POST", ["deliver"]) => {
             let id = parse(field(body, "id")?)?;
             let known = shared.lock().redeliver(id);
@@ -135,6 +87,58 @@ async fn act(
             "no such route; the crate's documentation lists them",
         )),
     }
+}
+
+fn purchase(shared: &Shared, body: &Value) -> Result<Value, Refused> {
+    let product = Product::named(field(body, "product")?);
+    let product = product.ok_or_else(|| wrong("`product` is pro, growth, scale or free"))?;
+    let customer = field(body, "external_customer_id")?;
+    let bought = shared.lock().story_purchase(customer, product);
+    bought
+        .map(|id| json!({"subscription_id": id}))
+        .map_err(|error| refused(&error))
+}
+
+async fn advance(shared: &Arc<Shared>, body: &Value) -> Result<Value, Refused> {
+    let number = |key: &str| body.get(key).and_then(Value::as_i64).unwrap_or(0);
+    let parts = TimeDelta::try_days(number("days")).zip(TimeDelta::try_seconds(number("seconds")));
+    let by = parts.and_then(|(days, rest)| (days + rest).to_std().ok());
+    shared
+        .advance(by.ok_or_else(|| wrong("`days` and `seconds` go forward"))?)
+        .await;
+    Ok(json!({"now": shared.lock().now()}))
+}
+
+fn change_faults(shared: &Shared, body: &Value) -> Result<Value, Refused> {
+    let parsed = field(body, "spec")?.parse();
+    let faults: crate::Faults =
+        parsed.map_err(|error: crate::FaultsError| wrong(&error.to_string()))?;
+    let text = faults.to_string();
+    shared.lock().outbox.faults = faults;
+    Ok(json!({"faults": text}))
+}
+
+fn register(shared: &Shared, body: &Value) -> Result<Value, Refused> {
+    if let Some(secret) = body.get("secret").and_then(Value::as_str) {
+        shared.replace_secret(secret);
+    }
+    let url = body
+        .get("url")
+        .ok_or_else(|| wrong("`url` is missing; null disables the endpoint"))?;
+    shared.register(url.as_str().map(str::to_owned));
+    Ok(json!({"url": url}))
+}
+
+fn edit_benefit(shared: &Shared, id: &str, body: &Value) -> Result<Value, Refused> {
+    let metadata = body.get("metadata").and_then(Value::as_object).cloned();
+    let metadata = metadata.ok_or_else(|| wrong("`metadata` is an object"))?;
+    let (id, mut store) = (parse(id)?, shared.lock());
+    store
+        .benefits
+        .get(id)
+        .ok_or_else(|| missing("no such benefit"))?;
+    store.edit_benefit(id, Some(metadata), None);
+    Ok(json!({"benefit_id": id}))
 }
 
 /// Everything Polar holds, in the API's own shapes where there are such.

@@ -3,8 +3,8 @@
 use crate::errors::{Fault, Refusal, at};
 use crate::member_body::NewMember;
 use crate::model::Customer;
-use crate::validation::keep;
 use crate::validation::{self, join};
+use crate::validation::{keep, optional};
 use serde_json::{Map, Value};
 
 pub(crate) const NAME_LENGTH: usize = 256;
@@ -25,48 +25,26 @@ impl NewCustomer {
         let loc = at(&["body", tag]);
         let Some(object) = body.as_object() else {
             let message = "Input should be a valid dictionary or object to extract fields from";
-            return Err(Refusal::schema(vec![Fault::new(
-                "model_attributes_type",
-                loc,
-                message,
-                body.clone(),
-            )]));
+            let fault = Fault::new("model_attributes_type", loc, message, body.clone());
+            return Err(Refusal::schema(vec![fault]));
         };
         let mut faults = Vec::new();
-        let name = keep(
-            validation::optional_text(object, "name", &loc, NAME_LENGTH),
-            &mut faults,
-        )
-        .flatten();
-        let external_id = keep(
-            validation::optional_text(object, "external_id", &loc, usize::MAX),
-            &mut faults,
-        )
-        .flatten();
-        let email = match object.get("email") {
-            None if tag == "individual" => {
-                faults.push(Fault::missing(join(&loc, &["email"]), body.clone()));
-                None
-            }
-            None | Some(Value::Null) => None,
-            Some(value) => keep(
-                validation::email(value, join(&loc, &["email"])),
-                &mut faults,
-            ),
-        };
-        let metadata = object
-            .get("metadata")
+        let name = optional(object, "name", &loc, NAME_LENGTH, &mut faults);
+        let external_id = optional(object, "external_id", &loc, usize::MAX, &mut faults);
+        let email = email_of(object, tag, &loc, &mut faults);
+        let metadata = object.get("metadata");
+        let metadata = metadata
             .map(|value| validation::metadata(value, &join(&loc, &["metadata"]), &mut faults));
         let owner = owner_of(object, &loc, &mut faults);
         if !faults.is_empty() {
             return Err(Refusal::schema(faults));
         }
-        let fallback = email.clone().map(|email| NewMember {
+        let own = |email| NewMember {
             email,
             name: name.clone(),
             external_id: None,
-        });
-        let Some(mut owner) = owner.or(fallback) else {
+        };
+        let Some(mut owner) = owner.or(email.clone().map(own)) else {
             let message = "An owner with an email address is required when creating a team customer without an email.";
             return Err(Refusal::schema(vec![Fault::validator(
                 loc,
@@ -76,14 +54,34 @@ impl NewCustomer {
         };
         // R6: an owner without an external id gets the customer's.
         owner.external_id = owner.external_id.or_else(|| external_id.clone());
+        let metadata = metadata.unwrap_or_default();
         Ok(Self {
             team: tag == "team",
             name,
             email,
             external_id,
-            metadata: metadata.unwrap_or_default(),
+            metadata,
             owner,
         })
+    }
+}
+
+fn email_of(
+    object: &Map<String, Value>,
+    tag: &str,
+    loc: &[Value],
+    faults: &mut Vec<Fault>,
+) -> Option<String> {
+    match object.get("email") {
+        None if tag == "individual" => {
+            faults.push(Fault::missing(
+                join(loc, &["email"]),
+                Value::Object(object.clone()),
+            ));
+            None
+        }
+        None | Some(Value::Null) => None,
+        Some(value) => keep(validation::email(value, join(loc, &["email"])), faults),
     }
 }
 

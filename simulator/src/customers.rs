@@ -1,6 +1,6 @@
 //! Why: customers mirror the organizations of an application; the traps of (b.2), (b.6), (b.7) and R2, R4–R8 live here.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::call::{Call, Outcome, Reply};
@@ -41,53 +41,21 @@ pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
 
 /// `POST /v1/customers/`
 pub(crate) fn create(store: &mut Store, call: &Call) -> Outcome {
-    let tag = if call.body["type"] == "team" {
-        "team"
-    } else {
-        "individual"
-    };
-    let wanted = NewCustomer::parse(&call.body, tag)?;
-    if let Some(input) = call
+    let team = call.body.get("type").is_some_and(|kind| kind == "team");
+    let wanted = NewCustomer::parse(&call.body, if team { "team" } else { "individual" })?;
+    let organization = call
         .body
         .get("organization_id")
-        .filter(|value| !value.is_null())
-    {
+        .filter(|value| !value.is_null());
+    if let Some(input) = organization {
         return Err(Refusal::organization_token(
             at(&["body", "organization_id"]),
             input.clone(),
         ));
     }
-    let mut faults = Vec::new();
-    if let Some(email) = wanted
-        .email
-        .as_ref()
-        .filter(|email| store.email_taken(email, None))
-    {
-        faults.push(Fault::new(
-            "value_error",
-            at(&["body", "email"]),
-            EMAIL_TAKEN,
-            email.clone().into(),
-        ));
-    }
-    let taken = |id: &&String| store.customers_by_external_id.contains_key(*id);
-    if let Some(id) = wanted.external_id.as_ref().filter(taken) {
-        faults.push(Fault::new(
-            "value_error",
-            at(&["body", "external_id"]),
-            EXTERNAL_ID_TAKEN,
-            id.clone().into(),
-        ));
-    }
-    if !faults.is_empty() {
-        return Err(Refusal::service(faults));
-    }
+    store.refuse_taken(&wanted)?;
     let id = store.insert_customer(wanted);
-    store
-        .customers
-        .get(id)
-        .map(|row| Reply::created(store.customer_view(row)))
-        .ok_or_else(Refusal::internal)
+    store.show_customer(id, Reply::created)
 }
 
 /// `GET /v1/customers/{id}`
@@ -213,48 +181,55 @@ impl Store {
     }
 
     fn patch_customer(&mut self, id: Uuid, call: &Call) -> Outcome {
-        let object = call.object()?.clone();
-        let changes = Changes::parse(&object)?;
+        let changes = Changes::parse(call.object()?)?;
         self.refuse_taken_email(id, &changes)?;
         let now = self.now();
         let Some(row) = self.customers.get_mut(id) else {
             return Err(Refusal::internal());
         };
-        let before = json!([
-            row.name,
-            row.email,
-            row.metadata,
-            row.billing_address,
-            row.tax_id,
-            row.locale
-        ]);
-        let old_email = row.email.clone();
+        let before = row.clone();
         changes.apply(row);
-        let after = json!([
-            row.name,
-            row.email,
-            row.metadata,
-            row.billing_address,
-            row.tax_id,
-            row.locale
-        ]);
-        let new_email = row.email.clone();
-        if before != after {
+        if *row != before {
             row.modified_at = Some(now);
-            if let Some(email) = old_email {
+            let email = row.email.clone();
+            if let Some(email) = before.email {
                 self.customers_by_email.remove(&email.to_lowercase());
             }
-            if let Some(email) = new_email {
+            if let Some(email) = email {
                 self.customers_by_email.insert(email.to_lowercase(), id);
             }
             self.next_revision();
             self.announce("customer.updated", Payload::Customer(id));
             self.announce("customer.state_changed", Payload::CustomerState(id));
         }
-        self.customers
-            .get(id)
-            .map(|row| Reply::ok(self.customer_view(row)))
-            .ok_or_else(Refusal::internal)
+        self.show_customer(id, Reply::ok)
+    }
+
+    fn show_customer(&self, id: Uuid, reply: fn(Value) -> Reply) -> Outcome {
+        let row = self.customers.get(id).ok_or_else(Refusal::internal)?;
+        Ok(reply(self.customer_view(row)))
+    }
+
+    /// R4: where both clash, both are named, the address first.
+    fn refuse_taken(&self, wanted: &NewCustomer) -> Result<(), Refusal> {
+        let mut faults = Vec::new();
+        let email = wanted.email.as_ref();
+        if let Some(email) = email.filter(|email| self.email_taken(email, None)) {
+            faults.push(Fault::value("email", EMAIL_TAKEN, email.clone().into()));
+        }
+        let taken = |id: &&String| self.customers_by_external_id.contains_key(*id);
+        if let Some(id) = wanted.external_id.as_ref().filter(taken) {
+            faults.push(Fault::value(
+                "external_id",
+                EXTERNAL_ID_TAKEN,
+                id.clone().into(),
+            ));
+        }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Refusal::service(faults))
+        }
     }
 
     /// Refuses an address that another customer has.

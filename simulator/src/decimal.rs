@@ -30,25 +30,41 @@ pub(crate) fn decimal_fault(value: &Value, loc: Vec<Value>) -> Option<Fault> {
     let Some((digits, decimals)) = count(&text) else {
         return Some(fault("decimal_parsing", "Input should be a valid decimal"));
     };
-    let over = |kind, message: String, key: &str, most: i64| {
-        Some(fault(kind, &message).context(json!({key: most})))
-    };
-    if digits > DIGITS {
-        let message = format!("Decimal input should have no more than {DIGITS} digits in total");
-        return over("decimal_max_digits", message, "max_digits", DIGITS);
-    }
-    if decimals > DECIMALS {
-        let message = format!("Decimal input should have no more than {DECIMALS} decimal places");
-        return over("decimal_max_places", message, "decimal_places", DECIMALS);
-    }
+    let (kind, limit, key, most) = over_limit(digits, decimals)?;
+    let message = format!("Decimal input should have no more than {most} {limit}");
+    Some(fault(kind, &message).context(json!({key: most})))
+}
+
+/// The limit that is exceeded, in the order in which they are checked.
+fn over_limit(
+    digits: i64,
+    decimals: i64,
+) -> Option<(&'static str, &'static str, &'static str, i64)> {
     let whole = DIGITS - DECIMALS;
-    if digits - decimals > whole {
-        let message = format!(
-            "Decimal input should have no more than {whole} digits before the decimal point"
-        );
-        return over("decimal_whole_digits", message, "whole_digits", whole);
+    if digits > DIGITS {
+        Some((
+            "decimal_max_digits",
+            "digits in total",
+            "max_digits",
+            DIGITS,
+        ))
+    } else if decimals > DECIMALS {
+        Some((
+            "decimal_max_places",
+            "decimal places",
+            "decimal_places",
+            DECIMALS,
+        ))
+    } else if digits - decimals > whole {
+        Some((
+            "decimal_whole_digits",
+            "digits before the decimal point",
+            "whole_digits",
+            whole,
+        ))
+    } else {
+        None
     }
-    None
 }
 
 /// Digits in all and after the point; `None` where the text is no decimal number.

@@ -45,6 +45,11 @@ impl Fault {
         Self::new("missing", loc, "Field required", input)
     }
 
+    /// The service's complaint about one field of the body.
+    pub(crate) fn value(key: &str, message: &str, input: Value) -> Self {
+        Self::new("value_error", at(&["body", key]), message, input)
+    }
+
     /// A validator's complaint: `ctx` is an empty error object, as recorded.
     pub(crate) fn validator(loc: Vec<Value>, message: &str, input: Value) -> Self {
         Self::new("value_error", loc, format!("Value error, {message}"), input)
@@ -129,6 +134,11 @@ impl Refusal {
             body: json!({"error": name, "detail": detail}),
             headers: Vec::new(),
         }
+    }
+
+    /// 422 of the service about one field of the body.
+    pub(crate) fn about(key: &str, message: &str, input: Value) -> Self {
+        Self::service(vec![Fault::value(key, message, input)])
     }
 
     /// An organization token must not name an organization.

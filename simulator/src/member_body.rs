@@ -3,7 +3,7 @@
 use crate::errors::{Fault, Refusal, at};
 use crate::paging::one_of;
 use crate::validation;
-use crate::validation::keep;
+use crate::validation::{keep, optional};
 use serde_json::{Map, Value, json};
 
 pub(crate) const NAME_LENGTH: usize = 256;
@@ -27,41 +27,14 @@ pub(crate) fn parse_new(object: &Map<String, Value>) -> Result<(NewMember, &'sta
             &mut faults,
         ),
         None => {
-            faults.push(Fault::missing(
-                at(&["body", "email"]),
-                Value::Object(object.clone()),
-            ));
+            let input = Value::Object(object.clone());
+            faults.push(Fault::missing(at(&["body", "email"]), input));
             None
         }
     };
-    let name = keep(
-        validation::optional_text(object, "name", &loc, NAME_LENGTH),
-        &mut faults,
-    )
-    .flatten();
-    let external_id = keep(
-        validation::optional_text(object, "external_id", &loc, usize::MAX),
-        &mut faults,
-    )
-    .flatten();
-    let role = match object.get("role") {
-        None => Some("member"),
-        Some(Value::String(role)) if role == "member" => Some("member"),
-        Some(Value::String(role)) if role == "billing_manager" => Some("billing_manager"),
-        Some(other) => {
-            let expected =
-                "<MemberRole.member: 'member'> or <MemberRole.billing_manager: 'billing_manager'>";
-            let message = format!("Input should be {expected}");
-            let fault = Fault::new(
-                "literal_error",
-                at(&["body", "role"]),
-                message,
-                other.clone(),
-            );
-            faults.push(fault.context(json!({"expected": expected})));
-            None
-        }
-    };
+    let name = optional(object, "name", &loc, NAME_LENGTH, &mut faults);
+    let external_id = optional(object, "external_id", &loc, usize::MAX, &mut faults);
+    let role = keep(new_role(object.get("role")), &mut faults);
     match (email, role) {
         (Some(email), Some(role)) if faults.is_empty() => Ok((
             NewMember {
@@ -73,6 +46,28 @@ pub(crate) fn parse_new(object: &Map<String, Value>) -> Result<(NewMember, &'sta
         )),
         _ => Err(Refusal::schema(faults)),
     }
+}
+
+/// Nobody is made an owner: owners come with the customer, or by promotion (b.3).
+fn new_role(asked: Option<&Value>) -> Result<&'static str, Fault> {
+    let Some(asked) = asked else {
+        return Ok("member");
+    };
+    let allowed = ["member", "billing_manager"]
+        .into_iter()
+        .find(|role| asked == role);
+    allowed.ok_or_else(|| {
+        let expected =
+            "<MemberRole.member: 'member'> or <MemberRole.billing_manager: 'billing_manager'>";
+        let message = format!("Input should be {expected}");
+        let fault = Fault::new(
+            "literal_error",
+            at(&["body", "role"]),
+            message,
+            asked.clone(),
+        );
+        fault.context(json!({"expected": expected}))
+    })
 }
 
 /// What a PATCH changes; `external_id` cannot be changed and is ignored.

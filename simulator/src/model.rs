@@ -36,8 +36,8 @@ rows!(
     Endpoint
 );
 
-/// A customer; `anonymized` decides what later deliveries show (R2).
-#[derive(Debug, Clone)]
+/// A customer; metadata tell whether it was anonymized, which decides what later deliveries show (R2).
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Customer {
     pub(crate) id: Uuid,
     pub(crate) created_at: Moment,

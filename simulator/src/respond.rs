@@ -34,6 +34,28 @@ fn set(response: &mut Response, name: &'static str, value: &str) {
     }
 }
 
+fn refuse(refusal: &Refusal) -> Response {
+    let oauth = refusal.body.get("error_description").is_some();
+    let caching = if oauth {
+        "no-store"
+    } else {
+        "private, no-store"
+    };
+    let mut response = json_response(
+        refusal.status,
+        Body::from(refusal.body.to_string()),
+        caching,
+    );
+    for (name, value) in &refusal.headers {
+        set(&mut response, name, value);
+    }
+    // R12: a body that is too large is turned away before the rest of the server sees it.
+    if refusal.status == 413 {
+        response.headers_mut().remove("cache-control");
+    }
+    response
+}
+
 /// Turns an end into an answer; `version` is echoed unless it was unknown.
 pub(crate) fn respond(end: &End, version: Option<&str>) -> Response {
     let mut response = match end {
@@ -48,22 +70,7 @@ pub(crate) fn respond(end: &End, version: Option<&str>) -> Response {
         End::Refusal(refusal) if refusal.status == 500 => {
             return plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
         }
-        End::Refusal(refusal) => {
-            let caching = if refusal.body.get("error_description").is_some() {
-                "no-store"
-            } else {
-                "private, no-store"
-            };
-            let mut response = json_response(
-                refusal.status,
-                Body::from(refusal.body.to_string()),
-                caching,
-            );
-            for (name, value) in &refusal.headers {
-                set(&mut response, name, value);
-            }
-            response
-        }
+        End::Refusal(refusal) => refuse(refusal),
         // R28: empty, without a content type.
         End::TooMany(seconds) => {
             let mut response = plain(StatusCode::TOO_MANY_REQUESTS, "");

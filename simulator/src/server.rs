@@ -110,25 +110,28 @@ async fn answer_version(shared: &Arc<Shared>, parts: &Parts, body: &Bytes) -> En
             })
         }
         Found::Route(route, places) => {
-            let Credentials::Known { foreign, scopes } = credentials else {
-                return End::Refusal(Refusal::unauthorized());
-            };
-            let lacking = |scopes: &Vec<String>| {
-                !route
-                    .scopes
-                    .iter()
-                    .any(|scope| scopes.iter().any(|own| own == scope))
-            };
-            if scopes.as_ref().is_some_and(lacking) {
-                return End::Refusal(Refusal::insufficient_scope(route.scopes));
+            let admitted = admit(&credentials, route);
+            let call = admitted.and_then(|foreign| {
+                Ok((foreign, read_call(shared, parts, body, places, foreign)?))
+            });
+            match call {
+                Ok((foreign, call)) => perform(shared, parts, route, &call, foreign).await,
+                Err(refusal) => End::Refusal(refusal),
             }
-            let call = match read_call(shared, parts, body, places, foreign) {
-                Ok(call) => call,
-                Err(refusal) => return End::Refusal(refusal),
-            };
-            perform(shared, parts, route, &call, foreign).await
         }
     }
+}
+
+/// Whether a token may use a route; says whether it belongs to another organization.
+fn admit(credentials: &Credentials, route: &Route) -> Result<bool, Refusal> {
+    let Credentials::Known { foreign, scopes } = credentials else {
+        return Err(Refusal::unauthorized());
+    };
+    let held = |scope: &&str| scopes.iter().flatten().any(|own| own == scope);
+    if scopes.is_some() && !route.scopes.iter().any(held) {
+        return Err(Refusal::insufficient_scope(route.scopes));
+    }
+    Ok(*foreign)
 }
 
 fn read_call(

@@ -19,7 +19,7 @@ pub(crate) struct Shared {
     pub(crate) access: Access,
     pub(crate) gates: Gates,
     pub(crate) client: reqwest::Client,
-    pub(crate) webhook_secret: Mutex<String>,
+    webhook_secret: Mutex<String>,
     pub(crate) organization_id: uuid::Uuid,
     pub(crate) access_token: String,
     pub(crate) first_secret: String,
@@ -63,6 +63,15 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Replaces the secret endpoints are registered with.
+    pub(crate) fn replace_secret(&self, secret: &str) {
+        let mut slot = self
+            .webhook_secret
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        secret.clone_into(&mut slot);
     }
 
     /// Registers `url` as the endpoint, or disables it.

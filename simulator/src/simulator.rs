@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -148,13 +148,7 @@ impl Simulator {
 
     /// Replaces the secret at once; even retries are signed with the new one (c.2).
     pub fn set_webhook_secret(&self, secret: &str) {
-        secret.clone_into(
-            &mut self
-                .shared
-                .webhook_secret
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        self.shared.replace_secret(secret);
         self.shared.lock().rotate_secret(secret);
     }
 

@@ -1,21 +1,12 @@
 //! Why: which changes of a subscription are refused, with which name, was measured case by case (R19-R24).
 
 use crate::call::{Outcome, Reply, parse_uuid};
-use crate::errors::{Fault, Refusal, at};
+use crate::errors::{Refusal, at};
 use crate::lifecycle::Proration;
 use crate::model::Subscription;
 use crate::store::Store;
 use serde_json::{Map, Value};
 use uuid::Uuid;
-
-pub(crate) fn service_fault(key: &str, message: &str, input: Value) -> Refusal {
-    Refusal::service(vec![Fault::new(
-        "value_error",
-        at(&["body", key]),
-        message,
-        input,
-    )])
-}
 
 fn already_canceled() -> Refusal {
     let detail = "This subscription is already canceled or will be at the end of the period.";
@@ -30,6 +21,17 @@ pub(crate) fn refuse_canceled(row: &Subscription, allowed: &[&str]) -> Result<()
         Ok(())
     } else {
         Err(already_canceled())
+    }
+}
+
+impl Proration {
+    /// What a request asks for; Polar's default is to charge with the next order.
+    fn asked(object: &Map<String, Value>) -> Self {
+        match object.get("proration_behavior").and_then(Value::as_str) {
+            Some("next_period") => Self::NextPeriod,
+            Some("invoice" | "reset") => Self::Invoice,
+            _ => Self::Prorate,
+        }
     }
 }
 
@@ -68,12 +70,12 @@ impl Store {
         let parsed = parse_uuid(value.as_str().unwrap_or(""), at(&["body", "product_id"]));
         let id = parsed.map_err(|fault| Refusal::schema(vec![fault]))?;
         match self.products.get(id) {
-            None => Err(service_fault(
+            None => Err(Refusal::about(
                 "product_id",
                 "Product does not exist.",
                 value.clone(),
             )),
-            Some(product) if product.archived => Err(service_fault(
+            Some(product) if product.archived => Err(Refusal::about(
                 "product_id",
                 "Product is archived.",
                 value.clone(),
@@ -100,7 +102,7 @@ impl Store {
         }
         let message =
             "Discount does not exist, is not applicable to this product or is not redeemable.";
-        Err(service_fault("discount_id", message, value.clone()))
+        Err(Refusal::about("discount_id", message, value.clone()))
     }
 
     pub(crate) fn change_by_request(
@@ -114,11 +116,6 @@ impl Store {
             .get("discount_id")
             .map(|value| self.redeemable(value))
             .transpose()?;
-        let proration = match object.get("proration_behavior").and_then(Value::as_str) {
-            Some("next_period") => Proration::NextPeriod,
-            Some("invoice" | "reset") => Proration::Invoice,
-            _ => Proration::Prorate,
-        };
         let Some(product) = product else {
             if let Some(discount) = discount {
                 self.attach_discount(row.id, discount);
@@ -126,24 +123,34 @@ impl Store {
             return Ok(());
         };
         refuse_canceled(row, &["paused"])?;
+        let proration = Proration::asked(object);
         if proration == Proration::NextPeriod {
             self.postpone(row.id, product, discount);
             return Ok(());
         }
-        let card = self
-            .living_customer(row.customer_id)
-            .and_then(|customer| customer.default_payment_method);
-        let wanted_discount = discount.unwrap_or(row.discount_id);
-        let dearer = self.amount(product, wanted_discount) > row.amount;
-        if proration == Proration::Invoice && dearer && card.is_none() {
-            // R24: nothing changes, a pending update survives, no order is left.
-            let detail = "Payment failed with reason: missing_payment_method.";
-            return Err(Refusal::named(402, "PaymentFailed", detail));
-        }
+        self.refuse_unpayable(row, product, discount.unwrap_or(row.discount_id), proration)?;
         if let Some(discount) = discount {
             self.attach_discount(row.id, discount);
         }
         self.move_to_product(row.id, product, proration);
+        Ok(())
+    }
+
+    /// R24: without a card nothing changes, a pending update survives, no order is left.
+    fn refuse_unpayable(
+        &self,
+        row: &Subscription,
+        product: Uuid,
+        discount: Option<Uuid>,
+        proration: Proration,
+    ) -> Result<(), Refusal> {
+        let customer = self.living_customer(row.customer_id);
+        let card = customer.and_then(|customer| customer.default_payment_method);
+        let dearer = self.amount(product, discount) > row.amount;
+        if proration == Proration::Invoice && dearer && card.is_none() {
+            let detail = "Payment failed with reason: missing_payment_method.";
+            return Err(Refusal::named(402, "PaymentFailed", detail));
+        }
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use crate::model::Subscription;
 use crate::paging::{Page, one_of, sort, sortable, sorting};
 use crate::store::Store;
 use crate::subscription_body::check_variants;
-use crate::subscription_changes::{refuse_canceled, service_fault};
+use crate::subscription_changes::refuse_canceled;
 
 const STATUSES: [&str; 8] = [
     "incomplete",
@@ -78,7 +78,7 @@ pub(crate) fn create(store: &mut Store, call: &Call) -> Outcome {
     let product = store.known_product(object.get("product_id").unwrap_or(&Value::Null))?;
     if store.amount(product, None) > 0 {
         let message = "Product is not free. The customer should go through a checkout to create a paid subscription.";
-        return Err(service_fault("product_id", message, json!(product)));
+        return Err(Refusal::about("product_id", message, json!(product)));
     }
     let external = object.get("external_customer_id").and_then(Value::as_str);
     let customer = match external {
@@ -99,7 +99,7 @@ pub(crate) fn create(store: &mut Store, call: &Call) -> Outcome {
         } else {
             "customer_id"
         };
-        return Err(service_fault(
+        return Err(Refusal::about(
             key,
             "Customer does not exist.",
             object.get(key).cloned().unwrap_or_default(),

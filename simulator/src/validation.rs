@@ -138,32 +138,7 @@ pub(crate) fn metadata_value(value: &Value, loc: &[Value]) -> Vec<Fault> {
     match value {
         Value::Number(_) | Value::Bool(_) => Vec::new(),
         Value::String(text) if (1..=500).contains(&text.chars().count()) => Vec::new(),
-        Value::String(text) => {
-            let first = if text.is_empty() {
-                fault(
-                    "string_too_short",
-                    "constrained-str",
-                    "String should have at least 1 character",
-                )
-                .context(json!({"min_length": 1}))
-            } else {
-                fault(
-                    "string_too_long",
-                    "constrained-str",
-                    "String should have at most 500 characters",
-                )
-                .context(json!({"max_length": 500}))
-            };
-            let int = "Input should be a valid integer, unable to parse string as an integer";
-            let float = "Input should be a valid number, unable to parse string as a number";
-            let boolean = "Input should be a valid boolean, unable to interpret input";
-            vec![
-                first,
-                fault("int_parsing", "int", int),
-                fault("float_parsing", "float", float),
-                fault("bool_parsing", "bool", boolean),
-            ]
-        }
+        Value::String(text) => text_value_faults(text, fault),
         Value::Null | Value::Array(_) | Value::Object(_) => vec![
             fault(
                 "string_type",
@@ -177,7 +152,39 @@ pub(crate) fn metadata_value(value: &Value, loc: &[Value]) -> Vec<Fault> {
     }
 }
 
+/// Text that is empty or too long is no number and no boolean either.
+fn text_value_faults(text: &str, fault: impl Fn(&'static str, &str, &str) -> Fault) -> Vec<Fault> {
+    let tag = "constrained-str";
+    let first = if text.is_empty() {
+        let message = "String should have at least 1 character";
+        fault("string_too_short", tag, message).context(json!({"min_length": 1}))
+    } else {
+        let message = "String should have at most 500 characters";
+        fault("string_too_long", tag, message).context(json!({"max_length": 500}))
+    };
+    let int = "Input should be a valid integer, unable to parse string as an integer";
+    let float = "Input should be a valid number, unable to parse string as a number";
+    let boolean = "Input should be a valid boolean, unable to interpret input";
+    vec![
+        first,
+        fault("int_parsing", "int", int),
+        fault("float_parsing", "float", float),
+        fault("bool_parsing", "bool", boolean),
+    ]
+}
+
 /// Keeps a parsed value or notes its fault.
 pub(crate) fn keep<T>(parsed: Result<T, Fault>, faults: &mut Vec<Fault>) -> Option<T> {
     parsed.map_err(|fault| faults.push(fault)).ok()
+}
+
+/// An optional text field; a fault is noted and counts as absent.
+pub(crate) fn optional(
+    object: &Map<String, Value>,
+    key: &str,
+    loc: &[Value],
+    longest: usize,
+    faults: &mut Vec<Fault>,
+) -> Option<String> {
+    keep(optional_text(object, key, loc, longest), faults).flatten()
 }

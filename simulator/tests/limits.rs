@@ -20,7 +20,12 @@ fn assert_refused_as_recorded(name: &str, answer: &Answer) {
         (recorded["status"].clone(), &recorded["body"]),
         "{name}"
     );
-    for header in ["retry-after", "polar-version", "content-type"] {
+    for header in [
+        "retry-after",
+        "polar-version",
+        "content-type",
+        "cache-control",
+    ] {
         let ours = answer
             .headers
             .get(header)
