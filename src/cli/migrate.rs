@@ -1,18 +1,31 @@
 //! `polar-jobs migrate`
 
 use anyhow::Context;
+use chrono::Utc;
+use sqlx::Connection;
 
 use super::{Exit, Failure, Surroundings, connect};
-use crate::migrate;
+use crate::queue::kinds;
+use crate::schedule::{self, Timetable};
+use crate::{config::DatabaseUrl, migrate};
 
 pub(super) async fn run(surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let mut connection = connect::connection(surroundings.config.database()?).await?;
-    migrate::run_on(&mut connection)
-        .await
-        .context("the migrations cannot be applied")?;
-    println!(
-        "The schema polar_jobs is up to date (version {}).",
-        connect::newest_version()
-    );
+    up_to_date(surroundings.config.database()?).await?;
+    println!("The schema polar_jobs is up to date (version {}).", connect::newest_version());
     Ok(Exit::Done)
+}
+
+/// Applies what is missing and tells the database which kinds and schedules this release knows, so
+/// that SQL callers and lists know them before the first worker starts.
+pub(super) async fn up_to_date(database: &DatabaseUrl) -> Result<(), Failure> {
+    let mut connection = connect::connection(database).await?;
+    migrate::run_on(&mut connection).await.context("the migrations cannot be applied")?;
+    let registry = jobs::registry();
+    kinds::publish(&mut connection, &registry).await?;
+    connection.close().await?;
+    let timetable = Timetable::of(&registry).context("a schedule cannot be used")?;
+    let pool = connect::lazy_pool(database, 1);
+    schedule::keep(&pool, &timetable, Utc::now()).await?;
+    pool.close().await;
+    Ok(())
 }

@@ -1,9 +1,12 @@
 //! The commands, thin: each one reads settings, opens what it needs, calls the part of the house
 //! that does the work, and prints.
 
+mod bench;
 mod connect;
 mod events;
+mod doctor;
 mod exit;
+mod ingress;
 mod jobs;
 mod migrate;
 mod output;
@@ -18,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, Wrong};
 use crate::telemetry::{self, Masker};
 
 pub(crate) use exit::{Exit, Failure};
@@ -46,6 +49,8 @@ enum Command {
     ///
     /// Does nothing where nothing is missing; may run in several processes at once.
     Migrate,
+    /// Take deliveries of Polar and changes of the application over HTTP
+    Ingress(ingress::Arguments),
     /// Claim and run jobs, and run the schedules
     Worker(worker::Arguments),
     /// Run a local Polar that forgets everything when it ends
@@ -62,6 +67,13 @@ enum Command {
     /// Look at what came in: deliveries of Polar and changes of the application
     #[command(subcommand)]
     Events(events::Command),
+    /// Measure this installation: one JSON line per result
+    ///
+    /// Works in a database of its own beside DATABASE_URL, or on a private Postgres without one,
+    /// and leaves nothing behind.
+    Bench(bench::Arguments),
+    /// Check settings, database, workers and Polar; each trouble with its cure
+    Doctor,
 }
 
 /// What every command stands in.
@@ -77,7 +89,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let config = match Config::read(&Environment::of_process()) {
         Ok(config) => config,
-        Err(wrong) => return Failure::from(wrong).report(&Masker::default()),
+        Err(wrong) => return refuse(&cli.command, wrong),
     };
     let masker = Masker::new(config.secrets());
     telemetry::init(&config.log, masker.clone());
@@ -98,14 +110,29 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Settings that cannot be used. `doctor` is asked about just that, so it answers in its own form.
+fn refuse(command: &Command, wrong: Wrong) -> ExitCode {
+    let ended = match command {
+        Command::Doctor => doctor::report_wrong_settings(&wrong),
+        _ => Err(wrong.into()),
+    };
+    match ended {
+        Ok(exit) => exit.code(),
+        Err(failure) => failure.report(&Masker::default()),
+    }
+}
+
 async fn run(command: Command, surroundings: &Surroundings) -> Result<Exit, Failure> {
     match command {
         Command::Migrate => migrate::run(surroundings).await,
+        Command::Ingress(arguments) => ingress::run(arguments, surroundings).await,
         Command::Worker(arguments) => worker::run(arguments, surroundings).await,
         Command::Simulator(arguments) => simulator::run(arguments).await,
         Command::Jobs(command) => jobs::run(command, surroundings).await,
         Command::Queues(command) => queues::run(command, surroundings).await,
         Command::Schedules(command) => schedules::run(command, surroundings).await,
         Command::Events(command) => events::run(command, surroundings).await,
+        Command::Bench(arguments) => bench::run(arguments, surroundings).await,
+        Command::Doctor => doctor::run(surroundings).await,
     }
 }

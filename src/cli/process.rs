@@ -7,10 +7,12 @@ use std::time::Duration;
 use anyhow::Context;
 use secrecy::SecretString;
 use sqlx::PgPool;
+use tokio::net::TcpListener;
 
 use super::signals::Stop;
 use super::{Failure, Surroundings, connect};
 use crate::config::{Config, DatabaseUrl, PolarSettings};
+use crate::ingress::{self, operations_router};
 use crate::queue::connect::QueueDatabase;
 use crate::telemetry::{Masker, Metrics};
 use crate::worker::{self, Mask, QueueSlots, WorkerSettings};
@@ -39,11 +41,7 @@ pub(crate) struct Work {
 
 impl Process {
     /// Puts the parts together; nothing runs yet.
-    pub(crate) fn new(
-        surroundings: &Surroundings,
-        database: DatabaseUrl,
-        pool: PgPool,
-    ) -> Result<Self, Failure> {
+    pub(crate) fn new(surroundings: &Surroundings, database: DatabaseUrl, pool: PgPool) -> Result<Self, Failure> {
         let metrics = Metrics::install().context("metrics cannot be recorded")?;
         Ok(Self {
             config: surroundings.config.clone(),
@@ -58,7 +56,9 @@ impl Process {
     /// Works until `stop` is requested or, with `drain`, nothing is runnable.
     pub(crate) async fn work(self, work: Work, stop: &Stop) -> Result<(), Failure> {
         let registry = Arc::new(jobs::registry());
+        let page = self.page().await?;
         let watched = tokio::spawn(self.metrics.clone().keep());
+        let served = page.map(|page| tokio::spawn(serve_page(page, self.router(), stop.clone())));
         let settings = WorkerSettings {
             database: self.database,
             pool: self.pool,
@@ -73,7 +73,28 @@ impl Process {
         };
         let worked = worker::run(settings, stop.requested()).await;
         watched.abort();
+        if let Some(served) = served {
+            served.abort();
+        }
         Ok(worked.context("the worker died")?)
+    }
+
+    async fn page(&self) -> Result<Option<TcpListener>, Failure> {
+        let Some(address) = self.config.http.metrics_bind else { return Ok(None) };
+        let listener = TcpListener::bind(address).await;
+        Ok(Some(listener.with_context(|| format!("cannot listen on {address} (METRICS_BIND)"))?))
+    }
+
+    fn router(&self) -> axum::Router {
+        let metrics = self.metrics.clone();
+        operations_router(self.pool.clone(), ingress::Metrics::new(move || metrics.render()))
+    }
+}
+
+async fn serve_page(listener: TcpListener, router: axum::Router, stop: Stop) {
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.wait()).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the page for health and metrics is gone");
     }
 }
 
@@ -83,20 +104,14 @@ fn mask(masker: Masker) -> Mask {
 
 /// A client that calls Polar; `None` while billing is off.
 fn polar_client(settings: &PolarSettings) -> Result<Option<polar::Client>, Failure> {
-    let Some(billing) = &settings.billing else {
-        return Ok(None);
-    };
+    let Some(billing) = &settings.billing else { return Ok(None) };
     let config = client_config(settings, billing.access_token.clone());
-    let client = polar::Client::new(config, Arc::new(polar::OpenGate))
-        .context("no client for Polar can be made")?;
+    let client = polar::Client::new(config, Arc::new(polar::OpenGate)).context("no client for Polar can be made")?;
     Ok(Some(client))
 }
 
 /// How Polar is called, by jobs and by `doctor` alike.
-pub(crate) fn client_config(
-    settings: &PolarSettings,
-    access_token: SecretString,
-) -> polar::ClientConfig {
+pub(crate) fn client_config(settings: &PolarSettings, access_token: SecretString) -> polar::ClientConfig {
     polar::ClientConfig {
         base_url: settings.api_url.as_str().trim_end_matches('/').to_owned(),
         access_token,

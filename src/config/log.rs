@@ -6,6 +6,9 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Environment, Wrong};
 
+/// What Postgres remarks by the way ("already exists, skipping") is no news.
+const DEFAULT: &str = "info,sqlx::postgres::notice=warn";
+
 /// How and how much is logged.
 #[derive(Clone, Debug)]
 pub struct LogSettings {
@@ -32,7 +35,7 @@ pub(super) fn read(environment: &Environment) -> Result<LogSettings, Wrong> {
         None => LogFormat::Json,
         Some(_) => return Err(Wrong::new("LOG_FORMAT", "is not known", "text, json")),
     };
-    let filter = environment.text("RUST_LOG")?.unwrap_or("info");
+    let filter = environment.text("RUST_LOG")?.unwrap_or(DEFAULT);
     if EnvFilter::try_new(filter).is_err() {
         let allowed =
             "a level (error, warn, info, debug, trace) or directives such as info,polar_jobs=debug";

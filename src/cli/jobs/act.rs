@@ -63,17 +63,22 @@ fn words(action: Action, acted: &Acted) -> String {
                 behind(*blocked)
             )
         }
-        Acted::Ended { running: false } => format!("{}ed", action.verb().trim_end_matches('e')),
+        Acted::Ended { running: false } => past(action).to_owned(),
         Acted::Ended { running: true } => {
-            format!(
-                "{}ed; its worker may still be at it, but nothing of that is stored",
-                action.verb()
-            )
+            format!("{}; its worker may still be at it, but nothing of that is stored", past(action))
         }
         Acted::TwinWaits { twin } => {
             format!("not needed: job {twin} waits with the same unique key")
         }
         Acted::Refused { state } => format!("is {state}, so there is nothing to {}", action.verb()),
         Acted::Unknown => "there is no such job, or no longer".to_owned(),
+    }
+}
+
+fn past(action: Action) -> &'static str {
+    match action {
+        Action::Retry => "retried",
+        Action::Cancel => "cancelled",
+        Action::Discard => "discarded",
     }
 }

@@ -19,7 +19,7 @@ pub use act::{Acted, Action, act};
 pub use bulk::{act_on_all, count};
 pub use explain::{Explanation, HeadOfKey, Holder, explain};
 pub use list::{caused_by, find, list};
-pub use queues::{QueueRow, WorkerRow, pause, queues, resume, workers};
+pub use queues::{QueueRow, WorkerRow, discarded_within_a_day, pause, queues, resume, workers};
 
 /// A row of `polar_jobs.jobs`, as the contract names its columns (contract 4).
 #[derive(Clone, Debug, Serialize)]

@@ -109,3 +109,16 @@ pub async fn resume(pool: &PgPool, name: &str) -> Result<bool, sqlx::Error> {
     wake(pool, name).await?;
     Ok(done.rows_affected() == 1)
 }
+
+/// Jobs given up within 24 hours.
+///
+/// # Errors
+/// If the database fails.
+pub async fn discarded_within_a_day(pool: &PgPool) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM polar_jobs.finished_jobs
+            WHERE state = 'discarded' AND finished_at > now() - interval '24 hours' AND state <> 'completed'"#
+    )
+    .fetch_one(pool)
+    .await
+}

@@ -1,0 +1,116 @@
+//! `polar-jobs bench …`: measures in a database of its own, which is dropped whatever happens.
+
+mod scratch;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::signals::Stop;
+use super::{Exit, Failure, Surroundings, output};
+use crate::bench::drain::Drain;
+use crate::bench::enqueue::Manner;
+use crate::bench::{drain, enqueue, ingress, latency};
+use scratch::Scratch;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Write small jobs, each its own commit
+    Enqueue {
+        /// How many jobs
+        #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+        jobs: u64,
+        /// Clients that write at the same time
+        #[arg(long, default_value_t = 16, value_parser = at_least_one)]
+        clients: usize,
+        /// Write in bulk instead, as a backfill does
+        #[arg(long, conflicts_with = "shared")]
+        bulk: bool,
+        /// Let clients that wait at the same time share their commits
+        #[arg(long)]
+        shared: bool,
+    },
+    /// Run no-op jobs that were enqueued beforehand
+    Drain {
+        /// How many jobs
+        #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+        jobs: u64,
+        /// Slots of the worker
+        #[arg(long, default_value_t = 50, value_parser = at_least_one)]
+        slots: usize,
+        /// Other jobs that wait for a later day
+        #[arg(long, default_value_t = 0)]
+        waiting: u64,
+        /// Other jobs that have ended
+        #[arg(long, default_value_t = 0)]
+        finished: u64,
+    },
+    /// From a job's commit to the start of its handler, beside an idle worker
+    Latency {
+        /// Jobs a second
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+        rate: u32,
+        /// How long
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+        seconds: u32,
+        /// Without notifications, as behind a transaction-mode pooler
+        #[arg(long)]
+        poll: bool,
+    },
+    /// Signed deliveries of 2 KiB over HTTP
+    Ingress {
+        /// Clients that deliver at the same time
+        #[arg(long, default_value_t = 64, value_parser = at_least_one)]
+        clients: usize,
+        /// How long
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+        seconds: u64,
+    },
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| (1..=10_000).contains(number)).ok_or_else(|| "1 to 10000".to_owned())
+}
+
+pub(super) async fn run(arguments: Arguments, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let stop = Stop::on_signals()?;
+    let scratch = Scratch::make(surroundings.config.database.as_ref()).await?;
+    // Whatever comes of it, the database goes: also after a failure or a signal.
+    let measured = tokio::select! {
+        measured = measure(scratch.url(), arguments.what) => Some(measured),
+        () = stop.requested() => None,
+    };
+    scratch.remove().await?;
+    match measured {
+        Some(result) => {
+            output::json(&result.context("the measurement failed")?)?;
+            Ok(Exit::Done)
+        }
+        None => Err(Failure::failed("stopped before there was a result")),
+    }
+}
+
+async fn measure(url: &str, what: What) -> anyhow::Result<Value> {
+    crate::migrate::run_url(url).await?;
+    match what {
+        What::Enqueue { jobs, clients, bulk, shared } => {
+            let manner = match (bulk, shared) {
+                (true, _) => Manner::Bulk,
+                (false, true) => Manner::Shared,
+                (false, false) => Manner::Single,
+            };
+            enqueue::run(url, jobs, clients, manner).await
+        }
+        What::Drain { jobs, slots, waiting, finished } => {
+            drain::run(url, Drain { jobs, slots, waiting, finished }).await
+        }
+        What::Latency { rate, seconds, poll } => latency::run(url, rate, seconds, !poll).await,
+        What::Ingress { clients, seconds } => ingress::run(url, clients, seconds).await,
+    }
+}

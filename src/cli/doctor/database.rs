@@ -1,0 +1,117 @@
+//! The database: reachable, of a version that we know, with our schema, and able to clean up.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgPool, Row};
+
+use super::super::{Failure, connect};
+use super::Finding;
+use crate::config::{Config, DatabaseUrl};
+
+/// Deliveries are signed with a time and taken for 300 s.
+const CLOCKS_DIFFER: i64 = 5;
+const CLOCKS_DISAGREE: i64 = 120;
+/// A transaction this old keeps dead rows alive, and every queue in Postgres slows down behind it.
+const OLD_TRANSACTION: f64 = 600.0;
+
+/// A pool for further checks, where the database can be used.
+pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) -> Option<PgPool> {
+    let Some(database) = &config.database else {
+        findings.push(Finding::error("database", "DATABASE_URL is not set", "set it: postgres://user:password@host/database"));
+        return None;
+    };
+    let pool = reach(database, findings).await?;
+    let versions = async {
+        findings.push(server_version(&pool).await?);
+        findings.push(clocks(&pool).await?);
+        findings.push(oldest_transaction(&pool).await?);
+        let (finding, usable) = schema(&pool).await?;
+        findings.push(finding);
+        Ok::<bool, sqlx::Error>(usable)
+    };
+    match versions.await {
+        Ok(true) => Some(pool),
+        Ok(false) => None,
+        Err(error) => {
+            findings.push(Finding::error("database", error.to_string(), "see to the server"));
+            None
+        }
+    }
+}
+
+async fn reach(database: &DatabaseUrl, findings: &mut Vec<Finding>) -> Option<PgPool> {
+    match connect::connection(database).await {
+        Ok(_) => {
+            findings.push(Finding::ok("database", format!("{database} answers")));
+            Some(connect::lazy_pool(database, 2))
+        }
+        Err(Failure::Usage(what)) => {
+            findings.push(Finding::error("database", what, "mend DATABASE_URL"));
+            None
+        }
+        Err(Failure::Failed(error)) => {
+            findings.push(Finding::error("database", format!("{error:#}"), "mend DATABASE_URL, or start the server"));
+            None
+        }
+    }
+}
+
+async fn server_version(pool: &PgPool) -> Result<Finding, sqlx::Error> {
+    let number: String = sqlx::query_scalar("SHOW server_version_num").fetch_one(pool).await?;
+    let major = number.parse::<u32>().unwrap_or_default() / 10_000;
+    Ok(match major {
+        ..14 => Finding::error("postgres", format!("version {major} is too old"), "use version 14 to 18"),
+        14..=18 => Finding::ok("postgres", format!("version {major}")),
+        _ => Finding::warning("postgres", format!("version {major} was never tried"), "use version 14 to 18"),
+    })
+}
+
+async fn clocks(pool: &PgPool) -> Result<Finding, sqlx::Error> {
+    let before = Utc::now();
+    let theirs: DateTime<Utc> = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(pool).await?;
+    let middle = before + (Utc::now() - before) / 2;
+    let seconds = (theirs - middle).num_seconds().abs();
+    let what = format!("this machine and the database differ by {seconds} s");
+    let cure = "let both follow a time server; deliveries are refused beyond 300 s";
+    Ok(match seconds {
+        ..=CLOCKS_DIFFER => Finding::ok("clock", "this machine and the database agree"),
+        ..=CLOCKS_DISAGREE => Finding::warning("clock", what, cure),
+        _ => Finding::error("clock", what, cure),
+    })
+}
+
+/// Sees other people's transactions only where the role may; what it sees is reported.
+async fn oldest_transaction(pool: &PgPool) -> Result<Finding, sqlx::Error> {
+    let oldest = sqlx::query(
+        "SELECT pid, extract(epoch FROM now() - xact_start)::float8 AS seconds, coalesce(application_name, '') AS name
+           FROM pg_catalog.pg_stat_activity
+          WHERE xact_start IS NOT NULL AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
+            AND pid <> pg_backend_pid()
+          ORDER BY xact_start LIMIT 1",
+    )
+    .fetch_optional(pool)
+    .await?;
+    let Some(row) = oldest else { return Ok(Finding::ok("cleanup", "no transaction holds it back")) };
+    let (pid, seconds, name): (i32, f64, String) = (row.try_get("pid")?, row.try_get("seconds")?, row.try_get("name")?);
+    if seconds < OLD_TRANSACTION {
+        return Ok(Finding::ok("cleanup", format!("the oldest transaction is {seconds:.0} s old")));
+    }
+    let minutes = seconds / 60.0;
+    let what = format!("a transaction of {minutes:.0} min (process {pid} {name}) keeps dead rows alive, which slows the queue");
+    Ok(Finding::warning("cleanup", what, format!("end it, or SELECT pg_terminate_backend({pid})")))
+}
+
+async fn schema(pool: &PgPool) -> Result<(Finding, bool), sqlx::Error> {
+    const CURE: &str = "run polar-jobs migrate";
+    let needed = connect::newest_version();
+    Ok(match connect::schema_version(pool).await? {
+        None => (Finding::error("schema", "polar_jobs is not there", CURE), false),
+        Some(found) if found < needed => {
+            (Finding::error("schema", format!("version {found}, this program needs {needed}"), CURE), false)
+        }
+        Some(found) if found > needed => {
+            let what = format!("version {found} is newer than this program knows ({needed})");
+            (Finding::warning("schema", what, "install the newer release here too"), true)
+        }
+        Some(found) => (Finding::ok("schema", format!("version {found}")), true),
+    })
+}

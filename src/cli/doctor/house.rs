@@ -1,0 +1,87 @@
+//! The house at work: who lives, what is paused, what was given up, what Polar said to the fleet.
+
+use sqlx::PgPool;
+
+use super::super::output::moment;
+use super::Finding;
+use crate::queue::table;
+
+pub(super) async fn check(pool: &PgPool, findings: &mut Vec<Finding>) {
+    let checked = async {
+        findings.push(workers(pool).await?);
+        findings.extend(queues(pool).await?);
+        findings.push(discarded(pool).await?);
+        findings.push(gate(pool).await?);
+        Ok::<(), sqlx::Error>(())
+    };
+    if let Err(error) = checked.await {
+        findings.push(Finding::error("database", error.to_string(), "see to the server"));
+    }
+}
+
+async fn workers(pool: &PgPool) -> Result<Finding, sqlx::Error> {
+    let rows = table::workers(pool).await?;
+    let alive = rows.iter().filter(|worker| worker.alive).count();
+    if alive == 0 {
+        return Ok(Finding::warning("workers", "none is alive, so no job runs", "start polar-jobs worker"));
+    }
+    let ours = env!("CARGO_PKG_VERSION");
+    let others = rows.iter().filter(|worker| worker.alive && worker.version != ours).count();
+    if others > 0 {
+        let what = format!("{others} of {alive} run another release than {ours}");
+        return Ok(Finding::warning("workers", what, "finish the roll-out"));
+    }
+    Ok(Finding::ok("workers", format!("{alive} alive")))
+}
+
+async fn queues(pool: &PgPool) -> Result<Vec<Finding>, sqlx::Error> {
+    let rows = table::queues(pool).await?;
+    let paused: Vec<Finding> = rows
+        .iter()
+        .filter_map(|queue| {
+            let since = queue.paused_at?;
+            let what = format!("{} is paused since {}, {} jobs wait", queue.name, moment(since), queue.waiting);
+            Some(Finding::warning("queue", what, format!("polar-jobs queues resume {}", queue.name)))
+        })
+        .collect();
+    if !paused.is_empty() {
+        return Ok(paused);
+    }
+    let (ready, running) = rows.iter().fold((0, 0), |(ready, running), row| (ready + row.ready, running + row.running));
+    Ok(vec![Finding::ok("queues", format!("none is paused; {ready} jobs are ready, {running} run"))])
+}
+
+async fn discarded(pool: &PgPool) -> Result<Finding, sqlx::Error> {
+    let count = table::discarded_within_a_day(pool).await?;
+    Ok(match count {
+        0 => Finding::ok("discarded", "no job was given up in the last 24 h"),
+        count => Finding::warning(
+            "discarded",
+            format!("{count} jobs were given up in the last 24 h"),
+            "polar-jobs jobs list --state discarded; then jobs show, jobs retry",
+        ),
+    })
+}
+
+async fn gate(pool: &PgPool) -> Result<Finding, sqlx::Error> {
+    let state = sqlx::query!(
+        r#"SELECT min(unauthorized_since) AS refused_since, max(next_probe_at) AS next_probe,
+                  max(wait_until) FILTER (WHERE wait_until > now()) AS wait_until
+             FROM polar_jobs.gate"#
+    )
+    .fetch_one(pool)
+    .await?;
+    if let Some(since) = state.refused_since {
+        let next = state.next_probe.map(|at| format!(", next try {}", moment(at))).unwrap_or_default();
+        let what = format!("Polar refuses the access token since {}; outward work stands still{next}", moment(since));
+        return Ok(Finding::error("token", what, "put a good token into POLAR_ACCESS_TOKEN and restart the workers"));
+    }
+    Ok(match state.wait_until {
+        Some(until) => Finding::warning(
+            "gate",
+            format!("Polar asked everybody to wait until {}", moment(until)),
+            "nothing to do; if it lasts, lower POLAR_RATE_LIMIT",
+        ),
+        None => Finding::ok("gate", "calls to Polar may go out"),
+    })
+}

@@ -1,0 +1,28 @@
+//! What is configured, and what stays shut without the rest.
+
+use super::Finding;
+use crate::config::Config;
+
+pub(super) fn check(config: &Config) -> Vec<Finding> {
+    let mut findings = vec![match &config.polar.billing {
+        Some(_) => Finding::ok("billing", format!("on, {} calls a minute for the fleet", config.polar.rate_limit)),
+        None => Finding::warning(
+            "billing",
+            "off: everything is stored, nothing goes to Polar",
+            "set POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID",
+        ),
+    }];
+    findings.push(match config.polar.webhook_secrets.len() {
+        0 => Finding::warning(
+            "deliveries",
+            "no secret is known, so deliveries are answered 503",
+            "set POLAR_WEBHOOK_SECRET to the endpoint's secret",
+        ),
+        count => Finding::ok("deliveries", format!("{count} secrets are accepted")),
+    });
+    findings.push(match config.http.app_token {
+        Some(_) => Finding::ok("changes", "POST /changes takes the bearer of APP_TOKEN"),
+        None => Finding::warning("changes", "POST /changes answers 503", "set APP_TOKEN, or use polar_jobs.record_change"),
+    });
+    findings
+}
