@@ -11,7 +11,10 @@ use crate::{config::DatabaseUrl, migrate};
 
 pub(super) async fn run(surroundings: &Surroundings) -> Result<Exit, Failure> {
     up_to_date(surroundings.config.database()?).await?;
-    println!("The schema polar_jobs is up to date (version {}).", connect::newest_version());
+    println!(
+        "The schema polar_jobs is up to date (version {}).",
+        connect::newest_version()
+    );
     Ok(Exit::Done)
 }
 
@@ -19,7 +22,9 @@ pub(super) async fn run(surroundings: &Surroundings) -> Result<Exit, Failure> {
 /// that SQL callers and lists know them before the first worker starts.
 pub(super) async fn up_to_date(database: &DatabaseUrl) -> Result<(), Failure> {
     let mut connection = connect::connection(database).await?;
-    migrate::run_on(&mut connection).await.context("the migrations cannot be applied")?;
+    migrate::run_on(&mut connection)
+        .await
+        .context("the migrations cannot be applied")?;
     let registry = jobs::registry();
     kinds::publish(&mut connection, &registry).await?;
     connection.close().await?;

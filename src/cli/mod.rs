@@ -3,8 +3,8 @@
 
 mod bench;
 mod connect;
-mod events;
 mod doctor;
+mod events;
 mod exit;
 mod ingress;
 mod jobs;

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use super::signals::Stop;
 use super::{Failure, Surroundings, connect};
 use crate::config::{Config, DatabaseUrl, PolarSettings};
+use crate::gate::{FleetGate, Timing};
 use crate::ingress::{self, operations_router};
 use crate::queue::connect::QueueDatabase;
 use crate::telemetry::{Masker, Metrics};
@@ -41,13 +42,17 @@ pub(crate) struct Work {
 
 impl Process {
     /// Puts the parts together; nothing runs yet.
-    pub(crate) fn new(surroundings: &Surroundings, database: DatabaseUrl, pool: PgPool) -> Result<Self, Failure> {
-        let metrics = Metrics::install().context("metrics cannot be recorded")?;
+    pub(crate) fn new(
+        surroundings: &Surroundings,
+        database: &DatabaseUrl,
+        pool: PgPool,
+        metrics: Metrics,
+    ) -> Result<Self, Failure> {
         Ok(Self {
             config: surroundings.config.clone(),
             masker: surroundings.masker.clone(),
-            database: connect::queue_database(&database)?,
-            polar: polar_client(&surroundings.config.polar)?,
+            database: connect::queue_database(database)?,
+            polar: polar_client(&surroundings.config.polar, &pool)?,
             pool,
             metrics,
         })
@@ -55,14 +60,13 @@ impl Process {
 
     /// Works until `stop` is requested or, with `drain`, nothing is runnable.
     pub(crate) async fn work(self, work: Work, stop: &Stop) -> Result<(), Failure> {
-        let registry = Arc::new(jobs::registry());
         let page = self.page().await?;
-        let watched = tokio::spawn(self.metrics.clone().keep());
+        let kept = tokio::spawn(self.metrics.clone().keep());
         let served = page.map(|page| tokio::spawn(serve_page(page, self.router(), stop.clone())));
         let settings = WorkerSettings {
             database: self.database,
             pool: self.pool,
-            registry,
+            registry: Arc::new(jobs::registry()),
             polar: self.polar,
             settings: Arc::new(self.config.job_settings()),
             queues: work.queues,
@@ -72,7 +76,7 @@ impl Process {
             mask: mask(self.masker),
         };
         let worked = worker::run(settings, stop.requested()).await;
-        watched.abort();
+        kept.abort();
         if let Some(served) = served {
             served.abort();
         }
@@ -80,19 +84,30 @@ impl Process {
     }
 
     async fn page(&self) -> Result<Option<TcpListener>, Failure> {
-        let Some(address) = self.config.http.metrics_bind else { return Ok(None) };
+        let Some(address) = self.config.http.metrics_bind else {
+            return Ok(None);
+        };
         let listener = TcpListener::bind(address).await;
-        Ok(Some(listener.with_context(|| format!("cannot listen on {address} (METRICS_BIND)"))?))
+        Ok(Some(listener.with_context(|| {
+            format!("cannot listen on {address} (METRICS_BIND)")
+        })?))
     }
 
     fn router(&self) -> axum::Router {
-        let metrics = self.metrics.clone();
-        operations_router(self.pool.clone(), ingress::Metrics::new(move || metrics.render()))
+        operations_router(self.pool.clone(), page_of(&self.metrics))
     }
 }
 
+/// The metrics page, for whoever serves it.
+pub(crate) fn page_of(metrics: &Metrics) -> ingress::Metrics {
+    let metrics = metrics.clone();
+    ingress::Metrics::new(move || metrics.render())
+}
+
 async fn serve_page(listener: TcpListener, router: axum::Router, stop: Stop) {
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop.wait()).await;
+    let served = axum::serve(listener, router)
+        .with_graceful_shutdown(stop.wait())
+        .await;
     if let Err(error) = served {
         tracing::error!(%error, "the page for health and metrics is gone");
     }
@@ -102,16 +117,23 @@ fn mask(masker: Masker) -> Mask {
     Arc::new(move |text| masker.mask(&text).into_owned())
 }
 
-/// A client that calls Polar; `None` while billing is off.
-fn polar_client(settings: &PolarSettings) -> Result<Option<polar::Client>, Failure> {
-    let Some(billing) = &settings.billing else { return Ok(None) };
+/// A client behind the fleet's gate; `None` while billing is off.
+fn polar_client(settings: &PolarSettings, pool: &PgPool) -> Result<Option<polar::Client>, Failure> {
+    let Some(billing) = &settings.billing else {
+        return Ok(None);
+    };
+    let gate = FleetGate::open(pool.clone(), settings.rate_limit, Timing::PRODUCTION);
     let config = client_config(settings, billing.access_token.clone());
-    let client = polar::Client::new(config, Arc::new(polar::OpenGate)).context("no client for Polar can be made")?;
+    let client =
+        polar::Client::new(config, Arc::new(gate)).context("no client for Polar can be made")?;
     Ok(Some(client))
 }
 
 /// How Polar is called, by jobs and by `doctor` alike.
-pub(crate) fn client_config(settings: &PolarSettings, access_token: SecretString) -> polar::ClientConfig {
+pub(crate) fn client_config(
+    settings: &PolarSettings,
+    access_token: SecretString,
+) -> polar::ClientConfig {
     polar::ClientConfig {
         base_url: settings.api_url.as_str().trim_end_matches('/').to_owned(),
         access_token,

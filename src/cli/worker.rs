@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use anyhow::Context;
 use clap::Args;
 use sqlx::PgPool;
 
@@ -10,10 +11,11 @@ use super::signals::Stop;
 use super::{Exit, Failure, Surroundings, connect};
 use crate::config::Config;
 use crate::queue::table;
+use crate::telemetry::Metrics;
 use crate::worker::QueueSlots;
 
 /// Connections for the jobs' own reading and writing: jobs mostly wait for Polar, not for Postgres.
-const CONNECTIONS: u32 = 10;
+pub(super) const CONNECTIONS: u32 = 10;
 
 /// What a worker may be told.
 #[derive(Args)]
@@ -28,7 +30,7 @@ pub(super) struct Arguments {
 
 /// A queue as it is written on the command line.
 #[derive(Clone)]
-struct Wanted {
+pub(super) struct Wanted {
     queue: String,
     slots: Option<usize>,
 }
@@ -69,8 +71,9 @@ pub(super) async fn run(
     let config = &surroundings.config;
     let database = config.database()?;
     let pool = connect::pool(database, CONNECTIONS).await?;
-    let queues = queues(&pool, config, &arguments.queues).await?;
-    let process = Process::new(surroundings, database.clone(), pool)?;
+    let queues = served(&pool, config, &arguments.queues).await?;
+    let metrics = Metrics::install().context("metrics cannot be recorded")?;
+    let process = Process::new(surroundings, database, pool, metrics)?;
     process
         .work(
             Work {
@@ -84,7 +87,7 @@ pub(super) async fn run(
 }
 
 /// What is asked for, or every queue with the slots that its row or `WORKER_SLOTS` says.
-async fn queues(
+pub(super) async fn served(
     pool: &PgPool,
     config: &Config,
     wanted: &[Wanted],

@@ -1,5 +1,7 @@
 //! Where Polar is, who we are there, and how often we may call.
 
+use std::num::NonZeroU32;
+
 use reqwest::Url;
 use secrecy::SecretString;
 use uuid::Uuid;
@@ -17,8 +19,8 @@ pub struct PolarSettings {
     pub api_url: Url,
     /// Sent as `Polar-Version`.
     pub api_version: String,
-    /// Calls per minute for the whole fleet, at least 1.
-    pub rate_limit: u32,
+    /// Calls per minute for the whole fleet.
+    pub rate_limit: NonZeroU32,
     /// The product of the startup program.
     pub scale_product: Option<Uuid>,
 }
@@ -38,9 +40,14 @@ pub(super) fn read(environment: &Environment) -> Result<PolarSettings, Wrong> {
         webhook_secrets: secret::list(environment, "POLAR_WEBHOOK_SECRET")?,
         api_url: web_address(environment, "POLAR_API_URL", "https://api.polar.sh")?,
         api_version: api_version(environment)?,
-        rate_limit: environment.whole_number("POLAR_RATE_LIMIT", 400, 1..=1_000_000)?,
+        rate_limit: rate_limit(environment)?,
         scale_product: uuid(environment, "POLAR_SCALE_PRODUCT_ID")?,
     })
+}
+
+fn rate_limit(environment: &Environment) -> Result<NonZeroU32, Wrong> {
+    let limit: u32 = environment.whole_number("POLAR_RATE_LIMIT", 400, 1..=1_000_000)?;
+    Ok(NonZeroU32::new(limit).expect("the bounds begin at 1"))
 }
 
 /// Half a configuration would bill our own organization or nobody, so it is refused.

@@ -65,7 +65,7 @@ fn an_empty_environment_has_the_defaults_of_the_contract() {
     assert_eq!(
         (
             config.polar.api_version.as_str(),
-            config.polar.rate_limit,
+            config.polar.rate_limit.get(),
             config.worker_slots
         ),
         ("2026-04", 400, 50)

@@ -75,10 +75,16 @@ enum What {
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|number| (1..=10_000).contains(number)).ok_or_else(|| "1 to 10000".to_owned())
+    text.parse()
+        .ok()
+        .filter(|number| (1..=10_000).contains(number))
+        .ok_or_else(|| "1 to 10000".to_owned())
 }
 
-pub(super) async fn run(arguments: Arguments, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) async fn run(
+    arguments: Arguments,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
     let stop = Stop::on_signals()?;
     let scratch = Scratch::make(surroundings.config.database.as_ref()).await?;
     // Whatever comes of it, the database goes: also after a failure or a signal.
@@ -99,7 +105,12 @@ pub(super) async fn run(arguments: Arguments, surroundings: &Surroundings) -> Re
 async fn measure(url: &str, what: What) -> anyhow::Result<Value> {
     crate::migrate::run_url(url).await?;
     match what {
-        What::Enqueue { jobs, clients, bulk, shared } => {
+        What::Enqueue {
+            jobs,
+            clients,
+            bulk,
+            shared,
+        } => {
             let manner = match (bulk, shared) {
                 (true, _) => Manner::Bulk,
                 (false, true) => Manner::Shared,
@@ -107,10 +118,28 @@ async fn measure(url: &str, what: What) -> anyhow::Result<Value> {
             };
             enqueue::run(url, jobs, clients, manner).await
         }
-        What::Drain { jobs, slots, waiting, finished } => {
-            drain::run(url, Drain { jobs, slots, waiting, finished }).await
+        What::Drain {
+            jobs,
+            slots,
+            waiting,
+            finished,
+        } => {
+            drain::run(
+                url,
+                Drain {
+                    jobs,
+                    slots,
+                    waiting,
+                    finished,
+                },
+            )
+            .await
         }
-        What::Latency { rate, seconds, poll } => latency::run(url, rate, seconds, !poll).await,
+        What::Latency {
+            rate,
+            seconds,
+            poll,
+        } => latency::run(url, rate, seconds, !poll).await,
         What::Ingress { clients, seconds } => ingress::run(url, clients, seconds).await,
     }
 }

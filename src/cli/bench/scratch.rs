@@ -37,7 +37,12 @@ impl Scratch {
         let made = sqlx::query(create).execute(&mut connection).await;
         made.context("a database for the measurement cannot be made beside DATABASE_URL; the role needs CREATEDB")?;
         connection.close().await?;
-        Ok(Self { database: beside.with_database(&name), beside, name, server })
+        Ok(Self {
+            database: beside.with_database(&name),
+            beside,
+            name,
+            server,
+        })
     }
 
     pub(super) fn url(&self) -> &str {
@@ -63,5 +68,7 @@ impl Scratch {
 
 async fn private_server() -> Result<Server, Failure> {
     let started = tokio::task::spawn_blocking(|| Server::start(&Options::durable(DIRECTORY))).await;
-    Ok(started.context("the private Postgres cannot be started")?.map_err(anyhow::Error::from)?)
+    Ok(started
+        .context("the private Postgres cannot be started")?
+        .map_err(anyhow::Error::from)?)
 }

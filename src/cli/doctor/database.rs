@@ -16,7 +16,11 @@ const OLD_TRANSACTION: f64 = 600.0;
 /// A pool for further checks, where the database can be used.
 pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) -> Option<PgPool> {
     let Some(database) = &config.database else {
-        findings.push(Finding::error("database", "DATABASE_URL is not set", "set it: postgres://user:password@host/database"));
+        findings.push(Finding::error(
+            "database",
+            "DATABASE_URL is not set",
+            "set it: postgres://user:password@host/database",
+        ));
         return None;
     };
     let pool = reach(database, findings).await?;
@@ -32,7 +36,11 @@ pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) -> Optio
         Ok(true) => Some(pool),
         Ok(false) => None,
         Err(error) => {
-            findings.push(Finding::error("database", error.to_string(), "see to the server"));
+            findings.push(Finding::error(
+                "database",
+                error.to_string(),
+                "see to the server",
+            ));
             None
         }
     }
@@ -49,25 +57,41 @@ async fn reach(database: &DatabaseUrl, findings: &mut Vec<Finding>) -> Option<Pg
             None
         }
         Err(Failure::Failed(error)) => {
-            findings.push(Finding::error("database", format!("{error:#}"), "mend DATABASE_URL, or start the server"));
+            findings.push(Finding::error(
+                "database",
+                format!("{error:#}"),
+                "mend DATABASE_URL, or start the server",
+            ));
             None
         }
     }
 }
 
 async fn server_version(pool: &PgPool) -> Result<Finding, sqlx::Error> {
-    let number: String = sqlx::query_scalar("SHOW server_version_num").fetch_one(pool).await?;
+    let number: String = sqlx::query_scalar("SHOW server_version_num")
+        .fetch_one(pool)
+        .await?;
     let major = number.parse::<u32>().unwrap_or_default() / 10_000;
     Ok(match major {
-        ..14 => Finding::error("postgres", format!("version {major} is too old"), "use version 14 to 18"),
+        ..14 => Finding::error(
+            "postgres",
+            format!("version {major} is too old"),
+            "use version 14 to 18",
+        ),
         14..=18 => Finding::ok("postgres", format!("version {major}")),
-        _ => Finding::warning("postgres", format!("version {major} was never tried"), "use version 14 to 18"),
+        _ => Finding::warning(
+            "postgres",
+            format!("version {major} was never tried"),
+            "use version 14 to 18",
+        ),
     })
 }
 
 async fn clocks(pool: &PgPool) -> Result<Finding, sqlx::Error> {
     let before = Utc::now();
-    let theirs: DateTime<Utc> = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(pool).await?;
+    let theirs: DateTime<Utc> = sqlx::query_scalar("SELECT clock_timestamp()")
+        .fetch_one(pool)
+        .await?;
     let middle = before + (Utc::now() - before) / 2;
     let seconds = (theirs - middle).num_seconds().abs();
     let what = format!("this machine and the database differ by {seconds} s");
@@ -90,27 +114,53 @@ async fn oldest_transaction(pool: &PgPool) -> Result<Finding, sqlx::Error> {
     )
     .fetch_optional(pool)
     .await?;
-    let Some(row) = oldest else { return Ok(Finding::ok("cleanup", "no transaction holds it back")) };
-    let (pid, seconds, name): (i32, f64, String) = (row.try_get("pid")?, row.try_get("seconds")?, row.try_get("name")?);
+    let Some(row) = oldest else {
+        return Ok(Finding::ok("cleanup", "no transaction holds it back"));
+    };
+    let (pid, seconds, name): (i32, f64, String) = (
+        row.try_get("pid")?,
+        row.try_get("seconds")?,
+        row.try_get("name")?,
+    );
     if seconds < OLD_TRANSACTION {
-        return Ok(Finding::ok("cleanup", format!("the oldest transaction is {seconds:.0} s old")));
+        return Ok(Finding::ok(
+            "cleanup",
+            format!("the oldest transaction is {seconds:.0} s old"),
+        ));
     }
     let minutes = seconds / 60.0;
-    let what = format!("a transaction of {minutes:.0} min (process {pid} {name}) keeps dead rows alive, which slows the queue");
-    Ok(Finding::warning("cleanup", what, format!("end it, or SELECT pg_terminate_backend({pid})")))
+    let what = format!(
+        "a transaction of {minutes:.0} min (process {pid} {name}) keeps dead rows alive, which slows the queue"
+    );
+    Ok(Finding::warning(
+        "cleanup",
+        what,
+        format!("end it, or SELECT pg_terminate_backend({pid})"),
+    ))
 }
 
 async fn schema(pool: &PgPool) -> Result<(Finding, bool), sqlx::Error> {
     const CURE: &str = "run polar-jobs migrate";
     let needed = connect::newest_version();
     Ok(match connect::schema_version(pool).await? {
-        None => (Finding::error("schema", "polar_jobs is not there", CURE), false),
-        Some(found) if found < needed => {
-            (Finding::error("schema", format!("version {found}, this program needs {needed}"), CURE), false)
-        }
+        None => (
+            Finding::error("schema", "polar_jobs is not there", CURE),
+            false,
+        ),
+        Some(found) if found < needed => (
+            Finding::error(
+                "schema",
+                format!("version {found}, this program needs {needed}"),
+                CURE,
+            ),
+            false,
+        ),
         Some(found) if found > needed => {
             let what = format!("version {found} is newer than this program knows ({needed})");
-            (Finding::warning("schema", what, "install the newer release here too"), true)
+            (
+                Finding::warning("schema", what, "install the newer release here too"),
+                true,
+            )
         }
         Some(found) => (Finding::ok("schema", format!("version {found}")), true),
     })

@@ -15,7 +15,11 @@ pub(super) async fn check(pool: &PgPool, findings: &mut Vec<Finding>) {
         Ok::<(), sqlx::Error>(())
     };
     if let Err(error) = checked.await {
-        findings.push(Finding::error("database", error.to_string(), "see to the server"));
+        findings.push(Finding::error(
+            "database",
+            error.to_string(),
+            "see to the server",
+        ));
     }
 }
 
@@ -23,10 +27,17 @@ async fn workers(pool: &PgPool) -> Result<Finding, sqlx::Error> {
     let rows = table::workers(pool).await?;
     let alive = rows.iter().filter(|worker| worker.alive).count();
     if alive == 0 {
-        return Ok(Finding::warning("workers", "none is alive, so no job runs", "start polar-jobs worker"));
+        return Ok(Finding::warning(
+            "workers",
+            "none is alive, so no job runs",
+            "start polar-jobs worker",
+        ));
     }
     let ours = env!("CARGO_PKG_VERSION");
-    let others = rows.iter().filter(|worker| worker.alive && worker.version != ours).count();
+    let others = rows
+        .iter()
+        .filter(|worker| worker.alive && worker.version != ours)
+        .count();
     if others > 0 {
         let what = format!("{others} of {alive} run another release than {ours}");
         return Ok(Finding::warning("workers", what, "finish the roll-out"));
@@ -40,15 +51,29 @@ async fn queues(pool: &PgPool) -> Result<Vec<Finding>, sqlx::Error> {
         .iter()
         .filter_map(|queue| {
             let since = queue.paused_at?;
-            let what = format!("{} is paused since {}, {} jobs wait", queue.name, moment(since), queue.waiting);
-            Some(Finding::warning("queue", what, format!("polar-jobs queues resume {}", queue.name)))
+            let what = format!(
+                "{} is paused since {}, {} jobs wait",
+                queue.name,
+                moment(since),
+                queue.waiting
+            );
+            Some(Finding::warning(
+                "queue",
+                what,
+                format!("polar-jobs queues resume {}", queue.name),
+            ))
         })
         .collect();
     if !paused.is_empty() {
         return Ok(paused);
     }
-    let (ready, running) = rows.iter().fold((0, 0), |(ready, running), row| (ready + row.ready, running + row.running));
-    Ok(vec![Finding::ok("queues", format!("none is paused; {ready} jobs are ready, {running} run"))])
+    let (ready, running) = rows.iter().fold((0, 0), |(ready, running), row| {
+        (ready + row.ready, running + row.running)
+    });
+    Ok(vec![Finding::ok(
+        "queues",
+        format!("none is paused; {ready} jobs are ready, {running} run"),
+    )])
 }
 
 async fn discarded(pool: &PgPool) -> Result<Finding, sqlx::Error> {
@@ -72,9 +97,19 @@ async fn gate(pool: &PgPool) -> Result<Finding, sqlx::Error> {
     .fetch_one(pool)
     .await?;
     if let Some(since) = state.refused_since {
-        let next = state.next_probe.map(|at| format!(", next try {}", moment(at))).unwrap_or_default();
-        let what = format!("Polar refuses the access token since {}; outward work stands still{next}", moment(since));
-        return Ok(Finding::error("token", what, "put a good token into POLAR_ACCESS_TOKEN and restart the workers"));
+        let next = state
+            .next_probe
+            .map(|at| format!(", next try {}", moment(at)))
+            .unwrap_or_default();
+        let what = format!(
+            "Polar refuses the access token since {}; outward work stands still{next}",
+            moment(since)
+        );
+        return Ok(Finding::error(
+            "token",
+            what,
+            "put a good token into POLAR_ACCESS_TOKEN and restart the workers",
+        ));
     }
     Ok(match state.wait_until {
         Some(until) => Finding::warning(

@@ -26,15 +26,30 @@ struct Finding {
 
 impl Finding {
     fn ok(about: &'static str, what: impl Into<String>) -> Self {
-        Self { level: Level::Ok, about, what: what.into(), cure: None }
+        Self {
+            level: Level::Ok,
+            about,
+            what: what.into(),
+            cure: None,
+        }
     }
 
     fn warning(about: &'static str, what: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { level: Level::Warning, about, what: what.into(), cure: Some(cure.into()) }
+        Self {
+            level: Level::Warning,
+            about,
+            what: what.into(),
+            cure: Some(cure.into()),
+        }
     }
 
     fn error(about: &'static str, what: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { level: Level::Error, about, what: what.into(), cure: Some(cure.into()) }
+        Self {
+            level: Level::Error,
+            about,
+            what: what.into(),
+            cure: Some(cure.into()),
+        }
     }
 
     fn line(&self) -> String {
@@ -43,7 +58,11 @@ impl Finding {
             Level::Warning => "warning",
             Level::Error => "error",
         };
-        let cure = self.cure.as_deref().map(|cure| format!(" -> {cure}")).unwrap_or_default();
+        let cure = self
+            .cure
+            .as_deref()
+            .map(|cure| format!(" -> {cure}"))
+            .unwrap_or_default();
         format!("{level:<8} {:<16} {}{cure}", self.about, self.what)
     }
 }

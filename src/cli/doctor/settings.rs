@@ -5,7 +5,13 @@ use crate::config::Config;
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
     let mut findings = vec![match &config.polar.billing {
-        Some(_) => Finding::ok("billing", format!("on, {} calls a minute for the fleet", config.polar.rate_limit)),
+        Some(_) => Finding::ok(
+            "billing",
+            format!(
+                "on, {} calls a minute for the fleet",
+                config.polar.rate_limit
+            ),
+        ),
         None => Finding::warning(
             "billing",
             "off: everything is stored, nothing goes to Polar",
@@ -22,7 +28,11 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     });
     findings.push(match config.http.app_token {
         Some(_) => Finding::ok("changes", "POST /changes takes the bearer of APP_TOKEN"),
-        None => Finding::warning("changes", "POST /changes answers 503", "set APP_TOKEN, or use polar_jobs.record_change"),
+        None => Finding::warning(
+            "changes",
+            "POST /changes answers 503",
+            "set APP_TOKEN, or use polar_jobs.record_change",
+        ),
     });
     findings
 }

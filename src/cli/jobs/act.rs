@@ -65,7 +65,10 @@ fn words(action: Action, acted: &Acted) -> String {
         }
         Acted::Ended { running: false } => past(action).to_owned(),
         Acted::Ended { running: true } => {
-            format!("{}; its worker may still be at it, but nothing of that is stored", past(action))
+            format!(
+                "{}; its worker may still be at it, but nothing of that is stored",
+                past(action)
+            )
         }
         Acted::TwinWaits { twin } => {
             format!("not needed: job {twin} waits with the same unique key")
