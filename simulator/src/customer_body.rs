@@ -45,12 +45,7 @@ impl NewCustomer {
             external_id: None,
         };
         let Some(mut owner) = owner.or(email.clone().map(own)) else {
-            let message = "An owner with an email address is required when creating a team customer without an email.";
-            return Err(Refusal::schema(vec![Fault::validator(
-                loc,
-                message,
-                body.clone(),
-            )]));
+            return Err(Refusal::schema(vec![ownerless(loc, body)]));
         };
         // R6: an owner without an external id gets the customer's.
         owner.external_id = owner.external_id.or_else(|| external_id.clone());
@@ -64,6 +59,12 @@ impl NewCustomer {
             owner,
         })
     }
+}
+
+fn ownerless(loc: Vec<Value>, body: &Value) -> Fault {
+    let message = "An owner with an email address is required when creating a team customer \
+                   without an email.";
+    Fault::validator(loc, message, body.clone())
 }
 
 fn email_of(

@@ -117,6 +117,16 @@ impl Refusal {
         }
     }
 
+    /// 405; `allowed` is the method the path is there for.
+    pub(crate) fn wrong_method(allowed: &str) -> Self {
+        let body = json!({"detail": "Method Not Allowed"});
+        Self {
+            status: 405,
+            body,
+            headers: vec![("allow", allowed.into())],
+        }
+    }
+
     /// 422 of the schema (R5).
     pub(crate) fn schema(faults: Vec<Fault>) -> Self {
         Self::unprocessable("RequestValidationError", &faults)

@@ -8,6 +8,13 @@ use crate::model::{Moment, PendingUpdate, Subscription};
 use crate::store::Store;
 use crate::webhooks::Payload;
 
+/// How a new subscription is announced, as recorded.
+const STARTED: [&str; 3] = [
+    "subscription.created",
+    "subscription.active",
+    "subscription.updated",
+];
+
 /// When a changed product takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Proration {
@@ -65,14 +72,7 @@ impl Store {
             pending: None,
         });
         self.next_revision();
-        self.announce_subscription(
-            id,
-            &[
-                "subscription.created",
-                "subscription.active",
-                "subscription.updated",
-            ],
-        );
+        self.announce_subscription(id, &STARTED);
         id
     }
 

@@ -10,7 +10,7 @@ use crate::faults::Faults;
 /// How a [`Simulator`](crate::Simulator) starts.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Ids, waits and mishaps follow from it.
+    /// Waits and mishaps follow from it; ids do not, they are new in every run.
     pub seed: u64,
     /// Which mishaps happen how often.
     pub faults: Faults,

@@ -11,11 +11,8 @@ impl Store {
     pub(crate) fn order_view(&self, row: &Order) -> Value {
         let net = row.subtotal - row.discount;
         let total = net + row.tax;
-        let refundable = if row.status == "paid" {
-            (net, row.tax)
-        } else {
-            (0, 0)
-        };
+        let paid = row.status == "paid";
+        let (refundable, refundable_tax) = if paid { (net, row.tax) } else { (0, 0) };
         let product = row.product_id.and_then(|id| self.products.get(id));
         let subscription = row
             .subscription_id
@@ -23,7 +20,7 @@ impl Store {
         let discount = row.discount_id.and_then(|id| self.discounts.get(id));
         let mut view = json!({
             "id": row.id, "created_at": text(row.created_at), "modified_at": maybe(row.modified_at),
-            "status": row.status, "paid": row.status == "paid", "subtotal_amount": row.subtotal,
+            "status": row.status, "paid": paid, "subtotal_amount": row.subtotal,
             "discount_amount": row.discount, "net_amount": net, "tax_amount": row.tax, "total_amount": total,
             "applied_balance_amount": 0, "due_amount": total, "refunded_amount": 0, "refunded_tax_amount": 0,
             "currency": "usd", "billing_reason": row.billing_reason, "billing_name": row.billing_name,
@@ -34,7 +31,7 @@ impl Store {
             "next_payment_attempt_at": null, "metadata": {}, "custom_field_data": {}, "platform_fee_amount": 0,
             "platform_fee_currency": null, "user_id": row.customer_id, "product_price": null,
             "description": row.description, "amount": net, "from_balance_amount": 0,
-            "refundable_amount": refundable.0, "refundable_tax_amount": refundable.1,
+            "refundable_amount": refundable, "refundable_tax_amount": refundable_tax,
         });
         view["customer"] = self.customer_of(row.customer_id);
         view["user"] = self.legacy_user(row.customer_id);

@@ -101,14 +101,7 @@ async fn answer_version(shared: &Arc<Shared>, parts: &Parts, body: &Bytes) -> En
                 .map_or(String::new(), |query| format!("?{query}"));
             End::Moved(format!("{}{other}{query}", base_url(&parts.headers)))
         }
-        Found::WrongMethod(allowed) => {
-            let body = json!({"detail": "Method Not Allowed"});
-            End::Refusal(Refusal {
-                status: 405,
-                body,
-                headers: vec![("allow", allowed.into())],
-            })
-        }
+        Found::WrongMethod(allowed) => End::Refusal(Refusal::wrong_method(allowed)),
         Found::Route(route, places) => {
             let admitted = admit(&credentials, route);
             let call = admitted.and_then(|foreign| {

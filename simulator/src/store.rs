@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use rand::rngs::StdRng;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::RngExt;
+use rand::distr::Alphanumeric;
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -67,7 +67,6 @@ impl<T: Row> Table<T> {
 #[derive(Debug)]
 pub(crate) struct Store {
     pub(crate) clock: Clock,
-    pub(crate) random: StdRng,
     pub(crate) revision: u64,
     pub(crate) requests_begun: u64,
     pub(crate) organization_id: Uuid,
@@ -97,7 +96,6 @@ impl Store {
     pub(crate) fn new(options: &Options) -> Self {
         Self {
             clock: Clock::new(options.now),
-            random: StdRng::seed_from_u64(options.seed),
             revision: 0,
             requests_begun: 0,
             organization_id: options.organization_id,
@@ -128,18 +126,17 @@ impl Store {
         self.clock.now()
     }
 
-    /// A fresh id; the sequence follows from the seed.
-    pub(crate) fn fresh_id(&mut self) -> Uuid {
-        let mut bytes = [0_u8; 16];
-        self.random.fill_bytes(&mut bytes);
-        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    /// A fresh id, unlike any other, also of an earlier run: applications remember ids of deliveries.
+    pub(crate) fn fresh_id(&self) -> Uuid {
+        Uuid::new_v4()
     }
 
     /// Random letters and digits, for tokens and secrets.
-    pub(crate) fn fresh_text(&mut self, length: usize) -> String {
-        const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-        (0..length)
-            .map(|_| char::from(LETTERS[self.random.random_range(0..LETTERS.len())]))
+    pub(crate) fn fresh_text(&self, length: usize) -> String {
+        rand::rng()
+            .sample_iter(Alphanumeric)
+            .take(length)
+            .map(char::from)
             .collect()
     }
 
