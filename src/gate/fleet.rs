@@ -34,6 +34,22 @@ pub(super) struct Lease {
     pub(super) calls_left: f64,
 }
 
+impl Lease {
+    /// The same where others were faster: nothing was stored, so nothing was given.
+    pub(super) fn lost(self, again_in: Duration) -> Self {
+        let outlook = match self.outlook {
+            Outlook::Probe => Outlook::Refused(again_in),
+            other => other,
+        };
+        Self {
+            calls: 0,
+            more_in: again_in,
+            outlook,
+            ..self
+        }
+    }
+}
+
 /// What the fleet is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outlook {

@@ -10,6 +10,7 @@
 //! table without using up an attempt (contract 6.4). When the database fails there is no budget, and
 //! no call goes out.
 
+mod agenda;
 mod authorization;
 mod breaker;
 mod budget;

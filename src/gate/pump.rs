@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::agenda::{PendingNews, Step};
 use super::authorization::News;
+use super::budget::Demand;
 use super::ledger::Ledger;
 use super::meters;
 use super::shared::Shared;
-use super::state::{PendingNews, Step};
 
 /// Serves the calls that wait, for ever.
 pub(super) async fn run(shared: Arc<Shared>, ledger: Ledger, database: Duration) {
@@ -43,11 +44,7 @@ pub(super) async fn run(shared: Arc<Shared>, ledger: Ledger, database: Duration)
     }
 }
 
-async fn lease(
-    shared: &Shared,
-    ledger: &Ledger,
-    demand: super::budget::Demand,
-) -> Result<(), sqlx::Error> {
+async fn lease(shared: &Shared, ledger: &Ledger, demand: Demand) -> Result<(), sqlx::Error> {
     let (lease, ends) = ledger.lease(demand).await?;
     meters::budget_left(lease.calls_left);
     shared.lock().leased(lease, ends, Instant::now());

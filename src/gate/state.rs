@@ -1,62 +1,44 @@
 //! What one process knows, and the one place where it is decided whether a call may go out.
 //!
-//! No clock, no database, no tasks: the moment is given, and what must be asked of the fleet or
-//! told to it is read off by the pump.
+//! No clock, no database, no tasks: the moment is given. What must be asked of the fleet or told to
+//! it stands in the agenda.
 
 use std::time::{Duration, Instant};
 
 use polar::{Answer, Held, HeldReason};
 
 use super::Timing;
-use super::authorization::{Authorization, News};
+use super::agenda::PendingNews;
+use super::authorization::Authorization;
 use super::breaker::{Breaker, Passage};
-use super::budget::{Demand, Rate};
-use super::fleet::{Lease, Outlook};
+use super::budget::Rate;
 use super::waiting::Waiting;
 
 /// What one process knows.
 #[derive(Debug)]
 pub(super) struct State {
-    timing: Timing,
-    rate: Rate,
+    pub(super) timing: Timing,
+    pub(super) rate: Rate,
     pub(super) waiting: Waiting,
-    portion: Portion,
-    breaker: Breaker,
-    authorization: Authorization,
+    pub(super) portion: Portion,
+    pub(super) breaker: Breaker,
+    pub(super) authorization: Authorization,
     /// Calls under way.
-    under_way: u32,
+    pub(super) under_way: u32,
     /// Polar asked us to wait.
-    wait_until: Option<Instant>,
+    pub(super) wait_until: Option<Instant>,
     /// The database failed.
-    database_until: Option<Instant>,
+    pub(super) database_until: Option<Instant>,
     /// Nothing is to be had from the fleet's budget before, unless for a more urgent class.
-    lease_at: Option<(Instant, usize)>,
-    news: PendingNews,
+    pub(super) lease_at: Option<(Instant, usize)>,
+    pub(super) news: PendingNews,
 }
 
 /// Calls leased from the fleet's budget.
 #[derive(Clone, Copy, Debug)]
-struct Portion {
-    calls: u32,
-    ends: Instant,
-}
-
-/// What the fleet has not been told yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct PendingNews {
-    pub(super) wait_until: Option<Instant>,
-    pub(super) token: Option<News>,
-}
-
-/// What the pump should do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Tell the fleet.
-    Tell(PendingNews),
-    /// Ask the fleet for calls.
-    Lease(Demand),
-    /// Nothing before this moment, unless something happens.
-    Sleep(Option<Instant>),
+pub(super) struct Portion {
+    pub(super) calls: u32,
+    pub(super) ends: Instant,
 }
 
 impl State {
@@ -110,7 +92,7 @@ impl State {
 
     /// Whether breaker and token let a call out. A probe goes out alone, so that its answer is
     /// not mistaken for that of a call from before.
-    fn lets_out(&self, now: Instant) -> bool {
+    pub(super) fn lets_out(&self, now: Instant) -> bool {
         let alone = self.under_way == 0;
         let by_breaker = match self.breaker.passage(now) {
             Passage::Free => true,
@@ -125,7 +107,7 @@ impl State {
             }
     }
 
-    fn has_budget(&self, now: Instant) -> bool {
+    pub(super) fn has_budget(&self, now: Instant) -> bool {
         self.portion.calls > 0 && now < self.portion.ends
     }
 
@@ -175,82 +157,6 @@ impl State {
         self.news.wait_until = self.news.wait_until.max(Some(until));
     }
 
-    /// What the pump should do.
-    pub(super) fn step(&mut self, now: Instant) -> Step {
-        if let Some(until) = self.database_until.filter(|until| now < *until) {
-            return Step::Sleep(Some(until));
-        }
-        if self.news != PendingNews::default() {
-            return Step::Tell(self.news);
-        }
-        let demand = self.waiting.demand();
-        let Some(most_urgent) = demand.iter().position(|wanted| *wanted > 0) else {
-            return self.look(now);
-        };
-        let asks =
-            matches!(self.authorization, Authorization::Refused { .. }) || self.lets_out(now);
-        if !asks || self.held(now).is_some() || self.has_budget(now) {
-            return Step::Sleep(None);
-        }
-        match self.lease_at {
-            Some((at, class)) if now < at && class <= most_urgent => Step::Sleep(Some(at)),
-            _ if self.breaker.is_open() => Step::Lease(only_one(most_urgent)),
-            _ => Step::Lease(demand),
-        }
-    }
-
-    /// Nobody waits; but as long as the token counts as refused, look whether others know better.
-    fn look(&self, now: Instant) -> Step {
-        match self.authorization {
-            Authorization::Refused { ask_at } if now < ask_at => Step::Sleep(Some(ask_at)),
-            Authorization::Refused { .. } => Step::Lease(Demand::default()),
-            Authorization::Good | Authorization::Probing { .. } => Step::Sleep(None),
-        }
-    }
-
-    /// The fleet was told.
-    pub(super) fn told(&mut self, news: PendingNews) {
-        if self.news.wait_until == news.wait_until {
-            self.news.wait_until = None;
-        }
-        if self.news.token == news.token {
-            self.news.token = None;
-        }
-        self.database_until = None;
-    }
-
-    /// The fleet gave us what it could.
-    pub(super) fn leased(&mut self, lease: Lease, ends: Instant, now: Instant) {
-        self.database_until = None;
-        if self.news != PendingNews::default() {
-            // We know better than the row that was read; the calls are forgone.
-            return;
-        }
-        self.authorization.learn(lease.outlook, now, &self.timing);
-        if let Outlook::Waiting(wait) = lease.outlook {
-            self.wait_until = self.wait_until.max(Some(now + wait));
-        }
-        self.portion = Portion {
-            calls: lease.calls,
-            ends,
-        };
-        // A pause however short, so that a drained budget is asked for in batches.
-        let pause = lease.more_in.max(self.timing.portion / 10);
-        let most_urgent = self.waiting.demand().iter().position(|wanted| *wanted > 0);
-        self.lease_at = most_urgent
-            .filter(|_| !lease.more_in.is_zero())
-            .map(|class| (now + pause, class));
-        if lease.outlook == Outlook::Probe && most_urgent.is_none() {
-            // Nobody is there any more to try it.
-            self.authorization.untold();
-        }
-    }
-
-    /// The database failed: without budget no call goes out.
-    pub(super) fn database_failed(&mut self, now: Instant) {
-        self.database_until = Some(now + self.timing.database_pause);
-    }
-
     /// What a call is told that waited here for as long as one waits.
     pub(super) fn waited_in_vain(&self, now: Instant) -> Held {
         if let Some(held) = self.held(now) {
@@ -278,13 +184,6 @@ impl State {
     pub(super) fn is_refused(&self) -> bool {
         self.authorization != Authorization::Good
     }
-}
-
-/// One call of a class.
-fn only_one(class: usize) -> Demand {
-    let mut one = Demand::default();
-    one[class] = 1;
-    one
 }
 
 #[cfg(test)]

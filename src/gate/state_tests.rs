@@ -5,6 +5,10 @@ use std::num::NonZeroU32;
 use polar::CallClass;
 
 use super::*;
+use crate::gate::agenda::Step;
+use crate::gate::authorization::News;
+use crate::gate::budget::Demand;
+use crate::gate::fleet::{Lease, Outlook};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -197,6 +201,19 @@ fn an_urgent_call_does_not_wait_for_the_time_of_a_less_urgent_one() {
     assert_eq!(state.step(now), Step::Sleep(Some(now + 3 * SECOND)));
     let _urgent = state.waiting.join(CallClass::Entitlement);
     assert_eq!(state.step(now), Step::Lease([0, 1, 0, 0, 1]));
+}
+
+#[test]
+fn a_lease_lost_to_others_gives_nothing_and_is_asked_for_again() {
+    let now = Instant::now();
+    let mut state = state(now);
+    let _word = state.waiting.join(CallClass::Entitlement);
+    state.leased(lease(1, Outlook::Probe).lost(SECOND), now + SECOND, now);
+    assert!(!state.let_out(now), "the probe is somebody else's");
+    state.leased(lease(9, Outlook::Open).lost(SECOND), now + SECOND, now);
+    assert!(!state.let_out(now));
+    assert_eq!(state.step(now), Step::Sleep(Some(now + SECOND)));
+    assert_eq!(state.step(now + SECOND), Step::Lease([0, 1, 0, 0, 0]));
 }
 
 #[test]
