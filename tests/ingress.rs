@@ -9,6 +9,8 @@ mod support;
 
 #[path = "ingress/bodies.rs"]
 mod bodies;
+#[path = "ingress/both_doors.rs"]
+mod both_doors;
 #[path = "ingress/changes.rs"]
 mod changes;
 #[path = "ingress/door.rs"]

@@ -11,7 +11,6 @@ mod body;
 mod changes;
 mod delivery;
 mod health;
-mod kinds;
 mod route;
 mod server;
 mod token;

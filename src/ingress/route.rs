@@ -1,10 +1,8 @@
 //! Which delivery starts which job. No wildcard but `Other`: a type that we learn must be decided
 //! here before it compiles.
 
-use jobs::NewJob;
+use jobs::{ApplyBenefits, NewJob, SyncSubscription};
 use polar::{EventType, Peek};
-
-use super::kinds;
 
 /// The jobs that follow from a delivery; none for what changes nothing on our side (contract 5,
 /// polar-domain (c.6)).
@@ -19,7 +17,7 @@ pub(super) fn jobs(event: i64, about: &Peek) -> Vec<NewJob> {
         | EventType::BenefitGrantCycled
         | EventType::BenefitGrantUpdated
         | EventType::BenefitGrantRevoked
-        | EventType::BenefitUpdated => vec![kinds::apply_benefits(event, about)],
+        | EventType::BenefitUpdated => vec![NewJob::of(&ApplyBenefits::for_delivery(event, about))],
         EventType::CustomerStateChanged
         | EventType::SubscriptionActive
         | EventType::SubscriptionCanceled
@@ -30,7 +28,9 @@ pub(super) fn jobs(event: i64, about: &Peek) -> Vec<NewJob> {
         | EventType::SubscriptionResumed
         | EventType::SubscriptionRevoked
         | EventType::SubscriptionUncanceled
-        | EventType::SubscriptionUpdated => vec![kinds::sync_subscription(event, about)],
+        | EventType::SubscriptionUpdated => {
+            vec![NewJob::of(&SyncSubscription::for_delivery(event, about))]
+        }
         EventType::BenefitCreated
         | EventType::CheckoutCreated
         | EventType::CheckoutExpired

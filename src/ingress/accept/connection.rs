@@ -1,19 +1,11 @@
 //! The writer's own connection: opened when it is needed, given up at the first sign of trouble,
 //! so that a restart of Postgres mends itself.
 
-use std::time::{Duration, Instant};
-
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection};
 
-use super::store::reserve;
 use super::{GROUP_LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS};
 use crate::queue::connect::{Pooler, QueueDatabase};
-
-/// Ids are reserved ahead under load, and let go of when they get old, so that the order of ids is
-/// the order of arrival to within this time.
-const RESERVED_FOR: Duration = Duration::from_secs(1);
-const RESERVED_AHEAD: usize = 512;
 
 /// Whether Postgres itself gives up in time.
 #[derive(Clone, Copy, Debug)]
@@ -25,13 +17,11 @@ enum Limits {
     None,
 }
 
-/// A connection that may be gone, with the ids reserved on it.
+/// A connection that may be gone.
 pub(super) struct WriterConnection {
     options: PgConnectOptions,
     limits: Limits,
     open: Option<PgConnection>,
-    reserved: Vec<i64>,
-    reserved_at: Instant,
 }
 
 impl WriterConnection {
@@ -46,8 +36,6 @@ impl WriterConnection {
             options,
             limits,
             open: None,
-            reserved: Vec::new(),
-            reserved_at: Instant::now(),
         }
     }
 
@@ -56,24 +44,12 @@ impl WriterConnection {
         self.open = None;
     }
 
-    /// The connection, and ids for so many events.
-    pub(super) async fn ready(
-        &mut self,
-        events: usize,
-    ) -> Result<(&mut PgConnection, Vec<i64>), sqlx::Error> {
-        let connection = match &mut self.open {
+    /// The connection, opened where there is none.
+    pub(super) async fn ready(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        Ok(match &mut self.open {
             Some(open) => open,
             closed => closed.insert(connect(&self.options, self.limits).await?),
-        };
-        if self.reserved.len() < events || self.reserved_at.elapsed() > RESERVED_FOR {
-            self.reserved = reserve(connection, events.max(RESERVED_AHEAD)).await?;
-            self.reserved_at = Instant::now();
-            self.reserved.reverse();
-        }
-        let left = self.reserved.len() - events;
-        let mut ids = self.reserved.split_off(left);
-        ids.reverse();
-        Ok((connection, ids))
+        })
     }
 }
 

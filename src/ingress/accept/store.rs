@@ -46,6 +46,9 @@ pub(in crate::ingress) struct Stored {
 }
 
 /// Ids for events that are about to be stored; those not used are lost, which harms nobody.
+///
+/// Never drawn ahead: an event that was acknowledged before another arrived has the smaller id,
+/// which the mirror relies on.
 pub(in crate::ingress) async fn reserve(
     connection: &mut PgConnection,
     many: usize,

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::alone::Alone;
 use super::connection::WriterConnection;
-use super::store::{Patience, Source, Stored, store};
+use super::store::{Patience, Source, Stored, reserve, store};
 use super::{Accepted, DEADLINE, LONGEST_WAIT, Row, Unavailable, Waiting};
 
 /// Deliveries per statement: a group of 2 KiB bodies stays well below a MiB.
@@ -112,7 +112,8 @@ async fn store_group(
     alone: &Alone,
     group: &[Waiting],
 ) -> Result<(Vec<i64>, Stored), sqlx::Error> {
-    let (open, ids) = connection.ready(group.len()).await?;
+    let open = connection.ready().await?;
+    let ids = reserve(open, group.len()).await?;
     let rows: Vec<Row<'_>> = group
         .iter()
         .zip(&ids)

@@ -26,8 +26,7 @@ pub(super) struct Batch {
 pub(super) struct ToApply {
     pub(super) id: Option<String>,
     pub(super) occurred_at: Option<DateTime<Utc>>,
-    pub(super) type_name: &'static str,
-    pub(super) ordering_key: Option<String>,
+    pub(super) change: Change,
     pub(super) data: Value,
 }
 
@@ -82,17 +81,15 @@ impl Batch {
             occurred_at,
             change,
         } = change::parse(&value)?;
-        let (type_name, ordering_key) = (change.type_name(), change.ordering_key());
         match change {
             Change::UsageRecorded(reading) => self.usage.push(usage(id, occurred_at, &reading)),
             Change::CostRecorded(reading) => self.costs.push(cost(id, occurred_at, reading)),
-            _ => {
+            change => {
                 let data = value.get_mut("data").map(Value::take).unwrap_or_default();
                 self.changes.push(ToApply {
                     id,
                     occurred_at,
-                    type_name,
-                    ordering_key,
+                    change,
                     data,
                 });
             }

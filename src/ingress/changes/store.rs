@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jobs::ApplyChange;
 use jobs::mirror::{costs, usage};
 use tokio::time::timeout;
 
@@ -9,7 +10,6 @@ use super::batch::{Batch, ToApply};
 use crate::ingress::accept::{
     Alone, Patience, Row, Source, Unavailable, reserve, store as store_events,
 };
-use crate::ingress::kinds;
 
 /// One change has a second, ten thousand have eleven.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -74,11 +74,13 @@ fn row(change: &ToApply, id: i64) -> Row<'_> {
     Row {
         id,
         external_id: change.id.as_deref(),
-        event_type: Some(change.type_name),
+        event_type: Some(change.change.type_name()),
         occurred_at: change.occurred_at,
         change: Some(&change.data),
         body: None,
         outcome: None,
-        jobs: vec![kinds::apply_change(id, change.ordering_key.clone())],
+        jobs: ApplyChange::for_event(id, &change.change)
+            .into_iter()
+            .collect(),
     }
 }
