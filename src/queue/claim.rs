@@ -1,6 +1,7 @@
 //! Takes jobs: up to the free slots, due, not blocked, the most urgent first, in one statement,
 //! which also stores what the worker finished meanwhile. One commit then serves both.
 
+use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use sqlx::types::Json;
@@ -24,12 +25,41 @@ pub struct Claimed {
     pub max_attempts: i32,
     /// The external events that caused it.
     pub events: Option<Vec<i64>>,
+    /// Its place in the queue.
+    pub priority: i16,
+    /// Its place in the queue.
+    pub run_at: DateTime<Utc>,
+}
+
+/// Where the last claim of a lane ended. A queue that is being emptied is full of dead index entries
+/// at its head; starting behind them keeps a claim as cheap as the first one. It is only a shortcut:
+/// whoever uses it must start from the head again after a moment, and before calling a queue empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    priority: i16,
+    run_at: DateTime<Utc>,
+    id: i64,
+}
+
+impl Place {
+    /// The place of the last of these jobs.
+    #[must_use]
+    pub fn last_of(jobs: &[Claimed]) -> Option<Self> {
+        jobs.iter()
+            .map(|job| Self {
+                priority: job.priority,
+                run_at: job.run_at,
+                id: job.id,
+            })
+            .max()
+    }
 }
 
 /// Most rows that one claim takes: beyond it a batch gains nothing (bench/results.md, L3).
 pub const LARGEST_CLAIM: usize = 500;
 
-/// Stores `completions` and claims up to `limit` due jobs of `queue`, in one commit.
+/// Stores `completions` and claims up to `limit` due jobs of `queue`, in one commit; from the head of
+/// the queue, or from behind a [`Place`].
 ///
 /// Priorities are visited one by one (`levels`), so jobs scheduled far ahead at an urgent priority
 /// cost nothing. The picked ids go through an array: with a join or `IN`, a generic plan takes the
@@ -45,6 +75,7 @@ pub async fn turn(
     queue: &str,
     completions: &[Completion],
     limit: usize,
+    after: Option<Place>,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
     let ids: Vec<i64> = completions.iter().map(|done| done.id).collect();
     let attempts: Vec<i32> = completions.iter().map(|done| done.attempt).collect();
@@ -65,8 +96,8 @@ pub async fn turn(
                        unique_key, ordering_key, events, note, payload, errors, state, outcome)
                SELECT f.*, 'completed', CASE WHEN f.note IS NULL THEN 'applied' ELSE 'ignored' END FROM finished f
            ), levels (priority) AS (
-               (SELECT j.priority FROM polar_jobs.live_jobs j
-                 WHERE j.queue = $2 AND NOT j.blocked ORDER BY j.priority LIMIT 1)
+               SELECT coalesce($7, (SELECT j.priority FROM polar_jobs.live_jobs j
+                                     WHERE j.queue = $2 AND NOT j.blocked ORDER BY j.priority LIMIT 1))
                UNION ALL
                SELECT (SELECT j.priority FROM polar_jobs.live_jobs j
                         WHERE j.queue = $2 AND NOT j.blocked AND j.priority > l.priority
@@ -80,19 +111,24 @@ pub async fn turn(
                   SELECT due.id FROM levels l CROSS JOIN LATERAL (
                       SELECT c.id FROM polar_jobs.live_jobs c
                        WHERE c.queue = $2 AND c.priority = l.priority AND c.run_at <= now()
+                         AND (c.run_at, c.id) > (CASE WHEN l.priority = $7 THEN $8::timestamptz ELSE '-infinity' END, $9::bigint)
                          AND NOT c.blocked AND c.worker IS NULL
                        ORDER BY c.run_at, c.id LIMIT $6 FOR UPDATE SKIP LOCKED) due
                    LIMIT CASE WHEN EXISTS (SELECT 1 FROM polar_jobs.workers w WHERE w.id = $1)
                                AND NOT EXISTS (SELECT 1 FROM polar_jobs.queues q WHERE q.name = $2 AND q.paused_at IS NOT NULL)
                               THEN $6 ELSE 0 END))
            RETURNING j.id, j.attempt, j.kind, j.payload AS "payload: Json<Box<RawValue>>",
-                     jsonb_array_length(j.errors) AS "failures!", j.max_attempts, j.events"#,
+                     jsonb_array_length(j.errors) AS "failures!", j.max_attempts, j.events,
+                     j.priority, j.run_at"#,
         worker,
         queue,
         &ids,
         &attempts,
         &notes as &[Option<&str>],
         i64::try_from(limit.min(LARGEST_CLAIM)).unwrap_or(0),
+        after.map(|place| place.priority),
+        after.map(|place| place.run_at),
+        after.map_or(0, |place| place.id),
     )
     .fetch_all(connection)
     .await

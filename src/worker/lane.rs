@@ -4,14 +4,14 @@
 //! that the database is busy with one batch while this process runs the other.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::{RwLock, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::queue::bell::Bell;
-use crate::queue::claim::{self, Claimed, LARGEST_CLAIM};
+use crate::queue::claim::{self, Claimed, LARGEST_CLAIM, Place};
 use crate::queue::connect::QueueDatabase;
 use crate::queue::finish::{self, Completion, Discard, Return};
 
@@ -27,6 +27,8 @@ use super::slots::Slots;
 const POLL: Duration = Duration::from_secs(1);
 /// A turn that takes longer has lost its connection without knowing it.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How long a claim may start behind the last one instead of at the head of the queue.
+const HEAD_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Full claims in a row after which the queue counts as busy and nobody needs to ring.
 const BUSY_AFTER: u32 = 3;
 
@@ -66,6 +68,29 @@ pub(super) struct Lane {
     pub(super) idle: Option<watch::Sender<bool>>,
 }
 
+/// Where this lane's next claim starts; for a moment only, see [`Place`].
+#[derive(Default)]
+struct Shortcut {
+    place: Option<Place>,
+    head_seen: Option<Instant>,
+}
+
+impl Shortcut {
+    fn place(&self) -> Option<Place> {
+        self.place
+    }
+
+    fn remember(&mut self, rows: &[Claimed], full: bool) {
+        if self.place.is_none() {
+            self.head_seen = Some(Instant::now());
+        }
+        let fresh = self
+            .head_seen
+            .is_some_and(|seen| seen.elapsed() < HEAD_AGAIN_AFTER);
+        self.place = Place::last_of(rows).filter(|_| full && fresh);
+    }
+}
+
 /// Endings that one commit may store, sorted by what must be done.
 #[derive(Default)]
 struct Batch {
@@ -95,7 +120,9 @@ impl Lane {
         let mut settling = JoinSet::new();
         let mut hungry = self.first;
         let mut streak = 0;
+        let mut shortcut = Shortcut::default();
         loop {
+            while settling.try_join_next().is_some() {}
             let phase = *self.shared.phase.borrow();
             if phase != Phase::Running {
                 self.claimed = None;
@@ -110,7 +137,6 @@ impl Lane {
             };
             let limit = if claiming { free + batch.len() } else { 0 };
             if batch.len() == 0 && free == 0 {
-                while settling.try_join_next().is_some() {}
                 if phase == Phase::Closing && settling.is_empty() && self.desk.is_empty() {
                     return;
                 }
@@ -118,10 +144,15 @@ impl Lane {
                 hungry |= woken && self.first;
                 continue;
             }
-            let found = self.turn(&mut connection, batch, limit, free).await;
+            let from_head = shortcut.place().is_none();
+            let found = self
+                .turn(&mut connection, batch, limit, free, &mut shortcut)
+                .await;
             if limit > 0 {
-                hungry = found == limit;
-                streak = if hungry { streak + 1 } else { 0 };
+                let full = found == limit;
+                // Behind a shortcut nothing is no proof of an empty queue.
+                hungry = full || !from_head;
+                streak = if full { streak + 1 } else { 0 };
                 self.go_to_bed_or_get_up(&mut hungry, found, streak).await;
             }
         }
@@ -163,22 +194,27 @@ impl Lane {
         batch: Batch,
         limit: usize,
         free: usize,
+        shortcut: &mut Shortcut,
     ) -> usize {
         let mut patience = Patience::default();
+        let mut unsure = false;
         loop {
-            let turn = tokio::time::timeout(DEADLINE, self.try_turn(connection, &batch, limit));
+            let turn = self.try_turn(connection, &batch, limit, shortcut.place(), unsure);
+            let turn = tokio::time::timeout(DEADLINE, turn);
             match turn.await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(rows) => {
                     self.desk.forget(batch.ids());
                     let found = rows.len();
                     // Slots of the batch are free now, those of the new rows are taken.
                     self.slots.give((free + batch.len()).saturating_sub(found));
+                    shortcut.remember(&rows, found == limit);
                     self.hand_out(rows);
                     return found;
                 }
                 Err(error) => {
                     tracing::warn!(queue = %self.queue, %error, "the database does not answer, trying again");
                     *connection = None;
+                    unsure = true;
                     patience.wait().await;
                 }
             }
@@ -190,15 +226,20 @@ impl Lane {
         connection: &mut Option<PgConnection>,
         batch: &Batch,
         limit: usize,
+        after: Option<Place>,
+        unsure: bool,
     ) -> Result<Vec<Claimed>, sqlx::Error> {
         let (worker, desk) = (self.shared.worker, &self.desk);
         let connection = match connection {
             Some(connection) => connection,
             None => {
-                let fresh = connection.insert(self.shared.database.connect().await?);
-                let _nobody_claims = self.shared.claiming.write().await;
-                finish::release_unknown(fresh, worker, &self.queue, &desk.held()).await?;
-                fresh
+                let mut fresh = self.shared.database.connect().await?;
+                if unsure {
+                    let _nobody_claims = self.shared.claiming.write().await;
+                    let held = desk.held();
+                    finish::release_unknown(&mut fresh, worker, &self.queue, &held).await?;
+                }
+                connection.insert(fresh)
             }
         };
         if !batch.returns.is_empty() {
@@ -208,7 +249,8 @@ impl Lane {
             finish::discard(connection, worker, &batch.discards).await?;
         }
         let _claiming = self.shared.claiming.read().await;
-        let rows = claim::turn(connection, worker, &self.queue, &batch.completions, limit).await?;
+        let done = &batch.completions;
+        let rows = claim::turn(connection, worker, &self.queue, done, limit, after).await?;
         desk.hold(rows.iter().map(|job| job.id));
         Ok(rows)
     }

@@ -17,7 +17,7 @@ use super::patience::Patience;
 const LOOK: Duration = Duration::from_millis(500);
 /// How long a suspect has to take its lock again: a living process reconnects at once.
 const SECOND_LOOK: Duration = Duration::from_millis(150);
-/// Looks between two sweeps of the whole live table.
+/// Looks between two sweeps of the whole live table; the first comes half of that after the start.
 const LOOKS_PER_SWEEP: u32 = 60;
 
 /// See the module. Runs until it is dropped.
@@ -49,7 +49,7 @@ async fn watch(
         if looks.is_multiple_of(2) {
             returned |= rescue::release_noted_keys(&mut connection).await? > 0;
         }
-        if looks.is_multiple_of(LOOKS_PER_SWEEP) {
+        if looks % LOOKS_PER_SWEEP == LOOKS_PER_SWEEP / 2 {
             returned |= rescue::sweep(&mut connection).await?.returned > 0;
         }
         if returned {
