@@ -61,9 +61,8 @@ pub const LARGEST_CLAIM: usize = 500;
 /// Stores `completions` and claims up to `limit` due jobs of `queue`, in one commit; from the head of
 /// the queue, or from behind a [`Place`].
 ///
-/// Priorities are visited one by one (`levels`), so jobs scheduled far ahead at an urgent priority
-/// cost nothing. The picked ids go through an array: with a join or `IN`, a generic plan takes the
-/// unknown LIMIT for a tenth of the table and walks all of it.
+/// The picked ids go through an array: with a join or `IN`, a generic plan takes the unknown LIMIT
+/// for a tenth of the table and walks all of it.
 ///
 /// # Errors
 /// If the database fails; then nothing was stored and nothing claimed, or the answer was lost and
@@ -77,12 +76,43 @@ pub async fn turn(
     limit: usize,
     after: Option<Place>,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
-    let ids: Vec<i64> = completions.iter().map(|done| done.id).collect();
-    let attempts: Vec<i32> = completions.iter().map(|done| done.attempt).collect();
-    let notes: Vec<Option<&str>> = completions
-        .iter()
-        .map(|done| done.ignored.as_deref())
-        .collect();
+    let done = Done::of(completions);
+    let limit = i64::try_from(limit.min(LARGEST_CLAIM)).unwrap_or(0);
+    match after {
+        None => from_head(connection, worker, queue, &done, limit).await,
+        Some(place) => from_place(connection, worker, queue, &done, limit, place).await,
+    }
+}
+
+/// Completions, turned on their side.
+struct Done<'a> {
+    ids: Vec<i64>,
+    attempts: Vec<i32>,
+    notes: Vec<Option<&'a str>>,
+}
+
+impl<'a> Done<'a> {
+    fn of(completions: &'a [Completion]) -> Self {
+        Self {
+            ids: completions.iter().map(|done| done.id).collect(),
+            attempts: completions.iter().map(|done| done.attempt).collect(),
+            notes: completions
+                .iter()
+                .map(|done| done.ignored.as_deref())
+                .collect(),
+        }
+    }
+}
+
+/// Priorities are visited one by one (`levels`), so jobs scheduled far ahead at an urgent priority
+/// cost nothing. Nothing is claimed for a paused queue, or by a worker that was taken for dead.
+async fn from_head(
+    connection: &mut PgConnection,
+    worker: i64,
+    queue: &str,
+    done: &Done<'_>,
+    limit: i64,
+) -> Result<Vec<Claimed>, sqlx::Error> {
     sqlx::query_as!(
         Claimed,
         r#"WITH RECURSIVE finished AS (
@@ -96,8 +126,8 @@ pub async fn turn(
                        unique_key, ordering_key, events, note, payload, errors, state, outcome)
                SELECT f.*, 'completed', CASE WHEN f.note IS NULL THEN 'applied' ELSE 'ignored' END FROM finished f
            ), levels (priority) AS (
-               SELECT coalesce($7, (SELECT j.priority FROM polar_jobs.live_jobs j
-                                     WHERE j.queue = $2 AND NOT j.blocked ORDER BY j.priority LIMIT 1))
+               (SELECT j.priority FROM polar_jobs.live_jobs j
+                 WHERE j.queue = $2 AND NOT j.blocked ORDER BY j.priority LIMIT 1)
                UNION ALL
                SELECT (SELECT j.priority FROM polar_jobs.live_jobs j
                         WHERE j.queue = $2 AND NOT j.blocked AND j.priority > l.priority
@@ -111,24 +141,66 @@ pub async fn turn(
                   SELECT due.id FROM levels l CROSS JOIN LATERAL (
                       SELECT c.id FROM polar_jobs.live_jobs c
                        WHERE c.queue = $2 AND c.priority = l.priority AND c.run_at <= now()
-                         AND (c.run_at, c.id) > (CASE WHEN l.priority = $7 THEN $8::timestamptz ELSE '-infinity' END, $9::bigint)
                          AND NOT c.blocked AND c.worker IS NULL
                        ORDER BY c.run_at, c.id LIMIT $6 FOR UPDATE SKIP LOCKED) due
                    LIMIT CASE WHEN EXISTS (SELECT 1 FROM polar_jobs.workers w WHERE w.id = $1)
                                AND NOT EXISTS (SELECT 1 FROM polar_jobs.queues q WHERE q.name = $2 AND q.paused_at IS NOT NULL)
                               THEN $6 ELSE 0 END))
            RETURNING j.id, j.attempt, j.kind, j.payload AS "payload: Json<Box<RawValue>>",
-                     jsonb_array_length(j.errors) AS "failures!", j.max_attempts, j.events,
-                     j.priority, j.run_at"#,
+                     jsonb_array_length(j.errors) AS "failures!", j.max_attempts, j.events, j.priority, j.run_at"#,
         worker,
         queue,
-        &ids,
-        &attempts,
-        &notes as &[Option<&str>],
-        i64::try_from(limit.min(LARGEST_CLAIM)).unwrap_or(0),
-        after.map(|place| place.priority),
-        after.map(|place| place.run_at),
-        after.map_or(0, |place| place.id),
+        &done.ids,
+        &done.attempts,
+        &done.notes as &[Option<&str>],
+        limit,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// The same from behind a place and within its priority: the short form for a queue that is being
+/// emptied, without the questions that a look at the head asks.
+async fn from_place(
+    connection: &mut PgConnection,
+    worker: i64,
+    queue: &str,
+    done: &Done<'_>,
+    limit: i64,
+    place: Place,
+) -> Result<Vec<Claimed>, sqlx::Error> {
+    sqlx::query_as!(
+        Claimed,
+        r#"WITH finished AS (
+               DELETE FROM polar_jobs.live_jobs j USING unnest($3::bigint[], $4::int[], $5::text[]) d (id, attempt, note)
+                WHERE j.id = d.id AND j.attempt = d.attempt AND j.worker = $1
+               RETURNING j.id, run_at, created_at, started_at, worker, j.attempt, max_attempts, priority, queue, kind,
+                         held_unique_key, ordering_key, events, d.note, payload, errors
+           ), kept AS (
+               INSERT INTO polar_jobs.finished_jobs
+                      (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
+                       unique_key, ordering_key, events, note, payload, errors, state, outcome)
+               SELECT f.*, 'completed', CASE WHEN f.note IS NULL THEN 'applied' ELSE 'ignored' END FROM finished f
+           )
+           UPDATE polar_jobs.live_jobs j
+              SET worker = $1, attempt = j.attempt + 1, started_at = now(),
+                  held_unique_key = j.unique_key, unique_key = NULL, note = NULL
+            WHERE j.id = ANY (ARRAY(
+                  SELECT c.id FROM polar_jobs.live_jobs c
+                   WHERE c.queue = $2 AND c.priority = $7 AND c.run_at <= now() AND (c.run_at, c.id) > ($8, $9)
+                     AND NOT c.blocked AND c.worker IS NULL
+                   ORDER BY c.run_at, c.id LIMIT $6 FOR UPDATE SKIP LOCKED))
+           RETURNING j.id, j.attempt, j.kind, j.payload AS "payload: Json<Box<RawValue>>",
+                     jsonb_array_length(j.errors) AS "failures!", j.max_attempts, j.events, j.priority, j.run_at"#,
+        worker,
+        queue,
+        &done.ids,
+        &done.attempts,
+        &done.notes as &[Option<&str>],
+        limit,
+        place.priority,
+        place.run_at,
+        place.id,
     )
     .fetch_all(connection)
     .await
