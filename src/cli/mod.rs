@@ -3,6 +3,7 @@
 
 mod bench;
 mod connect;
+mod dev;
 mod doctor;
 mod events;
 mod exit;
@@ -45,6 +46,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run everything on this machine with nothing configured, and play a small story in it
+    ///
+    /// Brings its own Postgres and its own Polar, opens the front door, and tells the life of five
+    /// organizations through it. With DATABASE_URL or POLAR_ACCESS_TOKEN it uses those instead.
+    Dev(dev::Arguments),
     /// Create the tables in DATABASE_URL, or bring them up to date
     ///
     /// Does nothing where nothing is missing; may run in several processes at once.
@@ -124,6 +130,7 @@ fn refuse(command: &Command, wrong: Wrong) -> ExitCode {
 
 async fn run(command: Command, surroundings: &Surroundings) -> Result<Exit, Failure> {
     match command {
+        Command::Dev(arguments) => dev::run(arguments, surroundings).await,
         Command::Migrate => migrate::run(surroundings).await,
         Command::Ingress(arguments) => ingress::run(arguments, surroundings).await,
         Command::Worker(arguments) => worker::run(arguments, surroundings).await,

@@ -47,7 +47,8 @@ pub(crate) fn line(text: &str) -> Result<(), Failure> {
     }
 }
 
-fn table<const N: usize>(
+/// Prints columns for people.
+pub(crate) fn table<const N: usize>(
     header: [&str; N],
     rows: impl Iterator<Item = [String; N]>,
 ) -> Result<(), Failure> {

@@ -53,11 +53,6 @@ impl Stop {
         let _heard = wished.wait_for(|wished| *wished).await;
     }
 
-    /// Whether it was uttered.
-    pub(crate) fn is_requested(&self) -> bool {
-        *self.wished.borrow()
-    }
-
     /// An owned form of [`Stop::requested`], for a spawned part.
     pub(crate) fn wait(&self) -> impl Future<Output = ()> + Send + 'static {
         let stop = self.clone();

@@ -1,0 +1,129 @@
+//! Compares the end of the story: what the cast should have come to, what Polar holds, and what our
+//! tables say.
+
+use chrono::{DateTime, Utc};
+use jobs::contract::Fees;
+use simulator::Simulator;
+use sqlx::PgPool;
+
+use super::at_polar;
+use super::cast::{Cast, Company};
+use super::outcome::Outcome;
+use super::story::USAGE;
+
+/// Everything that is compared with.
+pub(super) struct Check<'a> {
+    pub(super) cast: &'a Cast,
+    pub(super) pool: &'a PgPool,
+    pub(super) polar: Option<&'a Simulator>,
+    pub(super) platform_fees: Fees,
+    pub(super) began: DateTime<Utc>,
+}
+
+impl Check<'_> {
+    pub(super) async fn outcomes(&self) -> Result<Vec<Outcome>, sqlx::Error> {
+        let mut outcomes = Vec::new();
+        for company in self.cast.companies() {
+            outcomes.push(self.wanted_people(company).await?);
+            if let Some(polar) = self.polar {
+                outcomes.extend(at_polar::outcomes(polar, self.cast, company));
+                outcomes.extend(self.entitlements(polar, company).await?);
+            }
+        }
+        outcomes.push(self.usage().await?);
+        outcomes.push(self.costs().await?);
+        outcomes.push(self.discarded().await?);
+        Ok(outcomes)
+    }
+
+    async fn wanted_people(&self, company: &Company) -> Result<Outcome, sqlx::Error> {
+        let people = sqlx::query_scalar!(
+            r#"SELECT coalesce(string_agg(name || ' ' || role, ', ' ORDER BY name), 'nobody') AS "people!"
+                 FROM polar_jobs.members WHERE organization_id = $1 AND removed_at IS NULL"#,
+            company.id,
+        )
+        .fetch_one(self.pool)
+        .await?;
+        let expected = match company.name {
+            "Acme" => "Ada admin, Ken admin, Linus owner".to_owned(),
+            "Globex" => "Dennis member, Grace Hopper owner".to_owned(),
+            "Hooli" => "nobody".to_owned(),
+            _ => format!("{} owner", company.owner.name),
+        };
+        Ok(Outcome::new(format!("{}: people in our tables", company.name), expected, people))
+    }
+
+    /// What the application reads, against what Polar granted.
+    async fn entitlements(&self, polar: &Simulator, company: &Company) -> Result<Vec<Outcome>, sqlx::Error> {
+        let row = sqlx::query!(
+            r#"SELECT e.plan AS "plan?", e.subscription_status, e.support_tier, e.preview_access AS "preview_access?",
+                      e.sso_enabled AS "sso_enabled?", s.subscription_id AS "subscription_id?", s.status AS "status?",
+                      s.amount AS "amount?", s.cancel_at_period_end AS "cancel_at_period_end?",
+                      a.fee_basis_points AS "fee_basis_points?", a.fee_fixed AS "fee_fixed?",
+                      a.subscription_fee_basis_points AS "subscription_fee_basis_points?"
+                 FROM (SELECT $1::uuid AS id) o
+                 LEFT JOIN polar_jobs.entitlements e ON e.organization_id = o.id
+                 LEFT JOIN polar_jobs.subscriptions s ON s.organization_id = o.id
+                 LEFT JOIN polar_jobs.accounts a ON a.organization_id = o.id"#,
+            company.id,
+        )
+        .fetch_one(self.pool)
+        .await?;
+        let name = company.name;
+        let Some(plan) = row.plan else {
+            return Ok(vec![Outcome::new(format!("{name}: entitlements"), at_polar::plan(name), "none")]);
+        };
+        let flags = |on: Option<bool>, name| if on == Some(true) { format!(" {name}") } else { String::new() };
+        let tier = row.support_tier.unwrap_or_else(|| "no".to_owned());
+        let found_rights =
+            format!("{tier} support{}{}", flags(row.preview_access, "preview"), flags(row.sso_enabled, "sso"));
+        let found_plan = format!("{plan} {}", row.subscription_status.unwrap_or_else(|| "-".to_owned()));
+        let fees = (row.fee_basis_points, row.fee_fixed, row.subscription_fee_basis_points);
+        let found_fees = match fees {
+            (Some(points), Some(fixed), Some(subscription)) => format!("{points}/{fixed}/{subscription}"),
+            _ => "none".to_owned(),
+        };
+        let found_subscription = match (row.subscription_id, row.status, row.amount, row.cancel_at_period_end) {
+            (Some(_), Some(status), Some(amount), Some(ends)) => at_polar::subscription_text(&status, amount, ends),
+            _ => "none".to_owned(),
+        };
+        Ok(vec![
+            Outcome::new(format!("{name}: plan"), at_polar::plan(name), found_plan),
+            Outcome::new(format!("{name}: subscription"), at_polar::subscription(polar, company), found_subscription),
+            Outcome::new(format!("{name}: rights"), at_polar::rights(polar, company), found_rights),
+            Outcome::new(format!("{name}: fees"), at_polar::fees(polar, company, self.platform_fees), found_fees),
+        ])
+    }
+
+    async fn usage(&self) -> Result<Outcome, sqlx::Error> {
+        let recorded = sqlx::query_scalar!(
+            r#"SELECT coalesce(sum(quantity), 0)::bigint AS "sum!" FROM polar_jobs.usage WHERE organization_id = $1"#,
+            self.cast.acme.id,
+        )
+        .fetch_one(self.pool)
+        .await?;
+        Ok(Outcome::new("Acme: usage recorded", USAGE.iter().sum::<u32>(), recorded))
+    }
+
+    async fn costs(&self) -> Result<Outcome, sqlx::Error> {
+        let recorded = sqlx::query_scalar!(
+            r#"SELECT count(*) AS "count!" FROM polar_jobs.costs WHERE organization_id = $1"#,
+            self.cast.acme.id,
+        )
+        .fetch_one(self.pool)
+        .await?;
+        Ok(Outcome::new("Acme: costs recorded", 1, recorded))
+    }
+
+    async fn discarded(&self) -> Result<Outcome, sqlx::Error> {
+        let jobs = sqlx::query_scalar!(
+            r#"SELECT coalesce(string_agg(kind || ' ' || id || ': ' || coalesce(errors->-1->>'error', note, ''), '; '), 'none')
+                      AS "jobs!"
+                 FROM polar_jobs.jobs WHERE state = 'discarded' AND created_at >= $1"#,
+            self.began,
+        )
+        .fetch_one(self.pool)
+        .await?;
+        Ok(Outcome::new("jobs given up", "none", jobs))
+    }
+}

@@ -1,0 +1,135 @@
+//! Everything that a story needs around it: a Postgres, a Polar, and the settings that lead to both.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use secrecy::SecretString;
+use simulator::{Faults, Options as PolarOptions, Simulator};
+use uuid::Uuid;
+
+use super::super::{Failure, Surroundings, connect, migrate};
+use crate::config::{Billing, Config, DatabaseUrl, MailSettings, Pooler, Transport};
+use crate::postgres::{Options, Server, ensure_database, psql_line};
+use crate::telemetry::Masker;
+
+/// The database inside the private Postgres.
+const DATABASE: &str = "polar_jobs";
+/// Opens `POST /changes` where `APP_TOKEN` is not set: the door is on this machine only.
+const APP_TOKEN: &str = "dev-application-token";
+
+/// The surroundings of a story.
+pub(super) struct House {
+    pub(super) surroundings: Surroundings,
+    pub(super) database: DatabaseUrl,
+    /// `None`: the settings name a real Polar.
+    pub(super) polar: Option<Simulator>,
+    /// What the ids of this run follow from.
+    pub(super) run: Uuid,
+    /// `None`: the settings name a database.
+    server: Option<Server>,
+}
+
+impl House {
+    /// Starts what the settings do not name, and brings the schema up to date.
+    pub(super) async fn build(
+        given: &Surroundings,
+        data: &Path,
+        seed: u64,
+        faults: Faults,
+    ) -> Result<Self, Failure> {
+        let (database, server) = database(given, data).await?;
+        migrate::up_to_date(&database).await?;
+        let (seed, run) = seed_of_run(seed, organizations_so_far(&database).await?);
+        let mut config = given.config.clone();
+        let polar = match &config.polar.billing {
+            Some(_) => None,
+            None => Some(local_polar(&mut config, seed, faults).await?),
+        };
+        config.database = Some(database.clone());
+        config.http.app_token.get_or_insert_with(|| SecretString::from(APP_TOKEN));
+        config.mail.get_or_insert_with(|| mail_to_files(data));
+        let masker = Masker::new(config.secrets());
+        Ok(Self { surroundings: Surroundings { config, masker }, database, polar, run, server })
+    }
+
+    /// What a person may want to open.
+    pub(super) fn describe(&self, door: SocketAddr) -> String {
+        let postgres = self.server.as_ref().map_or("DATABASE_URL", Server::origin);
+        let polar = self.polar.as_ref().map_or_else(
+            || format!("{} (a real one: nothing is bought there)", self.surroundings.config.polar.api_url),
+            |polar| format!("{} (local; state at {0}/simulator/state)", polar.url()),
+        );
+        let mut lines = vec![
+            format!("front door  http://{door}"),
+            format!("polar       {polar}"),
+            format!("postgres    {} ({postgres})", self.database),
+        ];
+        // The URL of a database that was given to us has its password in it.
+        if self.server.is_some() {
+            lines.push(format!("psql        {}", psql_line(self.database.expose())));
+        } else {
+            lines.push("psql        psql \"$DATABASE_URL\"".to_owned());
+        }
+        lines.join("\n")
+    }
+
+    /// Stops Polar, then Postgres.
+    pub(super) async fn leave(self) -> Result<(), Failure> {
+        drop(self.polar);
+        if let Some(server) = self.server {
+            tokio::task::spawn_blocking(move || server.stop())
+                .await
+                .context("Postgres did not stop")?
+                .context("Postgres did not stop")?;
+        }
+        Ok(())
+    }
+}
+
+async fn database(given: &Surroundings, data: &Path) -> Result<(DatabaseUrl, Option<Server>), Failure> {
+    if let Some(database) = &given.config.database {
+        return Ok((database.clone(), None));
+    }
+    let directory: PathBuf = data.join("pg");
+    let started = tokio::task::spawn_blocking(move || Server::start(&Options::durable(directory))).await;
+    let server = started.context("Postgres cannot be started")?.map_err(anyhow::Error::from)?;
+    ensure_database(&server.url("postgres"), DATABASE).await.map_err(anyhow::Error::from)?;
+    let database = DatabaseUrl::parse(&server.url(DATABASE), Pooler::None).map_err(Failure::failed)?;
+    Ok((database, Some(server)))
+}
+
+/// Starts a local Polar and points the settings at it.
+async fn local_polar(config: &mut Config, seed: u64, faults: Faults) -> Result<Simulator, Failure> {
+    let options = PolarOptions { seed, faults, ..PolarOptions::default() };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let polar = Simulator::start(options, address).await.context("the local Polar cannot start")?;
+    config.polar.api_url = polar.url().parse().context("the local Polar has no address")?;
+    config.polar.billing = Some(Billing {
+        access_token: SecretString::from(polar.access_token()),
+        organization: polar.organization_id(),
+    });
+    config.polar.webhook_secrets = vec![SecretString::from(polar.webhook_secret())];
+    Ok(polar)
+}
+
+fn mail_to_files(data: &Path) -> MailSettings {
+    MailSettings {
+        transport: Transport::Directory(data.join("mail")),
+        from: Some("billing@example.com".to_owned()),
+        reply_to: None,
+    }
+}
+
+/// A seed of this run's own: the same `--seed` on a fresh data directory gives the same story, and
+/// a second run on the same data never repeats a delivery's id.
+fn seed_of_run(seed: u64, earlier: i64) -> (u64, Uuid) {
+    let run = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{seed} {earlier}").as_bytes());
+    (run.as_u64_pair().0, run)
+}
+
+async fn organizations_so_far(database: &DatabaseUrl) -> Result<i64, Failure> {
+    let mut connection = connect::connection(database).await?;
+    let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM polar_jobs.organizations"#);
+    Ok(count.fetch_one(&mut connection).await?)
+}

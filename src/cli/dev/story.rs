@@ -1,0 +1,117 @@
+//! What happens in `dev`: the life of five organizations, told through the real front door and
+//! through Polar's signed deliveries.
+
+use serde_json::json;
+use simulator::{Product, Simulator};
+
+use super::cast::{Cast, Company, Person};
+use super::door::Application;
+use super::watch::Watch;
+
+/// The stage on which the story is played.
+pub(super) struct Stage<'a> {
+    pub(super) cast: &'a Cast,
+    pub(super) application: Application,
+    pub(super) watch: &'a Watch,
+    /// `None`: a real Polar, where nothing is bought.
+    pub(super) polar: Option<&'a Simulator>,
+}
+
+/// Usage of each reading, in units; many small ones, as applications record them.
+pub(super) const USAGE: [u32; 6] = [1, 2, 3, 500, 70, 24];
+
+impl Stage<'_> {
+    /// Plays everything; each act waits for what it builds on.
+    pub(super) async fn play(&mut self) -> anyhow::Result<()> {
+        self.sign_up().await?;
+        self.join_and_leave().await?;
+        self.use_and_cost().await?;
+        self.buy().await?;
+        self.leave().await?;
+        self.watch.settled(self.polar).await
+    }
+
+    async fn sign_up(&mut self) -> anyhow::Result<()> {
+        say("Five organizations sign up, people join");
+        let cast = self.cast;
+        self.application.tell(cast.companies().map(|company| ("organization.created", created(company)))).await?;
+        let team = [("Linus", "admin"), ("Margaret", "finance"), ("Ken", "member")];
+        let joined = team.map(|(name, role)| joined(&cast.acme, &cast.person(name), role));
+        self.application.tell(joined).await?;
+        self.application.tell([joined_globex(cast)]).await?;
+        self.watch.settled(self.polar).await
+    }
+
+    async fn join_and_leave(&mut self) -> anyhow::Result<()> {
+        say("Somebody leaves, somebody moves up, an organization changes hands and another its name");
+        let (cast, acme) = (self.cast, &self.cast.acme);
+        let id = |name| cast.person(name).id;
+        self.application
+            .tell([
+                ("member.removed", json!({"organization_id": acme.id, "user_id": id("Margaret")})),
+                ("member.updated", json!({"organization_id": acme.id, "user_id": id("Ken"), "role": "admin"})),
+                ("ownership.transferred", json!({"organization_id": acme.id, "user_id": id("Linus")})),
+                ("user.updated", json!({"id": cast.globex.owner.id, "name": "Grace Hopper"})),
+                ("organization.updated", json!({"id": cast.globex.id, "name": "Globex International"})),
+            ])
+            .await?;
+        self.watch.settled(self.polar).await
+    }
+
+    async fn use_and_cost(&mut self) -> anyhow::Result<()> {
+        say("Usage and costs accrue");
+        let acme = self.cast.acme.id;
+        let usage = USAGE.map(|quantity| ("usage.recorded", json!({"organization_id": acme, "quantity": quantity})));
+        self.application.tell(usage).await?;
+        let cost = json!({"organization_id": acme, "source": "compass_assistant", "vendor": "example",
+                          "model": "small-1", "input_tokens": 1200, "output_tokens": 80, "cost_usd": "0.0042"});
+        self.application.tell([("cost.recorded", cost)]).await
+    }
+
+    async fn buy(&mut self) -> anyhow::Result<()> {
+        let Some(polar) = self.polar else {
+            say("This is a real Polar: nothing is bought");
+            return Ok(());
+        };
+        say("Plans are bought");
+        for company in self.cast.companies() {
+            if let Some(product) = company.buys {
+                polar.purchase(&company.external_id(), product).await?;
+            }
+        }
+        self.watch.settled(self.polar).await?;
+        say("One is upgraded and renewed, one is past due, one is cancelled, one ends at once");
+        let Cast { acme, globex, initech, umbrella, .. } = self.cast;
+        polar.change_plan(&acme.external_id(), Product::Scale, true).await?;
+        polar.renew(&acme.external_id()).await?;
+        polar.fail_payment(&globex.external_id()).await?;
+        polar.cancel_at_period_end(&initech.external_id()).await?;
+        polar.revoke(&umbrella.external_id()).await?;
+        Ok(())
+    }
+
+    async fn leave(&mut self) -> anyhow::Result<()> {
+        say("An organization leaves for good");
+        self.application.tell([("organization.deleted", json!({"id": self.cast.hooli.id}))]).await
+    }
+}
+
+fn created(company: &Company) -> serde_json::Value {
+    json!({"id": company.id, "name": company.name, "slug": company.slug, "owner": user(&company.owner)})
+}
+
+fn joined(company: &Company, person: &Person, role: &str) -> (&'static str, serde_json::Value) {
+    ("member.added", json!({"organization_id": company.id, "user": user(person), "role": role}))
+}
+
+fn joined_globex(cast: &Cast) -> (&'static str, serde_json::Value) {
+    joined(&cast.globex, &cast.person("Dennis"), "member")
+}
+
+fn user(person: &Person) -> serde_json::Value {
+    json!({"id": person.id, "email": person.email, "name": person.name})
+}
+
+fn say(what: &str) {
+    println!("· {what}");
+}

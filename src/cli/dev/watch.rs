@@ -1,0 +1,85 @@
+//! How far everything is: polls the tables for a condition, with a deadline, and keeps the person
+//! in front of the terminal informed.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use simulator::Simulator;
+use sqlx::PgPool;
+use tokio::time::Instant;
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(50);
+/// Between two lines of summary.
+const SUMMARY: Duration = Duration::from_secs(5);
+
+/// Looks at the tables.
+pub(super) struct Watch {
+    pub(super) pool: PgPool,
+    /// The longest that one act may take to be over.
+    pub(super) patience: Duration,
+}
+
+/// How far everything is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) waiting: i64,
+    pub(super) running: i64,
+    pub(super) completed: i64,
+    pub(super) discarded: i64,
+    pub(super) pending_events: i64,
+}
+
+impl Watch {
+    /// Waits until nothing is left to do: no job waits or runs, every event is handled, and
+    /// every delivery of the local Polar has arrived.
+    pub(super) async fn settled(&self, polar: Option<&Simulator>) -> anyhow::Result<()> {
+        let deadline = Instant::now() + self.patience;
+        let mut summary = Instant::now() + SUMMARY;
+        loop {
+            let arrived = match polar {
+                Some(polar) => polar.deliveries_settled(LOOK).await,
+                None => true,
+            };
+            let progress = self.progress().await?;
+            if arrived && progress.is_over() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                bail!("not over after {} s: {}", self.patience.as_secs(), progress.line());
+            }
+            if Instant::now() >= summary {
+                println!("  {}", progress.line());
+                summary = Instant::now() + SUMMARY;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// One look.
+    pub(super) async fn progress(&self) -> Result<Progress, sqlx::Error> {
+        sqlx::query_as!(
+            Progress,
+            r#"SELECT count(*) FILTER (WHERE state = 'available') AS "waiting!",
+                      count(*) FILTER (WHERE state = 'running') AS "running!",
+                      count(*) FILTER (WHERE state = 'completed') AS "completed!",
+                      count(*) FILTER (WHERE state = 'discarded') AS "discarded!",
+                      (SELECT count(*) FROM polar_jobs.external_events WHERE handled_at IS NULL) AS "pending_events!"
+                 FROM polar_jobs.jobs"#
+        )
+        .fetch_one(&self.pool)
+        .await
+    }
+}
+
+impl Progress {
+    fn is_over(&self) -> bool {
+        self.waiting == 0 && self.running == 0 && self.pending_events == 0
+    }
+
+    /// One line for people.
+    pub(super) fn line(&self) -> String {
+        let Self { waiting, running, completed, discarded, pending_events } = self;
+        format!("jobs: {waiting} wait, {running} run, {completed} completed, {discarded} discarded; {pending_events} events not handled yet")
+    }
+}
