@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used)] // a failed step is a failed test
 
 mod common;
+#[path = "common/replay.rs"]
+#[allow(unreachable_pub, missing_docs, dead_code)] // helpers of several tests
+mod replay;
 
 use std::sync::Arc;
 
@@ -50,6 +53,19 @@ fn statuses(answers: &[Answer]) -> Vec<u16> {
     answers.iter().map(|answer| answer.status).collect()
 }
 
+/// Every way our race ended is one in which the recorded race of that name ended.
+fn assert_seen(race: &str, answers: &[Answer]) {
+    let counts = replay::recording("race-counts")["results"][race].clone();
+    let recorded: Vec<String> = counts.as_object().unwrap().keys().cloned().collect();
+    for answer in answers {
+        let start = format!("({},", answer.status);
+        assert!(
+            recorded.iter().any(|outcome| outcome.starts_with(&start)),
+            "{race}: {start} not in {recorded:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn of_parallel_customer_creations_one_wins_and_the_others_are_told_so() {
     let (simulator, api) = house().await;
@@ -57,6 +73,7 @@ async fn of_parallel_customer_creations_one_wins_and_the_others_are_told_so() {
     let call = ("POST", "/v1/customers/", body);
     let answers = together(&simulator, &api, vec![call.clone(), call.clone(), call]).await;
     assert_eq!(statuses(&answers), [201, 422, 422]);
+    assert_seen("customer_same_external_id", &answers);
     assert_eq!(
         answers[1].body["detail"][0]["loc"],
         json!(["body", "external_id"])
@@ -70,6 +87,7 @@ async fn a_loser_of_parallel_member_creations_gets_500_and_a_retry_heals() {
     let call = ("POST", "/v1/customers/external/acme/members", body.clone());
     let answers = together(&simulator, &api, vec![call.clone(), call]).await;
     assert_eq!(statuses(&answers), [201, 500]);
+    assert_seen("member_same_email_and_external_id", &answers);
     assert!(
         answers[1].headers.get("polar-version").is_none(),
         "R31: unhandled errors carry no version"
@@ -135,6 +153,8 @@ async fn overlapping_ingests_in_different_order_lock_each_other_out() {
     ];
     let answers = together(&simulator, &api, calls).await;
     assert_eq!(statuses(&answers), [200, 200, 500]);
+    assert_seen("ingest_same_two_events", &answers[..2]);
+    assert_seen("ingest_same_events_reverse_order", &answers);
     assert_eq!(answers[1].body, json!({"inserted": 0, "duplicates": 2}));
     assert_eq!(simulator.event_sum("u", "acme"), 2);
     let retry = api.post("/v1/events/ingest", usage(["b", "a"])).await;
