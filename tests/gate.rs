@@ -297,6 +297,51 @@ async fn polar_down_five_times_in_a_row_stops_the_process_until_one_probe_succee
 }
 
 #[tokio::test]
+async fn a_client_that_reaches_nobody_stops_calling() {
+    let database = database().await;
+    // A port that was free a moment ago: nobody listens there.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let config = polar::ClientConfig {
+        base_url: format!("http://{nobody}"),
+        access_token: "polar_oat_test".to_owned().into(),
+        version: "2026-04".to_owned(),
+        timeout: Duration::from_secs(2),
+        user_agent: "polar-jobs tests".to_owned(),
+    };
+    let timing = Timing {
+        breaker_first: Duration::from_secs(60),
+        ..CALM
+    };
+    let client = polar::Client::new(config, gate(&database.pool, 600, timing)).unwrap();
+    for _ in 0..5 {
+        let unreachable = client
+            .customers()
+            .get_by_external_id("x")
+            .await
+            .unwrap_err();
+        assert!(unreachable.is_down(), "{unreachable}");
+    }
+    let held = client
+        .customers()
+        .get_by_external_id("x")
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            held,
+            polar::Error::Held(Held {
+                reason: HeldReason::Breaker,
+                ..
+            })
+        ),
+        "{held}"
+    );
+}
+
+#[tokio::test]
 async fn a_refused_token_stops_the_fleet_which_tries_one_call_at_a_time_and_resumes_by_itself() {
     let database = database().await;
     let gates: Vec<_> = (0..4).map(|_| gate(&database.pool, 6000, CALM)).collect();
