@@ -13,8 +13,12 @@ mod bodies;
 mod both_doors;
 #[path = "ingress/changes.rs"]
 mod changes;
+#[path = "ingress/crash.rs"]
+mod crash;
 #[path = "ingress/door.rs"]
 mod door;
+#[path = "ingress/garbage.rs"]
+mod garbage;
 #[path = "ingress/signatures.rs"]
 mod signatures;
 #[path = "ingress/trouble.rs"]

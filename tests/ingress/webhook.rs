@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::support::{Answer, Delivery, Door, SECRET, grant_body};
 
-/// Type, outcome and handled_at of the only event.
+/// Type, outcome and whether it was handled, of the only event.
 async fn only_event(door: &Door) -> (Option<String>, Option<String>, bool) {
     sqlx::query_as("SELECT type, outcome, handled_at IS NOT NULL FROM polar_jobs.external_events")
         .fetch_one(&door.pool)
