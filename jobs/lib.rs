@@ -4,10 +4,11 @@
 //! [`registry`]. If a webhook starts it, the arm in `ingress/route.rs` that the compiler asks for.
 //!
 //! Folders hold what the jobs share: [`contract`] what a job is, [`change`] what the application
-//! tells us, [`terms`] its words, [`mirror`] the only SQL, `at_polar` and `benefits` what more than
-//! one step does with Polar and its catalogue.
+//! tells us, [`terms`] its words, [`mirror`] the only SQL, `benefits` what the
+//! catalogue means, [`backlog`] what Polar has not heard, `at_polar` what several jobs do there.
 
 mod at_polar;
+pub mod backlog;
 pub mod benefits;
 pub mod change;
 pub mod contract;

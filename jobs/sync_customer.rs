@@ -237,7 +237,8 @@ impl Sync<'_> {
             })
         });
         let mut next: Vec<NewJob> = members.collect();
-        if adopted {
+        if adopted || wanted.stale {
+            unsynced::clear_stale(&mut transaction, organization_id).await?;
             next.push(NewJob::of(&ApplyBenefits::of(organization_id)));
             next.push(NewJob::of(&SyncSubscription::of(organization_id)));
         }

@@ -7,7 +7,7 @@ use crate::SyncCustomer;
 use crate::at_polar::{Missing, NOT_CONFIGURED, Seat, patience};
 use crate::contract::{Context, Done, Error, Job, NewJob};
 use crate::mirror::wanted::WantedMember;
-use crate::mirror::{seen, wanted};
+use crate::mirror::{seen, unsynced, wanted};
 use crate::terms::{OrganizationId, UserId};
 
 /// Sync one person of one organization.
@@ -89,10 +89,15 @@ impl SyncMember {
         self,
         context: &Context,
         wanted: &WantedMember,
-        concerned: Vec<UserId>,
+        mut concerned: Vec<UserId>,
     ) -> Result<Done, Error> {
         let mut transaction = context.begin().await?;
         seen::member_synced(&mut transaction, self.organization_id, wanted).await?;
+        if wanted.removed {
+            let heirs =
+                unsynced::heirs_of_address(&mut transaction, self.organization_id, wanted.user);
+            concerned.extend(heirs.await?);
+        }
         let next = concerned
             .into_iter()
             .map(|user_id| NewJob::of(&Self { user_id, ..self }));

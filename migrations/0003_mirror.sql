@@ -54,6 +54,7 @@ CREATE TABLE polar_jobs.people (
     -- When Polar first refused this address as undeliverable.
     undeliverable_at timestamptz
 );
+CREATE INDEX people_email ON polar_jobs.people (lower(email));
 
 CREATE TABLE polar_jobs.memberships (
     organization_id uuid NOT NULL,

@@ -23,17 +23,27 @@ pub(super) async fn free_address(
             wanted.user, holder.id
         )));
     };
-    let theirs = wanted::member(&seat.context.pool, seat.organization, other).await?;
-    match theirs {
-        Some(theirs) if theirs.removed => Box::pin(seat.remove(other)).await.map(|_| ()),
-        Some(theirs) if theirs.email != wanted.email && moves_on(&theirs, holder) => {
-            Err(about_to_move(seat, wanted, other))
+    let reason = match wanted::member(&seat.context.pool, seat.organization, other).await? {
+        Some(theirs) if theirs.removed => {
+            // Boxed: removing an owner may bring another member, who may meet a clash in turn.
+            return Box::pin(seat.remove(other)).await.map(|_| ());
         }
-        _ => Err(Error::discard(format!(
+        Some(theirs) if moves_on(&theirs, holder) => {
+            format!(
+                "the address of user {} still belongs to user {other}, who has another one now",
+                wanted.user
+            )
+        }
+        _ => format!(
             "users {} and {other} of one organization have the same address; Polar takes it once",
             wanted.user
-        ))),
-    }
+        ),
+    };
+    // Their own change may be on its way.
+    Err(match patience(seat.context) {
+        Some(wait) => Error::not_yet(reason, wait),
+        None => Error::discard(reason),
+    })
 }
 
 /// The same where Polar did not say who has the address.
@@ -65,17 +75,6 @@ fn moves_on(theirs: &WantedMember, holder: &Member) -> bool {
         .email
         .as_ref()
         .is_some_and(|email| !email.is_same_as(&holder.email))
-}
-
-fn about_to_move(seat: &Seat<'_>, wanted: &WantedMember, other: UserId) -> Error {
-    let reason = format!(
-        "the address of user {} still belongs to user {other}, who has another one now",
-        wanted.user
-    );
-    match patience(seat.context) {
-        Some(wait) => Error::not_yet(reason, wait),
-        None => Error::discard(reason),
-    }
 }
 
 impl Seat<'_> {

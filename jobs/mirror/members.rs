@@ -200,3 +200,24 @@ pub async fn organizations_of(
     .await?;
     Ok(ids.into_iter().map(OrganizationId).collect())
 }
+
+/// Whether a living organization has this owner and, as far as is known, no customer at Polar.
+///
+/// # Errors
+/// If the database fails.
+pub async fn owns_without_customer(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    user: UserId,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (
+               SELECT 1 FROM polar_jobs.memberships m JOIN polar_jobs.organizations o ON o.id = m.organization_id
+                WHERE o.id = $1 AND o.deleted_at IS NULL AND o.polar_customer_id IS NULL
+                  AND m.user_id = $2 AND m.role = 'owner' AND m.removed_at IS NULL) AS "without!""#,
+        organization.0,
+        user.0,
+    )
+    .fetch_one(connection)
+    .await
+}

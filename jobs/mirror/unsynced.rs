@@ -27,17 +27,33 @@ pub async fn members_of(
     Ok(ids.into_iter().map(UserId).collect())
 }
 
-/// An organization with something that Polar has not confirmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unsynced {
-    /// Which.
-    pub organization: OrganizationId,
-    /// Deliveries about it came while billing was off.
-    pub stale: bool,
+/// Members whom Polar has not confirmed and whose address is the one that `user` had: now that
+/// `user` is gone there, Polar takes them.
+///
+/// # Errors
+/// If the database fails.
+pub async fn heirs_of_address(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    user: UserId,
+) -> Result<Vec<UserId>, sqlx::Error> {
+    let ids = sqlx::query_scalar!(
+        "SELECT m.user_id
+           FROM polar_jobs.people had
+           JOIN polar_jobs.people p ON lower(p.email) = lower(had.email) AND p.user_id <> had.user_id
+           JOIN polar_jobs.memberships m ON m.user_id = p.user_id
+          WHERE had.user_id = $2 AND m.organization_id = $1 AND m.removed_at IS NULL
+            AND m.synced_event IS DISTINCT FROM greatest(m.event_id, p.email_event, p.name_event)",
+        organization.0,
+        user.0,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(ids.into_iter().map(UserId).collect())
 }
 
-/// At most `limit` organizations, in the order of their ids after `after`, of which Polar has not
-/// confirmed something.
+/// At most `limit` living or deleted organizations, in the order of their ids after `after`, of
+/// which Polar has not confirmed something, or about which deliveries could not be followed up.
 ///
 /// # Errors
 /// If the database fails.
@@ -45,31 +61,24 @@ pub async fn organizations(
     pool: &PgPool,
     after: Option<OrganizationId>,
     limit: i64,
-) -> Result<Vec<Unsynced>, sqlx::Error> {
-    let rows = sqlx::query!(
-        r#"SELECT o.id, o.stale
-             FROM polar_jobs.organizations o
-            WHERE ($1::uuid IS NULL OR o.id > $1)
-              AND (o.synced_event IS DISTINCT FROM o.event_id OR o.stale
-                   OR (o.deleted_at IS NULL AND EXISTS (
-                       SELECT 1 FROM polar_jobs.memberships m JOIN polar_jobs.people p USING (user_id)
-                        WHERE m.organization_id = o.id
-                          AND m.synced_event IS DISTINCT FROM greatest(m.event_id, p.email_event, p.name_event)
-                          AND (m.removed_at IS NULL OR m.synced_event IS NOT NULL))))
-            ORDER BY o.id LIMIT $2"#,
+) -> Result<Vec<OrganizationId>, sqlx::Error> {
+    let ids = sqlx::query_scalar!(
+        "SELECT o.id
+           FROM polar_jobs.organizations o
+          WHERE ($1::uuid IS NULL OR o.id > $1)
+            AND (o.synced_event IS DISTINCT FROM o.event_id
+                 OR (o.deleted_at IS NULL AND (o.stale OR EXISTS (
+                     SELECT 1 FROM polar_jobs.memberships m JOIN polar_jobs.people p USING (user_id)
+                      WHERE m.organization_id = o.id
+                        AND m.synced_event IS DISTINCT FROM greatest(m.event_id, p.email_event, p.name_event)
+                        AND (m.removed_at IS NULL OR m.synced_event IS NOT NULL)))))
+          ORDER BY o.id LIMIT $2",
         after.map(|organization| organization.0),
         limit,
     )
     .fetch_all(pool)
     .await?;
-    let unsynced = |id, stale| Unsynced {
-        organization: OrganizationId(id),
-        stale,
-    };
-    Ok(rows
-        .into_iter()
-        .map(|row| unsynced(row.id, row.stale))
-        .collect())
+    Ok(ids.into_iter().map(OrganizationId).collect())
 }
 
 /// Notes that a delivery about an organization could not be followed up.

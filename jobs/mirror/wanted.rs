@@ -21,6 +21,8 @@ pub struct WantedCustomer {
     pub customer: Option<polar::CustomerId>,
     /// Set while the customer of an earlier life must still go.
     pub erasure_event: Option<i64>,
+    /// Deliveries about it came while billing was off.
+    pub stale: bool,
     /// Who should own it.
     pub owner: Option<UserId>,
 }
@@ -54,7 +56,7 @@ pub async fn customer(
 ) -> Result<Option<WantedCustomer>, sqlx::Error> {
     let row = sqlx::query!(
         r#"SELECT o.name, o.slug, o.deleted_at IS NOT NULL AS "deleted!", o.event_id, o.polar_customer_id,
-                  o.erasure_event, m.user_id AS "owner?"
+                  o.erasure_event, o.stale, m.user_id AS "owner?"
              FROM polar_jobs.organizations o
              LEFT JOIN polar_jobs.memberships m
                ON m.organization_id = o.id AND m.role = 'owner' AND m.removed_at IS NULL
@@ -70,6 +72,7 @@ pub async fn customer(
         event_id: row.event_id,
         customer: row.polar_customer_id.map(polar::CustomerId),
         erasure_event: row.erasure_event,
+        stale: row.stale,
         owner: row.owner.map(UserId),
     }))
 }

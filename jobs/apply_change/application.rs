@@ -1,0 +1,275 @@
+//! How each type of change is written into the mirror.
+
+use sqlx::PgConnection;
+
+use crate::change::Change;
+use crate::contract::{Fees, NewJob};
+use crate::mirror::organizations::{NewOrganization, Standing};
+use crate::mirror::{members, organizations};
+use crate::terms::{Email, OrganizationId, Person, Role, UserId};
+use crate::{SyncCustomer, SyncMember};
+
+/// What an application of a change came to: follow-ups, or the reason why there was nothing to do.
+pub(super) type Applied = Result<Vec<NewJob>, &'static str>;
+
+/// One change on its way into the mirror.
+pub(super) struct Application<'a> {
+    pub(super) connection: &'a mut PgConnection,
+    pub(super) event: i64,
+    pub(super) platform_fees: Fees,
+}
+
+/// A newer change has been applied already.
+const STALE: &str = "a newer change was applied before";
+const DELETED: &str = "the organization was deleted";
+
+impl Application<'_> {
+    /// Writes the change; answers what follows, or why there was nothing to do.
+    pub(super) async fn apply(mut self, change: &Change) -> Result<Applied, sqlx::Error> {
+        match change {
+            Change::OrganizationCreated {
+                organization,
+                name,
+                slug,
+                status,
+                owner,
+                fees,
+            } => {
+                let new = NewOrganization {
+                    id: *organization,
+                    name,
+                    slug,
+                    status,
+                    fees: *fees,
+                };
+                self.create(&new, owner).await
+            }
+            Change::OrganizationUpdated {
+                organization,
+                name,
+                slug,
+                status,
+            } => {
+                self.update(
+                    *organization,
+                    name.as_deref(),
+                    slug.as_deref(),
+                    status.as_deref(),
+                )
+                .await
+            }
+            Change::OrganizationDeleted { organization } => self.delete(*organization).await,
+            Change::MemberAdded {
+                organization,
+                user,
+                role,
+            } => self.add(*organization, user, *role).await,
+            Change::MemberUpdated {
+                organization,
+                user,
+                role,
+            } => self.change_role(*organization, *user, *role).await,
+            Change::MemberRemoved { organization, user } => self.remove(*organization, *user).await,
+            Change::OwnershipTransferred { organization, user } => {
+                self.transfer(*organization, *user).await
+            }
+            Change::UserUpdated { user, email, name } => {
+                self.rename(*user, email.as_ref(), name.as_deref()).await
+            }
+            Change::UsageRecorded(_) | Change::CostRecorded(_) => {
+                Ok(Err("readings are counted, not applied"))
+            }
+        }
+    }
+
+    async fn rename(
+        &mut self,
+        user: UserId,
+        email: Option<&Email>,
+        name: Option<&str>,
+    ) -> Result<Applied, sqlx::Error> {
+        members::meet(self.connection, user, email, name, self.event).await?;
+        let mut next = Vec::new();
+        for organization in members::organizations_of(self.connection, user).await? {
+            next.extend(self.syncs(organization, user).await?);
+        }
+        Ok(Ok(next))
+    }
+
+    async fn create(
+        &mut self,
+        new: &NewOrganization<'_>,
+        owner: &Person,
+    ) -> Result<Applied, sqlx::Error> {
+        if !organizations::create(self.connection, new, self.event).await? {
+            return Ok(Err(STALE));
+        }
+        organizations::open_account(
+            self.connection,
+            new.id,
+            new.fees.unwrap_or(self.platform_fees),
+        )
+        .await?;
+        members::join(self.connection, new.id, owner, Role::Owner, self.event).await?;
+        Ok(Ok(vec![NewJob::of(&SyncCustomer {
+            organization_id: new.id,
+        })]))
+    }
+
+    async fn update(
+        &mut self,
+        organization: OrganizationId,
+        name: Option<&str>,
+        slug: Option<&str>,
+        status: Option<&str>,
+    ) -> Result<Applied, sqlx::Error> {
+        match organizations::standing(self.connection, organization).await? {
+            Standing::Unknown => {
+                return Ok(Err(
+                    "the organization is not created yet; its creation will say everything",
+                ));
+            }
+            Standing::Deleted => return Ok(Err(DELETED)),
+            Standing::Living => {}
+        }
+        if !organizations::update(
+            self.connection,
+            organization,
+            name,
+            slug,
+            status,
+            self.event,
+        )
+        .await?
+        {
+            return Ok(Err(STALE));
+        }
+        Ok(Ok(vec![NewJob::of(&SyncCustomer {
+            organization_id: organization,
+        })]))
+    }
+
+    async fn delete(&mut self, organization: OrganizationId) -> Result<Applied, sqlx::Error> {
+        match organizations::standing(self.connection, organization).await? {
+            Standing::Unknown => return Ok(Err("the organization was never created")),
+            Standing::Deleted => return Ok(Err("the organization was deleted before")),
+            Standing::Living => {}
+        }
+        if !organizations::delete(self.connection, organization, self.event).await? {
+            return Ok(Err(STALE));
+        }
+        Ok(Ok(vec![NewJob::of(&SyncCustomer {
+            organization_id: organization,
+        })]))
+    }
+
+    async fn add(
+        &mut self,
+        organization: OrganizationId,
+        person: &Person,
+        role: Role,
+    ) -> Result<Applied, sqlx::Error> {
+        let standing = organizations::standing(self.connection, organization).await?;
+        if standing == Standing::Deleted {
+            return Ok(Err(DELETED));
+        }
+        let written =
+            members::join(self.connection, organization, person, role, self.event).await?;
+        self.followed(written, STALE, standing, organization, person.id)
+            .await
+    }
+
+    async fn change_role(
+        &mut self,
+        organization: OrganizationId,
+        user: UserId,
+        role: Role,
+    ) -> Result<Applied, sqlx::Error> {
+        if role == Role::Owner {
+            return self.transfer(organization, user).await;
+        }
+        let standing = organizations::standing(self.connection, organization).await?;
+        if standing == Standing::Deleted {
+            return Ok(Err(DELETED));
+        }
+        let written =
+            members::change_role(self.connection, organization, user, role, self.event).await?;
+        self.followed(
+            written,
+            "not an active member, or a newer change was applied before",
+            standing,
+            organization,
+            user,
+        )
+        .await
+    }
+
+    async fn remove(
+        &mut self,
+        organization: OrganizationId,
+        user: UserId,
+    ) -> Result<Applied, sqlx::Error> {
+        let standing = organizations::standing(self.connection, organization).await?;
+        if standing == Standing::Deleted {
+            return Ok(Err(DELETED));
+        }
+        let written = members::leave(self.connection, organization, user, self.event).await?;
+        self.followed(
+            written,
+            "not an active member, or a newer change was applied before",
+            standing,
+            organization,
+            user,
+        )
+        .await
+    }
+
+    async fn transfer(
+        &mut self,
+        organization: OrganizationId,
+        user: UserId,
+    ) -> Result<Applied, sqlx::Error> {
+        let standing = organizations::standing(self.connection, organization).await?;
+        if standing == Standing::Deleted {
+            return Ok(Err(DELETED));
+        }
+        let written = members::make_owner(self.connection, organization, user, self.event).await?;
+        self.followed(written, STALE, standing, organization, user)
+            .await
+    }
+
+    /// What follows from a membership that was written. Before the organization is announced
+    /// nothing goes to Polar; its creation brings every member (contract 8, "Early changes").
+    async fn followed(
+        &mut self,
+        written: bool,
+        otherwise: &'static str,
+        standing: Standing,
+        organization: OrganizationId,
+        user: UserId,
+    ) -> Result<Applied, sqlx::Error> {
+        match (written, standing) {
+            (false, _) => Ok(Err(otherwise)),
+            (true, Standing::Living) => Ok(Ok(self.syncs(organization, user).await?)),
+            (true, _) => Ok(Ok(Vec::new())),
+        }
+    }
+
+    /// The syncs of one member; with the customer, where it could not be made for want of a usable
+    /// owner.
+    async fn syncs(
+        &mut self,
+        organization_id: OrganizationId,
+        user_id: UserId,
+    ) -> Result<Vec<NewJob>, sqlx::Error> {
+        let member = SyncMember {
+            organization_id,
+            user_id,
+        };
+        let mut jobs = vec![NewJob::of(&member)];
+        if members::owns_without_customer(self.connection, organization_id, user_id).await? {
+            jobs.insert(0, NewJob::of(&SyncCustomer { organization_id }));
+        }
+        Ok(jobs)
+    }
+}

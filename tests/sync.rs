@@ -1,0 +1,13 @@
+//! Customers and members at Polar follow what the application tells, whatever the order.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[path = "sync/changes.rs"]
+mod changes;
+#[path = "sync/customers.rs"]
+mod customers;
+#[path = "sync/house.rs"]
+mod house;
+#[path = "sync/members.rs"]
+mod members;
+#[path = "sync/ownership.rs"]
+mod ownership;

@@ -1,0 +1,141 @@
+//! `apply_change`: the mirror after changes in odd orders.
+
+use serde_json::json;
+
+use crate::house::{House, Tenant, user};
+
+type Row = (String, String, String, bool);
+
+async fn members(house: &House) -> Vec<Row> {
+    sqlx::query_as("SELECT user_id::text, coalesce(email, ''), role, removed_at IS NULL FROM polar_jobs.members ORDER BY email")
+        .fetch_all(&house.pool)
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_change_that_is_replayed_overwrites_nothing() {
+    let (house, tenant, ada) = (House::open().await, Tenant::new(), user());
+    house
+        .tell(&[
+            tenant.created(),
+            tenant.added(&ada, "ada@example.com", "member"),
+            tenant.transferred(&ada),
+            tenant.transferred(&tenant.owner),
+            json!({"type": "user.updated", "data": {"id": ada, "email": "new@example.com"}}),
+            json!({"type": "organization.updated", "data": {"id": tenant.id, "name": "Acme 2"}}),
+        ])
+        .await;
+    house.settle().await;
+    let before = members(&house).await;
+    let events: Vec<i64> = sqlx::query_scalar(
+        "SELECT id FROM polar_jobs.external_events WHERE source = 'app' ORDER BY id",
+    )
+    .fetch_all(&house.pool)
+    .await
+    .unwrap();
+    let mut connection = house.pool.acquire().await.unwrap();
+    for event in events {
+        let replay = jobs::NewJob::of(&jobs::ApplyChange { event });
+        polar_jobs::queue::enqueue::insert(&mut connection, &replay)
+            .await
+            .unwrap();
+    }
+    house.settle().await;
+    assert_eq!(members(&house).await, before);
+    assert_eq!(
+        house
+            .count("SELECT count(*) FROM polar_jobs.organizations WHERE name = 'Acme 2'")
+            .await,
+        1
+    );
+    assert_eq!(
+        house.role_at_polar(&tenant, &tenant.owner).as_deref(),
+        Some("owner")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_deletion_member_changes_are_ignored() {
+    let (house, tenant) = (House::open().await, Tenant::new());
+    house
+        .tell(&[
+            tenant.created(),
+            tenant.deleted(),
+            tenant.added(&user(), "ada@example.com", "member"),
+        ])
+        .await;
+    house.settle().await;
+    assert_eq!(house.end("apply_change").await.0, "ignored");
+    assert!(members(&house).await.iter().all(|(.., active)| !active));
+    let outcome: String = sqlx::query_scalar(
+        "SELECT outcome FROM polar_jobs.external_events WHERE type = 'member.added'",
+    )
+    .fetch_one(&house.pool)
+    .await
+    .unwrap();
+    assert_eq!(outcome, "ignored");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fees_are_the_organizations_own_or_the_platforms() {
+    let house = House::open().await;
+    let (plain, special) = (Tenant::new(), Tenant::new());
+    let mut created = special.created();
+    created["data"]["fees"] =
+        json!({"basis_points": 123, "fixed": 4, "subscription_basis_points": 5});
+    house.tell(&[plain.created(), created]).await;
+    house.settle().await;
+    for (tenant, fees) in [(plain, (500, 50, 0)), (special, (123, 4, 5))] {
+        let row: (i32, i32, i32) = sqlx::query_as(
+            "SELECT fee_basis_points, fee_fixed, subscription_fee_basis_points
+               FROM polar_jobs.accounts WHERE organization_id = $1::text::uuid",
+        )
+        .bind(&tenant.id)
+        .fetch_one(&house.pool)
+        .await
+        .unwrap();
+        assert_eq!(row, fees);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ownership_given_to_somebody_unknown_waits_for_the_address() {
+    let (house, tenant, ada) = (House::open().await, Tenant::new(), user());
+    house
+        .tell(&[tenant.created(), tenant.transferred(&ada)])
+        .await;
+    house.settle().await;
+    assert_eq!(house.end("sync_member").await.0, "discarded");
+    house
+        .tell(&[json!({"type": "user.updated", "data": {"id": ada, "email": "ada@example.com"}})])
+        .await;
+    house.settle().await;
+    assert_eq!(house.role_at_polar(&tenant, &ada).as_deref(), Some("owner"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_organization_leaves_nothing_but_its_row() {
+    let (house, tenant) = (House::open().await, Tenant::new());
+    house.tell(&[tenant.created(), tenant.deleted()]).await;
+    house.settle().await;
+    assert_eq!(
+        house
+            .count("SELECT count(*) FROM polar_jobs.organizations WHERE deleted_at IS NOT NULL")
+            .await,
+        1
+    );
+    assert_eq!(
+        house
+            .count("SELECT count(*) FROM polar_jobs.entitlements")
+            .await,
+        0
+    );
+    assert!(
+        house
+            .simulator
+            .customers()
+            .iter()
+            .all(|customer| customer.deleted_at.is_some())
+    );
+}

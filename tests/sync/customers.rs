@@ -1,0 +1,289 @@
+//! `sync_customer` (polar-domain (b.2), (b.6), (b.7)).
+
+use polar::{CustomerUpdate, Metadata, NewTeam, Owner};
+use serde_json::json;
+use simulator::RequestMatch;
+
+use crate::house::{House, PATIENCE, Tenant, user};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_created_organization_becomes_a_customer_with_name_slug_and_owner() {
+    let house = House::open().await;
+    let tenant = Tenant::new();
+    house.tell(&[tenant.created()]).await;
+    house.settle().await;
+    let customer = house.simulator.customer(&tenant.id).unwrap();
+    assert_eq!(
+        (customer.name.as_deref(), &customer.metadata["slug"]),
+        (Some("Acme"), &json!("acme"))
+    );
+    let owner = house.member(&tenant, &tenant.owner).unwrap();
+    assert_eq!(
+        (
+            owner.role.as_str(),
+            owner.email.as_str(),
+            owner.name.as_deref()
+        ),
+        ("owner", "owner@example.com", Some("Olga Owner"))
+    );
+    assert_eq!(
+        house
+            .count("SELECT count(*) FROM polar_jobs.polar_customers")
+            .await,
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_slug_and_name_keep_every_other_key_of_the_metadata() {
+    let house = House::open().await;
+    let tenant = Tenant::new();
+    house.tell(&[tenant.created()]).await;
+    house.settle().await;
+    let metadata = Metadata::from_iter([("slug", "acme"), ("startup_program_discount_id", "d")]);
+    let update = CustomerUpdate {
+        metadata: Some(metadata),
+        ..CustomerUpdate::default()
+    };
+    house
+        .polar()
+        .customers()
+        .update_by_external_id(&tenant.id, &update)
+        .await
+        .unwrap();
+    house.tell(&[json!({"type": "organization.updated", "data": {"id": tenant.id, "name": "Acme 2", "slug": "acme-2"}})]).await;
+    house.settle().await;
+    let customer = house.simulator.customer(&tenant.id).unwrap();
+    assert_eq!(customer.name.as_deref(), Some("Acme 2"));
+    assert_eq!(
+        json!(customer.metadata),
+        json!({"slug": "acme-2", "startup_program_discount_id": "d"})
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_sync_changes_nothing_at_polar() {
+    let house = House::open().await;
+    let tenant = Tenant::new();
+    house.tell(&[tenant.created()]).await;
+    house.settle().await;
+    let before = house.writes().len();
+    house
+        .tell(&[json!({"type": "organization.updated", "data": {"id": tenant.id, "slug": "acme"}})])
+        .await;
+    house.settle().await;
+    assert_eq!(house.writes().len(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_loses_the_race_to_create_the_customer_adopts_it() {
+    let house = House::open().await;
+    let tenant = Tenant::new();
+    let gate = house
+        .simulator
+        .gate(RequestMatch::path("/v1/customers/").method("POST"));
+    house.tell(&[tenant.created()]).await;
+    tokio::join!(house.settle(), async {
+        assert!(gate.wait_for(1, PATIENCE).await);
+        // The winner comes through first, with another name.
+        let rival = NewTeam {
+            name: "Rival".to_owned(),
+            external_id: tenant.id.clone(),
+            metadata: Metadata::default(),
+            owner: Owner {
+                email: "owner@example.com".to_owned(),
+                name: "Olga Owner".to_owned(),
+                external_id: tenant.owner.clone(),
+            },
+        };
+        let polar = house.polar();
+        let customers = polar.customers();
+        let winner = customers.create_team(&rival);
+        let release = async {
+            assert!(gate.wait_for(2, PATIENCE).await);
+            gate.open();
+        };
+        // Who of the two commits first is Polar's affair: one gets 422, both see one customer.
+        let (outcome, ()) = tokio::join!(winner, release);
+        if let Err(error) = outcome {
+            assert!(error.is_duplicate_external_id(), "{error}");
+        }
+    });
+    assert_eq!(house.simulator.customers().len(), 1);
+    assert_eq!(
+        house
+            .simulator
+            .customer(&tenant.id)
+            .unwrap()
+            .name
+            .as_deref(),
+        Some("Acme")
+    );
+    assert_eq!(house.end("sync_customer").await.0, "applied");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_whose_address_takes_no_mail_is_tried_once_more_and_then_discarded_until_it_changes()
+ {
+    let house = House::open().await;
+    let tenant = Tenant::new();
+    let mut created = tenant.created();
+    created["data"]["owner"]["email"] = json!("owner@undeliverable.test");
+    house.tell(&[created]).await;
+    house.settle().await;
+    assert!(
+        house
+            .notes()
+            .await
+            .iter()
+            .any(|(kind, note)| kind == "sync_customer" && note.is_some())
+    );
+    house.age_refusals().await;
+    house.settle_waits().await;
+    let (state, reason) = house.end("sync_customer").await;
+    assert_eq!(state, "discarded");
+    assert!(
+        reason.contains("cannot deliver mail") && !reason.contains('@'),
+        "{reason}"
+    );
+    assert_eq!(house.writes().len(), 2, "the first try and one more");
+
+    house.tell(&[json!({"type": "user.updated", "data": {"id": tenant.owner, "email": "owner@example.com"}})]).await;
+    house.settle_waits().await;
+    assert_eq!(
+        house.role_at_polar(&tenant, &tenant.owner).as_deref(),
+        Some("owner")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_organization_is_anonymized_and_its_customer_remembered() {
+    let house = House::open().await;
+    let tenant = Tenant::new();
+    house.tell(&[tenant.created()]).await;
+    house.settle().await;
+    let customer = house.simulator.customer(&tenant.id).unwrap().id;
+    house.tell(&[tenant.deleted()]).await;
+    house.settle().await;
+    assert!(house.simulator.customer(&tenant.id).is_none());
+    let delete = house
+        .writes()
+        .into_iter()
+        .rfind(|request| request.method == "DELETE")
+        .unwrap();
+    assert_eq!(delete.query, "anonymize=true");
+    let remembered: String = sqlx::query_scalar(
+        "SELECT organization_id::text FROM polar_jobs.polar_customers WHERE polar_customer_id = $1",
+    )
+    .bind(customer)
+    .fetch_one(&house.pool)
+    .await
+    .unwrap();
+    assert_eq!(remembered, tenant.id);
+    assert_eq!(
+        house
+            .count("SELECT count(*) FROM polar_jobs.entitlements")
+            .await,
+        0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_what_is_gone_already_is_no_error() {
+    let house = House::open().await;
+    let tenant = Tenant::new();
+    house.tell(&[tenant.created()]).await;
+    house.settle().await;
+    house
+        .polar()
+        .customers()
+        .delete_by_external_id(&tenant.id, polar::Deletion::Keep)
+        .await
+        .unwrap();
+    house.tell(&[tenant.deleted()]).await;
+    house.settle().await;
+    assert_eq!(house.end("sync_customer").await.0, "applied");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organization_that_starts_anew_gets_a_new_customer_even_if_both_came_at_once() {
+    let house = House::open().await;
+    let tenant = Tenant::new();
+    house
+        .tell(&[
+            tenant.created(),
+            tenant.added(&user(), "left@example.com", "member"),
+        ])
+        .await;
+    house.settle().await;
+    let first = house.simulator.customer(&tenant.id).unwrap().id;
+    house.tell(&[tenant.deleted(), tenant.created()]).await;
+    house.settle().await;
+    let second = house.simulator.customer(&tenant.id).unwrap().id;
+    assert_ne!(first, second);
+    assert_eq!(
+        house.simulator.members(&tenant.id).len(),
+        1,
+        "nobody of the earlier life came along"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_self_organization_is_never_a_customer_of_its_own() {
+    let house = House::open().await;
+    let tenant = Tenant {
+        id: house.simulator.organization_id().to_string(),
+        owner: user(),
+    };
+    house
+        .tell(&[
+            tenant.created(),
+            tenant.added(&user(), "ada@example.com", "member"),
+        ])
+        .await;
+    house.settle().await;
+    assert!(house.simulator.requests().is_empty());
+    assert_eq!(house.end("sync_customer").await.0, "ignored");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_while_billing_was_off_is_reported_once_it_is_configured() {
+    let house = House::open().await;
+    let tenant = Tenant::new();
+    let ada = user();
+    house
+        .tell(&[
+            tenant.created(),
+            tenant.added(&ada, "ada@example.com", "finance"),
+        ])
+        .await;
+    house.drain_without_billing().await;
+    assert_eq!(
+        house.end("sync_customer").await,
+        ("ignored".to_owned(), "not configured".to_owned())
+    );
+    house.drain().await;
+    assert!(
+        house.simulator.customers().is_empty(),
+        "nothing waits in the table"
+    );
+
+    let page = jobs::backlog::page(&house.pool, None, 100).await.unwrap();
+    let mut connection = house.pool.acquire().await.unwrap();
+    polar_jobs::queue::enqueue::insert_all(&mut connection, &page.jobs)
+        .await
+        .unwrap();
+    house.settle().await;
+    assert!(house.simulator.customer(&tenant.id).is_some());
+    assert_eq!(
+        house.role_at_polar(&tenant, &ada).as_deref(),
+        Some("member")
+    );
+    assert!(
+        jobs::backlog::page(&house.pool, None, 100)
+            .await
+            .unwrap()
+            .jobs
+            .is_empty()
+    );
+}

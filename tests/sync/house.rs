@@ -1,0 +1,278 @@
+//! Everything on one machine: a database, a local Polar, the front door, and a worker that drains.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jobs::contract::{Fees, Settings};
+use polar::{ClientConfig, OpenGate};
+use polar_jobs::ingress::{Ingress, IngressSettings, Metrics};
+use polar_jobs::postgres::testing::{TestDatabase, database};
+use polar_jobs::queue::connect::{Pooler, QueueDatabase};
+use polar_jobs::worker::{QueueSlots, WorkerSettings, run};
+use serde_json::{Value, json};
+use simulator::records::{MemberRecord, RequestRecord};
+use simulator::{Options, Simulator};
+use sqlx::PgPool;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+const TOKEN: &str = "an application's token";
+/// Long enough for a loaded machine; a condition that comes earlier ends the wait earlier.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PLATFORM: Fees = Fees {
+    basis_points: 500,
+    fixed: 50,
+    subscription_basis_points: 0,
+};
+
+pub(crate) struct House {
+    pub(crate) simulator: Simulator,
+    pub(crate) pool: PgPool,
+    url: String,
+    door: String,
+    server: JoinHandle<()>,
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// An organization of a test, with its owner.
+#[derive(Clone, Debug)]
+pub(crate) struct Tenant {
+    pub(crate) id: String,
+    pub(crate) owner: String,
+}
+
+impl Tenant {
+    pub(crate) fn new() -> Self {
+        Self {
+            id: Uuid::new_v4().to_string(),
+            owner: Uuid::new_v4().to_string(),
+        }
+    }
+
+    pub(crate) fn created(&self) -> Value {
+        json!({"type": "organization.created", "data": {"id": self.id, "name": "Acme", "slug": "acme",
+            "owner": {"id": self.owner, "email": "owner@example.com", "name": "Olga Owner"}}})
+    }
+
+    pub(crate) fn deleted(&self) -> Value {
+        json!({"type": "organization.deleted", "data": {"id": self.id}})
+    }
+
+    pub(crate) fn added(&self, user: &str, email: &str, role: &str) -> Value {
+        json!({"type": "member.added", "data": {"organization_id": self.id, "role": role,
+            "user": {"id": user, "email": email, "name": "Ada Added"}}})
+    }
+
+    pub(crate) fn removed(&self, user: &str) -> Value {
+        json!({"type": "member.removed", "data": {"organization_id": self.id, "user_id": user}})
+    }
+
+    pub(crate) fn role(&self, user: &str, role: &str) -> Value {
+        json!({"type": "member.updated", "data": {"organization_id": self.id, "user_id": user, "role": role}})
+    }
+
+    pub(crate) fn transferred(&self, user: &str) -> Value {
+        json!({"type": "ownership.transferred", "data": {"organization_id": self.id, "user_id": user}})
+    }
+}
+
+pub(crate) fn user() -> String {
+    Uuid::new_v4().to_string()
+}
+
+impl House {
+    pub(crate) async fn open() -> Self {
+        // Fails only where another test of this process was first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let TestDatabase { url, pool } = database().await;
+        let simulator = Simulator::start(Options::default(), "127.0.0.1:0".parse().unwrap())
+            .await
+            .unwrap();
+        let ingress = Ingress::bind(IngressSettings {
+            bind: "127.0.0.1:0".parse().unwrap(),
+            webhook_secrets: vec![simulator.webhook_secret().to_owned().into()],
+            app_token: Some(TOKEN.into()),
+            pool: pool.clone(),
+            database: QueueDatabase::new(&url, Pooler::None).unwrap(),
+            metrics: Metrics::none(),
+        })
+        .await
+        .unwrap();
+        let door = format!("http://{}", ingress.local_addr());
+        simulator.set_webhook_url(Some(format!("{door}/integrations/polar/webhook")));
+        let server = tokio::spawn(ingress.serve(std::future::pending()));
+        Self {
+            simulator,
+            pool,
+            url,
+            door,
+            server,
+        }
+    }
+
+    /// A client of our own, for what others do at Polar meanwhile.
+    pub(crate) fn polar(&self) -> polar::Client {
+        let config = ClientConfig {
+            base_url: self.simulator.url(),
+            access_token: self.simulator.access_token().to_owned().into(),
+            version: "2026-04".to_owned(),
+            timeout: Duration::from_secs(5),
+            user_agent: "tests".to_owned(),
+        };
+        polar::Client::new(config, Arc::new(OpenGate)).unwrap()
+    }
+
+    /// Tells changes in this order.
+    pub(crate) async fn tell(&self, changes: &[Value]) {
+        let client = reqwest::Client::builder()
+            .tls_certs_only([])
+            .build()
+            .unwrap();
+        let request = client
+            .post(format!("{}/changes", self.door))
+            .bearer_auth(TOKEN)
+            .json(&json!({"changes": changes}));
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
+    }
+
+    fn worker(&self, billing: bool) -> WorkerSettings {
+        WorkerSettings {
+            database: QueueDatabase::new(&self.url, Pooler::None).unwrap(),
+            pool: self.pool.clone(),
+            registry: Arc::new(jobs::registry()),
+            polar: billing.then(|| self.polar()),
+            settings: Arc::new(Settings {
+                self_organization: Some(self.simulator.organization_id()),
+                platform_fees: PLATFORM,
+                early_fees: Fees {
+                    basis_points: 400,
+                    fixed: 40,
+                    subscription_basis_points: 50,
+                },
+            }),
+            queues: ["default", "bulk"]
+                .map(|queue| QueueSlots {
+                    queue: queue.to_owned(),
+                    slots: 10,
+                })
+                .into(),
+            slots: 10,
+            drain: true,
+            patience: Duration::from_secs(5),
+            mask: Arc::new(|text| text),
+        }
+    }
+
+    /// Runs what is runnable now.
+    pub(crate) async fn drain(&self) {
+        run(self.worker(true), std::future::pending())
+            .await
+            .unwrap();
+    }
+
+    /// The same while billing is not configured.
+    pub(crate) async fn drain_without_billing(&self) {
+        run(self.worker(false), std::future::pending())
+            .await
+            .unwrap();
+    }
+
+    /// Runs jobs and lets deliveries come in until both are quiet.
+    pub(crate) async fn settle(&self) {
+        loop {
+            self.drain().await;
+            assert!(
+                self.simulator.deliveries_settled(PATIENCE).await,
+                "deliveries do not settle"
+            );
+            if self
+                .count("SELECT count(*) FROM polar_jobs.live_jobs WHERE run_at <= now()")
+                .await
+                == 0
+            {
+                return;
+            }
+        }
+    }
+
+    /// Lets every waiting job run now, as if its time had come, until nothing waits.
+    pub(crate) async fn settle_waits(&self) {
+        for _round in 0..60 {
+            self.settle().await;
+            let hurried =
+                sqlx::query("UPDATE polar_jobs.live_jobs SET run_at = now() WHERE worker IS NULL");
+            if hurried.execute(&self.pool).await.unwrap().rows_affected() == 0 {
+                return;
+            }
+        }
+        panic!("jobs still wait: {:?}", self.notes().await);
+    }
+
+    /// Pretends that Polar's refusals of addresses lie long ago.
+    pub(crate) async fn age_refusals(&self) {
+        let aged =
+            "UPDATE polar_jobs.people SET undeliverable_at = undeliverable_at - interval '1 hour'";
+        sqlx::query(aged).execute(&self.pool).await.unwrap();
+    }
+
+    pub(crate) async fn count(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// Why jobs wait.
+    pub(crate) async fn notes(&self) -> Vec<(String, Option<String>)> {
+        sqlx::query_as(
+            "SELECT kind, note FROM polar_jobs.jobs WHERE finished_at IS NULL ORDER BY id",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .unwrap()
+    }
+
+    /// Kind, state, outcome, and last error or note of every finished job of a kind, in order.
+    pub(crate) async fn ends(&self, kind: &str) -> Vec<(String, String)> {
+        sqlx::query_as(
+            "SELECT CASE WHEN state = 'completed' THEN outcome ELSE state END,
+                    coalesce(errors -> -1 ->> 'error', note, '')
+               FROM polar_jobs.finished_jobs WHERE kind = $1 ORDER BY id",
+        )
+        .bind(kind)
+        .fetch_all(&self.pool)
+        .await
+        .unwrap()
+    }
+
+    /// How the last job of a kind ended.
+    pub(crate) async fn end(&self, kind: &str) -> (String, String) {
+        self.ends(kind)
+            .await
+            .pop()
+            .unwrap_or_else(|| panic!("no {kind} finished"))
+    }
+
+    pub(crate) fn member(&self, tenant: &Tenant, user: &str) -> Option<MemberRecord> {
+        let members = self.simulator.members(&tenant.id);
+        members
+            .into_iter()
+            .find(|member| member.external_id.as_deref() == Some(user))
+    }
+
+    pub(crate) fn role_at_polar(&self, tenant: &Tenant, user: &str) -> Option<String> {
+        self.member(tenant, user).map(|member| member.role)
+    }
+
+    /// Requests that change something at Polar.
+    pub(crate) fn writes(&self) -> Vec<RequestRecord> {
+        self.simulator
+            .requests()
+            .into_iter()
+            .filter(|request| request.method != "GET")
+            .collect()
+    }
+}
