@@ -41,3 +41,28 @@ pub fn registry() -> Registry {
         .job::<SyncSubscription>()
         .scheduled::<Prune>()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use std::collections::BTreeSet;
+
+    /// The folder is the catalogue: a file that is not registered would never run, and a kind
+    /// without its file could not be found.
+    #[test]
+    fn every_file_is_a_registered_kind_and_every_kind_a_file() {
+        let listing = std::fs::read_dir(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let names = listing.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let files: BTreeSet<String> = names
+            .filter_map(|name| name.strip_suffix(".rs").map(str::to_owned))
+            .filter(|name| name != "lib")
+            .collect();
+        let registry = super::registry();
+        let kinds: BTreeSet<String> = registry
+            .entries()
+            .map(|entry| entry.kind.to_owned())
+            .collect();
+        assert_eq!(files, kinds);
+    }
+}

@@ -1,11 +1,12 @@
 //! Makes our mirror of an organization's subscription equal Polar's newest one.
 
-use polar::{CustomerRef, Envelope, OrAbsent, Subscription};
+use polar::{CustomerRef, Envelope, EventType, OrAbsent, Subscription};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::ApplyBenefits;
 use crate::at_polar::NOT_CONFIGURED;
-use crate::contract::{Context, Done, Error, Job};
+use crate::contract::{Context, Done, Error, Job, NewJob};
 use crate::mirror::organizations::Standing;
 use crate::mirror::{benefits, events, organizations, seen, subscriptions, unsynced, wanted};
 use crate::terms::OrganizationId;
@@ -139,14 +140,26 @@ async fn sync(
         Some(subscription) => product_name(polar, subscription).await?,
         None => String::new(),
     };
+    let next = healed(context, organization).await?;
     let mut transaction = context.begin().await?;
     let newest = newest.map(|subscription| (subscription, name.as_str()));
-    Ok(
-        match subscriptions::write(&mut transaction, organization, newest, asked).await? {
-            true => Done::applied().within(transaction),
-            false => Done::ignored("newer news were applied before"),
-        },
-    )
+    let done = match subscriptions::write(&mut transaction, organization, newest, asked).await? {
+        true => Done::applied().within(transaction),
+        false => Done::ignored("newer news were applied before"),
+    };
+    Ok(done.then(next))
+}
+
+/// A changed state may be all that we hear of a grant whose own delivery was lost, so the grants
+/// are asked for as well.
+async fn healed(
+    context: &Context,
+    organization: OrganizationId,
+) -> Result<Option<NewJob>, sqlx::Error> {
+    let state_changed = EventType::CustomerStateChanged;
+    let events = &context.job.events;
+    let heard = events::any_of_type(&context.pool, events, state_changed.as_str()).await?;
+    Ok(heard.then(|| NewJob::of(&ApplyBenefits::of(organization))))
 }
 
 /// The plan's name; the list usually carries it.

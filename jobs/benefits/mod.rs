@@ -5,6 +5,8 @@
 
 mod fields;
 mod read;
+#[cfg(test)]
+mod tests;
 
 use polar::{Benefit, BenefitGrant};
 
