@@ -5,19 +5,25 @@
 //!
 //! Folders hold what the jobs share: [`contract`] what a job is, [`change`] what the application
 //! tells us, [`terms`] its words, [`mirror`] the only SQL, `benefits` what the
-//! catalogue means, [`backlog`] what Polar has not heard, `at_polar` what several jobs do there.
+//! catalogue means, [`backlog`] what Polar has not heard, `at_polar` what several jobs do there,
+//! `ingest` how events get there.
 
 mod at_polar;
 pub mod backlog;
 pub mod benefits;
 pub mod change;
 pub mod contract;
+mod ingest;
 pub mod mirror;
 pub mod terms;
 
 mod apply_benefits;
 mod apply_change;
+mod meter_usage;
+mod prove_usage;
 mod prune;
+mod report_costs;
+mod report_usage;
 mod sync_customer;
 mod sync_member;
 mod sync_subscription;
@@ -25,7 +31,11 @@ mod sync_subscription;
 pub use apply_benefits::ApplyBenefits;
 pub use apply_change::ApplyChange;
 pub use contract::{Context, Done, Error, Job, NewJob, Registry};
+pub use meter_usage::MeterUsage;
+pub use prove_usage::ProveUsage;
 pub use prune::Prune;
+pub use report_costs::ReportCosts;
+pub use report_usage::{ReportUsage, ask_polar};
 pub use sync_customer::SyncCustomer;
 pub use sync_member::SyncMember;
 pub use sync_subscription::SyncSubscription;
@@ -40,6 +50,10 @@ pub fn registry() -> Registry {
         .job::<SyncMember>()
         .job::<SyncSubscription>()
         .scheduled::<Prune>()
+        .scheduled::<MeterUsage>()
+        .scheduled::<ProveUsage>()
+        .scheduled::<ReportCosts>()
+        .scheduled::<ReportUsage>()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod bench;
 mod connect;
+mod costs;
 mod dev;
 mod doctor;
 mod events;
@@ -16,6 +17,7 @@ mod queues;
 mod schedules;
 mod signals;
 mod simulator;
+mod usage;
 mod worker;
 
 use std::process::ExitCode;
@@ -80,6 +82,12 @@ enum Command {
     Bench(bench::Arguments),
     /// Check settings, database, workers and Polar; each trouble with its cure
     Doctor,
+    /// What was used, counted and reported, and whether it adds up
+    #[command(subcommand)]
+    Usage(usage::Command),
+    /// What organizations cost us, and what of it Polar knows
+    #[command(subcommand)]
+    Costs(costs::Command),
 }
 
 /// What every command stands in.
@@ -141,5 +149,7 @@ async fn run(command: Command, surroundings: &Surroundings) -> Result<Exit, Fail
         Command::Events(command) => events::run(command, surroundings).await,
         Command::Bench(arguments) => bench::run(arguments, surroundings).await,
         Command::Doctor => doctor::run(surroundings).await,
+        Command::Usage(command) => usage::run(command, surroundings).await,
+        Command::Costs(command) => costs::run(command, surroundings).await,
     }
 }

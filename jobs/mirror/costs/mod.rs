@@ -1,7 +1,11 @@
 //! Costs: recorded by the application in exact decimals, reported to Polar as spans, once.
 
 mod amount;
+mod list;
 mod record;
+mod report;
 
 pub use amount::{CostUsd, CostUsdError};
+pub use list::{CostFilter, CostRow, list, prune, retry_refused};
 pub use record::{CostReading, record_all};
+pub use report::{WaitingCost, refuse, settle, skip, waiting};

@@ -69,10 +69,10 @@ pub async fn record_all(
              SELECT r.organization_id, r.source, r.context, r.vendor, r.model, r.input_tokens, r.output_tokens,
                     r.cost_usd::numeric, r.usage_id, coalesce(r.recorded_at, now()), r.external_id
                FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[],
-                           $8::text[], $9::text[], $10::timestamptz[], $11::text[])
+                           $8::text[], $9::text[], $10::timestamptz[], $11::text[]) WITH ORDINALITY
                     AS r (organization_id, source, context, vendor, model, input_tokens, output_tokens,
-                          cost_usd, usage_id, recorded_at, external_id)
-              ORDER BY r.external_id
+                          cost_usd, usage_id, recorded_at, external_id, place)
+              ORDER BY r.external_id, r.place
              ON CONFLICT (external_id) WHERE external_id IS NOT NULL DO NOTHING
              RETURNING 1)
            SELECT count(*) AS "accepted!" FROM recorded"#,

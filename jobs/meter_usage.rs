@@ -1,0 +1,67 @@
+//! Counts what was used since the last time, once.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{CatchUp, Scheduled, priority};
+use crate::mirror::usage::{close_window, horizon_holder};
+use crate::report_usage::ReportUsage;
+use crate::{Context, Done, Error, Job, NewJob};
+
+/// A transaction that is open longer than this is named to the operator.
+const PATIENCE: TimeDelta = TimeDelta::seconds(60);
+
+/// Closes a window and freezes its counts (contract 5, design 5). A run covers everything since
+/// the last one, so missed ticks need no catching up.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct MeterUsage {}
+
+impl Job for MeterUsage {
+    const KIND: &'static str = "meter_usage";
+    const PRIORITY: i16 = priority::METERING;
+
+    fn unique_key(&self) -> Option<String> {
+        Some(Self::KIND.to_owned())
+    }
+
+    async fn run(self, context: &Context) -> Result<Done, Error> {
+        warn_of_long_transactions(context).await?;
+        let mut transaction = context.begin().await?;
+        let clock = context.job.started_at;
+        let closed = close_window(&mut transaction, clock, context.settings.self_organization).await?;
+        let Some(window) = closed else {
+            return Ok(Done::ignored("nothing was recorded since the last window").within(transaction));
+        };
+        tracing::info!(window_end = %window.end, readings = window.readings, "closed a usage window");
+        metrics::counter!("polar_jobs_usage_counted_total").increment(u64::try_from(window.readings).unwrap_or(0));
+        // Freezing and moving the window commit together with this job and the one that sends.
+        Ok(Done::applied().then([NewJob::of(&ReportUsage {})]).within(transaction))
+    }
+}
+
+impl Scheduled for MeterUsage {
+    const CRON: &'static str = "*/5 * * * *";
+    const CATCH_UP: CatchUp = CatchUp::Latest;
+
+    fn at(_: DateTime<Utc>) -> Self {
+        Self {}
+    }
+}
+
+/// Whoever keeps a transaction open keeps what was written since then out of the window; nothing
+/// is lost, but it comes late, and only people can end it.
+async fn warn_of_long_transactions(context: &Context) -> Result<(), Error> {
+    let holder = horizon_holder(&context.pool).await?;
+    let age = holder.as_ref().map_or(0, |holder| holder.age.num_seconds());
+    metrics::gauge!("polar_jobs_usage_horizon_age_seconds").set(f64::from(i32::try_from(age).unwrap_or(i32::MAX)));
+    if let Some(holder) = holder.filter(|holder| holder.age > PATIENCE) {
+        tracing::warn!(
+            pid = holder.pid,
+            application_name = holder.name,
+            state = holder.state,
+            age_seconds = age,
+            "usage recorded since this transaction began waits for its end; end it, or its session"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! Costs as people list them, and how they are let go.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+/// Which costs to list; `None` = any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CostFilter {
+    /// One organization's.
+    pub organization: Option<Uuid>,
+    /// In one state.
+    pub state: Option<String>,
+}
+
+/// A row of `costs`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct CostRow {
+    /// The row.
+    pub id: i64,
+    /// Who caused it.
+    pub organization_id: Uuid,
+    /// What caused it.
+    pub source: String,
+    /// What of it.
+    pub context: Option<String>,
+    /// US dollars, exactly as stored.
+    pub cost_usd: Option<String>,
+    /// The run's own id.
+    pub usage_id: Option<String>,
+    /// When it happened.
+    pub recorded_at: DateTime<Utc>,
+    /// Where it stands.
+    pub state: String,
+    /// Why it was skipped or refused.
+    pub reason: Option<String>,
+    /// When Polar's answer was stored.
+    pub reported_at: Option<DateTime<Utc>>,
+}
+
+/// Costs, newest first.
+///
+/// # Errors
+/// If the database fails.
+pub async fn list(pool: &PgPool, filter: &CostFilter, limit: i64) -> Result<Vec<CostRow>, sqlx::Error> {
+    sqlx::query_as!(
+        CostRow,
+        "SELECT id, organization_id, source, context, cost_usd::text AS cost_usd, usage_id, recorded_at, state,
+                reason, reported_at
+           FROM polar_jobs.costs
+          WHERE ($1::uuid IS NULL OR organization_id = $1) AND ($2::text IS NULL OR state = $2)
+          ORDER BY id DESC LIMIT $3",
+        filter.organization,
+        filter.state,
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Sends refused costs again at the next run, once their cause is mended. Returns how many.
+///
+/// # Errors
+/// If the database fails.
+pub async fn retry_refused(pool: &PgPool, organization: Option<Uuid>) -> Result<u64, sqlx::Error> {
+    let retried = sqlx::query!(
+        "UPDATE polar_jobs.costs SET state = 'waiting', reason = NULL
+          WHERE state = 'refused' AND ($1::uuid IS NULL OR organization_id = $1)",
+        organization,
+    )
+    .execute(pool)
+    .await?;
+    Ok(retried.rows_affected())
+}
+
+/// Deletes up to `batch` costs recorded before `before` that are reported or skipped. Returns how
+/// many; 0 = nothing is left to delete.
+///
+/// # Errors
+/// If the database fails.
+pub async fn prune(pool: &PgPool, before: DateTime<Utc>, batch: i64) -> Result<u64, sqlx::Error> {
+    let deleted = sqlx::query!(
+        "DELETE FROM polar_jobs.costs WHERE id = ANY (ARRAY(
+             SELECT id FROM polar_jobs.costs
+              WHERE recorded_at < $1 AND coalesce(reported_at, recorded_at) < $1
+                AND state IN ('reported', 'skipped') ORDER BY id LIMIT $2))",
+        before,
+        batch,
+    )
+    .execute(pool)
+    .await?;
+    Ok(deleted.rows_affected())
+}

@@ -1,0 +1,138 @@
+//! Frozen counts on their way to Polar: which are to be sent, and what became of them.
+
+use chrono::{DateTime, Utc};
+use polar::Receipt;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+/// A frozen count, exactly as it is sent and, if need be, sent again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrozenReport {
+    /// The window that it belongs to.
+    pub window_end: DateTime<Utc>,
+    /// Who used it.
+    pub organization_id: Uuid,
+    /// How much.
+    pub quantity: i64,
+    /// The event's id at Polar (contract 8).
+    pub external_id: String,
+    /// The event's time: the window's end, but never ahead of the clock at closing.
+    pub timestamp: DateTime<Utc>,
+}
+
+/// Decides about reports that need no call: organizations created since then are no longer waited
+/// for, deleted ones are excluded before anything of them was sent, and so is the self
+/// organization, which may have been configured after the window closed.
+///
+/// # Errors
+/// If the database fails.
+pub async fn sort_out(pool: &PgPool, self_organization: Option<Uuid>) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE polar_jobs.usage_reports r
+            SET state = CASE WHEN o.deleted_at IS NULL THEN 'frozen' ELSE 'excluded' END,
+                reason = CASE WHEN o.deleted_at IS NOT NULL THEN 'the organization is deleted' END
+           FROM polar_jobs.organizations o
+          WHERE r.state = 'waiting' AND o.id = r.organization_id"
+    )
+    .execute(pool)
+    .await?;
+    sqlx::query!(
+        "UPDATE polar_jobs.usage_reports SET state = 'excluded', reason = 'the self organization is never metered'
+          WHERE state IN ('frozen', 'waiting') AND organization_id = $1",
+        self_organization,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// The next reports to send, oldest window first, beyond `after`.
+///
+/// # Errors
+/// If the database fails.
+pub async fn frozen(
+    pool: &PgPool,
+    after: Option<&FrozenReport>,
+    limit: i64,
+) -> Result<Vec<FrozenReport>, sqlx::Error> {
+    sqlx::query_as!(
+        FrozenReport,
+        r#"SELECT r.window_end, r.organization_id, r.quantity, r.external_id, w.event_timestamp AS timestamp
+             FROM polar_jobs.usage_reports r JOIN polar_jobs.usage_windows w USING (window_end)
+            WHERE r.state = 'frozen' AND r.state IN ('frozen', 'waiting')
+              AND (r.window_end, r.organization_id) > (coalesce($1, '-infinity'::timestamptz), coalesce($2, '00000000-0000-0000-0000-000000000000'::uuid))
+            ORDER BY r.window_end, r.organization_id LIMIT $3"#,
+        after.map(|report| report.window_end),
+        after.map(|report| report.organization_id),
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Polar accounted for all of these in one answer. Settling twice changes nothing, and keeps both
+/// answers.
+///
+/// # Errors
+/// If the database fails; the reports stay frozen and are sent again, to the same effect.
+pub async fn settle(pool: &PgPool, reports: &[&FrozenReport], receipt: Receipt) -> Result<(), sqlx::Error> {
+    let (ends, organizations) = keys(reports);
+    sqlx::query!(
+        "WITH request AS (
+             INSERT INTO polar_jobs.usage_requests (sent, inserted, duplicates) VALUES ($3, $4, $5) RETURNING id)
+         UPDATE polar_jobs.usage_reports r
+            SET state = 'reported', reason = NULL, reported_at = now(), request_id = (SELECT id FROM request),
+                answer = CASE WHEN $5 = 0 THEN 'inserted' WHEN $4 = 0 THEN 'duplicate' ELSE 'inserted or duplicate' END
+           FROM unnest($1::timestamptz[], $2::uuid[]) AS sent (window_end, organization_id)
+          WHERE r.window_end = sent.window_end AND r.organization_id = sent.organization_id AND r.state = 'frozen'",
+        &ends,
+        &organizations,
+        i32::try_from(reports.len()).unwrap_or(i32::MAX),
+        i64::try_from(receipt.inserted).unwrap_or(i64::MAX),
+        i64::try_from(receipt.duplicates).unwrap_or(i64::MAX),
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Polar refused these, each for its reason. They are kept, and sent again only when told.
+///
+/// # Errors
+/// If the database fails.
+pub async fn refuse(pool: &PgPool, refused: &[(&FrozenReport, &str)]) -> Result<(), sqlx::Error> {
+    let reports: Vec<&FrozenReport> = refused.iter().map(|(report, _)| *report).collect();
+    let reasons: Vec<&str> = refused.iter().map(|(_, reason)| *reason).collect();
+    let (ends, organizations) = keys(&reports);
+    sqlx::query!(
+        "UPDATE polar_jobs.usage_reports r SET state = 'refused', reason = sent.reason
+           FROM unnest($1::timestamptz[], $2::uuid[], $3::text[]) AS sent (window_end, organization_id, reason)
+          WHERE r.window_end = sent.window_end AND r.organization_id = sent.organization_id AND r.state = 'frozen'",
+        &ends,
+        &organizations,
+        &reasons as &[&str],
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Sends refused reports again at the next run, once their cause is mended. `None` = of every
+/// organization. Returns how many.
+///
+/// # Errors
+/// If the database fails.
+pub async fn retry_refused(pool: &PgPool, organization: Option<Uuid>) -> Result<u64, sqlx::Error> {
+    let retried = sqlx::query!(
+        "UPDATE polar_jobs.usage_reports SET state = 'frozen', reason = NULL
+          WHERE state = 'refused' AND ($1::uuid IS NULL OR organization_id = $1)",
+        organization,
+    )
+    .execute(pool)
+    .await?;
+    Ok(retried.rows_affected())
+}
+
+fn keys(reports: &[&FrozenReport]) -> (Vec<DateTime<Utc>>, Vec<Uuid>) {
+    reports.iter().map(|report| (report.window_end, report.organization_id)).unzip()
+}

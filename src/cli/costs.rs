@@ -1,0 +1,81 @@
+//! `polar-jobs costs …`
+
+use clap::{Args, Subcommand};
+use jobs::mirror::costs::{self, CostFilter, CostRow};
+use uuid::Uuid;
+
+use super::output::{self, Format};
+use super::{Exit, Failure, Surroundings, connect};
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// List cost readings, newest first
+    List(List),
+    /// Send refused costs again at the next run
+    Retry {
+        /// Only those of one organization
+        #[arg(long)]
+        organization: Option<Uuid>,
+        /// Do it; without, only say how many
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct List {
+    /// Only one organization's
+    #[arg(long)]
+    organization: Option<Uuid>,
+    /// Only those in one state
+    #[arg(long, value_parser = ["waiting", "reported", "skipped", "refused"])]
+    state: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 50)]
+    limit: u32,
+    /// Columns for people, or one JSON array
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let pool = connect::pool(surroundings.config.database()?, 2).await?;
+    match command {
+        Command::List(arguments) => {
+            let filter = CostFilter { organization: arguments.organization, state: arguments.state };
+            let rows = costs::list(&pool, &filter, i64::from(arguments.limit)).await?;
+            output::list(arguments.format, HEADER, &rows, cells)?;
+            Ok(Exit::Done)
+        }
+        Command::Retry { organization, yes: true } => {
+            let retried = costs::retry_refused(&pool, organization).await?;
+            output::line(&format!("{retried} costs are sent again at the next run"))?;
+            Ok(Exit::Done)
+        }
+        Command::Retry { organization, yes: false } => {
+            let filter = CostFilter { organization, state: Some("refused".to_owned()) };
+            let refused = costs::list(&pool, &filter, i64::MAX).await?.len();
+            Err(Failure::usage(format!("{refused} costs would be sent again; repeat with --yes")))
+        }
+    }
+}
+
+const HEADER: [&str; 8] =
+    ["id", "organization", "what", "cost in USD", "recorded at", "state", "reported at", "reason"];
+
+fn cells(row: &CostRow) -> [String; 8] {
+    let what = match &row.context {
+        Some(context) => format!("{}.{context}", row.source),
+        None => row.source.clone(),
+    };
+    [
+        row.id.to_string(),
+        row.organization_id.to_string(),
+        what,
+        row.cost_usd.clone().unwrap_or_default(),
+        output::moment(row.recorded_at),
+        row.state.clone(),
+        output::maybe_moment(row.reported_at),
+        output::shortened(row.reason.as_deref().unwrap_or_default(), 80),
+    ]
+}

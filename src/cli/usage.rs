@@ -1,0 +1,220 @@
+//! `polar-jobs usage …`
+
+use std::str::FromStr;
+
+use chrono::{DateTime, Months, NaiveDate, NaiveTime, Utc};
+use clap::{Args, Subcommand};
+use jobs::mirror::usage::{self, ReportFilter, ReportRow};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::output::{self, Format};
+use super::{Exit, Failure, Surroundings, connect};
+
+mod proof;
+
+use proof::Proof;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Show readings, windows, reports, Polar's answers and the sums; exit with 1 where they differ
+    Prove(Prove),
+    /// List what was frozen for Polar, newest window first
+    List(List),
+    /// Count only readings recorded since a time; without --since count everything
+    ///
+    /// Metering begins at the installation, with every reading that is written from then on. Say
+    /// --since before loading history that was billed elsewhere.
+    Begin {
+        /// Readings recorded before are kept and shown, but not reported (RFC 3339 or YYYY-MM-DD)
+        #[arg(long, value_parser = parse_time)]
+        since: Option<DateTime<Utc>>,
+    },
+    /// Go on counting after the tables were restored into another Postgres
+    Adopt,
+    /// Send refused reports again at the next run
+    Retry {
+        /// Only those of one organization
+        #[arg(long)]
+        organization: Option<Uuid>,
+        /// Do it; without, only say how many
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct Prove {
+    /// Whose usage
+    #[arg(long)]
+    organization: Uuid,
+    /// A month in UTC, like 2026-11; the present one when absent
+    #[arg(long)]
+    period: Option<Period>,
+    /// Also ask Polar whether it holds every report, by sending them again
+    #[arg(long)]
+    ask_polar: bool,
+    /// Columns for people, or JSON
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Args)]
+pub(super) struct List {
+    /// Only one organization's
+    #[arg(long)]
+    organization: Option<Uuid>,
+    /// Only those in one state
+    #[arg(long, value_parser = ["frozen", "waiting", "reported", "refused", "excluded"])]
+    state: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 50)]
+    limit: u32,
+    /// Columns for people, or one JSON array
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// A calendar month in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Period {
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+}
+
+impl Period {
+    /// The month that `now` lies in.
+    fn of(now: DateTime<Utc>) -> Self {
+        now.format("%Y-%m").to_string().parse().expect("a formatted month parses")
+    }
+}
+
+impl FromStr for Period {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || format!("{text:?} is no month; write it like 2026-11");
+        let first = NaiveDate::parse_from_str(&format!("{text}-01"), "%Y-%m-%d").map_err(|_| wrong())?;
+        let next = first.checked_add_months(Months::new(1)).ok_or_else(wrong)?;
+        Ok(Self { from: midnight(first), to: midnight(next) })
+    }
+}
+
+pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let pool = connect::pool(surroundings.config.database()?, 2).await?;
+    match command {
+        Command::Prove(arguments) => prove(&arguments, &pool, surroundings).await,
+        Command::List(arguments) => list(arguments, &pool).await,
+        Command::Begin { since } => begin(since, &pool).await,
+        Command::Adopt => adopt(&pool).await,
+        Command::Retry { organization, yes } => retry(organization, yes, &pool).await,
+    }
+}
+
+async fn prove(arguments: &Prove, pool: &PgPool, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let period = arguments.period.unwrap_or_else(|| Period::of(Utc::now()));
+    let mut proof = Proof::gather(pool, arguments.organization, period.from, period.to).await?;
+    if arguments.ask_polar {
+        let polar = super::process::polar_client(&surroundings.config.polar)?.ok_or_else(|| {
+            Failure::usage("billing is off: POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID are not set")
+        })?;
+        proof.ask_polar(pool, &polar, period.from, period.to).await?;
+    }
+    match arguments.format {
+        Format::Json => output::json(&proof.to_json())?,
+        Format::Table => proof.print()?,
+    }
+    Ok(if proof.holds() { Exit::Done } else { Exit::NotRight })
+}
+
+async fn list(arguments: List, pool: &PgPool) -> Result<Exit, Failure> {
+    let filter = ReportFilter { organization: arguments.organization, state: arguments.state };
+    let rows = usage::list(pool, &filter, i64::from(arguments.limit)).await?;
+    output::list(arguments.format, HEADER, &rows, cells)?;
+    Ok(Exit::Done)
+}
+
+const HEADER: [&str; 7] = ["window end", "organization", "quantity", "state", "answer", "reported at", "reason"];
+
+fn cells(row: &ReportRow) -> [String; 7] {
+    [
+        output::moment(row.window_end),
+        row.organization_id.to_string(),
+        row.quantity.to_string(),
+        row.state.clone(),
+        row.answer.clone().unwrap_or_default(),
+        output::maybe_moment(row.reported_at),
+        output::shortened(row.reason.as_deref().unwrap_or_default(), 80),
+    ]
+}
+
+async fn begin(since: Option<DateTime<Utc>>, pool: &PgPool) -> Result<Exit, Failure> {
+    if !usage::begin(pool, since).await? {
+        return Err(Failure::failed(
+            "the tables were restored from another Postgres; run \"polar-jobs usage adopt\" first",
+        ));
+    }
+    output::line(&match since {
+        Some(since) => {
+            format!("readings recorded before {} are history: kept, shown, not reported", output::moment(since))
+        }
+        None => "every reading counts, whenever it was recorded".to_owned(),
+    })?;
+    Ok(Exit::Done)
+}
+
+async fn adopt(pool: &PgPool) -> Result<Exit, Failure> {
+    output::line(&match usage::adopt(pool).await? {
+        Some(found) => format!(
+            "adopted: {} readings were counted before, {} are counted by the next window",
+            found.counted, found.uncounted
+        ),
+        None => "nothing to adopt: the tables were not restored from another Postgres".to_owned(),
+    })?;
+    Ok(Exit::Done)
+}
+
+async fn retry(organization: Option<Uuid>, yes: bool, pool: &PgPool) -> Result<Exit, Failure> {
+    if yes {
+        let retried = usage::retry_refused(pool, organization).await?;
+        output::line(&format!("{retried} reports are sent again at the next run"))?;
+        return Ok(Exit::Done);
+    }
+    let filter = ReportFilter { organization, state: Some("refused".to_owned()) };
+    let refused = usage::list(pool, &filter, i64::MAX).await?.len();
+    Err(Failure::usage(format!("{refused} reports would be sent again; repeat with --yes")))
+}
+
+fn midnight(day: NaiveDate) -> DateTime<Utc> {
+    day.and_time(NaiveTime::MIN).and_utc()
+}
+
+fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
+    NaiveDate::from_str(text)
+        .map(midnight)
+        .or_else(|_| DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()))
+        .map_err(|_| format!("{text:?} is no time; write it like 2026-11-01 or 2026-11-01T00:00:00Z"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_month_ends_where_the_next_begins() {
+        let december: Period = "2026-12".parse().unwrap();
+        assert_eq!(december.from.to_rfc3339(), "2026-12-01T00:00:00+00:00");
+        assert_eq!(december.to.to_rfc3339(), "2027-01-01T00:00:00+00:00");
+        assert_eq!(Period::of("2026-12-31T23:59:59.999999Z".parse().unwrap()), december);
+        for wrong in ["2026-13", "2026", "november", "", "2026-11-01"] {
+            assert!(wrong.parse::<Period>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn times_are_days_or_moments() {
+        assert_eq!(parse_time("2026-11-01").unwrap(), parse_time("2026-11-01T01:00:00+01:00").unwrap());
+        assert!(parse_time("2026-11-01T00:00:00").is_err(), "a time without its zone is none");
+    }
+}

@@ -1,0 +1,17 @@
+//! Usage and costs: counted once, reported once, proven on demand.
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed, and says where
+
+#[path = "usage/costs.rs"]
+mod costs;
+#[path = "usage/proof.rs"]
+mod proof;
+#[path = "usage/recording.rs"]
+mod recording;
+#[path = "usage/reports.rs"]
+mod reports;
+#[path = "usage/stage.rs"]
+mod stage;
+#[path = "usage/storm.rs"]
+mod storm;
+#[path = "usage/windows.rs"]
+mod windows;

@@ -1,0 +1,171 @@
+//! A database, a local Polar, and jobs run one by one with the clock in hand.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use jobs::contract::{Fees, JobFacts, Outcome, Settings};
+use jobs::mirror::usage::{Reading, Recorded, record_all};
+use jobs::{Context, Done, Error, Job, MeterUsage, ReportCosts, ReportUsage};
+use polar_jobs::postgres::testing::database;
+use simulator::{Options, Simulator};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use uuid::Uuid;
+
+pub(crate) struct Stage {
+    pub(crate) pool: PgPool,
+    pub(crate) simulator: Simulator,
+    pub(crate) polar: polar::Client,
+    pub(crate) self_organization: Uuid,
+}
+
+/// A client of a simulator that nothing holds back.
+pub(crate) fn client(simulator: &Simulator) -> polar::Client {
+    let config = polar::ClientConfig {
+        base_url: simulator.url(),
+        access_token: simulator.access_token().to_owned().into(),
+        version: "2026-04".to_owned(),
+        timeout: Duration::from_secs(5),
+        user_agent: "polar-jobs-tests".to_owned(),
+    };
+    polar::Client::new(config, Arc::new(polar::OpenGate)).unwrap()
+}
+
+pub(crate) async fn local_polar(seed: u64) -> Simulator {
+    let options = Options { seed, ..Options::default() };
+    Simulator::start(options, SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap()
+}
+
+impl Stage {
+    pub(crate) async fn set() -> Self {
+        let database = database().await;
+        let simulator = local_polar(1).await;
+        let polar = client(&simulator);
+        let self_organization = simulator.organization_id();
+        let pool = PgPoolOptions::new().max_connections(20).connect(&database.url).await.unwrap();
+        Self { pool, simulator, polar, self_organization }
+    }
+
+    pub(crate) fn context(&self, clock: DateTime<Utc>) -> Context {
+        context(&self.pool, Some(self.polar.clone()), Some(self.self_organization), clock)
+    }
+
+    /// Creates an organization, as `apply_change` does.
+    pub(crate) async fn organization(&self) -> Uuid {
+        let id = Uuid::new_v4();
+        self.create(id).await;
+        id
+    }
+
+    pub(crate) async fn create(&self, id: Uuid) {
+        sqlx::query(
+            "INSERT INTO polar_jobs.organizations (id, name, slug, status, event_id) VALUES ($1, 'Acme', 'acme', 'active', 0)
+             ON CONFLICT (id) DO UPDATE SET deleted_at = NULL",
+        )
+        .bind(id)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+    }
+
+    pub(crate) async fn delete(&self, id: Uuid) {
+        let delete = "UPDATE polar_jobs.organizations SET deleted_at = now() WHERE id = $1";
+        sqlx::query(delete).bind(id).execute(&self.pool).await.unwrap();
+    }
+
+    pub(crate) async fn record(&self, organization: Uuid, quantities: &[i64]) -> Recorded {
+        let readings: Vec<Reading> = quantities.iter().map(|&quantity| reading(organization, quantity)).collect();
+        record_all(&mut self.pool.acquire().await.unwrap(), &readings).await.unwrap()
+    }
+
+    /// Closes windows until everything that is committed lies in one. Other tests share the server
+    /// and may hold the horizon back for a moment.
+    pub(crate) async fn meter(&self, clock: DateTime<Utc>) {
+        poll("all readings are counted", async || {
+            run(MeterUsage {}, &self.context(clock)).await.unwrap();
+            self.uncounted().await == 0
+        })
+        .await;
+    }
+
+    pub(crate) async fn uncounted(&self) -> i64 {
+        sqlx::query_scalar(
+            "SELECT count(*) FROM polar_jobs.usage WHERE written_by >= (SELECT from_xid FROM polar_jobs.usage_cursor)",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .unwrap()
+    }
+
+    pub(crate) async fn report(&self) -> Result<Outcome, Error> {
+        run(ReportUsage {}, &self.context(Utc::now())).await
+    }
+
+    pub(crate) async fn report_costs(&self) -> Result<Outcome, Error> {
+        run(ReportCosts {}, &self.context(Utc::now())).await
+    }
+
+    /// What Polar holds for an organization.
+    pub(crate) fn at_polar(&self, organization: Uuid) -> i64 {
+        self.simulator.event_sum("event_ingestion", &organization.to_string())
+    }
+
+    /// Reports in a state, for an organization.
+    pub(crate) async fn reports(&self, organization: Uuid, state: &str) -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM polar_jobs.usage_reports WHERE organization_id = $1 AND state = $2")
+            .bind(organization)
+            .bind(state)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+
+    /// How many requests brought events.
+    pub(crate) fn ingest_requests(&self) -> usize {
+        self.simulator.requests().iter().filter(|request| request.path == "/v1/events/ingest").count()
+    }
+}
+
+pub(crate) fn reading(organization_id: Uuid, quantity: i64) -> Reading {
+    Reading { organization_id, quantity, recorded_at: None, external_id: None }
+}
+
+pub(crate) fn context(
+    pool: &PgPool,
+    polar: Option<polar::Client>,
+    self_organization: Option<Uuid>,
+    clock: DateTime<Utc>,
+) -> Context {
+    let fees = Fees { basis_points: 500, fixed: 50, subscription_basis_points: 0 };
+    Context {
+        polar,
+        pool: pool.clone(),
+        settings: Settings { self_organization, platform_fees: fees, early_fees: fees },
+        job: JobFacts { id: 1, attempt: 1, failures: 0, max_attempts: 20, events: Vec::new(), started_at: clock },
+    }
+}
+
+/// What the worker does: runs the job and commits what it wrote.
+pub(crate) async fn run<J: Job>(job: J, context: &Context) -> Result<Outcome, Error> {
+    let Done { outcome, transaction, .. } = job.run(context).await?;
+    if let Some(transaction) = transaction {
+        transaction.commit().await?;
+    }
+    Ok(outcome)
+}
+
+/// A quarter of an hour ago: early enough for any clock that a test moves.
+pub(crate) fn earlier() -> DateTime<Utc> {
+    Utc::now() - TimeDelta::minutes(15)
+}
+
+/// Waits for a condition, and fails with its name where it does not come.
+pub(crate) async fn poll(what: &str, mut met: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !met().await {
+        assert!(Instant::now() < deadline, "in 30 s it did not come true that {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
