@@ -1,4 +1,5 @@
-//! Deletes old rows, in small batches: finished jobs, handled events, old ticks (design 3).
+//! Deletes old rows, in small batches: finished jobs, handled events, old ticks (design 3), and
+//! readings that Polar accounted for (design 5).
 
 use std::time::Duration;
 
@@ -7,13 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::{Context, Done, Error, Job, Queue, Scheduled, priority};
 use crate::mirror::prune::{self, Limits};
+use crate::mirror::{costs, usage};
 
 /// Completed jobs stay readable for so many days.
 const COMPLETED_DAYS: i64 = 7;
 /// Discarded and cancelled jobs, and events, stay readable for so many days.
 const TROUBLED_DAYS: i64 = 90;
+/// Readings that Polar accounted for stay so many days (design 5).
+const READING_DAYS: i64 = 35;
 /// Rows of each kind in one statement.
 const BATCH: i32 = 2000;
+/// Readings in one statement; they are narrow.
+const READINGS: i64 = 20_000;
 
 /// Delete what was old at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +45,9 @@ impl Job for Prune {
             events: self.now - TimeDelta::days(TROUBLED_DAYS),
         };
         while prune::batch(&context.pool, limits, BATCH).await? > 0 {}
+        let settled = self.now - TimeDelta::days(READING_DAYS);
+        while usage::prune(&context.pool, settled, READINGS).await? > 0 {}
+        while costs::prune(&context.pool, settled, READINGS).await? > 0 {}
         Ok(Done::applied())
     }
 }
