@@ -117,13 +117,11 @@ fn mask(masker: Masker) -> Mask {
     Arc::new(move |text| masker.mask(&text).into_owned())
 }
 
-<<<<<<< HEAD
 /// A client behind the fleet's gate; `None` while billing is off.
-fn polar_client(settings: &PolarSettings, pool: &PgPool) -> Result<Option<polar::Client>, Failure> {
-=======
-/// A client that calls Polar; `None` while billing is off.
-pub(crate) fn polar_client(settings: &PolarSettings) -> Result<Option<polar::Client>, Failure> {
->>>>>>> cb9d6a8 (Count usage once, report usage and costs once, prove it on demand)
+pub(crate) fn polar_client(
+    settings: &PolarSettings,
+    pool: &PgPool,
+) -> Result<Option<polar::Client>, Failure> {
     let Some(billing) = &settings.billing else {
         return Ok(None);
     };

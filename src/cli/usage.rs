@@ -115,7 +115,7 @@ async fn prove(arguments: &Prove, pool: &PgPool, surroundings: &Surroundings) ->
     let period = arguments.period.unwrap_or_else(|| Period::of(Utc::now()));
     let mut proof = Proof::gather(pool, arguments.organization, period.from, period.to).await?;
     if arguments.ask_polar {
-        let polar = super::process::polar_client(&surroundings.config.polar)?.ok_or_else(|| {
+        let polar = super::process::polar_client(&surroundings.config.polar, pool)?.ok_or_else(|| {
             Failure::usage("billing is off: POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID are not set")
         })?;
         proof.ask_polar(pool, &polar, period.from, period.to).await?;
