@@ -14,6 +14,7 @@ use super::{Accepted, DEADLINE, LONGEST_WAIT, Row, Unavailable, Waiting};
 const GROUP: usize = 256;
 /// And no group's bodies are larger than this together.
 const GROUP_BYTES: usize = 8 << 20;
+const TOO_SLOW: &str = "the database is too slow";
 
 /// Runs until every sender is gone and everything that waited is answered.
 pub(super) async fn run(
@@ -87,6 +88,13 @@ async fn attempt(
     for last in [false, true] {
         match timeout(DEADLINE, store_group(connection, alone, group)).await {
             Ok(Ok(done)) => return Ok(done),
+            Ok(Err(error)) if is_timeout(&error) => {
+                tracing::warn!(
+                    deliveries = group.len(),
+                    "deliveries were not stored: {TOO_SLOW}"
+                );
+                return Err(Failure::Unavailable(Unavailable::TooSlow));
+            }
             Ok(Err(error)) if is_refusal(&error) => return Err(Failure::Refused(error)),
             Ok(Err(error)) => {
                 connection.give_up();
@@ -98,7 +106,7 @@ async fn attempt(
                 connection.give_up();
                 tracing::warn!(
                     deliveries = group.len(),
-                    "deliveries were not stored: the database is too slow"
+                    "deliveries were not stored: {TOO_SLOW}"
                 );
                 return Err(Failure::Unavailable(Unavailable::TooSlow));
             }
@@ -122,6 +130,14 @@ async fn store_group(
     let stored = store(open, Source::Polar, &rows, Patience::LeaveOut).await?;
     alone.ring_for(&rows);
     Ok((ids, stored))
+}
+
+/// Whether Postgres itself gave up in time, for which nobody in the group is to blame.
+fn is_timeout(error: &sqlx::Error) -> bool {
+    let code = error
+        .as_database_error()
+        .and_then(|database| database.code());
+    code.is_some_and(|code| code == "57014")
 }
 
 /// Whether Postgres understood and refused, which concerns somebody in the group; all else concerns
