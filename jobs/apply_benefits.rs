@@ -203,6 +203,7 @@ async fn apply(
     }
     // What can be read is in force at once; the rest waits for somebody to mend the catalogue.
     transaction.commit().await?;
+    metrics::counter!("polar_jobs_catalogue_faults_total").increment(1);
     let faults = faults.join("; ");
     tracing::error!(%organization, %faults, "the catalogue at Polar needs mending: an entitlement cannot be decided");
     Err(Error::Retry(faults))

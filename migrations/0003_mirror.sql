@@ -49,8 +49,10 @@ CREATE TABLE polar_jobs.people (
     -- Null where only a name, or a membership, was announced.
     email text,
     name text,
+    -- The newest change that told them, and the one that last made a difference.
     email_event bigint NOT NULL DEFAULT 0,
     name_event bigint NOT NULL DEFAULT 0,
+    changed_event bigint NOT NULL DEFAULT 0,
     -- When Polar first refused this address as undeliverable.
     undeliverable_at timestamptz
 );

@@ -13,3 +13,5 @@ mod house;
 mod members;
 #[path = "sync/ownership.rs"]
 mod ownership;
+#[path = "sync/prune.rs"]
+mod prune;

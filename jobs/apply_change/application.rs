@@ -89,11 +89,26 @@ impl Application<'_> {
         name: Option<&str>,
     ) -> Result<Applied, sqlx::Error> {
         members::meet(self.connection, user, email, name, self.event).await?;
+        Ok(Ok(self.everywhere(user).await?))
+    }
+
+    /// Writes what is said of a person on the way. News about somebody known concern every
+    /// organization of theirs.
+    async fn meet(&mut self, person: &Person) -> Result<Vec<NewJob>, sqlx::Error> {
+        let (email, name) = (Some(&person.email), person.name.as_deref());
+        match members::meet(self.connection, person.id, email, name, self.event).await? {
+            true => self.everywhere(person.id).await,
+            false => Ok(Vec::new()),
+        }
+    }
+
+    /// The syncs of a person in every living organization.
+    async fn everywhere(&mut self, user: UserId) -> Result<Vec<NewJob>, sqlx::Error> {
         let mut next = Vec::new();
         for organization in members::organizations_of(self.connection, user).await? {
             next.extend(self.syncs(organization, user).await?);
         }
-        Ok(Ok(next))
+        Ok(next)
     }
 
     async fn create(
@@ -110,10 +125,12 @@ impl Application<'_> {
             new.fees.unwrap_or(self.platform_fees),
         )
         .await?;
-        members::join(self.connection, new.id, owner, Role::Owner, self.event).await?;
-        Ok(Ok(vec![NewJob::of(&SyncCustomer {
+        let mut next = vec![NewJob::of(&SyncCustomer {
             organization_id: new.id,
-        })]))
+        })];
+        next.extend(self.meet(owner).await?);
+        members::join(self.connection, new.id, owner.id, Role::Owner, self.event).await?;
+        Ok(Ok(next))
     }
 
     async fn update(
@@ -173,10 +190,16 @@ impl Application<'_> {
         if standing == Standing::Deleted {
             return Ok(Err(DELETED));
         }
+        let elsewhere = self.meet(person).await?;
         let written =
-            members::join(self.connection, organization, person, role, self.event).await?;
-        self.followed(written, STALE, standing, organization, person.id)
-            .await
+            members::join(self.connection, organization, person.id, role, self.event).await?;
+        let here = self
+            .followed(written, STALE, standing, organization, person.id)
+            .await?;
+        Ok(match (here, elsewhere) {
+            (Err(reason), elsewhere) if elsewhere.is_empty() => Err(reason),
+            (here, elsewhere) => Ok(here.into_iter().flatten().chain(elsewhere).collect()),
+        })
     }
 
     async fn change_role(

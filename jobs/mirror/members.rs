@@ -5,9 +5,10 @@
 
 use sqlx::PgConnection;
 
-use crate::terms::{Email, OrganizationId, Person, Role, UserId};
+use crate::terms::{Email, OrganizationId, Role, UserId};
 
-/// Writes what a change says of a person; what it leaves out stays, and newer news stay.
+/// Writes what a change says of a person; what it leaves out stays, and newer news stay. `true` =
+/// it made a difference to somebody known.
 ///
 /// # Errors
 /// If the database fails.
@@ -17,47 +18,59 @@ pub async fn meet(
     email: Option<&Email>,
     name: Option<&str>,
     event: i64,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "INSERT INTO polar_jobs.people AS p (user_id, email, name, email_event, name_event)
-         VALUES ($1, $2, $3, CASE WHEN $2::text IS NULL THEN 0 ELSE $4::bigint END, CASE WHEN $3::text IS NULL THEN 0 ELSE $4::bigint END)
-         ON CONFLICT (user_id) DO UPDATE
-            SET email = CASE WHEN excluded.email_event > p.email_event THEN excluded.email ELSE p.email END,
-                undeliverable_at = CASE WHEN excluded.email_event > p.email_event AND excluded.email <> p.email
-                                        THEN NULL ELSE p.undeliverable_at END,
-                name = CASE WHEN excluded.name_event > p.name_event THEN excluded.name ELSE p.name END,
-                email_event = greatest(p.email_event, excluded.email_event),
-                name_event = greatest(p.name_event, excluded.name_event)",
+) -> Result<bool, sqlx::Error> {
+    let email = email.map(Email::as_str);
+    let known = sqlx::query!(
+        "INSERT INTO polar_jobs.people (user_id) VALUES ($1) ON CONFLICT DO NOTHING",
+        user.0
+    )
+    .execute(&mut *connection)
+    .await?
+    .rows_affected()
+        == 0;
+    let changed = sqlx::query!(
+        "UPDATE polar_jobs.people
+            SET changed_event = $4, undeliverable_at = CASE WHEN $2::text IS NULL OR email = $2 THEN undeliverable_at END,
+                email = CASE WHEN email_event < $4 THEN coalesce($2, email) ELSE email END,
+                name = CASE WHEN name_event < $4 THEN coalesce($3::text, name) ELSE name END
+          WHERE user_id = $1
+            AND ((email_event < $4 AND $2 IS DISTINCT FROM email AND $2 IS NOT NULL)
+              OR (name_event < $4 AND $3 IS DISTINCT FROM name AND $3 IS NOT NULL))",
         user.0,
-        email.map(Email::as_str),
+        email,
         name,
+        event,
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "UPDATE polar_jobs.people
+            SET email_event = CASE WHEN $2 THEN greatest(email_event, $4) ELSE email_event END,
+                name_event = CASE WHEN $3 THEN greatest(name_event, $4) ELSE name_event END
+          WHERE user_id = $1",
+        user.0,
+        email.is_some(),
+        name.is_some(),
         event,
     )
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(known && changed.rows_affected() == 1)
 }
 
-/// Writes that a person belongs to an organization. `false` = a newer change came before.
+/// Writes that a person, met already, belongs to an organization. `false` = a newer change came
+/// before.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn join(
     connection: &mut PgConnection,
     organization: OrganizationId,
-    person: &Person,
+    user: UserId,
     role: Role,
     event: i64,
 ) -> Result<bool, sqlx::Error> {
-    meet(
-        connection,
-        person.id,
-        Some(&person.email),
-        person.name.as_deref(),
-        event,
-    )
-    .await?;
-    put(connection, organization, person.id, role, event).await
+    put(connection, organization, user, role, event).await
 }
 
 /// Gives an active member another role. `false` = not an active member, or a newer change came

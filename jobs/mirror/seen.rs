@@ -86,7 +86,7 @@ pub async fn member_synced(
     sqlx::query!(
         "WITH reachable AS (
              UPDATE polar_jobs.people SET undeliverable_at = NULL
-              WHERE user_id = $2 AND undeliverable_at IS NOT NULL AND email_event <= $3)
+              WHERE user_id = $2 AND undeliverable_at IS NOT NULL AND changed_event <= $3)
          UPDATE polar_jobs.memberships SET synced_event = greatest(synced_event, $3)
           WHERE organization_id = $1 AND user_id = $2",
         organization.0,

@@ -17,7 +17,7 @@ pub async fn members_of(
         "SELECT m.user_id
            FROM polar_jobs.memberships m JOIN polar_jobs.people p USING (user_id)
           WHERE m.organization_id = $1
-            AND m.synced_event IS DISTINCT FROM greatest(m.event_id, p.email_event, p.name_event)
+            AND m.synced_event IS DISTINCT FROM greatest(m.event_id, p.changed_event)
             AND (m.removed_at IS NULL OR m.synced_event IS NOT NULL)
           ORDER BY m.role <> 'owner', m.user_id",
         organization.0,
@@ -43,7 +43,7 @@ pub async fn heirs_of_address(
            JOIN polar_jobs.people p ON lower(p.email) = lower(had.email) AND p.user_id <> had.user_id
            JOIN polar_jobs.memberships m ON m.user_id = p.user_id
           WHERE had.user_id = $2 AND m.organization_id = $1 AND m.removed_at IS NULL
-            AND m.synced_event IS DISTINCT FROM greatest(m.event_id, p.email_event, p.name_event)",
+            AND m.synced_event IS DISTINCT FROM greatest(m.event_id, p.changed_event)",
         organization.0,
         user.0,
     )
@@ -70,7 +70,7 @@ pub async fn organizations(
                  OR (o.deleted_at IS NULL AND (o.stale OR EXISTS (
                      SELECT 1 FROM polar_jobs.memberships m JOIN polar_jobs.people p USING (user_id)
                       WHERE m.organization_id = o.id
-                        AND m.synced_event IS DISTINCT FROM greatest(m.event_id, p.email_event, p.name_event)
+                        AND m.synced_event IS DISTINCT FROM greatest(m.event_id, p.changed_event)
                         AND (m.removed_at IS NULL OR m.synced_event IS NOT NULL)))))
           ORDER BY o.id LIMIT $2",
         after.map(|organization| organization.0),

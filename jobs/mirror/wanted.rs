@@ -89,7 +89,7 @@ pub async fn member(
     let row = sqlx::query!(
         r#"SELECT m.role, m.removed_at IS NOT NULL AS "removed!", p.email,
                   left(coalesce(p.name, split_part(p.email, '@', 1), ''), 256) AS "name!", p.undeliverable_at,
-                  greatest(m.event_id, p.email_event, p.name_event) AS "version!"
+                  greatest(m.event_id, p.changed_event) AS "version!"
              FROM polar_jobs.memberships m JOIN polar_jobs.people p USING (user_id)
             WHERE m.organization_id = $1 AND m.user_id = $2"#,
         organization.0,

@@ -139,3 +139,48 @@ async fn a_deleted_organization_leaves_nothing_but_its_row() {
             .all(|customer| customer.deleted_at.is_some())
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn news_about_a_person_that_come_with_one_organization_reach_the_others() {
+    let house = House::open().await;
+    let (first, second, ada) = (Tenant::new(), Tenant::new(), user());
+    house
+        .tell(&[
+            first.created(),
+            second.created(),
+            first.added(&ada, "old@example.com", "member"),
+        ])
+        .await;
+    house.settle().await;
+    house
+        .tell(&[second.added(&ada, "new@example.com", "member")])
+        .await;
+    house.settle().await;
+    for tenant in [&first, &second] {
+        assert_eq!(house.member(tenant, &ada).unwrap().email, "new@example.com");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organization_without_an_owner_is_no_customer_until_one_comes() {
+    let (house, tenant, ada) = (House::open().await, Tenant::new(), user());
+    house
+        .tell(&[tenant.created(), tenant.removed(&tenant.owner)])
+        .await;
+    house.drain_without_billing().await;
+    let page = jobs::backlog::page(&house.pool, None, 100).await.unwrap();
+    let mut connection = house.pool.acquire().await.unwrap();
+    polar_jobs::queue::enqueue::insert_all(&mut connection, &page.jobs)
+        .await
+        .unwrap();
+    house.settle().await;
+    let (state, reason) = house.end("sync_customer").await;
+    assert_eq!(state, "discarded");
+    assert!(reason.contains("nobody owns"), "{reason}");
+    house
+        .tell(&[tenant.added(&ada, "ada@example.com", "owner")])
+        .await;
+    house.settle_waits().await;
+    assert_eq!(house.role_at_polar(&tenant, &ada).as_deref(), Some("owner"));
+    assert!(house.member(&tenant, &tenant.owner).is_none());
+}

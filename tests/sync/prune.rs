@@ -1,0 +1,66 @@
+//! `prune`: what is old goes, what is not handled stays.
+
+use chrono::{TimeDelta, Utc};
+use jobs::{NewJob, Prune};
+
+use crate::house::{House, Tenant};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_rows_go_and_events_that_nobody_handled_stay() {
+    let house = House::open().await;
+    let tenant = Tenant::new();
+    house.tell(&[tenant.created()]).await;
+    house.settle().await;
+    for statement in [
+        "INSERT INTO polar_jobs.finished_jobs (id, run_at, created_at, finished_at, attempt, max_attempts, priority, state, queue, kind, payload, errors)
+         SELECT -1000 * d - s, now(), now(), now() - make_interval(days => d), 1, 1, 0,
+                CASE s WHEN 1 THEN 'completed' WHEN 2 THEN 'discarded' ELSE 'cancelled' END, 'default', 'old', '{}', '[]'
+           FROM unnest(ARRAY[6, 8, 89, 91]) d, generate_series(1, 3) s",
+        "INSERT INTO polar_jobs.stored_events (source, external_id, received_at, handled_at, outcome, body)
+         SELECT 'polar', d || '-' || h, now() - make_interval(days => d), CASE WHEN h THEN now() END,
+                CASE WHEN h THEN 'applied' END, '{}'
+           FROM unnest(ARRAY[89, 91]) d, unnest(ARRAY[true, false]) h",
+        "INSERT INTO polar_jobs.schedule_ticks (schedule, tick)
+         SELECT 's', now() - make_interval(days => d) FROM unnest(ARRAY[89, 91, 92]) d",
+    ] {
+        sqlx::query(statement).execute(&house.pool).await.unwrap();
+    }
+    let mut connection = house.pool.acquire().await.unwrap();
+    let prune = NewJob::of(&Prune {
+        now: Utc::now() + TimeDelta::minutes(1),
+    });
+    polar_jobs::queue::enqueue::insert(&mut connection, &prune)
+        .await
+        .unwrap();
+    house.settle().await;
+
+    let jobs: Vec<(i64, String)> = sqlx::query_as(
+        "SELECT -id / 1000, state FROM polar_jobs.finished_jobs WHERE kind = 'old' ORDER BY 1, 2",
+    )
+    .fetch_all(&house.pool)
+    .await
+    .unwrap();
+    let kept = [
+        (6, "cancelled"),
+        (6, "completed"),
+        (6, "discarded"),
+        (8, "cancelled"),
+        (8, "discarded"),
+        (89, "cancelled"),
+        (89, "discarded"),
+    ];
+    assert_eq!(jobs, kept.map(|(days, state)| (days, state.to_owned())));
+    let events: Vec<String> = sqlx::query_scalar(
+        "SELECT external_id FROM polar_jobs.external_events WHERE source = 'polar' AND body = '{}' ORDER BY 1",
+    )
+    .fetch_all(&house.pool)
+    .await
+    .unwrap();
+    assert_eq!(events, ["89-false", "89-true", "91-false"]);
+    assert_eq!(
+        house
+            .count("SELECT count(*) FROM polar_jobs.schedule_ticks")
+            .await,
+        1
+    );
+}
