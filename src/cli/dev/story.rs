@@ -28,7 +28,7 @@ impl Stage<'_> {
         self.use_and_cost().await?;
         self.buy().await?;
         self.leave().await?;
-        self.watch.settled(self.polar).await
+        self.watch.all_done(self.polar).await
     }
 
     async fn sign_up(&mut self) -> anyhow::Result<()> {
@@ -39,7 +39,7 @@ impl Stage<'_> {
         let joined = team.map(|(name, role)| joined(&cast.acme, &cast.person(name), role));
         self.application.tell(joined).await?;
         self.application.tell([joined_globex(cast)]).await?;
-        self.watch.settled(self.polar).await
+        self.watch.jobs_done().await
     }
 
     async fn join_and_leave(&mut self) -> anyhow::Result<()> {
@@ -55,7 +55,7 @@ impl Stage<'_> {
                 ("organization.updated", json!({"id": cast.globex.id, "name": "Globex International"})),
             ])
             .await?;
-        self.watch.settled(self.polar).await
+        self.watch.jobs_done().await
     }
 
     async fn use_and_cost(&mut self) -> anyhow::Result<()> {
@@ -79,7 +79,7 @@ impl Stage<'_> {
                 polar.purchase(&company.external_id(), product).await?;
             }
         }
-        self.watch.settled(self.polar).await?;
+        self.watch.jobs_done().await?;
         say("One is upgraded and renewed, one is past due, one is cancelled, one ends at once");
         let Cast { acme, globex, initech, umbrella, .. } = self.cast;
         polar.change_plan(&acme.external_id(), Product::Scale, true).await?;

@@ -31,11 +31,15 @@ pub(super) struct Progress {
 }
 
 impl Watch {
-    /// Waits until nothing is left to do: no job waits or runs, every event is handled, and
-    /// every delivery of the local Polar has arrived.
-    pub(super) async fn settled(&self, polar: Option<&Simulator>) -> anyhow::Result<()> {
+    /// Waits until no job waits or runs and every event is handled.
+    pub(super) async fn jobs_done(&self) -> anyhow::Result<()> {
+        self.all_done(None).await
+    }
+
+    /// The same, and every delivery of the local Polar has arrived.
+    pub(super) async fn all_done(&self, polar: Option<&Simulator>) -> anyhow::Result<()> {
         let deadline = Instant::now() + self.patience;
-        let mut summary = Instant::now() + SUMMARY;
+        let mut last = (Instant::now(), String::new());
         loop {
             let arrived = match polar {
                 Some(polar) => polar.deliveries_settled(LOOK).await,
@@ -45,12 +49,14 @@ impl Watch {
             if arrived && progress.is_over() {
                 return Ok(());
             }
+            let deliveries = if arrived { "" } else { "; deliveries are under way" };
+            let line = format!("{}{deliveries}", progress.line());
             if Instant::now() >= deadline {
-                bail!("not over after {} s: {}", self.patience.as_secs(), progress.line());
+                bail!("not over after {} s: {line}", self.patience.as_secs());
             }
-            if Instant::now() >= summary {
-                println!("  {}", progress.line());
-                summary = Instant::now() + SUMMARY;
+            if last.0.elapsed() >= SUMMARY && last.1 != line {
+                println!("  {line}");
+                last = (Instant::now(), line);
             }
             tokio::time::sleep(LOOK).await;
         }

@@ -1,0 +1,20 @@
+//! The binary, driven from outside as people and process managers do.
+
+#![allow(clippy::unwrap_used)] // a test may stop at the first surprise
+
+#[path = "cli/dev.rs"]
+mod dev;
+#[path = "cli/doctor.rs"]
+mod doctor;
+#[path = "cli/jobs.rs"]
+mod jobs;
+#[path = "cli/lists.rs"]
+mod lists;
+#[path = "cli/migrate.rs"]
+mod migrate;
+#[path = "cli/signals.rs"]
+mod signals;
+#[path = "cli/support.rs"]
+mod support;
+#[path = "cli/usage.rs"]
+mod usage;

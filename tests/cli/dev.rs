@@ -1,0 +1,51 @@
+//! `dev` and `bench`, with nothing configured and with a database.
+
+use polar_jobs::postgres::testing;
+use serde_json::Value;
+
+use sqlx::PgPool;
+
+use super::support::{command, run, said, signal, until, with_database};
+
+#[test]
+fn the_story_ends_as_it_should_twice_on_the_same_data() {
+    let data = tempfile::tempdir().unwrap();
+    let directory = data.path().to_str().unwrap();
+    for _ in 0..2 {
+        let said = run(&[("RUST_LOG", "warn")], &["dev", "--once", "--port", "0", "--data-dir", directory]);
+        assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
+        assert!(said.out.contains("outcomes are as they should be") && said.out.contains("psql '"), "{}", said.out);
+    }
+}
+
+/// One test, because the databases of another one on the same server would be counted too.
+#[tokio::test]
+async fn a_measurement_is_one_line_of_json_and_leaves_no_database_behind_even_when_interrupted() {
+    let database = testing::database().await;
+    for arguments in [
+        &["bench", "enqueue", "--jobs", "200", "--clients", "2"][..],
+        &["bench", "enqueue", "--jobs", "200", "--clients", "2", "--bulk"],
+        &["bench", "drain", "--jobs", "500", "--slots", "10", "--waiting", "100", "--finished", "100"],
+    ] {
+        let said = with_database(&database.url, arguments);
+        assert_eq!(said.code, Some(0), "{arguments:?}: {}", said.err);
+        let result: Value = serde_json::from_str(&said.out).unwrap();
+        assert_eq!(result["bench"], arguments[1]);
+        assert_eq!(scratch_databases(&database.pool).await, 0);
+    }
+
+    let settings = [("DATABASE_URL", database.url.as_str())];
+    let child = command(&settings, &["bench", "latency", "--rate", "10", "--seconds", "600"]).spawn().unwrap();
+    until(async || scratch_databases(&database.pool).await > 0).await;
+    signal(&child, "INT");
+    let said = said(child.wait_with_output().unwrap());
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert_eq!(scratch_databases(&database.pool).await, 0);
+}
+
+async fn scratch_databases(pool: &PgPool) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM pg_database WHERE datname LIKE 'polar_jobs_bench_%'")
+        .fetch_one(pool)
+        .await
+        .unwrap()
+}

@@ -1,0 +1,73 @@
+//! Long-running commands stop cleanly on both signals, and not at all otherwise.
+
+use polar_jobs::postgres::testing;
+
+use super::support::{command, ended, run, signal, until, with_database};
+
+async fn workers(pool: &sqlx::PgPool) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM polar_jobs.workers").fetch_one(pool).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_worker_stops_on_either_signal_and_takes_its_row_away() {
+    let database = testing::database().await;
+    for name in ["TERM", "INT"] {
+        let mut worker = command(&[("DATABASE_URL", &database.url)], &["worker"]).spawn().unwrap();
+        until(async || workers(&database.pool).await == 1).await;
+        signal(&worker, name);
+        assert_eq!(ended(&mut worker), Some(Some(0)), "{name}");
+        assert_eq!(workers(&database.pool).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_draining_worker_exits_when_nothing_is_runnable() {
+    let database = testing::database().await;
+    assert_eq!(with_database(&database.url, &["migrate"]).code, Some(0));
+    assert_eq!(with_database(&database.url, &["schedules", "run", "prune"]).code, Some(0));
+    let said = with_database(&database.url, &["worker", "--drain", "--queue", "default=2", "--queue", "bulk=2"]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let done: i64 = sqlx::query_scalar("SELECT count(*) FROM polar_jobs.jobs WHERE state = 'completed'")
+        .fetch_one(&database.pool)
+        .await
+        .unwrap();
+    assert_eq!(done, 1);
+}
+
+#[tokio::test]
+async fn a_worker_refuses_a_queue_that_is_not_there() {
+    let database = testing::database().await;
+    let said = with_database(&database.url, &["worker", "--queue", "post=1"]);
+    assert_eq!(said.code, Some(2));
+    assert!(said.err.contains("there is no queue post"), "{}", said.err);
+}
+
+#[tokio::test]
+async fn the_front_door_and_the_simulator_stop_on_a_signal() {
+    let database = testing::database().await;
+    let door = [("DATABASE_URL", database.url.as_str())];
+    for (settings, arguments) in [(&door[..], &["ingress", "--port", "0"][..]), (&[], &["simulator", "--port", "0"])] {
+        for name in ["TERM", "INT"] {
+            let mut child = command(settings, arguments).spawn().unwrap();
+            // Both write a line once they listen.
+            let mut byte = [0];
+            if arguments[0] == "ingress" {
+                std::io::Read::read_exact(child.stderr.as_mut().unwrap(), &mut byte).unwrap();
+            } else {
+                std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut byte).unwrap();
+            }
+            signal(&child, name);
+            assert_eq!(ended(&mut child), Some(Some(0)), "{arguments:?} {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_taken_port_is_a_failure_that_names_it() {
+    let database = testing::database().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let said = run(&[("DATABASE_URL", &database.url), ("PORT", &port)], &["ingress"]);
+    assert_eq!(said.code, Some(1));
+    assert!(said.err.contains(&port), "{}", said.err);
+}

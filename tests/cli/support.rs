@@ -1,0 +1,74 @@
+//! Runs the binary in an empty environment.
+
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a command may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a command said and how it ended.
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// The binary with these settings and no others.
+pub(crate) fn command(settings: &[(&str, &str)], arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_polar-jobs"));
+    command.args(arguments).env_clear().envs(settings.iter().copied());
+    // A private Postgres is looked for on the PATH, and what is fetched is kept at home.
+    for kept in ["PATH", "HOME", "POSTGRES_BIN", "XDG_CACHE_HOME"] {
+        if let Some(value) = std::env::var_os(kept) {
+            command.env(kept, value);
+        }
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs it to its end.
+pub(crate) fn run(settings: &[(&str, &str)], arguments: &[&str]) -> Said {
+    said(command(settings, arguments).output().unwrap())
+}
+
+/// Runs it with a database and no other settings.
+pub(crate) fn with_database(url: &str, arguments: &[&str]) -> Said {
+    run(&[("DATABASE_URL", url)], arguments)
+}
+
+pub(crate) fn said(output: Output) -> Said {
+    Said {
+        code: output.status.code(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Sends a signal by name, as `kill` does.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// Waits for an end; `None` when patience runs out, and then it is killed.
+pub(crate) fn ended(child: &mut Child) -> Option<Option<i32>> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status.code());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    None
+}
+
+/// Polls until a condition holds.
+pub(crate) async fn until<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "what was waited for did not come");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
