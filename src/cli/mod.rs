@@ -51,9 +51,9 @@ enum Command {
     /// Run everything on this machine with nothing configured, and play a small story in it
     ///
     /// Brings its own Postgres and its own Polar, opens the front door, and tells the life of five
-    /// organizations through it. With DATABASE_URL or POLAR_ACCESS_TOKEN it uses those instead.
+    /// organizations through it. With `DATABASE_URL` or `POLAR_ACCESS_TOKEN` it uses those instead.
     Dev(dev::Arguments),
-    /// Create the tables in DATABASE_URL, or bring them up to date
+    /// Create the tables in `DATABASE_URL`, or bring them up to date
     ///
     /// Does nothing where nothing is missing; may run in several processes at once.
     Migrate,
@@ -77,7 +77,7 @@ enum Command {
     Events(events::Command),
     /// Measure this installation: one JSON line per result
     ///
-    /// Works in a database of its own beside DATABASE_URL, or on a private Postgres without one,
+    /// Works in a database of its own beside `DATABASE_URL`, or on a private Postgres without one,
     /// and leaves nothing behind.
     Bench(bench::Arguments),
     /// Check settings, database, workers and Polar; each trouble with its cure

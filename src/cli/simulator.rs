@@ -18,7 +18,7 @@ pub(super) struct Arguments {
     /// The address to listen on
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     bind: IpAddr,
-    /// Where signed deliveries go, such as http://127.0.0.1:8080/integrations/polar/webhook
+    /// Where signed deliveries go, such as `http://127.0.0.1:8080/integrations/polar/webhook`
     #[arg(long, value_name = "URL")]
     webhook_url: Option<String>,
     /// Mishaps and how often they happen, such as 20%

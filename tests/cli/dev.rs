@@ -12,9 +12,16 @@ fn the_story_ends_as_it_should_twice_on_the_same_data() {
     let data = tempfile::tempdir().unwrap();
     let directory = data.path().to_str().unwrap();
     for _ in 0..2 {
-        let said = run(&[("RUST_LOG", "warn")], &["dev", "--once", "--port", "0", "--data-dir", directory]);
+        let said = run(
+            &[("RUST_LOG", "warn")],
+            &["dev", "--once", "--port", "0", "--data-dir", directory],
+        );
         assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
-        assert!(said.out.contains("outcomes are as they should be") && said.out.contains("psql '"), "{}", said.out);
+        assert!(
+            said.out.contains("outcomes are as they should be") && said.out.contains("psql '"),
+            "{}",
+            said.out
+        );
     }
 }
 
@@ -24,8 +31,27 @@ async fn a_measurement_is_one_line_of_json_and_leaves_no_database_behind_even_wh
     let database = testing::database().await;
     for arguments in [
         &["bench", "enqueue", "--jobs", "200", "--clients", "2"][..],
-        &["bench", "enqueue", "--jobs", "200", "--clients", "2", "--bulk"],
-        &["bench", "drain", "--jobs", "500", "--slots", "10", "--waiting", "100", "--finished", "100"],
+        &[
+            "bench",
+            "enqueue",
+            "--jobs",
+            "200",
+            "--clients",
+            "2",
+            "--bulk",
+        ],
+        &[
+            "bench",
+            "drain",
+            "--jobs",
+            "500",
+            "--slots",
+            "10",
+            "--waiting",
+            "100",
+            "--finished",
+            "100",
+        ],
     ] {
         let said = with_database(&database.url, arguments);
         assert_eq!(said.code, Some(0), "{arguments:?}: {}", said.err);
@@ -35,7 +61,12 @@ async fn a_measurement_is_one_line_of_json_and_leaves_no_database_behind_even_wh
     }
 
     let settings = [("DATABASE_URL", database.url.as_str())];
-    let child = command(&settings, &["bench", "latency", "--rate", "10", "--seconds", "600"]).spawn().unwrap();
+    let child = command(
+        &settings,
+        &["bench", "latency", "--rate", "10", "--seconds", "600"],
+    )
+    .spawn()
+    .unwrap();
     until(async || scratch_databases(&database.pool).await > 0).await;
     signal(&child, "INT");
     let said = said(child.wait_with_output().unwrap());

@@ -8,18 +8,29 @@ use simulator::{Options, Simulator};
 use super::support::{Said, run, with_database};
 
 fn line<'s>(said: &'s Said, about: &str) -> &'s str {
-    let found = said.out.lines().find(|line| line.split_whitespace().nth(1) == Some(about));
+    let found = said
+        .out
+        .lines()
+        .find(|line| line.split_whitespace().nth(1) == Some(about));
     found.unwrap_or_else(|| panic!("nothing about {about} in:\n{}", said.out))
 }
 
 async fn polar() -> Simulator {
-    Simulator::start(Options::default(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap()
+    Simulator::start(
+        Options::default(),
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+    )
+    .await
+    .unwrap()
 }
 
 /// The simulator answers while the command runs, so the command must not hold its thread.
 async fn doctor(settings: Vec<(String, String)>) -> Said {
     tokio::task::spawn_blocking(move || {
-        let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let settings: Vec<(&str, &str)> = settings
+            .iter()
+            .map(|(name, value)| (&**name, &**value))
+            .collect();
         run(&settings, &["doctor"])
     })
     .await
@@ -44,8 +55,14 @@ async fn what_is_not_configured_is_a_warning_with_its_cure() {
     let database = testing::database().await;
     let said = with_database(&database.url, &["doctor"]);
     assert_eq!(said.code, Some(0), "{}", said.out);
-    assert!(line(&said, "billing").starts_with("warning") && line(&said, "billing").contains("POLAR_ACCESS_TOKEN"));
-    assert!(line(&said, "workers").starts_with("warning") && line(&said, "workers").contains("polar-jobs worker"));
+    assert!(
+        line(&said, "billing").starts_with("warning")
+            && line(&said, "billing").contains("POLAR_ACCESS_TOKEN")
+    );
+    assert!(
+        line(&said, "workers").starts_with("warning")
+            && line(&said, "workers").contains("polar-jobs worker")
+    );
     for about in ["database", "postgres", "schema", "clock", "queues", "gate"] {
         assert!(line(&said, about).starts_with("ok"), "{}", said.out);
     }
@@ -56,7 +73,10 @@ async fn an_empty_database_is_an_error_whose_cure_is_migrate() {
     let database = testing::empty_database().await;
     let said = with_database(&database.url, &["doctor"]);
     assert_eq!(said.code, Some(1));
-    assert!(line(&said, "schema").starts_with("error") && line(&said, "schema").contains("polar-jobs migrate"));
+    assert!(
+        line(&said, "schema").starts_with("error")
+            && line(&said, "schema").contains("polar-jobs migrate")
+    );
 }
 
 #[test]
@@ -72,7 +92,9 @@ fn without_a_database_or_with_wrong_settings_it_still_answers_in_its_own_form() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_token_and_an_endpoint_are_fine() {
     let (database, polar) = (testing::database().await, polar().await);
-    polar.set_webhook_url(Some("http://127.0.0.1:1/integrations/polar/webhook".to_owned()));
+    polar.set_webhook_url(Some(
+        "http://127.0.0.1:1/integrations/polar/webhook".to_owned(),
+    ));
     let said = doctor(settings(&database.url, &polar, polar.access_token())).await;
     assert_eq!(said.code, Some(0), "{}", said.out);
     for about in ["billing", "polar", "scopes", "endpoint"] {
@@ -85,28 +107,54 @@ async fn a_refused_token_and_a_missing_scope_and_a_disabled_endpoint_are_errors(
     let (database, polar) = (testing::database().await, polar().await);
     let refused = doctor(settings(&database.url, &polar, "polar_oat_unknown_token")).await;
     assert_eq!(refused.code, Some(1));
-    assert!(line(&refused, "polar").starts_with("error") && !refused.out.contains("polar_oat_unknown_token"));
+    assert!(
+        line(&refused, "polar").starts_with("error")
+            && !refused.out.contains("polar_oat_unknown_token")
+    );
 
     polar.add_token("polar_oat_poor_token", &["customers:read"]);
     let poor = doctor(settings(&database.url, &polar, "polar_oat_poor_token")).await;
     assert_eq!(poor.code, Some(1));
-    assert!(line(&poor, "scopes").contains("customers:write"), "{}", poor.out);
-    assert!(line(&poor, "endpoint").starts_with("warning"), "{}", poor.out);
+    assert!(
+        line(&poor, "scopes").contains("customers:write"),
+        "{}",
+        poor.out
+    );
+    assert!(
+        line(&poor, "endpoint").starts_with("warning"),
+        "{}",
+        poor.out
+    );
 
-    polar.set_webhook_url(Some("http://127.0.0.1:1/integrations/polar/webhook".to_owned()));
+    polar.set_webhook_url(Some(
+        "http://127.0.0.1:1/integrations/polar/webhook".to_owned(),
+    ));
     polar.set_webhook_url(None);
     let disabled = doctor(settings(&database.url, &polar, polar.access_token())).await;
     assert_eq!(disabled.code, Some(1));
-    assert!(line(&disabled, "endpoint").starts_with("error"), "{}", disabled.out);
+    assert!(
+        line(&disabled, "endpoint").starts_with("error"),
+        "{}",
+        disabled.out
+    );
 }
 
 #[tokio::test]
 async fn a_paused_queue_a_given_up_job_and_a_refused_fleet_are_said() {
     let database = testing::database().await;
     let (pool, url) = (&database.pool, &database.url);
-    let id: i64 = sqlx::query_scalar("SELECT polar_jobs.enqueue('sync_customer')").fetch_one(pool).await.unwrap();
-    assert_eq!(with_database(url, &["jobs", "discard", &id.to_string()]).code, Some(0));
-    assert_eq!(with_database(url, &["queues", "pause", "mail"]).code, Some(0));
+    let id: i64 = sqlx::query_scalar("SELECT polar_jobs.enqueue('sync_customer')")
+        .fetch_one(pool)
+        .await
+        .unwrap();
+    assert_eq!(
+        with_database(url, &["jobs", "discard", &id.to_string()]).code,
+        Some(0)
+    );
+    assert_eq!(
+        with_database(url, &["queues", "pause", "mail"]).code,
+        Some(0)
+    );
     sqlx::query(
         "INSERT INTO polar_jobs.gate (name, calls_left, counted_at, unauthorized_since) VALUES ('polar', 0, now(), now())
          ON CONFLICT (name) DO UPDATE SET unauthorized_since = now()",

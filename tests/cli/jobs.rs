@@ -6,7 +6,12 @@ use sqlx::PgPool;
 
 use super::support::with_database;
 
-async fn enqueue(pool: &PgPool, kind: &str, ordering_key: Option<&str>, unique_key: Option<&str>) -> i64 {
+async fn enqueue(
+    pool: &PgPool,
+    kind: &str,
+    ordering_key: Option<&str>,
+    unique_key: Option<&str>,
+) -> i64 {
     sqlx::query_scalar("SELECT polar_jobs.enqueue($1, ordering_key => $2, unique_key => $3)")
         .bind(kind)
         .bind(ordering_key)
@@ -66,13 +71,22 @@ async fn show_says_everything_that_keeps_a_job_waiting() {
         .execute(pool)
         .await
         .unwrap();
-    assert_eq!(with_database(url, &["queues", "pause", "default"]).code, Some(0));
+    assert_eq!(
+        with_database(url, &["queues", "pause", "default"]).code,
+        Some(0)
+    );
 
     let reasons = why(url, behind);
-    assert!(reasons.contains(&format!("blocked by job {head} (sync_customer)")), "{reasons}");
+    assert!(
+        reasons.contains(&format!("blocked by job {head} (sync_customer)")),
+        "{reasons}"
+    );
     assert!(reasons.contains("the queue default is paused"), "{reasons}");
     assert!(reasons.contains("not before"), "{reasons}");
-    assert!(reasons.contains("no living worker serves the queue default"), "{reasons}");
+    assert!(
+        reasons.contains("no living worker serves the queue default"),
+        "{reasons}"
+    );
     let page = with_database(url, &["jobs", "show", &behind.to_string()]).out;
     assert!(page.contains("polar-jobs queues resume default"), "{page}");
 }
@@ -83,13 +97,19 @@ async fn show_lists_every_failed_attempt() {
     let id = enqueue(&database.pool, "sync_customer", None, None).await;
     add_error(&database.pool, id).await;
     let page = with_database(&database.url, &["jobs", "show", &id.to_string()]).out;
-    assert!(page.contains("attempt 1: Polar said no") && page.contains("1 of 20 failures"), "{page}");
+    assert!(
+        page.contains("attempt 1: Polar said no") && page.contains("1 of 20 failures"),
+        "{page}"
+    );
 }
 
 #[tokio::test]
 async fn an_unknown_job_is_a_failure() {
     let database = testing::database().await;
-    assert_eq!(with_database(&database.url, &["jobs", "show", "4711"]).code, Some(1));
+    assert_eq!(
+        with_database(&database.url, &["jobs", "show", "4711"]).code,
+        Some(1)
+    );
     for action in ["retry", "cancel", "discard"] {
         assert_eq!(act(&database.url, action, 4711).0, Some(1));
     }
@@ -107,7 +127,10 @@ async fn a_discarded_job_runs_again_with_its_id_its_errors_and_a_new_budget() {
 
     assert_eq!(act(url, "retry", id).0, Some(0));
     let job = show(url, id);
-    assert_eq!((&job["state"], &job["attempt"], &job["max_attempts"]), (&"available".into(), &1.into(), &21.into()));
+    assert_eq!(
+        (&job["state"], &job["attempt"], &job["max_attempts"]),
+        (&"available".into(), &1.into(), &21.into())
+    );
     assert_eq!(job["errors"].as_array().unwrap().len(), 1);
 }
 
@@ -135,7 +158,10 @@ async fn a_retry_that_a_waiting_twin_makes_needless_says_so_and_changes_nothing(
     let twin = enqueue(pool, "sync_customer", None, Some("customer acme")).await;
     let (code, out) = act(url, "retry", old);
     assert_eq!(code, Some(1));
-    assert!(out.contains(&format!("job {twin} waits with the same unique key")), "{out}");
+    assert!(
+        out.contains(&format!("job {twin} waits with the same unique key")),
+        "{out}"
+    );
     assert_eq!(show(url, old)["state"], "cancelled");
 }
 
@@ -144,18 +170,23 @@ async fn a_retry_reopens_the_event_that_caused_the_job() {
     let database = testing::database().await;
     let (pool, url) = (&database.pool, &database.url);
     let change = r#"{"id": "1dbfc517-0bbf-4301-9ba8-555ca42b9737"}"#;
-    let event: i64 = sqlx::query_scalar("SELECT polar_jobs.record_change('organization.deleted', $1::jsonb)")
-        .bind(change)
-        .fetch_one(pool)
-        .await
-        .unwrap();
-    let id: i64 = sqlx::query_scalar("SELECT id FROM polar_jobs.jobs").fetch_one(pool).await.unwrap();
-    let outcome = || async {
-        let outcome: Option<String> = sqlx::query_scalar("SELECT outcome FROM polar_jobs.external_events WHERE id = $1")
-            .bind(event)
+    let event: i64 =
+        sqlx::query_scalar("SELECT polar_jobs.record_change('organization.deleted', $1::jsonb)")
+            .bind(change)
             .fetch_one(pool)
             .await
             .unwrap();
+    let id: i64 = sqlx::query_scalar("SELECT id FROM polar_jobs.jobs")
+        .fetch_one(pool)
+        .await
+        .unwrap();
+    let outcome = || async {
+        let outcome: Option<String> =
+            sqlx::query_scalar("SELECT outcome FROM polar_jobs.external_events WHERE id = $1")
+                .bind(event)
+                .fetch_one(pool)
+                .await
+                .unwrap();
         outcome
     };
     assert_eq!(act(url, "discard", id).0, Some(0));
@@ -169,7 +200,11 @@ async fn a_waiting_job_is_made_to_run_now() {
     let database = testing::database().await;
     let (pool, url) = (&database.pool, &database.url);
     let id = enqueue(pool, "sync_customer", None, None).await;
-    sqlx::query("UPDATE polar_jobs.jobs SET run_at = now() + interval '1 day' WHERE id = $1").bind(id).execute(pool).await.unwrap();
+    sqlx::query("UPDATE polar_jobs.jobs SET run_at = now() + interval '1 day' WHERE id = $1")
+        .bind(id)
+        .execute(pool)
+        .await
+        .unwrap();
     assert_eq!(act(url, "retry", id).0, Some(0));
     assert!(!why(url, id).contains("not before"));
 }
@@ -180,19 +215,28 @@ async fn a_running_job_is_cancelled_and_its_worker_can_no_longer_finish_it() {
     let (pool, url) = (&database.pool, &database.url);
     let id = enqueue(pool, "sync_customer", None, Some("customer acme")).await;
     claim(pool, id, 7).await;
-    assert_eq!(act(url, "retry", id).0, Some(1), "what runs cannot be retried");
+    assert_eq!(
+        act(url, "retry", id).0,
+        Some(1),
+        "what runs cannot be retried"
+    );
     let (code, out) = act(url, "cancel", id);
     assert_eq!(code, Some(0));
     assert!(out.contains("nothing of that is stored"), "{out}");
     // The fence of every finish.
-    let finished = sqlx::query("DELETE FROM polar_jobs.live_jobs WHERE id = $1 AND attempt = 1 AND worker = 7")
-        .bind(id)
-        .execute(pool)
-        .await
-        .unwrap();
+    let finished = sqlx::query(
+        "DELETE FROM polar_jobs.live_jobs WHERE id = $1 AND attempt = 1 AND worker = 7",
+    )
+    .bind(id)
+    .execute(pool)
+    .await
+    .unwrap();
     assert_eq!(finished.rows_affected(), 0);
     let job = show(url, id);
-    assert_eq!((&job["state"], &job["unique_key"]), (&"cancelled".into(), &"customer acme".into()));
+    assert_eq!(
+        (&job["state"], &job["unique_key"]),
+        (&"cancelled".into(), &"customer acme".into())
+    );
 }
 
 #[tokio::test]
@@ -210,9 +254,25 @@ async fn a_bulk_action_needs_a_filter_and_a_yes() {
     assert_eq!(unconfirmed.code, Some(2));
     assert!(unconfirmed.err.contains("3 jobs"), "{}", unconfirmed.err);
     let confirmed = with_database(url, &["jobs", "cancel", "--kind", "sync_customer", "--yes"]);
-    assert_eq!((confirmed.code, confirmed.out.trim()), (Some(0), "jobs cancel: 3 jobs"));
+    assert_eq!(
+        (confirmed.code, confirmed.out.trim()),
+        (Some(0), "jobs cancel: 3 jobs")
+    );
     assert_eq!(show(url, other)["state"], "available");
 
-    let back = with_database(url, &["jobs", "retry", "--kind", "sync_customer", "--state", "cancelled", "--limit", "2", "--yes"]);
+    let back = with_database(
+        url,
+        &[
+            "jobs",
+            "retry",
+            "--kind",
+            "sync_customer",
+            "--state",
+            "cancelled",
+            "--limit",
+            "2",
+            "--yes",
+        ],
+    );
     assert_eq!(back.out.trim(), "jobs retry: 2 jobs");
 }

@@ -31,7 +31,11 @@ async fn jobs_are_listed_newest_first_filtered_and_limited() {
     let database = testing::database().await;
     let mut made = Vec::new();
     for number in 0..60 {
-        let organization = if number % 2 == 0 { ACME } else { "2dbfc517-0bbf-4301-9ba8-555ca42b9737" };
+        let organization = if number % 2 == 0 {
+            ACME
+        } else {
+            "2dbfc517-0bbf-4301-9ba8-555ca42b9737"
+        };
         made.push(enqueue(&database.pool, "sync_customer", organization).await);
     }
     let mail = enqueue(&database.pool, "send_email", ACME).await;
@@ -39,14 +43,56 @@ async fn jobs_are_listed_newest_first_filtered_and_limited() {
     made.push(mail);
     made.reverse();
 
-    assert_eq!(ids(&array(url, &["jobs", "list", "--format", "json"])), made[..50]);
-    assert_eq!(ids(&array(url, &["jobs", "list", "--format", "json", "--limit", "100"])), made);
-    assert_eq!(ids(&array(url, &["jobs", "list", "--format", "json", "--kind", "send_email"])), [mail]);
-    let acme = array(url, &["jobs", "list", "--format", "json", "--organization", ACME, "--limit", "100"]);
+    assert_eq!(
+        ids(&array(url, &["jobs", "list", "--format", "json"])),
+        made[..50]
+    );
+    assert_eq!(
+        ids(&array(
+            url,
+            &["jobs", "list", "--format", "json", "--limit", "100"]
+        )),
+        made
+    );
+    assert_eq!(
+        ids(&array(
+            url,
+            &["jobs", "list", "--format", "json", "--kind", "send_email"]
+        )),
+        [mail]
+    );
+    let acme = array(
+        url,
+        &[
+            "jobs",
+            "list",
+            "--format",
+            "json",
+            "--organization",
+            ACME,
+            "--limit",
+            "100",
+        ],
+    );
     assert_eq!(acme.len(), 31);
-    assert!(acme.iter().all(|row| row["payload"]["organization_id"] == ACME));
-    assert!(array(url, &["jobs", "list", "--format", "json", "--state", "discarded"]).is_empty());
-    assert!(array(url, &["jobs", "list", "--format", "json", "--queue", "bulk"]).is_empty());
+    assert!(
+        acme.iter()
+            .all(|row| row["payload"]["organization_id"] == ACME)
+    );
+    assert!(
+        array(
+            url,
+            &["jobs", "list", "--format", "json", "--state", "discarded"]
+        )
+        .is_empty()
+    );
+    assert!(
+        array(
+            url,
+            &["jobs", "list", "--format", "json", "--queue", "bulk"]
+        )
+        .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -68,7 +114,11 @@ async fn a_table_has_a_header_and_a_line_per_row_without_colours() {
     let said = with_database(&database.url, &["jobs", "list"]);
     let lines: Vec<&str> = said.out.lines().collect();
     assert_eq!(lines.len(), 2, "{}", said.out);
-    assert!(lines[0].contains("kind") && lines[1].contains(&id.to_string()) && lines[1].contains("available"));
+    assert!(
+        lines[0].contains("kind")
+            && lines[1].contains(&id.to_string())
+            && lines[1].contains("available")
+    );
     assert!(!said.out.contains('\u{1b}'));
 }
 
@@ -77,15 +127,31 @@ async fn queues_are_paused_and_resumed_by_name() {
     let database = testing::database().await;
     let url = &database.url;
     let paused = |rows: Vec<Value>| -> Vec<String> {
-        rows.iter().filter(|row| !row["paused_at"].is_null()).map(|row| row["name"].as_str().unwrap().to_owned()).collect()
+        rows.iter()
+            .filter(|row| !row["paused_at"].is_null())
+            .map(|row| row["name"].as_str().unwrap().to_owned())
+            .collect()
     };
-    assert_eq!(with_database(url, &["queues", "pause", "mail"]).code, Some(0));
-    assert_eq!(paused(array(url, &["queues", "list", "--format", "json"])), ["mail"]);
-    assert_eq!(with_database(url, &["queues", "resume", "mail"]).code, Some(0));
+    assert_eq!(
+        with_database(url, &["queues", "pause", "mail"]).code,
+        Some(0)
+    );
+    assert_eq!(
+        paused(array(url, &["queues", "list", "--format", "json"])),
+        ["mail"]
+    );
+    assert_eq!(
+        with_database(url, &["queues", "resume", "mail"]).code,
+        Some(0)
+    );
     assert!(paused(array(url, &["queues", "list", "--format", "json"])).is_empty());
     let unknown = with_database(url, &["queues", "pause", "post"]);
     assert_eq!(unknown.code, Some(2));
-    assert!(unknown.err.contains("bulk, default, mail"), "{}", unknown.err);
+    assert!(
+        unknown.err.contains("bulk, default, mail"),
+        "{}",
+        unknown.err
+    );
 }
 
 #[tokio::test]
@@ -98,7 +164,14 @@ async fn schedules_are_known_after_migrate_and_started_by_hand() {
     assert!(prune["cron"].is_string() && prune["next_tick"].is_string());
     let started = with_database(url, &["schedules", "run", "prune"]);
     assert_eq!(started.code, Some(0), "{}", started.err);
-    assert_eq!(array(url, &["jobs", "list", "--kind", "prune", "--format", "json"]).len(), 1);
+    assert_eq!(
+        array(
+            url,
+            &["jobs", "list", "--kind", "prune", "--format", "json"]
+        )
+        .len(),
+        1
+    );
     let unknown = with_database(url, &["schedules", "run", "rinse"]);
     assert_eq!(unknown.code, Some(2));
     assert!(unknown.err.contains("prune"), "{}", unknown.err);
@@ -115,11 +188,30 @@ async fn events_are_listed_and_shown_with_their_jobs() {
     .fetch_one(&database.pool)
     .await
     .unwrap();
-    let rows = array(url, &["events", "list", "--format", "json", "--organization", ACME]);
+    let rows = array(
+        url,
+        &["events", "list", "--format", "json", "--organization", ACME],
+    );
     assert_eq!(ids(&rows), [event]);
-    assert_eq!((&rows[0]["type"], &rows[0]["external_id"]), (&"organization.deleted".into(), &"change-1".into()));
-    assert!(array(url, &["events", "list", "--format", "json", "--source", "polar"]).is_empty());
+    assert_eq!(
+        (&rows[0]["type"], &rows[0]["external_id"]),
+        (&"organization.deleted".into(), &"change-1".into())
+    );
+    assert!(
+        array(
+            url,
+            &["events", "list", "--format", "json", "--source", "polar"]
+        )
+        .is_empty()
+    );
     let shown = with_database(url, &["events", "show", &event.to_string()]);
-    assert!(shown.out.contains("apply_change") && shown.out.contains(ACME), "{}", shown.out);
-    assert_eq!(with_database(url, &["events", "show", "424242"]).code, Some(1));
+    assert!(
+        shown.out.contains("apply_change") && shown.out.contains(ACME),
+        "{}",
+        shown.out
+    );
+    assert_eq!(
+        with_database(url, &["events", "show", "424242"]).code,
+        Some(1)
+    );
 }

@@ -8,15 +8,23 @@ use super::support::{command, said, with_database};
 async fn eight_processes_migrate_one_empty_database_at_once() {
     let database = testing::empty_database().await;
     let settings = [("DATABASE_URL", database.url.as_str())];
-    let children: Vec<_> = (0..8).map(|_| command(&settings, &["migrate"]).spawn().unwrap()).collect();
+    let children: Vec<_> = (0..8)
+        .map(|_| command(&settings, &["migrate"]).spawn().unwrap())
+        .collect();
     for child in children {
         let said = said(child.wait_with_output().unwrap());
         assert_eq!(said.code, Some(0), "{}", said.err);
     }
     let again = with_database(&database.url, &["migrate"]);
     assert_eq!(again.code, Some(0), "{}", again.err);
-    let kinds: i64 = sqlx::query_scalar("SELECT count(*) FROM polar_jobs.kinds").fetch_one(&database.pool).await.unwrap();
-    assert!(kinds >= 5, "the kinds of this release are known to SQL callers");
+    let kinds: i64 = sqlx::query_scalar("SELECT count(*) FROM polar_jobs.kinds")
+        .fetch_one(&database.pool)
+        .await
+        .unwrap();
+    assert!(
+        kinds >= 5,
+        "the kinds of this release are known to SQL callers"
+    );
 }
 
 #[tokio::test]

@@ -5,14 +5,19 @@ use polar_jobs::postgres::testing;
 use super::support::{command, ended, run, signal, until, with_database};
 
 async fn workers(pool: &sqlx::PgPool) -> i64 {
-    sqlx::query_scalar("SELECT count(*) FROM polar_jobs.workers").fetch_one(pool).await.unwrap()
+    sqlx::query_scalar("SELECT count(*) FROM polar_jobs.workers")
+        .fetch_one(pool)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
 async fn a_worker_stops_on_either_signal_and_takes_its_row_away() {
     let database = testing::database().await;
     for name in ["TERM", "INT"] {
-        let mut worker = command(&[("DATABASE_URL", &database.url)], &["worker"]).spawn().unwrap();
+        let mut worker = command(&[("DATABASE_URL", &database.url)], &["worker"])
+            .spawn()
+            .unwrap();
         until(async || workers(&database.pool).await == 1).await;
         signal(&worker, name);
         assert_eq!(ended(&mut worker), Some(Some(0)), "{name}");
@@ -24,13 +29,27 @@ async fn a_worker_stops_on_either_signal_and_takes_its_row_away() {
 async fn a_draining_worker_exits_when_nothing_is_runnable() {
     let database = testing::database().await;
     assert_eq!(with_database(&database.url, &["migrate"]).code, Some(0));
-    assert_eq!(with_database(&database.url, &["schedules", "run", "prune"]).code, Some(0));
-    let said = with_database(&database.url, &["worker", "--drain", "--queue", "default=2", "--queue", "bulk=2"]);
+    assert_eq!(
+        with_database(&database.url, &["schedules", "run", "prune"]).code,
+        Some(0)
+    );
+    let said = with_database(
+        &database.url,
+        &[
+            "worker",
+            "--drain",
+            "--queue",
+            "default=2",
+            "--queue",
+            "bulk=2",
+        ],
+    );
     assert_eq!(said.code, Some(0), "{}", said.err);
-    let done: i64 = sqlx::query_scalar("SELECT count(*) FROM polar_jobs.jobs WHERE state = 'completed'")
-        .fetch_one(&database.pool)
-        .await
-        .unwrap();
+    let done: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM polar_jobs.jobs WHERE state = 'completed'")
+            .fetch_one(&database.pool)
+            .await
+            .unwrap();
     assert_eq!(done, 1);
 }
 
@@ -46,7 +65,10 @@ async fn a_worker_refuses_a_queue_that_is_not_there() {
 async fn the_front_door_and_the_simulator_stop_on_a_signal() {
     let database = testing::database().await;
     let door = [("DATABASE_URL", database.url.as_str())];
-    for (settings, arguments) in [(&door[..], &["ingress", "--port", "0"][..]), (&[], &["simulator", "--port", "0"])] {
+    for (settings, arguments) in [
+        (&door[..], &["ingress", "--port", "0"][..]),
+        (&[], &["simulator", "--port", "0"]),
+    ] {
         for name in ["TERM", "INT"] {
             let mut child = command(settings, arguments).spawn().unwrap();
             // Both write a line once they listen.
@@ -67,7 +89,10 @@ async fn a_taken_port_is_a_failure_that_names_it() {
     let database = testing::database().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let said = run(&[("DATABASE_URL", &database.url), ("PORT", &port)], &["ingress"]);
+    let said = run(
+        &[("DATABASE_URL", &database.url), ("PORT", &port)],
+        &["ingress"],
+    );
     assert_eq!(said.code, Some(1));
     assert!(said.err.contains(&port), "{}", said.err);
 }

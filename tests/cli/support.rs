@@ -16,14 +16,20 @@ pub(crate) struct Said {
 /// The binary with these settings and no others.
 pub(crate) fn command(settings: &[(&str, &str)], arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_polar-jobs"));
-    command.args(arguments).env_clear().envs(settings.iter().copied());
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(settings.iter().copied());
     // A private Postgres is looked for on the PATH, and what is fetched is kept at home.
     for kept in ["PATH", "HOME", "POSTGRES_BIN", "XDG_CACHE_HOME"] {
         if let Some(value) = std::env::var_os(kept) {
             command.env(kept, value);
         }
     }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
@@ -47,7 +53,10 @@ pub(crate) fn said(output: Output) -> Said {
 
 /// Sends a signal by name, as `kill` does.
 pub(crate) fn signal(child: &Child, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
+    let sent = Command::new("kill")
+        .args([&format!("-{name}"), &child.id().to_string()])
+        .status()
+        .unwrap();
     assert!(sent.success());
 }
 
@@ -68,7 +77,10 @@ pub(crate) fn ended(child: &mut Child) -> Option<Option<i32>> {
 pub(crate) async fn until<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
     let deadline = Instant::now() + PATIENCE;
     while !holds().await {
-        assert!(Instant::now() < deadline, "what was waited for did not come");
+        assert!(
+            Instant::now() < deadline,
+            "what was waited for did not come"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

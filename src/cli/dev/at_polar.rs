@@ -12,22 +12,45 @@ use super::outcome::Outcome;
 pub(super) fn outcomes(polar: &Simulator, cast: &Cast, company: &Company) -> Vec<Outcome> {
     let external = company.external_id();
     let name = company.name;
-    let customer = polar.customers().into_iter().find(|row| row.external_id.as_deref() == Some(&*external));
+    let customer = polar
+        .customers()
+        .into_iter()
+        .find(|row| row.external_id.as_deref() == Some(&*external));
     let found = match &customer {
         None => "nobody".to_owned(),
         Some(row) if row.deleted_at.is_some() => "gone".to_owned(),
         Some(row) => {
-            let slug = row.metadata.get("slug").and_then(Value::as_str).unwrap_or_default();
+            let slug = row
+                .metadata
+                .get("slug")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
             format!("{} ({slug})", row.name.as_deref().unwrap_or_default())
         }
     };
     if company.id == cast.hooli.id {
-        return vec![Outcome::new(format!("{name}: customer at Polar"), "gone", found)];
+        return vec![Outcome::new(
+            format!("{name}: customer at Polar"),
+            "gone",
+            found,
+        )];
     }
-    let wanted = if company.id == cast.globex.id { "Globex International" } else { name };
+    let wanted = if company.id == cast.globex.id {
+        "Globex International"
+    } else {
+        name
+    };
     vec![
-        Outcome::new(format!("{name}: customer at Polar"), format!("{wanted} ({})", company.slug), found),
-        Outcome::new(format!("{name}: people at Polar"), people_wanted(cast, company), people_found(polar, cast, &external)),
+        Outcome::new(
+            format!("{name}: customer at Polar"),
+            format!("{wanted} ({})", company.slug),
+            found,
+        ),
+        Outcome::new(
+            format!("{name}: people at Polar"),
+            people_wanted(cast, company),
+            people_found(polar, cast, &external),
+        ),
     ]
 }
 
@@ -42,11 +65,22 @@ fn people_wanted(cast: &Cast, company: &Company) -> String {
         "Globex" => vec![(owner.clone(), "owner"), (person("Dennis"), "member")],
         _ => vec![(owner.clone(), "owner")],
     };
-    shown(cast, people.into_iter().map(|(person, role)| (person.email, role.to_owned())))
+    shown(
+        cast,
+        people
+            .into_iter()
+            .map(|(person, role)| (person.email, role.to_owned())),
+    )
 }
 
 fn people_found(polar: &Simulator, cast: &Cast, external: &str) -> String {
-    shown(cast, polar.members(external).into_iter().map(|member| (member.email, member.role)))
+    shown(
+        cast,
+        polar
+            .members(external)
+            .into_iter()
+            .map(|member| (member.email, member.role)),
+    )
 }
 
 /// Addresses of this run are shown without what they share; any other address stays whole.
@@ -72,7 +106,10 @@ pub(super) fn plan(company: &str) -> &'static str {
 
 /// The newest subscription.
 pub(super) fn subscription(polar: &Simulator, company: &Company) -> String {
-    let newest = polar.subscriptions(&company.external_id()).into_iter().max_by_key(|row| row.current_period_start);
+    let newest = polar
+        .subscriptions(&company.external_id())
+        .into_iter()
+        .max_by_key(|row| row.current_period_start);
     newest.map_or_else(
         || "none".to_owned(),
         |row| subscription_text(&row.status, row.amount, row.cancel_at_period_end),
@@ -80,14 +117,21 @@ pub(super) fn subscription(polar: &Simulator, company: &Company) -> String {
 }
 
 pub(super) fn subscription_text(status: &str, amount: i64, cancel_at_period_end: bool) -> String {
-    let ends = if cancel_at_period_end { ", ends with its period" } else { "" };
+    let ends = if cancel_at_period_end {
+        ", ends with its period"
+    } else {
+        ""
+    };
     format!("{status} at {amount} cents{ends}")
 }
 
 /// Support, preview and single sign-on, as the grants held now say.
 pub(super) fn rights(polar: &Simulator, company: &Company) -> String {
     let held = held(polar, company);
-    let of_type = |wanted: &str| held.iter().find(|grant| grant.benefit_type.as_deref() == Some(wanted));
+    let of_type = |wanted: &str| {
+        held.iter()
+            .find(|grant| grant.benefit_type.as_deref() == Some(wanted))
+    };
     let level = of_type("support").and_then(|grant| grant.metadata["level"].as_i64());
     let tier = match level {
         Some(2) => "pro",
@@ -95,23 +139,53 @@ pub(super) fn rights(polar: &Simulator, company: &Company) -> String {
         Some(4) => "scale",
         _ => "no",
     };
-    let flag = |wanted: &str, shown: &str| if of_type(wanted).is_some() { format!(" {shown}") } else { String::new() };
-    format!("{tier} support{}{}", flag("preview_access", "preview"), flag("sso", "sso"))
+    let flag = |wanted: &str, shown: &str| {
+        if of_type(wanted).is_some() {
+            format!(" {shown}")
+        } else {
+            String::new()
+        }
+    };
+    format!(
+        "{tier} support{}{}",
+        flag("preview_access", "preview"),
+        flag("sso", "sso")
+    )
 }
 
 /// Fees, as the grant held now says, else the platform's.
 pub(super) fn fees(polar: &Simulator, company: &Company, platform: Fees) -> String {
     let held = held(polar, company);
-    let grant = held.iter().find(|grant| grant.benefit_type.as_deref() == Some("transaction_fee"));
+    let grant = held
+        .iter()
+        .find(|grant| grant.benefit_type.as_deref() == Some("transaction_fee"));
     match grant {
         Some(grant) => {
-            let value = |key: &str| grant.metadata.get(key).and_then(Value::as_i64).unwrap_or_default();
-            format!("{}/{}/{}", value("fee_percent"), value("fee_fixed"), value("subscription_fee_percent"))
+            let value = |key: &str| {
+                grant
+                    .metadata
+                    .get(key)
+                    .and_then(Value::as_i64)
+                    .unwrap_or_default()
+            };
+            format!(
+                "{}/{}/{}",
+                value("fee_percent"),
+                value("fee_fixed"),
+                value("subscription_fee_percent")
+            )
         }
-        None => format!("{}/{}/{}", platform.basis_points, platform.fixed, platform.subscription_basis_points),
+        None => format!(
+            "{}/{}/{}",
+            platform.basis_points, platform.fixed, platform.subscription_basis_points
+        ),
     }
 }
 
 fn held(polar: &Simulator, company: &Company) -> Vec<GrantRecord> {
-    polar.grants(&company.external_id()).into_iter().filter(|grant| grant.is_granted).collect()
+    polar
+        .grants(&company.external_id())
+        .into_iter()
+        .filter(|grant| grant.is_granted)
+        .collect()
 }

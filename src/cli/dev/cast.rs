@@ -69,7 +69,13 @@ impl Cast {
     }
 
     pub(super) fn companies(&self) -> [&Company; 5] {
-        [&self.acme, &self.globex, &self.initech, &self.umbrella, &self.hooli]
+        [
+            &self.acme,
+            &self.globex,
+            &self.initech,
+            &self.umbrella,
+            &self.hooli,
+        ]
     }
 }
 
@@ -82,7 +88,11 @@ impl Company {
 
 fn person(run: Uuid, name: &'static str) -> Person {
     let email = format!("{}{}", name.to_lowercase(), host(run));
-    Person { id: Uuid::new_v5(&run, format!("person {name}").as_bytes()), name, email }
+    Person {
+        id: Uuid::new_v5(&run, format!("person {name}").as_bytes()),
+        name,
+        email,
+    }
 }
 
 fn short(run: Uuid) -> String {

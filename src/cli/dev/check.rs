@@ -50,11 +50,19 @@ impl Check<'_> {
             "Hooli" => "nobody".to_owned(),
             _ => format!("{} owner", company.owner.name),
         };
-        Ok(Outcome::new(format!("{}: people in our tables", company.name), expected, people))
+        Ok(Outcome::new(
+            format!("{}: people in our tables", company.name),
+            expected,
+            people,
+        ))
     }
 
     /// What the application reads, against what Polar granted.
-    async fn entitlements(&self, polar: &Simulator, company: &Company) -> Result<Vec<Outcome>, sqlx::Error> {
+    async fn entitlements(
+        &self,
+        polar: &Simulator,
+        company: &Company,
+    ) -> Result<Vec<Outcome>, sqlx::Error> {
         let row = sqlx::query!(
             r#"SELECT e.plan AS "plan?", e.subscription_status, e.support_tier, e.preview_access AS "preview_access?",
                       e.sso_enabled AS "sso_enabled?", s.subscription_id AS "subscription_id?", s.status AS "status?",
@@ -71,27 +79,68 @@ impl Check<'_> {
         .await?;
         let name = company.name;
         let Some(plan) = row.plan else {
-            return Ok(vec![Outcome::new(format!("{name}: entitlements"), at_polar::plan(name), "none")]);
+            return Ok(vec![Outcome::new(
+                format!("{name}: entitlements"),
+                at_polar::plan(name),
+                "none",
+            )]);
         };
-        let flags = |on: Option<bool>, name| if on == Some(true) { format!(" {name}") } else { String::new() };
+        let flags = |on: Option<bool>, name| {
+            if on == Some(true) {
+                format!(" {name}")
+            } else {
+                String::new()
+            }
+        };
         let tier = row.support_tier.unwrap_or_else(|| "no".to_owned());
-        let found_rights =
-            format!("{tier} support{}{}", flags(row.preview_access, "preview"), flags(row.sso_enabled, "sso"));
-        let found_plan = format!("{plan} {}", row.subscription_status.unwrap_or_else(|| "-".to_owned()));
-        let fees = (row.fee_basis_points, row.fee_fixed, row.subscription_fee_basis_points);
+        let found_rights = format!(
+            "{tier} support{}{}",
+            flags(row.preview_access, "preview"),
+            flags(row.sso_enabled, "sso")
+        );
+        let found_plan = format!(
+            "{plan} {}",
+            row.subscription_status.unwrap_or_else(|| "-".to_owned())
+        );
+        let fees = (
+            row.fee_basis_points,
+            row.fee_fixed,
+            row.subscription_fee_basis_points,
+        );
         let found_fees = match fees {
-            (Some(points), Some(fixed), Some(subscription)) => format!("{points}/{fixed}/{subscription}"),
+            (Some(points), Some(fixed), Some(subscription)) => {
+                format!("{points}/{fixed}/{subscription}")
+            }
             _ => "none".to_owned(),
         };
-        let found_subscription = match (row.subscription_id, row.status, row.amount, row.cancel_at_period_end) {
-            (Some(_), Some(status), Some(amount), Some(ends)) => at_polar::subscription_text(&status, amount, ends),
+        let found_subscription = match (
+            row.subscription_id,
+            row.status,
+            row.amount,
+            row.cancel_at_period_end,
+        ) {
+            (Some(_), Some(status), Some(amount), Some(ends)) => {
+                at_polar::subscription_text(&status, amount, ends)
+            }
             _ => "none".to_owned(),
         };
         Ok(vec![
             Outcome::new(format!("{name}: plan"), at_polar::plan(name), found_plan),
-            Outcome::new(format!("{name}: subscription"), at_polar::subscription(polar, company), found_subscription),
-            Outcome::new(format!("{name}: rights"), at_polar::rights(polar, company), found_rights),
-            Outcome::new(format!("{name}: fees"), at_polar::fees(polar, company, self.platform_fees), found_fees),
+            Outcome::new(
+                format!("{name}: subscription"),
+                at_polar::subscription(polar, company),
+                found_subscription,
+            ),
+            Outcome::new(
+                format!("{name}: rights"),
+                at_polar::rights(polar, company),
+                found_rights,
+            ),
+            Outcome::new(
+                format!("{name}: fees"),
+                at_polar::fees(polar, company, self.platform_fees),
+                found_fees,
+            ),
         ])
     }
 
@@ -102,7 +151,11 @@ impl Check<'_> {
         )
         .fetch_one(self.pool)
         .await?;
-        Ok(Outcome::new("Acme: usage recorded", USAGE.iter().sum::<u32>(), recorded))
+        Ok(Outcome::new(
+            "Acme: usage recorded",
+            USAGE.iter().sum::<u32>(),
+            recorded,
+        ))
     }
 
     async fn costs(&self) -> Result<Outcome, sqlx::Error> {

@@ -20,12 +20,24 @@ pub(super) struct Application {
 impl Application {
     pub(super) fn new(base: &str, token: SecretString, run: Uuid) -> anyhow::Result<Self> {
         // A machine without certificates can still reach its own front door.
-        let http = Client::builder().timeout(Duration::from_secs(10)).tls_certs_only([]).build()?;
-        Ok(Self { http, url: format!("{base}/changes"), token, run, posted: 0 })
+        let http = Client::builder()
+            .timeout(Duration::from_secs(10))
+            .tls_certs_only([])
+            .build()?;
+        Ok(Self {
+            http,
+            url: format!("{base}/changes"),
+            token,
+            run,
+            posted: 0,
+        })
     }
 
     /// Posts changes as one request: all are stored, or none.
-    pub(super) async fn tell(&mut self, changes: impl IntoIterator<Item = (&'static str, Value)>) -> anyhow::Result<()> {
+    pub(super) async fn tell(
+        &mut self,
+        changes: impl IntoIterator<Item = (&'static str, Value)>,
+    ) -> anyhow::Result<()> {
         let changes: Vec<Value> = changes
             .into_iter()
             .map(|(kind, data)| {
@@ -43,7 +55,10 @@ impl Application {
             .context("the front door does not answer")?;
         let status = answer.status();
         if status != StatusCode::ACCEPTED {
-            bail!("the front door answered {status}: {}", answer.text().await.unwrap_or_default());
+            bail!(
+                "the front door answered {status}: {}",
+                answer.text().await.unwrap_or_default()
+            );
         }
         Ok(())
     }

@@ -47,17 +47,31 @@ impl House {
             None => Some(local_polar(&mut config, seed, faults).await?),
         };
         config.database = Some(database.clone());
-        config.http.app_token.get_or_insert_with(|| SecretString::from(APP_TOKEN));
+        config
+            .http
+            .app_token
+            .get_or_insert_with(|| SecretString::from(APP_TOKEN));
         config.mail.get_or_insert_with(|| mail_to_files(data));
         let masker = Masker::new(config.secrets());
-        Ok(Self { surroundings: Surroundings { config, masker }, database, polar, run, server })
+        Ok(Self {
+            surroundings: Surroundings { config, masker },
+            database,
+            polar,
+            run,
+            server,
+        })
     }
 
     /// What a person may want to open.
     pub(super) fn describe(&self, door: SocketAddr) -> String {
         let postgres = self.server.as_ref().map_or("DATABASE_URL", Server::origin);
         let polar = self.polar.as_ref().map_or_else(
-            || format!("{} (a real one: nothing is bought there)", self.surroundings.config.polar.api_url),
+            || {
+                format!(
+                    "{} (a real one: nothing is bought there)",
+                    self.surroundings.config.polar.api_url
+                )
+            },
             |polar| format!("{} (local; state at {0}/simulator/state)", polar.url()),
         );
         let mut lines = vec![
@@ -87,24 +101,42 @@ impl House {
     }
 }
 
-async fn database(given: &Surroundings, data: &Path) -> Result<(DatabaseUrl, Option<Server>), Failure> {
+async fn database(
+    given: &Surroundings,
+    data: &Path,
+) -> Result<(DatabaseUrl, Option<Server>), Failure> {
     if let Some(database) = &given.config.database {
         return Ok((database.clone(), None));
     }
     let directory: PathBuf = data.join("pg");
-    let started = tokio::task::spawn_blocking(move || Server::start(&Options::durable(directory))).await;
-    let server = started.context("Postgres cannot be started")?.map_err(anyhow::Error::from)?;
-    ensure_database(&server.url("postgres"), DATABASE).await.map_err(anyhow::Error::from)?;
-    let database = DatabaseUrl::parse(&server.url(DATABASE), Pooler::None).map_err(Failure::failed)?;
+    let started =
+        tokio::task::spawn_blocking(move || Server::start(&Options::durable(directory))).await;
+    let server = started
+        .context("Postgres cannot be started")?
+        .map_err(anyhow::Error::from)?;
+    ensure_database(&server.url("postgres"), DATABASE)
+        .await
+        .map_err(anyhow::Error::from)?;
+    let database =
+        DatabaseUrl::parse(&server.url(DATABASE), Pooler::None).map_err(Failure::failed)?;
     Ok((database, Some(server)))
 }
 
 /// Starts a local Polar and points the settings at it.
 async fn local_polar(config: &mut Config, seed: u64, faults: Faults) -> Result<Simulator, Failure> {
-    let options = PolarOptions { seed, faults, ..PolarOptions::default() };
+    let options = PolarOptions {
+        seed,
+        faults,
+        ..PolarOptions::default()
+    };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let polar = Simulator::start(options, address).await.context("the local Polar cannot start")?;
-    config.polar.api_url = polar.url().parse().context("the local Polar has no address")?;
+    let polar = Simulator::start(options, address)
+        .await
+        .context("the local Polar cannot start")?;
+    config.polar.api_url = polar
+        .url()
+        .parse()
+        .context("the local Polar has no address")?;
     config.polar.billing = Some(Billing {
         access_token: SecretString::from(polar.access_token()),
         organization: polar.organization_id(),

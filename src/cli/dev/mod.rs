@@ -58,7 +58,13 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments, given: &Surroundings) -> Result<Exit, Failure> {
     let stop = Stop::on_signals()?;
-    let house = House::build(given, &arguments.data_dir, arguments.seed, arguments.faults.clone()).await?;
+    let house = House::build(
+        given,
+        &arguments.data_dir,
+        arguments.seed,
+        arguments.faults.clone(),
+    )
+    .await?;
     let lived = live(&arguments, &house, &stop).await;
     house.leave().await?;
     lived
@@ -67,7 +73,11 @@ pub(super) async fn run(arguments: Arguments, given: &Surroundings) -> Result<Ex
 /// Opens the door, starts the worker, plays; then takes everything down in the opposite order.
 async fn live(arguments: &Arguments, house: &House, stop: &Stop) -> Result<Exit, Failure> {
     let pool = connect::pool(&house.database, worker::CONNECTIONS).await?;
-    let Running { address, door, mut work } = start(arguments, house, &pool, stop).await?;
+    let Running {
+        address,
+        door,
+        mut work,
+    } = start(arguments, house, &pool, stop).await?;
     let mut worker_ended = false;
     let played = tokio::select! {
         played = perform(arguments, house, &pool, address) => played,
@@ -93,7 +103,12 @@ struct Running {
     work: JoinHandle<Result<(), Failure>>,
 }
 
-async fn start(arguments: &Arguments, house: &House, pool: &PgPool, stop: &Stop) -> Result<Running, Failure> {
+async fn start(
+    arguments: &Arguments,
+    house: &House,
+    pool: &PgPool,
+    stop: &Stop,
+) -> Result<Running, Failure> {
     let surroundings = &house.surroundings;
     let metrics = Metrics::install().context("metrics cannot be recorded")?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port));
@@ -109,25 +124,60 @@ async fn start(arguments: &Arguments, house: &House, pool: &PgPool, stop: &Stop)
     Ok(Running {
         address,
         door: tokio::spawn(async move { door.serve(door_stop.requested()).await }),
-        work: tokio::spawn(async move { process.work(Work { queues, drain: false }, &work_stop).await }),
+        work: tokio::spawn(async move {
+            process
+                .work(
+                    Work {
+                        queues,
+                        drain: false,
+                    },
+                    &work_stop,
+                )
+                .await
+        }),
     })
 }
 
 /// Plays the story and checks it; without `--once` it stays open for visitors afterwards.
-async fn perform(arguments: &Arguments, house: &House, pool: &PgPool, door: SocketAddr) -> Result<Exit, Failure> {
+async fn perform(
+    arguments: &Arguments,
+    house: &House,
+    pool: &PgPool,
+    door: SocketAddr,
+) -> Result<Exit, Failure> {
     let began = Utc::now();
     let config = &house.surroundings.config;
     let cast = Cast::of_run(house.run);
-    let token = config.http.app_token.clone().context("the house has an application token")?;
+    let token = config
+        .http
+        .app_token
+        .clone()
+        .context("the house has an application token")?;
     let calm = arguments.faults == Faults::default();
-    let watch = Watch { pool: pool.clone(), patience: if calm { PATIENCE } else { PATIENCE_WITH_FAULTS } };
+    let watch = Watch {
+        pool: pool.clone(),
+        patience: if calm { PATIENCE } else { PATIENCE_WITH_FAULTS },
+    };
     let application = Application::new(&format!("http://{door}"), token, cast.run())?;
     let polar = house.polar.as_ref();
-    let told = Stage { cast: &cast, application, watch: &watch, polar }.play().await;
+    let told = Stage {
+        cast: &cast,
+        application,
+        watch: &watch,
+        polar,
+    }
+    .play()
+    .await;
     if let (Err(error), false) = (&told, arguments.once) {
         output::line(&format!("The story broke off: {error:#}"))?;
     }
-    let check = Check { cast: &cast, pool, polar, platform_fees: config.platform_fees, began };
+    let check = Check {
+        cast: &cast,
+        pool,
+        polar,
+        platform_fees: config.platform_fees,
+        began,
+    };
     let checked = outcome::report(&check.outcomes().await?);
     if arguments.once {
         told?;

@@ -13,8 +13,16 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    pub(super) fn new(what: impl Into<String>, expected: impl Display, found: impl Display) -> Self {
-        Self { what: what.into(), expected: expected.to_string(), found: found.to_string() }
+    pub(super) fn new(
+        what: impl Into<String>,
+        expected: impl Display,
+        found: impl Display,
+    ) -> Self {
+        Self {
+            what: what.into(),
+            expected: expected.to_string(),
+            found: found.to_string(),
+        }
     }
 
     fn is_right(&self) -> bool {
@@ -28,13 +36,24 @@ pub(super) fn report(outcomes: &[Outcome]) -> Result<(), Failure> {
         ["what", "expected", "found", "ok"],
         outcomes.iter().map(|outcome| {
             let right = if outcome.is_right() { "ok" } else { "MISSING" };
-            [outcome.what.clone(), outcome.expected.clone(), outcome.found.clone(), right.to_owned()]
+            [
+                outcome.what.clone(),
+                outcome.expected.clone(),
+                outcome.found.clone(),
+                right.to_owned(),
+            ]
         }),
     )?;
-    let missing: Vec<&str> =
-        outcomes.iter().filter(|outcome| !outcome.is_right()).map(|outcome| outcome.what.as_str()).collect();
+    let missing: Vec<&str> = outcomes
+        .iter()
+        .filter(|outcome| !outcome.is_right())
+        .map(|outcome| outcome.what.as_str())
+        .collect();
     if missing.is_empty() {
-        output::line(&format!("All {} outcomes are as they should be.", outcomes.len()))
+        output::line(&format!(
+            "All {} outcomes are as they should be.",
+            outcomes.len()
+        ))
     } else {
         Err(Failure::failed(format!("missing: {}", missing.join("; "))))
     }

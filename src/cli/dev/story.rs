@@ -34,8 +34,17 @@ impl Stage<'_> {
     async fn sign_up(&mut self) -> anyhow::Result<()> {
         say("Five organizations sign up, people join");
         let cast = self.cast;
-        self.application.tell(cast.companies().map(|company| ("organization.created", created(company)))).await?;
-        let team = [("Linus", "admin"), ("Margaret", "finance"), ("Ken", "member")];
+        self.application
+            .tell(
+                cast.companies()
+                    .map(|company| ("organization.created", created(company))),
+            )
+            .await?;
+        let team = [
+            ("Linus", "admin"),
+            ("Margaret", "finance"),
+            ("Ken", "member"),
+        ];
         let joined = team.map(|(name, role)| joined(&cast.acme, &cast.person(name), role));
         self.application.tell(joined).await?;
         self.application.tell([joined_globex(cast)]).await?;
@@ -43,16 +52,33 @@ impl Stage<'_> {
     }
 
     async fn join_and_leave(&mut self) -> anyhow::Result<()> {
-        say("Somebody leaves, somebody moves up, an organization changes hands and another its name");
+        say(
+            "Somebody leaves, somebody moves up, an organization changes hands and another its name",
+        );
         let (cast, acme) = (self.cast, &self.cast.acme);
         let id = |name| cast.person(name).id;
         self.application
             .tell([
-                ("member.removed", json!({"organization_id": acme.id, "user_id": id("Margaret")})),
-                ("member.updated", json!({"organization_id": acme.id, "user_id": id("Ken"), "role": "admin"})),
-                ("ownership.transferred", json!({"organization_id": acme.id, "user_id": id("Linus")})),
-                ("user.updated", json!({"id": cast.globex.owner.id, "name": "Grace Hopper"})),
-                ("organization.updated", json!({"id": cast.globex.id, "name": "Globex International"})),
+                (
+                    "member.removed",
+                    json!({"organization_id": acme.id, "user_id": id("Margaret")}),
+                ),
+                (
+                    "member.updated",
+                    json!({"organization_id": acme.id, "user_id": id("Ken"), "role": "admin"}),
+                ),
+                (
+                    "ownership.transferred",
+                    json!({"organization_id": acme.id, "user_id": id("Linus")}),
+                ),
+                (
+                    "user.updated",
+                    json!({"id": cast.globex.owner.id, "name": "Grace Hopper"}),
+                ),
+                (
+                    "organization.updated",
+                    json!({"id": cast.globex.id, "name": "Globex International"}),
+                ),
             ])
             .await?;
         self.watch.jobs_done().await
@@ -61,7 +87,12 @@ impl Stage<'_> {
     async fn use_and_cost(&mut self) -> anyhow::Result<()> {
         say("Usage and costs accrue");
         let acme = self.cast.acme.id;
-        let usage = USAGE.map(|quantity| ("usage.recorded", json!({"organization_id": acme, "quantity": quantity})));
+        let usage = USAGE.map(|quantity| {
+            (
+                "usage.recorded",
+                json!({"organization_id": acme, "quantity": quantity}),
+            )
+        });
         self.application.tell(usage).await?;
         let cost = json!({"organization_id": acme, "source": "compass_assistant", "vendor": "example",
                           "model": "small-1", "input_tokens": 1200, "output_tokens": 80, "cost_usd": "0.0042"});
@@ -81,8 +112,16 @@ impl Stage<'_> {
         }
         self.watch.jobs_done().await?;
         say("One is upgraded and renewed, one is past due, one is cancelled, one ends at once");
-        let Cast { acme, globex, initech, umbrella, .. } = self.cast;
-        polar.change_plan(&acme.external_id(), Product::Scale, true).await?;
+        let Cast {
+            acme,
+            globex,
+            initech,
+            umbrella,
+            ..
+        } = self.cast;
+        polar
+            .change_plan(&acme.external_id(), Product::Scale, true)
+            .await?;
         polar.renew(&acme.external_id()).await?;
         polar.fail_payment(&globex.external_id()).await?;
         polar.cancel_at_period_end(&initech.external_id()).await?;
@@ -92,7 +131,9 @@ impl Stage<'_> {
 
     async fn leave(&mut self) -> anyhow::Result<()> {
         say("An organization leaves for good");
-        self.application.tell([("organization.deleted", json!({"id": self.cast.hooli.id}))]).await
+        self.application
+            .tell([("organization.deleted", json!({"id": self.cast.hooli.id}))])
+            .await
     }
 }
 
@@ -101,7 +142,10 @@ fn created(company: &Company) -> serde_json::Value {
 }
 
 fn joined(company: &Company, person: &Person, role: &str) -> (&'static str, serde_json::Value) {
-    ("member.added", json!({"organization_id": company.id, "user": user(person), "role": role}))
+    (
+        "member.added",
+        json!({"organization_id": company.id, "user": user(person), "role": role}),
+    )
 }
 
 fn joined_globex(cast: &Cast) -> (&'static str, serde_json::Value) {

@@ -49,7 +49,11 @@ impl Watch {
             if arrived && progress.is_over() {
                 return Ok(());
             }
-            let deliveries = if arrived { "" } else { "; deliveries are under way" };
+            let deliveries = if arrived {
+                ""
+            } else {
+                "; deliveries are under way"
+            };
             let line = format!("{}{deliveries}", progress.line());
             if Instant::now() >= deadline {
                 bail!("not over after {} s: {line}", self.patience.as_secs());
@@ -85,7 +89,15 @@ impl Progress {
 
     /// One line for people.
     pub(super) fn line(&self) -> String {
-        let Self { waiting, running, completed, discarded, pending_events } = self;
-        format!("jobs: {waiting} wait, {running} run, {completed} completed, {discarded} discarded; {pending_events} events not handled yet")
+        let Self {
+            waiting,
+            running,
+            completed,
+            discarded,
+            pending_events,
+        } = self;
+        format!(
+            "jobs: {waiting} wait, {running} run, {completed} completed, {discarded} discarded; {pending_events} events not handled yet"
+        )
     }
 }
