@@ -127,7 +127,11 @@ CREATE TRIGGER update_job INSTEAD OF UPDATE ON polar_jobs.jobs
 -- on the key until its transaction ends, so id order is commit order within a key. Whoever
 -- removes the head releases the next; where an enqueue is still open (its row is invisible),
 -- the release is noted here and done by `release_noted_keys` once the lock is free.
-CREATE TABLE polar_jobs.key_releases (ordering_key text PRIMARY KEY);
+-- A key may stand here more than once: a note must never wait for another one's transaction.
+CREATE TABLE polar_jobs.key_releases (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    ordering_key text NOT NULL
+);
 
 -- 2048 locks stand for all keys: one per key would let a bulk load of 10 000 organizations fill the
 -- server's lock table, which all sessions share. Two keys with one lock only wait for each other's
@@ -137,18 +141,29 @@ CREATE FUNCTION polar_jobs.ordering_lock(ordering_key text) RETURNS bigint
     SELECT hashtextextended('polar_jobs.ordering', 0) + (hashtextextended(ordering_key, 0) & 2047)
 $$;
 
-CREATE FUNCTION polar_jobs.release_head(key text) RETURNS void LANGUAGE sql AS $$
-    UPDATE polar_jobs.live_jobs SET blocked = false
-     WHERE blocked
-       AND id = (SELECT id FROM polar_jobs.live_jobs WHERE ordering_key = key ORDER BY id LIMIT 1)
-$$;
+-- Answers false where somebody holds the row: then the release must be tried again. It never waits,
+-- for a worker that ends a job must not depend on an open transaction of somebody else.
+CREATE FUNCTION polar_jobs.release_head(key text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    head polar_jobs.live_jobs;
+BEGIN
+    SELECT * INTO head FROM polar_jobs.live_jobs WHERE ordering_key = key ORDER BY id LIMIT 1;
+    IF NOT FOUND OR NOT head.blocked THEN
+        RETURN true;
+    END IF;
+    PERFORM 1 FROM polar_jobs.live_jobs WHERE id = head.id FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    UPDATE polar_jobs.live_jobs SET blocked = false WHERE id = head.id;
+    RETURN true;
+END $$;
 
 CREATE FUNCTION polar_jobs.release_ordering_key() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF pg_try_advisory_xact_lock(polar_jobs.ordering_lock(OLD.ordering_key)) THEN
-        PERFORM polar_jobs.release_head(OLD.ordering_key);
-    ELSE
-        INSERT INTO polar_jobs.key_releases VALUES (OLD.ordering_key) ON CONFLICT DO NOTHING;
+    IF NOT pg_try_advisory_xact_lock(polar_jobs.ordering_lock(OLD.ordering_key))
+       OR NOT polar_jobs.release_head(OLD.ordering_key) THEN
+        INSERT INTO polar_jobs.key_releases (ordering_key) VALUES (OLD.ordering_key);
     END IF;
     RETURN NULL;
 END $$;
@@ -157,13 +172,13 @@ CREATE TRIGGER release_ordering_key AFTER DELETE ON polar_jobs.live_jobs
 
 CREATE FUNCTION polar_jobs.release_noted_keys() RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
-    noted text;
+    note polar_jobs.key_releases;
     released integer := 0;
 BEGIN
-    FOR noted IN SELECT ordering_key FROM polar_jobs.key_releases LIMIT 1000 FOR UPDATE SKIP LOCKED LOOP
-        IF pg_try_advisory_xact_lock(polar_jobs.ordering_lock(noted)) THEN
-            PERFORM polar_jobs.release_head(noted);
-            DELETE FROM polar_jobs.key_releases WHERE ordering_key = noted;
+    FOR note IN SELECT * FROM polar_jobs.key_releases LIMIT 1000 FOR UPDATE SKIP LOCKED LOOP
+        IF pg_try_advisory_xact_lock(polar_jobs.ordering_lock(note.ordering_key))
+           AND polar_jobs.release_head(note.ordering_key) THEN
+            DELETE FROM polar_jobs.key_releases WHERE id = note.id;
             released := released + 1;
         END IF;
     END LOOP;
@@ -207,6 +222,8 @@ CREATE FUNCTION polar_jobs.insert_jobs(
 DECLARE
     keyed boolean;
     made bigint[];
+    -- An older snapshot does not show who is the head now: then the releaser decides.
+    blind boolean := current_setting('transaction_isolation') <> 'read committed';
 BEGIN
     PERFORM pg_advisory_xact_lock(locks.lock)
        FROM (SELECT DISTINCT polar_jobs.ordering_lock(k) AS lock FROM unnest(ordering_keys) k
@@ -218,12 +235,12 @@ BEGIN
                coalesce(n.attempts, d.max_attempts, 20) AS with_attempts,
                -- Twins within one batch: the first one stays, and answers for the events of all.
                row_number() OVER twins > 1 AS twin,
-               array_agg(n.event) FILTER (WHERE n.event IS NOT NULL) OVER twins AS all_events,
-               count(*) FILTER (WHERE n.unique_key IS NULL) OVER (ORDER BY n.place) AS nth_plain
-          FROM unnest(kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys,
-                      max_attempts, debounce_untils, events) WITH ORDINALITY
-               AS n (kind, payload, queue, run_at, priority, unique_key, ordering_key, attempts,
-                     debounce_until, event, place)
+               array_agg(n.event) FILTER (WHERE n.event IS NOT NULL) OVER twins AS all_events
+          FROM (SELECT g.*, nextval('polar_jobs.live_jobs_id_seq') AS job
+                  FROM unnest(kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys,
+                              max_attempts, debounce_untils, events) WITH ORDINALITY
+                       AS g (kind, payload, queue, run_at, priority, unique_key, ordering_key, attempts,
+                             debounce_until, event, place)) n
           LEFT JOIN polar_jobs.kinds d ON d.kind = n.kind
         WINDOW twins AS (PARTITION BY n.unique_key, CASE WHEN n.unique_key IS NULL THEN n.place END
                          ORDER BY n.place ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
@@ -232,38 +249,33 @@ BEGIN
           FROM wanted w WHERE NOT w.twin
     ), inserted AS (
         INSERT INTO polar_jobs.live_jobs AS waiting
-               (kind, payload, queue, run_at, priority, unique_key, ordering_key, max_attempts,
+               (id, kind, payload, queue, run_at, priority, unique_key, ordering_key, max_attempts,
                 debounce_until, events, blocked)
-        SELECT r.kind, coalesce(r.payload, '{}'), r.into_queue, coalesce(r.run_at, now()), r.with_priority,
+        OVERRIDING SYSTEM VALUE
+        SELECT r.job, r.kind, coalesce(r.payload, '{}'), r.into_queue, coalesce(r.run_at, now()), r.with_priority,
                r.unique_key, r.ordering_key, r.with_attempts, r.debounce_until, r.all_events,
-               r.ordering_key IS NOT NULL AND (r.follows OR EXISTS (
+               r.ordering_key IS NOT NULL AND (blind OR r.follows OR EXISTS (
                    SELECT 1 FROM polar_jobs.live_jobs l WHERE l.ordering_key = r.ordering_key))
-          FROM ranked r ORDER BY r.place
+          -- Ids are in the order given; rows go in by unique key, so that no two batches wait for each other.
+          FROM ranked r ORDER BY r.unique_key COLLATE "C" NULLS FIRST, r.place
         ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL DO UPDATE
            SET events = CASE WHEN excluded.events IS NULL THEN waiting.events
                              ELSE coalesce(waiting.events, '{}') || excluded.events END,
                payload = CASE WHEN waiting.debounce_until IS NULL THEN waiting.payload ELSE excluded.payload END,
                run_at = CASE WHEN waiting.debounce_until IS NULL THEN waiting.run_at
                              ELSE greatest(waiting.run_at, least(excluded.run_at, waiting.debounce_until)) END
-        RETURNING waiting.id, waiting.unique_key, waiting.xmax = 0 AS fresh
-    ), found AS (
-        -- One look per job below, not one join per pair: a batch may hold ten thousand. Rows without
-        -- a unique key got their ids in the order given.
-        SELECT array_agg(i.id ORDER BY i.id) FILTER (WHERE i.unique_key IS NULL) AS plain,
-               jsonb_object_agg(i.unique_key, i.id) FILTER (WHERE i.unique_key IS NOT NULL AND i.fresh) AS keyed
-          FROM inserted i
+        RETURNING waiting.id
+    ), fresh AS (
+        -- A waiting twin answers with its own id, so what answers with the id given is new. One look
+        -- per job below, not one join per pair: a batch may hold ten thousand.
+        SELECT coalesce(jsonb_object_agg(i.id, true), '{}') AS ids FROM inserted i
     )
-    SELECT array_agg(CASE WHEN w.unique_key IS NULL THEN (SELECT f.plain FROM found f)[w.nth_plain]
-                          WHEN NOT w.twin THEN ((SELECT f.keyed FROM found f) ->> w.unique_key)::bigint END
-                     ORDER BY w.place)
+    SELECT array_agg(CASE WHEN (SELECT f.ids FROM fresh f) ? w.job::text THEN w.job END ORDER BY w.place)
       INTO made FROM wanted w;
-    -- A twin inside a batch may leave a key without a head, and under REPEATABLE READ the head
-    -- that we saw may be gone: let the releaser look again.
-    IF keyed AND (current_setting('transaction_isolation') <> 'read committed'
-                  OR cardinality(made) > 1 AND array_position(made, NULL) IS NOT NULL) THEN
-        INSERT INTO polar_jobs.key_releases
-        SELECT DISTINCT k FROM unnest(ordering_keys) k WHERE k IS NOT NULL
-        ON CONFLICT DO NOTHING;
+    -- A twin inside a batch may leave a key without a head, and what went in blind has none yet.
+    IF keyed AND (blind OR cardinality(made) > 1 AND array_position(made, NULL) IS NOT NULL) THEN
+        INSERT INTO polar_jobs.key_releases (ordering_key)
+        SELECT DISTINCT k FROM unnest(ordering_keys) k WHERE k IS NOT NULL;
     END IF;
     RETURN QUERY SELECT m.place, m.id FROM unnest(made) WITH ORDINALITY AS m (id, place);
 END $$;

@@ -25,6 +25,8 @@ pub struct Claimed {
     pub max_attempts: i32,
     /// The external events that caused it.
     pub events: Option<Vec<i64>>,
+    /// Whether it has an ordering key: its end may let the next one run.
+    pub ordered: bool,
     /// Its place in the queue.
     pub priority: i16,
     /// Its place in the queue.
@@ -147,7 +149,8 @@ async fn from_head(
                                AND NOT EXISTS (SELECT 1 FROM polar_jobs.queues q WHERE q.name = $2 AND q.paused_at IS NOT NULL)
                               THEN $6 ELSE 0 END))
            RETURNING j.id, j.attempt, j.kind, j.payload AS "payload: Json<Box<RawValue>>",
-                     jsonb_array_length(j.errors) AS "failures!", j.max_attempts, j.events, j.priority, j.run_at"#,
+                     jsonb_array_length(j.errors) AS "failures!", j.max_attempts, j.events,
+                     j.ordering_key IS NOT NULL AS "ordered!", j.priority, j.run_at"#,
         worker,
         queue,
         &done.ids,
@@ -191,7 +194,8 @@ async fn from_place(
                      AND NOT c.blocked AND c.worker IS NULL
                    ORDER BY c.run_at, c.id LIMIT $6 FOR UPDATE SKIP LOCKED))
            RETURNING j.id, j.attempt, j.kind, j.payload AS "payload: Json<Box<RawValue>>",
-                     jsonb_array_length(j.errors) AS "failures!", j.max_attempts, j.events, j.priority, j.run_at"#,
+                     jsonb_array_length(j.errors) AS "failures!", j.max_attempts, j.events,
+                     j.ordering_key IS NOT NULL AS "ordered!", j.priority, j.run_at"#,
         worker,
         queue,
         &done.ids,

@@ -3,7 +3,7 @@
 
 use chrono::Utc;
 use serde_json::{Value, json};
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
 use jobs::NewJob;
 
@@ -109,44 +109,75 @@ async fn complete_one(
 /// Puts jobs back to waiting. A job whose twin (same unique key) came to wait meanwhile gives way:
 /// the twin takes over its cause and its delay, and this row ends as `cancelled`.
 ///
+/// Answers the ids that could not be put back, because an open transaction of somebody else is in the
+/// way: it enqueued or holds a twin. Try those again later; nobody waits here for others.
+///
 /// # Errors
 /// If the database fails; repeating is harmless.
 pub async fn put_back(
     connection: &mut PgConnection,
     worker: i64,
     returns: &[Return],
-) -> Result<(), sqlx::Error> {
+) -> Result<Vec<i64>, sqlx::Error> {
     let put = match wait_again(connection, worker, returns).await {
         // A twin came to wait in this very moment, or two of one key come back at once.
-        Err(error) if is_unique_violation(&error) => Vec::new(),
+        Err(error) if is_conflict(&error) => Vec::new(),
         other => other?,
     };
+    let mut left = Vec::new();
     for entry in returns.iter().filter(|entry| !put.contains(&entry.id)) {
-        put_back_one(connection, worker, entry).await?;
+        if !put_back_one(connection, worker, entry).await? {
+            left.push(entry.id);
+        }
     }
-    Ok(())
+    Ok(left)
 }
 
+/// True once the job waits again, gave way, or is not ours any more.
 async fn put_back_one(
     connection: &mut PgConnection,
     worker: i64,
     entry: &Return,
-) -> Result<(), sqlx::Error> {
-    loop {
-        if give_way(connection, worker, entry).await? {
-            return Ok(());
-        }
-        match wait_again(connection, worker, std::slice::from_ref(entry)).await {
-            Err(error) if is_unique_violation(&error) => {}
-            other => return other.map(drop),
-        }
+) -> Result<bool, sqlx::Error> {
+    let stored = async {
+        Ok(give_way(connection, worker, entry).await?
+            || !wait_again(connection, worker, std::slice::from_ref(entry))
+                .await?
+                .is_empty())
+    };
+    match stored.await {
+        Ok(true) => return Ok(true),
+        Err(error) if !is_conflict(&error) => return Err(error),
+        // A twin came or went between the two looks, or the row is not ours any more.
+        _ => {}
     }
+    sqlx::query_scalar!(
+        r#"SELECT NOT EXISTS (SELECT 1 FROM polar_jobs.live_jobs
+                               WHERE id = $1 AND attempt = $2 AND worker = $3) AS "over!""#,
+        entry.id,
+        entry.attempt,
+        worker,
+    )
+    .fetch_one(connection)
+    .await
 }
 
-fn is_unique_violation(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .is_some_and(|error| error.is_unique_violation())
+/// A twin (23505), or somebody who holds one (55P03).
+fn is_conflict(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| {
+        error.is_unique_violation() || error.code().as_deref() == Some("55P03")
+    })
+}
+
+/// A transaction that waits for nobody longer than a moment.
+async fn impatient(
+    connection: &mut PgConnection,
+) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    sqlx::query_scalar!("SELECT set_config('lock_timeout', '100ms', true)")
+        .fetch_one(&mut *transaction)
+        .await?;
+    Ok(transaction)
 }
 
 /// The twin is locked first, so it cannot be claimed while this job hands over to it.
@@ -155,7 +186,8 @@ async fn give_way(
     worker: i64,
     entry: &Return,
 ) -> Result<bool, sqlx::Error> {
-    sqlx::query!(
+    let mut transaction = impatient(connection).await?;
+    let gone = sqlx::query!(
         "WITH twin AS (
              SELECT t.id FROM polar_jobs.live_jobs j JOIN polar_jobs.live_jobs t ON t.unique_key = j.held_unique_key
               WHERE j.id = $1 AND j.attempt = $2 AND j.worker = $3 FOR UPDATE OF t
@@ -180,9 +212,10 @@ async fn give_way(
         entry.delay,
         entry.error(),
     )
-    .execute(connection)
-    .await
-    .map(|done| done.rows_affected() == 1)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(gone.rows_affected() == 1)
 }
 
 /// Answers the ids that wait again; the others have a waiting twin, or are not ours any more.
@@ -196,7 +229,8 @@ async fn wait_again(
     let delays: Vec<f64> = returns.iter().map(|entry| entry.delay).collect();
     let failures: Vec<Option<Value>> = returns.iter().map(Return::error).collect();
     let notes: Vec<Option<&str>> = returns.iter().map(|entry| entry.note.as_deref()).collect();
-    sqlx::query_scalar!(
+    let mut transaction = impatient(connection).await?;
+    let put = sqlx::query_scalar!(
         "UPDATE polar_jobs.live_jobs j
             SET worker = NULL, run_at = now() + make_interval(secs => d.delay), note = d.note,
                 unique_key = held_unique_key, held_unique_key = NULL,
@@ -212,8 +246,10 @@ async fn wait_again(
         &failures as &[Option<Value>],
         &notes as &[Option<&str>],
     )
-    .fetch_all(connection)
-    .await
+    .fetch_all(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(put)
 }
 
 /// Discards jobs, each with its reason.
@@ -284,6 +320,6 @@ pub async fn release_unknown(
             note: None,
         })
         .collect();
-    put_back(connection, worker, &returns).await?;
-    Ok(held.len() as u64)
+    let left = put_back(connection, worker, &returns).await?;
+    Ok((held.len() - left.len()) as u64)
 }

@@ -45,7 +45,8 @@ pub async fn register(
     .await
 }
 
-/// Takes the session lock on this connection and says so in the row: from now on others may judge
+/// Takes the session lock on this connection, in share mode: a session of ours whose connection was cut
+/// may still hold it for hours, and must not keep us from it. Then says so in the row: from now on others may judge
 /// this process by its lock. Returns false if the row is gone.
 ///
 /// # Errors
@@ -55,7 +56,7 @@ pub async fn take_session_lock(
     worker: i64,
 ) -> Result<bool, sqlx::Error> {
     sqlx::query!(
-        "SELECT pg_advisory_lock($1, $2)",
+        "SELECT pg_advisory_lock_shared($1, $2)",
         LOCK_SPACE,
         lock_key(worker)
     )

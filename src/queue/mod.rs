@@ -15,5 +15,6 @@ pub mod finish;
 pub mod kinds;
 pub mod lease;
 pub mod rescue;
+pub mod runnable;
 pub mod shared;
 pub mod table;

@@ -2,6 +2,7 @@
 //! into an ending. The one place where the budget of failures is counted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::Utc;
 use jobs::contract::{Context, Done, Entry, JobFacts, Outcome, Registry, Retry, Settings, Verdict};
@@ -14,6 +15,9 @@ use super::ending::{Ending, Within};
 
 /// Replaces configured secrets in a text that is about to be stored.
 pub type Mask = Arc<dyn Fn(String) -> String + Send + Sync>;
+
+/// Nothing waits longer, whatever an answer asks for: Postgres could not even count it.
+const LONGEST_WAIT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Bytes of a reason or note that are kept.
 const LONGEST_TEXT: usize = 4096;
@@ -110,7 +114,7 @@ impl Runner {
             Verdict::Wait { after, reason } => Ending::Return(Return {
                 id: job.id,
                 attempt: job.attempt,
-                delay: after.as_secs_f64(),
+                delay: after.min(LONGEST_WAIT).as_secs_f64(),
                 failure: None,
                 note: Some(self.words(reason)),
             }),

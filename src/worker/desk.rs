@@ -1,18 +1,26 @@
 //! Where running jobs leave their endings and lanes collect them.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
 use super::ending::Ending;
+use crate::queue::claim::Claimed;
+
+/// A claim that this process holds.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    attempt: i32,
+    ordered: bool,
+}
 
 /// Endings that wait to be stored, and the ids that this process holds. In memory only: what is
 /// lost with the process is run again.
 #[derive(Debug, Default)]
 pub(super) struct Desk {
     pending: Mutex<Vec<Ending>>,
-    held: Mutex<HashSet<i64>>,
+    held: Mutex<HashMap<i64, Held>>,
     arrived: Notify,
 }
 
@@ -50,19 +58,28 @@ impl Desk {
     }
 
     /// Notes claimed rows.
-    pub(super) fn hold(&self, ids: impl IntoIterator<Item = i64>) {
+    pub(super) fn hold(&self, rows: &[Claimed]) {
+        let held = |row: &Claimed| {
+            let (attempt, ordered) = (row.attempt, row.ordered);
+            (row.id, Held { attempt, ordered })
+        };
         self.held
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .extend(ids);
+            .extend(rows.iter().map(held));
     }
 
-    /// Forgets rows whose end is stored.
-    pub(super) fn forget(&self, ids: impl IntoIterator<Item = i64>) {
+    /// Forgets claims, by row and attempt, whose end is stored: the row may be claimed again here
+    /// already. True if one of them had an ordering key, so that another job may be free to run now.
+    pub(super) fn forget(&self, claims: impl IntoIterator<Item = (i64, i32)>) -> bool {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        for id in ids {
-            held.remove(&id);
+        let mut ordered = false;
+        for (id, attempt) in claims {
+            if held.get(&id).is_some_and(|claim| claim.attempt == attempt) {
+                ordered |= held.remove(&id).is_some_and(|claim| claim.ordered);
+            }
         }
+        ordered
     }
 
     /// The rows that this process holds.
@@ -70,7 +87,7 @@ impl Desk {
         self.held
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .iter()
+            .keys()
             .copied()
             .collect()
     }

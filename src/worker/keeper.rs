@@ -18,6 +18,9 @@ use crate::queue::lease;
 
 use super::patience::Patience;
 
+/// How long a lane waits for its sleep to be known; the keeper may be reconnecting.
+const UNHEARD: Duration = Duration::from_millis(500);
+
 /// Where a queue's first lane sleeps.
 #[derive(Debug)]
 pub(super) struct Bed {
@@ -46,7 +49,7 @@ impl Bed {
             .keeper
             .send(Wish::LieDown(self.queue.clone(), told))
             .is_ok();
-        sent && heard.await.is_ok()
+        sent && matches!(tokio::time::timeout(UNHEARD, heard).await, Ok(Ok(())))
     }
 
     /// Tells everybody that nobody needs to ring for this queue here.
@@ -149,22 +152,11 @@ impl Keeper {
     }
 
     async fn keep(&mut self) -> Result<Kept, sqlx::Error> {
-        let mut connection = self
-            .database
-            .plain()
-            .application_name("polar-jobs lease")
-            .connect()
-            .await?;
         let sessions = self.database.pooler == Pooler::None;
-        let alive = if sessions {
-            lease::renew(&mut connection, self.worker).await?
-                && lease::take_session_lock(&mut connection, self.worker).await?
-        } else {
-            lease::renew(&mut connection, self.worker).await?
-        };
-        if !alive {
+        let begun = tokio::time::timeout(lease::HEARTBEAT, self.begin(sessions)).await;
+        let Some(mut connection) = begun.map_err(|_| sqlx::Error::PoolTimedOut)?? else {
             return Ok(Kept::Lost);
-        }
+        };
         let mut heartbeat = tokio::time::interval(lease::HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -196,6 +188,16 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// A connection with a fresh lease, and the session lock where there are sessions; none if the row
+    /// is gone.
+    async fn begin(&self, sessions: bool) -> Result<Option<PgConnection>, sqlx::Error> {
+        let options = self.database.plain().application_name("polar-jobs lease");
+        let mut connection = options.connect().await?;
+        let alive = lease::renew(&mut connection, self.worker).await?
+            && (!sessions || lease::take_session_lock(&mut connection, self.worker).await?);
+        Ok(alive.then_some(connection))
     }
 
     /// Listens for the bell and wakes the beds; after an interruption it wakes everybody, because

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::{RwLock, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::queue::bell::Bell;
 use crate::queue::claim::{self, Claimed, LARGEST_CLAIM, Place};
@@ -29,6 +30,11 @@ const POLL: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How long a claim may start behind the last one instead of at the head of the queue.
 const HEAD_AGAIN_AFTER: Duration = Duration::from_millis(50);
+/// How long a lane keeps its connection. With a new one it hands back what was claimed and never
+/// heard of, should Postgres have gone on with a claim after its connection was given up.
+const RENEWAL: Duration = Duration::from_secs(60);
+/// How long an ending rests that an open transaction of somebody else is in the way of.
+const IN_THE_WAY: Duration = Duration::from_millis(500);
 /// Full claims in a row after which the queue counts as busy and nobody needs to ring.
 const BUSY_AFTER: u32 = 3;
 
@@ -97,6 +103,18 @@ struct Batch {
     completions: Vec<Completion>,
     returns: Vec<Return>,
     discards: Vec<Discard>,
+    /// Returns that cannot be stored now.
+    in_the_way: Vec<Return>,
+}
+
+/// What came of a turn.
+struct Turned {
+    /// Jobs claimed.
+    found: usize,
+    /// Something ended that others may have waited for.
+    released: bool,
+    /// To be tried again later.
+    in_the_way: Vec<Return>,
 }
 
 impl Batch {
@@ -104,12 +122,12 @@ impl Batch {
         self.completions.len() + self.returns.len() + self.discards.len()
     }
 
-    fn ids(&self) -> impl Iterator<Item = i64> {
-        let completions = self.completions.iter().map(|entry| entry.id);
-        let returns = self.returns.iter().map(|entry| entry.id);
-        completions
-            .chain(returns)
-            .chain(self.discards.iter().map(|entry| entry.id))
+    /// The claims whose ends these are.
+    fn claims(&self) -> impl Iterator<Item = (i64, i32)> {
+        let completions = self.completions.iter().map(|done| (done.id, done.attempt));
+        let returns = self.returns.iter().map(|back| (back.id, back.attempt));
+        let discards = self.discards.iter().map(|gone| (gone.id, gone.attempt));
+        completions.chain(returns).chain(discards)
     }
 }
 
@@ -118,6 +136,10 @@ impl Lane {
     pub(super) async fn run(mut self) {
         let mut connection: Option<PgConnection> = None;
         let mut settling = JoinSet::new();
+        let mut renewed = Instant::now();
+        // A clock of its own: whatever else wakes the lane must not put the next look off.
+        let mut poll = tokio::time::interval(POLL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut hungry = self.first;
         let mut streak = 0;
         let mut shortcut = Shortcut::default();
@@ -135,23 +157,42 @@ impl Lane {
             } else {
                 0
             };
-            let limit = if claiming { free + batch.len() } else { 0 };
+            let limit = if claiming {
+                free + self.slots.keepable(batch.len())
+            } else {
+                0
+            };
+            self.slots.want(claiming && batch.len() + free == 0);
             if batch.len() == 0 && free == 0 {
                 if phase == Phase::Closing && settling.is_empty() && self.desk.is_empty() {
                     return;
                 }
-                let woken = self.rest(hungry, freed, &mut settling).await;
+                let woken = self
+                    .rest(hungry, freed, phase, &mut poll, &mut settling)
+                    .await;
                 hungry |= woken && self.first;
                 continue;
             }
             let from_head = shortcut.place().is_none();
-            let found = self
-                .turn(&mut connection, batch, limit, free, &mut shortcut)
-                .await;
+            let renew = renewed.elapsed() > RENEWAL;
+            if renew {
+                (connection, renewed) = (None, Instant::now());
+            }
+            let turn = self.turn(&mut connection, batch, limit, free, &mut shortcut, renew);
+            let Turned {
+                found,
+                released,
+                in_the_way,
+            } = turn.await;
+            for entry in in_the_way {
+                settling.spawn(leave_later(Arc::clone(&self.desk), entry));
+            }
+            hungry |= released;
             if limit > 0 {
+                poll.reset();
                 let full = found == limit;
                 // Behind a shortcut nothing is no proof of an empty queue.
-                hungry = full || !from_head;
+                hungry = full || released || !from_head;
                 streak = if full { streak + 1 } else { 0 };
                 self.go_to_bed_or_get_up(&mut hungry, found, streak).await;
             }
@@ -173,43 +214,46 @@ impl Lane {
     }
 
     fn settle(&self, within: Within) -> impl Future<Output = ()> + Send + 'static {
-        let (shared, desk, slots) = (
-            Arc::clone(&self.shared),
-            Arc::clone(&self.desk),
-            self.slots.clone(),
-        );
+        let (shared, desk) = (Arc::clone(&self.shared), Arc::clone(&self.desk));
+        let (bed, slots) = (Arc::clone(&self.bed), self.slots.clone());
         async move {
-            let id = within.completion.id;
+            let claim = (within.completion.id, within.completion.attempt);
             if settle::within(&shared, within, &desk).await {
-                desk.forget([id]);
+                if desk.forget([claim]) {
+                    bed.wake();
+                }
                 slots.give(1);
             }
         }
     }
 
-    /// Stores a batch and claims; tries until the database answers. Returns how many jobs it got.
+    /// Stores a batch and claims; tries until the database answers.
     async fn turn(
         &self,
         connection: &mut Option<PgConnection>,
-        batch: Batch,
+        mut batch: Batch,
         limit: usize,
         free: usize,
         shortcut: &mut Shortcut,
-    ) -> usize {
+        mut unsure: bool,
+    ) -> Turned {
         let mut patience = Patience::default();
-        let mut unsure = false;
         loop {
-            let turn = self.try_turn(connection, &batch, limit, shortcut.place(), unsure);
+            let turn = self.try_turn(connection, &mut batch, limit, shortcut.place(), unsure);
             let turn = tokio::time::timeout(DEADLINE, turn);
             match turn.await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(rows) => {
-                    self.desk.forget(batch.ids());
+                    let released = self.desk.forget(batch.claims());
                     let found = rows.len();
                     // Slots of the batch are free now, those of the new rows are taken.
                     self.slots.give((free + batch.len()).saturating_sub(found));
                     shortcut.remember(&rows, found == limit);
                     self.hand_out(rows);
-                    return found;
+                    return Turned {
+                        found,
+                        released,
+                        in_the_way: batch.in_the_way,
+                    };
                 }
                 Err(error) => {
                     tracing::warn!(queue = %self.queue, %error, "the database does not answer, trying again");
@@ -224,7 +268,7 @@ impl Lane {
     async fn try_turn(
         &self,
         connection: &mut Option<PgConnection>,
-        batch: &Batch,
+        batch: &mut Batch,
         limit: usize,
         after: Option<Place>,
         unsure: bool,
@@ -243,15 +287,21 @@ impl Lane {
             }
         };
         if !batch.returns.is_empty() {
-            finish::put_back(connection, worker, &batch.returns).await?;
+            let left = finish::put_back(connection, worker, &batch.returns).await?;
+            let blocked = batch
+                .returns
+                .extract_if(.., |entry| left.contains(&entry.id));
+            batch.in_the_way.extend(blocked);
         }
         if !batch.discards.is_empty() {
             finish::discard(connection, worker, &batch.discards).await?;
         }
         let _claiming = self.shared.claiming.read().await;
         let done = &batch.completions;
+        // Their slots are still in use.
+        let limit = limit.saturating_sub(batch.in_the_way.len());
         let rows = claim::turn(connection, worker, &self.queue, done, limit, after).await?;
-        desk.hold(rows.iter().map(|job| job.id));
+        desk.hold(&rows);
         Ok(rows)
     }
 
@@ -276,8 +326,8 @@ impl Lane {
         } else if self.first && !*hungry && self.bed.lie_down().await {
             *hungry = true;
         }
-        if let Some(idle) = self.idle.as_ref().filter(|_| !*hungry) {
-            idle.send_replace(found == 0 && self.slots.used() == 0);
+        if let Some(idle) = &self.idle {
+            idle.send_replace(!*hungry && found == 0 && self.slots.used() == 0);
         }
     }
 
@@ -287,17 +337,26 @@ impl Lane {
         &self,
         hungry: bool,
         freed: impl Future<Output = ()>,
+        known: Phase,
+        poll: &mut Interval,
         settling: &mut JoinSet<()>,
     ) -> bool {
         let mut phase = self.shared.phase.clone();
-        let known = *phase.borrow_and_update();
+        if *phase.borrow_and_update() != known {
+            return false;
+        }
         tokio::select! {
             () = self.desk.arrived() => false,
             () = freed, if hungry => true,
             () = self.bed.woken(), if self.first => true,
-            () = tokio::time::sleep(POLL), if self.first => true,
+            _ = poll.tick(), if self.first => true,
             Some(_) = settling.join_next() => false,
             Ok(()) = phase.changed() => known == Phase::Running,
         }
     }
+}
+
+async fn leave_later(desk: Arc<Desk>, entry: Return) {
+    tokio::time::sleep(IN_THE_WAY).await;
+    desk.leave(Ending::Return(entry));
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::{ConnectOptions, PgConnection};
 
@@ -15,8 +15,10 @@ use super::patience::Patience;
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long a suspect has to take its lock again: a living process reconnects at once.
-const SECOND_LOOK: Duration = Duration::from_millis(150);
+/// How long a suspect has to take its lock again. A living process reconnects within its patience of
+/// two seconds, also when its connection was cut or all of Postgres crashed; counted anew whenever
+/// our own connection was, for what cut ours may have cut theirs.
+const SUSPICION: Duration = Duration::from_secs(3);
 /// Looks between two sweeps of the whole live table; the first comes half of that after the start.
 const LOOKS_PER_SWEEP: u32 = 60;
 
@@ -44,8 +46,9 @@ async fn watch(
         .connect()
         .await?;
     let mut looks = 0_u32;
+    let mut suspected = HashMap::new();
     loop {
-        let mut returned = bury_the_dead(&mut connection, worker).await?;
+        let mut returned = bury_the_dead(&mut connection, worker, &mut suspected).await?;
         if looks.is_multiple_of(2) {
             returned |= rescue::release_noted_keys(&mut connection).await? > 0;
         }
@@ -60,15 +63,19 @@ async fn watch(
     }
 }
 
-async fn bury_the_dead(connection: &mut PgConnection, worker: i64) -> Result<bool, sqlx::Error> {
-    let first = rescue::suspects(connection, worker).await?;
-    if first.is_empty() {
-        return Ok(false);
-    }
-    tokio::time::sleep(SECOND_LOOK).await;
-    let second = rescue::suspects(connection, worker).await?;
+async fn bury_the_dead(
+    connection: &mut PgConnection,
+    worker: i64,
+    suspected: &mut HashMap<i64, Instant>,
+) -> Result<bool, sqlx::Error> {
+    let suspects = rescue::suspects(connection, worker).await?;
+    suspected.retain(|suspect, _| suspects.contains(suspect));
     let mut returned = false;
-    for dead in second.into_iter().filter(|suspect| first.contains(suspect)) {
+    for dead in suspects {
+        let since = *suspected.entry(dead).or_insert_with(Instant::now);
+        if since.elapsed() < SUSPICION {
+            continue;
+        }
         let rescued = rescue::bury(connection, dead).await?;
         if rescued.workers > 0 {
             tracing::warn!(

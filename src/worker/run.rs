@@ -15,6 +15,7 @@ use crate::queue::bell::Bell;
 use crate::queue::connect::QueueDatabase;
 use crate::queue::kinds;
 use crate::queue::lease::{self, Identity};
+use crate::queue::runnable;
 
 use super::acknowledge::AcknowledgeLayer;
 use super::attempt::{Mask, Runner};
@@ -23,9 +24,14 @@ use super::desk::Desk;
 use super::keeper::{Bed, Keeper, LeaseLost};
 use super::lane::{Lane, Phase, Shared};
 use super::monitor;
+use super::patience::Patience;
 use super::rescuer;
 use super::slots::{Slots, Total};
 use crate::schedule::{self, BadSchedule, Timetable};
+
+/// How long the end of a stop may take, after the patience with what runs: together below the 30 s
+/// that process managers wait.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// A queue and how many of its jobs may run at once in this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +106,8 @@ pub async fn run(
         .map(|queue| queue.queue.clone())
         .collect();
     let (keeper, beds, retirement) = Keeper::new(settings.database.clone(), worker, &names);
-    let mut keeping = tokio::spawn(keeper.run());
+    let mut keeping = JoinSet::new();
+    keeping.spawn(keeper.run());
     let mut watching = JoinSet::new();
     watching.spawn(rescuer::run(
         settings.database.clone(),
@@ -120,8 +127,8 @@ pub async fn run(
     let mut crew = Crew::hire(&settings, worker, &beds, &phase);
     let ended = tokio::select! {
         () = shutdown => Ok(()),
-        () = drained(crew.idle.clone()), if settings.drain => Ok(()),
-        kept = &mut keeping => Err(lost(kept)),
+        () = drained(&settings.database, &names, crew.idle.clone()), if settings.drain => Ok(()),
+        kept = keeping.join_next() => Err(lost(kept)),
         ran = &mut crew.runner => Err(runner_ended(ran)),
         _ = crew.lanes.join_next() => Err(WorkerError::Task("a lane")),
         _ = watching.join_next() => Err(WorkerError::Task("the rescuer or the clock")),
@@ -130,16 +137,27 @@ pub async fn run(
     let ended = match ended {
         // Without a lease nothing more may be written; what runs is dropped with the process.
         Err(error @ WorkerError::LeaseLost(_)) => return Err(error),
-        Err(error) => Err(error),
+        Err(error) => {
+            crew.finish(Duration::ZERO).await;
+            Err(error)
+        }
         Ok(()) => {
             crew.finish(settings.patience).await;
             Ok(())
         }
     };
     phase.send_replace(Phase::Closing);
-    while crew.lanes.join_next().await.is_some() {}
-    retirement.retire().await;
-    tracing::info!(worker, "the worker stopped");
+    let last_words = async {
+        while crew.lanes.join_next().await.is_some() {}
+        retirement.retire().await;
+    };
+    match tokio::time::timeout(LAST_WORDS, last_words).await {
+        Ok(()) => tracing::info!(worker, "the worker stopped"),
+        Err(_) => tracing::warn!(
+            worker,
+            "the database does not answer, what is not stored will be taken back by another worker"
+        ),
+    }
     ended
 }
 
@@ -165,9 +183,9 @@ fn host_name() -> String {
         .unwrap_or_else(|_| "unknown".to_owned())
 }
 
-fn lost(kept: Result<Result<(), LeaseLost>, tokio::task::JoinError>) -> WorkerError {
+fn lost(kept: Option<Result<Result<(), LeaseLost>, tokio::task::JoinError>>) -> WorkerError {
     match kept {
-        Ok(Err(lost)) => lost.into(),
+        Some(Ok(Err(lost))) => lost.into(),
         _ => WorkerError::Task("the lease keeper"),
     }
 }
@@ -253,6 +271,9 @@ impl Crew {
 
     /// Lets what runs end; after `patience` the rest is dropped, which hands it back.
     async fn finish(&mut self, patience: Duration) {
+        if self.runner.is_finished() {
+            return;
+        }
         if tokio::time::timeout(patience, &mut self.runner)
             .await
             .is_err()
@@ -262,16 +283,33 @@ impl Crew {
                 patience.as_secs()
             );
             self.runner.abort();
-            drop((&mut self.runner).await);
+            // A job that blocks its thread cannot be dropped; the end of the process must do.
+            drop(tokio::time::timeout(Duration::from_secs(1), &mut self.runner).await);
         }
     }
 }
 
-/// Waits until every queue looked and found nothing while nothing of it ran.
-async fn drained(idle: Vec<watch::Receiver<bool>>) {
-    for mut idle in idle {
-        // An error means that the lane is gone, which `run` notices itself.
-        drop(idle.wait_for(|idle| *idle).await);
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.runner.abort();
+    }
+}
+
+/// Waits until every queue looked and found nothing while nothing of it ran, and nothing can run now:
+/// the last job of one queue may have left another one in a queue that was idle before.
+async fn drained(database: &QueueDatabase, queues: &[String], idle: Vec<watch::Receiver<bool>>) {
+    let mut patience = Patience::default();
+    loop {
+        for mut idle in idle.clone() {
+            // An error means that the lane is gone, which `run` notices itself.
+            drop(idle.wait_for(|idle| *idle).await);
+        }
+        let asked = async { runnable::any(&mut database.connect().await?, queues).await };
+        let quiet = matches!(asked.await, Ok(false));
+        if quiet && idle.iter().all(|idle| *idle.borrow()) {
+            return;
+        }
+        patience.wait().await;
     }
 }
 

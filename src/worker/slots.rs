@@ -1,5 +1,6 @@
 //! How many jobs may run at once: one total for the process, and a bound per queue.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -7,8 +8,12 @@ use tokio::sync::Notify;
 /// The process's slots.
 #[derive(Debug)]
 pub(super) struct Total {
+    slots: usize,
     free: Mutex<usize>,
     freed: Arc<Notify>,
+    queues: AtomicUsize,
+    /// Queues that look for a slot and find none.
+    wanting: AtomicUsize,
 }
 
 /// The slots of one queue.
@@ -17,35 +22,72 @@ pub(super) struct Slots {
     total: Arc<Total>,
     bound: usize,
     used: Arc<Mutex<usize>>,
+    wants: Arc<AtomicBool>,
 }
 
 impl Total {
     pub(super) fn new(slots: usize) -> Arc<Self> {
         Arc::new(Self {
+            slots,
             free: Mutex::new(slots),
             freed: Arc::default(),
+            queues: AtomicUsize::new(0),
+            wanting: AtomicUsize::new(0),
         })
     }
 }
 
 impl Slots {
     pub(super) fn new(total: &Arc<Total>, bound: usize) -> Self {
+        total.queues.fetch_add(1, Ordering::Relaxed);
         Self {
             total: Arc::clone(total),
             bound,
             used: Arc::default(),
+            wants: Arc::default(),
         }
+    }
+
+    /// Says whether this queue looks for a slot and finds none.
+    pub(super) fn want(&self, wants: bool) {
+        if self.wants.swap(wants, Ordering::AcqRel) == wants {
+            return;
+        }
+        if wants {
+            self.total.wanting.fetch_add(1, Ordering::AcqRel);
+        } else {
+            self.total.wanting.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// While another queue finds no slot, a queue has no more than its share: a backlog of one must
+    /// not keep another waiting until it is done.
+    fn allowed(&self) -> usize {
+        let others = usize::from(self.wants.load(Ordering::Acquire))
+            < self.total.wanting.load(Ordering::Acquire);
+        if !others {
+            return self.bound;
+        }
+        let queues = self.total.queues.load(Ordering::Relaxed).max(1);
+        self.bound.min((self.total.slots / queues).max(1))
+    }
+
+    /// How many of `ended` slots may be used again without being given back first.
+    pub(super) fn keepable(&self, ended: usize) -> usize {
+        let surplus = self.used().saturating_sub(self.allowed());
+        ended.saturating_sub(surplus)
     }
 
     /// Takes whatever is free, at most `most`.
     pub(super) fn take(&self, most: usize) -> usize {
+        let allowed = self.allowed();
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = self
             .total
             .free
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let taken = most.min(self.bound.saturating_sub(*used)).min(*free);
+        let taken = most.min(allowed.saturating_sub(*used)).min(*free);
         *used += taken;
         *free -= taken;
         taken
