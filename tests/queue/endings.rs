@@ -1,0 +1,457 @@
+//! Every attempt has one end, and every job a final state.
+
+use jobs::NewJob;
+use polar_jobs::queue::finish::{self, Completion, Return};
+
+use crate::ledger::Mark;
+use crate::script::{Act, Brief, Script};
+use crate::stand::{Row, Stand};
+
+async fn run_once(script: Script) -> (Stand, Row) {
+    let stand = Stand::new().await;
+    let worker = stand.work(4).await;
+    let id = stand.add(script.row()).await;
+    stand.ledger.reached(Mark::Started, &script.label, 1).await;
+    let row = crate::stand::eventually("the attempt is stored", || async {
+        let row = stand.job(id).await;
+        if row.state == "running" || row.attempt == 0 {
+            Err(format!("{row:?}"))
+        } else {
+            Ok(row)
+        }
+    })
+    .await;
+    worker.stop().await;
+    (stand, row)
+}
+
+#[tokio::test]
+async fn a_job_that_is_done_is_completed() {
+    let (_, row) = run_once(Script::note("n")).await;
+    assert_eq!(
+        (row.state.as_str(), row.attempt, row.failures()),
+        ("completed", 1, 0)
+    );
+    assert_eq!(row.outcome.as_deref(), Some("applied"));
+}
+
+#[tokio::test]
+async fn a_job_enqueued_in_sql_takes_its_kinds_defaults_and_runs() {
+    let stand = Stand::new().await;
+    let worker = stand.work(4).await;
+    stand.until_asleep().await;
+    let id = stand
+        .number(r#"SELECT polar_jobs.enqueue('trial', '{"label": "sql"}', unique_key => 'u', ordering_key => 'o')"#)
+        .await;
+    assert_eq!(
+        stand
+            .until_state(id, "completed")
+            .await
+            .unique_key
+            .as_deref(),
+        Some("u")
+    );
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_failure_is_kept_and_waits_longer_each_time() {
+    let script = Script::new("f", [vec![Act::Fail("no luck".into())]]);
+    let (stand, mut row) = run_once(script).await;
+    let mut waits = vec![row.wait];
+    let worker = stand.work(4).await;
+    for attempt in 2..=6 {
+        stand.due_now(row.id).await;
+        row = stand.until_returned(row.id, attempt).await;
+        waits.push(row.wait);
+    }
+    assert_eq!(row.failures(), 6);
+    assert_eq!(row.last_error(), "no luck");
+    assert_eq!(row.errors[5]["attempt"], 6);
+    assert!(row.errors[0]["at"].is_string());
+    // 2 s doubling, each with half of it left to chance, less what passed since it was stored.
+    for (failures, wait) in waits.iter().enumerate() {
+        let bound = 2.0 * f64::from(1 << failures);
+        assert!(*wait <= bound && *wait > bound / 2.0 - 5.0, "{waits:?}");
+    }
+    assert!(waits[5] > 20.0, "{waits:?}");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_spent_budget_discards_with_every_failure_kept() {
+    let mut job = Script::new(
+        "f",
+        [
+            vec![Act::Fail("one".into())],
+            vec![Act::Snooze(0.0)],
+            vec![Act::Fail("two".into())],
+        ],
+    )
+    .row();
+    job.max_attempts = 2;
+    let stand = Stand::new().await;
+    let worker = stand.work(4).await;
+    let id = stand.add(job).await;
+    stand.until_returned(id, 1).await;
+    stand.due_now(id).await;
+    let row = stand.until_state(id, "discarded").await;
+    assert_eq!(
+        (row.attempt, row.failures()),
+        (3, 2),
+        "a snooze uses no budget"
+    );
+    assert_eq!(
+        (&row.errors[0]["error"], &row.errors[1]["error"]),
+        (&"one".into(), &"two".into())
+    );
+    assert_eq!(row.outcome.as_deref(), Some("failed"));
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_snooze_waits_with_its_reason_and_no_failure() {
+    let (_, row) = run_once(Script::new("s", [vec![Act::Snooze(600.0)]])).await;
+    assert_eq!((row.state.as_str(), row.failures()), ("available", 0));
+    assert_eq!(row.note.as_deref(), Some("not there yet: snoozed"));
+    assert!(row.wait > 500.0 && row.wait <= 600.0);
+}
+
+#[tokio::test]
+async fn an_endless_snooze_does_not_stop_the_lane() {
+    let (stand, row) = run_once(Script::new("s", [vec![Act::Snooze(1e18)]])).await;
+    assert_eq!(row.state, "available");
+    let worker = stand.work(4).await;
+    let next = stand.add(Script::note("next").row()).await;
+    stand.until_state(next, "completed").await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_panic_is_a_failure_and_the_others_go_on() {
+    let stand = Stand::new().await;
+    let held = stand.add(Script::hold("held").row()).await;
+    let worker = stand.work(4).await;
+    stand.ledger.reached(Mark::Started, "held", 1).await;
+    let id = stand
+        .add(Script::new("p", [vec![Act::Panic("polar_secret oh".into())]]).row())
+        .await;
+    let row = stand.until_returned(id, 1).await;
+    assert_eq!(
+        row.last_error(),
+        "panicked: *** oh",
+        "masked like every reason"
+    );
+    stand.ledger.open("held");
+    stand.until_state(held, "completed").await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn every_stored_reason_is_masked() {
+    for (act, state) in [
+        (Act::Fail("polar_secret".into()), "available"),
+        (Act::Discard("polar_secret".into()), "discarded"),
+        (Act::Ignored("polar_secret".into()), "completed"),
+    ] {
+        let (_, row) = run_once(Script::new("m", [vec![act]])).await;
+        assert_eq!(row.state, state);
+        let stored = format!("{} {:?}", row.errors, row.note);
+        assert!(
+            stored.contains("***") && !stored.contains("polar_secret"),
+            "{stored}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_reason_that_postgres_cannot_store_stops_nobody() {
+    for (how, state) in [
+        ("fail", "available"),
+        ("discard", "discarded"),
+        ("ignored", "completed"),
+        ("panic", "available"),
+    ] {
+        let (_, row) = run_once(Script::new("z", [vec![Act::Nul(how.to_owned())]])).await;
+        assert_eq!(row.state, state);
+    }
+}
+
+#[tokio::test]
+async fn what_can_never_succeed_is_discarded_at_once_with_its_reason() {
+    let (_, row) = run_once(Script::new(
+        "d",
+        [vec![Act::Discard("wrong for ever".into())]],
+    ))
+    .await;
+    assert_eq!(
+        (row.state.as_str(), row.attempt, row.last_error()),
+        ("discarded", 1, "wrong for ever")
+    );
+}
+
+#[tokio::test]
+async fn an_unknown_kind_waits_for_the_release_that_knows_it() {
+    let stand = Stand::new().await;
+    let worker = stand.work(4).await;
+    let id = stand
+        .number("SELECT polar_jobs.enqueue('of_the_next_release')")
+        .await;
+    let row = stand.until_returned(id, 1).await;
+    assert!(
+        row.last_error()
+            .starts_with("no job kind \"of_the_next_release\" is known"),
+        "{}",
+        row.last_error()
+    );
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn an_undecodable_payload_discards_one_job_and_no_other() {
+    let stand = Stand::new().await;
+    let bad = stand
+        .number(r#"SELECT polar_jobs.enqueue('trial', '{"label": 7}')"#)
+        .await;
+    let good: Vec<_> = stand
+        .add_all(&[Script::note("a").row(), Script::note("b").row()])
+        .await;
+    let worker = stand.work(4).await;
+    let row = stand.until_state(bad, "discarded").await;
+    assert!(
+        row.last_error()
+            .starts_with("the payload is not one of trial: "),
+        "{}",
+        row.last_error()
+    );
+    for id in good {
+        stand.until_state(id.unwrap(), "completed").await;
+    }
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn an_attempt_beyond_its_time_is_cancelled_and_fails() {
+    let stand = Stand::new().await;
+    let worker = stand.work(4).await;
+    let script = Script::new(
+        "slow",
+        [
+            vec![Act::Write("lost".into()), Act::Hang],
+            vec![Act::Write("kept".into())],
+        ],
+    );
+    let id = stand.add(NewJob::of(&Brief { script })).await;
+    let row = stand.until_state(id, "completed").await;
+    assert_eq!((row.attempt, row.failures()), (2, 1));
+    assert_eq!(stand.ledger.count(Mark::Dropped, "slow"), 1);
+    let kept = "SELECT count(*) FROM polar_jobs.schedule_ticks WHERE schedule = ";
+    assert_eq!(stand.number(&format!("{kept} 'kept'")).await, 1);
+    assert_eq!(stand.number(&format!("{kept} 'lost'")).await, 0);
+    // The cancelled attempt's transaction is gone from the pool.
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'";
+    stand.until_number(open, 0).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn attempts_cancelled_within_a_statement_do_not_use_up_the_pool() {
+    let stand = Stand::new().await;
+    let worker = stand.work(20).await;
+    let script = Script::new("deaf", [vec![Act::SlowStatement(2.0)], vec![Act::Done]]);
+    let jobs: Vec<_> = (0..20)
+        .map(|_| {
+            NewJob::of(&Brief {
+                script: script.clone(),
+            })
+        })
+        .collect();
+    let ids = stand.add_all(&jobs).await;
+    for id in ids {
+        assert_eq!(
+            stand.until_state(id.unwrap(), "completed").await.failures(),
+            1
+        );
+    }
+    let after = stand
+        .add(Script::new("after", [vec![Act::Write("after".into())]]).row())
+        .await;
+    stand.until_state(after, "completed").await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn follow_ups_and_writes_are_committed_with_the_completion() {
+    let stand = Stand::new().await;
+    let worker = stand.work(4).await;
+    let acts = vec![
+        Act::Write("kept".into()),
+        Act::Follow(vec![
+            Script::note("next").ordered("k"),
+            Script::note("more"),
+        ]),
+    ];
+    let id = stand.add(Script::new("first", [acts]).row()).await;
+    stand.ledger.reached(Mark::Ended, "next", 1).await;
+    stand.ledger.reached(Mark::Ended, "more", 1).await;
+    assert_eq!(stand.job(id).await.state, "completed");
+    assert_eq!(
+        stand
+            .number("SELECT count(*) FROM polar_jobs.schedule_ticks WHERE schedule = 'kept'")
+            .await,
+        1
+    );
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_committed_by_a_finisher_whose_lease_was_taken_over() {
+    for within in [false, true] {
+        let stand = Stand::new().await;
+        let worker = stand.work(4).await;
+        let mut acts = vec![Act::Hold("late".into())];
+        if within {
+            acts.extend([
+                Act::Write("late".into()),
+                Act::Follow(vec![Script::note("follow")]),
+            ]);
+        }
+        let id = stand
+            .add(Script::new("late", [acts, vec![Act::Hold("again".into())]]).row())
+            .await;
+        stand.ledger.reached(Mark::Started, "late", 1).await;
+        // What a rescue does to a worker taken for dead; the row in `workers` stays, so it goes on.
+        let dead = stand.job(id).await.worker.unwrap();
+        stand
+            .execute(&format!("SELECT polar_jobs.return_jobs_of({dead})"))
+            .await;
+        stand.ledger.reached(Mark::Started, "late", 2).await;
+        stand.ledger.open("late");
+        stand.ledger.reached(Mark::Ended, "late", 1).await;
+        let other = stand.add(Script::note("other").row()).await;
+        stand.until_state(other, "completed").await;
+        let row = stand.job(id).await;
+        assert_eq!(
+            (row.state.as_str(), row.attempt, row.failures()),
+            ("running", 2, 1)
+        );
+        stand.ledger.open("again");
+        stand.until_state(id, "completed").await;
+        assert_eq!(stand.ledger.count(Mark::Started, "follow"), 0);
+        assert_eq!(
+            stand
+                .number("SELECT count(*) FROM polar_jobs.schedule_ticks")
+                .await,
+            0
+        );
+        worker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn every_way_to_end_is_fenced_by_attempt_and_worker() {
+    let stand = Stand::new().await;
+    let id = stand.add(Script::note("n").row()).await;
+    stand
+        .execute("UPDATE polar_jobs.live_jobs SET worker = 7, attempt = 3")
+        .await;
+    let mut connection = stand.connect().await;
+    for (worker, attempt) in [(7, 2), (7, 4), (8, 3)] {
+        let back = Return {
+            id,
+            attempt,
+            delay: 0.0,
+            failure: Some("x".into()),
+            note: None,
+        };
+        finish::put_back(&mut connection, worker, &[back])
+            .await
+            .unwrap();
+        let gone = finish::Discard {
+            id,
+            attempt,
+            reason: "x".into(),
+        };
+        finish::discard(&mut connection, worker, &[gone])
+            .await
+            .unwrap();
+        let done = Completion {
+            id,
+            attempt,
+            ignored: None,
+        };
+        polar_jobs::queue::claim::turn(
+            &mut connection,
+            worker,
+            "default",
+            &[done.clone()],
+            0,
+            None,
+        )
+        .await
+        .unwrap();
+        let transaction = stand.pool.begin().await.unwrap();
+        let follow = [Script::note("follow").row()];
+        assert!(
+            !finish::complete_with(transaction, worker, &done, &follow)
+                .await
+                .unwrap()
+        );
+        let row = stand.job(id).await;
+        assert_eq!(
+            (row.state.as_str(), row.attempt, row.worker, row.failures()),
+            ("running", 3, Some(7), 0)
+        );
+    }
+    assert_eq!(
+        stand.number("SELECT count(*) FROM polar_jobs.jobs").await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_result_that_the_database_refuses_is_a_failure_not_a_loop() {
+    let stand = Stand::new().await;
+    let worker = stand.work(4).await;
+    let id = stand
+        .add(Script::new("refused", [vec![Act::NulFollow]]).row())
+        .await;
+    let row = stand.until_returned(id, 1).await;
+    assert_eq!(row.failures(), 1);
+    assert!(
+        row.last_error()
+            .starts_with("the database refused the result"),
+        "{}",
+        row.last_error()
+    );
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn events_learn_what_became_of_their_job() {
+    let stand = Stand::new().await;
+    let worker = stand.work(4).await;
+    for (act, outcome) in [
+        (Act::Done, "applied"),
+        (Act::Ignored("same".into()), "ignored"),
+        (Act::Discard("bad".into()), "failed"),
+    ] {
+        for within in [false, true] {
+            let event = stand
+                .number("INSERT INTO polar_jobs.stored_events (source, type) VALUES ('app', 'x') RETURNING id")
+                .await;
+            let mut acts = vec![act.clone()];
+            if within {
+                acts.insert(0, Act::Write(format!("{outcome} {event}")));
+            }
+            stand
+                .add(Script::new("e", [acts]).row().caused_by(event))
+                .await;
+            let handled = format!(
+                "SELECT count(*) FROM polar_jobs.external_events WHERE id = {event} AND outcome = '{outcome}' AND handled_at IS NOT NULL"
+            );
+            stand.until_number(&handled, 1).await;
+        }
+    }
+    worker.stop().await;
+}

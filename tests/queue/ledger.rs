@@ -1,0 +1,148 @@
+//! What the jobs of a test report while they run, and the gates that hold them. In memory, one per
+//! database; a process of a crash test also appends every entry to a file.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// How long anything may take that happens at once unless it is broken.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+/// The file to append to.
+pub(crate) const LOG_VARIABLE: &str = "TRIAL_LOG";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Started,
+    Ended,
+    /// The future was dropped: cancelled, or handed back.
+    Dropped,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) mark: Mark,
+    pub(crate) label: String,
+    pub(crate) job: i64,
+    pub(crate) attempt: i32,
+}
+
+#[derive(Default)]
+struct State {
+    entries: Vec<Entry>,
+    open: Vec<String>,
+}
+
+pub(crate) struct Ledger {
+    state: Mutex<State>,
+    changed: watch::Sender<u64>,
+    file: Option<File>,
+}
+
+impl Ledger {
+    /// The ledger of a database, by its name.
+    pub(crate) fn of(database: &str) -> Arc<Self> {
+        static ALL: OnceLock<Mutex<HashMap<String, Arc<Ledger>>>> = OnceLock::new();
+        let mut all = ALL.get_or_init(Mutex::default).lock().unwrap();
+        Arc::clone(all.entry(database.to_owned()).or_insert_with(|| {
+            let file = std::env::var_os(LOG_VARIABLE).map(|path| {
+                OpenOptions::new()
+                    .append(true)
+                    .create(true)
+                    .open(path)
+                    .unwrap()
+            });
+            Arc::new(Self {
+                state: Mutex::default(),
+                changed: watch::Sender::new(0),
+                file,
+            })
+        }))
+    }
+
+    pub(crate) fn write(&self, entry: Entry) {
+        if let Some(mut file) = self.file.as_ref() {
+            let line = format!(
+                "{:?} {} {} {} {} {}\n",
+                entry.mark,
+                entry.job,
+                entry.attempt,
+                std::process::id(),
+                chrono::Utc::now().timestamp_micros(),
+                entry.label
+            );
+            // One write of a short line to a file opened for appending is never torn.
+            file.write_all(line.as_bytes()).unwrap();
+        }
+        self.state.lock().unwrap().entries.push(entry);
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        self.state.lock().unwrap().entries.clone()
+    }
+
+    /// Labels in the order of their marks.
+    pub(crate) fn labels(&self, mark: Mark) -> Vec<String> {
+        self.entries()
+            .into_iter()
+            .filter(|entry| entry.mark == mark)
+            .map(|entry| entry.label)
+            .collect()
+    }
+
+    pub(crate) fn count(&self, mark: Mark, label: &str) -> usize {
+        self.labels(mark)
+            .iter()
+            .filter(|known| *known == label)
+            .count()
+    }
+
+    /// Waits until `label` was marked so `times` times.
+    pub(crate) async fn reached(&self, mark: Mark, label: &str, times: usize) {
+        self.until(&format!("{label} {mark:?} {times} times"), |ledger| {
+            ledger.count(mark, label) >= times
+        })
+        .await;
+    }
+
+    /// Waits for a condition on the ledger.
+    pub(crate) async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let mut changes = self.changed.subscribe();
+        let waiting = async {
+            while !condition(self) {
+                changes.changed().await.unwrap();
+            }
+        };
+        if tokio::time::timeout(DEADLINE, waiting).await.is_err() {
+            panic!(
+                "{what}: not within {DEADLINE:?}; the ledger says {:?}",
+                self.entries()
+            );
+        }
+    }
+
+    /// Lets everybody through a gate, now and later.
+    pub(crate) fn open(&self, gate: &str) {
+        self.state.lock().unwrap().open.push(gate.to_owned());
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    /// What a job does at a gate.
+    pub(crate) async fn pass(&self, gate: &str) {
+        let mut changes = self.changed.subscribe();
+        while !self
+            .state
+            .lock()
+            .unwrap()
+            .open
+            .iter()
+            .any(|open| open == gate)
+        {
+            changes.changed().await.unwrap();
+        }
+    }
+}
