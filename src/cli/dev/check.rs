@@ -30,8 +30,8 @@ impl Check<'_> {
                 outcomes.extend(self.entitlements(polar, company).await?);
             }
         }
-        outcomes.push(self.usage().await?);
-        outcomes.push(self.costs().await?);
+        outcomes.extend(self.usage().await?);
+        outcomes.extend(self.costs().await?);
         outcomes.push(self.discarded().await?);
         Ok(outcomes)
     }
@@ -144,28 +144,44 @@ impl Check<'_> {
         ])
     }
 
-    async fn usage(&self) -> Result<Outcome, sqlx::Error> {
-        let recorded = sqlx::query_scalar!(
-            r#"SELECT coalesce(sum(quantity), 0)::bigint AS "sum!" FROM polar_jobs.usage WHERE organization_id = $1"#,
+    async fn usage(&self) -> Result<Vec<Outcome>, sqlx::Error> {
+        let expected: u32 = USAGE.iter().flatten().sum();
+        let sums = sqlx::query!(
+            r#"SELECT (SELECT coalesce(sum(quantity), 0) FROM polar_jobs.usage WHERE organization_id = $1)::bigint AS "recorded!",
+                      (SELECT coalesce(sum(quantity), 0) FROM polar_jobs.usage_reports WHERE organization_id = $1)::bigint
+                      AS "counted!""#,
             self.cast.acme.id,
         )
         .fetch_one(self.pool)
         .await?;
-        Ok(Outcome::new(
-            "Acme: usage recorded",
-            USAGE.iter().sum::<u32>(),
-            recorded,
-        ))
+        let mut outcomes = vec![
+            Outcome::new("Acme: usage recorded", expected, sums.recorded),
+            Outcome::new("Acme: usage counted", expected, sums.counted),
+        ];
+        outcomes.extend(self.polar.map(|polar| {
+            let reported = polar.event_sum("event_ingestion", &self.cast.acme.external_id());
+            Outcome::new("Acme: usage at Polar", expected, reported)
+        }));
+        Ok(outcomes)
     }
 
-    async fn costs(&self) -> Result<Outcome, sqlx::Error> {
-        let recorded = sqlx::query_scalar!(
-            r#"SELECT count(*) AS "count!" FROM polar_jobs.costs WHERE organization_id = $1"#,
+    async fn costs(&self) -> Result<Vec<Outcome>, sqlx::Error> {
+        let reported = sqlx::query_scalar!(
+            r#"SELECT count(*) FILTER (WHERE reported_at IS NOT NULL) AS "count!" FROM polar_jobs.costs WHERE organization_id = $1"#,
             self.cast.acme.id,
         )
         .fetch_one(self.pool)
         .await?;
-        Ok(Outcome::new("Acme: costs recorded", 1, recorded))
+        let mut outcomes = vec![Outcome::new("Acme: costs reported", 1, reported)];
+        outcomes.extend(self.polar.map(|polar| {
+            let acme = self.cast.acme.external_id();
+            let spans = polar.events().into_iter().filter(|event| {
+                event.name == "compass_assistant.chat"
+                    && event.external_customer_id.as_deref() == Some(&*acme)
+            });
+            Outcome::new("Acme: costs at Polar", 1, spans.count())
+        }));
+        Ok(outcomes)
     }
 
     async fn discarded(&self) -> Result<Outcome, sqlx::Error> {

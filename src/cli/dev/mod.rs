@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use super::process::{Process, Work};
 use super::signals::Stop;
 use super::{Exit, Failure, Surroundings, connect, ingress, output, worker};
+use crate::schedule::Timetable;
 use crate::telemetry::Metrics;
 use cast::Cast;
 use check::Check;
@@ -160,10 +161,12 @@ async fn perform(
     };
     let application = Application::new(&format!("http://{door}"), token, cast.run())?;
     let polar = house.polar.as_ref();
+    let timetable = Timetable::of(&jobs::registry()).context("a schedule cannot be used")?;
     let told = Stage {
         cast: &cast,
         application,
         watch: &watch,
+        timetable: &timetable,
         polar,
     }
     .play()

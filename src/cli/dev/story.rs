@@ -1,24 +1,27 @@
 //! What happens in `dev`: the life of five organizations, told through the real front door and
 //! through Polar's signed deliveries.
 
+use chrono::Utc;
 use serde_json::json;
 use simulator::{Product, Simulator};
 
 use super::cast::{Cast, Company, Person};
 use super::door::Application;
 use super::watch::Watch;
+use crate::schedule::{self, Timetable};
 
 /// The stage on which the story is played.
 pub(super) struct Stage<'a> {
     pub(super) cast: &'a Cast,
     pub(super) application: Application,
     pub(super) watch: &'a Watch,
+    pub(super) timetable: &'a Timetable,
     /// `None`: a real Polar, where nothing is bought.
     pub(super) polar: Option<&'a Simulator>,
 }
 
-/// Usage of each reading, in units; many small ones, as applications record them.
-pub(super) const USAGE: [u32; 6] = [1, 2, 3, 500, 70, 24];
+/// Quantities of the readings, counted in two windows.
+pub(super) const USAGE: [[u32; 3]; 2] = [[1, 2, 3], [500, 70, 24]];
 
 impl Stage<'_> {
     /// Plays everything; each act waits for what it builds on.
@@ -85,18 +88,28 @@ impl Stage<'_> {
     }
 
     async fn use_and_cost(&mut self) -> anyhow::Result<()> {
-        say("Usage and costs accrue");
+        say("Usage and costs accrue, are counted and reported");
         let acme = self.cast.acme.id;
-        let usage = USAGE.map(|quantity| {
-            (
-                "usage.recorded",
-                json!({"organization_id": acme, "quantity": quantity}),
-            )
-        });
-        self.application.tell(usage).await?;
+        for readings in USAGE {
+            let usage = readings.map(|quantity| {
+                (
+                    "usage.recorded",
+                    json!({"organization_id": acme, "quantity": quantity}),
+                )
+            });
+            self.application.tell(usage).await?;
+            self.start("meter_usage").await?;
+        }
         let cost = json!({"organization_id": acme, "source": "compass_assistant", "vendor": "example",
                           "model": "small-1", "input_tokens": 1200, "output_tokens": 80, "cost_usd": "0.0042"});
-        self.application.tell([("cost.recorded", cost)]).await
+        self.application.tell([("cost.recorded", cost)]).await?;
+        self.start("report_costs").await
+    }
+
+    /// A schedule's job now, and its end: nobody wants to wait for the next tick.
+    async fn start(&self, schedule: &str) -> anyhow::Result<()> {
+        schedule::run_now(&self.watch.pool, self.timetable, schedule, Utc::now()).await?;
+        self.watch.jobs_done().await
     }
 
     async fn buy(&mut self) -> anyhow::Result<()> {
