@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use crate::contract::{Context, Done, Error, Job, Queue, Scheduled, priority};
 use crate::mirror::prune::{self, Limits};
 use crate::mirror::{costs, usage};
-use crate::mirror::{costs, usage};
 
 /// Completed jobs stay readable for so many days.
 const COMPLETED_DAYS: i64 = 7;
@@ -17,10 +16,8 @@ const COMPLETED_DAYS: i64 = 7;
 const TROUBLED_DAYS: i64 = 90;
 /// Readings that Polar accounted for stay so many days (design 5).
 const READING_DAYS: i64 = 35;
-/// Reported readings stay for so many days, so that a year's bill can be counted again.
-const READING_DAYS: i64 = 400;
 /// Rows of each kind in one statement.
-const BATCH: u16 = 2000;
+const BATCH: i32 = 2000;
 /// Readings in one statement; they are narrow.
 const READINGS: i64 = 20_000;
 
@@ -47,10 +44,7 @@ impl Job for Prune {
             troubled: self.now - TimeDelta::days(TROUBLED_DAYS),
             events: self.now - TimeDelta::days(TROUBLED_DAYS),
         };
-        while prune::batch(&context.pool, limits, i32::from(BATCH)).await? > 0 {}
-        let readings = self.now - TimeDelta::days(READING_DAYS);
-        while usage::prune(&context.pool, readings, i64::from(BATCH)).await? > 0 {}
-        while costs::prune(&context.pool, readings, i64::from(BATCH)).await? > 0 {}
+        while prune::batch(&context.pool, limits, BATCH).await? > 0 {}
         let settled = self.now - TimeDelta::days(READING_DAYS);
         while usage::prune(&context.pool, settled, READINGS).await? > 0 {}
         while costs::prune(&context.pool, settled, READINGS).await? > 0 {}
