@@ -35,7 +35,7 @@ async fn polar_holds_exactly_what_was_committed_after_each_of_two_hundred_bad_da
     // A storm that never blew proves nothing.
     println!("{seen:?}");
     assert!(seen.late_commits > 200 && seen.rollbacks > 200 && seen.duplicates > 200, "{seen:?}");
-    assert!(seen.deaths > 200 && seen.failed_calls > 200 && seen.resent > 100, "{seen:?}");
+    assert!(seen.deaths > 200 && seen.failed_calls > 50 && seen.resent > 100, "{seen:?}");
 }
 
 /// What the days were like.
