@@ -11,6 +11,8 @@ mod customers;
 mod house;
 #[path = "sync/members.rs"]
 mod members;
+#[path = "sync/mishaps.rs"]
+mod mishaps;
 #[path = "sync/ownership.rs"]
 mod ownership;
 #[path = "sync/prune.rs"]
