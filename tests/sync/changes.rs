@@ -26,7 +26,7 @@ async fn an_older_change_that_is_replayed_overwrites_nothing() {
             json!({"type": "organization.updated", "data": {"id": tenant.id, "name": "Acme 2"}}),
         ])
         .await;
-    house.settle().await;
+    house.settle_waits().await;
     let before = members(&house).await;
     let events: Vec<i64> = sqlx::query_scalar(
         "SELECT id FROM polar_jobs.external_events WHERE source = 'app' ORDER BY id",
@@ -41,7 +41,7 @@ async fn an_older_change_that_is_replayed_overwrites_nothing() {
             .await
             .unwrap();
     }
-    house.settle().await;
+    house.settle_waits().await;
     assert_eq!(members(&house).await, before);
     assert_eq!(
         house
@@ -65,7 +65,7 @@ async fn after_a_deletion_member_changes_are_ignored() {
             tenant.added(&user(), "ada@example.com", "member"),
         ])
         .await;
-    house.settle().await;
+    house.settle_waits().await;
     assert_eq!(house.end("apply_change").await.0, "ignored");
     assert!(members(&house).await.iter().all(|(.., active)| !active));
     let outcome: String = sqlx::query_scalar(
@@ -85,7 +85,7 @@ async fn fees_are_the_organizations_own_or_the_platforms() {
     created["data"]["fees"] =
         json!({"basis_points": 123, "fixed": 4, "subscription_basis_points": 5});
     house.tell(&[plain.created(), created]).await;
-    house.settle().await;
+    house.settle_waits().await;
     for (tenant, fees) in [(plain, (500, 50, 0)), (special, (123, 4, 5))] {
         let row: (i32, i32, i32) = sqlx::query_as(
             "SELECT fee_basis_points, fee_fixed, subscription_fee_basis_points
@@ -105,12 +105,12 @@ async fn ownership_given_to_somebody_unknown_waits_for_the_address() {
     house
         .tell(&[tenant.created(), tenant.transferred(&ada)])
         .await;
-    house.settle().await;
+    house.settle_waits().await;
     assert_eq!(house.end("sync_member").await.0, "discarded");
     house
         .tell(&[json!({"type": "user.updated", "data": {"id": ada, "email": "ada@example.com"}})])
         .await;
-    house.settle().await;
+    house.settle_waits().await;
     assert_eq!(house.role_at_polar(&tenant, &ada).as_deref(), Some("owner"));
 }
 
@@ -118,7 +118,7 @@ async fn ownership_given_to_somebody_unknown_waits_for_the_address() {
 async fn a_deleted_organization_leaves_nothing_but_its_row() {
     let (house, tenant) = (House::open().await, Tenant::new());
     house.tell(&[tenant.created(), tenant.deleted()]).await;
-    house.settle().await;
+    house.settle_waits().await;
     assert_eq!(
         house
             .count("SELECT count(*) FROM polar_jobs.organizations WHERE deleted_at IS NOT NULL")
@@ -151,11 +151,11 @@ async fn news_about_a_person_that_come_with_one_organization_reach_the_others() 
             first.added(&ada, "old@example.com", "member"),
         ])
         .await;
-    house.settle().await;
+    house.settle_waits().await;
     house
         .tell(&[second.added(&ada, "new@example.com", "member")])
         .await;
-    house.settle().await;
+    house.settle_waits().await;
     for tenant in [&first, &second] {
         assert_eq!(house.member(tenant, &ada).unwrap().email, "new@example.com");
     }
@@ -173,7 +173,7 @@ async fn an_organization_without_an_owner_is_no_customer_until_one_comes() {
     polar_jobs::queue::enqueue::insert_all(&mut connection, &page.jobs)
         .await
         .unwrap();
-    house.settle().await;
+    house.settle_waits().await;
     let (state, reason) = house.end("sync_customer").await;
     assert_eq!(state, "discarded");
     assert!(reason.contains("nobody owns"), "{reason}");

@@ -215,10 +215,10 @@ async fn an_organization_that_starts_anew_gets_a_new_customer_even_if_both_came_
             tenant.added(&user(), "left@example.com", "member"),
         ])
         .await;
-    house.settle().await;
+    house.settle_waits().await;
     let first = house.simulator.customer(&tenant.id).unwrap().id;
     house.tell(&[tenant.deleted(), tenant.created()]).await;
-    house.settle().await;
+    house.settle_waits().await;
     let second = house.simulator.customer(&tenant.id).unwrap().id;
     assert_ne!(first, second);
     assert_eq!(
@@ -241,7 +241,7 @@ async fn the_self_organization_is_never_a_customer_of_its_own() {
             tenant.added(&user(), "ada@example.com", "member"),
         ])
         .await;
-    house.settle().await;
+    house.settle_waits().await;
     assert!(house.simulator.requests().is_empty());
     assert_eq!(house.end("sync_customer").await.0, "ignored");
 }
@@ -273,7 +273,7 @@ async fn what_came_while_billing_was_off_is_reported_once_it_is_configured() {
     polar_jobs::queue::enqueue::insert_all(&mut connection, &page.jobs)
         .await
         .unwrap();
-    house.settle().await;
+    house.settle_waits().await;
     assert!(house.simulator.customer(&tenant.id).is_some());
     assert_eq!(
         house.role_at_polar(&tenant, &ada).as_deref(),

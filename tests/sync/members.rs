@@ -82,9 +82,9 @@ async fn new_name_and_address_of_a_user_reach_every_organization() {
             ])
             .await;
     }
-    house.settle().await;
+    house.settle_waits().await;
     house.tell(&[json!({"type": "user.updated", "data": {"id": ada, "email": "lovelace@example.com", "name": "Ada L"}})]).await;
-    house.settle().await;
+    house.settle_waits().await;
     for tenant in &tenants {
         let member = house.member(tenant, &ada).unwrap();
         assert_eq!(
@@ -104,7 +104,7 @@ async fn whoever_was_added_and_removed_at_once_is_gone_and_stays_gone() {
             tenant.removed(&ada),
         ])
         .await;
-    house.settle().await;
+    house.settle_waits().await;
     assert!(house.member(&tenant, &ada).is_none());
 }
 
@@ -123,7 +123,7 @@ async fn a_removal_that_overtakes_a_slow_addition_still_wins() {
         house.tell(&[tenant.removed(&ada)]).await;
         gate.open();
     });
-    house.settle().await;
+    house.settle_waits().await;
     assert!(house.member(&tenant, &ada).is_none());
 }
 
@@ -264,7 +264,7 @@ async fn an_address_that_moves_from_one_member_to_another_arrives() {
             tenant.added(&bob, "bob@example.com", "member"),
         ])
         .await;
-    house.settle().await;
+    house.settle_waits().await;
     house
         .tell(&[
             json!({"type": "user.updated", "data": {"id": bob, "email": "bobby@example.com"}}),
@@ -333,7 +333,7 @@ async fn members_who_come_before_their_organization_wait_for_it_and_then_go_to_p
     house
         .tell(&[tenant.added(&ada, "ada@example.com", "finance")])
         .await;
-    house.settle().await;
+    house.settle_waits().await;
     assert!(
         house.simulator.requests().is_empty(),
         "nothing goes to Polar before the organization is created"
@@ -349,7 +349,7 @@ async fn members_who_come_before_their_organization_wait_for_it_and_then_go_to_p
         0
     );
     house.tell(&[tenant.created()]).await;
-    house.settle().await;
+    house.settle_waits().await;
     assert_eq!(
         house.role_at_polar(&tenant, &ada).as_deref(),
         Some("member")
@@ -375,7 +375,7 @@ async fn members_are_not_lost_when_their_customer_cannot_be_made_for_a_long_time
         "it does not wait for ever"
     );
     house.tell(&[json!({"type": "user.updated", "data": {"id": tenant.owner, "email": "owner@example.com"}})]).await;
-    house.settle().await;
+    house.settle_waits().await;
     assert_eq!(
         house.role_at_polar(&tenant, &ada).as_deref(),
         Some("billing_manager")

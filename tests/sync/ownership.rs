@@ -13,7 +13,7 @@ async fn open() -> (House, Tenant, String) {
             tenant.added(&ada, "ada@example.com", "member"),
         ])
         .await;
-    house.settle().await;
+    house.settle_waits().await;
     (house, tenant, ada)
 }
 
@@ -29,7 +29,7 @@ async fn role_here(house: &House, user: &str) -> String {
 async fn a_transfer_promotes_the_new_owner_and_the_old_one_becomes_an_admin() {
     let (house, tenant, ada) = open().await;
     house.tell(&[tenant.transferred(&ada)]).await;
-    house.settle().await;
+    house.settle_waits().await;
     assert_eq!(house.role_at_polar(&tenant, &ada).as_deref(), Some("owner"));
     assert_eq!(
         house.role_at_polar(&tenant, &tenant.owner).as_deref(),
@@ -48,13 +48,13 @@ async fn a_transfer_promotes_the_new_owner_and_the_old_one_becomes_an_admin() {
 async fn a_member_with_the_role_owner_is_a_transfer() {
     let (house, tenant, ada) = open().await;
     house.tell(&[tenant.role(&ada, "owner")]).await;
-    house.settle().await;
+    house.settle_waits().await;
     assert_eq!(house.role_at_polar(&tenant, &ada).as_deref(), Some("owner"));
     let bob = user();
     house
         .tell(&[tenant.added(&bob, "bob@example.com", "owner")])
         .await;
-    house.settle().await;
+    house.settle_waits().await;
     assert_eq!(house.role_at_polar(&tenant, &bob).as_deref(), Some("owner"));
     assert_eq!(role_here(&house, &ada).await, "admin");
 }
@@ -65,7 +65,7 @@ async fn an_owner_who_hands_over_and_leaves_at_once_is_replaced_before_being_rem
     house
         .tell(&[tenant.transferred(&ada), tenant.removed(&tenant.owner)])
         .await;
-    house.settle().await;
+    house.settle_waits().await;
     assert_eq!(house.role_at_polar(&tenant, &ada).as_deref(), Some("owner"));
     assert!(house.member(&tenant, &tenant.owner).is_none());
     assert!(
@@ -103,13 +103,13 @@ async fn the_new_owner_may_be_unknown_at_polar_when_the_old_one_leaves_first() {
 async fn removing_the_only_owner_is_discarded_and_done_when_another_owner_comes() {
     let (house, tenant, ada) = open().await;
     house.tell(&[tenant.removed(&tenant.owner)]).await;
-    house.settle().await;
+    house.settle_waits().await;
     let (state, reason) = house.end("sync_member").await;
     assert_eq!(state, "discarded");
     assert!(reason.contains("only owner"), "{reason}");
     assert!(house.member(&tenant, &tenant.owner).is_some());
     house.tell(&[tenant.transferred(&ada)]).await;
-    house.settle().await;
+    house.settle_waits().await;
     assert_eq!(house.role_at_polar(&tenant, &ada).as_deref(), Some("owner"));
     assert!(house.member(&tenant, &tenant.owner).is_none());
 }
@@ -118,14 +118,14 @@ async fn removing_the_only_owner_is_discarded_and_done_when_another_owner_comes(
 async fn demoting_the_only_owner_is_discarded_and_done_when_another_owner_comes() {
     let (house, tenant, ada) = open().await;
     house.tell(&[tenant.role(&tenant.owner, "member")]).await;
-    house.settle().await;
+    house.settle_waits().await;
     assert_eq!(house.end("sync_member").await.0, "discarded");
     assert_eq!(
         house.role_at_polar(&tenant, &tenant.owner).as_deref(),
         Some("owner")
     );
     house.tell(&[tenant.transferred(&ada)]).await;
-    house.settle().await;
+    house.settle_waits().await;
     assert_eq!(house.role_at_polar(&tenant, &ada).as_deref(), Some("owner"));
     assert_eq!(
         house.role_at_polar(&tenant, &tenant.owner).as_deref(),
@@ -148,7 +148,7 @@ async fn a_role_change_for_whom_polar_takes_for_the_owner_is_no_poison() {
         .await
         .unwrap();
     house.tell(&[tenant.role(&ada, "finance")]).await;
-    house.settle().await;
+    house.settle_waits().await;
     assert_eq!(
         house.role_at_polar(&tenant, &tenant.owner).as_deref(),
         Some("owner")
@@ -175,7 +175,7 @@ async fn a_sync_of_the_customer_puts_the_owner_right() {
     house
         .tell(&[json!({"type": "organization.updated", "data": {"id": tenant.id, "name": "Acme"}})])
         .await;
-    house.settle().await;
+    house.settle_waits().await;
     assert_eq!(
         house.role_at_polar(&tenant, &tenant.owner).as_deref(),
         Some("owner")
