@@ -28,14 +28,20 @@ impl Job for MeterUsage {
         warn_of_long_transactions(context).await?;
         let mut transaction = context.begin().await?;
         let clock = context.job.started_at;
-        let closed = close_window(&mut transaction, clock, context.settings.self_organization).await?;
+        let closed =
+            close_window(&mut transaction, clock, context.settings.self_organization).await?;
         let Some(window) = closed else {
-            return Ok(Done::ignored("nothing was recorded since the last window").within(transaction));
+            return Ok(
+                Done::ignored("nothing was recorded since the last window").within(transaction)
+            );
         };
         tracing::info!(window_end = %window.end, readings = window.readings, "closed a usage window");
-        metrics::counter!("polar_jobs_usage_counted_total").increment(u64::try_from(window.readings).unwrap_or(0));
+        metrics::counter!("polar_jobs_usage_counted_total")
+            .increment(u64::try_from(window.readings).unwrap_or(0));
         // Freezing and moving the window commit together with this job and the one that sends.
-        Ok(Done::applied().then([NewJob::of(&ReportUsage {})]).within(transaction))
+        Ok(Done::applied()
+            .then([NewJob::of(&ReportUsage {})])
+            .within(transaction))
     }
 }
 
@@ -53,7 +59,8 @@ impl Scheduled for MeterUsage {
 async fn warn_of_long_transactions(context: &Context) -> Result<(), Error> {
     let holder = horizon_holder(&context.pool).await?;
     let age = holder.as_ref().map_or(0, |holder| holder.age.num_seconds());
-    metrics::gauge!("polar_jobs_usage_horizon_age_seconds").set(f64::from(i32::try_from(age).unwrap_or(i32::MAX)));
+    metrics::gauge!("polar_jobs_usage_horizon_age_seconds")
+        .set(f64::from(i32::try_from(age).unwrap_or(i32::MAX)));
     if let Some(holder) = holder.filter(|holder| holder.age > PATIENCE) {
         tracing::warn!(
             pid = holder.pid,

@@ -34,8 +34,10 @@ impl Job for ProveUsage {
         let now = context.job.started_at;
         let difference = prove::difference(&context.pool, now - SPAN, now - SETTLING).await?;
         let faults = prove::chain_faults(&context.pool).await?;
-        metrics::gauge!("polar_jobs_usage_difference").set(difference.to_f64().unwrap_or(f64::INFINITY));
-        metrics::gauge!("polar_jobs_usage_window_faults").set(f64::from(u32::try_from(faults.len()).unwrap_or(u32::MAX)));
+        metrics::gauge!("polar_jobs_usage_difference")
+            .set(difference.to_f64().unwrap_or(f64::INFINITY));
+        metrics::gauge!("polar_jobs_usage_window_faults")
+            .set(f64::from(u32::try_from(faults.len()).unwrap_or(u32::MAX)));
         for fault in &faults {
             tracing::error!(fault, "the chain of usage windows is broken");
         }

@@ -27,7 +27,10 @@ impl Job for ReportCosts {
     const PRIORITY: i16 = priority::METERING;
     const TIMEOUT: Duration = Duration::from_secs(180);
     // The next tick would find a long wait and add nothing to it.
-    const RETRY: Retry = Retry { ceiling: Duration::from_secs(300), ..Retry::DEFAULT };
+    const RETRY: Retry = Retry {
+        ceiling: Duration::from_secs(300),
+        ..Retry::DEFAULT
+    };
 
     fn unique_key(&self) -> Option<String> {
         Some(Self::KIND.to_owned())
@@ -40,7 +43,9 @@ impl Job for ReportCosts {
 
     async fn run(self, context: &Context) -> Result<Done, Error> {
         let Some(polar) = &context.polar else {
-            return Ok(Done::ignored("billing is not configured; costs wait until it is"));
+            return Ok(Done::ignored(
+                "billing is not configured; costs wait until it is",
+            ));
         };
         let polar = polar.with_class(CallClass::Metering);
         let self_organization = context.settings.self_organization;
@@ -69,7 +74,10 @@ impl Scheduled for ReportCosts {
 
 async fn report(context: &Context, polar: &Client, readings: &[WaitingCost]) -> Result<(), Error> {
     let batches = ingest::pack(readings).map_err(|(position, error)| {
-        Error::Retry(format!("cost {}: {error}; the table should have refused it", readings[position].id))
+        Error::Retry(format!(
+            "cost {}: {error}; the table should have refused it",
+            readings[position].id
+        ))
     })?;
     let mut ledger = Ledger::of(&batches);
     let mut failure = None;
@@ -103,10 +111,16 @@ struct Ledger {
 impl Ledger {
     fn of(batches: &[SpanBatch]) -> Self {
         let mut open = BTreeMap::new();
-        for position in batches.iter().flat_map(|batch| batch.readings.iter().flatten()) {
+        for position in batches
+            .iter()
+            .flat_map(|batch| batch.readings.iter().flatten())
+        {
             *open.entry(*position).or_default() += 1;
         }
-        Self { open, refused: BTreeMap::new() }
+        Self {
+            open,
+            refused: BTreeMap::new(),
+        }
     }
 
     fn note(&mut self, batch: &SpanBatch, sent: &ingest::Sent) {
@@ -124,9 +138,17 @@ impl Ledger {
 
     /// Rows that are done, and rows that Polar will not take.
     fn verdicts(self, readings: &[WaitingCost]) -> (Vec<i64>, Vec<(i64, String)>) {
-        let settled = self.open.iter().filter(|&(_, &events)| events == 0).map(|(&reading, _)| readings[reading].id);
+        let settled = self
+            .open
+            .iter()
+            .filter(|&(_, &events)| events == 0)
+            .map(|(&reading, _)| readings[reading].id);
         let settled = settled.collect();
-        let refused = self.refused.into_iter().map(|(reading, reason)| (readings[reading].id, reason)).collect();
+        let refused = self
+            .refused
+            .into_iter()
+            .map(|(reading, reason)| (readings[reading].id, reason))
+            .collect();
         (settled, refused)
     }
 }

@@ -28,7 +28,10 @@ impl Job for ReportUsage {
     const PRIORITY: i16 = priority::METERING;
     const TIMEOUT: Duration = Duration::from_secs(180);
     // The next tick would find a long wait and add nothing to it.
-    const RETRY: Retry = Retry { ceiling: Duration::from_secs(300), ..Retry::DEFAULT };
+    const RETRY: Retry = Retry {
+        ceiling: Duration::from_secs(300),
+        ..Retry::DEFAULT
+    };
 
     fn unique_key(&self) -> Option<String> {
         Some(Self::KIND.to_owned())
@@ -41,7 +44,9 @@ impl Job for ReportUsage {
 
     async fn run(self, context: &Context) -> Result<Done, Error> {
         let Some(polar) = &context.polar else {
-            return Ok(Done::ignored("billing is not configured; counts wait until it is"));
+            return Ok(Done::ignored(
+                "billing is not configured; counts wait until it is",
+            ));
         };
         let polar = polar.with_class(CallClass::Metering);
         usage::sort_out(&context.pool, context.settings.self_organization).await?;
@@ -74,17 +79,25 @@ async fn report(context: &Context, polar: &Client, batch: &[FrozenReport]) -> Re
     let events: Vec<IngestedEvent> = batch.iter().map(event).collect();
     let sent = ingest::ingest(polar, &events).await;
     for (positions, receipt) in &sent.answered {
-        let reports: Vec<&FrozenReport> = positions.iter().map(|&position| &batch[position]).collect();
+        let reports: Vec<&FrozenReport> =
+            positions.iter().map(|&position| &batch[position]).collect();
         usage::settle(&context.pool, &reports, *receipt).await?;
         metrics::counter!("polar_jobs_usage_reported_total").increment(reports.len() as u64);
     }
     if !sent.refused.is_empty() {
-        let refused: Vec<(&FrozenReport, &str)> =
-            sent.refused.iter().map(|(position, reason)| (&batch[*position], reason.as_str())).collect();
+        let refused: Vec<(&FrozenReport, &str)> = sent
+            .refused
+            .iter()
+            .map(|(position, reason)| (&batch[*position], reason.as_str()))
+            .collect();
         usage::refuse(&context.pool, &refused).await?;
         metrics::counter!("polar_jobs_usage_refused_total").increment(refused.len() as u64);
         for (report, reason) in refused {
-            tracing::error!(external_id = report.external_id, reason, "Polar refused a usage report");
+            tracing::error!(
+                external_id = report.external_id,
+                reason,
+                "Polar refused a usage report"
+            );
         }
     }
     match sent.failure {

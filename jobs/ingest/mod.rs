@@ -36,9 +36,14 @@ pub(crate) async fn ingest(polar: &Client, events: &[IngestedEvent]) -> Sent {
         if batch.is_empty() {
             continue;
         }
-        let request: Vec<IngestedEvent> = batch.iter().map(|&position| events[position].clone()).collect();
+        let request: Vec<IngestedEvent> = batch
+            .iter()
+            .map(|&position| events[position].clone())
+            .collect();
         match polar.events().ingest(&request).await {
-            Ok(receipt) if receipt.accounts_for(batch.len()) => sent.answered.push((batch, receipt)),
+            Ok(receipt) if receipt.accounts_for(batch.len()) => {
+                sent.answered.push((batch, receipt))
+            }
             Ok(receipt) => {
                 let reason = format!(
                     "Polar stored {} and knew {} of {} events",
@@ -51,7 +56,11 @@ pub(crate) async fn ingest(polar: &Client, events: &[IngestedEvent]) -> Sent {
             Err(Error::Invalid(invalid)) if names_one(&invalid, batch.len()) => {
                 open.push(sent.take_out(&invalid, &batch));
             }
-            Err(error @ (Error::Invalid(_) | Error::Conflict { .. } | Error::Unexpected { status: 413, .. })) => {
+            Err(
+                error @ (Error::Invalid(_)
+                | Error::Conflict { .. }
+                | Error::Unexpected { status: 413, .. }),
+            ) => {
                 sent.halve(batch, error.to_string(), &mut open);
             }
             Err(error) => {
@@ -64,7 +73,10 @@ pub(crate) async fn ingest(polar: &Client, events: &[IngestedEvent]) -> Sent {
 }
 
 fn names_one(invalid: &Invalid, events: usize) -> bool {
-    invalid.refused_indexes().iter().any(|&index| index < events)
+    invalid
+        .refused_indexes()
+        .iter()
+        .any(|&index| index < events)
 }
 
 impl Sent {
@@ -80,7 +92,10 @@ impl Sent {
                 self.refused.push((batch[index], reasons.join("; ")));
             }
         }
-        (0..batch.len()).filter(|index| !named.contains(index)).map(|index| batch[index]).collect()
+        (0..batch.len())
+            .filter(|index| !named.contains(index))
+            .map(|index| batch[index])
+            .collect()
     }
 
     /// Splits a batch that Polar refused without naming an event; one that stands alone is it.

@@ -52,7 +52,8 @@ impl SpanBatch {
             Some(&place) if self.readings[place].last() == Some(&position) => {}
             Some(&place) => self.readings[place].push(position),
             None => {
-                self.roots.insert(root.external_id.clone(), self.events.len());
+                self.roots
+                    .insert(root.external_id.clone(), self.events.len());
                 self.events.push(root.clone());
                 self.readings.push(vec![position]);
             }
@@ -71,7 +72,10 @@ fn root(reading: &WaitingCost) -> IngestedEvent {
 
 fn spans(reading: &WaitingCost, root: &IngestedEvent, cost: &CostUsd) -> Vec<IngestedEvent> {
     let name = format!("{}.{}", reading.source, context(reading));
-    let usage_id = reading.usage_id.clone().unwrap_or_else(|| reading.reading_id.to_string());
+    let usage_id = reading
+        .usage_id
+        .clone()
+        .unwrap_or_else(|| reading.reading_id.to_string());
     let external_id = format!("{name}-{usage_id}");
     let mut model = llm(reading);
     let amounts = cost.amounts();
@@ -80,9 +84,19 @@ fn spans(reading: &WaitingCost, root: &IngestedEvent, cost: &CostUsd) -> Vec<Ing
         .into_iter()
         .zip(1u32..)
         .map(|(amount, part)| {
-            let id = if several { format!("{external_id}-{part}") } else { external_id.clone() };
+            let id = if several {
+                format!("{external_id}-{part}")
+            } else {
+                external_id.clone()
+            };
             // The tokens were used once: only the first part tells of them.
-            IngestedEvent::span(root, name.as_str(), id, Cost::in_us_cents(amount), model.take())
+            IngestedEvent::span(
+                root,
+                name.as_str(),
+                id,
+                Cost::in_us_cents(amount),
+                model.take(),
+            )
         })
         .collect()
 }
@@ -99,7 +113,10 @@ fn context(reading: &WaitingCost) -> &str {
 fn llm(reading: &WaitingCost) -> Option<LlmUsage> {
     let known = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
     let tokens = |count: Option<i64>| count.and_then(|count| u64::try_from(count).ok());
-    let (input_tokens, output_tokens) = (tokens(reading.input_tokens)?, tokens(reading.output_tokens)?);
+    let (input_tokens, output_tokens) = (
+        tokens(reading.input_tokens)?,
+        tokens(reading.output_tokens)?,
+    );
     Some(LlmUsage {
         vendor: known(&reading.vendor)?,
         model: known(&reading.model)?,
@@ -155,21 +172,48 @@ mod tests {
 
     #[test]
     fn contexts_default_by_source_and_a_missing_usage_id_by_row() {
-        let bare = WaitingCost { context: None, usage_id: None, model: None, ..reading("1") };
-        let assistant = WaitingCost { source: "compass_assistant".into(), ..bare.clone() };
+        let bare = WaitingCost {
+            context: None,
+            usage_id: None,
+            model: None,
+            ..reading("1")
+        };
+        let assistant = WaitingCost {
+            source: "compass_assistant".into(),
+            ..bare.clone()
+        };
         let events = &pack(&[bare, assistant]).unwrap()[0].events;
         let id = Uuid::from_u128(9);
-        assert_eq!(events[1].external_id, format!("organization_review.usage-{id}"));
-        assert_eq!(events[3].external_id, format!("compass_assistant.chat-{id}"));
+        assert_eq!(
+            events[1].external_id,
+            format!("organization_review.usage-{id}")
+        );
+        assert_eq!(
+            events[3].external_id,
+            format!("compass_assistant.chat-{id}")
+        );
         assert_eq!(events[1].metadata.llm, None);
     }
 
     #[test]
     fn a_cost_above_the_cap_is_split_and_its_tokens_are_told_once() {
         let events = &pack(&[reading("2500.5")]).unwrap()[0].events;
-        let ids: Vec<&str> = events.iter().map(|event| event.external_id.as_str()).skip(1).collect();
-        assert_eq!(ids, [1, 2, 3].map(|part| format!("organization_review.submission-run-1-{part}")));
-        assert_eq!(events.iter().filter(|event| event.metadata.llm.is_some()).count(), 1);
+        let ids: Vec<&str> = events
+            .iter()
+            .map(|event| event.external_id.as_str())
+            .skip(1)
+            .collect();
+        assert_eq!(
+            ids,
+            [1, 2, 3].map(|part| format!("organization_review.submission-run-1-{part}"))
+        );
+        assert_eq!(
+            events
+                .iter()
+                .filter(|event| event.metadata.llm.is_some())
+                .count(),
+            1
+        );
     }
 
     #[test]

@@ -6,5 +6,6 @@ pub mod drain;
 pub mod enqueue;
 pub mod ingress;
 pub mod latency;
+pub mod metering;
 pub mod noop;
 pub mod stand;

@@ -42,26 +42,48 @@ pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result
     let pool = connect::pool(surroundings.config.database()?, 2).await?;
     match command {
         Command::List(arguments) => {
-            let filter = CostFilter { organization: arguments.organization, state: arguments.state };
+            let filter = CostFilter {
+                organization: arguments.organization,
+                state: arguments.state,
+            };
             let rows = costs::list(&pool, &filter, i64::from(arguments.limit)).await?;
             output::list(arguments.format, HEADER, &rows, cells)?;
             Ok(Exit::Done)
         }
-        Command::Retry { organization, yes: true } => {
+        Command::Retry {
+            organization,
+            yes: true,
+        } => {
             let retried = costs::retry_refused(&pool, organization).await?;
             output::line(&format!("{retried} costs are sent again at the next run"))?;
             Ok(Exit::Done)
         }
-        Command::Retry { organization, yes: false } => {
-            let filter = CostFilter { organization, state: Some("refused".to_owned()) };
+        Command::Retry {
+            organization,
+            yes: false,
+        } => {
+            let filter = CostFilter {
+                organization,
+                state: Some("refused".to_owned()),
+            };
             let refused = costs::list(&pool, &filter, i64::MAX).await?.len();
-            Err(Failure::usage(format!("{refused} costs would be sent again; repeat with --yes")))
+            Err(Failure::usage(format!(
+                "{refused} costs would be sent again; repeat with --yes"
+            )))
         }
     }
 }
 
-const HEADER: [&str; 8] =
-    ["id", "organization", "what", "cost in USD", "recorded at", "state", "reported at", "reason"];
+const HEADER: [&str; 8] = [
+    "id",
+    "organization",
+    "what",
+    "cost in USD",
+    "recorded at",
+    "state",
+    "reported at",
+    "reason",
+];
 
 fn cells(row: &CostRow) -> [String; 8] {
     let what = match &row.context {

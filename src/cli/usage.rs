@@ -85,7 +85,10 @@ struct Period {
 impl Period {
     /// The month that `now` lies in.
     fn of(now: DateTime<Utc>) -> Self {
-        now.format("%Y-%m").to_string().parse().expect("a formatted month parses")
+        now.format("%Y-%m")
+            .to_string()
+            .parse()
+            .expect("a formatted month parses")
     }
 }
 
@@ -94,9 +97,13 @@ impl FromStr for Period {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = || format!("{text:?} is no month; write it like 2026-11");
-        let first = NaiveDate::parse_from_str(&format!("{text}-01"), "%Y-%m-%d").map_err(|_| wrong())?;
+        let first =
+            NaiveDate::parse_from_str(&format!("{text}-01"), "%Y-%m-%d").map_err(|_| wrong())?;
         let next = first.checked_add_months(Months::new(1)).ok_or_else(wrong)?;
-        Ok(Self { from: midnight(first), to: midnight(next) })
+        Ok(Self {
+            from: midnight(first),
+            to: midnight(next),
+        })
     }
 }
 
@@ -111,30 +118,54 @@ pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result
     }
 }
 
-async fn prove(arguments: &Prove, pool: &PgPool, surroundings: &Surroundings) -> Result<Exit, Failure> {
+async fn prove(
+    arguments: &Prove,
+    pool: &PgPool,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
     let period = arguments.period.unwrap_or_else(|| Period::of(Utc::now()));
     let mut proof = Proof::gather(pool, arguments.organization, period.from, period.to).await?;
     if arguments.ask_polar {
-        let polar = super::process::polar_client(&surroundings.config.polar, pool)?.ok_or_else(|| {
-            Failure::usage("billing is off: POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID are not set")
-        })?;
-        proof.ask_polar(pool, &polar, period.from, period.to).await?;
+        let polar =
+            super::process::polar_client(&surroundings.config.polar, pool)?.ok_or_else(|| {
+                Failure::usage(
+                    "billing is off: POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID are not set",
+                )
+            })?;
+        proof
+            .ask_polar(pool, &polar, period.from, period.to)
+            .await?;
     }
     match arguments.format {
         Format::Json => output::json(&proof.to_json())?,
         Format::Table => proof.print()?,
     }
-    Ok(if proof.holds() { Exit::Done } else { Exit::NotRight })
+    Ok(if proof.holds() {
+        Exit::Done
+    } else {
+        Exit::NotRight
+    })
 }
 
 async fn list(arguments: List, pool: &PgPool) -> Result<Exit, Failure> {
-    let filter = ReportFilter { organization: arguments.organization, state: arguments.state };
+    let filter = ReportFilter {
+        organization: arguments.organization,
+        state: arguments.state,
+    };
     let rows = usage::list(pool, &filter, i64::from(arguments.limit)).await?;
     output::list(arguments.format, HEADER, &rows, cells)?;
     Ok(Exit::Done)
 }
 
-const HEADER: [&str; 7] = ["window end", "organization", "quantity", "state", "answer", "reported at", "reason"];
+const HEADER: [&str; 7] = [
+    "window end",
+    "organization",
+    "quantity",
+    "state",
+    "answer",
+    "reported at",
+    "reason",
+];
 
 fn cells(row: &ReportRow) -> [String; 7] {
     [
@@ -156,7 +187,10 @@ async fn begin(since: Option<DateTime<Utc>>, pool: &PgPool) -> Result<Exit, Fail
     }
     output::line(&match since {
         Some(since) => {
-            format!("readings recorded before {} are history: kept, shown, not reported", output::moment(since))
+            format!(
+                "readings recorded before {} are history: kept, shown, not reported",
+                output::moment(since)
+            )
         }
         None => "every reading counts, whenever it was recorded".to_owned(),
     })?;
@@ -180,9 +214,14 @@ async fn retry(organization: Option<Uuid>, yes: bool, pool: &PgPool) -> Result<E
         output::line(&format!("{retried} reports are sent again at the next run"))?;
         return Ok(Exit::Done);
     }
-    let filter = ReportFilter { organization, state: Some("refused".to_owned()) };
+    let filter = ReportFilter {
+        organization,
+        state: Some("refused".to_owned()),
+    };
     let refused = usage::list(pool, &filter, i64::MAX).await?.len();
-    Err(Failure::usage(format!("{refused} reports would be sent again; repeat with --yes")))
+    Err(Failure::usage(format!(
+        "{refused} reports would be sent again; repeat with --yes"
+    )))
 }
 
 fn midnight(day: NaiveDate) -> DateTime<Utc> {
@@ -193,7 +232,9 @@ fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
     NaiveDate::from_str(text)
         .map(midnight)
         .or_else(|_| DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()))
-        .map_err(|_| format!("{text:?} is no time; write it like 2026-11-01 or 2026-11-01T00:00:00Z"))
+        .map_err(|_| {
+            format!("{text:?} is no time; write it like 2026-11-01 or 2026-11-01T00:00:00Z")
+        })
 }
 
 #[cfg(test)]
@@ -206,7 +247,10 @@ mod tests {
         let december: Period = "2026-12".parse().unwrap();
         assert_eq!(december.from.to_rfc3339(), "2026-12-01T00:00:00+00:00");
         assert_eq!(december.to.to_rfc3339(), "2027-01-01T00:00:00+00:00");
-        assert_eq!(Period::of("2026-12-31T23:59:59.999999Z".parse().unwrap()), december);
+        assert_eq!(
+            Period::of("2026-12-31T23:59:59.999999Z".parse().unwrap()),
+            december
+        );
         for wrong in ["2026-13", "2026", "november", "", "2026-11-01"] {
             assert!(wrong.parse::<Period>().is_err(), "{wrong}");
         }
@@ -214,7 +258,13 @@ mod tests {
 
     #[test]
     fn times_are_days_or_moments() {
-        assert_eq!(parse_time("2026-11-01").unwrap(), parse_time("2026-11-01T01:00:00+01:00").unwrap());
-        assert!(parse_time("2026-11-01T00:00:00").is_err(), "a time without its zone is none");
+        assert_eq!(
+            parse_time("2026-11-01").unwrap(),
+            parse_time("2026-11-01T01:00:00+01:00").unwrap()
+        );
+        assert!(
+            parse_time("2026-11-01T00:00:00").is_err(),
+            "a time without its zone is none"
+        );
     }
 }

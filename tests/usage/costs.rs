@@ -27,66 +27,117 @@ fn cost(organization_id: Uuid, cost_usd: Option<&str>) -> CostReading {
 }
 
 async fn record(stage: &Stage, costs: &[CostReading]) {
-    let recorded = record_all(&mut stage.pool.acquire().await.unwrap(), costs).await.unwrap();
+    let recorded = record_all(&mut stage.pool.acquire().await.unwrap(), costs)
+        .await
+        .unwrap();
     assert_eq!(recorded.accepted, costs.len() as u64);
 }
 
 async fn states(stage: &Stage) -> Vec<(String, Option<String>)> {
-    sqlx::query_as("SELECT state, reason FROM polar_jobs.costs ORDER BY id").fetch_all(&stage.pool).await.unwrap()
+    sqlx::query_as("SELECT state, reason FROM polar_jobs.costs ORDER BY id")
+        .fetch_all(&stage.pool)
+        .await
+        .unwrap()
 }
 
 fn sent(stage: &Stage) -> Vec<Value> {
     let requests = stage.simulator.requests();
-    requests.into_iter().filter(|r| r.path == "/v1/events/ingest").flat_map(|r| r.body["events"].as_array().cloned().unwrap()).collect()
+    requests
+        .into_iter()
+        .filter(|r| r.path == "/v1/events/ingest")
+        .flat_map(|r| r.body["events"].as_array().cloned().unwrap())
+        .collect()
 }
 
 #[tokio::test]
 async fn a_cost_goes_out_as_exact_decimal_text_with_its_usage_id() {
     let stage = Stage::set().await;
     let organization = stage.organization().await;
-    let reading = CostReading { usage_id: Some("run-7".into()), ..cost(organization, Some("0.0123")) };
-    let half = CostReading { usage_id: Some("run-8".into()), ..cost(organization, Some("0.5")) };
+    let reading = CostReading {
+        usage_id: Some("run-7".into()),
+        ..cost(organization, Some("0.0123"))
+    };
+    let half = CostReading {
+        usage_id: Some("run-8".into()),
+        ..cost(organization, Some("0.5"))
+    };
     record(&stage, &[reading, half]).await;
     stage.report_costs().await.unwrap();
     let root = format!("organization_review-{organization}");
-    let span = |id: &str, amount: &str| json!({
+    let span = |id: &str, amount: &str| {
+        json!({
         "name": "organization_review.submission", "external_customer_id": organization, "parent_id": root,
         "external_id": format!("organization_review.submission-{id}"),
         "metadata": {
             "_llm": { "vendor": "openai", "model": "gpt-4o-mini", "input_tokens": 100, "output_tokens": 50, "total_tokens": 150 },
-            "_cost": { "amount": amount, "currency": "usd" } } });
+            "_cost": { "amount": amount, "currency": "usd" } } })
+    };
     let expected = [
         json!({ "name": "organization_review", "external_customer_id": organization, "external_id": root }),
         span("run-7", "1.230000"),
         span("run-8", "50.000000"),
     ];
-    assert_eq!(sent(&stage), expected, "both in one request, one root before them");
+    assert_eq!(
+        sent(&stage),
+        expected,
+        "both in one request, one root before them"
+    );
     assert_eq!(stage.ingest_requests(), 1);
-    assert!(stage.simulator.events().iter().all(|event| event.parent_id.is_none() || event.parent_known));
+    assert!(
+        stage
+            .simulator
+            .events()
+            .iter()
+            .all(|event| event.parent_id.is_none() || event.parent_known)
+    );
 }
 
 #[tokio::test]
 async fn many_readings_travel_in_one_request_and_each_is_reported_once() {
     let stage = Stage::set().await;
     let organization = stage.organization().await;
-    let readings: Vec<CostReading> = (0..400).map(|_| cost(organization, Some("0.001"))).collect();
+    let readings: Vec<CostReading> = (0..400)
+        .map(|_| cost(organization, Some("0.001")))
+        .collect();
     record(&stage, &readings).await;
-    stage.simulator.set_faults(Faults { drop_after: 1.0, ..Faults::default() });
+    stage.simulator.set_faults(Faults {
+        drop_after: 1.0,
+        ..Faults::default()
+    });
     stage.report_costs().await.unwrap_err();
     stage.simulator.set_faults(Faults::default());
     stage.report_costs().await.unwrap();
     stage.report_costs().await.unwrap();
-    assert_eq!(stage.ingest_requests(), 2, "one whose answer was lost, its twin, and nothing afterwards");
+    assert_eq!(
+        stage.ingest_requests(),
+        2,
+        "one whose answer was lost, its twin, and nothing afterwards"
+    );
     assert_eq!(stage.simulator.events().len(), 401);
-    assert!(states(&stage).await.iter().all(|(state, _)| state == "reported"));
+    assert!(
+        states(&stage)
+            .await
+            .iter()
+            .all(|(state, _)| state == "reported")
+    );
 }
 
 #[tokio::test]
 async fn without_a_usage_id_a_resend_is_recognized_all_the_same() {
     let stage = Stage::set().await;
     let organization = stage.organization().await;
-    record(&stage, &[CostReading { usage_id: None, ..cost(organization, Some("1")) }]).await;
-    stage.simulator.set_faults(Faults { error_after: 1.0, ..Faults::default() });
+    record(
+        &stage,
+        &[CostReading {
+            usage_id: None,
+            ..cost(organization, Some("1"))
+        }],
+    )
+    .await;
+    stage.simulator.set_faults(Faults {
+        error_after: 1.0,
+        ..Faults::default()
+    });
     stage.report_costs().await.unwrap_err();
     stage.simulator.set_faults(Faults::default());
     stage.report_costs().await.unwrap();
@@ -98,10 +149,26 @@ async fn reviews_of_the_self_organization_are_skipped_and_its_assistant_is_not()
     let stage = Stage::set().await;
     let organization = stage.organization().await;
     let ours = stage.self_organization;
-    let assistant = |id| CostReading { source: "compass_assistant".into(), context: None, ..cost(id, Some("0.5")) };
-    record(&stage, &[cost(ours, Some("1")), assistant(ours), cost(organization, None), cost(organization, Some("0.000"))]).await;
+    let assistant = |id| CostReading {
+        source: "compass_assistant".into(),
+        context: None,
+        ..cost(id, Some("0.5"))
+    };
+    record(
+        &stage,
+        &[
+            cost(ours, Some("1")),
+            assistant(ours),
+            cost(organization, None),
+            cost(organization, Some("0.000")),
+        ],
+    )
+    .await;
     stage.report_costs().await.unwrap();
-    let names: Vec<Value> = sent(&stage).iter().map(|event| event["name"].clone()).collect();
+    let names: Vec<Value> = sent(&stage)
+        .iter()
+        .map(|event| event["name"].clone())
+        .collect();
     assert_eq!(names, ["compass_assistant", "compass_assistant.chat"]);
     let states = states(&stage).await;
     let states: Vec<&str> = states.iter().map(|(state, _)| state.as_str()).collect();
@@ -120,7 +187,13 @@ async fn a_cost_waits_for_its_organization_and_goes_with_it() {
     stage.report_costs().await.unwrap();
     let states = states(&stage).await;
     assert_eq!(states[0].0, "reported");
-    assert_eq!(states[1], ("skipped".to_owned(), Some("the organization is deleted".to_owned())));
+    assert_eq!(
+        states[1],
+        (
+            "skipped".to_owned(),
+            Some("the organization is deleted".to_owned())
+        )
+    );
 }
 
 #[tokio::test]
@@ -129,10 +202,12 @@ async fn a_refused_cost_is_taken_out_by_its_position_and_the_others_go_through()
     let organization = stage.organization().await;
     // The table's own checks refuse whatever Polar would; without one of them a name is too long.
     for check in ["costs_source_length", "costs_context_length"] {
-        sqlx::query(sqlx::AssertSqlSafe(format!("ALTER TABLE polar_jobs.costs DROP CONSTRAINT {check}")))
-            .execute(&stage.pool)
-            .await
-            .unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(format!(
+            "ALTER TABLE polar_jobs.costs DROP CONSTRAINT {check}"
+        )))
+        .execute(&stage.pool)
+        .await
+        .unwrap();
     }
     let mut readings: Vec<CostReading> = (0..30).map(|_| cost(organization, Some("1"))).collect();
     readings[11].context = Some("x".repeat(200));
@@ -146,7 +221,11 @@ async fn a_refused_cost_is_taken_out_by_its_position_and_the_others_go_through()
             assert_eq!(state, "reported", "{place}");
         }
     }
-    assert_eq!(stage.ingest_requests(), 2, "Polar named the culprit, so nothing was halved");
+    assert_eq!(
+        stage.ingest_requests(),
+        2,
+        "Polar named the culprit, so nothing was halved"
+    );
 }
 
 #[tokio::test]
@@ -154,7 +233,12 @@ async fn billing_off_keeps_costs_waiting() {
     let stage = Stage::set().await;
     let organization = stage.organization().await;
     record(&stage, &[cost(organization, Some("1"))]).await;
-    let outcome = run(ReportCosts {}, &context(&stage.pool, None, None, Utc::now())).await.unwrap();
+    let outcome = run(
+        ReportCosts {},
+        &context(&stage.pool, None, None, Utc::now()),
+    )
+    .await
+    .unwrap();
     assert!(matches!(outcome, Outcome::Ignored(_)));
     stage.report_costs().await.unwrap();
     assert_eq!(states(&stage).await[0].0, "reported");
@@ -164,14 +248,32 @@ async fn billing_off_keeps_costs_waiting() {
 async fn a_cost_above_polars_cap_arrives_whole() {
     let stage = Stage::set().await;
     let organization = stage.organization().await;
-    let reading = CostReading { usage_id: Some("big".into()), ..cost(organization, Some("123456.78")) };
+    let reading = CostReading {
+        usage_id: Some("big".into()),
+        ..cost(organization, Some("123456.78"))
+    };
     record(&stage, &[reading]).await;
     stage.report_costs().await.unwrap();
-    let spans: Vec<Value> = sent(&stage).into_iter().filter(|event| event["parent_id"].is_string()).collect();
-    let total: rust_decimal::Decimal =
-        spans.iter().map(|span| span["metadata"]["_cost"]["amount"].as_str().unwrap().parse::<rust_decimal::Decimal>().unwrap()).sum();
+    let spans: Vec<Value> = sent(&stage)
+        .into_iter()
+        .filter(|event| event["parent_id"].is_string())
+        .collect();
+    let total: rust_decimal::Decimal = spans
+        .iter()
+        .map(|span| {
+            span["metadata"]["_cost"]["amount"]
+                .as_str()
+                .unwrap()
+                .parse::<rust_decimal::Decimal>()
+                .unwrap()
+        })
+        .sum();
     assert_eq!(total.to_string(), "12345678.000000");
     assert_eq!(spans.len(), 124);
-    assert!(spans.iter().any(|span| span["external_id"] == "organization_review.submission-big-124"));
+    assert!(
+        spans
+            .iter()
+            .any(|span| span["external_id"] == "organization_review.submission-big-124")
+    );
     assert_eq!(states(&stage).await[0].0, "reported");
 }

@@ -8,11 +8,24 @@ use uuid::Uuid;
 use crate::stage::{Stage, client, earlier, local_polar, run};
 
 async fn lines(stage: &Stage, organization: Uuid) -> Vec<Line> {
-    prove::lines(&stage.pool, organization, DateTime::UNIX_EPOCH, Utc::now() + TimeDelta::days(1)).await.unwrap()
+    prove::lines(
+        &stage.pool,
+        organization,
+        DateTime::UNIX_EPOCH,
+        Utc::now() + TimeDelta::days(1),
+    )
+    .await
+    .unwrap()
 }
 
 async fn difference(stage: &Stage) -> String {
-    let whole = prove::difference(&stage.pool, DateTime::UNIX_EPOCH, Utc::now() + TimeDelta::days(1)).await.unwrap();
+    let whole = prove::difference(
+        &stage.pool,
+        DateTime::UNIX_EPOCH,
+        Utc::now() + TimeDelta::days(1),
+    )
+    .await
+    .unwrap();
     whole.normalize().to_string()
 }
 
@@ -37,7 +50,10 @@ async fn balanced_books_are_green() {
     let (stage, organization) = settled().await;
     stage.record(organization, &[500]).await;
     let lines = lines(&stage, organization).await;
-    let sums: Vec<String> = lines.iter().map(|line| line.recorded.unwrap().to_string()).collect();
+    let sums: Vec<String> = lines
+        .iter()
+        .map(|line| line.recorded.unwrap().to_string())
+        .collect();
     assert_eq!(sums, ["3", "70"]);
     assert!(lines.iter().all(|line| line.difference().is_none()));
     assert_eq!(lines[0].answer.as_deref(), Some("inserted"));
@@ -46,13 +62,19 @@ async fn balanced_books_are_green() {
     assert_eq!((open.0, open.1.to_string()), (1, "500".to_owned()));
     assert!(prove::chain_faults(&stage.pool).await.unwrap().is_empty());
     assert_eq!(difference(&stage).await, "0");
-    run(ProveUsage {}, &stage.context(Utc::now())).await.unwrap();
+    run(ProveUsage {}, &stage.context(Utc::now()))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn a_count_that_was_tampered_with_is_found() {
     let (stage, organization) = settled().await;
-    change(&stage, "UPDATE polar_jobs.usage_reports SET quantity = quantity + 1 WHERE quantity = 3").await;
+    change(
+        &stage,
+        "UPDATE polar_jobs.usage_reports SET quantity = quantity + 1 WHERE quantity = 3",
+    )
+    .await;
     let lines = lines(&stage, organization).await;
     assert_eq!(lines[0].difference().unwrap(), "recorded 3, but counted 4");
     assert_eq!(lines[1].difference(), None);
@@ -63,12 +85,30 @@ async fn a_count_that_was_tampered_with_is_found() {
 async fn a_lost_reading_a_lost_report_and_a_lost_answer_are_found() {
     let (stage, organization) = settled().await;
     change(&stage, "DELETE FROM polar_jobs.usage WHERE quantity = 2").await;
-    change(&stage, "DELETE FROM polar_jobs.usage_reports WHERE quantity = 70").await;
-    let found: Vec<String> = lines(&stage, organization).await.iter().map(|line| line.difference().unwrap()).collect();
-    assert_eq!(found, ["recorded 1, but counted 3", "recorded, but never counted"]);
+    change(
+        &stage,
+        "DELETE FROM polar_jobs.usage_reports WHERE quantity = 70",
+    )
+    .await;
+    let found: Vec<String> = lines(&stage, organization)
+        .await
+        .iter()
+        .map(|line| line.difference().unwrap())
+        .collect();
+    assert_eq!(
+        found,
+        ["recorded 1, but counted 3", "recorded, but never counted"]
+    );
     assert_eq!(difference(&stage).await, "72");
-    change(&stage, "UPDATE polar_jobs.usage_reports SET quantity = 1, request_id = NULL").await;
-    assert_eq!(lines(&stage, organization).await[0].difference().unwrap(), "reported, but Polar's answer is missing");
+    change(
+        &stage,
+        "UPDATE polar_jobs.usage_reports SET quantity = 1, request_id = NULL",
+    )
+    .await;
+    assert_eq!(
+        lines(&stage, organization).await[0].difference().unwrap(),
+        "reported, but Polar's answer is missing"
+    );
 }
 
 #[tokio::test]
@@ -78,35 +118,57 @@ async fn what_is_not_reported_yet_is_told_apart() {
     stage.record(known, &[1]).await;
     stage.record(unknown, &[2]).await;
     stage.meter(earlier()).await;
-    assert_eq!(lines(&stage, known).await[0].difference().unwrap(), "not reported yet");
-    assert_eq!(lines(&stage, unknown).await[0].difference().unwrap(), "waits for organization.created");
+    assert_eq!(
+        lines(&stage, known).await[0].difference().unwrap(),
+        "not reported yet"
+    );
+    assert_eq!(
+        lines(&stage, unknown).await[0].difference().unwrap(),
+        "waits for organization.created"
+    );
     assert_eq!(difference(&stage).await, "3");
 }
 
 #[tokio::test]
 async fn a_reading_in_no_window_and_a_broken_chain_are_found() {
     let (stage, _) = settled().await;
-    change(&stage, "UPDATE polar_jobs.usage SET written_by = 3 WHERE quantity = 1").await;
+    change(
+        &stage,
+        "UPDATE polar_jobs.usage SET written_by = 3 WHERE quantity = 1",
+    )
+    .await;
     let faults = prove::chain_faults(&stage.pool).await.unwrap();
     assert_eq!(faults, ["1 readings lie in no window"]);
     change(&stage, "UPDATE polar_jobs.usage_windows SET from_xid = from_xid + 1 WHERE from_xid = (SELECT max(from_xid) FROM polar_jobs.usage_windows)").await;
-    assert!(prove::chain_faults(&stage.pool).await.unwrap()[0].contains("does not end where the next one starts"));
+    assert!(
+        prove::chain_faults(&stage.pool).await.unwrap()[0]
+            .contains("does not end where the next one starts")
+    );
 }
 
 #[tokio::test]
 async fn pruned_readings_leave_books_that_still_balance() {
     let (stage, organization) = settled().await;
-    while jobs::mirror::usage::prune(&stage.pool, Utc::now() + TimeDelta::minutes(1), 1).await.unwrap() > 0 {}
+    while jobs::mirror::usage::prune(&stage.pool, Utc::now() + TimeDelta::minutes(1), 1)
+        .await
+        .unwrap()
+        > 0
+    {}
     let lines = lines(&stage, organization).await;
-    assert!(lines.iter().all(|line| line.readings.is_none() && line.difference().is_none()));
+    assert!(
+        lines
+            .iter()
+            .all(|line| line.readings.is_none() && line.difference().is_none())
+    );
     assert_eq!(difference(&stage).await, "0");
 }
 
 #[tokio::test]
 async fn polar_is_asked_by_sending_again() {
     let (stage, organization) = settled().await;
-    let reports =
-        prove::reported(&stage.pool, organization, DateTime::UNIX_EPOCH, Utc::now()).await.unwrap();
+    let reports = prove::reported(&stage.pool, organization, DateTime::UNIX_EPOCH, Utc::now())
+        .await
+        .unwrap();
     let receipt = ask_polar(&stage.polar, &reports).await.unwrap();
     assert_eq!((receipt.inserted, receipt.duplicates), (0, 2));
     assert_eq!(stage.at_polar(organization), 73, "asking changes nothing");
@@ -114,5 +176,8 @@ async fn polar_is_asked_by_sending_again() {
     let forgetful = local_polar(2).await;
     let receipt = ask_polar(&client(&forgetful), &reports).await.unwrap();
     assert_eq!((receipt.inserted, receipt.duplicates), (2, 0));
-    assert_eq!(forgetful.event_sum("event_ingestion", &organization.to_string()), 73);
+    assert_eq!(
+        forgetful.event_sum("event_ingestion", &organization.to_string()),
+        73
+    );
 }

@@ -10,14 +10,32 @@ async fn a_batch_is_written_once_however_often_it_comes() {
     let stage = Stage::set().await;
     let organization = stage.organization().await;
     let batch: Vec<Reading> = (0..10_000)
-        .map(|number| Reading { external_id: Some(format!("r-{}", number % 9_000)), ..reading(organization, 1) })
+        .map(|number| Reading {
+            external_id: Some(format!("r-{}", number % 9_000)),
+            ..reading(organization, 1)
+        })
         .collect();
     let mut connection = stage.pool.acquire().await.unwrap();
     let first = record_all(&mut connection, &batch).await.unwrap();
-    assert_eq!(first, Recorded { accepted: 9_000, duplicates: 1_000 });
+    assert_eq!(
+        first,
+        Recorded {
+            accepted: 9_000,
+            duplicates: 1_000
+        }
+    );
     let again = record_all(&mut connection, &batch).await.unwrap();
-    assert_eq!(again, Recorded { accepted: 0, duplicates: 10_000 });
-    let jobs: i64 = sqlx::query_scalar("SELECT count(*) FROM polar_jobs.jobs").fetch_one(&stage.pool).await.unwrap();
+    assert_eq!(
+        again,
+        Recorded {
+            accepted: 0,
+            duplicates: 10_000
+        }
+    );
+    let jobs: i64 = sqlx::query_scalar("SELECT count(*) FROM polar_jobs.jobs")
+        .fetch_one(&stage.pool)
+        .await
+        .unwrap();
     assert_eq!(jobs, 0, "a reading is no job");
 }
 
@@ -26,22 +44,32 @@ async fn insert_copy_and_functions_all_count() {
     let stage = Stage::set().await;
     let organization = stage.organization().await;
     let insert = "INSERT INTO polar_jobs.usage (organization_id, quantity) VALUES ($1, 1)";
-    sqlx::query(insert).bind(organization).execute(&stage.pool).await.unwrap();
+    sqlx::query(insert)
+        .bind(organization)
+        .execute(&stage.pool)
+        .await
+        .unwrap();
     let mut connection = stage.pool.acquire().await.unwrap();
     let mut copy = connection
         .copy_in_raw("COPY polar_jobs.usage (organization_id, quantity, recorded_at, external_id) FROM STDIN")
         .await
         .unwrap();
-    let line = format!("{organization}\t20\t2026-11-01T00:00:00Z\t\\N\n{organization}\t300\t2026-11-01T00:00:00Z\tx\n");
+    let line = format!(
+        "{organization}\t20\t2026-11-01T00:00:00Z\t\\N\n{organization}\t300\t2026-11-01T00:00:00Z\tx\n"
+    );
     copy.send(line.into_bytes()).await.unwrap();
     copy.finish().await.unwrap();
-    let ids: (Option<i64>, Option<i64>) =
-        sqlx::query_as("SELECT polar_jobs.record_usage($1, 4000), polar_jobs.record_usage($1, 9, null, 'x')")
-            .bind(organization)
-            .fetch_one(&mut *connection)
-            .await
-            .unwrap();
-    assert!(ids.0.is_some() && ids.1.is_none(), "an id for a new reading, null for a duplicate: {ids:?}");
+    let ids: (Option<i64>, Option<i64>) = sqlx::query_as(
+        "SELECT polar_jobs.record_usage($1, 4000), polar_jobs.record_usage($1, 9, null, 'x')",
+    )
+    .bind(organization)
+    .fetch_one(&mut *connection)
+    .await
+    .unwrap();
+    assert!(
+        ids.0.is_some() && ids.1.is_none(),
+        "an id for a new reading, null for a duplicate: {ids:?}"
+    );
     stage.meter(earlier()).await;
     stage.report().await.unwrap();
     assert_eq!(stage.at_polar(organization), 4321);
@@ -52,11 +80,20 @@ async fn two_batches_with_the_same_ids_in_another_order_do_not_deadlock() {
     let stage = Stage::set().await;
     let organization = stage.organization().await;
     let forward: Vec<Reading> = (0..2_000)
-        .map(|number| Reading { external_id: Some(format!("r-{number}")), ..reading(organization, 1) })
+        .map(|number| Reading {
+            external_id: Some(format!("r-{number}")),
+            ..reading(organization, 1)
+        })
         .collect();
     let backward: Vec<Reading> = forward.iter().rev().cloned().collect();
-    let (mut one, mut two) = (stage.pool.acquire().await.unwrap(), stage.pool.acquire().await.unwrap());
-    let (one, two) = tokio::join!(record_all(&mut one, &forward), record_all(&mut two, &backward));
+    let (mut one, mut two) = (
+        stage.pool.acquire().await.unwrap(),
+        stage.pool.acquire().await.unwrap(),
+    );
+    let (one, two) = tokio::join!(
+        record_all(&mut one, &forward),
+        record_all(&mut two, &backward)
+    );
     assert_eq!(one.unwrap().accepted + two.unwrap().accepted, 2_000);
 }
 
@@ -65,9 +102,15 @@ async fn a_quantity_out_of_range_is_refused_by_name() {
     let stage = Stage::set().await;
     let mut connection = stage.pool.acquire().await.unwrap();
     for quantity in [0, -1, MAX_QUANTITY + 1, i64::MIN] {
-        let refused = record_all(&mut connection, &[reading(Uuid::new_v4(), quantity)]).await.unwrap_err();
-        let constraint = refused.as_database_error().and_then(|error| error.constraint().map(str::to_owned));
+        let refused = record_all(&mut connection, &[reading(Uuid::new_v4(), quantity)])
+            .await
+            .unwrap_err();
+        let constraint = refused
+            .as_database_error()
+            .and_then(|error| error.constraint().map(str::to_owned));
         assert_eq!(constraint.as_deref(), Some("usage_quantity_range"));
     }
-    record_all(&mut connection, &[reading(Uuid::new_v4(), MAX_QUANTITY)]).await.unwrap();
+    record_all(&mut connection, &[reading(Uuid::new_v4(), MAX_QUANTITY)])
+        .await
+        .unwrap();
 }

@@ -14,7 +14,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 fn ingested(stage: &Stage) -> Vec<Value> {
     let requests = stage.simulator.requests();
-    requests.into_iter().filter(|request| request.path == "/v1/events/ingest").map(|request| request.body).collect()
+    requests
+        .into_iter()
+        .filter(|request| request.path == "/v1/events/ingest")
+        .map(|request| request.body)
+        .collect()
 }
 
 #[tokio::test]
@@ -60,8 +64,16 @@ async fn five_thousand_organizations_travel_in_ten_requests() {
     stage.report().await.unwrap();
     assert_eq!(stage.ingest_requests(), 10);
     for body in ingested(&stage) {
-        let ids: Vec<&str> = body["events"].as_array().unwrap().iter().map(|e| e["external_id"].as_str().unwrap()).collect();
-        assert!(ids.len() <= 500 && ids.is_sorted(), "sorted, because unordered requests can deadlock at Polar (R13)");
+        let ids: Vec<&str> = body["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|e| e["external_id"].as_str().unwrap())
+            .collect();
+        assert!(
+            ids.len() <= 500 && ids.is_sorted(),
+            "sorted, because unordered requests can deadlock at Polar (R13)"
+        );
     }
     let (sent, accounted): (i64, i64) =
         sqlx::query_as("SELECT sum(sent)::bigint, sum(inserted + duplicates)::bigint FROM polar_jobs.usage_requests")
@@ -77,7 +89,10 @@ async fn after_a_lost_answer_the_resend_is_identical_and_counts_once() {
     let organization = stage.organization().await;
     stage.record(organization, &[5]).await;
     stage.meter(earlier()).await;
-    stage.simulator.set_faults(Faults { drop_after: 1.0, ..Faults::default() });
+    stage.simulator.set_faults(Faults {
+        drop_after: 1.0,
+        ..Faults::default()
+    });
     let lost = stage.report().await.unwrap_err();
     assert!(matches!(lost.verdict(), Verdict::Retry { .. }), "{lost}");
     assert_eq!(stage.reports(organization, "frozen").await, 1);
@@ -87,11 +102,13 @@ async fn after_a_lost_answer_the_resend_is_identical_and_counts_once() {
     assert_eq!(bodies.len(), 2);
     assert_eq!(bodies[0], bodies[1]);
     assert_eq!(stage.at_polar(organization), 5);
-    let answer: String = sqlx::query_scalar("SELECT answer FROM polar_jobs.usage_reports WHERE organization_id = $1")
-        .bind(organization)
-        .fetch_one(&stage.pool)
-        .await
-        .unwrap();
+    let answer: String = sqlx::query_scalar(
+        "SELECT answer FROM polar_jobs.usage_reports WHERE organization_id = $1",
+    )
+    .bind(organization)
+    .fetch_one(&stage.pool)
+    .await
+    .unwrap();
     assert_eq!(answer, "duplicate", "Polar said that it knew the event");
 }
 
@@ -101,7 +118,9 @@ async fn a_process_that_dies_between_polars_commit_and_ours_loses_nothing() {
     let organization = stage.organization().await;
     stage.record(organization, &[6]).await;
     stage.meter(earlier()).await;
-    let gate = stage.simulator.gate(RequestMatch::path("/v1/events/ingest").after_commit());
+    let gate = stage
+        .simulator
+        .gate(RequestMatch::path("/v1/events/ingest").after_commit());
     let context = stage.context(Utc::now());
     let dying = tokio::spawn(async move { run(ReportUsage {}, &context).await });
     assert!(gate.wait_for(1, PATIENCE).await);
@@ -121,7 +140,9 @@ async fn two_reporters_at_once_count_once() {
     let organization = stage.organization().await;
     stage.record(organization, &[8]).await;
     stage.meter(earlier()).await;
-    let gate = stage.simulator.gate(RequestMatch::path("/v1/events/ingest"));
+    let gate = stage
+        .simulator
+        .gate(RequestMatch::path("/v1/events/ingest"));
     let (one, two) = (stage.context(Utc::now()), stage.context(Utc::now()));
     let both = async { tokio::join!(run(ReportUsage {}, &one), run(ReportUsage {}, &two)) };
     let open = async {
@@ -132,11 +153,12 @@ async fn two_reporters_at_once_count_once() {
     one.unwrap();
     two.unwrap();
     assert_eq!(stage.at_polar(organization), 8);
-    let (inserted, duplicates): (i64, i64) =
-        sqlx::query_as("SELECT sum(inserted)::bigint, sum(duplicates)::bigint FROM polar_jobs.usage_requests")
-            .fetch_one(&stage.pool)
-            .await
-            .unwrap();
+    let (inserted, duplicates): (i64, i64) = sqlx::query_as(
+        "SELECT sum(inserted)::bigint, sum(duplicates)::bigint FROM polar_jobs.usage_requests",
+    )
+    .fetch_one(&stage.pool)
+    .await
+    .unwrap();
     assert_eq!((inserted, duplicates), (1, 1));
 }
 
@@ -171,12 +193,19 @@ async fn a_refused_event_is_taken_out_and_the_others_go_through() {
     assert!(reason.contains("413"), "{reason}");
 
     // Once its cause is mended it goes, when told.
-    sqlx::query("UPDATE polar_jobs.usage_reports SET external_id = 'mended' WHERE organization_id = $1")
-        .bind(bad)
-        .execute(&stage.pool)
-        .await
-        .unwrap();
-    assert_eq!(jobs::mirror::usage::retry_refused(&stage.pool, Some(bad)).await.unwrap(), 1);
+    sqlx::query(
+        "UPDATE polar_jobs.usage_reports SET external_id = 'mended' WHERE organization_id = $1",
+    )
+    .bind(bad)
+    .execute(&stage.pool)
+    .await
+    .unwrap();
+    assert_eq!(
+        jobs::mirror::usage::retry_refused(&stage.pool, Some(bad))
+            .await
+            .unwrap(),
+        1
+    );
     stage.report().await.unwrap();
     assert_eq!(stage.at_polar(bad), 2);
 }
@@ -203,11 +232,24 @@ async fn polars_refusals_to_serve_wait_and_use_up_nothing() {
     let organization = stage.organization().await;
     stage.record(organization, &[1]).await;
     stage.meter(earlier()).await;
-    stage.simulator.set_faults(Faults { too_many_requests: 1.0, retry_after: 7, ..Faults::default() });
+    stage.simulator.set_faults(Faults {
+        too_many_requests: 1.0,
+        retry_after: 7,
+        ..Faults::default()
+    });
     let limited = stage.report().await.unwrap_err();
-    assert!(matches!(limited.verdict(), Verdict::Wait { after, .. } if after == Duration::from_secs(7)), "{limited}");
-    stage.simulator.set_faults(Faults { error_before: 1.0, ..Faults::default() });
-    assert!(matches!(stage.report().await.unwrap_err().verdict(), Verdict::Retry { .. }));
+    assert!(
+        matches!(limited.verdict(), Verdict::Wait { after, .. } if after == Duration::from_secs(7)),
+        "{limited}"
+    );
+    stage.simulator.set_faults(Faults {
+        error_before: 1.0,
+        ..Faults::default()
+    });
+    assert!(matches!(
+        stage.report().await.unwrap_err().verdict(),
+        Verdict::Retry { .. }
+    ));
     assert_eq!(stage.reports(organization, "frozen").await, 1);
     stage.simulator.set_faults(Faults::default());
     stage.report().await.unwrap();
@@ -223,7 +265,9 @@ async fn the_self_organization_is_never_metered() {
     stage.record(organization, &[1]).await;
     // Counted while nobody had said yet who we are.
     poll("the readings are counted", async || {
-        run(MeterUsage {}, &context(&stage.pool, None, None, earlier())).await.unwrap();
+        run(MeterUsage {}, &context(&stage.pool, None, None, earlier()))
+            .await
+            .unwrap();
         stage.uncounted().await == 0
     })
     .await;
@@ -238,13 +282,24 @@ async fn the_self_organization_is_never_metered() {
 #[tokio::test]
 async fn usage_of_an_organization_not_created_yet_waits_for_it() {
     let stage = Stage::set().await;
-    let (known, later, never) = (stage.organization().await, uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+    let (known, later, never) = (
+        stage.organization().await,
+        uuid::Uuid::new_v4(),
+        uuid::Uuid::new_v4(),
+    );
     for organization in [known, later, never] {
         stage.record(organization, &[4]).await;
     }
     stage.meter(earlier()).await;
     stage.report().await.unwrap();
-    assert_eq!((stage.at_polar(known), stage.at_polar(later), stage.at_polar(never)), (4, 0, 0));
+    assert_eq!(
+        (
+            stage.at_polar(known),
+            stage.at_polar(later),
+            stage.at_polar(never)
+        ),
+        (4, 0, 0)
+    );
     stage.create(later).await;
     stage.create(never).await;
     stage.delete(never).await;
@@ -263,7 +318,11 @@ async fn a_deleted_organization_is_not_metered_any_more() {
     stage.record(organization, &[10]).await;
     stage.meter(earlier()).await;
     stage.report().await.unwrap();
-    assert_eq!(stage.at_polar(organization), 1, "what was counted while it lived is billed");
+    assert_eq!(
+        stage.at_polar(organization),
+        1,
+        "what was counted while it lived is billed"
+    );
     assert_eq!(stage.reports(organization, "excluded").await, 1);
 }
 
@@ -284,10 +343,14 @@ async fn a_large_backlog_goes_on_in_a_job_that_follows() {
     .execute(&stage.pool)
     .await
     .unwrap();
-    let done = jobs::Job::run(ReportUsage {}, &stage.context(Utc::now())).await.unwrap();
+    let done = jobs::Job::run(ReportUsage {}, &stage.context(Utc::now()))
+        .await
+        .unwrap();
     assert_eq!(done.next.len(), 1);
     assert_eq!(stage.ingest_requests(), 20);
-    let done = jobs::Job::run(ReportUsage {}, &stage.context(Utc::now())).await.unwrap();
+    let done = jobs::Job::run(ReportUsage {}, &stage.context(Utc::now()))
+        .await
+        .unwrap();
     assert_eq!((done.outcome, done.next.len()), (Outcome::Applied, 0));
     assert_eq!(stage.at_polar(organization), 10_802);
 }
@@ -300,12 +363,38 @@ async fn readings_go_after_their_retention_but_never_before_they_are_settled() {
     stage.meter(earlier()).await;
     stage.record(organization, &[1; 5]).await;
     let soon = Utc::now() + TimeDelta::minutes(1);
-    let prune = async |batch| jobs::mirror::usage::prune(&stage.pool, soon, batch).await.unwrap();
+    let prune = async |batch| {
+        jobs::mirror::usage::prune(&stage.pool, soon, batch)
+            .await
+            .unwrap()
+    };
     assert_eq!(prune(10).await, 0, "not reported yet");
     stage.report().await.unwrap();
-    assert_eq!(jobs::mirror::usage::prune(&stage.pool, earlier(), 10).await.unwrap(), 0, "not old enough");
-    assert_eq!([prune(10).await, prune(10).await, prune(10).await, prune(10).await], [10, 10, 5, 0]);
-    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM polar_jobs.usage").fetch_one(&stage.pool).await.unwrap();
+    assert_eq!(
+        jobs::mirror::usage::prune(&stage.pool, earlier(), 10)
+            .await
+            .unwrap(),
+        0,
+        "not old enough"
+    );
+    assert_eq!(
+        [
+            prune(10).await,
+            prune(10).await,
+            prune(10).await,
+            prune(10).await
+        ],
+        [10, 10, 5, 0]
+    );
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM polar_jobs.usage")
+        .fetch_one(&stage.pool)
+        .await
+        .unwrap();
     assert_eq!(left, 5, "the open window is not touched");
-    assert!(jobs::mirror::usage::prove::chain_faults(&stage.pool).await.unwrap().is_empty());
+    assert!(
+        jobs::mirror::usage::prove::chain_faults(&stage.pool)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }

@@ -34,8 +34,13 @@ pub(crate) fn client(simulator: &Simulator) -> polar::Client {
 }
 
 pub(crate) async fn local_polar(seed: u64) -> Simulator {
-    let options = Options { seed, ..Options::default() };
-    Simulator::start(options, SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap()
+    let options = Options {
+        seed,
+        ..Options::default()
+    };
+    Simulator::start(options, SocketAddr::from(([127, 0, 0, 1], 0)))
+        .await
+        .unwrap()
 }
 
 impl Stage {
@@ -44,12 +49,26 @@ impl Stage {
         let simulator = local_polar(1).await;
         let polar = client(&simulator);
         let self_organization = simulator.organization_id();
-        let pool = PgPoolOptions::new().max_connections(20).connect(&database.url).await.unwrap();
-        Self { pool, simulator, polar, self_organization }
+        let pool = PgPoolOptions::new()
+            .max_connections(20)
+            .connect(&database.url)
+            .await
+            .unwrap();
+        Self {
+            pool,
+            simulator,
+            polar,
+            self_organization,
+        }
     }
 
     pub(crate) fn context(&self, clock: DateTime<Utc>) -> Context {
-        context(&self.pool, Some(self.polar.clone()), Some(self.self_organization), clock)
+        context(
+            &self.pool,
+            Some(self.polar.clone()),
+            Some(self.self_organization),
+            clock,
+        )
     }
 
     /// Creates an organization, as `apply_change` does.
@@ -72,12 +91,21 @@ impl Stage {
 
     pub(crate) async fn delete(&self, id: Uuid) {
         let delete = "UPDATE polar_jobs.organizations SET deleted_at = now() WHERE id = $1";
-        sqlx::query(delete).bind(id).execute(&self.pool).await.unwrap();
+        sqlx::query(delete)
+            .bind(id)
+            .execute(&self.pool)
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn record(&self, organization: Uuid, quantities: &[i64]) -> Recorded {
-        let readings: Vec<Reading> = quantities.iter().map(|&quantity| reading(organization, quantity)).collect();
-        record_all(&mut self.pool.acquire().await.unwrap(), &readings).await.unwrap()
+        let readings: Vec<Reading> = quantities
+            .iter()
+            .map(|&quantity| reading(organization, quantity))
+            .collect();
+        record_all(&mut self.pool.acquire().await.unwrap(), &readings)
+            .await
+            .unwrap()
     }
 
     /// Closes windows until everything that is committed lies in one. Other tests share the server
@@ -109,7 +137,8 @@ impl Stage {
 
     /// What Polar holds for an organization.
     pub(crate) fn at_polar(&self, organization: Uuid) -> i64 {
-        self.simulator.event_sum("event_ingestion", &organization.to_string())
+        self.simulator
+            .event_sum("event_ingestion", &organization.to_string())
     }
 
     /// Reports in a state, for an organization.
@@ -124,12 +153,21 @@ impl Stage {
 
     /// How many requests brought events.
     pub(crate) fn ingest_requests(&self) -> usize {
-        self.simulator.requests().iter().filter(|request| request.path == "/v1/events/ingest").count()
+        self.simulator
+            .requests()
+            .iter()
+            .filter(|request| request.path == "/v1/events/ingest")
+            .count()
     }
 }
 
 pub(crate) fn reading(organization_id: Uuid, quantity: i64) -> Reading {
-    Reading { organization_id, quantity, recorded_at: None, external_id: None }
+    Reading {
+        organization_id,
+        quantity,
+        recorded_at: None,
+        external_id: None,
+    }
 }
 
 pub(crate) fn context(
@@ -138,18 +176,37 @@ pub(crate) fn context(
     self_organization: Option<Uuid>,
     clock: DateTime<Utc>,
 ) -> Context {
-    let fees = Fees { basis_points: 500, fixed: 50, subscription_basis_points: 0 };
+    let fees = Fees {
+        basis_points: 500,
+        fixed: 50,
+        subscription_basis_points: 0,
+    };
     Context {
         polar,
         pool: pool.clone(),
-        settings: Settings { self_organization, platform_fees: fees, early_fees: fees },
-        job: JobFacts { id: 1, attempt: 1, failures: 0, max_attempts: 20, events: Vec::new(), started_at: clock },
+        settings: Settings {
+            self_organization,
+            platform_fees: fees,
+            early_fees: fees,
+        },
+        job: JobFacts {
+            id: 1,
+            attempt: 1,
+            failures: 0,
+            max_attempts: 20,
+            events: Vec::new(),
+            started_at: clock,
+        },
     }
 }
 
 /// What the worker does: runs the job and commits what it wrote.
 pub(crate) async fn run<J: Job>(job: J, context: &Context) -> Result<Outcome, Error> {
-    let Done { outcome, transaction, .. } = job.run(context).await?;
+    let Done {
+        outcome,
+        transaction,
+        ..
+    } = job.run(context).await?;
     if let Some(transaction) = transaction {
         transaction.commit().await?;
     }
@@ -165,7 +222,10 @@ pub(crate) fn earlier() -> DateTime<Utc> {
 pub(crate) async fn poll(what: &str, mut met: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !met().await {
-        assert!(Instant::now() < deadline, "in 30 s it did not come true that {what}");
+        assert!(
+            Instant::now() < deadline,
+            "in 30 s it did not come true that {what}"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

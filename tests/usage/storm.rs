@@ -34,8 +34,14 @@ async fn polar_holds_exactly_what_was_committed_after_each_of_two_hundred_bad_da
     }
     // A storm that never blew proves nothing.
     println!("{seen:?}");
-    assert!(seen.late_commits > 200 && seen.rollbacks > 200 && seen.duplicates > 200, "{seen:?}");
-    assert!(seen.deaths > 200 && seen.failed_calls > 50 && seen.resent > 100, "{seen:?}");
+    assert!(
+        seen.late_commits > 200 && seen.rollbacks > 200 && seen.duplicates > 200,
+        "{seen:?}"
+    );
+    assert!(
+        seen.deaths > 200 && seen.failed_calls > 50 && seen.resent > 100,
+        "{seen:?}"
+    );
 }
 
 /// What the days were like.
@@ -99,7 +105,11 @@ impl Day {
         }
         let newcomer = Uuid::new_v4();
         organizations.extend([newcomer, stage.self_organization]);
-        simulator.set_faults("429=0.08,500-before=0.08,500-after=0.08,drop-before=0.08,drop-after=0.1".parse().unwrap());
+        simulator.set_faults(
+            "429=0.08,500-before=0.08,500-after=0.08,drop-before=0.08,drop-after=0.1"
+                .parse()
+                .unwrap(),
+        );
         Self {
             pool: stage.pool.clone(),
             simulator,
@@ -110,7 +120,9 @@ impl Day {
             clock: Utc::now() - TimeDelta::hours(3),
             organizations,
             newcomer,
-            writers: std::iter::repeat_with(Writer::default).take(WRITERS).collect(),
+            writers: std::iter::repeat_with(Writer::default)
+                .take(WRITERS)
+                .collect(),
             committed: BTreeMap::new(),
             windows: 0,
             seen: Seen::default(),
@@ -170,18 +182,29 @@ impl Day {
     async fn insert(&mut self, place: usize, writer: &mut Writer) {
         let transaction = writer.transaction.as_mut().unwrap();
         if self.dice.random_bool(0.2) {
-            sqlx::query("SAVEPOINT s").execute(&mut **transaction).await.unwrap();
+            sqlx::query("SAVEPOINT s")
+                .execute(&mut **transaction)
+                .await
+                .unwrap();
             let lost = reading(self.organizations[0], 1_000_000);
             record_all(transaction, &[lost]).await.unwrap();
-            sqlx::query("ROLLBACK TO s").execute(&mut **transaction).await.unwrap();
+            sqlx::query("ROLLBACK TO s")
+                .execute(&mut **transaction)
+                .await
+                .unwrap();
         }
         let mut readings = Vec::new();
         for _ in 0..self.dice.random_range(1..15) {
-            let organization = self.organizations[self.dice.random_range(0..self.organizations.len())];
+            let organization =
+                self.organizations[self.dice.random_range(0..self.organizations.len())];
             let mut new = reading(organization, self.dice.random_range(1..1000));
             if self.dice.random_bool(0.5) {
                 // Ids are a writer's own: two writers with one id would wait for each other.
-                new.external_id = Some(format!("{}-{place}-{}", self.seed, self.dice.random_range(0..30)));
+                new.external_id = Some(format!(
+                    "{}-{place}-{}",
+                    self.seed,
+                    self.dice.random_range(0..30)
+                ));
             }
             readings.push(new);
         }
@@ -201,13 +224,15 @@ impl Day {
         let context = self.context();
         match self.dice.random_range(0..4) {
             0 => {
-                let (one, two) = tokio::join!(run(MeterUsage {}, &context), run(MeterUsage {}, &context));
+                let (one, two) =
+                    tokio::join!(run(MeterUsage {}, &context), run(MeterUsage {}, &context));
                 one.unwrap();
                 two.unwrap();
             }
             1 => {
                 let polls = self.dice.random_range(1..20);
-                self.seen.deaths += u64::from(!dies_after(polls, run(MeterUsage {}, &context)).await);
+                self.seen.deaths +=
+                    u64::from(!dies_after(polls, run(MeterUsage {}, &context)).await);
             }
             2 => {
                 // Frozen, but dead before the worker commits.
@@ -226,11 +251,15 @@ impl Day {
             0 => {
                 let job = || run(ReportUsage {}, &context);
                 let (one, two, three) = tokio::join!(job(), job(), job());
-                self.seen.failed_calls += [one.is_err(), two.is_err(), three.is_err()].map(u64::from).iter().sum::<u64>();
+                self.seen.failed_calls += [one.is_err(), two.is_err(), three.is_err()]
+                    .map(u64::from)
+                    .iter()
+                    .sum::<u64>();
             }
             1 | 2 => {
                 let polls = self.dice.random_range(1..40);
-                self.seen.deaths += u64::from(!dies_after(polls, run(ReportUsage {}, &context)).await);
+                self.seen.deaths +=
+                    u64::from(!dies_after(polls, run(ReportUsage {}, &context)).await);
             }
             3 => self.die_before_the_answer().await,
             _ => self.seen.failed_calls += u64::from(run(ReportUsage {}, &context).await.is_err()),
@@ -239,10 +268,15 @@ impl Day {
 
     /// Polar has committed, we are dead.
     async fn die_before_the_answer(&mut self) {
-        let gate = self.simulator.gate(RequestMatch::path("/v1/events/ingest").after_commit());
+        let gate = self
+            .simulator
+            .gate(RequestMatch::path("/v1/events/ingest").after_commit());
         let context = self.context();
         let worker = tokio::spawn(async move { run(ReportUsage {}, &context).await });
-        poll("the request is held, or was never made", async || gate.arrived() > 0 || worker.is_finished()).await;
+        poll("the request is held, or was never made", async || {
+            gate.arrived() > 0 || worker.is_finished()
+        })
+        .await;
         self.seen.deaths += u64::from(!worker.is_finished());
         worker.abort();
         let _ = worker.await;
@@ -268,9 +302,19 @@ impl Day {
         tokio::time::timeout(PATIENCE, work).await.unwrap();
         for &organization in &self.organizations {
             let committed = self.committed.get(&organization).copied().unwrap_or(0);
-            let expected = if organization == self.self_organization { 0 } else { committed };
-            let at_polar = self.simulator.event_sum("event_ingestion", &organization.to_string());
-            assert_eq!(at_polar, expected, "seed {}, organization {organization}", self.seed);
+            let expected = if organization == self.self_organization {
+                0
+            } else {
+                committed
+            };
+            let at_polar = self
+                .simulator
+                .event_sum("event_ingestion", &organization.to_string());
+            assert_eq!(
+                at_polar, expected,
+                "seed {}, organization {organization}",
+                self.seed
+            );
         }
         self.seen.resent = sqlx::query_scalar(
             "WITH gone AS (DELETE FROM polar_jobs.usage_requests r WHERE NOT EXISTS (
@@ -285,7 +329,12 @@ impl Day {
     }
 
     fn context(&self) -> jobs::Context {
-        context(&self.pool, Some(self.polar.clone()), Some(self.self_organization), self.clock)
+        context(
+            &self.pool,
+            Some(self.polar.clone()),
+            Some(self.self_organization),
+            self.clock,
+        )
     }
 }
 

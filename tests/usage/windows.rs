@@ -28,11 +28,17 @@ async fn a_reading_committed_after_its_window_closed_falls_into_the_next() {
     let stage = Stage::set().await;
     let organization = stage.organization().await;
     let mut late = stage.pool.begin().await.unwrap();
-    jobs::mirror::usage::record_all(&mut late, &[reading(organization, 7)]).await.unwrap();
+    jobs::mirror::usage::record_all(&mut late, &[reading(organization, 7)])
+        .await
+        .unwrap();
     // Written before, committed after: what a count by time loses.
     stage.record(organization, &[5]).await;
     run(MeterUsage {}, &stage.context(earlier())).await.unwrap();
-    assert_eq!(counted(&stage, organization).await, 0, "everything from the open transaction on waits");
+    assert_eq!(
+        counted(&stage, organization).await,
+        0,
+        "everything from the open transaction on waits"
+    );
     late.commit().await.unwrap();
     stage.meter(earlier()).await;
     assert_eq!(counted(&stage, organization).await, 12);
@@ -45,8 +51,13 @@ async fn a_long_transaction_delays_only_what_was_written_since_it_began() {
     stage.record(organization, &[1, 2]).await;
     stage.meter(earlier()).await;
     let mut long = stage.pool.begin().await.unwrap();
-    sqlx::query("SET LOCAL application_name = 'a nightly import'").execute(&mut *long).await.unwrap();
-    jobs::mirror::usage::record_all(&mut long, &[reading(organization, 100)]).await.unwrap();
+    sqlx::query("SET LOCAL application_name = 'a nightly import'")
+        .execute(&mut *long)
+        .await
+        .unwrap();
+    jobs::mirror::usage::record_all(&mut long, &[reading(organization, 100)])
+        .await
+        .unwrap();
     stage.record(organization, &[3]).await;
     run(MeterUsage {}, &stage.context(earlier())).await.unwrap();
     assert_eq!(counted(&stage, organization).await, 3);
@@ -54,12 +65,18 @@ async fn a_long_transaction_delays_only_what_was_written_since_it_began() {
     // Another test's transaction may be older for a moment.
     crate::stage::poll("the holder is named", async || {
         let holder = horizon_holder(&stage.pool).await.unwrap();
-        holder.is_some_and(|holder| holder.name == "a nightly import" && holder.state == "idle in transaction")
+        holder.is_some_and(|holder| {
+            holder.name == "a nightly import" && holder.state == "idle in transaction"
+        })
     })
     .await;
     long.rollback().await.unwrap();
     stage.meter(earlier()).await;
-    assert_eq!(counted(&stage, organization).await, 6, "and a rollback is never counted");
+    assert_eq!(
+        counted(&stage, organization).await,
+        6,
+        "and a rollback is never counted"
+    );
 }
 
 #[tokio::test]
@@ -73,14 +90,19 @@ async fn window_ends_are_whole_seconds_and_grow_even_when_the_clock_steps_back()
     }
     let ends = ends(&stage).await;
     assert_eq!(ends.len(), 6);
-    assert!(ends.is_sorted_by(|earlier, later| earlier < later), "{ends:?}");
+    assert!(
+        ends.is_sorted_by(|earlier, later| earlier < later),
+        "{ends:?}"
+    );
     assert!(ends.iter().all(|end| end.timestamp_subsec_nanos() == 0));
     // An event never claims to come from the future, even where its window's name does.
-    let early: i64 = sqlx::query_scalar("SELECT count(*) FROM polar_jobs.usage_windows WHERE event_timestamp > $1")
-        .bind(clock + TimeDelta::milliseconds(500))
-        .fetch_one(&stage.pool)
-        .await
-        .unwrap();
+    let early: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM polar_jobs.usage_windows WHERE event_timestamp > $1",
+    )
+    .bind(clock + TimeDelta::milliseconds(500))
+    .fetch_one(&stage.pool)
+    .await
+    .unwrap();
     assert_eq!(early, 0);
 }
 
@@ -129,7 +151,9 @@ async fn after_hours_of_downtime_one_window_covers_everything_once() {
             ..reading(organization, minute)
         })
         .collect();
-    jobs::mirror::usage::record_all(&mut connection, &readings).await.unwrap();
+    jobs::mirror::usage::record_all(&mut connection, &readings)
+        .await
+        .unwrap();
     stage.meter(earlier()).await;
     stage.meter(earlier()).await;
     assert_eq!(counted(&stage, organization).await, 5050);
@@ -145,11 +169,15 @@ async fn the_last_second_of_a_month_belongs_to_it_and_what_commits_later_to_the_
     stage.meter(clock("2026-10-31T23:59:59.999999Z")).await;
     stage.record(organization, &[20]).await;
     stage.meter(clock("2026-10-31T23:59:59.999999Z")).await;
-    assert_eq!(ends(&stage).await, [clock("2026-10-31T23:59:59Z"), clock("2026-11-01T00:00:00Z")]);
-    let ids: Vec<String> = sqlx::query_scalar("SELECT external_id FROM polar_jobs.usage_reports ORDER BY window_end")
-        .fetch_all(&stage.pool)
-        .await
-        .unwrap();
+    assert_eq!(
+        ends(&stage).await,
+        [clock("2026-10-31T23:59:59Z"), clock("2026-11-01T00:00:00Z")]
+    );
+    let ids: Vec<String> =
+        sqlx::query_scalar("SELECT external_id FROM polar_jobs.usage_reports ORDER BY window_end")
+            .fetch_all(&stage.pool)
+            .await
+            .unwrap();
     assert_eq!(ids[0], format!("events_ingested-{organization}-1793491199"));
     assert_eq!(ids[1], format!("events_ingested-{organization}-1793491200"));
 }
@@ -159,14 +187,20 @@ async fn history_counts_unless_metering_began_later() {
     let stage = Stage::set().await;
     let organization = stage.organization().await;
     let since: DateTime<Utc> = "2026-11-01T00:00:00Z".parse().unwrap();
-    assert!(jobs::mirror::usage::begin(&stage.pool, Some(since)).await.unwrap());
+    assert!(
+        jobs::mirror::usage::begin(&stage.pool, Some(since))
+            .await
+            .unwrap()
+    );
     let at = |recorded_at: DateTime<Utc>, quantity| jobs::mirror::usage::Reading {
         recorded_at: Some(recorded_at),
         ..reading(organization, quantity)
     };
     let second = TimeDelta::seconds(1);
     let readings = [at(since - second, 100), at(since, 7), at(since + second, 8)];
-    jobs::mirror::usage::record_all(&mut stage.pool.acquire().await.unwrap(), &readings).await.unwrap();
+    jobs::mirror::usage::record_all(&mut stage.pool.acquire().await.unwrap(), &readings)
+        .await
+        .unwrap();
     stage.meter(earlier()).await;
     assert_eq!(counted(&stage, organization).await, 15);
     assert!(jobs::mirror::usage::begin(&stage.pool, None).await.unwrap());
@@ -180,7 +214,9 @@ async fn a_sum_that_no_event_can_carry_stops_nobody_else() {
     let stage = Stage::set().await;
     let (huge, small) = (stage.organization().await, stage.organization().await);
     for _ in 0..2 {
-        stage.record(huge, &[jobs::mirror::usage::MAX_QUANTITY; 600]).await;
+        stage
+            .record(huge, &[jobs::mirror::usage::MAX_QUANTITY; 600])
+            .await;
     }
     stage.record(small, &[2]).await;
     stage.meter(earlier()).await;
@@ -204,7 +240,11 @@ async fn billing_off_counts_all_the_same_and_makes_no_client() {
     assert!(matches!(outcome, Outcome::Ignored(_)));
     assert_eq!(stage.reports(organization, "frozen").await, 1);
     stage.report().await.unwrap();
-    assert_eq!(stage.at_polar(organization), 3, "once configured it is reported");
+    assert_eq!(
+        stage.at_polar(organization),
+        3,
+        "once configured it is reported"
+    );
 }
 
 #[tokio::test]
@@ -227,14 +267,29 @@ async fn tables_restored_from_another_cluster_stop_counting_until_they_are_adopt
     stage.record(organization, &[100]).await;
 
     let mut connection = stage.pool.acquire().await.unwrap();
-    let refused = close_window(&mut connection, earlier(), None).await.unwrap_err();
-    assert!(refused.to_string().contains("restored from another cluster"), "{refused}");
+    let refused = close_window(&mut connection, earlier(), None)
+        .await
+        .unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("restored from another cluster"),
+        "{refused}"
+    );
     assert!(!jobs::mirror::usage::begin(&stage.pool, None).await.unwrap());
 
-    let adopted = jobs::mirror::usage::adopt(&stage.pool).await.unwrap().unwrap();
+    let adopted = jobs::mirror::usage::adopt(&stage.pool)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((adopted.counted, adopted.uncounted), (1, 2));
     assert_eq!(jobs::mirror::usage::adopt(&stage.pool).await.unwrap(), None);
     stage.meter(earlier()).await;
     assert_eq!(counted(&stage, organization).await, 111);
-    assert!(jobs::mirror::usage::prove::chain_faults(&stage.pool).await.unwrap().is_empty());
+    assert!(
+        jobs::mirror::usage::prove::chain_faults(&stage.pool)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }

@@ -42,7 +42,11 @@ pub struct CostRow {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn list(pool: &PgPool, filter: &CostFilter, limit: i64) -> Result<Vec<CostRow>, sqlx::Error> {
+pub async fn list(
+    pool: &PgPool,
+    filter: &CostFilter,
+    limit: i64,
+) -> Result<Vec<CostRow>, sqlx::Error> {
     sqlx::query_as!(
         CostRow,
         "SELECT id, organization_id, source, context, cost_usd::text AS cost_usd, usage_id, recorded_at, state,

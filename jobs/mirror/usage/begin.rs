@@ -40,5 +40,7 @@ pub async fn adopt(pool: &PgPool) -> Result<Option<Adopted>, sqlx::Error> {
     )
     .fetch_optional(pool)
     .await?;
-    Ok(row.and_then(|row| row.uncounted.zip(row.counted)).map(|(uncounted, counted)| Adopted { uncounted, counted }))
+    Ok(row
+        .and_then(|row| row.uncounted.zip(row.counted))
+        .map(|(uncounted, counted)| Adopted { uncounted, counted }))
 }

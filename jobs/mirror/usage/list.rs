@@ -40,7 +40,11 @@ pub struct ReportRow {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn list(pool: &PgPool, filter: &ReportFilter, limit: i64) -> Result<Vec<ReportRow>, sqlx::Error> {
+pub async fn list(
+    pool: &PgPool,
+    filter: &ReportFilter,
+    limit: i64,
+) -> Result<Vec<ReportRow>, sqlx::Error> {
     sqlx::query_as!(
         ReportRow,
         "SELECT window_end, organization_id, quantity, readings, external_id, state, reason, answer, reported_at

@@ -47,7 +47,9 @@ impl Line {
         }
         match self.state.as_deref() {
             Some("reported") => match self.request {
-                Some((sent, inserted, duplicates)) if inserted + duplicates == i64::from(sent) => None,
+                Some((sent, inserted, duplicates)) if inserted + duplicates == i64::from(sent) => {
+                    None
+                }
                 _ => Some("reported, but Polar's answer is missing".to_owned()),
             },
             Some("excluded") => None,
@@ -106,7 +108,11 @@ pub async fn lines(
         reason: row.reason,
         external_id: row.external_id,
         answer: row.answer,
-        request: row.sent.zip(row.inserted).zip(row.duplicates).map(|((sent, new), known)| (sent, new, known)),
+        request: row
+            .sent
+            .zip(row.inserted)
+            .zip(row.duplicates)
+            .map(|((sent, new), known)| (sent, new, known)),
         reported_at: row.reported_at,
     });
     Ok(lines.collect())
@@ -187,7 +193,11 @@ pub async fn chain_faults(pool: &PgPool) -> Result<Vec<String>, sqlx::Error> {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn difference(pool: &PgPool, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<Decimal, sqlx::Error> {
+pub async fn difference(
+    pool: &PgPool,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Result<Decimal, sqlx::Error> {
     sqlx::query_scalar!(
         r#"WITH windows AS MATERIALIZED (
                SELECT * FROM polar_jobs.usage_windows WHERE window_end >= $1 AND window_end < $2

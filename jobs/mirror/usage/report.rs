@@ -75,7 +75,11 @@ pub async fn frozen(
 ///
 /// # Errors
 /// If the database fails; the reports stay frozen and are sent again, to the same effect.
-pub async fn settle(pool: &PgPool, reports: &[&FrozenReport], receipt: Receipt) -> Result<(), sqlx::Error> {
+pub async fn settle(
+    pool: &PgPool,
+    reports: &[&FrozenReport],
+    receipt: Receipt,
+) -> Result<(), sqlx::Error> {
     let (ends, organizations) = keys(reports);
     sqlx::query!(
         "WITH request AS (
@@ -134,5 +138,8 @@ pub async fn retry_refused(pool: &PgPool, organization: Option<Uuid>) -> Result<
 }
 
 fn keys(reports: &[&FrozenReport]) -> (Vec<DateTime<Utc>>, Vec<Uuid>) {
-    reports.iter().map(|report| (report.window_end, report.organization_id)).unzip()
+    reports
+        .iter()
+        .map(|report| (report.window_end, report.organization_id))
+        .unzip()
 }

@@ -27,9 +27,12 @@ pub async fn prune(pool: &PgPool, before: DateTime<Utc>, batch: i64) -> Result<u
         if deleted > 0 {
             return Ok(deleted);
         }
-        sqlx::query!("UPDATE polar_jobs.usage_windows SET emptied_at = now() WHERE window_end = $1", window.window_end)
-            .execute(pool)
-            .await?;
+        sqlx::query!(
+            "UPDATE polar_jobs.usage_windows SET emptied_at = now() WHERE window_end = $1",
+            window.window_end
+        )
+        .execute(pool)
+        .await?;
     }
 }
 
@@ -58,7 +61,11 @@ async fn next(pool: &PgPool, before: DateTime<Utc>) -> Result<Option<Prunable>, 
 }
 
 /// Readings that were counted before the tables were restored here belong to no window any more.
-async fn prune_adopted(pool: &PgPool, before: DateTime<Utc>, batch: i64) -> Result<u64, sqlx::Error> {
+async fn prune_adopted(
+    pool: &PgPool,
+    before: DateTime<Utc>,
+    batch: i64,
+) -> Result<u64, sqlx::Error> {
     let deleted = sqlx::query!(
         "DELETE FROM polar_jobs.usage WHERE ctid = ANY (ARRAY(
              SELECT ctid FROM polar_jobs.usage WHERE written_by = 0 AND recorded_at < $1 LIMIT $2))",

@@ -32,7 +32,10 @@ pub async fn close_window(
     )
     .fetch_optional(connection)
     .await?;
-    Ok(closed.map(|row| Window { end: row.end, readings: row.readings }))
+    Ok(closed.map(|row| Window {
+        end: row.end,
+        readings: row.readings,
+    }))
 }
 
 /// The oldest transaction that still runs and has written something: no window can close beyond it.
@@ -52,7 +55,11 @@ impl std::fmt::Display for HorizonHolder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.pid {
             Some(pid) => write!(f, "backend {pid} ({:?}, {}", self.name, self.state)?,
-            None => write!(f, "the prepared transaction {:?} ({}", self.name, self.state)?,
+            None => write!(
+                f,
+                "the prepared transaction {:?} ({}",
+                self.name, self.state
+            )?,
         }
         write!(f, ", open for {} s)", self.age.num_seconds())
     }
@@ -63,7 +70,9 @@ impl std::fmt::Display for HorizonHolder {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn horizon_holder(executor: impl PgExecutor<'_>) -> Result<Option<HorizonHolder>, sqlx::Error> {
+pub async fn horizon_holder(
+    executor: impl PgExecutor<'_>,
+) -> Result<Option<HorizonHolder>, sqlx::Error> {
     let holder = sqlx::query!(
         r#"SELECT pid, name AS "name!", state AS "state!",
                   extract(epoch FROM clock_timestamp() - since)::bigint AS "seconds!"

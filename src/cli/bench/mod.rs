@@ -10,7 +10,7 @@ use super::signals::Stop;
 use super::{Exit, Failure, Surroundings, output};
 use crate::bench::drain::Drain;
 use crate::bench::enqueue::Manner;
-use crate::bench::{drain, enqueue, ingress, latency};
+use crate::bench::{drain, enqueue, ingress, latency, metering};
 use scratch::Scratch;
 
 #[derive(Args)]
@@ -71,6 +71,15 @@ enum What {
         /// How long
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
         seconds: u64,
+    },
+    /// Record usage, close one window over it, and report it to a local Polar
+    Metering {
+        /// How many readings
+        #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+        rows: u64,
+        /// Of how many organizations
+        #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
+        organizations: u32,
     },
 }
 
@@ -141,5 +150,6 @@ async fn measure(url: &str, what: What) -> anyhow::Result<Value> {
             poll,
         } => latency::run(url, rate, seconds, !poll).await,
         What::Ingress { clients, seconds } => ingress::run(url, clients, seconds).await,
+        What::Metering { rows, organizations } => metering::run(url, rows, organizations).await,
     }
 }

@@ -48,10 +48,16 @@ impl Proof {
             .await
             .map_err(|error| Failure::failed(format!("Polar cannot be asked: {error}")))?;
         if receipt.inserted > 0 {
-            self.faults.push(format!("{} reports were missing at Polar; they are there now", receipt.inserted));
+            self.faults.push(format!(
+                "{} reports were missing at Polar; they are there now",
+                receipt.inserted
+            ));
         }
         if !receipt.accounts_for(reports.len()) {
-            self.faults.push(format!("Polar accounted for {receipt:?} of {} reports", reports.len()));
+            self.faults.push(format!(
+                "Polar accounted for {receipt:?} of {} reports",
+                reports.len()
+            ));
         }
         self.asked = Some(receipt);
         Ok(())
@@ -65,25 +71,47 @@ impl Proof {
     /// The sums by name, in the order of a reading's way.
     fn sums(&self) -> [(&'static str, Decimal); 6] {
         let quantity = |state: &str| -> Decimal {
-            let lines = self.lines.iter().filter(|line| line.state.as_deref() == Some(state));
-            lines.filter_map(|line| line.quantity).map(Decimal::from).sum()
+            let lines = self
+                .lines
+                .iter()
+                .filter(|line| line.state.as_deref() == Some(state));
+            lines
+                .filter_map(|line| line.quantity)
+                .map(Decimal::from)
+                .sum()
         };
         let counted: Decimal = self.lines.iter().filter_map(|line| line.counted).sum();
-        let recorded: Decimal = self.lines.iter().filter_map(|line| line.recorded.or(line.counted)).sum();
-        let history = counted - self.lines.iter().filter_map(|line| line.quantity).map(Decimal::from).sum::<Decimal>();
+        let recorded: Decimal = self
+            .lines
+            .iter()
+            .filter_map(|line| line.recorded.or(line.counted))
+            .sum();
+        let history = counted
+            - self
+                .lines
+                .iter()
+                .filter_map(|line| line.quantity)
+                .map(Decimal::from)
+                .sum::<Decimal>();
         [
             ("recorded", recorded),
             ("counted", counted),
             ("excluded", quantity("excluded") + history),
             ("reported", quantity("reported")),
-            ("unreported", quantity("frozen") + quantity("waiting") + quantity("refused")),
+            (
+                "unreported",
+                quantity("frozen") + quantity("waiting") + quantity("refused"),
+            ),
             ("open", self.open.1),
         ]
     }
 
     pub(super) fn to_json(&self) -> Value {
-        let sums: Map<String, Value> =
-            self.sums().iter().map(|(name, sum)| ((*name).to_owned(), json!(sum.to_string()))).collect();
+        let sums: Map<String, Value> = self
+            .sums()
+            .iter()
+            .map(|(name, sum)| ((*name).to_owned(), json!(sum.to_string())))
+            .collect();
         let windows: Vec<Value> = self
             .lines
             .iter()
@@ -112,27 +140,48 @@ impl Proof {
         }
         output::line("")?;
         if self.open.0 > 0 {
-            output::line(&format!("{} readings wait for the next window", self.open.0))?;
+            output::line(&format!(
+                "{} readings wait for the next window",
+                self.open.0
+            ))?;
         }
         if let Some(receipt) = self.asked {
-            let polar::Receipt { inserted, duplicates } = receipt;
-            output::line(&format!("asked again, Polar knew {duplicates} reports and did not know {inserted}"))?;
+            let polar::Receipt {
+                inserted,
+                duplicates,
+            } = receipt;
+            output::line(&format!(
+                "asked again, Polar knew {duplicates} reports and did not know {inserted}"
+            ))?;
         }
         for fault in &self.faults {
             output::line(&format!("fault: {fault}"))?;
         }
-        output::line(if self.holds() { "it adds up" } else { "it does not add up" })
+        output::line(if self.holds() {
+            "it adds up"
+        } else {
+            "it does not add up"
+        })
     }
 }
 
-const HEADER: [&str; 8] =
-    ["window end", "readings", "recorded", "counted", "state", "Polar's answer", "event", "difference"];
+const HEADER: [&str; 8] = [
+    "window end",
+    "readings",
+    "recorded",
+    "counted",
+    "state",
+    "Polar's answer",
+    "event",
+    "difference",
+];
 
 fn cells(line: &Line) -> [String; 8] {
     let sum = |sum: Option<Decimal>| sum.map(|sum| sum.to_string()).unwrap_or_default();
     [
         output::moment(line.window_end),
-        line.readings.map_or_else(|| "pruned".to_owned(), |readings| readings.to_string()),
+        line.readings
+            .map_or_else(|| "pruned".to_owned(), |readings| readings.to_string()),
         sum(line.recorded),
         sum(line.counted),
         line.state.clone().unwrap_or_default(),
