@@ -352,37 +352,50 @@ CREATE TABLE polar_jobs.gate (
 
 -- Rescue -------------------------------------------------------------------------------------
 -- Puts back what a dead worker held. A dead worker is a failure like any other: it adds an entry
--- to `errors`, and a spent budget discards. A waiting twin takes over.
+-- to `errors`, and a spent budget discards. A waiting twin takes over. What an open transaction of
+-- somebody else is in the way of is left for the next sweep: the others must not wait for it.
 CREATE FUNCTION polar_jobs.return_jobs_of(dead bigint, OUT returned bigint, OUT discarded bigint) LANGUAGE plpgsql AS $$
 DECLARE
     job polar_jobs.live_jobs;
-    twin bigint;
 BEGIN
     returned := 0;
     discarded := 0;
+    PERFORM set_config('lock_timeout', '100ms', true);
     FOR job IN SELECT * FROM polar_jobs.live_jobs WHERE worker = dead ORDER BY id FOR UPDATE SKIP LOCKED LOOP
         job.errors := job.errors || jsonb_build_object('at', now(), 'attempt', job.attempt, 'error', 'the worker died');
-        IF jsonb_array_length(job.errors) >= job.max_attempts THEN
-            PERFORM polar_jobs.move_to_history(job, 'discarded', 'failed', job.note);
-            discarded := discarded + 1;
-            CONTINUE;
-        END IF;
-        returned := returned + 1;
-        SELECT id INTO twin FROM polar_jobs.live_jobs WHERE unique_key = job.held_unique_key FOR UPDATE;
-        IF FOUND THEN
-            UPDATE polar_jobs.live_jobs SET events = nullif(coalesce(job.events, '{}') || coalesce(events, '{}'), '{}') WHERE id = twin;
-            job.events := NULL;
-            PERFORM polar_jobs.move_to_history(job, 'cancelled', 'ignored',
-                'gave way to job ' || twin || ', which waits with the same unique key');
-        ELSE
-            UPDATE polar_jobs.live_jobs
-               -- At once the first time; a job that kills one process after the other gets slower.
-               SET worker = NULL, unique_key = held_unique_key, held_unique_key = NULL, errors = job.errors,
-                   run_at = now() + CASE WHEN jsonb_array_length(job.errors) > 1
-                       THEN make_interval(secs => least(3600, 2 ^ least(jsonb_array_length(job.errors), 12))) ELSE '0' END
-             WHERE id = job.id;
-        END IF;
+        BEGIN
+            IF jsonb_array_length(job.errors) >= job.max_attempts THEN
+                PERFORM polar_jobs.move_to_history(job, 'discarded', 'failed', job.note);
+                discarded := discarded + 1;
+            ELSE
+                PERFORM polar_jobs.return_job(job);
+                returned := returned + 1;
+            END IF;
+        EXCEPTION WHEN lock_not_available OR unique_violation THEN
+            RAISE DEBUG 'job % of worker % is returned later', job.id, dead;
+        END;
     END LOOP;
+END $$;
+
+-- One job, its new failure already in `errors`: back to waiting, or its twin takes over.
+CREATE FUNCTION polar_jobs.return_job(job polar_jobs.live_jobs) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    twin bigint;
+    failures integer := jsonb_array_length(job.errors);
+BEGIN
+    SELECT id INTO twin FROM polar_jobs.live_jobs WHERE unique_key = job.held_unique_key FOR UPDATE;
+    IF FOUND THEN
+        UPDATE polar_jobs.live_jobs SET events = nullif(coalesce(job.events, '{}') || coalesce(events, '{}'), '{}') WHERE id = twin;
+        job.events := NULL;
+        PERFORM polar_jobs.move_to_history(job, 'cancelled', 'ignored',
+            'gave way to job ' || twin || ', which waits with the same unique key');
+        RETURN;
+    END IF;
+    UPDATE polar_jobs.live_jobs
+       -- At once the first time; a job that kills one process after the other gets slower.
+       SET worker = NULL, unique_key = held_unique_key, held_unique_key = NULL, errors = job.errors,
+           run_at = now() + CASE WHEN failures > 1 THEN make_interval(secs => least(3600, 2 ^ least(failures, 12))) ELSE '0' END
+     WHERE id = job.id;
 END $$;
 
 CREATE FUNCTION polar_jobs.move_to_history(job polar_jobs.live_jobs, state text, outcome text, note text)

@@ -82,6 +82,8 @@ pub(super) struct Keeper {
     worker: i64,
     wishes: mpsc::UnboundedReceiver<Wish>,
     beds: HashMap<String, Arc<Bed>>,
+    /// Answered once the lease is held.
+    held: Option<oneshot::Sender<()>>,
 }
 
 /// Asks the keeper to take the worker's row away at a clean stop.
@@ -127,10 +129,19 @@ impl Keeper {
                 worker,
                 wishes,
                 beds: beds.clone(),
+                held: None,
             },
             beds,
             Retirement(sender),
         )
+    }
+
+    /// Resolves once the lease and the session lock are held, or the keeper is gone: a worker that
+    /// claims before could only be rescued when its lease has run out.
+    pub(super) fn held(&mut self) -> oneshot::Receiver<()> {
+        let (told, heard) = oneshot::channel();
+        self.held = Some(told);
+        heard
     }
 
     /// Keeps the lease until it is lost or retired.
@@ -157,6 +168,8 @@ impl Keeper {
         let Some(mut connection) = begun.map_err(|_| sqlx::Error::PoolTimedOut)?? else {
             return Ok(Kept::Lost);
         };
+        // Who does not wait for it need not hear it.
+        let _ = self.held.take().map(|held| held.send(()));
         let mut heartbeat = tokio::time::interval(lease::HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -105,9 +105,12 @@ pub async fn run(
         .iter()
         .map(|queue| queue.queue.clone())
         .collect();
-    let (keeper, beds, retirement) = Keeper::new(settings.database.clone(), worker, &names);
+    let (mut keeper, beds, retirement) = Keeper::new(settings.database.clone(), worker, &names);
     let mut keeping = JoinSet::new();
+    let held = keeper.held();
     keeping.spawn(keeper.run());
+    // Without an answer the database does not answer, and nothing will be claimed anyway.
+    drop(tokio::time::timeout(lease::HEARTBEAT, held).await);
     let mut watching = JoinSet::new();
     watching.spawn(rescuer::run(
         settings.database.clone(),
