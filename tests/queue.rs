@@ -4,15 +4,25 @@
 
 #[path = "queue/claims.rs"]
 mod claims;
+#[path = "queue/cut.rs"]
+mod cut;
 #[path = "queue/endings.rs"]
 mod endings;
 #[path = "queue/ledger.rs"]
 mod ledger;
+#[path = "queue/model.rs"]
+mod model;
 #[path = "queue/order.rs"]
 mod order;
+#[path = "queue/proxy.rs"]
+mod proxy;
 #[path = "queue/script.rs"]
 mod script;
 #[path = "queue/stand.rs"]
 mod stand;
+#[path = "queue/stop.rs"]
+mod stop;
 #[path = "queue/unique.rs"]
 mod unique;
+#[path = "queue/wake.rs"]
+mod wake;

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jobs::NewJob;
@@ -249,15 +250,22 @@ pub(crate) async fn settings(url: &str, slots: usize) -> WorkerSettings {
 /// A worker that runs in this process.
 pub(crate) struct Worker {
     stop: Option<oneshot::Sender<()>>,
+    stopping: Arc<AtomicBool>,
     task: JoinHandle<Result<(), WorkerError>>,
 }
 
 impl Worker {
     pub(crate) fn start(settings: WorkerSettings) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let shutdown = async move { drop(stopped.await) };
+        let stopping = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stopping);
+        let shutdown = async move {
+            drop(stopped.await);
+            seen.store(true, Ordering::SeqCst);
+        };
         Self {
             stop: Some(stop),
+            stopping,
             task: tokio::spawn(worker::run(settings, shutdown)),
         }
     }
@@ -265,6 +273,17 @@ impl Worker {
     /// What SIGTERM does.
     pub(crate) fn ask_to_stop(&mut self) {
         drop(self.stop.take());
+    }
+
+    /// Waits until it knows that it should stop.
+    pub(crate) async fn until_stopping(&self) {
+        let seen = || async {
+            self.stopping
+                .load(Ordering::SeqCst)
+                .then_some(())
+                .ok_or(String::new())
+        };
+        eventually("it stops", seen).await;
     }
 
     pub(crate) async fn stop(mut self) {

@@ -232,6 +232,44 @@ async fn batches_of_the_same_keys_in_other_order_do_not_deadlock() {
 }
 
 #[tokio::test]
+async fn an_open_transaction_with_a_twin_does_not_hold_up_the_rescue_of_others() {
+    let stand = Stand::new().await;
+    let jobs = [
+        Script::note("unique").unique("key").row(),
+        Script::note("other").row(),
+    ];
+    let ids = stand.add_all(&jobs).await;
+    let dead = 77;
+    stand.execute("UPDATE polar_jobs.live_jobs SET worker = 77, attempt = 1, held_unique_key = unique_key, unique_key = NULL").await;
+    let mut other = stand.connect().await;
+    let mut open = other.begin().await.unwrap();
+    let heir = enqueue::insert(&mut open, &twin("twin").row())
+        .await
+        .unwrap()
+        .unwrap();
+    stand
+        .execute(&format!("SELECT polar_jobs.return_jobs_of({dead})"))
+        .await;
+    assert_eq!(stand.job(ids[1].unwrap()).await.state, "available");
+    assert_eq!(
+        stand.job(ids[0].unwrap()).await.state,
+        "running",
+        "left for the next sweep"
+    );
+    open.commit().await.unwrap();
+    stand
+        .execute(&format!("SELECT polar_jobs.return_jobs_of({dead})"))
+        .await;
+    let gone = stand.job(ids[0].unwrap()).await;
+    assert_eq!(
+        (gone.state.as_str(), gone.failures()),
+        ("cancelled", 1),
+        "charged once"
+    );
+    assert_eq!(stand.job(heir).await.state, "available");
+}
+
+#[tokio::test]
 async fn an_open_transaction_with_a_twin_holds_up_nobody_else() {
     let stand = Stand::new().await;
     let worker = stand.work(4).await;

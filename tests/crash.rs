@@ -1,0 +1,17 @@
+//! What dies dies for real: worker processes by signal 9, Postgres under load, a process that sleeps
+//! beyond its lease. Nothing acknowledged is lost.
+#![allow(clippy::unwrap_used, missing_docs)] // a test that cannot go on has failed, and says where
+#![allow(dead_code)] // shares its stand with the trials of the queue
+
+#[path = "crash/killed.rs"]
+mod killed;
+#[path = "queue/ledger.rs"]
+mod ledger;
+#[path = "crash/process.rs"]
+mod process;
+#[path = "crash/restarted.rs"]
+mod restarted;
+#[path = "queue/script.rs"]
+mod script;
+#[path = "queue/stand.rs"]
+mod stand;

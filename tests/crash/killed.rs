@@ -1,0 +1,209 @@
+//! Worker processes die.
+
+use polar_jobs::worker::QueueSlots;
+
+use crate::ledger::Mark;
+use crate::process::{Log, Process};
+use crate::script::{Act, Script};
+use crate::stand::{Stand, Worker, eventually};
+
+fn log() -> (tempfile::TempDir, Log) {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log(directory.path().join("log"));
+    (directory, log)
+}
+
+/// Serves a queue where nothing waits: it only looks after the others.
+async fn watcher(stand: &Stand) -> Worker {
+    let mut settings = stand.settings(1).await;
+    settings.queues = vec![QueueSlots {
+        queue: "mail".to_owned(),
+        slots: 1,
+    }];
+    Worker::start(settings)
+}
+
+#[tokio::test]
+async fn the_jobs_of_a_killed_worker_are_done_by_another_and_only_those_in_flight_twice() {
+    const JOBS: i64 = 2000;
+    const SLOTS: usize = 10;
+    let stand = Stand::new().await;
+    let (_directory, log) = log();
+    let jobs: Vec<_> = (0..JOBS)
+        .map(|_| Script::new("n", [vec![Act::Work(20)]]).row())
+        .collect();
+    stand.add_all(&jobs).await;
+    let victim = Process::start(&stand.url, SLOTS, &log.0);
+    let heir = Process::start(&stand.url, SLOTS, &log.0);
+    eventually("both are at work", || async {
+        let done = [
+            log.count(Mark::Ended, victim.pid()),
+            log.count(Mark::Ended, heir.pid()),
+        ];
+        if done.iter().all(|done| *done >= 100) {
+            Ok(())
+        } else {
+            Err(format!("{done:?}"))
+        }
+    })
+    .await;
+    victim.signal("-9");
+    let killed = chrono::Utc::now().timestamp_micros();
+    let (victim_pid, mut victim) = (victim.pid(), victim);
+    assert!(!victim.end().await);
+    stand
+        .until_number(
+            "SELECT count(*) FROM polar_jobs.jobs WHERE state = 'completed'",
+            JOBS,
+        )
+        .await;
+    let repeated = log.repeated();
+    assert!(
+        !repeated.is_empty() && repeated.len() <= SLOTS,
+        "{} jobs ran twice",
+        repeated.len()
+    );
+    for (job, lines) in &repeated {
+        assert_eq!(
+            lines[0].pid, victim_pid,
+            "{job} was in flight where the kill hit: {lines:?}"
+        );
+        let again = lines.iter().find(|line| line.pid != victim_pid).unwrap();
+        assert!(
+            again.at - killed < 20_000_000,
+            "{job} ran again after {} µs",
+            again.at - killed
+        );
+    }
+    let charged = "SELECT count(*) FROM polar_jobs.jobs WHERE errors <> '[]'";
+    assert_eq!(
+        stand.number(charged).await,
+        i64::try_from(repeated.len()).unwrap(),
+        "each in flight is charged one death"
+    );
+    heir.signal("-TERM");
+    let mut heir = heir;
+    assert!(heir.end().await, "a clean stop is a good end");
+    assert_eq!(
+        stand
+            .number("SELECT count(*) FROM polar_jobs.workers")
+            .await,
+        0
+    );
+}
+
+#[tokio::test]
+async fn a_job_that_kills_its_process_each_time_ends_as_discarded() {
+    let stand = Stand::new().await;
+    let (_directory, log) = log();
+    let watcher = watcher(&stand).await;
+    let mut job = Script::new("killer", [vec![Act::Kill]]).row();
+    job.max_attempts = 3;
+    let event = stand
+        .number(
+            "INSERT INTO polar_jobs.stored_events (source, type) VALUES ('app', 'x') RETURNING id",
+        )
+        .await;
+    let id = stand.add(job.caused_by(event)).await;
+    let next = stand.add(Script::note("next").ordered("k").row()).await;
+    for deaths in 1..=3 {
+        let mut process = Process::start(&stand.url, 4, &log.0);
+        assert!(!process.end().await, "the job kills it");
+        eventually("the rescue", || async {
+            let row = stand.job(id).await;
+            if row.failures() == deaths {
+                Ok(())
+            } else {
+                Err(format!("{row:?}"))
+            }
+        })
+        .await;
+        if deaths < 3 {
+            stand.due_now(id).await;
+        }
+    }
+    let row = stand.job(id).await;
+    assert_eq!(
+        (row.state.as_str(), row.attempt, row.last_error()),
+        ("discarded", 3, "the worker died")
+    );
+    assert_eq!(stand.number(&format!("SELECT count(*) FROM polar_jobs.external_events WHERE id = {event} AND outcome = 'failed'")).await, 1);
+    let survivor = Process::start(&stand.url, 4, &log.0);
+    stand.until_state(next, "completed").await;
+    drop(survivor);
+    watcher.stop().await;
+}
+
+#[tokio::test]
+async fn a_process_that_slept_beyond_its_lease_changes_nothing_and_ends_badly() {
+    let stand = Stand::new().await;
+    let (_directory, log) = log();
+    let mut sleeper = Process::start(&stand.url, 4, &log.0);
+    let late = |label: &str, acts: Vec<Act>| {
+        let mut first = vec![Act::Work(400)];
+        first.extend(acts);
+        Script::new(label, [first, vec![Act::Hold("go".into())]])
+    };
+    let jobs = [
+        late("batch", vec![]).row(),
+        late(
+            "within",
+            vec![
+                Act::Write("late".into()),
+                Act::Follow(vec![Script::note("follow")]),
+            ],
+        )
+        .row(),
+        late("failing", vec![Act::Fail("late".into())]).row(),
+        late("discarding", vec![Act::Discard("late".into())]).row(),
+    ];
+    let ids = stand.add_all(&jobs).await;
+    eventually("all began", || async {
+        if log.count(Mark::Started, sleeper.pid()) == 4 {
+            Ok(())
+        } else {
+            Err(String::new())
+        }
+    })
+    .await;
+    sleeper.signal("-STOP");
+    stand
+        .execute("UPDATE polar_jobs.workers SET leased_until = now() - interval '1 second'")
+        .await;
+    let heir = stand.work(4).await;
+    for label in ["batch", "within", "failing", "discarding"] {
+        stand.ledger.reached(Mark::Started, label, 1).await;
+    }
+    sleeper.signal("-CONT");
+    assert!(!sleeper.end().await, "it says that it lost its lease");
+    for id in &ids {
+        let row = stand.job(id.unwrap()).await;
+        assert_eq!(
+            (row.state.as_str(), row.attempt, row.failures()),
+            ("running", 2, 1),
+            "{row:?}"
+        );
+    }
+    stand.ledger.open("go");
+    stand.until_empty().await;
+    assert_eq!(
+        stand
+            .number(
+                "SELECT count(*) FROM polar_jobs.jobs WHERE state = 'completed' AND attempt = 2"
+            )
+            .await,
+        4
+    );
+    assert_eq!(
+        stand.number("SELECT count(*) FROM polar_jobs.jobs").await,
+        4,
+        "no follow-up of a late finisher"
+    );
+    assert_eq!(
+        stand
+            .number("SELECT count(*) FROM polar_jobs.schedule_ticks")
+            .await,
+        0
+    );
+    heir.stop().await;
+}

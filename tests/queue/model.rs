@@ -1,0 +1,402 @@
+//! Random operations against a small model of the rules, on a real database: after every step the
+//! tables must agree with the model.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use polar_jobs::queue::claim::{self, Claimed};
+use polar_jobs::queue::finish::{self, Completion, Discard, Return};
+use polar_jobs::queue::{enqueue, lease, rescue};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use sqlx::{Connection, PgConnection};
+
+use crate::script::Script;
+use crate::stand::Stand;
+
+const WORKERS: usize = 2;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Enqueue(Vec<(Option<u8>, Option<u8>)>),
+    Claim(usize, usize),
+    Complete(usize),
+    Fail(usize),
+    Snooze(usize),
+    Discard(usize),
+    /// By an operator, a waiting job.
+    Cancel(usize),
+    /// A worker is taken for dead; a new one takes its place.
+    Bury(usize),
+    /// Ends of a claim that was taken over: they must change nothing.
+    LateEnds(usize),
+    Pause(bool),
+    ReleaseNoted,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let keys = (proptest::option::of(0..3_u8), proptest::option::of(0..3_u8));
+    let step = prop_oneof![
+        4 => proptest::collection::vec(keys, 1..4).prop_map(Step::Enqueue),
+        4 => (0..WORKERS, 1..4_usize).prop_map(|(worker, limit)| Step::Claim(worker, limit)),
+        3 => any::<prop::sample::Index>().prop_map(|index| Step::Complete(index.index(1000))),
+        2 => any::<prop::sample::Index>().prop_map(|index| Step::Fail(index.index(1000))),
+        1 => any::<prop::sample::Index>().prop_map(|index| Step::Snooze(index.index(1000))),
+        1 => any::<prop::sample::Index>().prop_map(|index| Step::Discard(index.index(1000))),
+        1 => any::<prop::sample::Index>().prop_map(|index| Step::Cancel(index.index(1000))),
+        1 => (0..WORKERS).prop_map(Step::Bury),
+        1 => any::<prop::sample::Index>().prop_map(|index| Step::LateEnds(index.index(1000))),
+        1 => any::<bool>().prop_map(Step::Pause),
+        1 => Just(Step::ReleaseNoted),
+    ];
+    proptest::collection::vec(step, 1..40)
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+struct Job {
+    id: i64,
+    state: String,
+    unique_key: Option<String>,
+    ordering_key: Option<String>,
+    blocked: bool,
+    attempt: i32,
+    failures: i32,
+    worker: Option<i64>,
+}
+
+struct Case {
+    connection: PgConnection,
+    workers: Vec<i64>,
+    held: Vec<(i64, Claimed)>,
+    late: Vec<(i64, Claimed)>,
+    paused: bool,
+    before: BTreeMap<i64, Job>,
+}
+
+impl Case {
+    async fn begin(url: &str) -> Self {
+        let mut connection = PgConnection::connect(url).await.unwrap();
+        let clean = "TRUNCATE polar_jobs.live_jobs, polar_jobs.finished_jobs, polar_jobs.workers, polar_jobs.key_releases;
+                     UPDATE polar_jobs.queues SET paused_at = NULL";
+        sqlx::raw_sql(clean).execute(&mut connection).await.unwrap();
+        let mut case = Self {
+            connection,
+            workers: vec![],
+            held: vec![],
+            late: vec![],
+            paused: false,
+            before: BTreeMap::new(),
+        };
+        for _ in 0..WORKERS {
+            let worker = case.hire().await;
+            case.workers.push(worker);
+        }
+        case
+    }
+
+    async fn hire(&mut self) -> i64 {
+        let me = lease::Identity {
+            host: "here".to_owned(),
+            pid: 1,
+            queues: vec![],
+        };
+        lease::register(&mut self.connection, &me).await.unwrap()
+    }
+
+    fn take(&mut self, index: usize) -> Option<(i64, Claimed)> {
+        (!self.held.is_empty()).then(|| self.held.remove(index % self.held.len()))
+    }
+
+    async fn step(&mut self, step: &Step) {
+        match step {
+            Step::Enqueue(keys) => self.enqueue(keys).await,
+            Step::Claim(worker, limit) => self.claim(*worker, *limit).await,
+            Step::Complete(index) => {
+                if let Some((worker, job)) = self.take(*index) {
+                    complete(&mut self.connection, worker, &job).await;
+                }
+            }
+            Step::Fail(index) | Step::Snooze(index) => {
+                let failure = matches!(step, Step::Fail(_)).then(|| "x".to_owned());
+                if let Some((worker, job)) = self.take(*index) {
+                    put_back(&mut self.connection, worker, &job, failure).await;
+                }
+            }
+            Step::Discard(index) => {
+                if let Some((worker, job)) = self.take(*index) {
+                    discard(&mut self.connection, worker, &job).await;
+                }
+            }
+            Step::Cancel(index) => {
+                let cancel = "SELECT polar_jobs.move_to_history(j, 'cancelled', 'ignored', 'by hand') FROM polar_jobs.live_jobs j
+                               WHERE worker IS NULL AND id = (SELECT id FROM polar_jobs.live_jobs WHERE worker IS NULL
+                                                               ORDER BY id OFFSET $1 LIMIT 1)";
+                sqlx::query(cancel)
+                    .bind(i64::try_from(index % 5).unwrap())
+                    .execute(&mut self.connection)
+                    .await
+                    .unwrap();
+            }
+            Step::Bury(index) => {
+                let dead = self.workers[*index];
+                rescue::bury(&mut self.connection, dead).await.unwrap();
+                let (late, held) = std::mem::take(&mut self.held)
+                    .into_iter()
+                    .partition(|(worker, _)| *worker == dead);
+                self.late.extend::<Vec<_>>(late);
+                self.held = held;
+                self.workers[*index] = self.hire().await;
+                // Who kills one worker after the other gets slower; here time passes at once.
+                let due = "UPDATE polar_jobs.live_jobs SET run_at = now() WHERE run_at > now()";
+                sqlx::query(due)
+                    .execute(&mut self.connection)
+                    .await
+                    .unwrap();
+            }
+            Step::LateEnds(index) => self.late_ends(*index).await,
+            Step::Pause(paused) => {
+                self.paused = *paused;
+                let pause = "UPDATE polar_jobs.queues SET paused_at = CASE WHEN $1 THEN now() END";
+                sqlx::query(pause)
+                    .bind(paused)
+                    .execute(&mut self.connection)
+                    .await
+                    .unwrap();
+            }
+            Step::ReleaseNoted => drop(
+                rescue::release_noted_keys(&mut self.connection)
+                    .await
+                    .unwrap(),
+            ),
+        }
+    }
+
+    async fn enqueue(&mut self, keys: &[(Option<u8>, Option<u8>)]) {
+        let waiting: BTreeSet<String> = self
+            .before
+            .values()
+            .filter(|job| job.state == "available")
+            .filter_map(|job| job.unique_key.clone())
+            .collect();
+        let script = |(unique, ordering): &(Option<u8>, Option<u8>)| Script {
+            unique: unique.map(|key| format!("u{key}")),
+            ordering: ordering.map(|key| format!("o{key}")),
+            ..Script::note("model")
+        };
+        let scripts: Vec<Script> = keys.iter().map(script).collect();
+        let rows: Vec<_> = scripts.iter().map(Script::row).collect();
+        let ids = enqueue::insert_all(&mut self.connection, &rows)
+            .await
+            .unwrap();
+        let mut seen = waiting;
+        for (script, id) in scripts.iter().zip(&ids) {
+            let twin = script
+                .unique
+                .as_ref()
+                .is_some_and(|key| !seen.insert(key.clone()));
+            assert_eq!(id.is_none(), twin, "{script:?} among {seen:?}");
+        }
+        let given: Vec<i64> = ids.into_iter().flatten().collect();
+        assert!(given.is_sorted(), "ids in the order given: {given:?}");
+    }
+
+    async fn claim(&mut self, worker: usize, limit: usize) {
+        let worker = self.workers[worker];
+        let due = self
+            .before
+            .values()
+            .filter(|job| job.state == "available" && !job.blocked)
+            .count();
+        let jobs = claim::turn(&mut self.connection, worker, "default", &[], limit, None)
+            .await
+            .unwrap();
+        let expected = if self.paused { 0 } else { due.min(limit) };
+        assert_eq!(jobs.len(), expected, "{due} due, limit {limit}");
+        self.held.extend(jobs.into_iter().map(|job| (worker, job)));
+    }
+
+    async fn late_ends(&mut self, index: usize) {
+        if self.late.is_empty() {
+            return;
+        }
+        let (worker, job) = self.late.remove(index % self.late.len());
+        let before = self.read().await;
+        complete(&mut self.connection, worker, &job).await;
+        put_back(&mut self.connection, worker, &job, Some("late".to_owned())).await;
+        discard(&mut self.connection, worker, &job).await;
+        assert_eq!(before, self.read().await, "a late end changes nothing");
+    }
+
+    async fn read(&mut self) -> BTreeMap<i64, Job> {
+        let jobs: Vec<Job> = sqlx::query_as(
+            "SELECT id, state, unique_key, ordering_key, blocked, attempt, jsonb_array_length(errors) AS failures, worker FROM polar_jobs.jobs",
+        )
+        .fetch_all(&mut self.connection)
+        .await
+        .unwrap();
+        jobs.into_iter().map(|job| (job.id, job)).collect()
+    }
+
+    async fn check(&mut self, step: &Step) {
+        let now = self.read().await;
+        for (id, old) in &self.before {
+            let new = now
+                .get(id)
+                .unwrap_or_else(|| panic!("{id} vanished in {step:?}"));
+            assert!(
+                moves(&old.state, &new.state, step),
+                "{id}: {} -> {} in {step:?}",
+                old.state,
+                new.state
+            );
+            assert!(
+                new.attempt >= old.attempt && new.failures >= old.failures,
+                "{old:?} -> {new:?}"
+            );
+        }
+        let mut heads: BTreeMap<&str, (i64, Vec<i64>)> = BTreeMap::new();
+        let mut waiting = BTreeSet::new();
+        for job in now.values() {
+            let live = job.state == "available" || job.state == "running";
+            if let (true, Some(key)) = (live, job.ordering_key.as_deref()) {
+                let entry = heads.entry(key).or_insert((job.id, vec![]));
+                if !job.blocked {
+                    entry.1.push(job.id);
+                }
+            }
+            if let ("available", Some(key)) = (job.state.as_str(), job.unique_key.as_deref()) {
+                assert!(waiting.insert(key), "two wait with {key} after {step:?}");
+            }
+            assert!(
+                !(job.blocked && job.state == "running"),
+                "{job:?} runs although blocked"
+            );
+        }
+        for (key, (earliest, unblocked)) in heads {
+            assert!(
+                unblocked.iter().all(|id| *id == earliest),
+                "{key}: {unblocked:?} free, {earliest} is first, after {step:?}"
+            );
+        }
+        let running: BTreeSet<i64> = now
+            .values()
+            .filter(|job| job.state == "running")
+            .map(|job| job.id)
+            .collect();
+        let held: BTreeSet<i64> = self.held.iter().map(|(_, job)| job.id).collect();
+        assert_eq!(running, held, "after {step:?}");
+        self.before = now;
+    }
+
+    /// Whatever happened, every job comes to an end.
+    async fn finish(&mut self) {
+        self.step(&Step::Pause(false)).await;
+        for _ in 0..200 {
+            self.step(&Step::ReleaseNoted).await;
+            while !self.held.is_empty() {
+                self.step(&Step::Complete(0)).await;
+            }
+            self.before = self.read().await;
+            self.step(&Step::Claim(0, 100)).await;
+            self.check(&Step::Claim(0, 100)).await;
+            if self.held.is_empty() {
+                break;
+            }
+        }
+        let left: Vec<_> = self
+            .before
+            .values()
+            .filter(|job| job.state == "available" || job.state == "running")
+            .collect();
+        assert!(left.is_empty(), "never ended: {left:?}");
+    }
+}
+
+/// The arrows of docs/states.md.
+fn moves(old: &str, new: &str, step: &Step) -> bool {
+    match (old, new) {
+        (old, new) if old == new => true,
+        ("available", "running") => matches!(step, Step::Claim(..)),
+        ("available", "cancelled") => matches!(step, Step::Cancel(_)),
+        ("running", "completed") => matches!(step, Step::Complete(_)),
+        ("running", "available" | "cancelled") => {
+            matches!(step, Step::Fail(_) | Step::Snooze(_) | Step::Bury(_))
+        }
+        ("running", "discarded") => matches!(step, Step::Discard(_) | Step::Bury(_)),
+        _ => false,
+    }
+}
+
+async fn complete(connection: &mut PgConnection, worker: i64, job: &Claimed) {
+    let done = Completion {
+        id: job.id,
+        attempt: job.attempt,
+        ignored: None,
+    };
+    // Odd ones end like those that write: in a transaction of their own.
+    if job.id % 2 == 1 {
+        let transaction = connection.begin().await.unwrap();
+        finish::complete_with(transaction, worker, &done, &[])
+            .await
+            .unwrap();
+    } else {
+        claim::turn(connection, worker, "default", &[done], 0, None)
+            .await
+            .unwrap();
+    }
+}
+
+async fn put_back(
+    connection: &mut PgConnection,
+    worker: i64,
+    job: &Claimed,
+    failure: Option<String>,
+) {
+    let back = Return {
+        id: job.id,
+        attempt: job.attempt,
+        delay: 0.0,
+        failure,
+        note: None,
+    };
+    assert!(
+        finish::put_back(connection, worker, &[back])
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+async fn discard(connection: &mut PgConnection, worker: i64, job: &Claimed) {
+    let gone = Discard {
+        id: job.id,
+        attempt: job.attempt,
+        reason: "x".to_owned(),
+    };
+    finish::discard(connection, worker, &[gone]).await.unwrap();
+}
+
+#[test]
+fn whatever_happens_the_tables_keep_the_rules() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let stand = runtime.block_on(Stand::new());
+    let mut runner = TestRunner::new(Config {
+        cases: 120,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let outcome = runner.run(&steps(), |steps| {
+        runtime.block_on(async {
+            let mut case = Case::begin(&stand.url).await;
+            for step in &steps {
+                case.step(step).await;
+                case.check(step).await;
+            }
+            case.finish().await;
+        });
+        Ok(())
+    });
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+}

@@ -1,0 +1,155 @@
+//! A sleeping worker is woken, and polling finds what the bell does not ring for.
+
+use std::time::{Duration, Instant};
+
+use polar_jobs::queue::connect::{Pooler, QueueDatabase};
+use polar_jobs::queue::{bell::Bell, lease};
+
+use crate::ledger::Mark;
+use crate::script::Script;
+use crate::stand::{Stand, Worker, eventually};
+
+const ROUNDS: usize = 30;
+
+/// Polls alone would need half a second a round on average.
+async fn woken_each_time(stand: &Stand, mut enqueue: impl AsyncFnMut(&str)) {
+    let mut spent = Duration::ZERO;
+    for round in 0..ROUNDS {
+        stand.until_asleep().await;
+        let label = format!("{spent:?} {round}");
+        let begun = Instant::now();
+        enqueue(&label).await;
+        stand.ledger.reached(Mark::Started, &label, 1).await;
+        spent += begun.elapsed();
+    }
+    assert!(
+        spent < Duration::from_secs(7),
+        "{ROUNDS} rounds took {spent:?}"
+    );
+}
+
+async fn by_sql(stand: &Stand) {
+    woken_each_time(stand, async |label| {
+        sqlx::query("SELECT polar_jobs.enqueue('trial', jsonb_build_object('label', $1::text))")
+            .bind(label)
+            .execute(&stand.pool)
+            .await
+            .unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_from_sql_wakes_a_sleeping_worker() {
+    let stand = Stand::new().await;
+    let worker = stand.work(4).await;
+    by_sql(&stand).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn the_bell_wakes_a_sleeping_worker_also_after_its_connection_was_cut() {
+    let stand = Stand::new().await;
+    let worker = stand.work(4).await;
+    let bell = Bell::new(&QueueDatabase::new(&stand.url, Pooler::None).unwrap());
+    let ring = async |label: &str| {
+        stand.add(Script::note(label).row()).await;
+        bell.ring("default");
+    };
+    woken_each_time(&stand, ring).await;
+    let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'polar-jobs bell'";
+    assert_eq!(stand.number(cut).await, 1);
+    stand.add(Script::note("rung in vain").row()).await;
+    bell.ring("default");
+    stand.ledger.reached(Mark::Started, "rung in vain", 1).await;
+    woken_each_time(&stand, ring).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_listener_whose_connection_was_cut_hears_again() {
+    let stand = Stand::new().await;
+    let worker = stand.work(4).await;
+    let before = stand.session("polar-jobs listener").await;
+    stand
+        .execute(&format!("SELECT pg_terminate_backend({before})"))
+        .await;
+    eventually("a new listener", || async {
+        let now = stand.session("polar-jobs listener").await;
+        if now == before {
+            Err(String::new())
+        } else {
+            Ok(())
+        }
+    })
+    .await;
+    by_sql(&stand).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn behind_a_pooler_polling_finds_every_job_and_no_session_is_used() {
+    let stand = Stand::new().await;
+    let mut settings = stand.settings(4).await;
+    settings.database = QueueDatabase::new(&stand.url, Pooler::Transaction).unwrap();
+    let worker = Worker::start(settings);
+    for label in ["1", "2", "3"] {
+        let id = stand.add(Script::note(label).row()).await;
+        stand.until_state(id, "completed").await;
+    }
+    assert_eq!(
+        stand
+            .number("SELECT count(*) FROM polar_jobs.workers WHERE session_lock")
+            .await,
+        0
+    );
+    let advisory = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    assert_eq!(stand.number(advisory).await, 0);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_steady_stream_of_failures_does_not_put_off_the_poll() {
+    let stand = Stand::new().await;
+    let mut settings = stand.settings(4).await;
+    settings.database = QueueDatabase::new(&stand.url, Pooler::Transaction).unwrap();
+    let worker = Worker::start(settings);
+    // Each attempt ends with a snooze too short to sleep through, so something happens all the time.
+    let busy = Script::new(
+        "busy",
+        [vec![
+            crate::script::Act::Work(100),
+            crate::script::Act::Snooze(0.3),
+        ]],
+    );
+    stand.add(busy.row()).await;
+    stand.ledger.reached(Mark::Started, "busy", 3).await;
+    for n in 0..3 {
+        let id = stand.add(Script::note(&format!("other {n}")).row()).await;
+        stand.until_state(id, "completed").await;
+    }
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_that_was_cut_does_not_keep_its_worker_from_its_own_lock() {
+    let stand = Stand::new().await;
+    let (mut old, mut new) = (stand.connect().await, stand.connect().await);
+    let me = lease::Identity {
+        host: "here".to_owned(),
+        pid: 1,
+        queues: vec![],
+    };
+    let worker = lease::register(&mut old, &me).await.unwrap();
+    assert!(lease::take_session_lock(&mut old, worker).await.unwrap());
+    let again = tokio::time::timeout(
+        Duration::from_secs(10),
+        lease::take_session_lock(&mut new, worker),
+    )
+    .await;
+    assert!(
+        again
+            .expect("the old session may live on for hours")
+            .unwrap()
+    );
+}
