@@ -3,8 +3,12 @@
 
 #[path = "usage/costs.rs"]
 mod costs;
+#[path = "usage/killed.rs"]
+mod killed;
 #[path = "usage/proof.rs"]
 mod proof;
+#[path = "usage/property.rs"]
+mod property;
 #[path = "usage/recording.rs"]
 mod recording;
 #[path = "usage/reports.rs"]

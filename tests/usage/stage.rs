@@ -15,6 +15,7 @@ use sqlx::postgres::PgPoolOptions;
 use uuid::Uuid;
 
 pub(crate) struct Stage {
+    pub(crate) url: String,
     pub(crate) pool: PgPool,
     pub(crate) simulator: Simulator,
     pub(crate) polar: polar::Client,
@@ -23,9 +24,13 @@ pub(crate) struct Stage {
 
 /// A client of a simulator that nothing holds back.
 pub(crate) fn client(simulator: &Simulator) -> polar::Client {
+    client_of(simulator.url(), simulator.access_token().to_owned())
+}
+
+pub(crate) fn client_of(base_url: String, access_token: String) -> polar::Client {
     let config = polar::ClientConfig {
-        base_url: simulator.url(),
-        access_token: simulator.access_token().to_owned().into(),
+        base_url,
+        access_token: access_token.into(),
         version: "2026-04".to_owned(),
         timeout: Duration::from_secs(5),
         user_agent: "polar-jobs-tests".to_owned(),
@@ -55,6 +60,7 @@ impl Stage {
             .await
             .unwrap();
         Self {
+            url: database.url,
             pool,
             simulator,
             polar,
