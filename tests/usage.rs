@@ -1,6 +1,8 @@
 //! Usage and costs: counted once, reported once, proven on demand.
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed, and says where
 
+#[path = "usage/commands.rs"]
+mod commands;
 #[path = "usage/costs.rs"]
 mod costs;
 #[path = "usage/killed.rs"]

@@ -1,0 +1,136 @@
+//! `polar-jobs usage` and `polar-jobs costs`, run as people run them.
+
+use std::process::{Command, Output};
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::stage::{Stage, earlier};
+
+fn polar_jobs(stage: &Stage, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_polar-jobs"))
+        .args(arguments)
+        .env_clear()
+        .env("DATABASE_URL", &stage.url)
+        .env("POLAR_ACCESS_TOKEN", stage.simulator.access_token())
+        .env("POLAR_ORGANIZATION_ID", stage.self_organization.to_string())
+        .env("POLAR_API_URL", stage.simulator.url())
+        .output()
+        .unwrap()
+}
+
+fn prove(stage: &Stage, organization: Uuid, more: &[&str]) -> (i32, Value) {
+    let organization = organization.to_string();
+    let arguments = [
+        &[
+            "usage",
+            "prove",
+            "--format",
+            "json",
+            "--organization",
+            &organization,
+        ],
+        more,
+    ]
+    .concat();
+    let output = polar_jobs(stage, &arguments);
+    let json = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    (output.status.code().unwrap(), json)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_month_is_proven_by_the_windows_that_end_in_it() {
+    let stage = Stage::set().await;
+    let organization = stage.organization().await;
+    // The last second of October, the first of November, and a reading on its way.
+    for quantity in [10, 20] {
+        stage.record(organization, &[quantity]).await;
+        let clock: DateTime<Utc> = "2026-10-31T23:59:59.999999Z".parse().unwrap();
+        stage.meter(clock).await;
+    }
+    let (code, json) = prove(&stage, organization, &["--period", "2026-10"]);
+    assert_eq!((code, &json["sums"]["unreported"]), (1, &Value::from("10")));
+    stage.report().await.unwrap();
+    stage.record(organization, &[5]).await;
+    for (period, sum) in [("2026-10", "10"), ("2026-11", "20"), ("2026-09", "0")] {
+        let (code, json) = prove(&stage, organization, &["--period", period, "--ask-polar"]);
+        assert_eq!((code, &json["holds"]), (0, &Value::from(true)), "{json}");
+        assert_eq!(
+            (&json["sums"]["recorded"], &json["sums"]["reported"]),
+            (&sum.into(), &sum.into())
+        );
+        assert_eq!(json["sums"]["open"], "5");
+    }
+    assert_eq!(prove(&stage, organization, &["--period", "2026-13"]).0, 2);
+    assert_eq!(stage.at_polar(organization), 30);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_difference_is_shown_and_ends_with_one() {
+    let stage = Stage::set().await;
+    let organization = stage.organization().await;
+    stage.record(organization, &[10]).await;
+    stage.meter(earlier()).await;
+    stage.report().await.unwrap();
+    sqlx::query("UPDATE polar_jobs.usage_reports SET quantity = 9")
+        .execute(&stage.pool)
+        .await
+        .unwrap();
+    let period = earlier().format("%Y-%m").to_string();
+    let organization = organization.to_string();
+    let output = polar_jobs(
+        &stage,
+        &[
+            "usage",
+            "prove",
+            "--organization",
+            &organization,
+            "--period",
+            &period,
+        ],
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("recorded 10, but counted 9"), "{text}");
+    assert!(text.contains("it does not add up"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_one_array_and_bulk_actions_ask_first() {
+    let stage = Stage::set().await;
+    let organization = stage.organization().await;
+    stage.record(organization, &[7]).await;
+    stage.meter(earlier()).await;
+    sqlx::query("SELECT polar_jobs.record_cost($1, 'compass_assistant', cost_usd => 0.0123)")
+        .bind(organization)
+        .execute(&stage.pool)
+        .await
+        .unwrap();
+    let list = |what: &'static str| {
+        let output = polar_jobs(&stage, &[what, "list", "--format", "json"]);
+        serde_json::from_slice::<Vec<Value>>(&output.stdout).unwrap()
+    };
+    assert_eq!(
+        (list("usage").len(), &list("usage")[0]["quantity"]),
+        (1, &Value::from(7))
+    );
+    assert_eq!(list("costs")[0]["cost_usd"], "0.0123");
+
+    sqlx::query("UPDATE polar_jobs.usage_reports SET state = 'refused', reason = 'a test'")
+        .execute(&stage.pool)
+        .await
+        .unwrap();
+    let asked = polar_jobs(&stage, &["usage", "retry"]);
+    assert_eq!(asked.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&asked.stderr).contains("1 reports would be sent again"));
+    assert_eq!(
+        polar_jobs(&stage, &["usage", "retry", "--yes"])
+            .status
+            .code(),
+        Some(0)
+    );
+    assert_eq!(stage.reports(organization, "frozen").await, 1);
+    let begun = polar_jobs(&stage, &["usage", "begin", "--since", "2026-11-01"]);
+    assert_eq!(begun.status.code(), Some(0), "{begun:?}");
+}
