@@ -253,6 +253,8 @@ async fn a_bulk_action_needs_a_filter_and_a_yes() {
     let unconfirmed = with_database(url, &["jobs", "cancel", "--kind", "sync_customer"]);
     assert_eq!(unconfirmed.code, Some(2));
     assert!(unconfirmed.err.contains("3 jobs"), "{}", unconfirmed.err);
+    let pointless = with_database(url, &["jobs", "cancel", "--state", "completed", "--yes"]);
+    assert_eq!(pointless.code, Some(2), "{}", pointless.out);
     let confirmed = with_database(url, &["jobs", "cancel", "--kind", "sync_customer", "--yes"]);
     assert_eq!(
         (confirmed.code, confirmed.out.trim()),

@@ -1,6 +1,10 @@
 //! Long-running commands stop cleanly on both signals, and not at all otherwise.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+
 use polar_jobs::postgres::testing;
+use serde_json::Value;
 
 use super::support::{command, ended, run, signal, until, with_database};
 
@@ -95,4 +99,37 @@ async fn a_taken_port_is_a_failure_that_names_it() {
     );
     assert_eq!(said.code, Some(1));
     assert!(said.err.contains(&port), "{}", said.err);
+}
+
+#[tokio::test]
+async fn a_worker_serves_health_and_metrics_where_it_is_told() {
+    let database = testing::database().await;
+    let settings = [
+        ("DATABASE_URL", database.url.as_str()),
+        ("METRICS_BIND", "127.0.0.1:0"),
+    ];
+    let mut worker = command(&settings, &["worker"]).spawn().unwrap();
+    let mut lines = BufReader::new(worker.stderr.take().unwrap()).lines();
+    let page = lines
+        .find(|line| {
+            line.as_ref()
+                .unwrap()
+                .contains("health and metrics are served")
+        })
+        .unwrap()
+        .unwrap();
+    let logged: Value = serde_json::from_str(&page).expect("a log that is no terminal is JSON");
+    let address = logged["address"].as_str().unwrap();
+    for path in ["/health", "/ready", "/metrics"] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let answer = std::io::read_to_string(stream).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    }
+    signal(&worker, "TERM");
+    assert_eq!(ended(&mut worker), Some(Some(0)));
 }

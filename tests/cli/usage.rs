@@ -115,3 +115,20 @@ fn a_database_that_is_away_is_a_failure_in_one_line_without_its_password() {
         said.err
     );
 }
+
+#[test]
+fn a_configured_secret_is_masked_in_whatever_is_said() {
+    // A secret that the message would name: what stands there instead is the mask.
+    let settings = [
+        ("DATABASE_URL", "postgres://app:pw@127.0.0.1:1/app"),
+        ("APP_TOKEN", "127.0.0.1:1/app"),
+    ];
+    for arguments in [&["migrate"][..], &["doctor"]] {
+        let said = run(&settings, arguments);
+        let text = format!("{}{}", said.out, said.err);
+        assert!(
+            text.contains("***") && !text.contains("127.0.0.1:1/app"),
+            "{text}"
+        );
+    }
+}

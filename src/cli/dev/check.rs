@@ -25,9 +25,12 @@ impl Check<'_> {
         let mut outcomes = Vec::new();
         for company in self.cast.companies() {
             outcomes.push(self.wanted_people(company).await?);
-            if let Some(polar) = self.polar {
-                outcomes.extend(at_polar::outcomes(polar, self.cast, company));
-                outcomes.extend(self.entitlements(polar, company).await?);
+            match self.polar {
+                Some(polar) => {
+                    outcomes.extend(at_polar::outcomes(polar, self.cast, company));
+                    outcomes.extend(self.entitlements(polar, company).await?);
+                }
+                None => outcomes.push(self.seen_at_polar(company).await?),
             }
         }
         outcomes.extend(self.usage().await?);
@@ -54,6 +57,21 @@ impl Check<'_> {
             format!("{}: people in our tables", company.name),
             expected,
             people,
+        ))
+    }
+
+    /// All that can be said of a real Polar without asking it again.
+    async fn seen_at_polar(&self, company: &Company) -> Result<Outcome, sqlx::Error> {
+        let seen = sqlx::query_scalar!(
+            r#"SELECT count(*) AS "count!" FROM polar_jobs.polar_customers WHERE organization_id = $1"#,
+            company.id,
+        )
+        .fetch_one(self.pool)
+        .await?;
+        Ok(Outcome::new(
+            format!("{}: customers seen at Polar", company.name),
+            1,
+            seen,
         ))
     }
 

@@ -36,6 +36,13 @@ async fn in_bulk(pool: &PgPool, action: Action, which: Which) -> Result<Exit, Fa
             "jobs {verb} needs ids, or at least one of {filters}"
         )));
     }
+    if let Some(state) = filter.state.filter(|state| !action.applies_to(*state)) {
+        return Err(Failure::usage(format!(
+            "jobs that are {} cannot be {}",
+            state.name(),
+            past(action)
+        )));
+    }
     if !which.yes {
         let count = table::count(pool, action, &filter).await?;
         return Err(Failure::usage(format!(

@@ -2,7 +2,7 @@
 
 use sqlx::PgPool;
 
-use super::revive;
+use super::{State, revive};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,15 @@ impl Acted {
 }
 
 impl Action {
+    /// Whether there is anything to do to jobs in this state.
+    #[must_use]
+    pub const fn applies_to(self, state: State) -> bool {
+        match self {
+            Self::Retry => !matches!(state, State::Running),
+            Self::Cancel | Self::Discard => matches!(state, State::Available | State::Running),
+        }
+    }
+
     /// What the imperative reads like.
     #[must_use]
     pub const fn verb(self) -> &'static str {
@@ -78,8 +87,8 @@ impl Action {
 pub async fn act(pool: &PgPool, action: Action, id: i64) -> Result<Acted, sqlx::Error> {
     let done = match action {
         Action::Retry => retry(pool, id).await?,
-        Action::Cancel => end(pool, id, "cancelled", "ignored", "cancelled by an operator").await?,
-        Action::Discard => end(pool, id, "discarded", "failed", "discarded by an operator").await?,
+        Action::Cancel => end(pool, id, &CANCELLED).await?,
+        Action::Discard => end(pool, id, &DISCARDED).await?,
     };
     match done {
         Some(acted) => Ok(acted),
@@ -102,20 +111,45 @@ async fn retry(pool: &PgPool, id: i64) -> Result<Option<Acted>, sqlx::Error> {
                 blocked: row.blocked,
             }))
         }
-        None => revive::revive(pool, id).await,
+        None => revive::revive(pool, id, None).await,
     }
 }
 
-/// The row moves to the history in one statement. A worker that had it finds its fence broken.
-async fn end(
+async fn end(pool: &PgPool, id: i64, ending: &Ending) -> Result<Option<Acted>, sqlx::Error> {
+    let ended = end_all(pool, &[id], ending, None).await?;
+    Ok(ended.first().map(|&running| Acted::Ended { running }))
+}
+
+/// How a person ends a job.
+pub(super) struct Ending {
+    state: &'static str,
+    outcome: &'static str,
+    note: &'static str,
+}
+
+pub(super) const CANCELLED: Ending = Ending {
+    state: "cancelled",
+    outcome: "ignored",
+    note: "cancelled by an operator",
+};
+pub(super) const DISCARDED: Ending = Ending {
+    state: "discarded",
+    outcome: "failed",
+    note: "discarded by an operator",
+};
+
+/// Rows move to the history in one statement; a worker that had one finds its fence broken. Answers
+/// for each row that moved whether a worker had it. With `running`, only such rows move.
+pub(super) async fn end_all(
     pool: &PgPool,
-    id: i64,
-    state: &str,
-    outcome: &str,
-    note: &str,
-) -> Result<Option<Acted>, sqlx::Error> {
-    let ended = sqlx::query_scalar!(
-        r#"WITH gone AS (DELETE FROM polar_jobs.live_jobs WHERE id = $1 RETURNING *)
+    ids: &[i64],
+    ending: &Ending,
+    running: Option<bool>,
+) -> Result<Vec<bool>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"WITH gone AS (
+               DELETE FROM polar_jobs.live_jobs
+                WHERE id = ANY ($1) AND ($5::boolean IS NULL OR (worker IS NOT NULL) = $5) RETURNING *)
            INSERT INTO polar_jobs.finished_jobs
                   (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
                    unique_key, ordering_key, events, note, payload, errors, state, outcome)
@@ -123,14 +157,14 @@ async fn end(
                   coalesce(unique_key, held_unique_key), ordering_key, events, $4, payload, errors, $2, $3
              FROM gone
            RETURNING worker IS NOT NULL AS "running!""#,
-        id,
-        state,
-        outcome,
-        note,
+        ids,
+        ending.state,
+        ending.outcome,
+        ending.note,
+        running,
     )
-    .fetch_optional(pool)
-    .await?;
-    Ok(ended.map(|running| Acted::Ended { running }))
+    .fetch_all(pool)
+    .await
 }
 
 async fn refusal(pool: &PgPool, id: i64) -> Result<Acted, sqlx::Error> {

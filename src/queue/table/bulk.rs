@@ -1,9 +1,13 @@
 //! The same for every job that a filter means, in small transactions, so that a large clean-up
 //! never holds the table.
 
+use std::collections::BTreeSet;
+
 use sqlx::PgPool;
 
-use super::{Action, Filter, State, act};
+use super::act::{CANCELLED, DISCARDED, end_all, wake};
+use super::revive::revive;
+use super::{Action, Filter, State};
 
 /// Ids looked up at a time.
 const PORTION: i64 = 1000;
@@ -48,10 +52,52 @@ pub async fn act_on_all(
             return Ok(done);
         };
         (after, left) = (*last, left - ids.len() as i64);
-        for id in ids {
-            done += i64::from(act(pool, action, id).await?.happened());
-        }
+        done += portion(pool, action, state_for(action, filter), &ids).await?;
     }
+}
+
+/// The state is checked again in each statement: what a worker has taken or ended in between is
+/// not what was meant.
+async fn portion(
+    pool: &PgPool,
+    action: Action,
+    state: State,
+    ids: &[i64],
+) -> Result<i64, sqlx::Error> {
+    let running = Some(state == State::Running);
+    let done = match (action, state) {
+        (Action::Cancel, State::Available | State::Running) => {
+            end_all(pool, ids, &CANCELLED, running).await?.len()
+        }
+        (Action::Discard, State::Available | State::Running) => {
+            end_all(pool, ids, &DISCARDED, running).await?.len()
+        }
+        (Action::Retry, State::Available) => run_now(pool, ids).await?,
+        (Action::Retry, State::Completed | State::Discarded | State::Cancelled) => {
+            let mut revived = 0;
+            for &id in ids {
+                let acted = revive(pool, id, Some(state.name())).await?;
+                revived += usize::from(acted.is_some_and(|acted| acted.happened()));
+            }
+            revived
+        }
+        (Action::Retry, State::Running) | (Action::Cancel | Action::Discard, _) => 0,
+    };
+    Ok(i64::try_from(done).expect("a portion fits"))
+}
+
+async fn run_now(pool: &PgPool, ids: &[i64]) -> Result<usize, sqlx::Error> {
+    let queues = sqlx::query_scalar!(
+        "UPDATE polar_jobs.live_jobs SET run_at = least(run_at, now()), note = NULL
+          WHERE id = ANY ($1) AND worker IS NULL RETURNING queue",
+        ids,
+    )
+    .fetch_all(pool)
+    .await?;
+    for queue in queues.iter().collect::<BTreeSet<_>>() {
+        wake(pool, queue).await?;
+    }
+    Ok(queues.len())
 }
 
 async fn ids_after(

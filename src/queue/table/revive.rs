@@ -4,8 +4,12 @@ use sqlx::{PgConnection, PgPool};
 
 use super::act::{Acted, wake};
 
-/// `None`: there is no finished job of this id.
-pub(super) async fn revive(pool: &PgPool, id: i64) -> Result<Option<Acted>, sqlx::Error> {
+/// `None`: there is no finished job of this id, or none in `state`.
+pub(super) async fn revive(
+    pool: &PgPool,
+    id: i64,
+    state: Option<&str>,
+) -> Result<Option<Acted>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     // The lock comes before the statement that looks around, as in every enqueue with a key.
     sqlx::query!(
@@ -15,7 +19,7 @@ pub(super) async fn revive(pool: &PgPool, id: i64) -> Result<Option<Acted>, sqlx
     )
     .fetch_optional(&mut *transaction)
     .await?;
-    let Some(moved) = move_back(&mut transaction, id).await? else {
+    let Some(moved) = move_back(&mut transaction, id, state).await? else {
         return Ok(None);
     };
     let Moved::Back { queue, blocked } = moved else {
@@ -38,9 +42,14 @@ enum Moved {
 
 /// The budget counts entries of `errors`, which are kept: so the new budget comes on top. A job
 /// that was given fewer attempts than its kind keeps to the smaller number.
-async fn move_back(connection: &mut PgConnection, id: i64) -> Result<Option<Moved>, sqlx::Error> {
+async fn move_back(
+    connection: &mut PgConnection,
+    id: i64,
+    state: Option<&str>,
+) -> Result<Option<Moved>, sqlx::Error> {
     let row = sqlx::query!(
-        r#"WITH gone AS (DELETE FROM polar_jobs.finished_jobs WHERE id = $1 RETURNING *),
+        r#"WITH gone AS (DELETE FROM polar_jobs.finished_jobs
+                         WHERE id = $1 AND ($2::text IS NULL OR state = $2) RETURNING *),
            back AS (
                INSERT INTO polar_jobs.live_jobs
                       (id, created_at, started_at, attempt, max_attempts, priority, blocked, queue, kind,
@@ -60,6 +69,7 @@ async fn move_back(connection: &mut PgConnection, id: i64) -> Result<Option<Move
                  FROM gone, back WHERE e.id = ANY (gone.events))
            SELECT back.queue AS "queue?", back.blocked AS "blocked?" FROM gone LEFT JOIN back ON true"#,
         id,
+        state,
     )
     .fetch_optional(connection)
     .await?;
