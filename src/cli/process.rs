@@ -87,10 +87,11 @@ impl Process {
         let Some(address) = self.config.http.metrics_bind else {
             return Ok(None);
         };
-        let listener = TcpListener::bind(address).await;
-        Ok(Some(listener.with_context(|| {
-            format!("cannot listen on {address} (METRICS_BIND)")
-        })?))
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address} (METRICS_BIND)"))?;
+        tracing::info!(address = %listener.local_addr()?, "health and metrics are served");
+        Ok(Some(listener))
     }
 
     fn router(&self) -> axum::Router {
