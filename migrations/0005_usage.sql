@@ -7,13 +7,13 @@
 -- missed, and no row is ever marked.
 
 CREATE TABLE polar_jobs.usage (
-    id bigint GENERATED ALWAYS AS IDENTITY (CACHE 50),
     organization_id uuid NOT NULL,
     -- The largest whole number that every JSON reader keeps exactly.
     quantity bigint NOT NULL CONSTRAINT usage_quantity_range CHECK (quantity BETWEEN 1 AND 9007199254740991),
     recorded_at timestamptz NOT NULL DEFAULT now(),
     -- Makes a reading idempotent while it is kept.
     external_id text CONSTRAINT usage_external_id_length CHECK (length(external_id) BETWEEN 1 AND 512),
+    id bigint GENERATED ALWAYS AS IDENTITY (CACHE 50),
     -- Left to its default, always: it decides which window counts the row. 64 bits, never reused.
     written_by bigint NOT NULL DEFAULT pg_current_xact_id()::text::bigint
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.5);
