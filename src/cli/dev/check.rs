@@ -8,6 +8,7 @@ use sqlx::PgPool;
 
 use super::at_polar;
 use super::cast::{Cast, Company};
+use super::entitlements;
 use super::outcome::Outcome;
 use super::story::USAGE;
 
@@ -81,84 +82,28 @@ impl Check<'_> {
         polar: &Simulator,
         company: &Company,
     ) -> Result<Vec<Outcome>, sqlx::Error> {
-        let row = sqlx::query!(
-            r#"SELECT e.plan AS "plan?", e.subscription_status, e.support_tier, e.preview_access AS "preview_access?",
-                      e.sso_enabled AS "sso_enabled?", s.subscription_id AS "subscription_id?", s.status AS "status?",
-                      s.amount AS "amount?", s.cancel_at_period_end AS "cancel_at_period_end?",
-                      a.fee_basis_points AS "fee_basis_points?", a.fee_fixed AS "fee_fixed?",
-                      a.subscription_fee_basis_points AS "subscription_fee_basis_points?"
-                 FROM (SELECT $1::uuid AS id) o
-                 LEFT JOIN polar_jobs.entitlements e ON e.organization_id = o.id
-                 LEFT JOIN polar_jobs.subscriptions s ON s.organization_id = o.id
-                 LEFT JOIN polar_jobs.accounts a ON a.organization_id = o.id"#,
-            company.id,
-        )
-        .fetch_one(self.pool)
-        .await?;
         let name = company.name;
-        let Some(plan) = row.plan else {
+        let Some(held) = entitlements::of(self.pool, company.id).await? else {
             return Ok(vec![Outcome::new(
                 format!("{name}: entitlements"),
                 at_polar::plan(name),
                 "none",
             )]);
         };
-        let flags = |on: Option<bool>, name| {
-            if on == Some(true) {
-                format!(" {name}")
-            } else {
-                String::new()
-            }
-        };
-        let tier = row.support_tier.unwrap_or_else(|| "no".to_owned());
-        let found_rights = format!(
-            "{tier} support{}{}",
-            flags(row.preview_access, "preview"),
-            flags(row.sso_enabled, "sso")
-        );
-        let found_plan = format!(
-            "{plan} {}",
-            row.subscription_status.unwrap_or_else(|| "-".to_owned())
-        );
-        let fees = (
-            row.fee_basis_points,
-            row.fee_fixed,
-            row.subscription_fee_basis_points,
-        );
-        let found_fees = match fees {
-            (Some(points), Some(fixed), Some(subscription)) => {
-                format!("{points}/{fixed}/{subscription}")
-            }
-            _ => "none".to_owned(),
-        };
-        let found_subscription = match (
-            row.subscription_id,
-            row.status,
-            row.amount,
-            row.cancel_at_period_end,
-        ) {
-            (Some(_), Some(status), Some(amount), Some(ends)) => {
-                at_polar::subscription_text(&status, amount, ends)
-            }
-            _ => "none".to_owned(),
-        };
+        let fees = at_polar::fees(polar, company, self.platform_fees);
         Ok(vec![
-            Outcome::new(format!("{name}: plan"), at_polar::plan(name), found_plan),
+            Outcome::new(format!("{name}: plan"), at_polar::plan(name), held.plan()),
             Outcome::new(
                 format!("{name}: subscription"),
                 at_polar::subscription(polar, company),
-                found_subscription,
+                held.subscription(),
             ),
             Outcome::new(
                 format!("{name}: rights"),
                 at_polar::rights(polar, company),
-                found_rights,
+                held.rights(),
             ),
-            Outcome::new(
-                format!("{name}: fees"),
-                at_polar::fees(polar, company, self.platform_fees),
-                found_fees,
-            ),
+            Outcome::new(format!("{name}: fees"), fees, held.fees()),
         ])
     }
 

@@ -4,6 +4,7 @@ mod at_polar;
 mod cast;
 mod check;
 mod door;
+mod entitlements;
 mod house;
 mod outcome;
 mod story;
