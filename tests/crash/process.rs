@@ -19,7 +19,10 @@ async fn worker_process() {
     let settings = settings(&url, slots).await;
     let mut terminate =
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
-    let ended = polar_jobs::worker::run(settings, async { drop(terminate.recv().await) }).await;
+    let ended = polar_jobs::worker::run(settings, async {
+        terminate.recv().await.unwrap_or_default()
+    })
+    .await;
     ended.unwrap();
 }
 

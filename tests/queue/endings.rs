@@ -384,7 +384,7 @@ async fn every_way_to_end_is_fenced_by_attempt_and_worker() {
             &mut connection,
             worker,
             "default",
-            &[done.clone()],
+            std::slice::from_ref(&done),
             0,
             None,
         )
