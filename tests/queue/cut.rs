@@ -130,17 +130,19 @@ async fn a_claim_whose_answer_was_lost_is_handed_back() {
 #[tokio::test]
 async fn a_job_claimed_again_in_the_turn_that_put_it_back_is_not_handed_back_while_it_runs() {
     let stand = Stand::new().await;
-    let worker = stand.work(4).await;
     let script = Script::new(
         "again",
         [vec![Act::Snooze(0.0)], vec![Act::Hold("again".into())]],
     );
-    // A completion in the same batch makes the turn claim, so the job comes back in the turn that put it back.
-    let id = stand.add(script.row()).await;
-    for n in 0..20 {
-        stand.add(Script::note(&n.to_string()).row()).await;
-    }
+    // Both slots are taken, so the turn that puts the one back looks for more and finds it.
+    let ids = stand
+        .add_all(&[script.row(), Script::hold("beside").row()])
+        .await;
+    let id = ids[0].unwrap();
+    let worker = stand.work(2).await;
     stand.ledger.reached(Mark::Started, "again", 2).await;
+    stand.ledger.open("beside");
+    stand.until_state(ids[1].unwrap(), "completed").await;
     for _ in 0..3 {
         let lane = stand.session("polar-jobs worker").await;
         stand
