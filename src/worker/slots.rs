@@ -114,7 +114,6 @@ impl Slots {
 
     /// Resolves once some slot of the process was given back after this call.
     pub(super) fn freed_since_now(&self) -> impl Future<Output = ()> + Send + 'static {
-        let freed = Arc::clone(&self.total.freed).notified_owned();
-        async move { freed.await }
+        Arc::clone(&self.total.freed).notified_owned()
     }
 }
