@@ -3,6 +3,7 @@
 use std::time::Duration as StdDuration;
 
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
 
 use super::*;
 
@@ -53,18 +54,7 @@ proptest! {
         limit in prop_oneof![1u32..40, 40u32..7_000],
         asks in prop::collection::vec(ask(), 1..400),
     ) {
-        let rate = rate(limit);
-        let mut bucket = full(&rate);
-        let (mut now, mut granted) = (0, Vec::new());
-        for (pause, demand) in asks {
-            now += pause;
-            let taken = rate.take(bucket, at(now), demand);
-            bucket = taken.bucket;
-            granted.extend((0..taken.calls).map(|_| now));
-            prop_assert!((0.0..=rate.burst).contains(&bucket.calls_left));
-        }
-        prop_assert!(densest(granted.clone(), 62_000) <= limit as usize, "too many in a window");
-        prop_assert!(densest(granted, 2_000) <= (limit as usize / 10).max(1), "the burst is too large");
+        stays_within(limit, asks)?;
     }
 
     #[test]
@@ -89,6 +79,35 @@ proptest! {
         let later = at(0) + Duration::from_std(taken.more_in + StdDuration::from_millis(1)).unwrap();
         prop_assert!(rate.take(taken.bucket, later, demand).calls >= 1);
     }
+}
+
+fn stays_within(limit: u32, asks: Vec<(i64, Demand)>) -> Result<(), TestCaseError> {
+    let rate = rate(limit);
+    let mut bucket = full(&rate);
+    let (mut now, mut granted) = (0, Vec::new());
+    for (pause, demand) in asks {
+        now += pause;
+        let taken = rate.take(bucket, at(now), demand);
+        bucket = taken.bucket;
+        granted.extend((0..taken.calls).map(|_| now));
+        prop_assert!((0.0..=rate.burst).contains(&bucket.calls_left));
+    }
+    prop_assert!(
+        densest(granted.clone(), 62_000) <= limit as usize,
+        "too many in a window"
+    );
+    prop_assert!(
+        densest(granted, 2_000) <= (limit as usize / 10).max(1),
+        "the burst is too large"
+    );
+    Ok(())
+}
+
+/// What a second refills must not come on top of a whole burst.
+#[test]
+fn two_bursts_a_second_apart_stay_within_one() {
+    let everything = [0, 10_000, 0, 0, 0];
+    stays_within(287, vec![(0, everything), (1_070, everything)]).unwrap();
 }
 
 #[test]
