@@ -1,12 +1,12 @@
 //! Long-running commands stop cleanly on both signals, and not at all otherwise.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::TcpStream;
 
 use polar_jobs::postgres::testing;
 use serde_json::Value;
 
-use super::support::{command, ended, run, signal, until, with_database};
+use super::support::{PATIENCE, command, ended, line_with, run, signal, until, with_database};
 
 async fn workers(pool: &sqlx::PgPool) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM polar_jobs.workers")
@@ -76,11 +76,10 @@ async fn the_front_door_and_the_simulator_stop_on_a_signal() {
         for name in ["TERM", "INT"] {
             let mut child = command(settings, arguments).spawn().unwrap();
             // Both write a line once they listen.
-            let mut byte = [0];
             if arguments[0] == "ingress" {
-                std::io::Read::read_exact(child.stderr.as_mut().unwrap(), &mut byte).unwrap();
+                line_with(child.stderr.take().unwrap(), "");
             } else {
-                std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut byte).unwrap();
+                line_with(child.stdout.take().unwrap(), "");
             }
             signal(&child, name);
             assert_eq!(ended(&mut child), Some(Some(0)), "{arguments:?} {name}");
@@ -109,19 +108,15 @@ async fn a_worker_serves_health_and_metrics_where_it_is_told() {
         ("METRICS_BIND", "127.0.0.1:0"),
     ];
     let mut worker = command(&settings, &["worker"]).spawn().unwrap();
-    let mut lines = BufReader::new(worker.stderr.take().unwrap()).lines();
-    let page = lines
-        .find(|line| {
-            line.as_ref()
-                .unwrap()
-                .contains("health and metrics are served")
-        })
-        .unwrap()
-        .unwrap();
+    let page = line_with(
+        worker.stderr.take().unwrap(),
+        "health and metrics are served",
+    );
     let logged: Value = serde_json::from_str(&page).expect("a log that is no terminal is JSON");
     let address = logged["address"].as_str().unwrap();
     for path in ["/health", "/ready", "/metrics"] {
         let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(
             stream,
             "GET {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n"

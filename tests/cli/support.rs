@@ -1,6 +1,8 @@
 //! Runs the binary in an empty environment.
 
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// How long a command may take on a busy machine.
@@ -71,6 +73,20 @@ pub(crate) fn ended(child: &mut Child) -> Option<Option<i32>> {
     }
     child.kill().unwrap();
     None
+}
+
+/// Waits for the first line with these words in what a child writes, and lets it write on.
+pub(crate) fn line_with(written: impl Read + Send + 'static, words: &'static str) -> String {
+    let (found, line) = mpsc::channel();
+    std::thread::spawn(move || {
+        let lines = BufReader::new(written).lines().map_while(Result::ok);
+        // Sending fails once nobody waits any more; the rest is read so that the pipe never fills.
+        lines
+            .filter(|line| line.contains(words))
+            .for_each(|line| drop(found.send(line)));
+    });
+    line.recv_timeout(PATIENCE)
+        .unwrap_or_else(|_| panic!("no line with {words:?}"))
 }
 
 /// Polls until a condition holds.
