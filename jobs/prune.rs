@@ -10,7 +10,7 @@ use crate::contract::{Context, Done, Error, Job, Queue, Scheduled, priority};
 use crate::mirror::prune::{self, Limits};
 use crate::mirror::{costs, usage};
 
-/// Completed jobs stay readable for so many days.
+/// Completed jobs stay readable for so many days, and so do ticks: most of them are a job's.
 const COMPLETED_DAYS: i64 = 7;
 /// Discarded and cancelled jobs, and events, stay readable for so many days.
 const TROUBLED_DAYS: i64 = 90;

@@ -165,7 +165,7 @@ BEGIN
     total := total + deleted;
     DELETE FROM polar_jobs.schedule_ticks WHERE (schedule, tick) IN (
         SELECT t.schedule, t.tick FROM polar_jobs.schedule_ticks t
-         WHERE t.tick < events_before
+         WHERE t.tick < completed_before
            AND EXISTS (SELECT 1 FROM polar_jobs.schedule_ticks newer
                         WHERE newer.schedule = t.schedule AND newer.tick > t.tick)
          LIMIT batch);

@@ -7,11 +7,11 @@ use sqlx::PgPool;
 /// What is old enough to go.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Completed jobs that finished before.
+    /// Completed jobs that finished before, and ticks before; the newest tick of a schedule stays.
     pub completed: DateTime<Utc>,
     /// Discarded and cancelled jobs that finished before.
     pub troubled: DateTime<Utc>,
-    /// Handled events received before, and ticks before.
+    /// Handled events received before.
     pub events: DateTime<Utc>,
 }
 

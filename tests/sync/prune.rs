@@ -21,7 +21,8 @@ async fn old_rows_go_and_events_that_nobody_handled_stay() {
                 CASE WHEN h THEN 'applied' END, '{}'
            FROM unnest(ARRAY[89, 91]) d, unnest(ARRAY[true, false]) h",
         "INSERT INTO polar_jobs.schedule_ticks (schedule, tick)
-         SELECT 's', now() - make_interval(days => d) FROM unnest(ARRAY[89, 91, 92]) d",
+         SELECT s, now() - make_interval(days => d)
+           FROM (VALUES ('busy', 6), ('busy', 8), ('busy', 91), ('retired', 91), ('retired', 92)) t (s, d)",
     ] {
         sqlx::query(statement).execute(&house.pool).await.unwrap();
     }
@@ -57,10 +58,16 @@ async fn old_rows_go_and_events_that_nobody_handled_stay() {
     .await
     .unwrap();
     assert_eq!(events, ["89-false", "89-true", "91-false"]);
+    let ticks: Vec<(String, i32)> = sqlx::query_as(
+        "SELECT schedule, extract(day FROM now() - tick)::int FROM polar_jobs.schedule_ticks ORDER BY 1, 2",
+    )
+    .fetch_all(&house.pool)
+    .await
+    .unwrap();
+    let kept = [("busy", 6), ("retired", 91)];
     assert_eq!(
-        house
-            .count("SELECT count(*) FROM polar_jobs.schedule_ticks")
-            .await,
-        1
+        ticks,
+        kept.map(|(schedule, days)| (schedule.to_owned(), days)),
+        "the newest of a schedule stays, however old"
     );
 }
