@@ -10,6 +10,8 @@ mod doctor;
 mod jobs;
 #[path = "cli/lists.rs"]
 mod lists;
+#[path = "local_polar/mod.rs"]
+mod local_polar;
 #[path = "cli/migrate.rs"]
 mod migrate;
 #[path = "cli/signals.rs"]

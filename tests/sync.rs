@@ -9,6 +9,8 @@ mod changes;
 mod customers;
 #[path = "sync/house.rs"]
 mod house;
+#[path = "local_polar/mod.rs"]
+mod local_polar;
 #[path = "sync/members.rs"]
 mod members;
 #[path = "sync/mishaps.rs"]

@@ -7,6 +7,8 @@ mod commands;
 mod costs;
 #[path = "usage/killed.rs"]
 mod killed;
+#[path = "local_polar/mod.rs"]
+mod local_polar;
 #[path = "usage/proof.rs"]
 mod proof;
 #[path = "usage/property.rs"]

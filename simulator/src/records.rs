@@ -130,6 +130,12 @@ pub struct RequestRecord {
     pub query: String,
     /// The status answered; `None` when the connection was cut.
     pub status: Option<u16>,
+    /// `Polar-Version` as sent.
+    pub version: Option<String>,
+    /// `Authorization` as sent.
+    pub authorization: Option<String>,
+    /// `Content-Type` as sent.
+    pub content_type: Option<String>,
     /// The JSON body; null for none.
     pub body: Value,
     /// When it was answered, on the story clock.

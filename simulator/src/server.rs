@@ -66,12 +66,16 @@ async fn answer(shared: &Arc<Shared>, cord: &Cord, parts: &Parts, body: Bytes) -
 
 /// Writes the request down before anything else happens to it.
 fn note(shared: &Shared, parts: &Parts, body: &Bytes) -> usize {
+    let header = |name: &str| text(&parts.headers, name).map(str::to_owned);
     let mut store = shared.lock();
     let record = RequestRecord {
         method: parts.method.as_str().to_owned(),
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().unwrap_or_default().to_owned(),
         status: None,
+        version: header("polar-version"),
+        authorization: header(AUTHORIZATION.as_str()),
+        content_type: header(CONTENT_TYPE.as_str()),
         body: serde_json::from_slice(body).unwrap_or(Value::Null),
         at: store.now(),
     };

@@ -1,9 +1,9 @@
 //! `doctor`: each line ok, warning or error, with the cure.
 
-use std::net::{Ipv4Addr, SocketAddr};
-
 use polar_jobs::postgres::testing;
-use simulator::{Options, Simulator};
+use simulator::Options;
+
+use crate::local_polar::LocalPolar;
 
 use super::support::{Said, run, with_database};
 
@@ -15,13 +15,8 @@ fn line<'s>(said: &'s Said, about: &str) -> &'s str {
     found.unwrap_or_else(|| panic!("nothing about {about} in:\n{}", said.out))
 }
 
-async fn polar() -> Simulator {
-    Simulator::start(
-        Options::default(),
-        SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-    )
-    .await
-    .unwrap()
+async fn polar() -> LocalPolar {
+    LocalPolar::start(Options::default()).await
 }
 
 /// The simulator answers while the command runs, so the command must not hold its thread.
@@ -37,7 +32,7 @@ async fn doctor(settings: Vec<(String, String)>) -> Said {
     .unwrap()
 }
 
-fn settings(database: &str, polar: &Simulator, token: &str) -> Vec<(String, String)> {
+fn settings(database: &str, polar: &LocalPolar, token: &str) -> Vec<(String, String)> {
     [
         ("DATABASE_URL", database.to_owned()),
         ("POLAR_API_URL", polar.url()),

@@ -10,11 +10,13 @@ use polar_jobs::postgres::testing::{TestDatabase, database};
 use polar_jobs::queue::connect::{Pooler, QueueDatabase};
 use polar_jobs::worker::{QueueSlots, WorkerSettings, run};
 use serde_json::{Value, json};
+use simulator::Options;
 use simulator::records::{MemberRecord, RequestRecord};
-use simulator::{Options, Simulator};
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
+
+use crate::local_polar::LocalPolar;
 
 const TOKEN: &str = "an application's token";
 /// Long enough for a loaded machine; a condition that comes earlier ends the wait earlier.
@@ -26,7 +28,7 @@ pub(crate) const PLATFORM: Fees = Fees {
 };
 
 pub(crate) struct House {
-    pub(crate) simulator: Simulator,
+    pub(crate) simulator: LocalPolar,
     pub(crate) pool: PgPool,
     url: String,
     door: String,
@@ -90,9 +92,7 @@ impl House {
         // Fails only where another test of this process was first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let TestDatabase { url, pool } = database().await;
-        let simulator = Simulator::start(Options::default(), "127.0.0.1:0".parse().unwrap())
-            .await
-            .unwrap();
+        let simulator = LocalPolar::start(Options::default()).await;
         let ingress = Ingress::bind(IngressSettings {
             bind: "127.0.0.1:0".parse().unwrap(),
             webhook_secrets: vec![simulator.webhook_secret().to_owned().into()],

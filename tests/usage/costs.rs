@@ -211,6 +211,7 @@ async fn a_refused_cost_is_taken_out_by_its_position_and_the_others_go_through()
     }
     let mut readings: Vec<CostReading> = (0..30).map(|_| cost(organization, Some("1"))).collect();
     readings[11].context = Some("x".repeat(200));
+    stage.simulator.provoked(1);
     record(&stage, &readings).await;
     stage.report_costs().await.unwrap();
     for (place, (state, reason)) in states(&stage).await.into_iter().enumerate() {

@@ -1,6 +1,5 @@
 //! A database, a local Polar, and jobs run one by one with the clock in hand.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,21 +8,23 @@ use jobs::contract::{Fees, JobFacts, Outcome, Settings};
 use jobs::mirror::usage::{Reading, Recorded, record_all};
 use jobs::{Context, Done, Error, Job, MeterUsage, ReportCosts, ReportUsage};
 use polar_jobs::postgres::testing::database;
-use simulator::{Options, Simulator};
+use simulator::Options;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use uuid::Uuid;
 
+use crate::local_polar::LocalPolar;
+
 pub(crate) struct Stage {
     pub(crate) url: String,
     pub(crate) pool: PgPool,
-    pub(crate) simulator: Simulator,
+    pub(crate) simulator: LocalPolar,
     pub(crate) polar: polar::Client,
     pub(crate) self_organization: Uuid,
 }
 
 /// A client of a simulator that nothing holds back.
-pub(crate) fn client(simulator: &Simulator) -> polar::Client {
+pub(crate) fn client(simulator: &LocalPolar) -> polar::Client {
     client_of(simulator.url(), simulator.access_token().to_owned())
 }
 
@@ -38,14 +39,12 @@ pub(crate) fn client_of(base_url: String, access_token: String) -> polar::Client
     polar::Client::new(config, Arc::new(polar::OpenGate)).unwrap()
 }
 
-pub(crate) async fn local_polar(seed: u64) -> Simulator {
+pub(crate) async fn local_polar(seed: u64) -> LocalPolar {
     let options = Options {
         seed,
         ..Options::default()
     };
-    Simulator::start(options, SocketAddr::from(([127, 0, 0, 1], 0)))
-        .await
-        .unwrap()
+    LocalPolar::start(options).await
 }
 
 impl Stage {

@@ -13,10 +13,11 @@ use jobs::mirror::usage::{Reading, record_all};
 use jobs::{Job, MeterUsage, ReportUsage};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use simulator::{Faults, RequestMatch, Simulator};
+use simulator::{Faults, RequestMatch};
 use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
+use crate::local_polar::LocalPolar;
 use crate::stage::{Stage, client, context, local_polar, poll, reading, run};
 
 const RUNS: u64 = 200;
@@ -80,7 +81,7 @@ struct Writer {
 
 struct Day {
     pool: PgPool,
-    simulator: Simulator,
+    simulator: LocalPolar,
     polar: polar::Client,
     self_organization: Uuid,
     dice: StdRng,

@@ -3,7 +3,7 @@
 use std::{
     future::{Future, IntoFuture},
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -16,6 +16,8 @@ use axum::{
 use polar::{Client, ClientConfig, Gate, OpenGate};
 use serde_json::Value;
 use tokio::net::TcpListener;
+
+use crate::{description::Description, request::Sent};
 
 pub(crate) const TOKEN: &str = "polar_oat_test_0123456789";
 
@@ -101,6 +103,30 @@ impl Server {
         let seen = self.seen();
         assert_eq!(seen.len(), 1, "{seen:?}");
         seen.into_iter().next().unwrap()
+    }
+}
+
+/// Whatever a test is about, what the client asked is as Polar describes it.
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        static DESCRIPTION: LazyLock<Mutex<Description>> =
+            LazyLock::new(|| Mutex::new(Description::closed()));
+        let mut description = DESCRIPTION.lock().unwrap_or_else(PoisonError::into_inner);
+        for request in self.seen() {
+            let header = |name: &str| request.headers.get(name)?.to_str().ok();
+            let sent = Sent {
+                method: &request.method,
+                target: &request.path,
+                version: header("polar-version"),
+                authorization: header("authorization"),
+                content_type: header("content-type"),
+                body: &request.json(),
+            };
+            assert_eq!(sent.objections(&mut description), Vec::<String>::new());
+        }
     }
 }
 
