@@ -4,16 +4,19 @@
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::StatusCode;
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
 use axum::response::Response;
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 
 use super::answer::refusal;
 
-/// How much of an oversized body is read and thrown away, so that a sender that writes before it
-/// reads still gets to see its 413.
+/// How much of an unwanted body is read and thrown away, so that a sender that writes before it
+/// reads still gets to see its answer.
 const DISCARDED: usize = 16 << 20;
+/// And for how long: what is refused unread must not hold a place longer than what is taken.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a body could not be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +76,15 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, Unreadable> {
         }
     }
     Ok(None)
+}
+
+/// Throws the body of a refused request away. Closing on somebody who still writes resets the
+/// connection, and the answer is lost with it. Who asks before sending is told the answer at once.
+pub(super) async fn refuse(request: Request) {
+    if request.headers().contains_key(header::EXPECT) {
+        return;
+    }
+    let _too_slow = timeout(DISCARD_TIMEOUT, discard(request.into_body())).await;
 }
 
 async fn discard(mut body: Body) {

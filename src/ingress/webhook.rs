@@ -33,6 +33,7 @@ pub(super) async fn receive(State(door): State<Arc<Door>>, request: Request) -> 
 
 async fn answer(door: &Door, request: Request) -> Response {
     if !door.verifier.is_configured() {
+        body::refuse(request).await;
         return unavailable("no webhook secret is configured: set POLAR_WEBHOOK_SECRET");
     }
     let (head, body) = request.into_parts();

@@ -40,6 +40,35 @@ async fn unknown_routes_are_404_and_wrong_methods_405_and_nothing_redirects() {
     }
 }
 
+/// Closing on somebody who still writes resets the connection, and the answer is lost with it.
+#[tokio::test]
+async fn who_is_refused_unread_may_finish_writing_and_hears_why() {
+    let (open, bare) = (Door::open().await, Door::with(&[], None).await);
+    let body = vec![b'x'; 8 << 20];
+    for (door, method, path, status) in [
+        (&open, "POST", "/changes", 401),
+        (&bare, "POST", "/changes", 503),
+        (&bare, "POST", WEBHOOK, 503),
+        (&open, "POST", "/nowhere", 404),
+        (&open, "PUT", "/changes", 405),
+    ] {
+        let answer = door.send(method, path, &[], &body).await;
+        assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
+    }
+}
+
+/// `curl` asks before it sends much; then there is nothing to wait for.
+#[tokio::test]
+async fn who_asks_before_sending_is_refused_at_once() {
+    let door = Door::open().await;
+    let mut stream = TcpStream::connect(door.address).await.unwrap();
+    let head = "POST /changes HTTP/1.1\r\nhost: test\r\ncontent-length: 5000000\r\nexpect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 401");
+}
+
 #[tokio::test]
 async fn health_readiness_and_metrics_answer_without_a_token() {
     let door = Door::with(&[], None).await;

@@ -150,6 +150,9 @@ async fn measure(url: &str, what: What) -> anyhow::Result<Value> {
             poll,
         } => latency::run(url, rate, seconds, !poll).await,
         What::Ingress { clients, seconds } => ingress::run(url, clients, seconds).await,
-        What::Metering { rows, organizations } => metering::run(url, rows, organizations).await,
+        What::Metering {
+            rows,
+            organizations,
+        } => metering::run(url, rows, organizations).await,
     }
 }

@@ -37,13 +37,14 @@ pub(super) async fn receive(State(door): State<Arc<Door>>, request: Request) -> 
 
 async fn answer(door: &Door, request: Request) -> Response {
     let Some(token) = &door.app_token else {
+        body::refuse(request).await;
         return unavailable("no application token is configured: set APP_TOKEN");
     };
-    let (head, body) = request.into_parts();
-    if !token::is_borne(&head.headers, token) {
+    if !token::is_borne(request.headers(), token) {
+        body::refuse(request).await;
         return unauthorized();
     }
-    let bytes = match body::read(body, BODY_LIMIT, BODY_TIMEOUT).await {
+    let bytes = match body::read(request.into_body(), BODY_LIMIT, BODY_TIMEOUT).await {
         Ok(bytes) => bytes,
         Err(unreadable) => return unreadable.answer(),
     };
