@@ -24,6 +24,24 @@ pub async fn run(pool: &PgPool) -> Result<(), MigrateError> {
     run_on(&mut connection).await
 }
 
+/// The same with a second connection that keeps others out meanwhile. The migrator's own lock belongs
+/// to a session, and behind a transaction-mode pooler there is none: the lock would stay with whatever
+/// server connection it was taken on, and the next migration would wait for it for ever.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_guarded(
+    guard: &mut PgConnection,
+    connection: &mut PgConnection,
+) -> Result<(), MigrateError> {
+    let mut alone = guard.begin().await?;
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('polar_jobs.migrate', 0))")
+        .execute(&mut *alone)
+        .await?;
+    migrator().set_locking(false).run(connection).await?;
+    Ok(alone.rollback().await?)
+}
+
 /// The same on one connection that the caller opened.
 ///
 /// # Errors

@@ -14,6 +14,8 @@ mod lists;
 mod local_polar;
 #[path = "cli/migrate.rs"]
 mod migrate;
+#[path = "cli/pooler.rs"]
+mod pooler;
 #[path = "cli/signals.rs"]
 mod signals;
 #[path = "cli/support.rs"]

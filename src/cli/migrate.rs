@@ -21,10 +21,12 @@ pub(super) async fn run(surroundings: &Surroundings) -> Result<Exit, Failure> {
 /// Applies what is missing and tells the database which kinds and schedules this release knows, so
 /// that SQL callers and lists know them before the first worker starts.
 pub(super) async fn up_to_date(database: &DatabaseUrl) -> Result<(), Failure> {
+    let mut guard = connect::connection(database).await?;
     let mut connection = connect::connection(database).await?;
-    migrate::run_on(&mut connection)
+    migrate::run_guarded(&mut guard, &mut connection)
         .await
         .context("the migrations cannot be applied")?;
+    guard.close().await?;
     let registry = jobs::registry();
     kinds::publish(&mut connection, &registry).await?;
     connection.close().await?;

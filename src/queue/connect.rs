@@ -43,7 +43,8 @@ impl QueueDatabase {
                 ("enable_mergejoin", "off"),
                 ("jit", "off"),
             ]),
-            Pooler::Transaction => options,
+            // A pooler refuses start-up parameters that it does not know, and sqlx sends this one unasked.
+            Pooler::Transaction => options.extra_float_digits(None),
         };
         Ok(Self { options, pooler })
     }
@@ -56,7 +57,8 @@ impl QueueDatabase {
         self.options.connect().await
     }
 
-    /// The options without the planner settings, for LISTEN and locks.
+    /// What [`Self::connect`] connects with, planner settings included, for a connection that wants a
+    /// name or options of its own.
     #[must_use]
     pub fn plain(&self) -> PgConnectOptions {
         self.options.clone()
