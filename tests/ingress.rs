@@ -6,6 +6,8 @@
 
 #[path = "ingress/support.rs"]
 mod support;
+#[path = "wire/mod.rs"]
+mod wire;
 
 #[path = "ingress/bodies.rs"]
 mod bodies;

@@ -1,6 +1,9 @@
 //! The clock, through its public door: however many workers look, a tick is one job.
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed, and says where
 
+#[path = "wire/mod.rs"]
+mod wire;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +13,7 @@ use jobs::{Context, Done, Error, Job, Registry};
 use polar_jobs::postgres::testing::{TestDatabase, database};
 use polar_jobs::schedule::{self, RunNowError, Timetable};
 use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, PgConnection, PgPool, Row};
 use tokio::sync::Barrier;
 
@@ -518,4 +522,30 @@ async fn the_loop_survives_a_database_that_fails_and_stops_when_told() {
         .await
         .unwrap()
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_look_that_is_given_up_while_its_transaction_begins_leaves_none_open() {
+    let registry = Registry::new().scheduled::<Latest>();
+    let (TestDatabase { pool, .. }, timetable) = started(registry, "2026-01-01T00:00:30Z").await;
+    let wire = wire::Wire::before(&pool);
+    let only_one = PgPoolOptions::new().max_connections(1);
+    let narrow = only_one.connect(&wire.url).await.unwrap();
+    wire.hold_begins();
+    tokio::select! {
+        ticked = schedule::tick(&narrow, &timetable, at("2026-01-01T00:05:00Z")) => {
+            panic!("the answer is kept back: {ticked:?}")
+        }
+        () = wire.begun() => {}
+    }
+    wire.release();
+
+    // A write with no transaction of its own, on the connection that was given back.
+    let paused = "UPDATE polar_jobs.queues SET paused_at = now() WHERE name = 'mail'";
+    sqlx::query(paused).execute(&narrow).await.unwrap();
+    let seen = "SELECT count(*) FROM polar_jobs.queues WHERE paused_at IS NOT NULL";
+    let seen: i64 = sqlx::query_scalar(seen).fetch_one(&pool).await.unwrap();
+    assert_eq!(seen, 1, "the write is committed");
+    let ticked = schedule::tick(&narrow, &timetable, at("2026-01-01T00:05:00Z"));
+    assert_eq!(ticked.await.unwrap().written, 1);
 }

@@ -60,15 +60,9 @@ impl Context {
     /// Begins the transaction that the worker will commit together with the completion;
     /// see [`super::Done::within`].
     ///
-    /// It begins in a task of its own. A job may be dropped anywhere, and sqlx 0.9 forgets a BEGIN
-    /// whose future is dropped before its answer came: the connection would go back to the pool
-    /// with the transaction open, and the next job's writes would never be committed.
-    ///
     /// # Errors
     /// If the database cannot be reached.
     pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-        let pool = self.pool.clone();
-        let begun = tokio::spawn(async move { pool.begin().await });
-        begun.await.map_err(|_| sqlx::Error::WorkerCrashed)?
+        super::begin(&self.pool).await
     }
 }

@@ -8,6 +8,7 @@ mod job;
 mod new_job;
 mod registry;
 mod retry;
+mod transaction;
 
 pub use context::{Context, Fees, JobFacts, Settings};
 pub use done::{Done, Outcome};
@@ -16,3 +17,4 @@ pub use job::{CatchUp, Job, Queue, Scheduled, priority};
 pub use new_job::{Debounce, NewJob};
 pub use registry::{Entry, Registry, Schedule};
 pub use retry::Retry;
+pub use transaction::begin;

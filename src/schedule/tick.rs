@@ -4,6 +4,7 @@
 //! another cron text belongs to a worker of another release, which knows it better.
 
 use chrono::{DateTime, SubsecRound, Utc};
+use jobs::contract::begin;
 use sqlx::{PgConnection, PgPool};
 
 use super::timetable::{Line, Timetable};
@@ -50,7 +51,7 @@ pub async fn keep(
         .iter()
         .map(|line| line.next_after(now))
         .collect();
-    let mut transaction = pool.begin().await?;
+    let mut transaction = begin(pool).await?;
     // One order for everybody, so that workers starting together do not lock each other out.
     sqlx::query!(
         "INSERT INTO polar_jobs.schedules AS known (name, cron, next_tick)
@@ -112,7 +113,7 @@ pub async fn tick(
 /// Tick, job and next tick in one transaction. `false` where another worker was there first, or
 /// there was nothing to write.
 async fn tick_one(pool: &PgPool, line: &Line, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = begin(pool).await?;
     let Some(row) = sqlx::query!(
         r#"SELECT next_tick, paused_at IS NOT NULL AS "paused!" FROM polar_jobs.schedules
             WHERE name = $1 AND cron = $2 AND next_tick <= $3 FOR UPDATE SKIP LOCKED"#,

@@ -1,5 +1,7 @@
 //! Stores endings that need more than a place in the next batch.
 
+use jobs::contract::begin;
+
 use crate::queue::finish::{self, Return};
 
 use super::desk::Desk;
@@ -22,7 +24,7 @@ pub(super) async fn within(shared: &Shared, within: Within, desk: &Desk) -> bool
     let stored = async {
         let transaction = match transaction {
             Some(transaction) => transaction,
-            None => shared.pool.begin().await?,
+            None => begin(&shared.pool).await?,
         };
         finish::complete_with(transaction, shared.worker, &completion, &next).await
     };

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use polar_jobs::postgres::testing::durable_server;
+use polar_jobs::postgres::testing::{TestDatabase, database, durable_server};
+use serde_json::json;
 use sqlx::postgres::PgPoolOptions;
 use uuid::Uuid;
 
 use crate::support::{Delivery, Door, SECRET, TOKEN, WEBHOOK, count, send, until};
+use crate::wire::Wire;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_gone_is_503_soon_and_its_return_is_noticed() {
@@ -298,4 +300,27 @@ async fn what_takes_too_long_is_503_in_time_and_rolled_back_by_the_database_itse
         .unwrap();
     assert_eq!((door.events().await, door.jobs().await), (0, 0));
     assert_eq!(door.deliver(&Delivery::grant()).await.status, 202);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_is_given_up_while_its_transaction_begins_leaves_none_open() {
+    let TestDatabase { url, pool } = database().await;
+    let wire = Wire::before(&pool);
+    let only_one = PgPoolOptions::new().max_connections(1);
+    let narrow = only_one.connect(&wire.url).await.unwrap();
+    let door = Door::on(url, narrow, &[SECRET], Some(TOKEN)).await;
+    let change = json!({"type": "organization.deleted", "data": {"id": Uuid::new_v4()}});
+
+    wire.hold_begins();
+    assert_eq!(door.change(&change).await.status, 503);
+    wire.begun().await;
+    wire.release();
+    let open = "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND state = 'idle in transaction'";
+    until("no transaction is open", || async {
+        count(&pool, open).await == 0
+    })
+    .await;
+    assert_eq!(door.change(&change).await.status, 202);
+    assert_eq!(door.events().await, 1, "a 503 stored nothing");
 }

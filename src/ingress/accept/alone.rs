@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jobs::contract::Queue;
+use jobs::contract::{Queue, begin};
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -43,7 +43,7 @@ impl Alone {
         &self,
         statement_timeout: &str,
     ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = begin(&self.pool).await?;
         sqlx::query!(
             "SELECT set_config('statement_timeout', $1, true) AS statements, set_config('lock_timeout', $2, true) AS locks",
             statement_timeout,

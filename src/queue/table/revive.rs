@@ -1,5 +1,6 @@
 //! Puts a finished job back to waiting, with its id, its history and a new budget.
 
+use jobs::contract::begin;
 use sqlx::{PgConnection, PgPool};
 
 use super::act::{Acted, wake};
@@ -10,7 +11,7 @@ pub(super) async fn revive(
     id: i64,
     state: Option<&str>,
 ) -> Result<Option<Acted>, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = begin(pool).await?;
     // The lock comes before the statement that looks around, as in every enqueue with a key.
     sqlx::query!(
         "SELECT pg_advisory_xact_lock(polar_jobs.ordering_lock(ordering_key)) FROM polar_jobs.finished_jobs

@@ -1,0 +1,19 @@
+//! Transactions that survive being dropped half-way into being.
+
+use sqlx::{PgPool, Postgres, Transaction};
+
+/// Begins a transaction on a connection of the pool: `pool.begin()`, for callers that may be dropped.
+///
+/// sqlx 0.9 counts a transaction only after the answer to BEGIN. Where the future is dropped in
+/// between (a deadline, a caller that hung up), nobody rolls back: the connection goes back to the
+/// pool with the transaction open, and what others write on it afterwards is not committed. So BEGIN
+/// is sent from a task of its own, which always hears the answer; a transaction that nobody takes is
+/// rolled back. The wait for a connection stays with the caller and ends with it.
+///
+/// # Errors
+/// If the database cannot be reached.
+pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let connection = pool.acquire().await?;
+    let begun = tokio::spawn(Transaction::begin(connection, None));
+    begun.await.map_err(|_| sqlx::Error::WorkerCrashed)?
+}
