@@ -163,3 +163,30 @@ async fn a_paused_queue_a_given_up_job_and_a_refused_fleet_are_said() {
     assert!(line(&said, "discarded").starts_with("warning"));
     assert!(line(&said, "token").starts_with("error"));
 }
+
+#[tokio::test]
+async fn a_transaction_that_keeps_usage_uncounted_is_named_with_its_cure() {
+    let database = testing::database().await;
+    let young = with_database(&database.url, &["doctor"]);
+    assert!(line(&young, "usage").starts_with("ok"), "{}", young.out);
+
+    // No transaction of a test is minutes old: a view that stands before the server's own says so.
+    sqlx::raw_sql(
+        "CREATE SCHEMA shadow;
+         CREATE VIEW shadow.pg_prepared_xacts AS
+         SELECT '1'::xid AS transaction, 'shop-17'::text AS gid, now() - interval '7 minutes' AS prepared",
+    )
+    .execute(&database.pool)
+    .await
+    .unwrap();
+    let url = format!("{}&options=-csearch_path%3Dshadow,pg_catalog", database.url);
+    let old = with_database(&url, &["doctor"]);
+    assert_eq!(old.code, Some(0), "{}", old.out);
+    let said = line(&old, "usage");
+    assert!(said.starts_with("warning"), "{said}");
+    assert!(
+        said.contains("shop-17") && said.contains("open for 42"),
+        "{said}"
+    );
+    assert!(said.contains("-> COMMIT PREPARED"), "{said}");
+}

@@ -1,10 +1,15 @@
 //! The house at work: who lives, what is paused, what was given up, what Polar said to the fleet.
 
+use chrono::TimeDelta;
+use jobs::mirror::usage;
 use sqlx::PgPool;
 
 use super::super::output::moment;
 use super::Finding;
 use crate::queue::table;
+
+/// A window closes every five minutes: an older transaction has kept one of them short.
+const HORIZON_PATIENCE: TimeDelta = TimeDelta::minutes(5);
 
 pub(super) async fn check(pool: &PgPool, findings: &mut Vec<Finding>) {
     let checked = async {
@@ -12,6 +17,7 @@ pub(super) async fn check(pool: &PgPool, findings: &mut Vec<Finding>) {
         findings.extend(queues(pool).await?);
         findings.push(discarded(pool).await?);
         findings.push(gate(pool).await?);
+        findings.push(usage(pool).await?);
         Ok::<(), sqlx::Error>(())
     };
     if let Err(error) = checked.await {
@@ -119,4 +125,21 @@ async fn gate(pool: &PgPool) -> Result<Finding, sqlx::Error> {
         ),
         None => Finding::ok("gate", "calls to Polar may go out"),
     })
+}
+
+/// What is recorded after the oldest transaction that writes began is counted when that one ends.
+async fn usage(pool: &PgPool) -> Result<Finding, sqlx::Error> {
+    let holder = usage::horizon_holder(pool).await?;
+    let Some(holder) = holder.filter(|holder| holder.age > HORIZON_PATIENCE) else {
+        return Ok(Finding::ok(
+            "usage",
+            "no old transaction keeps it uncounted",
+        ));
+    };
+    let cure = match holder.pid {
+        Some(pid) => format!("end it, or SELECT pg_terminate_backend({pid})"),
+        None => format!("COMMIT PREPARED or ROLLBACK PREPARED '{}'", holder.name),
+    };
+    let what = format!("what was recorded since {holder} began is not counted until it ends");
+    Ok(Finding::warning("usage", what, cure))
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use polar::{CallClass, Client, CustomerUpdate, Error, MemberUpdate, OpenGate, WebhookEndpoint};
+use polar::{
+    CallClass, Client, CustomerRef, CustomerUpdate, Error, MemberUpdate, OpenGate, WebhookEndpoint,
+};
 use uuid::Uuid;
 
 use super::super::process::client_config;
@@ -48,105 +50,54 @@ pub(super) async fn check(settings: &PolarSettings, findings: &mut Vec<Finding>)
 
 /// Whether it is worth asking further.
 async fn token(client: &Client, billing: &Billing, findings: &mut Vec<Finding>) -> bool {
-    let answer = client
-        .organizations()
-        .get(billing.organization.into())
-        .await;
-    let (finding, further) = match answer {
-        Ok(organization) => (
-            Finding::ok(
-                "polar",
-                format!("the token speaks for {}", organization.slug),
-            ),
-            true,
-        ),
-        Err(Error::Forbidden { .. }) => {
-            let what = "the token works; it may not read its organization, which no job needs";
-            (Finding::ok("polar", what), true)
+    let asked = client.organizations().get(billing.organization.into());
+    let answer = asked.await;
+    let further = matches!(
+        answer,
+        Ok(_) | Err(Error::Forbidden { .. } | Error::NotFound { .. })
+    );
+    findings.push(match answer {
+        Ok(organization) => {
+            let what = format!("the token speaks for {}", organization.slug);
+            Finding::ok("polar", what)
         }
-        Err(error @ Error::Unauthorized { .. }) => (
-            Finding::error(
-                "polar",
-                error.to_string(),
-                "make a new token in Polar and set POLAR_ACCESS_TOKEN",
-            ),
-            false,
-        ),
-        Err(Error::NotFound { .. }) => {
-            let what = "the token does not speak for the organization POLAR_ORGANIZATION_ID";
-            (
-                Finding::error(
-                    "polar",
-                    what,
-                    "set the id of the organization that made the token",
-                ),
-                true,
-            )
-        }
-        Err(error) => (
-            Finding::error(
-                "polar",
-                error.to_string(),
-                "see whether POLAR_API_URL answers",
-            ),
-            false,
-        ),
-    };
-    findings.push(finding);
+        Err(error) => refused(&error),
+    });
     further
 }
 
-/// Asks for things that do not exist: "not found" needs the scope, "forbidden" is the lack of it.
-/// Nothing is changed by that.
+fn refused(error: &Error) -> Finding {
+    match error {
+        Error::Forbidden { .. } => {
+            let what = "the token works; it may not read its organization, which no job needs";
+            Finding::ok("polar", what)
+        }
+        Error::Unauthorized { .. } => Finding::error(
+            "polar",
+            error.to_string(),
+            "make a new token in Polar and set POLAR_ACCESS_TOKEN",
+        ),
+        Error::NotFound { .. } => Finding::error(
+            "polar",
+            "the token does not speak for the organization POLAR_ORGANIZATION_ID",
+            "set the id of the organization that made the token",
+        ),
+        error => Finding::error(
+            "polar",
+            error.to_string(),
+            "see whether POLAR_API_URL answers",
+        ),
+    }
+}
+
+/// Which scopes the token lacks.
 async fn scopes(client: &Client) -> Finding {
-    let nobody = Uuid::new_v4().to_string();
-    let answers = [
-        (
-            "customers:read",
-            client.customers().get_by_external_id(&nobody).await.err(),
-        ),
-        (
-            "customers:write",
-            client
-                .customers()
-                .update_by_external_id(&nobody, &CustomerUpdate::default())
-                .await
-                .err(),
-        ),
-        (
-            "members:read",
-            client.members().get(&nobody, &nobody).await.err(),
-        ),
-        (
-            "members:write",
-            client
-                .members()
-                .update(&nobody, &nobody, &MemberUpdate::default())
-                .await
-                .err(),
-        ),
-        (
-            "subscriptions:read",
-            client
-                .subscriptions()
-                .all(polar::CustomerRef::External(&nobody))
-                .await
-                .err(),
-        ),
-        (
-            "benefits:read",
-            client
-                .benefit_grants()
-                .active(polar::CustomerRef::External(&nobody))
-                .await
-                .err(),
-        ),
-    ];
-    let missing: Vec<String> = answers
-        .iter()
+    let missing: Vec<String> = probe(client)
+        .await
+        .into_iter()
         .filter_map(|(scope, error)| match error {
             Some(Error::Forbidden { scope: named, .. }) => {
-                Some(named.clone().unwrap_or_else(|| (*scope).to_owned()))
+                Some(named.unwrap_or_else(|| scope.to_owned()))
             }
             _ => None,
         })
@@ -159,6 +110,32 @@ async fn scopes(client: &Client) -> Finding {
     }
     let what = format!("the token lacks {}", missing.join(", "));
     Finding::error("scopes", what, "give the token these scopes in Polar")
+}
+
+/// Asks for things that do not exist: "not found" needs the scope, "forbidden" is the lack of it.
+/// Nothing is changed by that.
+async fn probe(client: &Client) -> [(&'static str, Option<Error>); 6] {
+    let nobody = Uuid::new_v4().to_string();
+    let theirs = CustomerRef::External(&nobody);
+    let (customers, members) = (client.customers(), client.members());
+    let (customer, member) = (CustomerUpdate::default(), MemberUpdate::default());
+    let read = customers.get_by_external_id(&nobody).await.err();
+    let written = customers
+        .update_by_external_id(&nobody, &customer)
+        .await
+        .err();
+    let member_read = members.get(&nobody, &nobody).await.err();
+    let member_written = members.update(&nobody, &nobody, &member).await.err();
+    let subscriptions = client.subscriptions().all(theirs).await.err();
+    let grants = client.benefit_grants().active(theirs).await.err();
+    [
+        ("customers:read", read),
+        ("customers:write", written),
+        ("members:read", member_read),
+        ("members:write", member_written),
+        ("subscriptions:read", subscriptions),
+        ("benefits:read", grants),
+    ]
 }
 
 async fn endpoint(client: &Client, findings: &mut Vec<Finding>) {
