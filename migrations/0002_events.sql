@@ -34,14 +34,48 @@ SELECT id, source, external_id, type,
        body, occurred_at, received_at, handled_at, outcome
 FROM polar_jobs.stored_events;
 
--- A finished job tells its events what became of them, in the transaction that finishes it.
-CREATE FUNCTION polar_jobs.settle_events() RETURNS trigger LANGUAGE plpgsql AS $$
+-- What became of an event ----------------------------------------------------------------------
+-- A job that ends tells its events, in the transaction that ends it. An event may have several jobs:
+-- of their ends the worst that needs somebody counts, failed before applied before ignored. Only an
+-- operator's retry takes an outcome back (`src/queue/table/revive.rs`).
+--
+-- Most statements end hundreds of jobs. Each with events is noted as it goes by, and one statement
+-- behind the last of them settles all: that takes half the time of settling one by one, and locks the
+-- rows in the order of their ids, so that no two batches wait for each other. (A transition table
+-- would do the same, but copy every job that has no events.)
+CREATE FUNCTION polar_jobs.note_ends() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    -- The rank of the end, as `settle_events` counts them.
+    rank text := CASE WHEN NEW.state = 'discarded' OR NEW.outcome = 'failed' THEN '3'
+                      WHEN NEW.state = 'completed' AND NEW.outcome = 'applied' THEN '2'
+                      ELSE '1' END;
 BEGIN
-    UPDATE polar_jobs.stored_events
-       SET handled_at = NEW.finished_at,
-           outcome = CASE NEW.state WHEN 'completed' THEN NEW.outcome WHEN 'discarded' THEN 'failed' ELSE 'ignored' END
-     WHERE id = ANY (NEW.events);
+    PERFORM set_config('polar_jobs.ends', concat(current_setting('polar_jobs.ends', true),
+                                                 rank, array_to_string(NEW.events, ',' || rank), ','), true);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_ends AFTER INSERT ON polar_jobs.finished_jobs
+    FOR EACH ROW WHEN (cardinality(NEW.events) > 0) EXECUTE FUNCTION polar_jobs.note_ends();
+
+CREATE FUNCTION polar_jobs.settle_events() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    outcomes CONSTANT text[] := ARRAY['ignored', 'applied', 'failed'];
+    noted text := current_setting('polar_jobs.ends', true);
+    ends text[];
+BEGIN
+    IF noted <> '' THEN
+        PERFORM set_config('polar_jobs.ends', '', true);
+        ends := string_to_array(rtrim(noted, ','), ',');
+        PERFORM FROM polar_jobs.stored_events
+          WHERE id = ANY (ARRAY(SELECT substr(e, 2)::bigint FROM unnest(ends) e))
+          ORDER BY id FOR NO KEY UPDATE;
+        UPDATE polar_jobs.stored_events event
+           SET handled_at = now(), outcome = outcomes[ended.rank]
+          FROM (SELECT substr(e, 2)::bigint AS id, max(left(e, 1)::integer) AS rank
+                  FROM unnest(ends) e GROUP BY 1) ended
+         WHERE event.id = ended.id AND ended.rank > coalesce(array_position(outcomes, event.outcome), 0);
+    END IF;
     RETURN NULL;
 END $$;
 CREATE TRIGGER settle_events AFTER INSERT ON polar_jobs.finished_jobs
-    FOR EACH ROW WHEN (NEW.events IS NOT NULL) EXECUTE FUNCTION polar_jobs.settle_events();
+    FOR EACH STATEMENT EXECUTE FUNCTION polar_jobs.settle_events();

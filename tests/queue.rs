@@ -14,6 +14,8 @@ mod ledger;
 mod model;
 #[path = "queue/order.rs"]
 mod order;
+#[path = "queue/outcomes.rs"]
+mod outcomes;
 #[path = "queue/proxy.rs"]
 mod proxy;
 #[path = "queue/script.rs"]

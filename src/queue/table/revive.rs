@@ -43,6 +43,8 @@ enum Moved {
 
 /// The budget counts entries of `errors`, which are kept: so the new budget comes on top. A job
 /// that was given fewer attempts than its kind keeps to the smaller number.
+///
+/// Its events are open again, except where another job of theirs was given up: those stay failed.
 async fn move_back(
     connection: &mut PgConnection,
     id: i64,
@@ -65,9 +67,16 @@ async fn move_back(
                  FROM gone g LEFT JOIN polar_jobs.kinds k ON k.kind = g.kind
                ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL DO NOTHING
                RETURNING queue, blocked),
+           -- In the order in which `settle_events` locks them.
+           caused AS (
+               SELECT e.id FROM polar_jobs.stored_events e JOIN gone ON e.id = ANY (gone.events)
+                ORDER BY e.id FOR NO KEY UPDATE OF e),
            unsettled AS (
                UPDATE polar_jobs.stored_events e SET handled_at = NULL, outcome = NULL
-                 FROM gone, back WHERE e.id = ANY (gone.events))
+                 FROM caused, back
+                WHERE e.id = caused.id AND NOT EXISTS (
+                      SELECT FROM polar_jobs.finished_jobs other
+                       WHERE other.state = 'discarded' AND e.id = ANY (other.events) AND other.id <> $1))
            SELECT back.queue AS "queue?", back.blocked AS "blocked?" FROM gone LEFT JOIN back ON true"#,
         id,
         state,

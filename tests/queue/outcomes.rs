@@ -1,0 +1,186 @@
+//! What becomes of an event that has several jobs.
+
+use jobs::NewJob;
+use polar_jobs::queue::claim::{self, Claimed};
+use polar_jobs::queue::connect::{Pooler, QueueDatabase};
+use polar_jobs::queue::finish::Completion;
+use polar_jobs::queue::lease::{self, Identity};
+use polar_jobs::queue::table::{self, Action};
+use sqlx::{Connection, PgConnection};
+
+use crate::script::{Act, Script};
+use crate::stand::Stand;
+
+impl Stand {
+    async fn event(&self) -> i64 {
+        self.number("INSERT INTO polar_jobs.stored_events (source, body) VALUES ('polar', '{}') RETURNING id")
+            .await
+    }
+
+    async fn outcome(&self, event: i64) -> Option<String> {
+        sqlx::query_scalar("SELECT outcome FROM polar_jobs.external_events WHERE id = $1")
+            .bind(event)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+}
+
+/// A job of an event that ends so, and is done when it runs again.
+fn ending(how: &str, event: i64) -> NewJob {
+    let end = match how {
+        "applied" => Act::Done,
+        "ignored" => Act::Ignored("nothing to do".to_owned()),
+        _ => Act::Discard("wrong".to_owned()),
+    };
+    let acts = [vec![end], vec![Act::Done]];
+    Script::new(how, acts).row().caused_by(event)
+}
+
+#[tokio::test]
+async fn the_worst_end_of_an_events_jobs_counts_whoever_ends_last() {
+    const ENDS: [&str; 3] = ["ignored", "applied", "failed"];
+    let stand = Stand::new().await;
+    let worker = stand.work(4).await;
+    for (first, one) in ENDS.into_iter().enumerate() {
+        for (second, other) in ENDS.into_iter().enumerate() {
+            let event = stand.event().await;
+            stand.add(ending(one, event)).await;
+            stand.until_empty().await;
+            assert_eq!(stand.outcome(event).await.as_deref(), Some(one));
+            stand.add(ending(other, event)).await;
+            stand.until_empty().await;
+            assert_eq!(
+                stand.outcome(event).await.as_deref(),
+                Some(ENDS[first.max(second)]),
+                "{one}, then {other}"
+            );
+        }
+    }
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn one_batch_settles_every_event_of_every_job_in_it() {
+    let stand = Stand::new().await;
+    let events = [stand.event().await, stand.event().await];
+    // Both merge into a twin that waits, which then answers for both events.
+    let twins = events.map(|event| {
+        let script = Script::note("twin").unique("twin");
+        script.row().caused_by(event)
+    });
+    stand.add_all(&twins).await;
+    let third = stand.event().await;
+    stand.add(ending("ignored", third)).await;
+    stand.add(ending("applied", third)).await;
+    stand.add(Script::note("of no event").row()).await;
+    let worker = stand.work(8).await;
+    stand.until_empty().await;
+    for event in [events[0], events[1], third] {
+        assert_eq!(stand.outcome(event).await.as_deref(), Some("applied"));
+    }
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_retry_mends_an_event_once_no_other_job_of_it_is_given_up() {
+    let stand = Stand::new().await;
+    let event = stand.event().await;
+    let worker = stand.work(4).await;
+    let one = stand.add(ending("failed", event)).await;
+    let other = stand.add(ending("failed", event)).await;
+    stand.until_empty().await;
+
+    table::act(&stand.pool, Action::Retry, one).await.unwrap();
+    stand.until_state(one, "completed").await;
+    assert_eq!(
+        stand.outcome(event).await.as_deref(),
+        Some("failed"),
+        "the other one is still given up"
+    );
+    table::act(&stand.pool, Action::Retry, other).await.unwrap();
+    stand.until_state(other, "completed").await;
+    assert_eq!(stand.outcome(event).await.as_deref(), Some("applied"));
+    worker.stop().await;
+}
+
+struct Holder {
+    connection: PgConnection,
+    worker: i64,
+    done: Vec<Completion>,
+}
+
+impl Holder {
+    /// Claims a job of each of these events, to be stored in this order.
+    async fn of(stand: &Stand, events: &[i64]) -> Self {
+        let database = QueueDatabase::new(&stand.url, Pooler::None).unwrap();
+        let mut connection = database.connect().await.unwrap();
+        let identity = Identity {
+            host: "here".to_owned(),
+            pid: 1,
+            queues: vec!["default".to_owned()],
+        };
+        let worker = lease::register(&mut connection, &identity).await.unwrap();
+        let mut done = Vec::new();
+        for event in events {
+            stand.add(ending("applied", *event)).await;
+            let claimed = claim::turn(&mut connection, worker, "default", &[], 1, None);
+            done.extend(claimed.await.unwrap().iter().map(completion));
+        }
+        Self {
+            connection,
+            worker,
+            done,
+        }
+    }
+
+    async fn store(mut self) -> Result<(), sqlx::Error> {
+        let stored = claim::turn(
+            &mut self.connection,
+            self.worker,
+            "default",
+            &self.done,
+            0,
+            None,
+        );
+        stored.await.map(drop)
+    }
+}
+
+fn completion(job: &Claimed) -> Completion {
+    Completion {
+        id: job.id,
+        attempt: job.attempt,
+        ignored: None,
+    }
+}
+
+#[tokio::test]
+async fn two_batches_about_the_same_events_never_wait_for_each_other_in_a_circle() {
+    let stand = Stand::new().await;
+    let (first, middle, last) = (
+        stand.event().await,
+        stand.event().await,
+        stand.event().await,
+    );
+    let one = Holder::of(&stand, &[first, middle, last]).await;
+    let other = Holder::of(&stand, &[last, first]).await;
+    let mut somebody = stand.connect().await;
+    let mut open = somebody.begin().await.unwrap();
+    sqlx::query("SELECT FROM polar_jobs.stored_events WHERE id = $1 FOR UPDATE")
+        .bind(middle)
+        .execute(&mut *open)
+        .await
+        .unwrap();
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let one = tokio::spawn(one.store());
+    stand.until_number(waiting, 1).await;
+    let other = tokio::spawn(other.store());
+    stand.until_number(waiting, 2).await;
+    open.rollback().await.unwrap();
+    one.await.unwrap().unwrap();
+    other.await.unwrap().unwrap();
+    for event in [first, middle, last] {
+        assert_eq!(stand.outcome(event).await.as_deref(), Some("applied"));
+    }
+}
