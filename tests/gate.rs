@@ -386,6 +386,27 @@ async fn a_refused_token_stops_the_fleet_which_tries_one_call_at_a_time_and_resu
     assert_eq!(fleet(&database).await.unauthorized_since, None);
 }
 
+/// A job goes back until the moment that it was told and is claimed some milliseconds after it.
+#[tokio::test]
+async fn a_job_that_comes_back_when_it_was_told_to_becomes_the_probe() {
+    let database = database().await;
+    let gate = gate(&database.pool, 6000, CALM);
+    call(&gate, Answer::Unauthorized).await;
+    let comes_back = async {
+        while let Err(held) = gate.enter(CallClass::Entitlement).await {
+            tokio::time::sleep(held.until + Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(10 * CALM.authorization_probe, comes_back)
+        .await
+        .expect("the token is tried again");
+    gate.left(Answer::Answered);
+    until("the fleet resumes", async || {
+        fleet(&database).await.unauthorized_since.is_none()
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn without_the_database_no_call_goes_out_and_with_it_they_do() {
     let database = database().await;

@@ -39,8 +39,10 @@ impl State {
         let Some(most_urgent) = demand.iter().position(|wanted| *wanted > 0) else {
             return self.look(now);
         };
-        let asks =
-            matches!(self.authorization, Authorization::Refused { .. }) || self.lets_out(now);
+        let asks = matches!(
+            self.authorization,
+            Authorization::Refused { .. } | Authorization::Due { .. }
+        ) || self.lets_out(now);
         if !asks || self.held(now).is_some() || self.has_budget(now) {
             return Step::Sleep(None);
         }
@@ -54,8 +56,15 @@ impl State {
     /// Nobody waits; but as long as the token counts as refused, look whether others know better.
     fn look(&self, now: Instant) -> Step {
         match self.authorization {
-            Authorization::Refused { ask_at } if now < ask_at => Step::Sleep(Some(ask_at)),
-            Authorization::Refused { .. } => Step::Lease(Demand::default()),
+            Authorization::Refused { ask_at: at } | Authorization::Due { look_at: at } => {
+                // While all wait as Polar asked, the fleet says nothing of the token.
+                let at = self.wait_until.map_or(at, |until| at.max(until));
+                if now < at {
+                    Step::Sleep(Some(at))
+                } else {
+                    Step::Lease(Demand::default())
+                }
+            }
             Authorization::Good | Authorization::Probing { .. } => Step::Sleep(None),
         }
     }

@@ -18,6 +18,13 @@ pub(super) enum Authorization {
         /// When.
         ask_at: Instant,
     },
+    /// Polar refused it, and the next call is the fleet's probe, unless another process was faster:
+    /// that is looked at again at `look_at`. Looking must hold no call back. A job that is told to
+    /// come back at a moment comes just after it, so it would find the gate shut for ever.
+    Due {
+        /// When.
+        look_at: Instant,
+    },
     /// Polar refused it, and a call of this process is the fleet's probe.
     Probing {
         /// Whether the call is under way.
@@ -62,6 +69,9 @@ impl Authorization {
             Outlook::Refused(probe_in) => Self::Refused {
                 ask_at: now + look_again(probe_in, timing),
             },
+            Outlook::ProbeDue => Self::Due {
+                look_at: now + timing.authorization_probe / 12,
+            },
             Outlook::Open => Self::Good,
             Outlook::Waiting(_) => return,
         }
@@ -81,7 +91,7 @@ impl Authorization {
                 None
             }
             // A call from before; the fleet knows.
-            Self::Refused { .. } => None,
+            Self::Refused { .. } | Self::Due { .. } => None,
         }
     }
 

@@ -59,6 +59,8 @@ pub(super) enum Outlook {
     Waiting(Duration),
     /// Everybody waits for a probe of the token, at the earliest in this time.
     Refused(Duration),
+    /// The token is refused, and the next call that anybody makes may be the fleet's probe.
+    ProbeDue,
     /// The token is refused, and the one call of this lease is the fleet's probe.
     Probe,
 }
@@ -83,7 +85,7 @@ impl Fleet {
         }
         if demand == Demand::default() {
             // Only looking: the probe is for whoever has a call to make.
-            return (*self, self.nothing(Outlook::Refused(probe_every / 12)));
+            return (*self, self.nothing(Outlook::ProbeDue));
         }
         let (mut after, lease) = self.grant(rate, now, [1, 0, 0, 0, 0], Outlook::Probe);
         if lease.calls == 0 {

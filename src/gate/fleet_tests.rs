@@ -54,7 +54,7 @@ fn a_look_without_a_call_to_make_does_not_spend_the_probe() {
     let (after, lease) = fleet.lease(&rate(), MINUTE, at(2), Demand::default());
     assert_eq!(
         (lease.calls, lease.outlook, after),
-        (0, Outlook::Refused(Duration::from_secs(5)), fleet)
+        (0, Outlook::ProbeDue, fleet)
     );
 }
 

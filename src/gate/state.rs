@@ -103,7 +103,7 @@ impl State {
             && match self.authorization {
                 Authorization::Good => true,
                 Authorization::Probing { out, .. } => alone && !out,
-                Authorization::Refused { .. } => false,
+                Authorization::Refused { .. } | Authorization::Due { .. } => false,
             }
     }
 
@@ -163,9 +163,12 @@ impl State {
             return held;
         }
         let (until, reason) = match (self.authorization, self.breaker.passage(now)) {
-            (Authorization::Probing { .. } | Authorization::Refused { .. }, _) => {
-                (self.timing.patience, HeldReason::Unauthorized)
-            }
+            (
+                Authorization::Probing { .. }
+                | Authorization::Refused { .. }
+                | Authorization::Due { .. },
+                _,
+            ) => (self.timing.patience, HeldReason::Unauthorized),
             (_, Passage::Probing | Passage::Probe) => (self.timing.patience, HeldReason::Breaker),
             _ => (self.rate.time_for(self.waiting.len()), HeldReason::Budget),
         };

@@ -185,6 +185,42 @@ fn an_idle_process_looks_whether_the_token_is_taken_again() {
     );
 }
 
+/// A job that was told when the next try is comes just after that moment: after the look.
+#[test]
+fn a_look_at_the_time_of_the_probe_holds_back_nobody_who_comes_just_after() {
+    let now = Instant::now();
+    let mut state = state(now);
+    state.leased(lease(0, Outlook::Refused(30 * SECOND)), now, now);
+    let due = now + 30 * SECOND;
+    assert_eq!(state.step(due), Step::Lease(Demand::default()));
+    state.leased(lease(0, Outlook::ProbeDue), due, due);
+    assert_eq!(
+        state.step(due),
+        Step::Sleep(Some(due + 5 * SECOND)),
+        "a look in a while is enough"
+    );
+
+    let job = due + SECOND / 100;
+    assert_eq!(state.held(job), None);
+    let _waits = state.waiting.join(CallClass::Entitlement);
+    assert!(!state.let_out(job), "the fleet decides who probes");
+    assert!(matches!(state.step(job), Step::Lease(demand) if demand != Demand::default()));
+    state.leased(lease(1, Outlook::Probe), job + SECOND, job);
+    assert!(state.let_out(job));
+    state.left(Answer::Answered, job);
+    assert_eq!(state.news.token, Some(News::Accepted));
+}
+
+#[test]
+fn a_look_that_finds_the_fleet_waiting_is_not_repeated_before_the_wait_ends() {
+    let now = Instant::now();
+    let mut state = state(now);
+    state.leased(lease(0, Outlook::Refused(SECOND)), now, now);
+    let due = now + SECOND;
+    state.leased(lease(0, Outlook::Waiting(20 * SECOND)), due, due);
+    assert_eq!(state.step(due), Step::Sleep(Some(due + 20 * SECOND)));
+}
+
 #[test]
 fn an_urgent_call_does_not_wait_for_the_time_of_a_less_urgent_one() {
     let now = Instant::now();
