@@ -22,7 +22,12 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "URL")]
     webhook_url: Option<String>,
     /// Mishaps and how often they happen, such as 20%
-    #[arg(long, value_name = "SPEC", default_value = "")]
+    #[arg(
+        long,
+        value_name = "SPEC",
+        default_value = "",
+        hide_default_value = true
+    )]
     faults: Faults,
     /// Ids, waits and mishaps follow from it
     #[arg(long, value_name = "N", default_value_t = 0)]
