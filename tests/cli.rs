@@ -20,5 +20,7 @@ mod pooler;
 mod signals;
 #[path = "cli/support.rs"]
 mod support;
+#[path = "cli/unreachable.rs"]
+mod unreachable;
 #[path = "cli/usage.rs"]
 mod usage;

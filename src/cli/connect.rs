@@ -19,10 +19,14 @@ pub(crate) async fn pool(database: &DatabaseUrl, connections: u32) -> Result<PgP
     let options = PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(PATIENCE);
-    let pool = options
-        .connect_with(database.options())
-        .await
-        .with_context(|| unusable(database))?;
+    let pool = match options.connect_with(database.options()).await {
+        // A pool tries again until its patience is spent and does not say why; one more try does.
+        Err(sqlx::Error::PoolTimedOut) => {
+            connection(database).await?;
+            return Err(Failure::failed(silent(database)));
+        }
+        opened => opened.with_context(|| unusable(database))?,
+    };
     require_schema(&pool).await?;
     Ok(pool)
 }
@@ -38,15 +42,8 @@ pub(crate) fn lazy_pool(database: &DatabaseUrl, connections: u32) -> PgPool {
 /// One connection.
 pub(crate) async fn connection(database: &DatabaseUrl) -> Result<PgConnection, Failure> {
     let opened = tokio::time::timeout(PATIENCE, database.options().connect()).await;
-    let silent = || {
-        format!(
-            "{}: no answer within {} s",
-            unusable(database),
-            PATIENCE.as_secs()
-        )
-    };
     Ok(opened
-        .map_err(|_| Failure::failed(silent()))?
+        .map_err(|_| Failure::failed(silent(database)))?
         .with_context(|| unusable(database))?)
 }
 
@@ -57,6 +54,11 @@ pub(crate) fn queue_database(database: &DatabaseUrl) -> Result<QueueDatabase, Fa
         Pooler::Transaction => connect::Pooler::Transaction,
     };
     Ok(QueueDatabase::new(database.expose(), pooler)?)
+}
+
+fn silent(database: &DatabaseUrl) -> String {
+    let seconds = PATIENCE.as_secs();
+    format!("{}: no answer within {seconds} s", unusable(database))
 }
 
 fn unusable(database: &DatabaseUrl) -> String {

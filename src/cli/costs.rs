@@ -31,8 +31,8 @@ pub(super) struct List {
     #[arg(long, value_parser = ["waiting", "reported", "skipped", "refused"])]
     state: Option<String>,
     /// At most so many
-    #[arg(long, default_value_t = 50)]
-    limit: u32,
+    #[arg(long, default_value_t = 50, value_parser = output::limit())]
+    limit: i64,
     /// Columns for people, or one JSON array
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -46,7 +46,7 @@ pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result
                 organization: arguments.organization,
                 state: arguments.state,
             };
-            let rows = costs::list(&pool, &filter, i64::from(arguments.limit)).await?;
+            let rows = costs::list(&pool, &filter, arguments.limit).await?;
             output::list(arguments.format, HEADER, &rows, cells)?;
             Ok(Exit::Done)
         }

@@ -39,7 +39,7 @@ pub(super) struct List {
     #[arg(long, value_name = "UUID")]
     organization: Option<Uuid>,
     /// At most so many
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, default_value_t = 50, value_parser = output::limit())]
     limit: i64,
     /// Columns for people, or one JSON array
     #[arg(long, value_enum, default_value_t)]
@@ -116,29 +116,46 @@ async fn rows(pool: &PgPool, list: &List) -> Result<Vec<Row>, sqlx::Error> {
     .await
 }
 
-const HEADER: [&str; 7] = [
+const HEADER: [&str; 6] = [
     "id",
     "source",
     "type",
-    "external id",
-    "received at",
-    "handled at",
+    "received (UTC)",
     "outcome",
+    "external id",
 ];
 
-fn cells(row: &Row) -> [String; 7] {
+fn cells(row: &Row) -> [String; 6] {
     [
         row.id.to_string(),
         row.source.clone(),
-        row.r#type
-            .clone()
-            .unwrap_or_else(|| "(unreadable)".to_owned()),
+        type_of(row),
+        output::brief(row.received_at),
+        outcome_of(row),
         row.external_id.clone().unwrap_or_default(),
-        output::moment(row.received_at),
-        output::maybe_moment(row.handled_at),
-        row.outcome
-            .clone()
-            .unwrap_or_else(|| "(pending)".to_owned()),
+    ]
+}
+
+fn type_of(row: &Row) -> String {
+    let unreadable = || "(unreadable)".to_owned();
+    row.r#type.clone().unwrap_or_else(unreadable)
+}
+
+fn outcome_of(row: &Row) -> String {
+    let pending = || "(pending)".to_owned();
+    row.outcome.clone().unwrap_or_else(pending)
+}
+
+/// Everything but the data, for `show`.
+fn facts(row: &Row) -> [(&'static str, String); 7] {
+    [
+        ("id", row.id.to_string()),
+        ("source", row.source.clone()),
+        ("type", type_of(row)),
+        ("external id", row.external_id.clone().unwrap_or_default()),
+        ("received at", output::moment(row.received_at)),
+        ("handled at", output::maybe_moment(row.handled_at)),
+        ("outcome", outcome_of(row)),
     ]
 }
 
@@ -165,7 +182,7 @@ async fn show(pool: &PgPool, id: i64, format: Format) -> Result<Exit, Failure> {
             output::json(&object)?;
         }
         Format::Table => {
-            for (name, value) in HEADER.into_iter().zip(cells(&row)) {
+            for (name, value) in facts(&row) {
                 output::line(&format!("{name:<12} {value}"))?;
             }
             for job in &jobs {

@@ -55,15 +55,25 @@ impl Failure {
 /// The causes, outermost first, each said once: many errors repeat their source in their own words.
 fn causes(error: &anyhow::Error) -> String {
     let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if !text.contains(&cause) {
-            if !text.is_empty() {
-                text.push_str(": ");
-            }
-            text.push_str(&cause);
+    for cause in error.chain() {
+        // Below is the same again, with the line of Postgres's own source, which tells nobody anything.
+        if let Some(sqlx::Error::Database(refusal)) = cause.downcast_ref() {
+            add(&mut text, refusal.message());
+            break;
         }
+        add(&mut text, &cause.to_string());
     }
     text
+}
+
+fn add(text: &mut String, cause: &str) {
+    if text.contains(cause) {
+        return;
+    }
+    if !text.is_empty() {
+        text.push_str(": ");
+    }
+    text.push_str(cause);
 }
 
 fn one_line(text: &str) -> String {

@@ -33,11 +33,22 @@ pub(super) async fn run(
     let address = SocketAddr::new(config.http.bind, arguments.port.unwrap_or(config.http.port));
     let door = door(config, config.database()?, address, &metrics).await?;
     tracing::info!(address = %door.local_addr(), "the front door is open");
+    tell_what_stays_shut(config);
     let kept = tokio::spawn(metrics.keep());
     door.serve(stop.requested()).await;
     kept.abort();
     tracing::info!("the front door is closed");
     Ok(Exit::Done)
+}
+
+/// Nobody should have to send something to learn that it cannot be taken.
+fn tell_what_stays_shut(config: &Config) {
+    if config.polar.webhook_secrets.is_empty() {
+        tracing::warn!("deliveries are answered 503 until POLAR_WEBHOOK_SECRET is set");
+    }
+    if config.http.app_token.is_none() {
+        tracing::info!("POST /changes is answered 503 until APP_TOKEN is set");
+    }
 }
 
 /// The front door, bound and not yet open. The database may still be away: then it answers 503.

@@ -77,8 +77,8 @@ enum Command {
     Events(events::Command),
     /// Measure this installation: one JSON line per result
     ///
-    /// Works in a database of its own beside `DATABASE_URL`, or on a private Postgres without one,
-    /// and leaves nothing behind.
+    /// Works in a database of its own, which it drops: beside `DATABASE_URL`, or without one on a
+    /// private Postgres that is kept in `./var/bench`.
     Bench(bench::Arguments),
     /// Check settings, database, workers and Polar; each trouble with its cure
     Doctor,

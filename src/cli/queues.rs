@@ -14,8 +14,8 @@ pub(super) enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
         /// At most so many
-        #[arg(long, default_value_t = 50)]
-        limit: usize,
+        #[arg(long, default_value_t = 50, value_parser = output::limit())]
+        limit: i64,
     },
     /// Start no more jobs of a queue; what runs may end
     Pause {
@@ -34,7 +34,7 @@ pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result
     let (name, known, done) = match command {
         Command::List { format, limit } => {
             let mut rows = table::queues(&pool).await?;
-            rows.truncate(limit);
+            rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
             output::list(format, HEADER, &rows, cells)?;
             return Ok(Exit::Done);
         }
@@ -67,7 +67,7 @@ const HEADER: [&str; 7] = [
     "running",
     "workers",
     "slots",
-    "paused at",
+    "paused at (UTC)",
 ];
 
 fn cells(queue: &QueueRow) -> [String; 7] {
@@ -81,6 +81,6 @@ fn cells(queue: &QueueRow) -> [String; 7] {
             .slots
             .map(|slots| slots.to_string())
             .unwrap_or_default(),
-        output::maybe_moment(queue.paused_at),
+        output::maybe_brief(queue.paused_at),
     ]
 }

@@ -18,7 +18,7 @@ pub(super) enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
         /// At most so many
-        #[arg(long, default_value_t = 50)]
+        #[arg(long, default_value_t = 50, value_parser = output::limit())]
         limit: i64,
     },
     /// Write one job of a schedule now
@@ -79,8 +79,8 @@ fn cells(row: &Row) -> [String; 5] {
     [
         row.name.clone(),
         row.cron.clone(),
-        output::moment(row.next_tick),
-        output::maybe_moment(row.last_tick),
-        output::maybe_moment(row.paused_at),
+        output::brief(row.next_tick),
+        output::maybe_brief(row.last_tick),
+        output::maybe_brief(row.paused_at),
     ]
 }

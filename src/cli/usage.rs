@@ -68,8 +68,8 @@ pub(super) struct List {
     #[arg(long, value_parser = ["frozen", "waiting", "reported", "refused", "excluded"])]
     state: Option<String>,
     /// At most so many
-    #[arg(long, default_value_t = 50)]
-    limit: u32,
+    #[arg(long, default_value_t = 50, value_parser = output::limit())]
+    limit: i64,
     /// Columns for people, or one JSON array
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -152,7 +152,7 @@ async fn list(arguments: List, pool: &PgPool) -> Result<Exit, Failure> {
         organization: arguments.organization,
         state: arguments.state,
     };
-    let rows = usage::list(pool, &filter, i64::from(arguments.limit)).await?;
+    let rows = usage::list(pool, &filter, arguments.limit).await?;
     output::list(arguments.format, HEADER, &rows, cells)?;
     Ok(Exit::Done)
 }

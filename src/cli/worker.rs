@@ -72,6 +72,11 @@ pub(super) async fn run(
     let database = config.database()?;
     let pool = connect::pool(database, CONNECTIONS).await?;
     let queues = served(&pool, config, &arguments.queues).await?;
+    if config.polar.billing.is_none() {
+        tracing::warn!(
+            "billing is off: nothing goes to Polar until POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID are set"
+        );
+    }
     let metrics = Metrics::install().context("metrics cannot be recorded")?;
     let process = Process::new(surroundings, database, pool, metrics)?;
     process

@@ -61,7 +61,7 @@ fn metrics_bind(environment: &Environment) -> Result<Option<SocketAddr>, Wrong> 
         None => Err(Wrong::new(
             "METRICS_BIND",
             "is not host:port",
-            "an IP address and a port such as 127.0.0.1:9090",
+            "localhost or an IP address, and a port, such as 127.0.0.1:9090",
         )),
     }
 }

@@ -104,6 +104,18 @@ async fn show_lists_every_failed_attempt() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_job_that_no_event_caused_says_nothing_of_events() {
+    let database = testing::database().await;
+    let id = enqueue(&database.pool, "sync_customer", None, None).await;
+    act(&database.url, "cancel", id);
+    let why = why(&database.url, id);
+    assert!(
+        why.contains("cancelled after 0 claims and 0 failures\""),
+        "{why}"
+    );
+}
+
+#[tokio::test]
 async fn an_unknown_job_is_a_failure() {
     let database = testing::database().await;
     assert_eq!(

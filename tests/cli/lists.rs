@@ -123,6 +123,17 @@ async fn a_table_has_a_header_and_a_line_per_row_without_colours() {
 }
 
 #[tokio::test]
+async fn a_limit_of_nothing_is_wrong_usage_everywhere() {
+    let database = testing::database().await;
+    for list in ["jobs", "queues", "schedules", "events", "usage", "costs"] {
+        for limit in ["--limit=0", "--limit=-1"] {
+            let said = with_database(&database.url, &[list, "list", limit]);
+            assert_eq!(said.code, Some(2), "{list} {limit}: {}", said.err);
+        }
+    }
+}
+
+#[tokio::test]
 async fn queues_are_paused_and_resumed_by_name() {
     let database = testing::database().await;
     let url = &database.url;

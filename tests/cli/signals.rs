@@ -58,6 +58,18 @@ async fn a_draining_worker_exits_when_nothing_is_runnable() {
 }
 
 #[tokio::test]
+async fn what_is_not_configured_is_said_at_the_start() {
+    let database = testing::database().await;
+    let worker = with_database(&database.url, &["worker", "--drain"]);
+    assert!(worker.err.contains("billing is off"), "{}", worker.err);
+    let settings = [("DATABASE_URL", database.url.as_str()), ("PORT", "0")];
+    let mut door = command(&settings, &["ingress"]).spawn().unwrap();
+    line_with(door.stderr.take().unwrap(), "POLAR_WEBHOOK_SECRET");
+    signal(&door, "TERM");
+    assert_eq!(ended(&mut door), Some(Some(0)));
+}
+
+#[tokio::test]
 async fn a_worker_refuses_a_queue_that_is_not_there() {
     let database = testing::database().await;
     let said = with_database(&database.url, &["worker", "--queue", "post=1"]);

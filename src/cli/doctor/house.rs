@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use jobs::mirror::usage;
 use sqlx::PgPool;
 
-use super::super::output::moment;
+use super::super::output::{counted, moment};
 use super::Finding;
 use crate::queue::table;
 
@@ -78,7 +78,10 @@ async fn queues(pool: &PgPool) -> Result<Vec<Finding>, sqlx::Error> {
     });
     Ok(vec![Finding::ok(
         "queues",
-        format!("none is paused; {ready} jobs are ready, {running} run"),
+        format!(
+            "none is paused; {} ready, {running} running",
+            counted(ready, "job")
+        ),
     )])
 }
 
@@ -88,7 +91,7 @@ async fn discarded(pool: &PgPool) -> Result<Finding, sqlx::Error> {
         0 => Finding::ok("discarded", "no job was given up in the last 24 h"),
         count => Finding::warning(
             "discarded",
-            format!("{count} jobs were given up in the last 24 h"),
+            format!("{} given up in the last 24 h", counted(count, "job")),
             "polar-jobs jobs list --state discarded; then jobs show, jobs retry",
         ),
     })

@@ -1,5 +1,6 @@
 //! What is configured, and what stays shut without the rest.
 
+use super::super::output::counted;
 use super::Finding;
 use crate::config::Config;
 
@@ -24,7 +25,10 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
             "no secret is known, so deliveries are answered 503",
             "set POLAR_WEBHOOK_SECRET to the endpoint's secret",
         ),
-        count => Finding::ok("deliveries", format!("{count} secrets are accepted")),
+        count => Finding::ok(
+            "deliveries",
+            format!("{} accepted", counted(count as i64, "secret")),
+        ),
     });
     findings.push(match config.http.app_token {
         Some(_) => Finding::ok("changes", "POST /changes takes the bearer of APP_TOKEN"),

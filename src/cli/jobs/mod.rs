@@ -3,6 +3,7 @@
 mod act;
 mod show;
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand, ValueEnum};
 use uuid::Uuid;
 
@@ -16,6 +17,8 @@ const CONNECTIONS: u32 = 2;
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// List jobs, newest first
+    ///
+    /// `when` is the time at which a job ended, began to run, or may run: its state says which.
     List(List),
     /// Show one job: its attempts and errors, why it waits, and what can be done
     Show {
@@ -44,7 +47,7 @@ pub(super) struct List {
     #[command(flatten)]
     filters: Filters,
     /// At most so many
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, default_value_t = 50, value_parser = output::limit())]
     limit: i64,
     /// Columns for people, or one JSON array
     #[arg(long, value_enum, default_value_t)]
@@ -59,7 +62,7 @@ pub(super) struct Which {
     #[command(flatten)]
     filters: Filters,
     /// At most so many, oldest first
-    #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, value_parser = output::limit())]
     limit: Option<i64>,
     /// Do it to all jobs that the filters mean
     #[arg(long)]
@@ -129,28 +132,32 @@ pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result
     }
 }
 
-const HEADER: [&str; 8] = [
+const HEADER: [&str; 7] = [
     "id",
     "kind",
     "queue",
     "state",
-    "attempt",
-    "run at",
-    "finished at",
+    "try",
+    "when (UTC)",
     "last error or note",
 ];
 
-fn cells(job: &JobRow) -> [String; 8] {
+fn cells(job: &JobRow) -> [String; 7] {
     [
         job.id.to_string(),
         job.kind.clone(),
         job.queue.clone(),
         job.state.clone(),
         job.attempt.to_string(),
-        output::moment(job.run_at),
-        output::maybe_moment(job.finished_at),
+        output::brief(when(job)),
         output::shortened(last_word(job), 60),
     ]
+}
+
+/// When it ended, began to run, or may run: its state says which.
+fn when(job: &JobRow) -> DateTime<Utc> {
+    let began = job.started_at.filter(|_| job.state == "running");
+    job.finished_at.or(began).unwrap_or(job.run_at)
 }
 
 /// The newest thing that is said about a job.

@@ -47,9 +47,14 @@ fn why(job: &JobRow, around: &Explanation) -> Vec<String> {
         state => {
             let failures = errors(job).len();
             let outcome = job.outcome.as_deref().unwrap_or("unknown");
+            let events = match job.events.as_deref().unwrap_or_default() {
+                [] => String::new(),
+                _ => format!("; what caused it counts as {outcome}"),
+            };
             let mut ends = vec![format!(
-                "{state} after {} claims and {failures} failures; its cause: {outcome}",
-                job.attempt
+                "{state} after {} and {}{events}",
+                output::counted(i64::from(job.attempt), "claim"),
+                output::counted(failures as i64, "failure"),
             )];
             ends.extend(job.note.clone());
             ends
@@ -161,8 +166,8 @@ fn page(job: &JobRow, why: &[String], cures: &[String]) -> String {
     fact(
         "attempts",
         &format!(
-            "{} claims, {} of {} failures",
-            job.attempt,
+            "{}, {} of {} failures",
+            output::counted(i64::from(job.attempt), "claim"),
             errors(job).len(),
             job.max_attempts
         ),
@@ -195,6 +200,7 @@ fn page(job: &JobRow, why: &[String], cures: &[String]) -> String {
 fn errors(job: &JobRow) -> Vec<String> {
     let line = |error: &Value| {
         let at = error["at"].as_str().unwrap_or_default();
+        let at = at.parse().map_or(at.to_owned(), output::moment);
         let text = error["error"].as_str().unwrap_or_default();
         format!("{at} attempt {}: {text}", error["attempt"])
     };

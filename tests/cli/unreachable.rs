@@ -1,0 +1,45 @@
+//! A database that cannot be used: the one line says why.
+
+use std::net::TcpListener;
+
+use polar_jobs::postgres::testing;
+
+use super::support::with_database;
+
+#[test]
+fn a_server_that_is_not_there_is_told_from_one_that_is_slow() {
+    // A port that was free a moment ago.
+    let port = TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .unwrap()
+        .port();
+    let said = with_database(
+        &format!("postgres://postgres@127.0.0.1:{port}/app"),
+        &["jobs", "list"],
+    );
+    assert_eq!(said.code, Some(1));
+    assert!(
+        said.err.contains("DATABASE_URL") && said.err.contains("refused"),
+        "{}",
+        said.err
+    );
+}
+
+#[tokio::test]
+async fn what_the_server_refuses_is_said_in_its_words_alone() {
+    let database = testing::empty_database().await;
+    let name: String = sqlx::query_scalar("SELECT current_database()")
+        .fetch_one(&database.pool)
+        .await
+        .unwrap();
+    let elsewhere = database.url.replace(&name, "nowhere");
+    let said = with_database(&elsewhere, &["jobs", "list"]);
+    assert_eq!(said.code, Some(1));
+    assert!(
+        said.err
+            .trim_end()
+            .ends_with(r#"database "nowhere" does not exist"#),
+        "{}",
+        said.err
+    );
+}
