@@ -136,6 +136,8 @@ impl<W: io::Write> io::Write for MaskingWriter<W> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+
     use std::io::Write;
 
     use proptest::prelude::*;
