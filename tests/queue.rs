@@ -2,6 +2,8 @@
 //! tables out.
 #![allow(clippy::unwrap_used, missing_docs)] // a test that cannot go on has failed, and says where
 
+#[path = "queue/ahead.rs"]
+mod ahead;
 #[path = "queue/claims.rs"]
 mod claims;
 #[path = "queue/cut.rs"]

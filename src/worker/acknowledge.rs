@@ -16,7 +16,7 @@ use crate::queue::claim::Claimed;
 
 use super::attempt::{AttemptFacts, Runner};
 use super::desk::Desk;
-use super::ending::Ending;
+use super::ending::{Ending, STOPPING};
 
 /// See the module.
 #[derive(Clone)]
@@ -97,8 +97,8 @@ impl Promise {
 impl Drop for Promise {
     fn drop(&mut self) {
         if !self.kept {
-            self.desk
-                .leave(Ending::hand_back(self.facts.id, self.facts.attempt));
+            let (id, attempt) = (self.facts.id, self.facts.attempt);
+            self.desk.leave(Ending::hand_back(id, attempt, STOPPING));
         }
     }
 }

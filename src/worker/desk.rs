@@ -2,11 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use super::ending::Ending;
 use crate::queue::claim::Claimed;
+
+/// How long endings are gathered at most, and how long after the last one.
+const GATHERING: Duration = Duration::from_millis(1);
+const LULL: Duration = Duration::from_micros(30);
 
 /// A claim that this process holds.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +39,27 @@ impl Desk {
         self.arrived.notify_one();
     }
 
+    /// Waits while endings come thick and fast, until there are `enough`: one commit then stores more
+    /// of them. Returns at once where nothing has ended.
+    pub(super) async fn gather(&self, enough: usize) {
+        let began = Instant::now();
+        let (mut seen, mut last) = (0, began);
+        loop {
+            let waiting = self.waiting();
+            if waiting > seen {
+                (seen, last) = (waiting, Instant::now());
+            }
+            if waiting == 0
+                || waiting >= enough
+                || last.elapsed() > LULL
+                || began.elapsed() > GATHERING
+            {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Takes at most `most` endings, oldest first.
     pub(super) fn collect(&self, most: usize) -> Vec<Ending> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,10 +77,15 @@ impl Desk {
 
     /// True if nothing waits to be stored.
     pub(super) fn is_empty(&self) -> bool {
+        self.waiting() == 0
+    }
+
+    /// How many endings wait to be stored.
+    fn waiting(&self) -> usize {
         self.pending
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .is_empty()
+            .len()
     }
 
     /// Notes claimed rows.

@@ -8,6 +8,11 @@ use crate::queue::finish::{Completion, Discard, Return};
 
 use super::attempt::AttemptFacts;
 
+/// Notes of jobs that were handed back.
+pub(super) const STOPPING: &str = "handed back by a stopping worker";
+pub(super) const NO_SEAT: &str =
+    "handed back: claimed ahead, but the jobs before it took longer than expected";
+
 /// How an attempt ended. Exactly one is made for every claim.
 #[derive(Debug)]
 pub(super) enum Ending {
@@ -33,13 +38,13 @@ pub(super) struct Within {
 
 impl Ending {
     /// Back to waiting at once, no attempt charged.
-    pub(super) fn hand_back(id: i64, attempt: i32) -> Self {
+    pub(super) fn hand_back(id: i64, attempt: i32, note: &str) -> Self {
         Self::Return(Return {
             id,
             attempt,
             delay: 0.0,
             failure: None,
-            note: Some("handed back by a stopping worker".to_owned()),
+            note: Some(note.to_owned()),
         })
     }
 }

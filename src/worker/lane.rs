@@ -18,7 +18,7 @@ use crate::queue::finish::{self, Completion, Discard, Return};
 
 use super::attempt::Runner;
 use super::desk::Desk;
-use super::ending::{Ending, Within};
+use super::ending::{Ending, STOPPING, Within};
 use super::keeper::Bed;
 use super::patience::Patience;
 use super::settle;
@@ -150,6 +150,8 @@ impl Lane {
                 self.claimed = None;
             }
             let freed = self.slots.freed_since_now();
+            let enough = self.slots.used().min(LARGEST_CLAIM);
+            self.desk.gather(enough).await;
             let batch = self.sort(self.desk.collect(LARGEST_CLAIM), &mut settling);
             let claiming = self.claimed.is_some() && (hungry || !batch.completions.is_empty());
             let free = if claiming {
@@ -313,7 +315,7 @@ impl Lane {
                 .as_ref()
                 .is_none_or(|claimed| claimed.send(job).is_err());
             if refused {
-                self.desk.leave(Ending::hand_back(id, attempt));
+                self.desk.leave(Ending::hand_back(id, attempt, STOPPING));
             }
         }
     }

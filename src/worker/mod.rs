@@ -3,7 +3,8 @@
 //!
 //! One process is one worker with a lease. Each queue has *lanes* that store what was finished and
 //! claim the next in one commit, an apalis worker that runs what was claimed, and slots that bound
-//! both: a slot is held from the claim until the end of its job is stored.
+//! both: a slot is held from the claim until the end of its job is stored. Short jobs are claimed ahead,
+//! beyond the slots, so that one commit serves many.
 
 mod acknowledge;
 mod attempt;
@@ -14,6 +15,7 @@ mod keeper;
 mod lane;
 mod monitor;
 mod patience;
+mod reach;
 mod rescuer;
 mod run;
 mod settle;

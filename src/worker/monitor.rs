@@ -14,18 +14,28 @@ use crate::queue::claim::Claimed;
 
 use super::attempt::Runner;
 use super::backend::LaneBackend;
-use super::ending::Ending;
+use super::ending::{Ending, NO_SEAT};
+use super::reach::Reach;
+
+/// A queue's worker.
+pub(super) struct Post {
+    pub(super) queue: String,
+    pub(super) backend: LaneBackend,
+    pub(super) reach: Reach,
+}
 
 /// Runs everything that the backends hand out, until all of them have ended.
 ///
 /// # Errors
 /// If an apalis worker ends in any other way; the process must then exit and be started again.
-pub(super) async fn run(
-    backends: Vec<(String, LaneBackend)>,
-    runner: Arc<Runner>,
-) -> Result<(), MonitorError> {
+pub(super) async fn run(posts: Vec<Post>, runner: Arc<Runner>) -> Result<(), MonitorError> {
     let mut monitor = Monitor::new();
-    for (queue, backend) in backends {
+    for Post {
+        queue,
+        backend,
+        reach,
+    } in posts
+    {
         let runner = Arc::clone(&runner);
         // The Monitor may ask again to restart a worker; ours are never restarted in process.
         let backend = Mutex::new(Some(backend));
@@ -38,16 +48,18 @@ pub(super) async fn run(
                 .backend(backend.expect("a worker is registered once and never restarted"))
                 .build(Attempts {
                     runner: Arc::clone(&runner),
+                    reach: reach.clone(),
                 })
         });
     }
     monitor.run().await
 }
 
-/// The innermost service: one attempt.
+/// The innermost service: one attempt, in a seat.
 #[derive(Clone)]
 struct Attempts {
     runner: Arc<Runner>,
+    reach: Reach,
 }
 
 impl Service<Task<Claimed>> for Attempts {
@@ -60,7 +72,13 @@ impl Service<Task<Claimed>> for Attempts {
     }
 
     fn call(&mut self, task: Task<Claimed>) -> Self::Future {
-        let runner = Arc::clone(&self.runner);
-        Box::pin(async move { Ok(runner.run(&task.args).await) })
+        let (runner, reach) = (Arc::clone(&self.runner), self.reach.clone());
+        Box::pin(async move {
+            let job = &task.args;
+            Ok(match reach.seat().await {
+                Some(_seat) => runner.run(job).await,
+                None => Ending::hand_back(job.id, job.attempt, NO_SEAT),
+            })
+        })
     }
 }

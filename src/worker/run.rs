@@ -8,7 +8,7 @@ use std::time::Duration;
 use apalis_core::monitor::MonitorError;
 use jobs::contract::{Registry, Settings};
 use sqlx::PgPool;
-use tokio::sync::{RwLock, mpsc, watch};
+use tokio::sync::{RwLock, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::queue::bell::Bell;
@@ -23,8 +23,9 @@ use super::backend::LaneBackend;
 use super::desk::Desk;
 use super::keeper::{Bed, Keeper, LeaseLost};
 use super::lane::{Lane, Phase, Shared};
-use super::monitor;
+use super::monitor::{self, Post};
 use super::patience::Patience;
+use super::reach::Reach;
 use super::rescuer;
 use super::slots::{Slots, Total};
 use crate::schedule::{self, BadSchedule, Timetable};
@@ -231,13 +232,15 @@ impl Crew {
             phase: phase.subscribe(),
         });
         let total = Total::new(settings.slots);
-        let (mut lanes, mut backends, mut idle) = (JoinSet::new(), Vec::new(), Vec::new());
+        let seats = Arc::new(Semaphore::new(settings.slots));
+        let (mut lanes, mut posts, mut idle) = (JoinSet::new(), Vec::new(), Vec::new());
         for queue in &settings.queues {
             let desk = Arc::new(Desk::default());
             let (claimed, receiver) = mpsc::unbounded_channel();
             let (idle_sender, idle_receiver) = watch::channel(false);
             let mut idle_sender = Some(idle_sender);
-            let slots = Slots::new(&total, queue.slots);
+            let reach = Reach::new(queue.slots, &seats);
+            let slots = Slots::new(&total, queue.slots, reach.clone());
             for number in 0..lanes_for(queue) {
                 let lane = Lane {
                     shared: Arc::clone(&shared),
@@ -256,15 +259,16 @@ impl Crew {
                 desk,
                 runner: Arc::clone(&runner),
             };
-            backends.push((
-                queue.queue.clone(),
-                LaneBackend {
+            posts.push(Post {
+                queue: queue.queue.clone(),
+                backend: LaneBackend {
                     claimed: receiver,
                     acknowledge,
                 },
-            ));
+                reach,
+            });
         }
-        let runner = tokio::spawn(monitor::run(backends, runner));
+        let runner = tokio::spawn(monitor::run(posts, runner));
         Self {
             lanes,
             runner,

@@ -1,15 +1,18 @@
-//! How many jobs may run at once: one total for the process, and a bound per queue.
+//! How many jobs a process holds: one total for the process, and a bound per queue; where jobs are
+//! short, some more are claimed ahead ([`Reach`]).
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::reach::Reach;
+
 /// The process's slots.
 #[derive(Debug)]
 pub(super) struct Total {
     slots: usize,
-    free: Mutex<usize>,
+    used: Mutex<usize>,
     freed: Arc<Notify>,
     queues: AtomicUsize,
     /// Queues that look for a slot and find none.
@@ -21,6 +24,7 @@ pub(super) struct Total {
 pub(super) struct Slots {
     total: Arc<Total>,
     bound: usize,
+    reach: Reach,
     used: Arc<Mutex<usize>>,
     wants: Arc<AtomicBool>,
 }
@@ -29,7 +33,7 @@ impl Total {
     pub(super) fn new(slots: usize) -> Arc<Self> {
         Arc::new(Self {
             slots,
-            free: Mutex::new(slots),
+            used: Mutex::default(),
             freed: Arc::default(),
             queues: AtomicUsize::new(0),
             wanting: AtomicUsize::new(0),
@@ -38,11 +42,12 @@ impl Total {
 }
 
 impl Slots {
-    pub(super) fn new(total: &Arc<Total>, bound: usize) -> Self {
+    pub(super) fn new(total: &Arc<Total>, bound: usize, reach: Reach) -> Self {
         total.queues.fetch_add(1, Ordering::Relaxed);
         Self {
             total: Arc::clone(total),
             bound,
+            reach,
             used: Arc::default(),
             wants: Arc::default(),
         }
@@ -60,36 +65,40 @@ impl Slots {
         }
     }
 
-    /// While another queue finds no slot, a queue has no more than its share: a backlog of one must
-    /// not keep another waiting until it is done.
-    fn allowed(&self) -> usize {
+    /// How many jobs this queue may hold, and how many of them beyond the slots. While another queue
+    /// finds no slot, a queue has no more than its share: a backlog of one must not keep another
+    /// waiting until it is done.
+    fn allowed(&self) -> (usize, usize) {
         let others = usize::from(self.wants.load(Ordering::Acquire))
             < self.total.wanting.load(Ordering::Acquire);
         if !others {
-            return self.bound;
+            let ahead = self.reach.ahead();
+            return (self.bound + ahead, ahead);
         }
         let queues = self.total.queues.load(Ordering::Relaxed).max(1);
-        self.bound.min((self.total.slots / queues).max(1))
+        (self.bound.min((self.total.slots / queues).max(1)), 0)
     }
 
     /// How many of `ended` slots may be used again without being given back first.
     pub(super) fn keepable(&self, ended: usize) -> usize {
-        let surplus = self.used().saturating_sub(self.allowed());
+        let (allowed, _) = self.allowed();
+        let surplus = self.used().saturating_sub(allowed);
         ended.saturating_sub(surplus)
     }
 
     /// Takes whatever is free, at most `most`.
     pub(super) fn take(&self, most: usize) -> usize {
-        let allowed = self.allowed();
+        let (allowed, ahead) = self.allowed();
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free = self
+        let mut total = self
             .total
-            .free
+            .used
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let taken = most.min(allowed.saturating_sub(*used)).min(*free);
+        let free = (self.total.slots + ahead).saturating_sub(*total);
+        let taken = most.min(allowed.saturating_sub(*used)).min(free);
         *used += taken;
-        *free -= taken;
+        *total += taken;
         taken
     }
 
@@ -101,9 +110,9 @@ impl Slots {
         *self.used.lock().unwrap_or_else(PoisonError::into_inner) -= slots;
         *self
             .total
-            .free
+            .used
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) += slots;
+            .unwrap_or_else(PoisonError::into_inner) -= slots;
         self.total.freed.notify_waiters();
     }
 
