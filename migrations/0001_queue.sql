@@ -39,13 +39,15 @@ CREATE TABLE polar_jobs.live_jobs (
     priority smallint NOT NULL DEFAULT 0,
     -- True while an earlier unfinished job has the same ordering key.
     blocked boolean NOT NULL DEFAULT false,
-    queue text NOT NULL DEFAULT 'default',
-    kind text NOT NULL,
+    -- Names and keys are compared byte by byte: a language's rules of order would cost more than all
+    -- else in an index.
+    queue text COLLATE "C" NOT NULL DEFAULT 'default',
+    kind text COLLATE "C" NOT NULL,
     -- The unique key while the job waits. A claim moves it to `held_unique_key`, so a twin
     -- that arrives while this one runs is kept.
-    unique_key text,
-    held_unique_key text,
-    ordering_key text,
+    unique_key text COLLATE "C",
+    held_unique_key text COLLATE "C",
+    ordering_key text COLLATE "C",
     -- Debounce: a twin may move `run_at` until here.
     debounce_until timestamptz,
     -- The external events that caused this job.
@@ -78,10 +80,10 @@ CREATE TABLE polar_jobs.finished_jobs (
     state text NOT NULL CHECK (state IN ('completed', 'discarded', 'cancelled')),
     -- What became of the events that caused the job.
     outcome text NOT NULL DEFAULT 'applied' CHECK (outcome IN ('applied', 'ignored', 'failed')),
-    queue text NOT NULL,
-    kind text NOT NULL,
-    unique_key text,
-    ordering_key text,
+    queue text COLLATE "C" NOT NULL,
+    kind text COLLATE "C" NOT NULL,
+    unique_key text COLLATE "C",
+    ordering_key text COLLATE "C",
     events bigint[],
     note text,
     payload jsonb NOT NULL,
@@ -143,7 +145,7 @@ $$;
 
 -- Answers false where somebody holds the row: then the release must be tried again. It never waits,
 -- for a worker that ends a job must not depend on an open transaction of somebody else.
-CREATE FUNCTION polar_jobs.release_head(key text) RETURNS boolean LANGUAGE plpgsql AS $$
+CREATE FUNCTION polar_jobs.release_head(key text) RETURNS boolean LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     head polar_jobs.live_jobs;
 BEGIN
@@ -213,11 +215,17 @@ CREATE TABLE polar_jobs.kinds (
 -- Many jobs at once, keys honoured. One entry of each array per job; null entries of `queues`,
 -- `run_ats`, `priorities` and `max_attempts` take the kind's default. Returns one row per job in
 -- the order given: its id, or null where a waiting twin exists.
+--
+-- The planner settings are part of it: an application's session may plan this while the table is
+-- empty and keep the plan while it grows to a million rows.
 CREATE FUNCTION polar_jobs.insert_jobs(
     kinds text[], payloads jsonb[], queues text[], run_ats timestamptz[], priorities smallint[],
     unique_keys text[], ordering_keys text[], max_attempts integer[],
     debounce_untils timestamptz[], events bigint[]
-) RETURNS TABLE (place bigint, id bigint) LANGUAGE plpgsql AS $$
+) RETURNS TABLE (place bigint, id bigint) LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+    SET plan_cache_mode = force_generic_plan
+AS $$
 #variable_conflict use_column
 DECLARE
     keyed boolean;

@@ -8,12 +8,13 @@ CREATE TABLE polar_jobs.stored_events (
     occurred_at timestamptz,
     handled_at timestamptz,
     source text NOT NULL CHECK (source IN ('polar', 'app')),
-    external_id text,
-    type text,
+    -- Compared byte by byte: a language's rules of order would cost more than all else in an index.
+    external_id text COLLATE "C",
+    type text COLLATE "C",
     outcome text CHECK (outcome IN ('applied', 'ignored', 'failed')),
     change jsonb,
     body bytea,
-    UNIQUE (source, external_id),
+    CONSTRAINT stored_events_external_id_key UNIQUE (external_id, source),
     CHECK ((handled_at IS NULL) = (outcome IS NULL))
     -- A 2 KiB body stays in its row; it is never compressed, only moved out when it is large.
 ) WITH (toast_tuple_target = 4096, fillfactor = 95, autovacuum_vacuum_insert_scale_factor = 0.5);

@@ -14,7 +14,7 @@ CREATE FUNCTION polar_jobs.accept_events(
     priorities smallint[], unique_keys text[], ordering_keys text[], max_attempts integer[],
     debounce_untils timestamptz[], patient boolean,
     OUT fresh bigint[], OUT contended bigint[]
-) LANGUAGE plpgsql AS $$
+) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_variable
 DECLARE
     held bigint[];
@@ -46,7 +46,7 @@ BEGIN
           FROM unnest(ids, external_ids, types, occurred_ats, changes, bodies, outcomes)
                AS given (id, external_id, type, occurred_at, change, body, outcome)
          WHERE given.id <> ALL (contended)
-        ON CONFLICT ON CONSTRAINT stored_events_source_external_id_key DO NOTHING
+        ON CONFLICT ON CONSTRAINT stored_events_external_id_key DO NOTHING
         RETURNING event.id
     )
     SELECT coalesce(array_agg(stored.id), '{}') INTO fresh FROM stored;
@@ -251,7 +251,7 @@ BEGIN
     PERFORM pg_advisory_xact_lock(polar_jobs.ordering_lock(key));
     INSERT INTO polar_jobs.stored_events (source, external_id, type, change)
     VALUES ('app', id, type, data)
-    ON CONFLICT ON CONSTRAINT stored_events_source_external_id_key DO NOTHING
+    ON CONFLICT ON CONSTRAINT stored_events_external_id_key DO NOTHING
     RETURNING stored_events.id INTO event;
     IF event IS NOT NULL THEN
         PERFORM polar_jobs.insert_jobs(
