@@ -1,7 +1,8 @@
 //! ONE transaction: the event and the jobs that follow from it are stored together, or neither.
 //!
 //! Deliveries share commits: what arrives while a commit is under way joins the next statement of
-//! the one writer, so a burst costs few flushes. Whoever would hold up the others (an ordering key
+//! its writer, so a burst costs few flushes. There are two writers, so that one group is stored while
+//! the other is flushed; a customer's deliveries all go to the same one. Whoever would hold up the others (an ordering key
 //! that another transaction holds, a value that Postgres refuses) leaves the group and goes alone.
 //!
 //! All database work has a deadline, after which the sender hears 503. The server-side limit is
@@ -29,8 +30,10 @@ use super::delivery::Delivery;
 use crate::queue::bell::Bell;
 use crate::queue::connect::QueueDatabase;
 
-/// Deliveries that may wait for the writer; more are answered 503 at once.
-const QUEUE: usize = 8192;
+/// Writers of deliveries.
+const WRITERS: usize = 2;
+/// Deliveries that may wait for a writer; more are answered 503 at once.
+const QUEUE: usize = 4096;
 /// A delivery that waited longer for the writer is answered 503: the database cannot keep up.
 const LONGEST_WAIT: Duration = Duration::from_millis(700);
 /// One transaction, connecting included.
@@ -80,34 +83,33 @@ impl Waiting {
 
 /// The way into the table.
 pub(super) struct Acceptor {
-    queue: mpsc::Sender<Waiting>,
+    queues: [mpsc::Sender<Waiting>; WRITERS],
     alone: Alone,
 }
 
 impl Acceptor {
-    /// Starts the writer of deliveries, which ends when this is dropped and the queue is empty.
+    /// Starts the writers of deliveries, which end when this is dropped and their queues are empty.
     pub(super) fn start(pool: PgPool, database: &QueueDatabase) -> Self {
-        let (queue, arrivals) = mpsc::channel(QUEUE);
         let alone = Alone::new(pool, Bell::new(database));
-        tokio::spawn(writer::run(
-            WriterConnection::new(database),
-            alone.clone(),
-            arrivals,
-        ));
-        Self { queue, alone }
+        let queues = std::array::from_fn(|_| {
+            let (queue, arrivals) = mpsc::channel(QUEUE);
+            let connection = WriterConnection::new(database);
+            tokio::spawn(writer::run(connection, alone.clone(), arrivals));
+            queue
+        });
+        Self { queues, alone }
     }
 
     /// Stores a delivery; returns after the commit.
     pub(super) async fn deliver(&self, delivery: Delivery) -> Result<Accepted, Unavailable> {
         let (answer, answered) = oneshot::channel();
+        let queue = &self.queues[delivery.share_of(WRITERS)];
         let waiting = Waiting {
             delivery,
             since: Instant::now(),
             answer,
         };
-        self.queue
-            .try_send(waiting)
-            .map_err(|_| Unavailable::Busy)?;
+        queue.try_send(waiting).map_err(|_| Unavailable::Busy)?;
         answered.await.unwrap_or(Err(Unavailable::Stopping))
     }
 

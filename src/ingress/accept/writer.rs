@@ -1,4 +1,4 @@
-//! The one writer of deliveries: takes all that waits, stores it in one statement, tells everybody.
+//! A writer of deliveries: takes all that waits, stores it in one statement, tells everybody.
 
 use std::collections::HashSet;
 
