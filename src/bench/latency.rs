@@ -38,7 +38,9 @@ pub async fn run(url: &str, rate: u32, seconds: u32, notify: bool) -> anyhow::Re
     let settings = stand.worker(Registry::new().job::<Stamp>(), 50, false);
     let worker = tokio::spawn(worker::run(settings, async { drop(stopped.await) }));
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let commits = pace(&stand, rate, seconds, notify).await?;
+    // The bell lives until the last job was heard.
+    let bell = Bell::new(&stand.database);
+    let commits = pace(&stand, rate, seconds, notify.then_some(&bell)).await?;
     wait_for(&stand, commits.len()).await?;
     drop(stop);
     worker.await??;
@@ -57,9 +59,8 @@ async fn pace(
     stand: &Stand,
     rate: u32,
     seconds: u32,
-    notify: bool,
+    bell: Option<&Bell>,
 ) -> anyhow::Result<HashMap<i64, i64>> {
-    let bell = Bell::new(&stand.database);
     let mut connection = stand.database.connect().await?;
     let mut beat = tokio::time::interval(Duration::from_secs(1) / rate);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -70,7 +71,7 @@ async fn pace(
             .await?
             .context("a keyless job has an id")?;
         commits.insert(id, now_micros());
-        if notify {
+        if let Some(bell) = bell {
             bell.ring("default");
         }
     }
