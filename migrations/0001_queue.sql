@@ -267,7 +267,8 @@ BEGIN
           -- Ids are in the order given; rows go in by unique key, so that no two batches wait for each other.
           FROM ranked r ORDER BY r.unique_key COLLATE "C" NULLS FIRST, r.place
         ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL DO UPDATE
-           SET events = CASE WHEN excluded.events IS NULL THEN waiting.events
+           SET priority = least(waiting.priority, excluded.priority),
+               events = CASE WHEN excluded.events IS NULL THEN waiting.events
                              ELSE coalesce(waiting.events, '{}') || excluded.events END,
                payload = CASE WHEN waiting.debounce_until IS NULL THEN waiting.payload ELSE excluded.payload END,
                run_at = CASE WHEN waiting.debounce_until IS NULL THEN waiting.run_at

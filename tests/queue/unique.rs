@@ -41,6 +41,18 @@ async fn a_waiting_twin_answers_null() {
 }
 
 #[tokio::test]
+async fn a_more_urgent_twin_makes_the_waiting_one_as_urgent() {
+    let stand = Stand::new().await;
+    let id = stand.add(twin("first").row().with_priority(30)).await;
+    let priority = format!("SELECT priority::bigint FROM polar_jobs.jobs WHERE id = {id}");
+    for (urgency, expected) in [(10, 10), (20, 10)] {
+        let later = twin("later").row().with_priority(urgency);
+        assert_eq!(stand.offer(later).await, None);
+        assert_eq!(stand.number(&priority).await, expected);
+    }
+}
+
+#[tokio::test]
 async fn an_uncommitted_twin_is_waited_for() {
     for commits in [true, false] {
         let stand = Stand::new().await;
