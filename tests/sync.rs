@@ -1,6 +1,8 @@
 //! Customers and members at Polar follow what the application tells, whatever the order.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "sync/backlog.rs"]
+mod backlog;
 #[path = "sync/benefits.rs"]
 mod benefits;
 #[path = "sync/changes.rs"]

@@ -9,6 +9,7 @@
 mod acknowledge;
 mod attempt;
 mod backend;
+mod catch_up;
 mod desk;
 mod ending;
 mod keeper;

@@ -20,6 +20,7 @@ use crate::queue::runnable;
 use super::acknowledge::AcknowledgeLayer;
 use super::attempt::{Mask, Runner};
 use super::backend::LaneBackend;
+use super::catch_up;
 use super::desk::Desk;
 use super::keeper::{Bed, Keeper, LeaseLost};
 use super::lane::{Lane, Phase, Shared};
@@ -127,11 +128,19 @@ pub async fn run(
         ));
     }
 
+    let mut catching_up = JoinSet::new();
+    if settings.polar.is_some() {
+        catching_up.spawn(catch_up::run(settings.pool.clone(), beds.clone()));
+    }
+
     let (phase, _) = watch::channel(Phase::Running);
     let mut crew = Crew::hire(&settings, worker, &beds, &phase);
     let ended = tokio::select! {
         () = shutdown => Ok(()),
-        () = drained(&settings.database, &names, crew.idle.clone()), if settings.drain => Ok(()),
+        () = async {
+            while catching_up.join_next().await.is_some() {}
+            drained(&settings.database, &names, crew.idle.clone()).await;
+        }, if settings.drain => Ok(()),
         kept = keeping.join_next() => Err(lost(kept)),
         ran = &mut crew.runner => Err(runner_ended(ran)),
         _ = crew.lanes.join_next() => Err(WorkerError::Task("a lane")),

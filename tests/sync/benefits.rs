@@ -393,12 +393,6 @@ async fn what_was_bought_while_billing_was_off_is_found_once_it_is_configured() 
     assert!(house.simulator.deliveries_settled(PATIENCE).await);
     house.drain_without_billing().await;
     assert_eq!(entitled(&house, &tenant).await, free());
-    let page = jobs::backlog::page(&house.pool, None, 100).await.unwrap();
-    assert_eq!(page.jobs.len(), 1);
-    let mut connection = house.pool.acquire().await.unwrap();
-    polar_jobs::queue::enqueue::insert_all(&mut connection, &page.jobs)
-        .await
-        .unwrap();
     house.settle().await;
     assert_eq!(
         entitled(&house, &tenant).await,

@@ -168,11 +168,6 @@ async fn an_organization_without_an_owner_is_no_customer_until_one_comes() {
         .tell(&[tenant.created(), tenant.removed(&tenant.owner)])
         .await;
     house.drain_without_billing().await;
-    let page = jobs::backlog::page(&house.pool, None, 100).await.unwrap();
-    let mut connection = house.pool.acquire().await.unwrap();
-    polar_jobs::queue::enqueue::insert_all(&mut connection, &page.jobs)
-        .await
-        .unwrap();
     house.settle_waits().await;
     let (state, reason) = house.end("sync_customer").await;
     assert_eq!(state, "discarded");

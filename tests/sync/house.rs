@@ -1,18 +1,19 @@
 //! Everything on one machine: a database, a local Polar, the front door, and a worker that drains.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jobs::contract::{Fees, Settings};
 use polar::{ClientConfig, OpenGate};
 use polar_jobs::ingress::{Ingress, IngressSettings, Metrics};
 use polar_jobs::postgres::testing::{TestDatabase, database};
 use polar_jobs::queue::connect::{Pooler, QueueDatabase};
-use polar_jobs::worker::{QueueSlots, WorkerSettings, run};
+use polar_jobs::worker::{QueueSlots, WorkerError, WorkerSettings, run};
 use serde_json::{Value, json};
 use simulator::Options;
 use simulator::records::{MemberRecord, RequestRecord};
 use sqlx::PgPool;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -38,6 +39,19 @@ pub(crate) struct House {
 impl Drop for House {
     fn drop(&mut self) {
         self.server.abort();
+    }
+}
+
+/// A worker at work.
+pub(crate) struct Standing {
+    stop: oneshot::Sender<()>,
+    worker: JoinHandle<Result<(), WorkerError>>,
+}
+
+impl Standing {
+    pub(crate) async fn stop(self) {
+        drop(self.stop);
+        self.worker.await.unwrap().unwrap();
     }
 }
 
@@ -176,6 +190,17 @@ impl House {
             .unwrap();
     }
 
+    /// A worker that goes on until it is stopped.
+    pub(crate) fn work(&self) -> Standing {
+        let (stop, stopped) = oneshot::channel();
+        let settings = WorkerSettings {
+            drain: false,
+            ..self.worker(true)
+        };
+        let worker = tokio::spawn(run(settings, async { drop(stopped.await) }));
+        Standing { stop, worker }
+    }
+
     /// The same while billing is not configured.
     pub(crate) async fn drain_without_billing(&self) {
         run(self.worker(false), std::future::pending())
@@ -201,13 +226,31 @@ impl House {
         }
     }
 
+    /// Waits for what a standing worker does.
+    pub(crate) async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+        let begun = Instant::now();
+        while !holds().await {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{what} did not happen; waiting: {:?}",
+                self.notes().await
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Lets every waiting job run now.
+    pub(crate) async fn hurry(&self) -> u64 {
+        let hurried =
+            sqlx::query("UPDATE polar_jobs.live_jobs SET run_at = now() WHERE worker IS NULL");
+        hurried.execute(&self.pool).await.unwrap().rows_affected()
+    }
+
     /// Lets every waiting job run now, as if its time had come, until nothing waits.
     pub(crate) async fn settle_waits(&self) {
         for _round in 0..60 {
             self.settle().await;
-            let hurried =
-                sqlx::query("UPDATE polar_jobs.live_jobs SET run_at = now() WHERE worker IS NULL");
-            if hurried.execute(&self.pool).await.unwrap().rows_affected() == 0 {
+            if self.hurry().await == 0 {
                 return;
             }
         }

@@ -1,0 +1,118 @@
+//! Billing off: everything is stored, and reported once it is configured (contract 8).
+
+use chrono::Utc;
+use jobs::{Job, MeterUsage, NewJob, ReportCosts, ReportUsage};
+use polar_jobs::queue::enqueue;
+use serde_json::json;
+
+use crate::house::{House, Tenant, user};
+
+impl House {
+    async fn enqueue(&self, job: NewJob) {
+        let mut connection = self.pool.acquire().await.unwrap();
+        enqueue::insert(&mut connection, &job).await.unwrap();
+    }
+
+    async fn backlog(&self) -> usize {
+        let page = jobs::backlog::page(&self.pool, None, 100).await.unwrap();
+        page.jobs.len()
+    }
+}
+
+fn used(tenant: &Tenant) -> serde_json::Value {
+    json!({"type": "usage.recorded", "data": {"organization_id": tenant.id, "quantity": 7,
+           "recorded_at": Utc::now()}})
+}
+
+fn spent(tenant: &Tenant) -> serde_json::Value {
+    json!({"type": "cost.recorded", "data": {"organization_id": tenant.id, "source": "organization_review",
+           "vendor": "openai", "model": "m", "input_tokens": 1, "output_tokens": 1, "cost_usd": "0.5"}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_while_billing_was_off_is_told_by_the_first_worker_with_billing() {
+    let (house, tenant, ada) = (House::open().await, Tenant::new(), user());
+    house
+        .tell(&[
+            tenant.created(),
+            tenant.added(&ada, "ada@example.com", "finance"),
+            used(&tenant),
+            spent(&tenant),
+        ])
+        .await;
+    for job in [NewJob::of(&MeterUsage {}), NewJob::of(&ReportCosts {})] {
+        house.enqueue(job).await;
+    }
+    house.drain_without_billing().await;
+    let off = ("ignored".to_owned(), "not configured".to_owned());
+    for kind in ["sync_customer", "sync_member"] {
+        assert_eq!(house.end(kind).await, off, "{kind}");
+    }
+    for kind in [ReportUsage::KIND, ReportCosts::KIND] {
+        assert!(house.end(kind).await.1.contains("not configured"), "{kind}");
+    }
+    assert!(house.simulator.requests().is_empty());
+    assert_eq!(house.backlog().await, 1);
+
+    let worker = house.work();
+    let there = async || house.role_at_polar(&tenant, &ada).as_deref() == Some("member");
+    house.until("the member appears at Polar", there).await;
+    assert!(house.simulator.customer(&tenant.id).is_some());
+    // What the clock would do every few minutes.
+    for job in [NewJob::of(&ReportUsage {}), NewJob::of(&ReportCosts {})] {
+        house.enqueue(job).await;
+    }
+    let counted = async || house.simulator.event_sum("event_ingestion", &tenant.id) == 7;
+    house.until("usage is reported", counted).await;
+    let reported = "SELECT count(*) FROM polar_jobs.costs WHERE reported_at IS NOT NULL";
+    let reported = async || house.count(reported).await == 1;
+    house.until("costs are reported", reported).await;
+    let nothing = async || house.backlog().await == 0;
+    house.until("Polar knows everything", nothing).await;
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_drains_tells_everything_before_it_ends() {
+    let house = House::open().await;
+    let tenants: Vec<Tenant> = (0..5).map(|_| Tenant::new()).collect();
+    let created: Vec<_> = tenants.iter().map(Tenant::created).collect();
+    house.tell(&created).await;
+    house.drain_without_billing().await;
+    assert_eq!(house.backlog().await, 5);
+    house.drain().await;
+    for tenant in &tenants {
+        assert!(house.simulator.customer(&tenant.id).is_some());
+    }
+    // Polar's own deliveries about them start jobs too.
+    house.settle().await;
+    let before = house.simulator.requests().len();
+    house.drain().await;
+    assert_eq!(
+        house.simulator.requests().len(),
+        before,
+        "where Polar knows everything, nobody calls"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_database_only_delays_it() {
+    let (house, tenant) = (House::open().await, Tenant::new());
+    house.tell(&[tenant.created()]).await;
+    house.drain_without_billing().await;
+    let rename = "ALTER TABLE polar_jobs.organizations RENAME TO away";
+    sqlx::query(rename).execute(&house.pool).await.unwrap();
+    let worker = house.work();
+    // The worker works meanwhile.
+    house
+        .enqueue(NewJob::of(&jobs::Prune { now: Utc::now() }))
+        .await;
+    let pruned = "SELECT count(*) FROM polar_jobs.finished_jobs WHERE kind = 'prune'";
+    let works = async || house.count(pruned).await == 1;
+    house.until("the worker works", works).await;
+    let back = "ALTER TABLE polar_jobs.away RENAME TO organizations";
+    sqlx::query(back).execute(&house.pool).await.unwrap();
+    let there = async || house.simulator.customer(&tenant.id).is_some();
+    house.until("the customer appears at Polar", there).await;
+    worker.stop().await;
+}
