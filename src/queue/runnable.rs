@@ -1,6 +1,7 @@
-//! Whether anything could run now: what `--drain` asks before it ends.
+//! Whether anything could run now, and for how long it could: what `--drain` asks before it ends, and
+//! what tells people that a queue falls behind.
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 
 /// True if a job of these queues is due and free, or an ordering key is about to be released.
 /// Priorities are visited one by one, as in a claim, so what waits for tomorrow costs nothing.
@@ -27,5 +28,44 @@ pub async fn any(connection: &mut PgConnection, queues: &[String]) -> Result<boo
         queues,
     )
     .fetch_one(connection)
+    .await
+}
+
+/// A queue and since when its oldest free job is due.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delay {
+    /// The queue.
+    pub queue: String,
+    /// Seconds; 0 where nothing is due.
+    pub seconds: f64,
+}
+
+/// How far behind every queue is, paused ones included. Reads one row per priority, however long the
+/// backlog.
+///
+/// # Errors
+/// If the database fails.
+pub async fn delays(pool: &PgPool) -> Result<Vec<Delay>, sqlx::Error> {
+    sqlx::query_as!(
+        Delay,
+        r#"WITH RECURSIVE levels (queue, priority) AS (
+               SELECT q.name, (SELECT j.priority FROM polar_jobs.live_jobs j
+                                WHERE j.queue = q.name AND NOT j.blocked ORDER BY j.priority LIMIT 1)
+                 FROM polar_jobs.queues q
+               UNION ALL
+               SELECT l.queue, (SELECT j.priority FROM polar_jobs.live_jobs j
+                                 WHERE j.queue = l.queue AND NOT j.blocked AND j.priority > l.priority
+                                 ORDER BY j.priority LIMIT 1)
+                 FROM levels l WHERE l.priority IS NOT NULL
+           )
+           SELECT l.queue AS "queue!",
+                  coalesce(max(extract(epoch FROM now() - due.run_at)), 0)::float8 AS "seconds!"
+             FROM levels l LEFT JOIN LATERAL (
+                  SELECT j.run_at FROM polar_jobs.live_jobs j
+                   WHERE j.queue = l.queue AND j.priority = l.priority AND j.run_at <= now()
+                     AND NOT j.blocked AND j.worker IS NULL ORDER BY j.run_at LIMIT 1) due ON true
+            GROUP BY l.queue"#
+    )
+    .fetch_all(pool)
     .await
 }

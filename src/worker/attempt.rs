@@ -12,6 +12,7 @@ use crate::queue::claim::Claimed;
 use crate::queue::finish::{Completion, Discard, Return};
 
 use super::ending::{Ending, Within};
+use super::meters;
 
 /// Replaces configured secrets in a text that is about to be stored.
 pub type Mask = Arc<dyn Fn(String) -> String + Send + Sync>;
@@ -47,7 +48,7 @@ impl Runner {
         let context = self.context(job);
         let outcome =
             tokio::time::timeout(entry.timeout, entry.run(&job.payload.0, &context)).await;
-        match outcome {
+        let ending = match outcome {
             Ok(Ok(done)) => self.complete(job, entry.retry, done),
             Ok(Err(error)) => self.judge(job, entry, error.verdict()),
             Err(_) => self.fail(
@@ -58,16 +59,20 @@ impl Runner {
                     entry.timeout.as_secs()
                 ),
             ),
-        }
+        };
+        meters::attempt(entry.kind, &ending);
+        ending
     }
 
     /// The ending of an attempt that panicked: a failure like any other.
     pub(super) fn panicked(&self, kind: &str, facts: AttemptFacts, panic: &str) -> Ending {
-        let retry = self
-            .registry
-            .get(kind)
-            .map_or(Retry::DEFAULT, |entry| entry.retry);
-        self.fail_with(facts, retry, format!("panicked: {panic}"))
+        let entry = self.registry.get(kind);
+        let retry = entry.map_or(Retry::DEFAULT, |entry| entry.retry);
+        let ending = self.fail_with(facts, retry, format!("panicked: {panic}"));
+        if let Some(entry) = entry {
+            meters::attempt(entry.kind, &ending);
+        }
+        ending
     }
 
     fn complete(&self, job: &Claimed, retry: Retry, done: Done) -> Ending {

@@ -14,6 +14,7 @@ mod desk;
 mod ending;
 mod keeper;
 mod lane;
+mod meters;
 mod monitor;
 mod patience;
 mod reach;

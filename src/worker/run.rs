@@ -24,6 +24,7 @@ use super::catch_up;
 use super::desk::Desk;
 use super::keeper::{Bed, Keeper, LeaseLost};
 use super::lane::{Lane, Phase, Shared};
+use super::meters;
 use super::monitor::{self, Post};
 use super::patience::Patience;
 use super::reach::Reach;
@@ -120,6 +121,7 @@ pub async fn run(
         beds.clone(),
     ));
 
+    watching.spawn(meters::watch_delays(settings.pool.clone()));
     if !settings.drain {
         watching.spawn(schedule::run(
             settings.pool.clone(),
@@ -144,7 +146,7 @@ pub async fn run(
         kept = keeping.join_next() => Err(lost(kept)),
         ran = &mut crew.runner => Err(runner_ended(ran)),
         _ = crew.lanes.join_next() => Err(WorkerError::Task("a lane")),
-        _ = watching.join_next() => Err(WorkerError::Task("the rescuer or the clock")),
+        _ = watching.join_next() => Err(WorkerError::Task("the rescuer, the clock or the meters")),
     };
     phase.send_replace(Phase::Stopping);
     let ended = match ended {
