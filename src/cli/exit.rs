@@ -53,7 +53,7 @@ impl Failure {
 }
 
 /// The causes, outermost first, each said once: many errors repeat their source in their own words.
-fn causes(error: &anyhow::Error) -> String {
+pub(crate) fn causes(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         // Below is the same again, with the line of Postgres's own source, which tells nobody anything.

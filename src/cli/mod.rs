@@ -27,7 +27,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{Config, Environment, Wrong};
 use crate::telemetry::{self, Masker};
 
-pub(crate) use exit::{Exit, Failure};
+pub(crate) use exit::{Exit, Failure, causes};
 
 /// Durable background jobs that keep an application's organizations, members, subscriptions, usage
 /// and costs in step with Polar, on nothing but Postgres.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use sqlx::PgPool;
 
-use super::support::{command, run, said, signal, until, with_database};
+use super::support::{command, ended, line_with, run, said, signal, until, with_database};
 
 #[test]
 fn the_story_ends_as_it_should_twice_on_the_same_data() {
@@ -23,6 +23,25 @@ fn the_story_ends_as_it_should_twice_on_the_same_data() {
             said.out
         );
     }
+}
+
+#[test]
+fn two_stories_are_not_told_in_one_directory() {
+    let data = tempfile::tempdir().unwrap();
+    let arguments = [
+        "dev",
+        "--port",
+        "0",
+        "--data-dir",
+        data.path().to_str().unwrap(),
+    ];
+    let mut first = command(&[], &arguments).spawn().unwrap();
+    line_with(first.stdout.take().unwrap(), "psql");
+    let second = run(&[], &arguments);
+    assert_eq!(second.code, Some(1));
+    assert!(second.err.contains("--data-dir"), "{}", second.err);
+    signal(&first, "TERM");
+    assert_eq!(ended(&mut first), Some(Some(0)));
 }
 
 /// One test, because the databases of another one on the same server would be counted too.

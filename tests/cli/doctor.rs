@@ -79,6 +79,14 @@ fn without_a_database_or_with_wrong_settings_it_still_answers_in_its_own_form() 
     let none = run(&[], &["doctor"]);
     assert_eq!(none.code, Some(1));
     assert!(line(&none, "database").starts_with("error"));
+    let nowhere = [("DATABASE_URL", "postgres://postgres@127.0.0.1:1/app")];
+    let unreachable = run(&nowhere, &["doctor"]);
+    assert_eq!(
+        line(&unreachable, "database").matches("refused").count(),
+        1,
+        "{}",
+        unreachable.out
+    );
     let wrong = run(&[("PORT", "door")], &["doctor"]);
     assert_eq!(wrong.code, Some(1));
     assert!(line(&wrong, "settings").contains("PORT"));

@@ -114,6 +114,13 @@ async fn database(
     let server = started
         .context("Postgres cannot be started")?
         .map_err(anyhow::Error::from)?;
+    // Its worker would take our jobs to its own Polar.
+    if !server.is_owner() {
+        return Err(Failure::failed(format!(
+            "another polar-jobs works in {}: stop it, or give this one a --data-dir of its own",
+            data.display()
+        )));
+    }
     ensure_database(&server.url("postgres"), DATABASE)
         .await
         .map_err(anyhow::Error::from)?;

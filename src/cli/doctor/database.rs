@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, Row};
 
-use super::super::{Failure, connect};
+use super::super::{Failure, causes, connect};
 use super::Finding;
 use crate::config::{Config, DatabaseUrl};
 
@@ -60,7 +60,7 @@ async fn reach(database: &DatabaseUrl, findings: &mut Vec<Finding>) -> Option<Pg
         Err(Failure::Failed(error)) => {
             findings.push(Finding::error(
                 "database",
-                format!("{error:#}"),
+                causes(&error),
                 "mend DATABASE_URL, or start the server",
             ));
             None
