@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::support::{PATIENCE, Said, command, ended, line_with, run, signal};
 
-/// What PgBouncer takes at the start of a connection; it refuses the rest.
+/// What `PgBouncer` takes at the start of a connection; it refuses the rest.
 /// <https://www.pgbouncer.org/config.html#ignore_startup_parameters>
 const TAKEN: [&str; 7] = [
     "user",
