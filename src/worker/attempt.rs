@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use jobs::contract::{Context, Done, Entry, JobFacts, Outcome, Registry, Retry, Settings, Verdict};
+use jobs::contract::{
+    Context, Done, Entry, JobFacts, Outcome, Registry, Retry, Settings, Verdict, priority,
+};
+use polar::CallClass;
 use sqlx::PgPool;
 
 use crate::queue::claim::Claimed;
@@ -163,7 +166,10 @@ impl Runner {
 
     fn context(&self, job: &Claimed) -> Context {
         Context {
-            polar: self.polar.clone(),
+            polar: self
+                .polar
+                .as_ref()
+                .map(|polar| polar.with_class(class_of(job.priority))),
             pool: self.pool.clone(),
             settings: Settings::clone(&self.settings),
             job: JobFacts {
@@ -175,6 +181,16 @@ impl Runner {
                 started_at: Utc::now(),
             },
         }
+    }
+}
+
+/// How urgent a job's calls are, unless it says otherwise: as urgent as itself.
+fn class_of(priority: i16) -> CallClass {
+    match priority {
+        ..priority::MAIL => CallClass::Entitlement,
+        priority::MAIL..priority::METERING => CallClass::Mail,
+        priority::METERING..priority::BACKFILL => CallClass::Metering,
+        priority::BACKFILL.. => CallClass::Bulk,
     }
 }
 

@@ -1,7 +1,10 @@
 //! Billing off: everything is stored, and reported once it is configured (contract 8).
 
+use std::sync::{Arc, Mutex};
+
 use chrono::Utc;
 use jobs::{Job, MeterUsage, NewJob, ReportCosts, ReportUsage};
+use polar::{Answer, BoxFuture, CallClass, Gate, Held};
 use polar_jobs::queue::enqueue;
 use serde_json::json;
 
@@ -115,4 +118,37 @@ async fn a_failing_database_only_delays_it() {
     let there = async || house.simulator.customer(&tenant.id).is_some();
     house.until("the customer appears at Polar", there).await;
     worker.stop().await;
+}
+
+/// Lets everybody pass and notes how urgent they are.
+#[derive(Debug, Default)]
+struct Noting(Mutex<Vec<CallClass>>);
+
+impl Gate for Noting {
+    fn enter(&self, class: CallClass) -> BoxFuture<'_, Result<(), Held>> {
+        self.0.lock().unwrap().push(class);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn left(&self, _: Answer) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_calls_leave_the_budget_to_those_that_somebody_waits_for() {
+    let (house, tenant) = (House::open().await, Tenant::new());
+    house.tell(&[tenant.created()]).await;
+    house.drain_without_billing().await;
+    let gate = Arc::new(Noting::default());
+    house.drain_through(Arc::clone(&gate) as _).await;
+    let first = gate.0.lock().unwrap().first().copied();
+    assert_eq!(first, Some(CallClass::Bulk));
+
+    house.settle().await;
+    let renamed =
+        json!({"type": "organization.updated", "data": {"id": tenant.id, "name": "Acme & Co"}});
+    house.tell(&[renamed]).await;
+    let gate = Arc::new(Noting::default());
+    house.drain_through(Arc::clone(&gate) as _).await;
+    let first = gate.0.lock().unwrap().first().copied();
+    assert_eq!(first, Some(CallClass::Entitlement));
 }

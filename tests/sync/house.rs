@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jobs::contract::{Fees, Settings};
-use polar::{ClientConfig, OpenGate};
+use polar::{ClientConfig, Gate, OpenGate};
 use polar_jobs::ingress::{Ingress, IngressSettings, Metrics};
 use polar_jobs::postgres::testing::{TestDatabase, database};
 use polar_jobs::queue::connect::{Pooler, QueueDatabase};
@@ -131,6 +131,10 @@ impl House {
 
     /// A client of our own, for what others do at Polar meanwhile.
     pub(crate) fn polar(&self) -> polar::Client {
+        self.polar_through(Arc::new(OpenGate))
+    }
+
+    fn polar_through(&self, gate: Arc<dyn Gate>) -> polar::Client {
         let config = ClientConfig {
             base_url: self.simulator.url(),
             access_token: self.simulator.access_token().to_owned().into(),
@@ -138,7 +142,7 @@ impl House {
             timeout: Duration::from_secs(5),
             user_agent: "tests".to_owned(),
         };
-        polar::Client::new(config, Arc::new(OpenGate)).unwrap()
+        polar::Client::new(config, gate).unwrap()
     }
 
     /// Tells changes in this order.
@@ -188,6 +192,15 @@ impl House {
         run(self.worker(true), std::future::pending())
             .await
             .unwrap();
+    }
+
+    /// The same with this gate before Polar.
+    pub(crate) async fn drain_through(&self, gate: Arc<dyn Gate>) {
+        let settings = WorkerSettings {
+            polar: Some(self.polar_through(gate)),
+            ..self.worker(true)
+        };
+        run(settings, std::future::pending()).await.unwrap();
     }
 
     /// A worker that goes on until it is stopped.
