@@ -407,6 +407,29 @@ async fn a_job_that_comes_back_when_it_was_told_to_becomes_the_probe() {
     .await;
 }
 
+/// Ten thousand jobs that came back at one moment would all be claimed to be put back.
+#[tokio::test]
+async fn those_held_back_come_again_one_behind_the_other_and_the_urgent_in_a_line_of_their_own() {
+    let database = database().await;
+    let gate = gate(&database.pool, 60, Timing::PRODUCTION);
+    call(&gate, Answer::Unauthorized).await;
+    let opening = held(&gate).await.until;
+    let mut bulk = Vec::new();
+    for _ in 0..10 {
+        bulk.push(gate.enter(CallClass::Bulk).await.unwrap_err().until);
+    }
+    // 54 calls a minute; the moment of asking moves on a little, the turns do not.
+    for (behind, turn) in bulk.iter().enumerate() {
+        let expected = opening.as_secs_f64() + behind as f64 * 60.0 / 54.0;
+        assert!((turn.as_secs_f64() - expected).abs() < 1.0, "{bulk:?}");
+    }
+    let urgent = held(&gate).await.until;
+    assert!(
+        urgent < bulk[3],
+        "{urgent:?} does not stand behind {bulk:?}"
+    );
+}
+
 #[tokio::test]
 async fn without_the_database_no_call_goes_out_and_with_it_they_do() {
     let database = database().await;

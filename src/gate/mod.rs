@@ -22,6 +22,7 @@ mod pump;
 mod shared;
 mod state;
 mod timing;
+mod turns;
 mod waiting;
 
 use std::num::NonZeroU32;
@@ -78,7 +79,13 @@ impl FleetGate {
         self.shared.lock().held(Instant::now())
     }
 
+    /// Whoever is held back is told a turn of its own, at the opening or after.
     async fn pass(&self, class: CallClass) -> Result<(), Held> {
+        let passed = self.ask(class).await;
+        passed.map_err(|held| self.shared.lock().turn(class, held, Instant::now()))
+    }
+
+    async fn ask(&self, class: CallClass) -> Result<(), Held> {
         let word = match self.shared.enter(class) {
             Entry::Goes => return Ok(()),
             Entry::Held(held) => return Err(held),

@@ -5,13 +5,14 @@
 
 use std::time::{Duration, Instant};
 
-use polar::{Answer, Held, HeldReason};
+use polar::{Answer, CallClass, Held, HeldReason};
 
 use super::Timing;
 use super::agenda::PendingNews;
 use super::authorization::Authorization;
 use super::breaker::{Breaker, Passage};
 use super::budget::Rate;
+use super::turns::Turns;
 use super::waiting::Waiting;
 
 /// What one process knows.
@@ -32,6 +33,7 @@ pub(super) struct State {
     /// Nothing is to be had from the fleet's budget before, unless for a more urgent class.
     pub(super) lease_at: Option<(Instant, usize)>,
     pub(super) news: PendingNews,
+    turns: Turns,
 }
 
 /// Calls leased from the fleet's budget.
@@ -58,6 +60,7 @@ impl State {
             database_until: None,
             lease_at: None,
             news: PendingNews::default(),
+            turns: Turns::default(),
         }
     }
 
@@ -175,6 +178,16 @@ impl State {
         Held {
             until: until.clamp(self.timing.portion, self.timing.window),
             reason,
+        }
+    }
+
+    /// The same word with a turn of its own in the line of its class.
+    pub(super) fn turn(&mut self, class: CallClass, held: Held, now: Instant) -> Held {
+        let opening = now.checked_add(held.until).unwrap_or(now);
+        let turn = self.turns.next(class, opening, &self.rate);
+        Held {
+            until: held.until + (turn - opening),
+            ..held
         }
     }
 
