@@ -18,11 +18,16 @@ pub struct SyncCustomer {
     pub organization_id: OrganizationId,
 }
 
+impl SyncCustomer {
+    /// How its keys begin.
+    pub(crate) const KEYS: &str = "sync_customer/";
+}
+
 impl Job for SyncCustomer {
     const KIND: &'static str = "sync_customer";
 
     fn unique_key(&self) -> Option<String> {
-        Some(format!("sync_customer/{}", self.organization_id))
+        Some(format!("{}{}", Self::KEYS, self.organization_id))
     }
 
     fn ordering_key(&self) -> Option<String> {

@@ -23,10 +23,8 @@ impl Job for SyncMember {
     const KIND: &'static str = "sync_member";
 
     fn unique_key(&self) -> Option<String> {
-        Some(format!(
-            "sync_member/{}/{}",
-            self.organization_id, self.user_id
-        ))
+        let keys = Self::KEYS;
+        Some(format!("{keys}{}/{}", self.organization_id, self.user_id))
     }
 
     fn ordering_key(&self) -> Option<String> {
@@ -85,6 +83,9 @@ async fn sync(
 }
 
 impl SyncMember {
+    /// How its keys begin.
+    pub(crate) const KEYS: &str = "sync_member/";
+
     async fn finish(
         self,
         context: &Context,

@@ -187,6 +187,11 @@ BEGIN
     RETURN released;
 END $$;
 
+-- True while a job with this ordering key waits or runs: somebody looks after its matter already.
+CREATE FUNCTION polar_jobs.is_looked_after(key text) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT 1 FROM polar_jobs.live_jobs WHERE ordering_key = key)
+$$;
+
 -- Wake-up ------------------------------------------------------------------------------------
 -- A worker that is about to sleep on a queue holds this lock in share mode; whoever cannot take
 -- it exclusively knows that somebody sleeps. No row is written for a nap.

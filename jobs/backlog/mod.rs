@@ -7,10 +7,10 @@
 
 use sqlx::PgPool;
 
-use crate::SyncCustomer;
 use crate::contract::{NewJob, priority};
 use crate::mirror::unsynced;
 use crate::terms::OrganizationId;
+use crate::{SyncCustomer, SyncMember};
 
 /// A part of what Polar has not heard.
 #[derive(Clone, Debug)]
@@ -30,7 +30,8 @@ pub async fn page(
     after: Option<OrganizationId>,
     limit: u16,
 ) -> Result<Page, sqlx::Error> {
-    let organizations = unsynced::organizations(pool, after, i64::from(limit)).await?;
+    let keys = (SyncCustomer::KEYS, SyncMember::KEYS);
+    let organizations = unsynced::organizations(pool, after, i64::from(limit), keys).await?;
     let full = organizations.len() == usize::from(limit);
     let next = organizations.last().copied().filter(|_| full);
     let job = |organization_id| {

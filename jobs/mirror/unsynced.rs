@@ -53,7 +53,9 @@ pub async fn heirs_of_address(
 }
 
 /// At most `limit` living or deleted organizations, in the order of their ids after `after`, of
-/// which Polar has not confirmed something, or about which deliveries could not be followed up.
+/// which Polar has not confirmed something, or about which deliveries could not be followed up, and
+/// whose matter no unfinished job looks after: `customers` and `members` are how the ordering keys of
+/// such jobs begin. Without that every start of a worker would make twins of what others run.
 ///
 /// Every start of a worker asks, and mostly there is nothing. So it begins with what is out of step,
 /// an index for organizations and one pass over the members, and not with every organization
@@ -65,12 +67,14 @@ pub async fn organizations(
     pool: &PgPool,
     after: Option<OrganizationId>,
     limit: i64,
+    (customers, members): (&str, &str),
 ) -> Result<Vec<OrganizationId>, sqlx::Error> {
     let ids = sqlx::query_scalar!(
         r#"SELECT id AS "id!" FROM (
                SELECT o.id FROM polar_jobs.organizations o
                 WHERE (o.synced_event IS DISTINCT FROM o.event_id OR o.stale)
                   AND (o.synced_event IS DISTINCT FROM o.event_id OR o.deleted_at IS NULL)
+                  AND NOT polar_jobs.is_looked_after($3 || o.id)
                UNION
                SELECT o.id
                  FROM polar_jobs.memberships m
@@ -78,11 +82,15 @@ pub async fn organizations(
                  JOIN polar_jobs.organizations o ON o.id = m.organization_id
                 WHERE m.synced_event IS DISTINCT FROM greatest(m.event_id, p.changed_event)
                   AND (m.removed_at IS NULL OR m.synced_event IS NOT NULL)
-                  AND o.deleted_at IS NULL) waiting
+                  AND o.deleted_at IS NULL
+                  AND NOT polar_jobs.is_looked_after($4 || m.organization_id || '/' || m.user_id)
+                  AND NOT polar_jobs.is_looked_after($3 || o.id)) waiting
             WHERE $1::uuid IS NULL OR id > $1
             ORDER BY id LIMIT $2"#,
         after.map(|organization| organization.0),
         limit,
+        customers,
+        members,
     )
     .fetch_all(pool)
     .await?;

@@ -76,6 +76,34 @@ async fn what_came_while_billing_was_off_is_told_by_the_first_worker_with_billin
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_unfinished_job_looks_after_is_left_to_it() {
+    let (house, tenant, ada) = (House::open().await, Tenant::new(), user());
+    let told = [
+        tenant.created(),
+        tenant.added(&ada, "ada@example.com", "finance"),
+    ];
+    house.tell(&told).await;
+    house.drain_without_billing().await;
+    assert_eq!(house.backlog().await, 1);
+    // One matter is the owner's, who has no job yet.
+    let look_after = async |user: &str| {
+        sqlx::query("SELECT polar_jobs.enqueue('sync_member', '{}', ordering_key => $1)")
+            .bind(format!("sync_member/{}/{user}", tenant.id))
+            .execute(&house.pool)
+            .await
+            .unwrap();
+    };
+    sqlx::query("UPDATE polar_jobs.organizations SET synced_event = event_id")
+        .execute(&house.pool)
+        .await
+        .unwrap();
+    look_after(&ada).await;
+    assert_eq!(house.backlog().await, 1, "the owner is nobody's business");
+    look_after(&tenant.owner).await;
+    assert_eq!(house.backlog().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_drains_tells_everything_before_it_ends() {
     let house = House::open().await;
     let tenants: Vec<Tenant> = (0..5).map(|_| Tenant::new()).collect();
