@@ -1,5 +1,6 @@
 //! The outermost layer around every job: whatever happens inside, exactly one ending is left on the
-//! desk. A panic is a failure; a future that is dropped hands its job back.
+//! desk, or stored here where a transaction is open. A panic is a failure; a future that is dropped
+//! hands its job back.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -17,11 +18,12 @@ use crate::queue::claim::Claimed;
 use super::attempt::{AttemptFacts, Runner};
 use super::desk::Desk;
 use super::ending::{Ending, STOPPING};
+use super::settle::Settler;
 
 /// See the module.
 #[derive(Clone)]
 pub(super) struct AcknowledgeLayer {
-    pub(super) desk: Arc<Desk>,
+    pub(super) settler: Settler,
     pub(super) runner: Arc<Runner>,
 }
 
@@ -62,8 +64,9 @@ where
         let facts = AttemptFacts::of(&task.args);
         let kind = task.args.kind.clone();
         let runner = Arc::clone(&self.layer.runner);
+        let settler = self.layer.settler.clone();
         let mut promise = Promise {
-            desk: Arc::clone(&self.layer.desk),
+            desk: Arc::clone(&settler.desk),
             facts,
             kept: false,
         };
@@ -74,7 +77,14 @@ where
                 Ok(Err(error)) => runner.panicked(&kind, facts, &error.to_string()),
                 Err(panic) => runner.panicked(&kind, facts, panic_message(&*panic)),
             };
-            promise.keep(ending);
+            match ending {
+                // Dropped on the way, the job is handed back, which after its commit changes nothing.
+                Ending::Within(within) => {
+                    settler.settle(*within).await;
+                    promise.is_kept();
+                }
+                ending => promise.keep(ending),
+            }
             Ok(())
         })
     }
@@ -89,8 +99,13 @@ struct Promise {
 
 impl Promise {
     fn keep(&mut self, ending: Ending) {
-        self.kept = true;
+        self.is_kept();
         self.desk.leave(ending);
+    }
+
+    /// The ending is stored, or left already.
+    fn is_kept(&mut self) {
+        self.kept = true;
     }
 }
 

@@ -29,6 +29,7 @@ use super::monitor::{self, Post};
 use super::patience::Patience;
 use super::reach::Reach;
 use super::rescuer;
+use super::settle::Settler;
 use super::slots::{Slots, Total};
 use crate::schedule::{self, BadSchedule, Timetable};
 
@@ -267,7 +268,12 @@ impl Crew {
             }
             idle.push(idle_receiver);
             let acknowledge = AcknowledgeLayer {
-                desk,
+                settler: Settler {
+                    shared: Arc::clone(&shared),
+                    desk,
+                    bed: Arc::clone(&beds[&queue.queue]),
+                    slots: slots.clone(),
+                },
                 runner: Arc::clone(&runner),
             };
             posts.push(Post {

@@ -1,12 +1,40 @@
 //! Stores endings that need more than a place in the next batch.
 
+use std::sync::Arc;
+
 use jobs::contract::begin;
 
 use crate::queue::finish::{self, Return};
 
 use super::desk::Desk;
 use super::ending::{Ending, Within};
+use super::keeper::Bed;
 use super::lane::Shared;
+use super::slots::Slots;
+
+/// Stores what must be committed with a completion as soon as the job is done. The job's
+/// transaction is open: if it waited for a lane, and the lane for a connection that such
+/// transactions hold all of (behind a pooler that has fewer than there are slots), neither would go on.
+#[derive(Clone)]
+pub(super) struct Settler {
+    pub(super) shared: Arc<Shared>,
+    pub(super) desk: Arc<Desk>,
+    pub(super) bed: Arc<Bed>,
+    pub(super) slots: Slots,
+}
+
+impl Settler {
+    /// See [`Settler`].
+    pub(super) async fn settle(&self, ending: Within) {
+        let claim = (ending.completion.id, ending.completion.attempt);
+        if within(&self.shared, ending, &self.desk).await {
+            if self.desk.forget([claim]) {
+                self.bed.wake();
+            }
+            self.slots.give(1);
+        }
+    }
+}
 
 /// Commits a completion with its local writes and follow-ups, on a connection of the pool so that
 /// no lane waits for it. Returns true if the row's end is stored (or was not ours any more).
