@@ -2,9 +2,13 @@
 //! a migrations table of its own inside our schema so that an application's migrations never meet it.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Connection, PgConnection, PgPool};
+
+/// How often whoever finds others at it looks again.
+const NEXT_TRY: Duration = Duration::from_millis(200);
 
 /// The embedded migrations.
 #[must_use]
@@ -34,12 +38,21 @@ pub async fn run_guarded(
     guard: &mut PgConnection,
     connection: &mut PgConnection,
 ) -> Result<(), MigrateError> {
-    let mut alone = guard.begin().await?;
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('polar_jobs.migrate', 0))")
-        .execute(&mut *alone)
-        .await?;
-    migrator().set_locking(false).run(connection).await?;
-    Ok(alone.rollback().await?)
+    loop {
+        let mut alone = guard.begin().await?;
+        if try_lock(&mut alone).await? {
+            migrator().set_locking(false).run(connection).await?;
+            return Ok(alone.rollback().await?);
+        }
+        // Whoever waits holds no server connection: the one whose turn it is needs a second.
+        alone.rollback().await?;
+        tokio::time::sleep(NEXT_TRY).await;
+    }
+}
+
+async fn try_lock(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let lock = "SELECT pg_try_advisory_xact_lock(hashtextextended('polar_jobs.migrate', 0))";
+    sqlx::query_scalar(lock).fetch_one(connection).await
 }
 
 /// The same on one connection that the caller opened.

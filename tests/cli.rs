@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // a test may stop at the first surprise
 
+#[path = "cli/crowd.rs"]
+mod crowd;
 #[path = "cli/dev.rs"]
 mod dev;
 #[path = "cli/doctor.rs"]
@@ -14,6 +16,8 @@ mod lists;
 mod local_polar;
 #[path = "cli/migrate.rs"]
 mod migrate;
+#[path = "cli/pool_of_two.rs"]
+mod pool_of_two;
 #[path = "cli/pooler.rs"]
 mod pooler;
 #[path = "cli/signals.rs"]

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{ConnectOptions, PgConnection, PgPool};
 
-use super::Failure;
+use super::{Failure, pooler};
 use crate::config::{DatabaseUrl, Pooler};
 use crate::migrate;
 use crate::queue::connect::{self, QueueDatabase};
@@ -25,8 +24,9 @@ pub(crate) async fn pool(database: &DatabaseUrl, connections: u32) -> Result<PgP
             connection(database).await?;
             return Err(Failure::failed(silent(database)));
         }
-        opened => opened.with_context(|| unusable(database))?,
+        opened => opened.map_err(|error| explained(error, database))?,
     };
+    pooler::prove(database).await?;
     require_schema(&pool).await?;
     Ok(pool)
 }
@@ -42,9 +42,11 @@ pub(crate) fn lazy_pool(database: &DatabaseUrl, connections: u32) -> PgPool {
 /// One connection.
 pub(crate) async fn connection(database: &DatabaseUrl) -> Result<PgConnection, Failure> {
     let opened = tokio::time::timeout(PATIENCE, database.options().connect()).await;
-    Ok(opened
+    let connection = opened
         .map_err(|_| Failure::failed(silent(database)))?
-        .with_context(|| unusable(database))?)
+        .map_err(|error| explained(error, database))?;
+    pooler::prove(database).await?;
+    Ok(connection)
 }
 
 /// The queue's own way to the same database.
@@ -59,6 +61,13 @@ pub(crate) fn queue_database(database: &DatabaseUrl) -> Result<QueueDatabase, Fa
 fn silent(database: &DatabaseUrl) -> String {
     let seconds = PATIENCE.as_secs();
     format!("{}: no answer within {seconds} s", unusable(database))
+}
+
+fn explained(error: sqlx::Error, database: &DatabaseUrl) -> anyhow::Error {
+    match pooler::cure(&error) {
+        None => anyhow::Error::new(error).context(unusable(database)),
+        Some(cure) => anyhow::anyhow!("{}: {error}: {cure}", unusable(database)),
+    }
 }
 
 fn unusable(database: &DatabaseUrl) -> String {

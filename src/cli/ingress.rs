@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::process::page_of;
 use super::signals::Stop;
-use super::{Exit, Failure, Surroundings, connect};
+use super::{Exit, Failure, Surroundings, connect, pooler};
 use crate::config::{Config, DatabaseUrl};
 use crate::ingress::{Ingress, IngressSettings};
 use crate::telemetry::Metrics;
@@ -30,6 +30,7 @@ pub(super) async fn run(
     let stop = Stop::on_signals()?;
     let config = &surroundings.config;
     let metrics = Metrics::install().context("metrics cannot be recorded")?;
+    pooler::prove(config.database()?).await?;
     let address = SocketAddr::new(config.http.bind, arguments.port.unwrap_or(config.http.port));
     let door = door(config, config.database()?, address, &metrics).await?;
     tracing::info!(address = %door.local_addr(), "the front door is open");

@@ -12,6 +12,7 @@ mod ingress;
 mod jobs;
 mod migrate;
 mod output;
+mod pooler;
 mod process;
 mod queues;
 mod schedules;
