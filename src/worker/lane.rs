@@ -59,6 +59,8 @@ pub(super) struct Shared {
     /// Held for reading during a claim, for writing while unknown claims are handed back.
     pub(super) claiming: RwLock<()>,
     pub(super) phase: watch::Receiver<Phase>,
+    /// Whether the process ends when nothing is runnable.
+    pub(super) drain: bool,
 }
 
 /// See the module.
@@ -190,6 +192,10 @@ impl Lane {
                 settling.spawn(leave_later(Arc::clone(&self.desk), entry));
             }
             hungry |= released;
+            if self.shared.drain && !self.first && self.slots.used() == 0 {
+                // Only the first lane says that the queue is empty, and it may be asleep already.
+                self.bed.wake();
+            }
             if limit > 0 {
                 poll.reset();
                 let full = found == limit;

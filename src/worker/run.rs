@@ -242,6 +242,7 @@ impl Crew {
             runner: Arc::clone(&runner),
             claiming: RwLock::new(()),
             phase: phase.subscribe(),
+            drain: settings.drain,
         });
         let total = Total::new(settings.slots);
         let seats = Arc::new(Semaphore::new(settings.slots));
