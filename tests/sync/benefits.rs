@@ -85,6 +85,22 @@ async fn a_purchase_switches_on_what_the_plan_grants() {
     assert_eq!(fees(&house, &tenant).await, (340, 25, 0));
 }
 
+/// A blocked organization still pays, so it still has what it pays for (polar-domain (d.1)).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_organization_has_what_its_plan_grants() {
+    let (house, tenant) = open().await;
+    let blocked =
+        json!({"type": "organization.updated", "data": {"id": tenant.id, "status": "blocked"}});
+    house.tell(&[blocked]).await;
+    house.settle().await;
+    let there = "SELECT count(*) FROM polar_jobs.organizations WHERE status = 'blocked'";
+    assert_eq!(house.count(there).await, 1);
+    buy(&house, &tenant, Product::Pro).await;
+    let (tier, ..) = entitled(&house, &tenant).await;
+    assert_eq!(tier.as_deref(), Some("pro"));
+    assert_eq!(fees(&house, &tenant).await, (380, 35, 0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_ends_with_the_new_plan_whichever_grant_comes_first() {
     for new_first in [true, false] {
