@@ -4,7 +4,7 @@
 -- per event, one entry of the second per job; `causes` names each job's event. An event that is
 -- there already is left alone, and its jobs are not written again.
 --
--- The caller gives the ids (see `reserve_events`), so that a job's payload can name its event.
+-- The caller gives the ids, drawn from the sequence of `stored_events`, so that a job's payload can name its event.
 -- `patient`: wait for an ordering key that another transaction holds. Otherwise the events whose
 -- jobs need such a key are left out and named in `contended`, so that they hold up nobody else.
 CREATE FUNCTION polar_jobs.accept_events(
@@ -70,11 +70,6 @@ BEGIN
                                        ordering_keys, max_attempts, debounce_untils, causes);
     END IF;
 END $$;
-
--- Ids for events that are about to be stored, in ascending order.
-CREATE FUNCTION polar_jobs.reserve_events(many integer) RETURNS SETOF bigint LANGUAGE sql VOLATILE AS $$
-    SELECT nextval('polar_jobs.stored_events_id_seq') FROM generate_series(1, many)
-$$;
 
 -- A change, in the caller's transaction --------------------------------------------------------
 -- The rules are those of `jobs/change/`, which checks what comes in over HTTP; a test sends the same

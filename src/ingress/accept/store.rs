@@ -55,7 +55,7 @@ pub(in crate::ingress) async fn reserve(
 ) -> Result<Vec<i64>, sqlx::Error> {
     let many = i32::try_from(many).unwrap_or(i32::MAX);
     sqlx::query_scalar!(
-        r#"SELECT id AS "id!" FROM polar_jobs.reserve_events($1) AS id"#,
+        r#"SELECT nextval('polar_jobs.stored_events_id_seq') AS "id!" FROM generate_series(1, $1)"#,
         many
     )
     .fetch_all(connection)

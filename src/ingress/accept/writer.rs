@@ -23,10 +23,21 @@ pub(super) async fn run(
     mut arrivals: mpsc::Receiver<Waiting>,
 ) {
     let mut group = Vec::with_capacity(GROUP);
-    while arrivals.recv_many(&mut group, GROUP).await > 0 {
-        for part in parts(group.drain(..)) {
-            write(&mut connection, &alone, part).await;
+    loop {
+        // What gave way tries again with whoever has come meanwhile, and waits for nobody.
+        if group.is_empty() && arrivals.recv_many(&mut group, GROUP).await == 0 {
+            return;
         }
+        while group.len() < GROUP
+            && let Ok(next) = arrivals.try_recv()
+        {
+            group.push(next);
+        }
+        let mut again = Vec::new();
+        for part in parts(group.drain(..)) {
+            again.extend(write(&mut connection, &alone, part).await);
+        }
+        group.extend(again);
     }
 }
 
@@ -48,17 +59,22 @@ fn parts(group: impl Iterator<Item = Waiting>) -> Vec<Vec<Waiting>> {
     parts
 }
 
-async fn write(connection: &mut WriterConnection, alone: &Alone, group: Vec<Waiting>) {
+/// Answers those that gave way.
+async fn write(
+    connection: &mut WriterConnection,
+    alone: &Alone,
+    group: Vec<Waiting>,
+) -> Vec<Waiting> {
     let (group, late): (Vec<_>, Vec<_>) = group
         .into_iter()
         .partition(|one| one.since.elapsed() < LONGEST_WAIT);
     late.into_iter()
         .for_each(|one| one.tell(Err(Unavailable::TooSlow)));
     if group.is_empty() {
-        return;
+        return Vec::new();
     }
     match attempt(connection, alone, &group).await {
-        Ok((ids, stored)) => settle(group, &ids, &stored, alone),
+        Ok((ids, stored)) => return settle(group, &ids, &stored, alone),
         Err(Failure::Unavailable(reason)) => {
             group.into_iter().for_each(|one| one.tell(Err(reason)))
         }
@@ -68,6 +84,7 @@ async fn write(connection: &mut WriterConnection, alone: &Alone, group: Vec<Wait
             group.into_iter().for_each(|one| alone.deliver(one));
         }
     }
+    Vec::new()
 }
 
 /// Why a group was not stored.
@@ -154,15 +171,24 @@ fn is_refusal(error: &sqlx::Error) -> bool {
     }
 }
 
-fn settle(group: Vec<Waiting>, ids: &[i64], stored: &Stored, alone: &Alone) {
+/// Answers those that gave way for the first time: another group holds their keys for a moment. Who
+/// gives way twice goes alone, where it may wait.
+fn settle(group: Vec<Waiting>, ids: &[i64], stored: &Stored, alone: &Alone) -> Vec<Waiting> {
     let contended: &HashSet<i64> = &stored.contended;
-    for (one, id) in group.into_iter().zip(ids) {
+    let mut again = Vec::new();
+    for (mut one, id) in group.into_iter().zip(ids) {
         if contended.contains(id) {
-            alone.deliver(one);
+            if one.gave_way {
+                alone.deliver(one);
+            } else {
+                one.gave_way = true;
+                again.push(one);
+            }
         } else if stored.fresh.contains(id) {
             one.tell(Ok(Accepted::Stored));
         } else {
             one.tell(Ok(Accepted::Duplicate));
         }
     }
+    again
 }
