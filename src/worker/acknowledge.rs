@@ -17,7 +17,7 @@ use crate::queue::claim::Claimed;
 
 use super::attempt::{AttemptFacts, Runner};
 use super::desk::Desk;
-use super::ending::{Ending, STOPPING};
+use super::ending::{Attempted, Ending, STOPPING};
 use super::settle::Settler;
 
 /// See the module.
@@ -47,7 +47,7 @@ impl<S> Layer<S> for AcknowledgeLayer {
 
 impl<S, E> Service<Task<Claimed>> for Acknowledge<S>
 where
-    S: Service<Task<Claimed>, Response = Ending, Error = E>,
+    S: Service<Task<Claimed>, Response = Attempted, Error = E>,
     S::Future: Send + 'static,
     E: std::fmt::Display,
 {
@@ -72,18 +72,18 @@ where
         };
         let work = AssertUnwindSafe(self.inner.call(task)).catch_unwind();
         Box::pin(async move {
-            let ending = match work.await {
-                Ok(Ok(ending)) => ending,
+            let attempted = match work.await {
+                Ok(Ok(attempted)) => attempted,
                 Ok(Err(error)) => runner.panicked(&kind, facts, &error.to_string()),
                 Err(panic) => runner.panicked(&kind, facts, panic_message(&*panic)),
             };
-            match ending {
+            match attempted {
                 // Dropped on the way, the job is handed back, which after its commit changes nothing.
-                Ending::Within(within) => {
+                Attempted::Within(within) => {
                     settler.settle(*within).await;
                     promise.is_kept();
                 }
-                ending => promise.keep(ending),
+                Attempted::Ended(ending) => promise.keep(ending),
             }
             Ok(())
         })

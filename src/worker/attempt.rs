@@ -14,7 +14,7 @@ use sqlx::PgPool;
 use crate::queue::claim::Claimed;
 use crate::queue::finish::{Completion, Discard, Return};
 
-use super::ending::{Ending, Within};
+use super::ending::{Attempted, Ending, Within};
 use super::meters;
 
 /// Replaces configured secrets in a text that is about to be stored.
@@ -37,8 +37,8 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    /// Runs one attempt to its ending.
-    pub(super) async fn run(&self, job: &Claimed) -> Ending {
+    /// Runs one attempt to its end.
+    pub(super) async fn run(&self, job: &Claimed) -> Attempted {
         let Some(entry) = self.registry.get(&job.kind) else {
             // Not final: during a deployment an older worker may meet a kind of the next release.
             let reason = format!(
@@ -46,39 +46,37 @@ impl Runner {
                 job.kind,
                 env!("CARGO_PKG_VERSION")
             );
-            return self.fail(job, Retry::DEFAULT, reason);
+            return Attempted::Ended(self.fail(job, Retry::DEFAULT, reason));
         };
         let context = self.context(job);
         let outcome =
             tokio::time::timeout(entry.timeout, entry.run(&job.payload.0, &context)).await;
-        let ending = match outcome {
+        let attempted = match outcome {
             Ok(Ok(done)) => self.complete(job, entry.retry, done),
-            Ok(Err(error)) => self.judge(job, entry, error.verdict()),
-            Err(_) => self.fail(
-                job,
-                entry.retry,
-                format!(
-                    "took longer than {} s and was cancelled",
-                    entry.timeout.as_secs()
-                ),
-            ),
+            Ok(Err(error)) => Attempted::Ended(self.judge(job, entry, error.verdict())),
+            Err(_) => {
+                let seconds = entry.timeout.as_secs();
+                let reason = format!("took longer than {seconds} s and was cancelled");
+                Attempted::Ended(self.fail(job, entry.retry, reason))
+            }
         };
-        meters::attempt(entry.kind, &ending);
-        ending
+        meters::attempt(entry.kind, &attempted);
+        attempted
     }
 
     /// The ending of an attempt that panicked: a failure like any other.
-    pub(super) fn panicked(&self, kind: &str, facts: AttemptFacts, panic: &str) -> Ending {
+    pub(super) fn panicked(&self, kind: &str, facts: AttemptFacts, panic: &str) -> Attempted {
         let entry = self.registry.get(kind);
         let retry = entry.map_or(Retry::DEFAULT, |entry| entry.retry);
-        let ending = self.fail_with(facts, retry, format!("panicked: {panic}"));
+        let reason = format!("panicked: {panic}");
+        let attempted = Attempted::Ended(self.fail_with(facts, retry, reason));
         if let Some(entry) = entry {
-            meters::attempt(entry.kind, &ending);
+            meters::attempt(entry.kind, &attempted);
         }
-        ending
+        attempted
     }
 
-    fn complete(&self, job: &Claimed, retry: Retry, done: Done) -> Ending {
+    fn complete(&self, job: &Claimed, retry: Retry, done: Done) -> Attempted {
         let ignored = match done.outcome {
             Outcome::Applied => None,
             Outcome::Ignored(reason) => Some(self.words(reason)),
@@ -90,9 +88,9 @@ impl Runner {
             ignored,
         };
         if done.next.is_empty() && done.transaction.is_none() {
-            return Ending::Complete(completion);
+            return Attempted::Ended(Ending::Complete(completion));
         }
-        Ending::Within(Box::new(Within {
+        Attempted::Within(Box::new(Within {
             completion,
             next: done.next,
             transaction: done.transaction,

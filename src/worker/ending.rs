@@ -13,13 +13,20 @@ pub(super) const STOPPING: &str = "handed back by a stopping worker";
 pub(super) const NO_SEAT: &str =
     "handed back: claimed ahead, but the jobs before it took longer than expected";
 
-/// How an attempt ended. Exactly one is made for every claim.
+/// What came of an attempt. Exactly one is made for every claim.
+#[derive(Debug)]
+pub(super) enum Attempted {
+    /// Done, with local writes or follow-ups that must be committed with it: stored at once.
+    Within(Box<Within>),
+    /// Everything else: a lane stores it.
+    Ended(Ending),
+}
+
+/// How an attempt ended that a lane stores, many of them in one commit.
 #[derive(Debug)]
 pub(super) enum Ending {
     /// Done, nothing else to write: stored together with the next claim.
     Complete(Completion),
-    /// Done, with local writes or follow-ups that must be committed with it.
-    Within(Box<Within>),
     /// Back to waiting.
     Return(Return),
     /// The end without success.

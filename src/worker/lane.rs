@@ -18,10 +18,9 @@ use crate::queue::finish::{self, Completion, Discard, Return};
 
 use super::attempt::Runner;
 use super::desk::Desk;
-use super::ending::{Ending, STOPPING, Within};
+use super::ending::{Ending, STOPPING};
 use super::keeper::Bed;
 use super::patience::Patience;
-use super::settle;
 use super::slots::Slots;
 
 /// How long a lane that heard nothing waits before it looks again.
@@ -120,6 +119,18 @@ struct Turned {
 }
 
 impl Batch {
+    fn of(endings: Vec<Ending>) -> Self {
+        let mut batch = Self::default();
+        for ending in endings {
+            match ending {
+                Ending::Complete(completion) => batch.completions.push(completion),
+                Ending::Return(entry) => batch.returns.push(entry),
+                Ending::Discard(entry) => batch.discards.push(entry),
+            }
+        }
+        batch
+    }
+
     fn len(&self) -> usize {
         self.completions.len() + self.returns.len() + self.discards.len()
     }
@@ -137,7 +148,7 @@ impl Lane {
     /// Works until the phase is `Closing` and everything is stored.
     pub(super) async fn run(mut self) {
         let mut connection: Option<PgConnection> = None;
-        let mut settling = JoinSet::new();
+        let mut resting = JoinSet::new();
         let mut renewed = Instant::now();
         // A clock of its own: whatever else wakes the lane must not put the next look off.
         let mut poll = tokio::time::interval(POLL);
@@ -146,7 +157,7 @@ impl Lane {
         let mut streak = 0;
         let mut shortcut = Shortcut::default();
         loop {
-            while settling.try_join_next().is_some() {}
+            while resting.try_join_next().is_some() {}
             let phase = *self.shared.phase.borrow();
             if phase != Phase::Running {
                 self.claimed = None;
@@ -154,7 +165,7 @@ impl Lane {
             let freed = self.slots.freed_since_now();
             let enough = self.slots.used().min(LARGEST_CLAIM);
             self.desk.gather(enough).await;
-            let batch = self.sort(self.desk.collect(LARGEST_CLAIM), &mut settling);
+            let batch = Batch::of(self.desk.collect(LARGEST_CLAIM));
             let claiming = self.claimed.is_some() && (hungry || !batch.completions.is_empty());
             let free = if claiming {
                 self.slots.take(LARGEST_CLAIM - batch.len())
@@ -168,11 +179,11 @@ impl Lane {
             };
             self.slots.want(claiming && batch.len() + free == 0);
             if batch.len() == 0 && free == 0 {
-                if phase == Phase::Closing && settling.is_empty() && self.desk.is_empty() {
+                if phase == Phase::Closing && resting.is_empty() && self.desk.is_empty() {
                     return;
                 }
                 let woken = self
-                    .rest(hungry, freed, phase, &mut poll, &mut settling)
+                    .rest(hungry, freed, phase, &mut poll, &mut resting)
                     .await;
                 hungry |= woken && self.first;
                 continue;
@@ -189,7 +200,7 @@ impl Lane {
                 in_the_way,
             } = turn.await;
             for entry in in_the_way {
-                settling.spawn(leave_later(Arc::clone(&self.desk), entry));
+                resting.spawn(leave_later(Arc::clone(&self.desk), entry));
             }
             hungry |= released;
             if self.shared.drain && !self.first && self.slots.used() == 0 {
@@ -203,34 +214,6 @@ impl Lane {
                 hungry = full || released || !from_head;
                 streak = if full { streak + 1 } else { 0 };
                 self.go_to_bed_or_get_up(&mut hungry, found, streak).await;
-            }
-        }
-    }
-
-    /// Starts the completions that need a transaction of their own; the rest makes a batch.
-    fn sort(&self, endings: Vec<Ending>, settling: &mut JoinSet<()>) -> Batch {
-        let mut batch = Batch::default();
-        for ending in endings {
-            match ending {
-                Ending::Complete(completion) => batch.completions.push(completion),
-                Ending::Return(entry) => batch.returns.push(entry),
-                Ending::Discard(entry) => batch.discards.push(entry),
-                Ending::Within(within) => drop(settling.spawn(self.settle(*within))),
-            }
-        }
-        batch
-    }
-
-    fn settle(&self, within: Within) -> impl Future<Output = ()> + Send + 'static {
-        let (shared, desk) = (Arc::clone(&self.shared), Arc::clone(&self.desk));
-        let (bed, slots) = (Arc::clone(&self.bed), self.slots.clone());
-        async move {
-            let claim = (within.completion.id, within.completion.attempt);
-            if settle::within(&shared, within, &desk).await {
-                if desk.forget([claim]) {
-                    bed.wake();
-                }
-                slots.give(1);
             }
         }
     }
@@ -347,7 +330,7 @@ impl Lane {
         freed: impl Future<Output = ()>,
         known: Phase,
         poll: &mut Interval,
-        settling: &mut JoinSet<()>,
+        resting: &mut JoinSet<()>,
     ) -> bool {
         let mut phase = self.shared.phase.clone();
         if *phase.borrow_and_update() != known {
@@ -358,7 +341,7 @@ impl Lane {
             () = freed, if hungry => true,
             () = self.bed.woken(), if self.first => true,
             _ = poll.tick(), if self.first => true,
-            Some(_) = settling.join_next() => false,
+            Some(_) = resting.join_next() => false,
             Ok(()) = phase.changed() => known == Phase::Running,
         }
     }

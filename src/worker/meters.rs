@@ -5,24 +5,31 @@ use std::time::Duration;
 use metrics::{counter, gauge};
 use sqlx::PgPool;
 
+use crate::queue::finish::Completion;
 use crate::queue::runnable;
 
-use super::ending::Ending;
+use super::ending::{Attempted, Ending};
 
 /// Between two looks at the queues.
 const LOOK: Duration = Duration::from_secs(15);
 
 /// Counts how an attempt of a kind ended.
-pub(super) fn attempt(kind: &'static str, ending: &Ending) {
-    let word = match ending {
-        Ending::Complete(done) if done.ignored.is_some() => "ignored",
-        Ending::Within(within) if within.completion.ignored.is_some() => "ignored",
-        Ending::Complete(_) | Ending::Within(_) => "applied",
-        Ending::Return(back) if back.failure.is_some() => "failed",
-        Ending::Return(_) => "waits",
-        Ending::Discard(_) => "discarded",
+pub(super) fn attempt(kind: &'static str, attempted: &Attempted) {
+    let word = match attempted {
+        Attempted::Within(within) => completed(&within.completion),
+        Attempted::Ended(Ending::Complete(completion)) => completed(completion),
+        Attempted::Ended(Ending::Return(back)) if back.failure.is_some() => "failed",
+        Attempted::Ended(Ending::Return(_)) => "waits",
+        Attempted::Ended(Ending::Discard(_)) => "discarded",
     };
     counter!("polar_jobs_attempts_total", "kind" => kind, "ending" => word).increment(1);
+}
+
+fn completed(completion: &Completion) -> &'static str {
+    match completion.ignored {
+        Some(_) => "ignored",
+        None => "applied",
+    }
 }
 
 /// Measures how far behind the queues are, for ever. While the database is away the gauges stay.

@@ -14,7 +14,7 @@ use crate::queue::claim::Claimed;
 
 use super::attempt::Runner;
 use super::backend::LaneBackend;
-use super::ending::{Ending, NO_SEAT};
+use super::ending::{Attempted, Ending, NO_SEAT};
 use super::reach::Reach;
 
 /// A queue's worker.
@@ -63,9 +63,9 @@ struct Attempts {
 }
 
 impl Service<Task<Claimed>> for Attempts {
-    type Response = Ending;
+    type Response = Attempted;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Ending, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Attempted, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -77,7 +77,7 @@ impl Service<Task<Claimed>> for Attempts {
             let job = &task.args;
             Ok(match reach.seat().await {
                 Some(_seat) => runner.run(job).await,
-                None => Ending::hand_back(job.id, job.attempt, NO_SEAT),
+                None => Attempted::Ended(Ending::hand_back(job.id, job.attempt, NO_SEAT)),
             })
         })
     }

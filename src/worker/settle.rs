@@ -1,4 +1,4 @@
-//! Stores endings that need more than a place in the next batch.
+//! Stores completions that need more than a place in the next batch.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ impl Settler {
 ///
 /// If the database fails, local writes are gone with their transaction, so the job is handed back
 /// to be run again; a commit whose answer was lost makes that a no-op by the fence.
-pub(super) async fn within(shared: &Shared, within: Within, desk: &Desk) -> bool {
+async fn within(shared: &Shared, within: Within, desk: &Desk) -> bool {
     let Within {
         completion,
         next,
