@@ -399,7 +399,10 @@ DECLARE
 BEGIN
     SELECT id INTO twin FROM polar_jobs.live_jobs WHERE unique_key = job.held_unique_key FOR UPDATE;
     IF FOUND THEN
-        UPDATE polar_jobs.live_jobs SET events = nullif(coalesce(job.events, '{}') || coalesce(events, '{}'), '{}') WHERE id = twin;
+        UPDATE polar_jobs.live_jobs
+           SET events = nullif(coalesce(job.events, '{}') || coalesce(events, '{}'), '{}'),
+               priority = least(priority, job.priority)
+         WHERE id = twin;
         job.events := NULL;
         PERFORM polar_jobs.move_to_history(job, 'cancelled', 'ignored',
             'gave way to job ' || twin || ', which waits with the same unique key');

@@ -196,6 +196,7 @@ async fn give_way(
          ), heir AS (
              UPDATE polar_jobs.live_jobs t
                 SET run_at = greatest(t.run_at, now() + make_interval(secs => $4)),
+                    priority = least(t.priority, gone.priority),
                     events = CASE WHEN gone.events IS NULL THEN t.events ELSE gone.events || coalesce(t.events, '{}') END
                FROM twin, gone WHERE t.id = twin.id RETURNING t.id
          )

@@ -120,7 +120,8 @@ async fn a_failing_job_gives_way_to_its_waiting_twin() {
     stand
         .execute("UPDATE polar_jobs.queues SET paused_at = now()")
         .await;
-    let second = stand.add(twin("twin").row().caused_by(events[1])).await;
+    let patient = twin("twin").row().caused_by(events[1]);
+    let second = stand.add(patient.with_priority(9)).await;
     stand.ledger.open("failing");
     let gone = stand.until_state(first, "cancelled").await;
     assert_eq!(gone.last_error(), "no", "what went wrong stays readable");
@@ -128,6 +129,12 @@ async fn a_failing_job_gives_way_to_its_waiting_twin() {
         gone.note
             .unwrap()
             .contains(&format!("gave way to job {second}"))
+    );
+    let urgent = format!("SELECT priority::bigint FROM polar_jobs.jobs WHERE id = {second}");
+    assert_eq!(
+        stand.number(&urgent).await,
+        0,
+        "as urgent as the one before"
     );
     let heir = stand.job(second).await;
     assert_eq!(
