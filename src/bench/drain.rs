@@ -1,5 +1,7 @@
 //! How fast a worker empties a queue of jobs that do nothing.
 
+use std::time::Duration;
+
 use anyhow::ensure;
 use chrono::{DateTime, Utc};
 use jobs::Registry;
@@ -9,6 +11,9 @@ use super::noop::Noop;
 use super::stand::Stand;
 use crate::queue::bulk;
 use crate::worker;
+
+/// Between two looks at what is left.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What to measure.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +38,9 @@ pub async fn run(url: &str, what: Drain) -> anyhow::Result<Value> {
     fill(&stand, what).await?;
     stand.settle().await?;
     let settings = stand.worker(Registry::new().job::<Noop>(), what.slots, true);
-    worker::run(settings, std::future::pending()).await?;
-    let ended = Utc::now();
+    let worker = worker::run(settings, std::future::pending());
+    let (ended, worked) = tokio::join!(until_empty(&stand), worker);
+    let (ended, ()) = (ended?, worked?);
     let (begun, done) = first_claim(&stand).await?;
     ensure!(
         done == what.jobs,
@@ -63,6 +69,24 @@ async fn fill(stand: &Stand, what: Drain) -> anyhow::Result<()> {
     }
     bulk::insert(&mut connection, (0..what.jobs).map(Noop::row)).await?;
     Ok(())
+}
+
+/// When, by the database's clock, the last completion was seen to be stored.
+async fn until_empty(stand: &Stand) -> Result<DateTime<Utc>, sqlx::Error> {
+    let mut connection = stand.database.connect().await?;
+    loop {
+        let now = sqlx::query_scalar!(
+            r#"SELECT clock_timestamp() AS "now!"
+                WHERE NOT EXISTS (SELECT 1 FROM polar_jobs.live_jobs
+                                   WHERE queue = 'default' AND priority = 0 AND run_at <= now() AND NOT blocked)"#
+        )
+        .fetch_optional(&mut connection)
+        .await?;
+        match now {
+            Some(now) => return Ok(now),
+            None => tokio::time::sleep(LOOK).await,
+        }
+    }
 }
 
 /// Rows that a worker finished, the history that was there before apart (it names no worker).
