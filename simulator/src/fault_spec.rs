@@ -1,22 +1,9 @@
 //! Why: a bad day is written on a command line and read back in a log.
 
-use crate::faults::{Faults, FaultsError};
+use crate::faults::{Faults, FaultsError, NAMES};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
-
-pub(crate) const NAMES: [&str; 10] = [
-    "429",
-    "500-before",
-    "500-after",
-    "timeout",
-    "drop-before",
-    "drop-after",
-    "duplicate",
-    "reorder",
-    "late",
-    "lost",
-];
 
 const CALL_KINDS: usize = 6;
 

@@ -78,11 +78,25 @@ impl Default for Faults {
     }
 }
 
+/// What the rates are called in a specification, in the order of their fields: calls, then deliveries.
+pub(crate) const NAMES: [&str; 10] = [
+    "429",
+    "500-before",
+    "500-after",
+    "timeout",
+    "drop-before",
+    "drop-after",
+    "duplicate",
+    "reorder",
+    "late",
+    "lost",
+];
+
 /// Why a fault specification is not understood.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum FaultsError {
     /// The key is none of those listed at [`Faults`].
-    #[error("unknown fault `{0}`; known: calls, deliveries, {names}, timeout-ms, retry-after, retry-scale", names = crate::fault_spec::NAMES.join(", "))]
+    #[error("unknown fault `{0}`; known: calls, deliveries, {names}, timeout-ms, retry-after, retry-scale", names = NAMES.join(", "))]
     UnknownKey(String),
     /// The value is no rate from 0 to 1 (or 0% to 100%).
     #[error("`{key}={value}`: a rate is a number from 0 to 1, or a percentage from 0% to 100%")]

@@ -59,6 +59,7 @@ mod paging;
 mod products;
 pub mod records;
 mod respond;
+mod route;
 mod route_table;
 mod routes;
 mod server;

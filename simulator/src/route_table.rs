@@ -1,6 +1,6 @@
 //! Why: one table says which paths exist, with their slashes and scopes.
 
-use crate::routes::{Handler, Route};
+use crate::route::{Handler, Route};
 use crate::webhooks::{delivery, endpoint};
 use crate::{
     benefits, checkouts, customers, discounts, events, grants, members, orders, organizations,

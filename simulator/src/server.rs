@@ -19,7 +19,8 @@ use crate::errors::{Fault, Refusal};
 use crate::faults::CallFault;
 use crate::records::RequestRecord;
 use crate::respond::{End, plain, respond};
-use crate::routes::{self, Found, Route};
+use crate::route::Route;
+use crate::routes::{self, Found};
 use crate::shared::Shared;
 
 /// Bodies up to here are answered at all.
