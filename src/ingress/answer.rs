@@ -1,12 +1,9 @@
 //! What the front door says: JSON, short, and never a secret or a name in it.
 
 use axum::Json;
-use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
-
-use super::body;
 
 /// Polar's own delays begin at four seconds (polar-domain (c.1)); sooner is of no use to anybody.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
@@ -30,22 +27,4 @@ pub(super) fn unavailable(reason: &str) -> Response {
         .headers_mut()
         .insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
     answer
-}
-
-/// No such route.
-pub(super) async fn not_found(request: Request) -> Response {
-    body::refuse(request).await;
-    fixed(
-        StatusCode::NOT_FOUND,
-        r#"{"error":"there is no such route"}"#,
-    )
-}
-
-/// The route exists, but not with this method; axum adds `Allow`.
-pub(super) async fn wrong_method(request: Request) -> Response {
-    body::refuse(request).await;
-    fixed(
-        StatusCode::METHOD_NOT_ALLOWED,
-        r#"{"error":"this route has another method"}"#,
-    )
 }

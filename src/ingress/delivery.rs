@@ -5,8 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use axum::body::Bytes;
 use polar::Peek;
 
-use super::accept::Row;
 use super::route;
+use super::row::Row;
 
 /// A delivery whose signature was right. Whatever is inside, it is stored.
 pub(super) struct Delivery {

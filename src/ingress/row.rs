@@ -5,23 +5,23 @@ use jobs::NewJob;
 use serde_json::Value;
 
 /// One event with its jobs.
-pub(in crate::ingress) struct Row<'a> {
+pub(super) struct Row<'a> {
     /// Reserved beforehand, so that jobs can name it.
-    pub(in crate::ingress) id: i64,
+    pub(super) id: i64,
     /// The sender's id, unique within the source.
-    pub(in crate::ingress) external_id: Option<&'a str>,
+    pub(super) external_id: Option<&'a str>,
     /// Null where unreadable.
-    pub(in crate::ingress) event_type: Option<&'a str>,
+    pub(super) event_type: Option<&'a str>,
     /// When it happened, if the sender says.
-    pub(in crate::ingress) occurred_at: Option<DateTime<Utc>>,
+    pub(super) occurred_at: Option<DateTime<Utc>>,
     /// The data of a change.
-    pub(in crate::ingress) change: Option<&'a Value>,
+    pub(super) change: Option<&'a Value>,
     /// The exact bytes of a delivery.
-    pub(in crate::ingress) body: Option<&'a [u8]>,
+    pub(super) body: Option<&'a [u8]>,
     /// Set where the event is handled by being stored.
-    pub(in crate::ingress) outcome: Option<&'static str>,
+    pub(super) outcome: Option<&'static str>,
     /// What follows from it.
-    pub(in crate::ingress) jobs: Vec<NewJob>,
+    pub(super) jobs: Vec<NewJob>,
 }
 
 /// The events, turned on their side.

@@ -21,8 +21,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::accept::Acceptor;
+use super::door::Door;
 use super::health::{Metrics, operations_router};
-use super::{answer, changes, webhook};
+use super::{changes, fallback, webhook};
 use crate::queue::connect::QueueDatabase;
 
 /// A client must send a request's head within this time, an idle connection its next one.
@@ -68,13 +69,6 @@ pub struct Ingress {
     router: Router,
 }
 
-/// What every request shares.
-pub(super) struct Door {
-    pub(super) verifier: Verifier,
-    pub(super) app_token: Option<SecretString>,
-    pub(super) acceptor: Acceptor,
-}
-
 impl Ingress {
     /// Takes the address. Must be called within a tokio runtime: it starts the writer of deliveries.
     ///
@@ -105,8 +99,8 @@ impl Ingress {
             .route("/changes", post(changes::receive))
             .with_state(Arc::new(door))
             .merge(operations_router(pool, metrics))
-            .fallback(answer::not_found)
-            .method_not_allowed_fallback(answer::wrong_method);
+            .fallback(fallback::not_found)
+            .method_not_allowed_fallback(fallback::wrong_method);
         Ok(Self {
             listener,
             address,

@@ -16,7 +16,7 @@ use super::accept::Accepted;
 use super::answer::{fixed, refusal, unavailable};
 use super::body;
 use super::delivery::Delivery;
-use super::server::Door;
+use super::door::Door;
 
 /// Real deliveries are a few KiB.
 const BODY_LIMIT: usize = 1 << 20;

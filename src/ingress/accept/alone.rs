@@ -10,8 +10,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::store::{Patience, Source, reserve, store};
-use super::{Accepted, Row, Unavailable, Waiting};
+use super::{Accepted, Unavailable, Waiting};
 use crate::ingress::delivery::Delivery;
+use crate::ingress::row::Row;
 use crate::queue::bell::Bell;
 
 /// Deliveries alone at once: enough to wait for a few locks without taking the pool from changes.

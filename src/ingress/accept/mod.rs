@@ -13,7 +13,6 @@
 
 mod alone;
 mod connection;
-mod row;
 mod store;
 mod writer;
 
@@ -23,7 +22,6 @@ use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 
 pub(super) use alone::Alone;
-pub(super) use row::Row;
 pub(super) use store::{Patience, Source, reserve, store};
 
 use self::connection::WriterConnection;

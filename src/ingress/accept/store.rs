@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use super::row::{EventColumns, JobColumns, Row};
+use crate::ingress::row::{EventColumns, JobColumns, Row};
 
 /// Who sent an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,8 @@ use tokio::time::timeout;
 use super::alone::Alone;
 use super::connection::WriterConnection;
 use super::store::{Patience, Source, Stored, reserve, store};
-use super::{Accepted, DEADLINE, LONGEST_WAIT, Row, Unavailable, Waiting};
+use super::{Accepted, DEADLINE, LONGEST_WAIT, Unavailable, Waiting};
+use crate::ingress::row::Row;
 
 /// Deliveries per statement: a group of 2 KiB bodies stays well below a MiB.
 const GROUP: usize = 256;

@@ -19,7 +19,7 @@ use serde_json::json;
 
 use self::batch::{Batch, Refusal};
 use super::answer::{refusal, unavailable};
-use super::server::Door;
+use super::door::Door;
 use super::{body, token};
 
 /// Ten thousand changes of a usual size.

@@ -8,8 +8,9 @@ use tokio::time::timeout;
 
 use super::batch::{Batch, ToApply};
 use crate::ingress::accept::{
-    Alone, Patience, Row, Source, Unavailable, reserve, store as store_events,
+    Alone, Patience, Source, Unavailable, reserve, store as store_events,
 };
+use crate::ingress::row::Row;
 
 /// One change has a second, ten thousand have eleven.
 const DEADLINE: Duration = Duration::from_secs(1);
