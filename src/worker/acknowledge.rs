@@ -15,9 +15,10 @@ use tower::{Layer, Service};
 
 use crate::queue::claim::Claimed;
 
-use super::attempt::{AttemptFacts, Runner};
+use super::attempt::Runner;
 use super::desk::Desk;
 use super::ending::{Attempted, Ending, STOPPING};
+use super::facts::AttemptFacts;
 use super::settle::Settler;
 
 /// See the module.

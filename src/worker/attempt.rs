@@ -15,6 +15,7 @@ use crate::queue::claim::Claimed;
 use crate::queue::finish::{Completion, Discard, Return};
 
 use super::ending::{Attempted, Ending, Within};
+use super::facts::AttemptFacts;
 use super::meters;
 
 /// Replaces configured secrets in a text that is about to be stored.
@@ -189,25 +190,5 @@ fn class_of(priority: i16) -> CallClass {
         priority::MAIL..priority::METERING => CallClass::Mail,
         priority::METERING..priority::BACKFILL => CallClass::Metering,
         priority::BACKFILL.. => CallClass::Bulk,
-    }
-}
-
-/// What is needed to end an attempt whose job value is gone.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AttemptFacts {
-    pub(super) id: i64,
-    pub(super) attempt: i32,
-    failures: i32,
-    max_attempts: i32,
-}
-
-impl AttemptFacts {
-    pub(super) fn of(job: &Claimed) -> Self {
-        Self {
-            id: job.id,
-            attempt: job.attempt,
-            failures: job.failures,
-            max_attempts: job.max_attempts,
-        }
     }
 }

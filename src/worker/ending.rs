@@ -6,7 +6,7 @@ use sqlx::{Postgres, Transaction};
 
 use crate::queue::finish::{Completion, Discard, Return};
 
-use super::attempt::AttemptFacts;
+use super::facts::AttemptFacts;
 
 /// Notes of jobs that were handed back.
 pub(super) const STOPPING: &str = "handed back by a stopping worker";

@@ -12,6 +12,7 @@ mod backend;
 mod catch_up;
 mod desk;
 mod ending;
+mod facts;
 mod keeper;
 mod lane;
 mod meters;

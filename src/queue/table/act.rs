@@ -2,6 +2,8 @@
 
 use sqlx::PgPool;
 
+use super::acted::Acted;
+use super::wake::wake;
 use super::{State, revive};
 
 /// What is asked for.
@@ -13,39 +15,6 @@ pub enum Action {
     Cancel,
     /// Give an unfinished job up: like a cancellation, but it counts as a failure.
     Discard,
-}
-
-/// What came of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Acted {
-    /// A waiting job now runs as soon as a slot is free; `blocked`: once its ordering key is free.
-    RunsNow {
-        /// Whether an earlier job has its key.
-        blocked: bool,
-    },
-    /// A finished job waits again.
-    WaitsAgain {
-        /// Whether another job has its ordering key.
-        blocked: bool,
-    },
-    /// An unfinished job has ended; `running`: its worker may still be at it, and what the worker
-    /// stores afterwards changes nothing.
-    Ended {
-        /// Whether a worker had it.
-        running: bool,
-    },
-    /// Another job waits with the same unique key, so this one is not needed.
-    TwinWaits {
-        /// That job.
-        twin: i64,
-    },
-    /// Its state does not allow it.
-    Refused {
-        /// The state in which it is.
-        state: String,
-    },
-    /// There is no such job.
-    Unknown,
 }
 
 impl Acted {
@@ -175,15 +144,4 @@ async fn refusal(pool: &PgPool, id: i64) -> Result<Acted, sqlx::Error> {
     .fetch_optional(pool)
     .await?;
     Ok(state.map_or(Acted::Unknown, |state| Acted::Refused { state }))
-}
-
-/// Shortens the wait of a worker that sleeps; polling would find the job as well.
-pub(super) async fn wake(pool: &PgPool, queue: &str) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "SELECT pg_notify('polar_jobs', $1) WHERE polar_jobs.somebody_sleeps($1)",
-        queue
-    )
-    .execute(pool)
-    .await
-    .map(drop)
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 
 use sqlx::PgPool;
 
-use super::act::{CANCELLED, DISCARDED, end_all, wake};
+use super::act::{CANCELLED, DISCARDED, end_all};
 use super::revive::revive;
+use super::wake::wake;
 use super::{Action, Filter, State};
 
 /// Ids looked up at a time.

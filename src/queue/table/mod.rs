@@ -4,18 +4,21 @@
 //! who act at the same moment never undo each other.
 
 mod act;
+mod acted;
 mod bulk;
 mod explain;
 mod list;
 mod queues;
 mod revive;
+mod wake;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-pub use act::{Acted, Action, act};
+pub use act::{Action, act};
+pub use acted::Acted;
 pub use bulk::{act_on_all, count};
 pub use explain::{Explanation, HeadOfKey, Holder, explain};
 pub use list::{caused_by, find, list};

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgPool;
 
-use super::act::wake;
+use super::wake::wake;
 
 /// A queue and how full it is.
 #[derive(Clone, Debug, Serialize)]

@@ -3,7 +3,8 @@
 use jobs::contract::begin;
 use sqlx::{PgConnection, PgPool};
 
-use super::act::{Acted, wake};
+use super::acted::Acted;
+use super::wake::wake;
 
 /// `None`: there is no finished job of this id, or none in `state`.
 pub(super) async fn revive(

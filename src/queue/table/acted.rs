@@ -1,0 +1,34 @@
+//! What comes of an action on a job.
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Acted {
+    /// A waiting job now runs as soon as a slot is free; `blocked`: once its ordering key is free.
+    RunsNow {
+        /// Whether an earlier job has its key.
+        blocked: bool,
+    },
+    /// A finished job waits again.
+    WaitsAgain {
+        /// Whether another job has its ordering key.
+        blocked: bool,
+    },
+    /// An unfinished job has ended; `running`: its worker may still be at it, and what the worker
+    /// stores afterwards changes nothing.
+    Ended {
+        /// Whether a worker had it.
+        running: bool,
+    },
+    /// Another job waits with the same unique key, so this one is not needed.
+    TwinWaits {
+        /// That job.
+        twin: i64,
+    },
+    /// Its state does not allow it.
+    Refused {
+        /// The state in which it is.
+        state: String,
+    },
+    /// There is no such job.
+    Unknown,
+}
