@@ -4,6 +4,8 @@
 
 #[path = "cli/crowd.rs"]
 mod crowd;
+#[path = "wire/detour.rs"]
+mod detour;
 #[path = "cli/dev.rs"]
 mod dev;
 #[path = "cli/doctor.rs"]

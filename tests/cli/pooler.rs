@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use polar_jobs::postgres::testing;
 use serde_json::{Value, json};
 
+use super::detour::Detour;
 use super::support::{PATIENCE, Said, command, ended, line_with, run, signal};
 
 /// What `PgBouncer` takes at the start of a connection; it refuses the rest.
@@ -41,11 +42,13 @@ struct Pooler {
 
 impl Pooler {
     fn before(pool: &sqlx::PgPool) -> Self {
-        let options = pool.connect_options();
-        let directory = tempfile::tempdir().unwrap();
-        let name = format!(".s.PGSQL.{}", options.get_port());
-        let server = options.get_socket().expect("a socket").join(&name);
-        let listener = UnixListener::bind(directory.path().join(&name)).unwrap();
+        let Detour {
+            url,
+            entrance,
+            server,
+            directory,
+        } = Detour::before(pool);
+        let listener = UnixListener::bind(entrance).unwrap();
         let complaints = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&complaints);
         std::thread::spawn(move || {
@@ -54,13 +57,6 @@ impl Pooler {
                 std::thread::spawn(move || pass(client.unwrap(), server, &noted));
             }
         });
-        let url = format!(
-            "postgres://{}@localhost:{}/{}?host={}&sslmode=disable",
-            options.get_username(),
-            options.get_port(),
-            options.get_database().unwrap(),
-            directory.path().to_str().unwrap().replace('/', "%2F"),
-        );
         Self {
             url,
             complaints,

@@ -1,11 +1,15 @@
 //! A wire to Postgres that can keep back the answer to BEGIN.
 
+mod detour;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
+
+use detour::Detour;
 
 /// What Postgres says when a transaction began.
 const BEGUN: &[u8] = b"BEGIN\0";
@@ -22,11 +26,13 @@ pub(crate) struct Wire {
 impl Wire {
     /// In front of a server that is reached by a Unix socket, as the private ones are.
     pub(crate) fn before(pool: &sqlx::PgPool) -> Self {
-        let options = pool.connect_options();
-        let directory = tempfile::tempdir().unwrap();
-        let name = format!(".s.PGSQL.{}", options.get_port());
-        let server = options.get_socket().expect("a socket").join(&name);
-        let listener = UnixListener::bind(directory.path().join(&name)).unwrap();
+        let Detour {
+            url,
+            entrance,
+            server,
+            directory,
+        } = Detour::before(pool);
+        let listener = UnixListener::bind(entrance).unwrap();
         let (holds, held) = (watch::Sender::new(false), Arc::new(Notify::new()));
         tokio::spawn(accept(
             listener,
@@ -34,13 +40,6 @@ impl Wire {
             holds.subscribe(),
             Arc::clone(&held),
         ));
-        let url = format!(
-            "postgres://{}@localhost:{}/{}?host={}&sslmode=disable",
-            options.get_username(),
-            options.get_port(),
-            options.get_database().unwrap(),
-            directory.path().to_str().unwrap().replace('/', "%2F"),
-        );
         Self {
             url,
             holds,
