@@ -1,7 +1,7 @@
 //! One call as data: which operation, for what, with which body.
 //!
 //! A route is written once, as Polar's documentation writes it, trailing slash included: the wrong
-//! slash is answered with a redirect that loses the body (R30). Values are put into their
+//! slash is answered with a redirect that loses the body. Values are put into their
 //! placeholders one path segment each, percent-encoded, so an external id can hold any character
 //! and still reach no other route.
 
@@ -72,6 +72,33 @@ impl Operation {
     #[must_use]
     pub fn route(&self) -> &'static str {
         self.route
+    }
+
+    /// The scope that a token needs for it, such as `customers:read`; `None` for a route that is not
+    /// known here. Polar takes a `write` scope for reading as well.
+    #[must_use]
+    pub fn scope(&self) -> Option<&'static str> {
+        let reads = self.verb == Verb::Get;
+        let either = |read, write| Some(if reads { read } else { write });
+        let route = self.route.strip_prefix("/v1/")?;
+        if route.contains("/members") {
+            return either("members:read", "members:write");
+        }
+        match route.split('/').next()? {
+            "benefit-grants" | "benefits" => either("benefits:read", "benefits:write"),
+            "checkouts" => either("checkouts:read", "checkouts:write"),
+            "customer-sessions" => Some("customer_sessions:write"),
+            "customers" => either("customers:read", "customers:write"),
+            "discounts" => either("discounts:read", "discounts:write"),
+            "events" => either("events:read", "events:write"),
+            "members" => either("members:read", "members:write"),
+            "orders" => either("orders:read", "orders:write"),
+            "organizations" => either("organizations:read", "organizations:write"),
+            "products" => either("products:read", "products:write"),
+            "subscriptions" => either("subscriptions:read", "subscriptions:write"),
+            "webhooks" => either("webhooks:read", "webhooks:write"),
+            _ => None,
+        }
     }
 
     pub(crate) fn http_method(self) -> Method {
@@ -182,6 +209,28 @@ mod tests {
             let url = call.url(&Url::parse(base).unwrap()).unwrap();
             assert_eq!(url.as_str(), "https://h/polar/v1/customers/?limit=100");
         }
+    }
+
+    #[test]
+    fn the_scope_follows_from_the_resource_and_from_whether_it_is_changed() {
+        for (operation, scope) in [
+            (MEMBER, "members:read"),
+            (
+                Operation::post("/v1/customers/{id}/members"),
+                "members:write",
+            ),
+            (Operation::get("/v1/members/"), "members:read"),
+            (Operation::delete("/v1/customers/{id}"), "customers:write"),
+            (Operation::get("/v1/benefit-grants/"), "benefits:read"),
+            (Operation::post("/v1/events/ingest"), "events:write"),
+            (
+                Operation::post("/v1/customer-sessions/"),
+                "customer_sessions:write",
+            ),
+        ] {
+            assert_eq!(operation.scope(), Some(scope), "{operation}");
+        }
+        assert_eq!(Operation::get("/v1/news/").scope(), None);
     }
 
     #[test]

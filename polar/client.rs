@@ -1,7 +1,7 @@
 //! The client: where Polar is, who we are, and which budget a call draws from.
 //!
 //! It makes each call once. Redirects are not followed, because following one loses the token or
-//! the body, and only a wrong route causes one (R30). When to try again is decided above, where
+//! the body, and only a wrong route causes one. When to try again is decided above, where
 //! the waiting is durable.
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -14,8 +14,8 @@ use reqwest::{
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
-    BenefitGrants, CallClass, Customers, Events, Gate, Members, Organizations, Products,
-    Subscriptions, WebhookEndpoints,
+    BenefitGrants, CallClass, Customers, Events, Members, Organizations, Products, RateLimiter,
+    Subject, Subscriptions, WebhookEndpoints, refusal::VERSION,
 };
 
 /// What a client needs to know.
@@ -50,17 +50,18 @@ pub enum BuildError {
     Http(#[source] reqwest::Error),
 }
 
-/// Polar's API. Cheap to clone; clones share connections and gate.
+/// Polar's API. Cheap to clone; clones share connections and rate limiter.
 #[derive(Clone)]
 pub struct Client {
     pub(crate) shared: Arc<Shared>,
     pub(crate) class: CallClass,
+    pub(crate) subject: Option<Subject>,
 }
 
 pub(crate) struct Shared {
     pub(crate) http: reqwest::Client,
     pub(crate) base: Url,
-    pub(crate) gate: Arc<dyn Gate>,
+    pub(crate) limiter: Arc<dyn RateLimiter>,
     pub(crate) access_token: SecretString,
 }
 
@@ -69,7 +70,7 @@ impl Client {
     ///
     /// # Errors
     /// When the configuration cannot be used; the error names the part, never the token.
-    pub fn new(config: ClientConfig, gate: Arc<dyn Gate>) -> Result<Self, BuildError> {
+    pub fn new(config: ClientConfig, limiter: Arc<dyn RateLimiter>) -> Result<Self, BuildError> {
         let base = Url::parse(&config.base_url).map_err(|_| BuildError::BaseUrl)?;
         if !matches!(base.scheme(), "http" | "https") || base.query().is_some() {
             return Err(BuildError::BaseUrl);
@@ -90,10 +91,11 @@ impl Client {
             shared: Arc::new(Shared {
                 http: http.build().map_err(BuildError::Http)?,
                 base,
-                gate,
+                limiter,
                 access_token: config.access_token,
             }),
             class: CallClass::Entitlement,
+            subject: None,
         })
     }
 
@@ -101,8 +103,19 @@ impl Client {
     #[must_use]
     pub fn with_class(&self, class: CallClass) -> Self {
         Self {
-            shared: Arc::clone(&self.shared),
             class,
+            ..self.clone()
+        }
+    }
+
+    /// The same client for calls about one customer, by whichever id: what fails for one customer
+    /// only must not look as if Polar were down. Calls of a client without a subject are about
+    /// nobody in particular.
+    #[must_use]
+    pub fn with_subject(&self, id: &str) -> Self {
+        Self {
+            subject: Some(Subject::of(id)),
+            ..self.clone()
         }
     }
 
@@ -176,6 +189,6 @@ fn headers(config: &ClientConfig) -> Result<HeaderMap, BuildError> {
         .map_err(|_| BuildError::Version(config.version.clone()))?;
     let mut headers = HeaderMap::new();
     headers.insert(AUTHORIZATION, authorization);
-    headers.insert("polar-version", version);
+    headers.insert(VERSION, version);
     Ok(headers)
 }

@@ -5,17 +5,17 @@
 
 use std::time::Duration;
 
-use crate::{FieldFault, Held, Invalid, Operation};
+use crate::{FieldFault, Invalid, Operation, Rejected};
 
 /// Why a call did not give what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The call was not made; the gate says when to ask again.
+    /// The call was not made; the rate limiter says when to ask again.
     #[error("the call was held back: {0}")]
-    Held(Held),
+    Rejected(Rejected),
 
     /// Status 429. No failure: wait and ask again; without a readable header, for one whole window
-    /// of 60 s (R28).
+    /// of 60 s, which is what Polar always asks for.
     #[error("{operation}: Polar asks us to wait {} s", .retry_after.as_secs())]
     RateLimited {
         /// What was asked.
@@ -24,8 +24,8 @@ pub enum Error {
         retry_after: Duration,
     },
 
-    /// Status 401. The token is missing, unknown, expired or revoked, so every other call will fail
-    /// too.
+    /// Status 401, whoever says it. The token is missing, unknown, expired or revoked, so every other
+    /// call will fail too.
     #[error("{operation}: Polar refuses the access token{}; check POLAR_ACCESS_TOKEN", named(.error))]
     Unauthorized {
         /// What was asked.
@@ -36,21 +36,28 @@ pub enum Error {
         detail: Option<String>,
     },
 
-    /// Status 403. Either the token lacks a scope, or the state of the thing does not allow it.
-    #[error("{operation}: Polar does not allow it{}{}{}", named(.error), shown(.detail), needed(.scope))]
+    /// Status 403: the token lacks a scope, so every other call that needs it will fail too.
+    #[error("{operation}: the access token lacks the scope {scope}")]
+    MissingScope {
+        /// What was asked.
+        operation: Operation,
+        /// The scope, as Polar names it, or as we know it where Polar does not.
+        scope: String,
+    },
+
+    /// Status 403: the state of the thing does not allow it.
+    #[error("{operation}: Polar does not allow it{}{}", named(.error), shown(.detail))]
     Forbidden {
         /// What was asked.
         operation: Operation,
-        /// Polar's name of the error, such as `NotPermitted` or `insufficient_scope`.
+        /// Polar's name of the error, such as `NotPermitted`.
         error: String,
         /// Polar's words.
         detail: Option<String>,
-        /// The scope that the token lacks, when that is the reason.
-        scope: Option<String>,
     },
 
-    /// 404 about the thing asked for. A 404 about the route itself, which a wrong version or a
-    /// proxy causes, is `Unexpected` (R31): it must not pass as "already gone".
+    /// 404 about the thing asked for, in Polar's own words. Any other 404, which a wrong version, a
+    /// wrong address or a gateway causes, must not pass as "already gone".
     #[error("{operation}: not found{}{}", named(.error), shown(.detail))]
     NotFound {
         /// What was asked.
@@ -87,7 +94,21 @@ pub enum Error {
         detail: Option<String>,
     },
 
-    /// 5xx: Polar is down, or stumbled (R3, R13).
+    /// A refusal that is not in Polar's words: it carries neither Polar's error body nor, usually,
+    /// the `polar-version` header. A gateway, a proxy or a firewall on the way says nothing about
+    /// the thing asked for, so this is like no answer. An API version that Polar does not know looks
+    /// the same (404).
+    #[error(
+        "{operation}: {status} from something between us and Polar, not in Polar's words; see POLAR_API_URL and POLAR_API_VERSION"
+    )]
+    Intermediary {
+        /// What was asked.
+        operation: Operation,
+        /// The status, 400..=499.
+        status: u16,
+    },
+
+    /// 5xx: Polar is down, or stumbled over a race.
     #[error("{operation}: Polar answered {status}")]
     Unavailable {
         /// What was asked.
@@ -116,8 +137,8 @@ pub enum Error {
         reason: String,
     },
 
-    /// A status that this operation never gives: a redirect (wrong slash or address, R30), a 404
-    /// about the route, a 400, a 405, a 413.
+    /// A status that this operation never gives: a redirect (wrong slash or address), a 404 about
+    /// the route, a 400, a 405, a 413.
     #[error("{operation}: unexpected answer {status}{}{}", named(.error), shown(.detail))]
     Unexpected {
         /// What was asked.
@@ -157,14 +178,16 @@ impl Error {
     #[must_use]
     pub fn operation(&self) -> Option<Operation> {
         match self {
-            Self::Held(_) => None,
+            Self::Rejected(_) => None,
             Self::Invalid(invalid) => Some(invalid.operation),
             Self::RateLimited { operation, .. }
             | Self::Unauthorized { operation, .. }
+            | Self::MissingScope { operation, .. }
             | Self::Forbidden { operation, .. }
             | Self::NotFound { operation, .. }
             | Self::Conflict { operation, .. }
             | Self::PaymentFailed { operation, .. }
+            | Self::Intermediary { operation, .. }
             | Self::Unavailable { operation, .. }
             | Self::Unreachable { operation, .. }
             | Self::Unreadable { operation, .. }
@@ -179,14 +202,27 @@ impl Error {
         matches!(self, Self::NotFound { .. })
     }
 
-    /// Polar is down as far as this call can tell: a 5xx, a timeout, or no connection.
+    /// Polar is down as far as this call can tell: a 5xx, a timeout, no connection, or an answer of
+    /// something in between.
     #[must_use]
     pub fn is_down(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Unreachable { .. })
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::Unreachable { .. } | Self::Intermediary { .. }
+        )
     }
 
-    /// We seem to talk to the wrong address, route or version (R30, R31): a redirect, or a 404 or
-    /// 405 about the route. Says nothing about the thing asked for, and is cured by configuration.
+    /// The body was larger than Polar, or something on the way to it, takes: send less at once.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        matches!(
+            self,
+            Self::Unexpected { status: 413, .. } | Self::Intermediary { status: 413, .. }
+        )
+    }
+
+    /// We seem to talk to the wrong address or route: a redirect, or a 404 or 405 about the route.
+    /// Says nothing about the thing asked for, and is repaired by configuration.
     #[must_use]
     pub fn is_misdirected(&self) -> bool {
         matches!(
@@ -286,11 +322,4 @@ fn named(error: &str) -> String {
     } else {
         format!(" ({error})")
     }
-}
-
-fn needed(scope: &Option<String>) -> String {
-    scope
-        .as_ref()
-        .map(|scope| format!("; the token lacks the scope {scope}"))
-        .unwrap_or_default()
 }

@@ -17,9 +17,9 @@ mod error;
 mod event;
 mod events;
 mod fault;
-mod gate;
 mod id;
 mod lenient;
+mod limiter;
 mod members;
 mod metadata;
 mod open_enum;
@@ -48,10 +48,13 @@ pub use error::{Error, Interruption, OrAbsent};
 pub use event::{Envelope, EnvelopeError, EventType};
 pub use events::{EventMetadata, Events, IngestedEvent, Receipt};
 pub use fault::{FieldFault, Invalid, LocPart};
-pub use gate::{Answer, BoxFuture, CallClass, Gate, Held, HeldReason, OpenGate};
 pub use id::{
     BenefitGrantId, BenefitId, CustomerId, DiscountId, MemberId, OrderId, OrganizationId,
     ProductId, SubscriptionId, WebhookEndpointId,
+};
+pub use limiter::{
+    Admission, Answer, BoxFuture, CallClass, CallFacts, RateLimiter, Rejected, RejectedReason,
+    Subject, Unlimited,
 };
 pub use members::{Member, MemberUpdate, Members, NewMember, Role};
 pub use metadata::{Metadata, MetadataValue};

@@ -1,8 +1,11 @@
 //! Lists: all pages, or one.
 //!
-//! Pages are windows over a list that others change meanwhile, so an item can appear twice
-//! (polar-domain (i)). Lists are read oldest first where Polar sorts so, which puts new items at
-//! the end, and an id seen before is dropped.
+//! Pages are windows over a list that others change meanwhile, so an item can appear twice. Lists
+//! are read oldest first where Polar sorts so, which puts new items at the end, and an id seen
+//! before is dropped.
+//!
+//! Unlike most fields, `items` and `max_page` are not optional: an answer without them is none of
+//! Polar's, and to read it as an empty list would take away everything that a customer holds.
 
 use std::collections::HashSet;
 
@@ -11,25 +14,22 @@ use uuid::Uuid;
 
 use crate::{Client, Error, call::Call};
 
-/// The most that Polar gives per page; more is silently cut (R9).
+/// The most that Polar gives per page; more is silently cut.
 const LIMIT: u32 = 100;
 
 /// One page of a list.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Page<T> {
     /// The items; empty beyond the end.
-    #[serde(default = "Vec::new")]
     pub items: Vec<T>,
     /// How many there are in all.
-    #[serde(default)]
     pagination: Pagination,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 struct Pagination {
     #[serde(default)]
     total_count: u64,
-    #[serde(default)]
     max_page: u32,
 }
 

@@ -1,8 +1,10 @@
 //! Reads a refusal: status, headers and one of the many bodies that Polar, or something on the way
-//! to it, can answer with (polar-domain (i), R11, R14, R25, R28, R31).
+//! to it, can answer with.
 //!
-//! The status decides; the body only adds words. So a body that is missing, of another style, or
-//! of another kind costs us words and never the meaning.
+//! Whoever believes a gateway's 404 deletes what exists, and whoever believes a firewall's 403 gives
+//! up what would succeed a minute later. So a refusal counts only in Polar's own words: every answer
+//! of Polar below 500 carries the header `polar-version`, and every refusal of a thing a body with
+//! the name of the error. Anything else is like no answer.
 
 use chrono::Utc;
 use reqwest::{
@@ -12,6 +14,9 @@ use reqwest::{
 use serde_json::Value;
 
 use crate::{Error, FieldFault, Invalid, LocPart, Operation, redact::Redactor, retry_after};
+
+/// Polar's answers carry the version that they are of.
+pub(crate) const VERSION: &str = "polar-version";
 
 /// An answer that is no success.
 pub(crate) struct Refusal<'a> {
@@ -26,18 +31,30 @@ pub(crate) fn read(refusal: &Refusal<'_>, redactor: &Redactor<'_>) -> Error {
     let operation = refusal.operation;
     let words = Words::read(refusal.body, redactor);
     match refusal.status.as_u16() {
-        422 => Error::Invalid(Invalid {
+        401 => Error::Unauthorized {
             operation,
             error: words.error,
             detail: words.detail,
-            faults: words.faults,
-        }),
+        },
         429 => Error::RateLimited {
             operation,
             retry_after: retry_after::read(refusal.headers, Utc::now()),
         },
         status @ 500..=599 => Error::Unavailable { operation, status },
-        status => in_words(refusal, status, words),
+        status if is_polars(refusal, &words) => in_words(refusal, status, words),
+        status => Error::Intermediary { operation, status },
+    }
+}
+
+/// Whether Polar itself says so. About a route that it does not know, or a method that a route does
+/// not take, Polar gives no name; neither is there one in a redirect.
+fn is_polars(refusal: &Refusal<'_>, words: &Words) -> bool {
+    let version = refusal.headers.contains_key(VERSION);
+    match refusal.status.as_u16() {
+        ..400 => true,
+        404 | 405 => version,
+        422 => version && (!words.error.is_empty() || !words.faults.is_empty()),
+        _ => version && !words.error.is_empty(),
     }
 }
 
@@ -45,13 +62,14 @@ pub(crate) fn read(refusal: &Refusal<'_>, redactor: &Redactor<'_>) -> Error {
 #[rustfmt::skip] // one line each reads as the table that it is
 fn in_words(refusal: &Refusal<'_>, status: u16, words: Words) -> Error {
     let operation = refusal.operation;
-    let Words { error, detail, speaks_of_the_route, .. } = words;
+    let Words { error, detail, faults } = words;
     match status {
-        401 => Error::Unauthorized { operation, error, detail },
         402 => Error::PaymentFailed { operation, error, detail },
-        403 => Error::Forbidden { operation, error, detail, scope: missing_scope(refusal.headers) },
-        404 if !speaks_of_the_route => Error::NotFound { operation, error, detail },
+        403 if error == "insufficient_scope" => missing_scope(refusal),
+        403 => Error::Forbidden { operation, error, detail },
+        404 if !error.is_empty() => Error::NotFound { operation, error, detail },
         409 => Error::Conflict { operation, error, detail },
+        422 => Error::Invalid(Invalid { operation, error, detail, faults }),
         _ => Error::Unexpected { operation, status, error, detail },
     }
 }
@@ -62,17 +80,12 @@ struct Words {
     error: String,
     detail: Option<String>,
     faults: Vec<FieldFault>,
-    /// Nobody looked for the thing: no such route or version (R31), or no word of Polar's.
-    speaks_of_the_route: bool,
 }
 
 impl Words {
     fn read(body: &[u8], redactor: &Redactor<'_>) -> Self {
         let Ok(Value::Object(body)) = serde_json::from_slice(body) else {
-            return Self {
-                speaks_of_the_route: true,
-                ..Self::default()
-            };
+            return Self::default();
         };
         let text = |key: &str| body.get(key).and_then(Value::as_str);
         let error = text("error")
@@ -81,7 +94,6 @@ impl Words {
         let detail = text("detail").or_else(|| text("error_description"));
         let faults = body.get("detail").and_then(Value::as_array);
         Self {
-            speaks_of_the_route: error.is_empty() && detail == Some("Not Found"),
             detail: detail.map(|text| redactor.clean(text)),
             faults: faults
                 .into_iter()
@@ -123,10 +135,19 @@ fn loc_part(step: &Value, redactor: &Redactor<'_>) -> Option<LocPart> {
     }
 }
 
-/// The scope that a 403 asks for: `Bearer realm="polar", scope="events:write", ..`.
-fn missing_scope(headers: &HeaderMap) -> Option<String> {
-    let challenge = headers.get(WWW_AUTHENTICATE)?.to_str().ok()?;
-    let (_, rest) = challenge.split_once("scope=\"")?;
-    let (scope, _) = rest.split_once('"')?;
-    (!scope.is_empty()).then(|| scope.to_owned())
+/// A 403 names the scope in a header: `Bearer realm="polar", scope="events:write", ..`.
+fn missing_scope(refusal: &Refusal<'_>) -> Error {
+    let operation = refusal.operation;
+    let challenge = refusal.headers.get(WWW_AUTHENTICATE);
+    let named = challenge
+        .and_then(|challenge| challenge.to_str().ok())
+        .and_then(|challenge| challenge.split_once("scope=\""))
+        .and_then(|(_, rest)| rest.split_once('"'))
+        .map(|(scope, _)| scope)
+        .filter(|scope| !scope.is_empty());
+    let scope = named.or(operation.scope()).unwrap_or("that it needs");
+    Error::MissingScope {
+        operation,
+        scope: scope.to_owned(),
+    }
 }

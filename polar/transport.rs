@@ -1,66 +1,120 @@
-//! One exchange with Polar: ask the gate, send, read within bounds, tell the gate.
+//! One exchange with Polar: ask the rate limiter, send, read within bounds, record what came of it.
 
 use std::{error::Error as _, time::Instant};
 
 use reqwest::{
     Response,
-    header::{CONTENT_TYPE, HeaderValue},
+    header::{CONTENT_TYPE, HeaderMap, HeaderValue},
 };
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Answer, Client, Error, Gate, Interruption, Operation,
+    Admission, Answer, CallClass, CallFacts, Client, Error, Interruption, Operation, RateLimiter,
+    Subject,
     call::Call,
     redact::Redactor,
-    refusal::{self, Refusal},
+    refusal::{self, Refusal, VERSION},
 };
 
 /// The largest answer that is read. A page of a hundred subscriptions is well below 1 MiB.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 
+/// What a probe asks: a short list that is about no customer. Without the scope for it Polar answers
+/// 403, which shows as well that it is there and takes the token.
+const PROBE: Operation = Operation::get("/v1/products/");
+
+/// A success.
+struct Received {
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
 impl Client {
     /// Sends a call whose success carries a body.
     pub(crate) async fn fetch<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
         let operation = call.operation;
-        let body = self.exchange(call).await?;
-        serde_json::from_slice(&body).map_err(|fault| Error::Unreadable {
+        let received = self.exchange(call).await?;
+        serde_json::from_slice(&received.body).map_err(|fault| Error::Unreadable {
             operation,
             reason: describe(&fault),
         })
     }
 
-    /// Sends a call whose success carries nothing of interest.
+    /// Sends a call whose success carries nothing of interest. Without a body to read, the header is
+    /// all that tells Polar's success from that of a captive portal.
     pub(crate) async fn perform(&self, call: Call) -> Result<(), Error> {
-        self.exchange(call).await.map(drop)
+        let operation = call.operation;
+        let received = self.exchange(call).await?;
+        if received.headers.contains_key(VERSION) {
+            return Ok(());
+        }
+        Err(Error::Unreadable {
+            operation,
+            reason: format!("it lacks the header {VERSION}, so it is not Polar's"),
+        })
     }
 
-    async fn exchange(&self, call: Call) -> Result<Vec<u8>, Error> {
-        let operation = call.operation;
+    async fn exchange(&self, call: Call) -> Result<Received, Error> {
         let url = call.url(&self.shared.base)?;
-        self.shared
-            .gate
-            .enter(self.class)
-            .await
-            .map_err(Error::Held)?;
-        let passage = Passage {
-            gate: &*self.shared.gate,
-            answer: Answer::Abandoned,
+        let facts = CallFacts {
+            class: self.class,
+            scope: call.operation.scope(),
         };
+        let permit = loop {
+            let permit = self.acquire(facts).await?;
+            match permit.admission {
+                Admission::Call => break permit,
+                Admission::Probe => self.probe(permit).await?,
+            }
+        };
+        self.send_and_record(call, url, permit, self.subject).await
+    }
+
+    async fn acquire(&self, facts: CallFacts) -> Result<Permit<'_>, Error> {
+        let limiter = &*self.shared.limiter;
+        let admission = limiter.acquire(facts).await.map_err(Error::Rejected)?;
+        Ok(Permit {
+            limiter,
+            facts,
+            admission,
+            answer: Answer::Abandoned,
+        })
+    }
+
+    /// What comes of a probe is the limiter's business: it says next whether the call may go out.
+    async fn probe(&self, mut permit: Permit<'_>) -> Result<(), Error> {
+        let call = Call::new(PROBE).query("limit", 1);
+        let url = call.url(&self.shared.base)?;
+        permit.facts.class = CallClass::Probe;
+        let outcome = self.send_and_record(call, url, permit, None).await;
+        drop(outcome);
+        Ok(())
+    }
+
+    async fn send_and_record(
+        &self,
+        call: Call,
+        url: reqwest::Url,
+        permit: Permit<'_>,
+        subject: Option<Subject>,
+    ) -> Result<Received, Error> {
+        let operation = call.operation;
+        let class = permit.facts.class;
         let started = Instant::now();
         let outcome = self.send(call, url).await;
         tracing::debug!(
             %operation,
-            class = %self.class,
+            %class,
             milliseconds = started.elapsed().as_millis(),
             error = outcome.as_ref().err().map(tracing::field::display),
             "called Polar"
         );
-        passage.leave(answer(&outcome));
+        permit.record(answer(outcome.as_ref().err(), subject));
         outcome
     }
 
-    async fn send(&self, call: Call, url: reqwest::Url) -> Result<Vec<u8>, Error> {
+    async fn send(&self, call: Call, url: reqwest::Url) -> Result<Received, Error> {
         let operation = call.operation;
         let mut request = self.shared.http.request(operation.http_method(), url);
         if let Some(body) = call.body {
@@ -75,9 +129,9 @@ impl Client {
         let headers = response.headers().clone();
         let body = read(operation, response).await;
         if status.is_success() {
-            return body;
+            return body.map(|body| Received { headers, body });
         }
-        // A refusal whose body cannot be read is still that refusal.
+        // A refusal whose body cannot be read is like one without.
         let body = body.unwrap_or_default();
         let redactor = Redactor::new(self.shared.access_token.expose_secret());
         Err(refusal::read(
@@ -92,31 +146,39 @@ impl Client {
     }
 }
 
-/// Tells the gate exactly once, also when the call's future is dropped half-way.
-struct Passage<'a> {
-    gate: &'a dyn Gate,
+/// Tells the limiter exactly once, also when the call's future is dropped half-way.
+struct Permit<'a> {
+    limiter: &'a dyn RateLimiter,
+    facts: CallFacts,
+    admission: Admission,
     answer: Answer,
 }
 
-impl Passage<'_> {
-    fn leave(mut self, answer: Answer) {
+impl Permit<'_> {
+    fn record(mut self, answer: Answer) {
         self.answer = answer;
     }
 }
 
-impl Drop for Passage<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.gate.left(self.answer);
+        self.limiter.record(self.facts, self.admission, self.answer);
     }
 }
 
-fn answer(outcome: &Result<Vec<u8>, Error>) -> Answer {
-    match outcome {
-        Err(Error::RateLimited { retry_after, .. }) => Answer::RateLimited {
+/// Without a connection nobody saw whom the call was about, so that is nobody's own failure.
+fn answer(error: Option<&Error>, subject: Option<Subject>) -> Answer {
+    match error {
+        Some(Error::RateLimited { retry_after, .. }) => Answer::RateLimited {
             retry_after: *retry_after,
         },
-        Err(Error::Unauthorized { .. }) => Answer::Unauthorized,
-        Err(error) if error.is_down() => Answer::Down,
+        Some(Error::Unauthorized { .. }) => Answer::Unauthorized,
+        Some(Error::MissingScope { .. }) => Answer::MissingScope,
+        Some(Error::Unreachable {
+            cause: Interruption::Connection,
+            ..
+        }) => Answer::Down { subject: None },
+        Some(error) if error.is_down() => Answer::Down { subject },
         _ => Answer::Answered,
     }
 }

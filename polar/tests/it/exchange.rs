@@ -6,8 +6,8 @@ use std::{
 };
 
 use polar::{
-    Answer, BoxFuture, BuildError, CallClass, Client, ClientConfig, Error, Gate, Held, HeldReason,
-    Interruption, OpenGate,
+    Admission, Answer, BoxFuture, BuildError, CallClass, CallFacts, Client, ClientConfig, Error,
+    Interruption, RateLimiter, Rejected, RejectedReason, Subject, Unlimited,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -17,31 +17,39 @@ use tokio::{
 
 use crate::support::{Recording, Server, TOKEN, answer, client};
 
-/// A gate that writes down what it hears.
+/// A limiter that writes down what it hears.
 #[derive(Default)]
 struct Listening {
-    entered: Mutex<Vec<CallClass>>,
-    left: Mutex<Vec<Answer>>,
-    held: Mutex<Option<Held>>,
+    asked: Mutex<Vec<CallFacts>>,
+    recorded: Mutex<Vec<(Admission, Answer)>>,
+    rejects: Mutex<Option<Rejected>>,
+    /// Probes that it still asks for.
+    probes: Mutex<u32>,
 }
 
-impl Gate for Listening {
-    fn enter(&self, class: CallClass) -> BoxFuture<'_, Result<(), Held>> {
-        let held = *self.held.lock().unwrap();
-        if held.is_none() {
-            self.entered.lock().unwrap().push(class);
-        }
-        Box::pin(async move { held.map_or(Ok(()), Err) })
+impl RateLimiter for Listening {
+    fn acquire(&self, call: CallFacts) -> BoxFuture<'_, Result<Admission, Rejected>> {
+        self.asked.lock().unwrap().push(call);
+        let mut probes = self.probes.lock().unwrap();
+        let admission = if *probes == 0 {
+            Admission::Call
+        } else {
+            *probes -= 1;
+            Admission::Probe
+        };
+        let rejected = *self.rejects.lock().unwrap();
+        Box::pin(async move { rejected.map_or(Ok(admission), Err) })
     }
 
-    fn left(&self, answer: Answer) {
-        self.left.lock().unwrap().push(answer);
+    fn record(&self, _: CallFacts, admission: Admission, answer: Answer) {
+        self.recorded.lock().unwrap().push((admission, answer));
     }
 }
 
 impl Listening {
-    fn left(&self) -> Vec<Answer> {
-        self.left.lock().unwrap().clone()
+    fn answers(&self) -> Vec<Answer> {
+        let recorded = self.recorded.lock().unwrap();
+        recorded.iter().map(|(_, answer)| *answer).collect()
     }
 }
 
@@ -119,8 +127,8 @@ async fn a_call_is_made_once_whatever_comes_of_it() {
 #[tokio::test]
 async fn an_answer_that_does_not_come_is_a_timeout() {
     let server = Server::answering(|_| std::future::pending()).await;
-    let gate = Arc::new(Listening::default());
-    let error = ask(&server.client_with(Duration::from_millis(100), gate.clone())).await;
+    let limiter = Arc::new(Listening::default());
+    let error = ask(&server.client_with(Duration::from_millis(100), limiter.clone())).await;
     assert!(
         matches!(
             error,
@@ -131,7 +139,7 @@ async fn an_answer_that_does_not_come_is_a_timeout() {
         ),
         "{error:?}"
     );
-    assert_eq!(gate.left(), [Answer::Down]);
+    assert_eq!(limiter.answers(), [Answer::Down { subject: None }]);
 }
 
 #[tokio::test]
@@ -146,7 +154,7 @@ async fn an_answer_that_stalls_half_way_is_a_timeout() {
     let error = ask(&client(
         &url,
         Duration::from_millis(200),
-        Arc::new(OpenGate),
+        Arc::new(Unlimited),
     ))
     .await;
     assert!(
@@ -166,8 +174,8 @@ async fn a_refused_connection_says_so_without_the_address() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let gate = Arc::new(Listening::default());
-    let client = client(&url, Duration::from_secs(5), gate.clone());
+    let limiter = Arc::new(Listening::default());
+    let client = client(&url, Duration::from_secs(5), limiter.clone());
     let error = client
         .customers()
         .get_by_external_id("org-secret")
@@ -185,7 +193,7 @@ async fn a_refused_connection_says_so_without_the_address() {
         shown.contains("refused") && !shown.contains("org-secret"),
         "{shown}"
     );
-    assert_eq!(gate.left(), [Answer::Down]);
+    assert_eq!(limiter.answers(), [Answer::Down { subject: None }]);
 }
 
 #[tokio::test]
@@ -196,7 +204,7 @@ async fn a_connection_that_breaks_is_no_answer() {
             .await;
     })
     .await;
-    let error = ask(&client(&url, Duration::from_secs(5), Arc::new(OpenGate))).await;
+    let error = ask(&client(&url, Duration::from_secs(5), Arc::new(Unlimited))).await;
     assert!(
         matches!(
             error,
@@ -218,7 +226,7 @@ async fn an_endless_answer_is_given_up() {
         while stream.write_all(&[b' '; 65536]).await.is_ok() {}
     })
     .await;
-    let error = ask(&client(&url, Duration::from_secs(30), Arc::new(OpenGate))).await;
+    let error = ask(&client(&url, Duration::from_secs(30), Arc::new(Unlimited))).await;
     assert!(matches!(&error, Error::Unreadable { reason, .. } if reason.contains("larger")));
 }
 
@@ -231,7 +239,7 @@ async fn an_answer_announced_too_large_is_not_read() {
         std::future::pending::<()>().await;
     })
     .await;
-    let error = ask(&client(&url, Duration::from_secs(30), Arc::new(OpenGate))).await;
+    let error = ask(&client(&url, Duration::from_secs(30), Arc::new(Unlimited))).await;
     assert!(matches!(&error, Error::Unreadable { reason, .. } if reason.contains("larger")));
 }
 
@@ -244,62 +252,118 @@ async fn a_success_that_cannot_be_read_shows_no_content() {
         r#"{"email": "ann@example.com""#,
     ] {
         let server = Server::answering(move |_| async move { answer(200, &[], body) }).await;
-        let gate = Arc::new(Listening::default());
-        let error = ask(&server.client_with(Duration::from_secs(5), gate.clone())).await;
+        let limiter = Arc::new(Listening::default());
+        let error = ask(&server.client_with(Duration::from_secs(5), limiter.clone())).await;
         assert!(matches!(error, Error::Unreadable { .. }), "{error:?}");
         let shown = format!("{error} {error:?}");
         assert!(
             !shown.contains("secret") && !shown.contains("ann@"),
             "{shown}"
         );
-        assert_eq!(gate.left(), [Answer::Answered]);
+        assert_eq!(limiter.answers(), [Answer::Answered]);
     }
 }
 
 #[tokio::test]
-async fn the_gate_is_asked_with_the_class_and_told_what_came() {
-    for (status, expected) in [
-        (404, Answer::Answered),
-        (422, Answer::Answered),
-        (401, Answer::Unauthorized),
-        (
-            429,
-            Answer::RateLimited {
-                retry_after: Duration::from_secs(9),
-            },
-        ),
-        (500, Answer::Down),
-        (503, Answer::Down),
-    ] {
-        let server =
-            Server::answering(move |_| async move { answer(status, &[("retry-after", "9")], "") })
-                .await;
-        let gate = Arc::new(Listening::default());
-        let client = server.client_with(Duration::from_secs(5), gate.clone());
-        ask(&client.with_class(CallClass::Bulk)).await;
-        ask(&client).await;
-        let entered = gate.entered.lock().unwrap().clone();
-        assert_eq!(entered, [CallClass::Bulk, CallClass::Entitlement]);
-        assert_eq!(gate.left(), [expected, expected], "{status}");
-    }
-}
-
-#[tokio::test]
-async fn a_held_call_is_not_made() {
-    let server = Server::answering(|_| async { answer(500, &[], "") }).await;
-    let gate = Arc::new(Listening::default());
-    let held = Held {
-        until: Duration::from_secs(3),
-        reason: HeldReason::Breaker,
+async fn the_limiter_is_asked_with_class_and_scope_and_told_what_came() {
+    let somebody = Answer::Down {
+        subject: Some(Subject::of("o")),
     };
-    *gate.held.lock().unwrap() = Some(held);
-    let error = ask(&server.client_with(Duration::from_secs(5), gate.clone())).await;
-    assert!(matches!(error, Error::Held(h) if h == held));
-    assert!(server.seen().is_empty() && gate.left().is_empty());
+    let nobody = Answer::Down { subject: None };
+    let waits = Answer::RateLimited {
+        retry_after: Duration::from_secs(9),
+    };
+    for (recording, about_somebody, about_nobody) in [
+        (
+            "customers-get-external-404",
+            Answer::Answered,
+            Answer::Answered,
+        ),
+        (
+            "auth-missing-scope",
+            Answer::MissingScope,
+            Answer::MissingScope,
+        ),
+        ("auth-bad-token", Answer::Unauthorized, Answer::Unauthorized),
+        ("version-unknown", somebody, nobody),
+        ("429", waits, waits),
+        ("500", somebody, nobody),
+        ("408", somebody, nobody),
+    ] {
+        let server = match recording.parse() {
+            Ok(status) => {
+                let headers = &[("retry-after", "9")];
+                Server::answering(move |_| async move { answer(status, headers, "") }).await
+            }
+            Err(_) => Server::replaying(&Recording::named(recording)).await,
+        };
+        let limiter = Arc::new(Listening::default());
+        let client = server.client_with(Duration::from_secs(5), limiter.clone());
+        ask(&client.with_class(CallClass::Bulk).with_subject("o")).await;
+        ask(&client).await;
+        let asked = limiter.asked.lock().unwrap().clone();
+        let facts = |class| CallFacts {
+            class,
+            scope: Some("customers:read"),
+        };
+        assert_eq!(
+            asked,
+            [facts(CallClass::Bulk), facts(CallClass::Entitlement)]
+        );
+        assert_eq!(
+            limiter.answers(),
+            [about_somebody, about_nobody],
+            "{recording}"
+        );
+    }
+}
+
+/// A call may fail for reasons of its own, so whether Polar is up is asked about nobody.
+#[tokio::test]
+async fn a_probe_is_a_harmless_call_about_nobody_before_the_call_itself() {
+    let server = Server::answering(|_| async { answer(500, &[], "") }).await;
+    let limiter = Arc::new(Listening::default());
+    *limiter.probes.lock().unwrap() = 1;
+    let client = server.client_with(Duration::from_secs(5), limiter.clone());
+    ask(&client.with_subject("o")).await;
+    let paths: Vec<String> = server.seen().into_iter().map(|seen| seen.path).collect();
+    assert_eq!(paths, ["/v1/products/?limit=1", "/v1/customers/external/o"]);
+    let subject = Some(Subject::of("o"));
+    assert_eq!(
+        *limiter.recorded.lock().unwrap(),
+        [
+            (Admission::Probe, Answer::Down { subject: None }),
+            (Admission::Call, Answer::Down { subject }),
+        ]
+    );
 }
 
 #[tokio::test]
-async fn a_dropped_call_is_told_to_the_gate() {
+async fn a_rejected_call_is_not_made() {
+    let server = Server::answering(|_| async { answer(500, &[], "") }).await;
+    let limiter = Arc::new(Listening::default());
+    let rejected = Rejected {
+        retry_after: Duration::from_secs(3),
+        reason: RejectedReason::Breaker,
+    };
+    *limiter.rejects.lock().unwrap() = Some(rejected);
+    let error = ask(&server.client_with(Duration::from_secs(5), limiter.clone())).await;
+    assert!(matches!(error, Error::Rejected(r) if r == rejected));
+    assert!(server.seen().is_empty() && limiter.answers().is_empty());
+}
+
+/// A success without a body is believed only with Polar's header: a captive portal says 200 as well.
+#[tokio::test]
+async fn a_deletion_is_confirmed_by_polar_alone() {
+    for (headers, believed) in [(&[][..], false), (&[("polar-version", "2026-04")], true)] {
+        let server = Server::answering(move |_| async move { answer(200, headers, "") }).await;
+        let deleted = server.client().members().delete("o", "m").await;
+        assert_eq!(deleted.is_ok(), believed);
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_call_is_told_to_the_limiter() {
     let arrived = Arc::new(Notify::new());
     let signal = Arc::clone(&arrived);
     let server = Server::answering(move |_| {
@@ -307,25 +371,25 @@ async fn a_dropped_call_is_told_to_the_gate() {
         std::future::pending()
     })
     .await;
-    let gate = Arc::new(Listening::default());
-    let client = server.client_with(Duration::from_secs(30), gate.clone());
+    let limiter = Arc::new(Listening::default());
+    let client = server.client_with(Duration::from_secs(30), limiter.clone());
     tokio::select! {
         _ = client.customers().get_by_external_id("o") => panic!("nobody answers"),
         () = arrived.notified() => {}
     }
-    assert_eq!(gate.left(), [Answer::Abandoned]);
+    assert_eq!(limiter.answers(), [Answer::Abandoned]);
 }
 
 #[tokio::test]
 async fn an_id_that_no_address_can_hold_is_not_sent() {
     let server = Server::answering(|_| async { answer(200, &[], "{}") }).await;
-    let gate = Arc::new(Listening::default());
-    let client = server.client_with(Duration::from_secs(5), gate.clone());
+    let limiter = Arc::new(Listening::default());
+    let client = server.client_with(Duration::from_secs(5), limiter.clone());
     for id in ["", ".", ".."] {
         let error = client.customers().get_by_external_id(id).await.unwrap_err();
         assert!(matches!(error, Error::Unaddressable { .. }), "{id:?}");
     }
-    assert!(server.seen().is_empty() && gate.entered.lock().unwrap().is_empty());
+    assert!(server.seen().is_empty() && limiter.asked.lock().unwrap().is_empty());
 }
 
 #[test]
@@ -337,7 +401,7 @@ fn a_configuration_that_cannot_work_is_refused_without_its_secret() {
         timeout: Duration::from_secs(5),
         user_agent: "polar-jobs".to_owned(),
     };
-    let build = |config: ClientConfig| Client::new(config, Arc::new(OpenGate));
+    let build = |config: ClientConfig| Client::new(config, Arc::new(Unlimited));
     for base_url in [
         "",
         "api.polar.sh",

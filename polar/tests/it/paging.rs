@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use axum::{body::Body, http::Response};
-use polar::CustomerRef;
+use polar::{CustomerRef, Error};
 use serde_json::{Value, json};
 
 use crate::support::{Recording, Seen, Server, answer};
@@ -157,4 +157,22 @@ async fn filters_go_out_with_every_page() {
             "/v1/webhooks/endpoints?page=1&limit=100",
         ]
     );
+}
+
+/// Read as an empty list it would say that a customer holds nothing.
+#[tokio::test]
+async fn an_object_that_is_no_list_is_not_an_empty_list() {
+    for body in [
+        "{}",
+        r#"{"items": []}"#,
+        r#"{"pagination": {"max_page": 1}}"#,
+        r#"{"status": "ok"}"#,
+    ] {
+        let server = Server::answering(move |_| async move { answer(200, &[], body) }).await;
+        let grants = server.client().benefit_grants().active("o".into()).await;
+        assert!(
+            matches!(grants, Err(Error::Unreadable { .. })),
+            "{body}: {grants:?}"
+        );
+    }
 }

@@ -18,6 +18,9 @@ async fn error_of(recording: &str) -> Error {
         .unwrap_err()
 }
 
+/// Polar's answers carry this; nobody else's do.
+const POLARS: &[(&str, &str)] = &[("polar-version", "2026-04")];
+
 async fn error_of_answer(status: u16, headers: &'static [(&str, &str)], body: &str) -> Error {
     let body = body.to_owned();
     let server = Server::answering(move |_| {
@@ -47,7 +50,7 @@ async fn a_duplicate_external_id_is_told_from_other_clashes() {
     assert!(both.is_duplicate_email());
     assert!(
         !both.is_duplicate_external_id(),
-        "re-reading would not cure the address"
+        "re-reading would not repair the address"
     );
     assert_eq!(both.faults_at(&["external_id"]).len(), 1);
     assert_eq!(both.faults_at(&["external_id", "email"]).len(), 2);
@@ -118,7 +121,7 @@ async fn a_422_without_a_name_is_read_all_the_same() {
     let clash = r#"{"detail": [{"type": "value_error", "loc": ["body", "external_id"],
         "msg": "A customer with this external ID already exists.", "input": "x"}]}"#;
     assert!(
-        error_of_answer(422, &[], clash)
+        error_of_answer(422, POLARS, clash)
             .await
             .is_duplicate_external_id()
     );
@@ -129,9 +132,8 @@ async fn a_422_without_a_name_is_read_all_the_same() {
         r#"{"detail": [null, 5, {"loc": [null, -1]}]}"#,
         "<html>",
     ] {
-        let error = error_of_answer(422, &[], odd).await;
-        assert!(error.invalid().is_some(), "{odd:?}: {error:?}");
-        assert!(!error.is_duplicate_external_id(), "{odd:?}");
+        let error = error_of_answer(422, POLARS, odd).await;
+        assert!(!error.is_duplicate_external_id(), "{odd:?}: {error:?}");
     }
 }
 
@@ -174,19 +176,18 @@ async fn refused_tokens_and_missing_scopes_are_named() {
         );
     }
     let error = error_of("auth-missing-scope").await;
-    assert!(
-        matches!(&error, Error::Forbidden { scope: Some(scope), .. } if scope == "events:write")
-    );
+    assert!(matches!(&error, Error::MissingScope { scope, .. } if scope == "events:write"));
     assert!(
         error
             .to_string()
-            .ends_with("the token lacks the scope events:write"),
+            .ends_with("the access token lacks the scope events:write"),
         "{error}"
     );
+    let unnamed = r#"{"error": "insufficient_scope", "error_description": "More is needed."}"#;
+    let error = error_of_answer(403, POLARS, unnamed).await;
+    assert!(matches!(&error, Error::MissingScope { scope, .. } if scope == "customers:read"));
     let error = error_of("members-create-on-individual").await;
-    assert!(
-        matches!(&error, Error::Forbidden { error, scope: None, .. } if error == "NotPermitted")
-    );
+    assert!(matches!(&error, Error::Forbidden { error, .. } if error == "NotPermitted"));
 }
 
 #[tokio::test]
@@ -195,26 +196,52 @@ async fn only_polar_can_say_that_a_thing_does_not_exist() {
     let error = error_of("orders-invoice-get-before-paid").await;
     assert!(matches!(&error, Error::NotFound { error, .. } if error == "InvoiceDoesNotExist"));
     // A wrong version or address must not look like "already deleted".
-    for recording in ["version-unknown", "path-unknown"] {
-        let error = error_of(recording).await;
+    let error = error_of("path-unknown").await;
+    assert!(matches!(error, Error::Unexpected { status: 404, .. }));
+    assert!(error.is_misdirected() && !error.is_not_found());
+    let error = error_of("version-unknown").await;
+    assert!(matches!(error, Error::Intermediary { status: 404, .. }));
+    assert!(error.is_down() && !error.is_not_found());
+}
+
+/// A gateway that lost its way to Polar answers in JSON as well, and knows nothing of what is there.
+#[tokio::test]
+async fn a_refusal_that_lacks_polars_body_or_header_is_not_polars() {
+    const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
+    const HTML: &[(&str, &str)] = &[("content-type", "text/html")];
+    for status in [400, 402, 403, 404, 407, 408, 409, 413, 418, 422, 425, 451] {
+        for (headers, body) in [
+            (HTML, "<html>no</html>"),
+            (JSON, ""),
+            (JSON, "null"),
+            (JSON, r#"{"message": "no Route matched with those values"}"#),
+            (JSON, r#"{"detail": "Customer not found"}"#),
+            (
+                JSON,
+                r#"{"error": "ResourceNotFound", "detail": "Not found"}"#,
+            ),
+            (JSON, r#"{"error": "insufficient_scope"}"#),
+        ] {
+            let error = error_of_answer(status, headers, body).await;
+            assert!(
+                matches!(error, Error::Intermediary { status: said, .. } if said == status),
+                "{status} {body}: {error:?}"
+            );
+            assert!(error.is_down() && !error.is_not_found() && error.invalid().is_none());
+        }
+        // The header alone is no refusal either, but a route that Polar does not know.
+        let error = error_of_answer(status, POLARS, r#"{"detail": "Not Found"}"#).await;
         assert!(
-            matches!(error, Error::Unexpected { status: 404, .. }),
-            "{error:?}"
+            error.is_down() || error.is_misdirected(),
+            "{status}: {error:?}"
         );
-        assert!(error.is_misdirected() && !error.is_not_found());
-    }
-    for body in ["", "<html>not found</html>"] {
-        let error = error_of_answer(404, &[("content-type", "text/html")], body).await;
+        let told = r#"{"error": "SomeName", "detail": "Some words"}"#;
+        let error = error_of_answer(status, POLARS, told).await;
         assert!(
-            matches!(error, Error::Unexpected { status: 404, .. }),
-            "{error:?}"
+            !error.is_down() && !error.is_misdirected(),
+            "{status}: {error:?}"
         );
     }
-    assert!(
-        error_of_answer(404, &[], r#"{"detail": "Customer not found"}"#)
-            .await
-            .is_not_found()
-    );
 }
 
 #[tokio::test]
@@ -259,7 +286,7 @@ async fn a_rate_limit_says_how_long_to_wait() {
 #[tokio::test]
 async fn an_echoed_token_is_masked() {
     let body = json!({"error": "E", "detail": format!("token {TOKEN} of ann@example.com")});
-    let error = error_of_answer(403, &[], &body.to_string()).await;
+    let error = error_of_answer(403, POLARS, &body.to_string()).await;
     let shown = format!("{error} {error:?}");
     assert!(shown.contains("token [token] of [address]"), "{shown}");
     assert!(!shown.contains(TOKEN) && !shown.contains("ann@"), "{shown}");

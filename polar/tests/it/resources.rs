@@ -3,9 +3,8 @@
 use chrono::{DateTime, Utc};
 use polar::{
     BenefitGrant, BenefitType, Cost, CostAmount, Customer, CustomerRef, CustomerType,
-    CustomerUpdate, Deletion, Error, IngestedEvent, LlmUsage, MemberUpdate, Metadata,
-    MetadataValue, NewMember, NewTeam, OrAbsent, Owner, Receipt, Role, Subscription,
-    SubscriptionStatus,
+    CustomerUpdate, Deletion, IngestedEvent, LlmUsage, MemberUpdate, Metadata, MetadataValue,
+    NewMember, NewTeam, OrAbsent, Owner, Receipt, Role, Subscription, SubscriptionStatus,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -444,13 +443,29 @@ fn unknown_values_and_missing_nullable_fields_are_no_errors() {
 }
 
 #[tokio::test]
-async fn a_body_too_large_for_polar_is_named() {
-    let body = r#"{"error":"RequestBodyTooLarge","detail":"Request body exceeded .."}"#;
-    let server =
-        Server::answering(move |_| async move { crate::support::answer(413, &[], body) }).await;
-    let error = server.client().events().ingest(&[]).await.unwrap_err();
-    assert!(
-        matches!(&error, Error::Unexpected { status: 413, error, .. }
-        if error == "RequestBodyTooLarge")
-    );
+async fn a_body_too_large_for_polar_or_for_something_on_the_way_is_named() {
+    let polars = r#"{"error":"RequestBodyTooLarge","detail":"Request body exceeded .."}"#;
+    let version = &[("polar-version", "2026-04")][..];
+    for (headers, body) in [(version, polars), (&[], "<html>413</html>")] {
+        let server =
+            Server::answering(move |_| async move { crate::support::answer(413, headers, body) })
+                .await;
+        let error = server.client().events().ingest(&[]).await.unwrap_err();
+        assert!(error.is_too_large(), "{error:?}");
+    }
+}
+
+#[test]
+fn one_odd_value_does_not_make_the_rest_unreadable_and_is_kept_as_it_came() {
+    let came = json!({"nested": {"a": [1, null]}, "list": [1], "n": 380, "f": 380.0, "b": true,
+        "huge": u64::MAX, "text": "x"});
+    let metadata: polar::Metadata = serde_json::from_value(came.clone()).unwrap();
+    assert_eq!(metadata.text("text"), Some("x"));
+    assert_eq!(metadata["n"], MetadataValue::Integer(380));
+    assert_eq!(metadata["f"], MetadataValue::Float(380.0));
+    assert_eq!(serde_json::to_value(&metadata).unwrap(), came);
+    for odd in [json!(null), json!([]), json!("text"), json!(7)] {
+        let metadata: polar::Metadata = serde_json::from_value(odd).unwrap();
+        assert!(metadata.is_empty());
+    }
 }

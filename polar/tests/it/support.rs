@@ -13,7 +13,7 @@ use axum::{
     extract::Request,
     http::{HeaderMap, Response},
 };
-use polar::{Client, ClientConfig, Gate, OpenGate};
+use polar::{Client, ClientConfig, RateLimiter, Unlimited};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
@@ -87,11 +87,11 @@ impl Server {
     }
 
     pub(crate) fn client(&self) -> Client {
-        self.client_with(Duration::from_secs(5), Arc::new(OpenGate))
+        self.client_with(Duration::from_secs(5), Arc::new(Unlimited))
     }
 
-    pub(crate) fn client_with(&self, timeout: Duration, gate: Arc<dyn Gate>) -> Client {
-        client(&self.url, timeout, gate)
+    pub(crate) fn client_with(&self, timeout: Duration, limiter: Arc<dyn RateLimiter>) -> Client {
+        client(&self.url, timeout, limiter)
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
@@ -130,7 +130,7 @@ impl Drop for Server {
     }
 }
 
-pub(crate) fn client(url: &str, timeout: Duration, gate: Arc<dyn Gate>) -> Client {
+pub(crate) fn client(url: &str, timeout: Duration, limiter: Arc<dyn RateLimiter>) -> Client {
     let config = ClientConfig {
         base_url: url.to_owned(),
         access_token: TOKEN.into(),
@@ -138,7 +138,7 @@ pub(crate) fn client(url: &str, timeout: Duration, gate: Arc<dyn Gate>) -> Clien
         timeout,
         user_agent: "polar-jobs/test".to_owned(),
     };
-    Client::new(config, gate).unwrap()
+    Client::new(config, limiter).unwrap()
 }
 
 async fn read(request: Request) -> Seen {
