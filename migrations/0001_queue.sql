@@ -351,19 +351,6 @@ CREATE TABLE polar_jobs.schedule_ticks (
     PRIMARY KEY (schedule, tick)
 );
 
--- Gate ---------------------------------------------------------------------------------------
--- What the whole fleet knows about Polar: the shared budget of calls, the time until which Polar
--- asked everybody to wait, and whether it refused our token.
-CREATE TABLE polar_jobs.gate (
-    name text PRIMARY KEY,
-    -- Calls that may still be made at `counted_at`; refilled by time.
-    calls_left double precision NOT NULL,
-    counted_at timestamptz NOT NULL,
-    wait_until timestamptz,
-    unauthorized_since timestamptz,
-    next_probe_at timestamptz
-) WITH (fillfactor = 50);
-
 -- Rescue -------------------------------------------------------------------------------------
 -- Puts back what a dead worker held. A dead worker is a failure like any other: it adds an entry
 -- to `errors`, and a spent budget discards. A waiting twin takes over. What an open transaction of

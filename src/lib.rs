@@ -2,13 +2,13 @@
 //! `jobs` (what we do) below this one.
 //!
 //! Data goes one way: `ingress` and `schedule` write jobs, `queue` holds them, `worker` runs them,
-//! `gate` stands between every job and Polar.
+//! `limiter` stands between every job and Polar.
 
 pub mod bench;
 pub mod cli;
 pub mod config;
-pub mod gate;
 pub mod ingress;
+pub mod limiter;
 pub mod migrate;
 pub mod postgres;
 pub mod queue;

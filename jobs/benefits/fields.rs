@@ -14,7 +14,7 @@ pub(super) fn integer(
         Some(MetadataValue::Integer(number)) => Some(*number),
         Some(MetadataValue::Float(number)) => whole(*number),
         Some(MetadataValue::Text(text)) => text.trim().parse().ok(),
-        Some(MetadataValue::Boolean(_)) | None => None,
+        _ => None,
     };
     let number = number.ok_or_else(|| fault(benefit, field, "must be a whole number"))?;
     if range.contains(&number) {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 /// All that a running job may touch: the Polar client, the mirror's database, and the settings.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// The Polar client behind the fleet's gate; `None` while billing is not configured.
+    /// The Polar client behind the fleet's rate limiter; `None` while billing is not configured.
     pub polar: Option<polar::Client>,
     /// Connections for the mirror. Never held across a call to Polar.
     pub pool: PgPool,

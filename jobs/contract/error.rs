@@ -63,7 +63,7 @@ impl Error {
         Self::Discard(reason.into())
     }
 
-    /// Decides: the only such decision in the house (contract 6.4; polar-domain (i), (l)).
+    /// Decides what happens next: the only such decision in the codebase.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         let reason = self.to_string();
@@ -79,26 +79,36 @@ impl Error {
     }
 }
 
-/// 429 and a closed gate wait; 401 waits for the probe; 5xx, the network and unreadable answers
-/// retry; every other answer of Polar is its last word.
+/// How long a call waits that was refused for the token or for a scope of it. The rate limiter tries
+/// either once a minute, and rejects the others with the time that is left.
+const TOKEN_DELAY: Duration = Duration::from_secs(60);
+
+/// What a job does not decide for itself. What says nothing about the job waits and uses up no
+/// attempt: a rejected call, 429, a refused token, a missing scope. What may pass is a failure that
+/// is retried. Everything else is Polar's last word.
 fn polar_verdict(error: &polar::Error, reason: String) -> Verdict {
     match error {
-        polar::Error::Held(held) => Verdict::Wait {
-            after: held.until,
+        polar::Error::Rejected(rejected) => Verdict::Wait {
+            after: rejected.retry_after,
             reason,
         },
         polar::Error::RateLimited { retry_after, .. } => Verdict::Wait {
             after: *retry_after,
             reason,
         },
-        polar::Error::Unauthorized { .. } => Verdict::Wait {
-            after: Duration::from_secs(60),
+        polar::Error::Unauthorized { .. } | polar::Error::MissingScope { .. } => Verdict::Wait {
+            after: TOKEN_DELAY,
             reason,
         },
         polar::Error::Unavailable { .. }
         | polar::Error::Unreachable { .. }
+        | polar::Error::Intermediary { .. }
         | polar::Error::Unreadable { .. } => Verdict::Retry { reason },
-        // A wrong URL, version or proxy answers for every job; it is ours to mend, not theirs to die of.
+        // Somebody else is changing the same subscription.
+        polar::Error::Conflict { error, .. } if error == "SubscriptionLocked" => {
+            Verdict::Retry { reason }
+        }
+        // A wrong URL or route answers for every job, and is repaired by us.
         _ if error.is_misdirected() => Verdict::Retry { reason },
         _ => Verdict::Discard { reason },
     }

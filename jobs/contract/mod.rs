@@ -8,6 +8,7 @@ mod job;
 mod new_job;
 mod registry;
 mod retry;
+mod subject;
 mod transaction;
 
 pub use context::{Context, Fees, JobFacts, Settings};
@@ -17,4 +18,5 @@ pub use job::{CatchUp, Job, Queue, Scheduled, priority};
 pub use new_job::{Debounce, NewJob};
 pub use registry::{Entry, Registry, Schedule};
 pub use retry::Retry;
+pub use subject::subject_of;
 pub use transaction::begin;

@@ -56,11 +56,11 @@ pub(crate) async fn ingest(polar: &Client, events: &[IngestedEvent]) -> Sent {
             Err(Error::Invalid(invalid)) if names_one(&invalid, batch.len()) => {
                 open.push(sent.take_out(&invalid, &batch));
             }
-            Err(
-                error @ (Error::Invalid(_)
-                | Error::Conflict { .. }
-                | Error::Unexpected { status: 413, .. }),
-            ) => {
+            Err(error @ (Error::Invalid(_) | Error::Conflict { .. })) => {
+                sent.halve(batch, error.to_string(), &mut open);
+            }
+            // Something on the way may bound a request, but cannot refuse an event.
+            Err(error) if error.is_too_large() && (batch.len() > 1 || !error.is_down()) => {
                 sent.halve(batch, error.to_string(), &mut open);
             }
             Err(error) => {

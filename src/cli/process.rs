@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 use super::signals::Stop;
 use super::{Failure, Surroundings, connect};
 use crate::config::{Config, DatabaseUrl, PolarSettings};
-use crate::gate::{FleetGate, Timing};
 use crate::ingress::{self, operations_router};
+use crate::limiter::{FleetRateLimiter, Timing};
 use crate::queue::connect::QueueDatabase;
 use crate::telemetry::{Masker, Metrics};
 use crate::worker::{self, Mask, QueueSlots, WorkerSettings};
@@ -118,7 +118,7 @@ fn mask(masker: Masker) -> Mask {
     Arc::new(move |text| masker.mask(&text).into_owned())
 }
 
-/// A client behind the fleet's gate; `None` while billing is off.
+/// A client behind the fleet's rate limiter; `None` while billing is off.
 pub(crate) fn polar_client(
     settings: &PolarSettings,
     pool: &PgPool,
@@ -126,10 +126,10 @@ pub(crate) fn polar_client(
     let Some(billing) = &settings.billing else {
         return Ok(None);
     };
-    let gate = FleetGate::open(pool.clone(), settings.rate_limit, Timing::PRODUCTION);
+    let limiter = FleetRateLimiter::new(pool.clone(), settings.limits, Timing::PRODUCTION);
     let config = client_config(settings, billing.access_token.clone());
     let client =
-        polar::Client::new(config, Arc::new(gate)).context("no client for Polar can be made")?;
+        polar::Client::new(config, Arc::new(limiter)).context("no client for Polar can be made")?;
     Ok(Some(client))
 }
 

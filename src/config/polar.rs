@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::{Environment, Wrong, secret};
+use crate::limiter::Limits;
 
 /// Everything about Polar.
 #[derive(Clone, Debug)]
@@ -19,8 +20,8 @@ pub struct PolarSettings {
     pub api_url: Url,
     /// Sent as `Polar-Version`.
     pub api_version: String,
-    /// Calls per minute for the whole fleet.
-    pub rate_limit: NonZeroU32,
+    /// Calls per minute for the whole fleet, and at once for this process.
+    pub limits: Limits,
     /// The product of the startup program.
     pub scale_product: Option<Uuid>,
 }
@@ -40,14 +41,20 @@ pub(super) fn read(environment: &Environment) -> Result<PolarSettings, Wrong> {
         webhook_secrets: secret::list(environment, "POLAR_WEBHOOK_SECRET")?,
         api_url: web_address(environment, "POLAR_API_URL", "https://api.polar.sh")?,
         api_version: api_version(environment)?,
-        rate_limit: rate_limit(environment)?,
+        limits: limits(environment)?,
         scale_product: uuid(environment, "POLAR_SCALE_PRODUCT_ID")?,
     })
 }
 
-fn rate_limit(environment: &Environment) -> Result<NonZeroU32, Wrong> {
-    let limit: u32 = environment.whole_number("POLAR_RATE_LIMIT", 400, 1..=1_000_000)?;
-    Ok(NonZeroU32::new(limit).expect("the bounds begin at 1"))
+fn limits(environment: &Environment) -> Result<Limits, Wrong> {
+    let read = |variable, default, highest| {
+        let number: u32 = environment.whole_number(variable, default, 1..=highest)?;
+        Ok::<_, Wrong>(NonZeroU32::new(number).expect("the bounds begin at 1"))
+    };
+    Ok(Limits {
+        per_window: read("POLAR_RATE_LIMIT", 400, 1_000_000)?,
+        in_flight: read("POLAR_CALLS_IN_FLIGHT", 16, 1_000)?,
+    })
 }
 
 /// Half a configuration would bill our own organization or nobody, so it is refused.

@@ -10,7 +10,7 @@ use super::*;
 const ORGANIZATION: &str = "1dbfc517-0bbf-4301-9ba8-555ca42b9737";
 
 /// Every variable that is read.
-const VARIABLES: [&str; 28] = [
+const VARIABLES: [&str; 29] = [
     "DATABASE_URL",
     "DATABASE_POOLER",
     "PORT",
@@ -21,6 +21,7 @@ const VARIABLES: [&str; 28] = [
     "POLAR_API_URL",
     "POLAR_API_VERSION",
     "POLAR_RATE_LIMIT",
+    "POLAR_CALLS_IN_FLIGHT",
     "POLAR_SCALE_PRODUCT_ID",
     "APP_TOKEN",
     "METRICS_BIND",
@@ -63,10 +64,11 @@ fn an_empty_environment_has_the_defaults_of_the_contract() {
     assert_eq!(
         (
             config.polar.api_version.as_str(),
-            config.polar.rate_limit.get(),
+            config.polar.limits.per_window.get(),
+            config.polar.limits.in_flight.get(),
             config.worker_slots
         ),
-        ("2026-04", 400, 50)
+        ("2026-04", 400, 16, 50)
     );
     let fees = |fees: Fees| {
         (
@@ -136,6 +138,7 @@ fn a_wrong_value_is_explained_in_one_line_that_names_its_variable() {
         ("POLAR_API_URL", "ftp://api.polar.sh"),
         ("POLAR_API_VERSION", "2026 04"),
         ("POLAR_RATE_LIMIT", "0"),
+        ("POLAR_CALLS_IN_FLIGHT", "0"),
         ("METRICS_BIND", "9090"),
         ("PLAIN_API_URL", "plain"),
         ("PLATFORM_FEE_BASIS_POINTS", "10001"),

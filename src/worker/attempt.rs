@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::Utc;
 use jobs::contract::{
     Context, Done, Entry, JobFacts, Outcome, Registry, Retry, Settings, Verdict, priority,
+    subject_of,
 };
 use polar::CallClass;
 use sqlx::PgPool;
@@ -165,10 +166,10 @@ impl Runner {
 
     fn context(&self, job: &Claimed) -> Context {
         Context {
-            polar: self
-                .polar
-                .as_ref()
-                .map(|polar| polar.with_class(class_of(job.priority))),
+            polar: self.polar.as_ref().map(|polar| {
+                let polar = polar.with_class(class_of(job.priority));
+                subject_of(&job.payload.0).map_or(polar.clone(), |id| polar.with_subject(&id))
+            }),
             pool: self.pool.clone(),
             settings: Settings::clone(&self.settings),
             job: JobFacts {

@@ -55,7 +55,7 @@ pub struct WorkerSettings {
     pub pool: PgPool,
     /// What can be run.
     pub registry: Arc<Registry>,
-    /// Polar behind the fleet's gate; `None` while billing is not configured.
+    /// Polar behind the fleet's rate limiter; `None` while billing is not configured.
     pub polar: Option<polar::Client>,
     /// What jobs need to know of the configuration.
     pub settings: Arc<Settings>,

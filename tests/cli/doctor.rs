@@ -58,7 +58,9 @@ async fn what_is_not_configured_is_a_warning_with_its_cure() {
         line(&said, "workers").starts_with("warning")
             && line(&said, "workers").contains("polar-jobs worker")
     );
-    for about in ["database", "postgres", "schema", "clock", "queues", "gate"] {
+    for about in [
+        "database", "postgres", "schema", "clock", "queues", "limiter",
+    ] {
         assert!(line(&said, about).starts_with("ok"), "{}", said.out);
     }
 }
@@ -159,7 +161,7 @@ async fn a_paused_queue_a_given_up_job_and_a_refused_fleet_are_said() {
         Some(0)
     );
     sqlx::query(
-        "INSERT INTO polar_jobs.gate (name, calls_left, counted_at, unauthorized_since) VALUES ('polar', 0, now(), now())
+        "INSERT INTO polar_jobs.rate_limiter (name, calls_left, counted_at, unauthorized_since) VALUES ('polar', 0, now(), now())
          ON CONFLICT (name) DO UPDATE SET unauthorized_since = now()",
     )
     .execute(pool)

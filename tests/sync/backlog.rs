@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use chrono::Utc;
 use jobs::{Job, MeterUsage, NewJob, ReportCosts, ReportUsage};
-use polar::{Answer, BoxFuture, CallClass, Gate, Held};
+use polar::{Admission, Answer, BoxFuture, CallClass, CallFacts, RateLimiter, Rejected};
 use polar_jobs::queue::enqueue;
 use serde_json::json;
 
@@ -156,13 +156,13 @@ async fn a_failing_database_only_delays_it() {
 #[derive(Debug, Default)]
 struct Noting(Mutex<Vec<CallClass>>);
 
-impl Gate for Noting {
-    fn enter(&self, class: CallClass) -> BoxFuture<'_, Result<(), Held>> {
-        self.0.lock().unwrap().push(class);
-        Box::pin(std::future::ready(Ok(())))
+impl RateLimiter for Noting {
+    fn acquire(&self, call: CallFacts) -> BoxFuture<'_, Result<Admission, Rejected>> {
+        self.0.lock().unwrap().push(call.class);
+        Box::pin(std::future::ready(Ok(Admission::Call)))
     }
 
-    fn left(&self, _: Answer) {}
+    fn record(&self, _: CallFacts, _: Admission, _: Answer) {}
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,17 +170,17 @@ async fn its_calls_leave_the_budget_to_those_that_somebody_waits_for() {
     let (house, tenant) = (House::open().await, Tenant::new());
     house.tell(&[tenant.created()]).await;
     house.drain_without_billing().await;
-    let gate = Arc::new(Noting::default());
-    house.drain_through(Arc::clone(&gate) as _).await;
-    let first = gate.0.lock().unwrap().first().copied();
+    let limiter = Arc::new(Noting::default());
+    house.drain_through(Arc::clone(&limiter) as _).await;
+    let first = limiter.0.lock().unwrap().first().copied();
     assert_eq!(first, Some(CallClass::Bulk));
 
     house.settle().await;
     let renamed =
         json!({"type": "organization.updated", "data": {"id": tenant.id, "name": "Acme & Co"}});
     house.tell(&[renamed]).await;
-    let gate = Arc::new(Noting::default());
-    house.drain_through(Arc::clone(&gate) as _).await;
-    let first = gate.0.lock().unwrap().first().copied();
+    let limiter = Arc::new(Noting::default());
+    house.drain_through(Arc::clone(&limiter) as _).await;
+    let first = limiter.0.lock().unwrap().first().copied();
     assert_eq!(first, Some(CallClass::Entitlement));
 }

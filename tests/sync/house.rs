@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jobs::contract::{Fees, Settings};
-use polar::{ClientConfig, Gate, OpenGate};
+use polar::{ClientConfig, RateLimiter, Unlimited};
 use polar_jobs::ingress::{Ingress, IngressSettings, Metrics};
 use polar_jobs::postgres::testing::{TestDatabase, database};
 use polar_jobs::queue::connect::{Pooler, QueueDatabase};
@@ -131,10 +131,10 @@ impl House {
 
     /// A client of our own, for what others do at Polar meanwhile.
     pub(crate) fn polar(&self) -> polar::Client {
-        self.polar_through(Arc::new(OpenGate))
+        self.polar_through(Arc::new(Unlimited))
     }
 
-    fn polar_through(&self, gate: Arc<dyn Gate>) -> polar::Client {
+    fn polar_through(&self, limiter: Arc<dyn RateLimiter>) -> polar::Client {
         let config = ClientConfig {
             base_url: self.simulator.url(),
             access_token: self.simulator.access_token().to_owned().into(),
@@ -142,7 +142,7 @@ impl House {
             timeout: Duration::from_secs(5),
             user_agent: "tests".to_owned(),
         };
-        polar::Client::new(config, gate).unwrap()
+        polar::Client::new(config, limiter).unwrap()
     }
 
     /// Tells changes in this order.
@@ -194,10 +194,10 @@ impl House {
             .unwrap();
     }
 
-    /// The same with this gate before Polar.
-    pub(crate) async fn drain_through(&self, gate: Arc<dyn Gate>) {
+    /// The same with this rate limiter before Polar.
+    pub(crate) async fn drain_through(&self, limiter: Arc<dyn RateLimiter>) {
         let settings = WorkerSettings {
-            polar: Some(self.polar_through(gate)),
+            polar: Some(self.polar_through(limiter)),
             ..self.worker(true)
         };
         run(settings, std::future::pending()).await.unwrap();

@@ -36,7 +36,7 @@ pub(crate) fn client_of(base_url: String, access_token: String) -> polar::Client
         timeout: Duration::from_secs(5),
         user_agent: "polar-jobs-tests".to_owned(),
     };
-    polar::Client::new(config, Arc::new(polar::OpenGate)).unwrap()
+    polar::Client::new(config, Arc::new(polar::Unlimited)).unwrap()
 }
 
 pub(crate) async fn local_polar(seed: u64) -> LocalPolar {

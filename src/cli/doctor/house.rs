@@ -16,7 +16,7 @@ pub(super) async fn check(pool: &PgPool, findings: &mut Vec<Finding>) {
         findings.push(workers(pool).await?);
         findings.extend(queues(pool).await?);
         findings.push(discarded(pool).await?);
-        findings.push(gate(pool).await?);
+        findings.push(super::polar::limiter(pool).await?);
         findings.push(usage(pool).await?);
         Ok::<(), sqlx::Error>(())
     };
@@ -94,39 +94,6 @@ async fn discarded(pool: &PgPool) -> Result<Finding, sqlx::Error> {
             format!("{} given up in the last 24 h", counted(count, "job")),
             "polar-jobs jobs list --state discarded; then jobs show, jobs retry",
         ),
-    })
-}
-
-async fn gate(pool: &PgPool) -> Result<Finding, sqlx::Error> {
-    let state = sqlx::query!(
-        r#"SELECT min(unauthorized_since) AS refused_since, max(next_probe_at) AS next_probe,
-                  max(wait_until) FILTER (WHERE wait_until > now()) AS wait_until
-             FROM polar_jobs.gate"#
-    )
-    .fetch_one(pool)
-    .await?;
-    if let Some(since) = state.refused_since {
-        let next = state
-            .next_probe
-            .map(|at| format!(", next try {}", moment(at)))
-            .unwrap_or_default();
-        let what = format!(
-            "Polar refuses the access token since {}; outward work stands still{next}",
-            moment(since)
-        );
-        return Ok(Finding::error(
-            "token",
-            what,
-            "put a good token into POLAR_ACCESS_TOKEN and restart the workers",
-        ));
-    }
-    Ok(match state.wait_until {
-        Some(until) => Finding::warning(
-            "gate",
-            format!("Polar asked everybody to wait until {}", moment(until)),
-            "nothing to do; if it lasts, lower POLAR_RATE_LIMIT",
-        ),
-        None => Finding::ok("gate", "calls to Polar may go out"),
     })
 }
 

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use polar::{
-    CallClass, Client, CustomerRef, CustomerUpdate, Error, MemberUpdate, OpenGate, WebhookEndpoint,
+    CallClass, Client, CustomerRef, CustomerUpdate, Error, MemberUpdate, Unlimited, WebhookEndpoint,
 };
+use sqlx::PgPool;
 use uuid::Uuid;
 
+use super::super::output::moment;
 use super::super::process::client_config;
 use super::Finding;
 use crate::config::{Billing, PolarSettings};
+use crate::limiter;
 
 const ROUTE: &str = "/integrations/polar/webhook";
 
@@ -32,11 +35,11 @@ pub(super) async fn check(settings: &PolarSettings, findings: &mut Vec<Finding>)
     };
     let config = client_config(settings, billing.access_token.clone());
     // A person's look does not wait in the fleet's queue.
-    match Client::new(config, Arc::new(OpenGate)) {
+    match Client::new(config, Arc::new(Unlimited)) {
         Err(error) => findings.push(Finding::error(
             "polar",
             error.to_string(),
-            "mend POLAR_API_URL or POLAR_ACCESS_TOKEN",
+            "repair POLAR_API_URL or POLAR_ACCESS_TOKEN",
         )),
         Ok(client) => {
             let client = client.with_class(CallClass::Probe);
@@ -54,7 +57,7 @@ async fn token(client: &Client, billing: &Billing, findings: &mut Vec<Finding>) 
     let answer = asked.await;
     let further = matches!(
         answer,
-        Ok(_) | Err(Error::Forbidden { .. } | Error::NotFound { .. })
+        Ok(_) | Err(Error::MissingScope { .. } | Error::NotFound { .. })
     );
     findings.push(match answer {
         Ok(organization) => {
@@ -68,7 +71,7 @@ async fn token(client: &Client, billing: &Billing, findings: &mut Vec<Finding>) 
 
 fn refused(error: &Error) -> Finding {
     match error {
-        Error::Forbidden { .. } => {
+        Error::MissingScope { .. } => {
             let what = "the token works; it may not read its organization, which no job needs";
             Finding::ok("polar", what)
         }
@@ -90,31 +93,36 @@ fn refused(error: &Error) -> Finding {
     }
 }
 
-/// Which scopes the token lacks.
+/// Which scopes the token lacks, of those that jobs need.
 async fn scopes(client: &Client) -> Finding {
-    let missing: Vec<String> = probe(client)
-        .await
-        .into_iter()
-        .filter_map(|(scope, error)| match error {
-            Some(Error::Forbidden { scope: named, .. }) => {
-                Some(named.unwrap_or_else(|| scope.to_owned()))
-            }
-            _ => None,
-        })
-        .collect();
-    if missing.is_empty() {
-        return Finding::ok(
-            "scopes",
-            "customers, members, subscriptions and grants can be reached",
-        );
+    let (mut missing, mut unknown) = (Vec::new(), None);
+    for (scope, error) in probe(client).await {
+        match error {
+            Some(Error::MissingScope { .. }) => missing.push(scope),
+            Some(error) if !matches!(error, Error::NotFound { .. }) => unknown = Some(error),
+            _ => {}
+        }
     }
-    let what = format!("the token lacks {}", missing.join(", "));
-    Finding::error("scopes", what, "give the token these scopes in Polar")
+    if !missing.is_empty() {
+        let what = format!(
+            "the token lacks {}; the calls that need it are paused",
+            missing.join(", ")
+        );
+        let fix = "give the token these scopes in Polar; work goes on within a minute or two";
+        return Finding::error("scopes", what, fix);
+    }
+    match unknown {
+        Some(error) => Finding::warning("scopes", error.to_string(), "try again"),
+        None => Finding::ok(
+            "scopes",
+            "customers, members, subscriptions, grants and events can be reached",
+        ),
+    }
 }
 
-/// Asks for things that do not exist: "not found" needs the scope, "forbidden" is the lack of it.
-/// Nothing is changed by that.
-async fn probe(client: &Client) -> [(&'static str, Option<Error>); 6] {
+/// Asks for things that do not exist: "not found" needs the scope, and 403 names the lack of it. An
+/// empty batch of events is taken and stores nothing. Nothing is changed by that.
+async fn probe(client: &Client) -> [(&'static str, Option<Error>); 7] {
     let nobody = Uuid::new_v4().to_string();
     let theirs = CustomerRef::External(&nobody);
     let (customers, members) = (client.customers(), client.members());
@@ -128,6 +136,7 @@ async fn probe(client: &Client) -> [(&'static str, Option<Error>); 6] {
     let member_written = members.update(&nobody, &nobody, &member).await.err();
     let subscriptions = client.subscriptions().all(theirs).await.err();
     let grants = client.benefit_grants().active(theirs).await.err();
+    let events = client.events().ingest(&[]).await.err();
     [
         ("customers:read", read),
         ("customers:write", written),
@@ -135,7 +144,51 @@ async fn probe(client: &Client) -> [(&'static str, Option<Error>); 6] {
         ("members:write", member_written),
         ("subscriptions:read", subscriptions),
         ("benefits:read", grants),
+        ("events:write", events),
     ]
+}
+
+/// Whether the fleet's calls go out, as the workers found it.
+pub(super) async fn limiter(pool: &PgPool) -> Result<Finding, sqlx::Error> {
+    const ABOUT: &str = "limiter";
+    let Some(status) = limiter::status(pool).await? else {
+        return Ok(Finding::ok(ABOUT, "no worker has called Polar yet"));
+    };
+    let ahead = |at: Option<_>| at.filter(|at| *at > status.now);
+    if let Some(since) = status.unauthorized_since {
+        let next = status
+            .next_probe_at
+            .map(|at| format!(", next try {}", moment(at)))
+            .unwrap_or_default();
+        let what = format!(
+            "Polar refuses the access token since {}; outward work stands still{next}",
+            moment(since)
+        );
+        return Ok(Finding::error(
+            "token",
+            what,
+            "put a good token into POLAR_ACCESS_TOKEN and restart the workers",
+        ));
+    }
+    if let Some(at) = ahead(status.breaker_probe_at) {
+        let what = format!(
+            "Polar is down, as a worker finds; its calls wait until the next try at {}",
+            moment(at)
+        );
+        return Ok(Finding::error(
+            "breaker",
+            what,
+            "see whether POLAR_API_URL answers; work resumes by itself",
+        ));
+    }
+    Ok(match ahead(status.wait_until) {
+        Some(until) => Finding::warning(
+            ABOUT,
+            format!("Polar asked everybody to wait until {}", moment(until)),
+            "nothing to do; if it lasts, lower POLAR_RATE_LIMIT",
+        ),
+        None => Finding::ok(ABOUT, "calls to Polar may go out"),
+    })
 }
 
 async fn endpoint(client: &Client, findings: &mut Vec<Finding>) {
@@ -149,7 +202,7 @@ async fn endpoint(client: &Client, findings: &mut Vec<Finding>) {
             }
             findings.extend(ours.into_iter().map(judge));
         }
-        Err(Error::Forbidden { .. }) => findings.push(Finding::warning(
+        Err(Error::MissingScope { .. }) => findings.push(Finding::warning(
             "endpoint",
             "the token may not read webhook endpoints, so nobody notices when Polar switches ours off",
             "give the token the scope webhooks:read",

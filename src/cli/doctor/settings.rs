@@ -10,7 +10,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
             "billing",
             format!(
                 "on, {} calls a minute for the fleet",
-                config.polar.rate_limit
+                config.polar.limits.per_window
             ),
         ),
         None => Finding::warning(

@@ -1,11 +1,11 @@
 //! The arithmetic of the budget, without clock or database.
 //!
-//! A bucket of `burst` calls refills at `per_second`. A portion taken from it may be used up to
-//! `portion` later, and its calls reach Polar up to `travel` later still; so the calls that Polar
-//! counts in a window were granted in a time longer than the window by both. Hence
+//! A bucket of `burst` calls refills at `per_second`. A quota taken from it may be used up to
+//! `quota_lifetime` later, and its calls reach Polar up to `travel` later still; so the calls that
+//! Polar counts in a window were granted in a time longer than the window by both (`delay`). Hence
 //!
-//! - `burst + per_second * (window + portion + travel) <= limit`: the promise for any window, and
-//! - `burst + per_second * (portion + travel) <= limit / 10`: the promise for bursts (contract 8).
+//! - `burst + per_second * (window + delay) <= limit`: never more than the limit in any window, and
+//! - `burst + per_second * delay <= limit / 10`: bursts of at most a tenth of it.
 //!
 //! Nine tenths of the limit as the steady rate make both an equality.
 
@@ -14,7 +14,7 @@ use std::num::NonZeroU32;
 use chrono::{DateTime, Duration, Utc};
 use polar::CallClass;
 
-use super::Timing;
+use super::settings::Timing;
 
 /// The classes, most urgent first, with the share of the burst that each leaves to those above.
 const CLASSES: [(CallClass, f64); 5] = [
@@ -25,7 +25,7 @@ const CLASSES: [(CallClass, f64); 5] = [
     (CallClass::Bulk, 0.6),
 ];
 
-/// The place of a class among [`CLASSES`].
+/// The position of a class among [`CLASSES`].
 pub(super) fn urgency(class: CallClass) -> usize {
     match class {
         CallClass::Probe => 0,
@@ -71,19 +71,19 @@ impl Rate {
     /// The rate that keeps `limit` calls in any window.
     ///
     /// # Panics
-    /// If `portion` and `travel` leave nothing of the burst: the promise could not be kept.
+    /// If `quota_lifetime` and `travel` leave nothing of the burst: the promise could not be kept.
     pub(super) fn new(limit: NonZeroU32, timing: &Timing) -> Self {
         let limit = f64::from(limit.get());
         let per_second = 0.9 * limit / timing.window.as_secs_f64();
-        let delay = (timing.portion + timing.travel).as_secs_f64();
+        let delay = (timing.quota_lifetime + timing.travel).as_secs_f64();
         assert!(
             delay * 9.0 < timing.window.as_secs_f64(),
-            "portion and travel together must be less than a ninth of the window"
+            "quota_lifetime and travel together must be less than a ninth of the window"
         );
         Self {
             per_second,
             burst: (limit / 10.0 - per_second * delay).max(1.0),
-            ahead: whole(per_second * timing.portion.as_secs_f64()),
+            ahead: whole(per_second * timing.quota_lifetime.as_secs_f64()),
             window: Duration::from_std(timing.window).unwrap_or(Duration::MAX),
         }
     }

@@ -47,7 +47,7 @@ fn ask() -> impl Strategy<Value = (i64, Demand)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Polar counts a call between its grant and the end of portion and travel, 2 s later. At worst
+    /// Polar counts a call between its grant and the end of quota's life and travel, 2 s later. At worst
     /// it counts within its window all that was granted in a time longer by as much.
     #[test]
     fn no_window_ever_sees_more_than_the_limit(

@@ -5,7 +5,6 @@ use std::num::NonZeroU32;
 use proptest::prelude::*;
 
 use super::*;
-use crate::gate::Timing;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

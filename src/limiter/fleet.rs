@@ -1,0 +1,333 @@
+//! What the fleet knows about Polar, as one row, and what one process may do by it at a moment.
+//!
+//! The time is always the database's, so processes need not agree on one. A lease is read, decided
+//! and stored against the version that was read: no lock outlives a statement and nothing belongs to
+//! a session, so a process that is killed or stops between the two holds up nobody, and a pooler in
+//! between changes nothing. The only SQL of the limiter.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::PgPool;
+
+use super::budget::{Bucket, Demand, Rate};
+use super::settings::Timing;
+
+/// Tries against others who change the row at the same moment.
+const TRIES: u32 = 8;
+
+/// The row of `polar_jobs.rate_limiter`, as far as leases depend on it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Fleet {
+    pub(super) bucket: Bucket,
+    /// Polar asked everybody to wait until here.
+    pub(super) wait_until: Option<DateTime<Utc>>,
+    /// Polar refuses our token.
+    pub(super) unauthorized_since: Option<DateTime<Utc>>,
+    /// Whoever asks first after this may try the token.
+    pub(super) next_probe_at: Option<DateTime<Utc>>,
+}
+
+/// What one process may do now.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Lease {
+    /// Calls to be made within the life of a quota.
+    pub(super) calls: u32,
+    /// When it is worth asking for more; zero if all demand is met.
+    pub(super) more_in: Duration,
+    /// What the fleet is doing.
+    pub(super) outlook: Outlook,
+    /// What is left for the fleet.
+    pub(super) calls_left: f64,
+}
+
+/// What a process tells the fleet of the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TokenReport {
+    /// The token is refused.
+    Refused,
+    /// The token is taken again.
+    Accepted,
+}
+
+impl Lease {
+    /// The same where others were faster: nothing was stored, so nothing was given.
+    pub(super) fn lost(self, again_in: Duration) -> Self {
+        let outlook = match self.outlook {
+            Outlook::Probe => Outlook::Refused(again_in),
+            other => other,
+        };
+        Self {
+            calls: 0,
+            more_in: again_in,
+            outlook,
+            ..self
+        }
+    }
+}
+
+/// What the fleet is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outlook {
+    /// Calls go out.
+    Open,
+    /// Everybody waits, as Polar asked.
+    Waiting(Duration),
+    /// Everybody waits for a probe of the token, at the earliest in this time.
+    Refused(Duration),
+    /// The token is refused, and the next call that anybody makes may be the fleet's probe.
+    ProbeDue,
+    /// The token is refused, and the one call of this lease is the fleet's probe.
+    Probe,
+}
+
+impl Fleet {
+    /// What a process that wants `demand` may do at `now`, and the row after that.
+    pub(super) fn lease(
+        &self,
+        rate: &Rate,
+        probe_every: Duration,
+        now: DateTime<Utc>,
+        demand: Demand,
+    ) -> (Self, Lease) {
+        if let Some(wait) = self.wait_until.and_then(|until| ahead(now, until)) {
+            return (*self, self.nothing(Outlook::Waiting(wait)));
+        }
+        if self.unauthorized_since.is_none() {
+            return self.grant(rate, now, demand, Outlook::Open);
+        }
+        if let Some(wait) = self.next_probe_at.and_then(|at| ahead(now, at)) {
+            return (*self, self.nothing(Outlook::Refused(wait)));
+        }
+        if demand == Demand::default() {
+            // Only looking: the probe is for whoever has a call to make.
+            return (*self, self.nothing(Outlook::ProbeDue));
+        }
+        let (mut after, lease) = self.grant(rate, now, [1, 0, 0, 0, 0], Outlook::Probe);
+        if lease.calls == 0 {
+            return (
+                after,
+                Lease {
+                    outlook: Outlook::Refused(lease.more_in),
+                    ..lease
+                },
+            );
+        }
+        after.next_probe_at =
+            Some(now + TimeDelta::from_std(probe_every).unwrap_or(TimeDelta::MAX));
+        // Whatever was taken ahead is spent: a probe is one call.
+        (after, Lease { calls: 1, ..lease })
+    }
+
+    fn grant(
+        &self,
+        rate: &Rate,
+        now: DateTime<Utc>,
+        demand: Demand,
+        outlook: Outlook,
+    ) -> (Self, Lease) {
+        let taken = rate.take(self.bucket, now, demand);
+        let lease = Lease {
+            calls: taken.calls,
+            more_in: taken.more_in,
+            outlook,
+            calls_left: taken.bucket.calls_left,
+        };
+        (
+            Self {
+                bucket: taken.bucket,
+                ..*self
+            },
+            lease,
+        )
+    }
+
+    fn nothing(&self, outlook: Outlook) -> Lease {
+        Lease {
+            calls: 0,
+            more_in: Duration::ZERO,
+            outlook,
+            calls_left: self.bucket.calls_left,
+        }
+    }
+}
+
+/// The time from `now` to a later moment.
+fn ahead(now: DateTime<Utc>, moment: DateTime<Utc>) -> Option<Duration> {
+    (moment - now).to_std().ok().filter(|wait| !wait.is_zero())
+}
+
+/// The fleet's row, for one process.
+#[derive(Clone, Debug)]
+pub(super) struct FleetStore {
+    pool: PgPool,
+    rate: Rate,
+    timing: Timing,
+}
+
+/// What the fleet knows about Polar, for `doctor` and the like.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    /// Calls that were left when somebody last counted.
+    pub calls_left: f64,
+    /// When that was.
+    pub counted_at: DateTime<Utc>,
+    /// Until when Polar asked everybody to wait; past or `None` = it did not.
+    pub wait_until: Option<DateTime<Utc>>,
+    /// Since when Polar refuses the access token; `None` = it does not.
+    pub unauthorized_since: Option<DateTime<Utc>>,
+    /// When the token is tried next.
+    pub next_probe_at: Option<DateTime<Utc>>,
+    /// When a process that finds Polar down tries it again; past or `None` = none does.
+    pub breaker_probe_at: Option<DateTime<Utc>>,
+    /// The database's time, to compare the others with.
+    pub now: DateTime<Utc>,
+}
+
+/// What the fleet knows; `None` where no worker ever asked.
+///
+/// # Errors
+/// If the database fails.
+pub async fn status(pool: &PgPool) -> Result<Option<Status>, sqlx::Error> {
+    sqlx::query_as!(
+        Status,
+        r#"SELECT calls_left, counted_at, wait_until, unauthorized_since, next_probe_at, breaker_probe_at,
+                  clock_timestamp() AS "now!"
+             FROM polar_jobs.rate_limiter WHERE name = 'polar'"#
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+impl FleetStore {
+    pub(super) fn new(pool: PgPool, rate: Rate, timing: Timing) -> Self {
+        Self { pool, rate, timing }
+    }
+
+    /// Leases calls for `demand`; the moment is the end of the quota's life.
+    ///
+    /// # Errors
+    /// If the database fails; then there is no budget.
+    pub(super) async fn lease(&self, demand: Demand) -> Result<(Lease, Instant), sqlx::Error> {
+        let mut tries = 0;
+        loop {
+            // Before the question: however long the answer takes, the quota lives no longer.
+            let ends = Instant::now() + self.timing.quota_lifetime;
+            let (version, now, fleet) = self.read().await?;
+            let probe_every = self.timing.token_probe_interval;
+            let (after, lease) = fleet.lease(&self.rate, probe_every, now, demand);
+            if lease.calls == 0 || self.store(version, &after).await? {
+                return Ok((lease, ends));
+            }
+            tries += 1;
+            if tries == TRIES {
+                return Ok((lease.lost(self.timing.quota_lifetime / 10), ends));
+            }
+        }
+    }
+
+    async fn read(&self) -> Result<(i64, DateTime<Utc>, Fleet), sqlx::Error> {
+        loop {
+            let row = sqlx::query!(
+                r#"SELECT version, clock_timestamp() AS "now!", calls_left, counted_at, wait_until,
+                          unauthorized_since, next_probe_at
+                     FROM polar_jobs.rate_limiter WHERE name = 'polar'"#
+            )
+            .fetch_optional(&self.pool)
+            .await?;
+            if let Some(row) = row {
+                let fleet = Fleet {
+                    bucket: Bucket {
+                        calls_left: row.calls_left,
+                        counted_at: row.counted_at,
+                    },
+                    wait_until: row.wait_until,
+                    unauthorized_since: row.unauthorized_since,
+                    next_probe_at: row.next_probe_at,
+                };
+                return Ok((row.version, row.now, fleet));
+            }
+            // Somebody removed the row: what was spent is not known, so it begins empty.
+            sqlx::query!(
+                "INSERT INTO polar_jobs.rate_limiter (name, calls_left, counted_at) VALUES ('polar', 0, clock_timestamp())
+                 ON CONFLICT DO NOTHING"
+            )
+            .execute(&self.pool)
+            .await?;
+        }
+    }
+
+    /// `false` where somebody changed the row since `version`.
+    async fn store(&self, version: i64, fleet: &Fleet) -> Result<bool, sqlx::Error> {
+        let stored = sqlx::query!(
+            "UPDATE polar_jobs.rate_limiter SET calls_left = $2, counted_at = $3, next_probe_at = $4, version = version + 1
+              WHERE name = 'polar' AND version = $1",
+            version,
+            fleet.bucket.calls_left,
+            fleet.bucket.counted_at,
+            fleet.next_probe_at,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(stored.rows_affected() == 1)
+    }
+
+    /// Polar asks everybody to wait for this long.
+    pub(super) async fn wait(&self, time: Duration) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "INSERT INTO polar_jobs.rate_limiter AS known (name, calls_left, counted_at, wait_until)
+             VALUES ('polar', 0, clock_timestamp(), clock_timestamp() + make_interval(secs => $1))
+             ON CONFLICT (name) DO UPDATE SET wait_until = greatest(known.wait_until, excluded.wait_until),
+                                              version = known.version + 1",
+            time.as_secs_f64(),
+        )
+        .execute(&self.pool)
+        .await
+        .map(drop)
+    }
+
+    /// Polar refuses the token. `true` for the first in the fleet to say so.
+    pub(super) async fn refuse(&self) -> Result<bool, sqlx::Error> {
+        let written = sqlx::query!(
+            "INSERT INTO polar_jobs.rate_limiter AS known (name, calls_left, counted_at, unauthorized_since, next_probe_at)
+             VALUES ('polar', 0, clock_timestamp(), clock_timestamp(), clock_timestamp() + make_interval(secs => $1))
+             ON CONFLICT (name) DO UPDATE SET unauthorized_since = excluded.unauthorized_since,
+                                              next_probe_at = excluded.next_probe_at, version = known.version + 1
+              WHERE known.unauthorized_since IS NULL",
+            self.timing.token_probe_interval.as_secs_f64(),
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(written.rows_affected() == 1)
+    }
+
+    /// Polar takes the token again. `true` for the first in the fleet to say so.
+    pub(super) async fn resume(&self) -> Result<bool, sqlx::Error> {
+        let written = sqlx::query!(
+            "UPDATE polar_jobs.rate_limiter SET unauthorized_since = NULL, next_probe_at = NULL, version = version + 1
+              WHERE name = 'polar' AND unauthorized_since IS NOT NULL"
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(written.rows_affected() == 1)
+    }
+
+    /// Polar is down for this process, which tries again after `probe_in`; `None`: it is up again.
+    pub(super) async fn breaker(&self, probe_in: Option<Duration>) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "UPDATE polar_jobs.rate_limiter
+                SET breaker_probe_at = greatest(
+                        CASE WHEN $1::float8 IS NULL THEN NULL ELSE breaker_probe_at END,
+                        clock_timestamp() + make_interval(secs => $1))
+              WHERE name = 'polar'",
+            probe_in.map(|probe_in| probe_in.as_secs_f64()),
+        )
+        .execute(&self.pool)
+        .await
+        .map(drop)
+    }
+}
+
+#[cfg(test)]
+#[path = "fleet_tests.rs"]
+mod tests;

@@ -1,0 +1,111 @@
+//! Decides when calls to Polar may go out.
+//!
+//! Polar counts calls per organization, whoever makes them, and a refused token is refused for
+//! everybody; so budget, `Retry-After` and token are the whole fleet's, kept in one row and in the
+//! database's time. The row gives out quotas: a process asks once for all calls that wait in it, and
+//! uses what it gets within a second. Whether Polar is down, and which scopes the token lacks, each
+//! process finds out for itself. At most so many calls are under way at once in each.
+//!
+//! A call that cannot go out soon is rejected with a time to ask again, and its job waits in the table
+//! without using up an attempt. When the database fails there is no budget, and no call goes out.
+
+mod breaker;
+mod budget;
+mod fleet;
+mod metrics;
+mod queue;
+mod settings;
+mod shared;
+mod state;
+mod token;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use polar::{Admission, Answer, BoxFuture, CallFacts, RateLimiter, Rejected};
+use sqlx::PgPool;
+use tokio::task::JoinHandle;
+
+pub use fleet::{Status, status};
+pub use settings::{Limits, Timing};
+
+use budget::Rate;
+use fleet::FleetStore;
+use shared::{Entry, Shared, refill};
+use state::State;
+
+/// The rate limiter of one process of the fleet. One per process; clients share it.
+#[derive(Debug)]
+pub struct FleetRateLimiter {
+    shared: Arc<Shared>,
+    refill: JoinHandle<()>,
+    timing: Timing,
+}
+
+impl FleetRateLimiter {
+    /// Limits the calls of this process and, together with all others, of the fleet. Must be called
+    /// within a runtime; asks the database only when a call does.
+    ///
+    /// # Panics
+    /// If `quota_lifetime` and `travel` of `timing` are together a ninth of its `window` or more, and
+    /// outside a runtime.
+    #[must_use]
+    pub fn new(pool: PgPool, limits: Limits, timing: Timing) -> Self {
+        let shared = Shared::new(State::new(limits, timing, Instant::now()));
+        let store = FleetStore::new(pool, Rate::new(limits.per_window, &timing), timing);
+        let refill = refill(Arc::clone(&shared), store, timing.query_timeout);
+        Self {
+            shared,
+            refill: tokio::spawn(refill),
+            timing,
+        }
+    }
+
+    /// Why no call of any class can go out at the moment, as far as this process knows.
+    #[must_use]
+    pub fn rejected(&self) -> Option<Rejected> {
+        self.shared.lock().rejected(Instant::now())
+    }
+
+    async fn enter(&self, call: CallFacts) -> Result<Admission, Rejected> {
+        let told = match self.shared.enter(call) {
+            Entry::Goes(admission) => return Ok(admission),
+            Entry::Rejected(rejected) => return Err(rejected),
+            Entry::Waits(told) => told,
+        };
+        match tokio::time::timeout(self.timing.acquire_timeout, told).await {
+            Ok(Ok(Ok(permit))) => Ok(permit.take()),
+            Ok(Ok(Err(rejected))) => Err(rejected),
+            Ok(Err(_)) | Err(_) => Err(self.shared.lock().timed_out(Instant::now())),
+        }
+    }
+}
+
+impl RateLimiter for FleetRateLimiter {
+    fn acquire(&self, call: CallFacts) -> BoxFuture<'_, Result<Admission, Rejected>> {
+        Box::pin(async move {
+            let entered = self.enter(call).await;
+            // Whoever is rejected is given a moment of its own, at the opening or after.
+            let acquired = entered.map_err(|rejected| {
+                let mut state = self.shared.lock();
+                state.stagger(call.class, rejected, Instant::now())
+            });
+            match acquired {
+                Ok(admission) => metrics::admitted(call.class, admission),
+                Err(rejected) => metrics::rejected(call.class, rejected.reason),
+            }
+            acquired
+        })
+    }
+
+    fn record(&self, call: CallFacts, admission: Admission, answer: Answer) {
+        metrics::answered(answer);
+        self.shared.record(call.scope, admission, answer);
+    }
+}
+
+impl Drop for FleetRateLimiter {
+    fn drop(&mut self) {
+        self.refill.abort();
+    }
+}
