@@ -3,3 +3,9 @@
 
 #[path = "limiter/fleet.rs"]
 mod fleet;
+#[path = "local_polar/mod.rs"]
+mod local_polar;
+#[path = "limiter/through_a_gateway.rs"]
+mod through_a_gateway;
+#[path = "limiter/verdicts.rs"]
+mod verdicts;

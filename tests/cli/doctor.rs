@@ -117,14 +117,11 @@ async fn a_refused_token_and_a_missing_scope_and_a_disabled_endpoint_are_errors(
             && !refused.out.contains("polar_oat_unknown_token")
     );
 
-    polar.add_token("polar_oat_poor_token", &["customers:read"]);
+    polar.add_token("polar_oat_poor_token", &["customers:read", "members:write"]);
     let poor = doctor(settings(&database.url, &polar, "polar_oat_poor_token")).await;
     assert_eq!(poor.code, Some(1));
-    assert!(
-        line(&poor, "scopes").contains("customers:write"),
-        "{}",
-        poor.out
-    );
+    let lacks = "lacks customers:write, subscriptions:read, benefits:read, events:write;";
+    assert!(line(&poor, "scopes").contains(lacks), "{}", poor.out);
     assert!(
         line(&poor, "endpoint").starts_with("warning"),
         "{}",
@@ -172,6 +169,28 @@ async fn a_paused_queue_a_given_up_job_and_a_refused_fleet_are_said() {
     assert!(line(&said, "queue").contains("polar-jobs queues resume mail"));
     assert!(line(&said, "discarded").starts_with("warning"));
     assert!(line(&said, "token").starts_with("error"));
+}
+
+#[tokio::test]
+async fn an_open_breaker_and_a_wait_that_polar_asked_for_are_said_while_they_last() {
+    let database = testing::database().await;
+    for (column, in_seconds, about, level) in [
+        ("breaker_probe_at", 60, "breaker", "error"),
+        ("breaker_probe_at", -1, "limiter", "ok"),
+        ("wait_until", 60, "limiter", "warning"),
+        ("wait_until", -1, "limiter", "ok"),
+    ] {
+        let stored = format!(
+            "UPDATE polar_jobs.rate_limiter
+                SET {column} = clock_timestamp() + make_interval(secs => {in_seconds})"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(stored))
+            .execute(&database.pool)
+            .await
+            .unwrap();
+        let said = with_database(&database.url, &["doctor"]);
+        assert!(line(&said, about).starts_with(level), "{}", said.out);
+    }
 }
 
 #[tokio::test]
