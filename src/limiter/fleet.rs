@@ -50,6 +50,17 @@ pub(super) enum TokenReport {
     Accepted,
 }
 
+/// What a process has to tell the fleet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reports {
+    /// Polar asked everybody to wait.
+    pub(super) wait_until: Option<Instant>,
+    /// The token was refused or taken.
+    pub(super) token: Option<TokenReport>,
+    /// The breaker opened until the given moment, or closed (`None`).
+    pub(super) breaker: Option<Option<Instant>>,
+}
+
 impl Lease {
     /// The same where others were faster: nothing was stored, so nothing was given.
     pub(super) fn lost(self, again_in: Duration) -> Self {

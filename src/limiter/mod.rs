@@ -14,6 +14,7 @@ mod budget;
 mod fleet;
 mod metrics;
 mod queue;
+mod refill;
 mod settings;
 mod shared;
 mod state;
@@ -31,7 +32,8 @@ pub use settings::{Limits, Timing};
 
 use budget::Rate;
 use fleet::FleetStore;
-use shared::{Entry, Shared, refill};
+use refill::refill;
+use shared::{Entry, Shared};
 use state::State;
 
 /// The rate limiter of one process of the fleet. One per process; clients share it.

@@ -1,19 +1,14 @@
-//! The state behind its lock: the calls that go in and out, and the task that talks to the fleet for
-//! all of them.
+//! The state behind its lock, and the calls that go in and out.
 //!
-//! While a quota lasts, a call costs a lock and no question to the database; what is asked of the
-//! fleet is asked once for everybody who waits.
+//! While a quota lasts, a call costs a lock and no question to the database.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use polar::{Admission, Answer, CallFacts, Rejected};
 use tokio::sync::{Notify, oneshot};
 
-use super::budget::Demand;
-use super::fleet::{FleetStore, TokenReport};
-use super::metrics;
-use super::state::{Action, Reports, State};
+use super::state::State;
 
 /// What a waiting call is told.
 pub(super) type Told = Result<Permit, Rejected>;
@@ -23,7 +18,7 @@ pub(super) type Told = Result<Permit, Rejected>;
 pub(super) struct Shared {
     state: Mutex<State<Told>>,
     /// Wakes the refill task.
-    changed: Notify,
+    pub(super) changed: Notify,
 }
 
 /// What becomes of a call that wants to go out.
@@ -106,7 +101,7 @@ impl Shared {
     }
 
     /// Tells those who wait: leave to go while there is budget and place, or to come back later.
-    fn serve(self: &Arc<Self>) {
+    pub(super) fn serve(self: &Arc<Self>) {
         let now = Instant::now();
         let mut undelivered = Vec::new();
         let mut state = self.lock();
@@ -132,91 +127,5 @@ impl Shared {
         drop(state);
         // Each takes the lock again to record that its call was abandoned.
         drop(undelivered);
-    }
-}
-
-/// The refill task: serves the calls that wait, for ever.
-pub(super) async fn refill(shared: Arc<Shared>, store: FleetStore, query_timeout: Duration) {
-    let mut failing = false;
-    loop {
-        let action = shared.lock().next_action(Instant::now());
-        let asked = match action {
-            Action::Report(reports) => {
-                Some(in_time(query_timeout, report(&shared, &store, reports)).await)
-            }
-            Action::Lease(demand) => {
-                Some(in_time(query_timeout, lease(&shared, &store, demand)).await)
-            }
-            Action::Sleep(until) => {
-                sleep(&shared, until).await;
-                None
-            }
-        };
-        match asked {
-            Some(Err(error)) => {
-                if !failing {
-                    tracing::error!(%error, "the call budget cannot be read; no call goes to Polar until it can");
-                }
-                failing = true;
-                shared.lock().database_failed(Instant::now());
-            }
-            Some(Ok(())) => {
-                if failing {
-                    tracing::info!("the call budget can be read again");
-                }
-                failing = false;
-            }
-            None => {}
-        }
-        shared.serve();
-    }
-}
-
-async fn lease(shared: &Shared, store: &FleetStore, demand: Demand) -> Result<(), sqlx::Error> {
-    let (lease, ends) = store.lease(demand).await?;
-    metrics::budget_left(lease.calls_left);
-    shared.lock().leased(lease, ends, Instant::now());
-    Ok(())
-}
-
-async fn report(shared: &Shared, store: &FleetStore, reports: Reports) -> Result<(), sqlx::Error> {
-    let from_now = |until: Instant| until.saturating_duration_since(Instant::now());
-    if let Some(until) = reports.wait_until {
-        store.wait(from_now(until)).await?;
-    }
-    match reports.token {
-        Some(TokenReport::Refused) if store.refuse().await? => {
-            tracing::error!(
-                "Polar refuses the access token: all outward work is paused and tried once a minute; check POLAR_ACCESS_TOKEN"
-            );
-        }
-        Some(TokenReport::Accepted) if store.resume().await? => {
-            tracing::info!("Polar takes the access token again: outward work resumes");
-        }
-        _ => {}
-    }
-    if let Some(until) = reports.breaker {
-        store.breaker(until.map(from_now)).await?;
-    }
-    shared.lock().reported(reports);
-    Ok(())
-}
-
-async fn in_time(
-    limit: Duration,
-    question: impl Future<Output = Result<(), sqlx::Error>>,
-) -> Result<(), sqlx::Error> {
-    tokio::time::timeout(limit, question)
-        .await
-        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
-}
-
-async fn sleep(shared: &Shared, until: Option<Instant>) {
-    match until {
-        Some(until) => {
-            // Either is a reason to look again.
-            let _ = tokio::time::timeout_at(until.into(), shared.changed.notified()).await;
-        }
-        None => shared.changed.notified().await,
     }
 }

@@ -1,5 +1,4 @@
-//! What one process knows, and the one place where it is decided whether a call may go out, and what
-//! must be asked of the fleet or reported to it.
+//! What one process knows, and the one place where it is decided whether a call may go out.
 //!
 //! No clock, no database, no tasks: the moment is given.
 
@@ -8,8 +7,8 @@ use std::time::{Duration, Instant};
 use polar::{Admission, Answer, CallClass, Rejected, RejectedReason};
 
 use super::breaker::{Breaker, Change, Passage};
-use super::budget::{Demand, Rate};
-use super::fleet::{Lease, Outlook, TokenReport};
+use super::budget::Rate;
+use super::fleet::Reports;
 use super::metrics;
 use super::queue::{CallQueue, Stagger};
 use super::settings::{Limits, Timing};
@@ -18,52 +17,30 @@ use super::token::{MissingScopes, TokenStatus};
 /// What one process knows. `T` is what a waiting call is told.
 #[derive(Debug)]
 pub(super) struct State<T> {
-    timing: Timing,
+    pub(super) timing: Timing,
     rate: Rate,
     pub(super) waiting: CallQueue<T>,
-    quota: Quota,
-    breaker: Breaker,
-    token: TokenStatus,
+    pub(super) quota: Quota,
+    pub(super) breaker: Breaker,
+    pub(super) token: TokenStatus,
     scopes: MissingScopes,
     in_flight: u32,
-    most_in_flight: u32,
+    pub(super) most_in_flight: u32,
     /// Polar asked us to wait.
-    wait_until: Option<Instant>,
+    pub(super) wait_until: Option<Instant>,
     /// The database failed.
-    database_until: Option<Instant>,
+    pub(super) database_until: Option<Instant>,
     /// Nothing is to be had from the fleet's budget before, unless for a more urgent class.
-    lease_at: Option<(Instant, usize)>,
-    reports: Reports,
+    pub(super) lease_at: Option<(Instant, usize)>,
+    pub(super) reports: Reports,
     stagger: Stagger,
 }
 
 /// Calls leased from the fleet's budget.
 #[derive(Clone, Copy, Debug)]
-struct Quota {
-    calls: u32,
-    ends: Instant,
-}
-
-/// What the fleet has not been told yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Reports {
-    /// Polar asked everybody to wait.
-    pub(super) wait_until: Option<Instant>,
-    /// The token was refused or taken.
-    pub(super) token: Option<TokenReport>,
-    /// The breaker opened until the given moment, or closed (`None`).
-    pub(super) breaker: Option<Option<Instant>>,
-}
-
-/// What the refill task should do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    /// Tell the fleet.
-    Report(Reports),
-    /// Ask the fleet for calls.
-    Lease(Demand),
-    /// Nothing before this moment, unless something happens.
-    Sleep(Option<Instant>),
+pub(super) struct Quota {
+    pub(super) calls: u32,
+    pub(super) ends: Instant,
 }
 
 impl<T> State<T> {
@@ -135,7 +112,7 @@ impl<T> State<T> {
     }
 
     /// What may go out, but for the budget.
-    fn admissible(&self, now: Instant) -> Option<Admission> {
+    pub(super) fn admissible(&self, now: Instant) -> Option<Admission> {
         if self.in_flight >= self.most_in_flight {
             return None;
         }
@@ -148,7 +125,7 @@ impl<T> State<T> {
         }
     }
 
-    fn has_quota(&self, now: Instant) -> bool {
+    pub(super) fn has_quota(&self, now: Instant) -> bool {
         self.quota.calls > 0 && now < self.quota.ends
     }
 
@@ -293,113 +270,6 @@ impl<T> State<T> {
     pub(super) fn is_refused(&self) -> bool {
         self.token != TokenStatus::Valid
     }
-
-    /// What the refill task should do: reports first, because a lease that crossed a report was
-    /// decided on a row that is no longer true.
-    pub(super) fn next_action(&mut self, now: Instant) -> Action {
-        if let Some(until) = self.database_until.filter(|until| now < *until) {
-            return Action::Sleep(Some(until));
-        }
-        if self.reports != Reports::default() {
-            return Action::Report(self.reports);
-        }
-        let demand = self.demand();
-        let Some(most_urgent) = demand.iter().position(|wanted| *wanted > 0) else {
-            return self.look(now);
-        };
-        let asks = matches!(
-            self.token,
-            TokenStatus::Refused { .. } | TokenStatus::Due { .. }
-        ) || self.admissible(now).is_some();
-        if !asks || self.rejected(now).is_some() || self.has_quota(now) {
-            return Action::Sleep(None);
-        }
-        match self.lease_at {
-            Some((at, class)) if now < at && class <= most_urgent => Action::Sleep(Some(at)),
-            _ if self.breaker.passage(now) == Passage::Free => Action::Lease(demand),
-            _ => Action::Lease(up_to(1, demand)),
-        }
-    }
-
-    /// What waits, as far as it has a place: what is leased and not used in time is lost.
-    fn demand(&mut self) -> Demand {
-        up_to(self.most_in_flight, self.waiting.demand())
-    }
-
-    /// Nobody waits; but as long as the token counts as refused, look whether others know better.
-    fn look(&self, now: Instant) -> Action {
-        match self.token {
-            TokenStatus::Refused { ask_at: at } | TokenStatus::Due { look_at: at } => {
-                // While all wait as Polar asked, the fleet says nothing of the token.
-                let at = self.wait_until.map_or(at, |until| at.max(until));
-                if now < at {
-                    Action::Sleep(Some(at))
-                } else {
-                    Action::Lease(Demand::default())
-                }
-            }
-            TokenStatus::Valid | TokenStatus::Probing { .. } => Action::Sleep(None),
-        }
-    }
-
-    /// The fleet was told.
-    pub(super) fn reported(&mut self, reports: Reports) {
-        let Reports {
-            wait_until,
-            token,
-            breaker,
-        } = &mut self.reports;
-        if *wait_until == reports.wait_until {
-            *wait_until = None;
-        }
-        if *token == reports.token {
-            *token = None;
-        }
-        if *breaker == reports.breaker {
-            *breaker = None;
-        }
-        self.database_until = None;
-    }
-
-    /// The fleet gave us what it could.
-    pub(super) fn leased(&mut self, lease: Lease, ends: Instant, now: Instant) {
-        self.database_until = None;
-        if self.reports.wait_until.is_some() || self.reports.token.is_some() {
-            // We know better than the row that was read; the calls are forgone.
-            return;
-        }
-        self.token.learn(lease.outlook, now, &self.timing);
-        if let Outlook::Waiting(wait) = lease.outlook {
-            self.wait_until = self.wait_until.max(Some(now + wait));
-        }
-        self.quota = Quota {
-            calls: lease.calls,
-            ends,
-        };
-        // A pause however short, so that a drained budget is asked for in batches.
-        let pause = lease.more_in.max(self.timing.quota_lifetime / 10);
-        let most_urgent = self.waiting.demand().iter().position(|wanted| *wanted > 0);
-        self.lease_at = most_urgent
-            .filter(|_| !lease.more_in.is_zero())
-            .map(|class| (now + pause, class));
-        if lease.outlook == Outlook::Probe && most_urgent.is_none() {
-            self.token.unanswered();
-        }
-    }
-
-    /// The database failed: without budget no call goes out.
-    pub(super) fn database_failed(&mut self, now: Instant) {
-        self.database_until = Some(now + self.timing.query_retry_delay);
-    }
-}
-
-/// The most urgent calls of a demand, at most so many.
-fn up_to(mut most: u32, demand: Demand) -> Demand {
-    demand.map(|wanted| {
-        let taken = wanted.min(most);
-        most -= taken;
-        taken
-    })
 }
 
 fn report_scope(scope: Option<&'static str>, missing: bool) {

@@ -5,6 +5,9 @@ use std::num::NonZeroU32;
 use polar::{CallClass, Subject};
 
 use super::*;
+use crate::limiter::budget::Demand;
+use crate::limiter::fleet::{Lease, Outlook, TokenReport};
+use crate::limiter::refill::Action;
 
 const SECOND: Duration = Duration::from_secs(1);
 
