@@ -200,7 +200,7 @@ impl TestApp {
                     .await
                     .unwrap();
             assert!(
-                begun.elapsed() < Duration::from_secs(30),
+                begun.elapsed() < Duration::from_secs(60),
                 "waited in vain until {what}: {rows:?}"
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
