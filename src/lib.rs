@@ -10,7 +10,6 @@ pub mod config;
 pub mod gate;
 pub mod ingress;
 pub mod migrate;
-pub mod postgres;
 pub mod queue;
 pub mod schedule;
 pub mod telemetry;

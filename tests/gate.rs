@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use polar::{Answer, CallClass, Gate, Held, HeldReason};
 use polar_jobs::gate::{FleetGate, Status, Timing, status};
-use polar_jobs::postgres::testing::{TestDatabase, database};
+use private_postgres::testing::{TestDatabase, database};
 use sqlx::PgPool;
 use tokio::sync::Barrier;
 
@@ -99,7 +99,7 @@ fn densest(moments: &[Instant], length: Duration) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fleet_under_pressure_keeps_the_budget_in_every_window_and_uses_it() {
     const LIMIT: u32 = 240;
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let barrier = Arc::new(Barrier::new(4 * 12));
     let went = Arc::new(Mutex::new(Vec::new()));
     let start = Instant::now();
@@ -142,7 +142,7 @@ async fn a_fleet_under_pressure_keeps_the_budget_in_every_window_and_uses_it() {
 
 #[tokio::test]
 async fn many_calls_cost_few_writes() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     // 1200 calls in 12 s: 57 stand ready, and 90 a second follow.
     let gate = gate(&database.pool, 1200, CALM);
     let writes = async || {
@@ -167,7 +167,7 @@ async fn many_calls_cost_few_writes() {
 
 #[tokio::test]
 async fn waiting_calls_of_a_class_go_in_the_order_they_came_and_urgent_ones_first() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let gate = gate(
         &database.pool,
         60,
@@ -216,7 +216,7 @@ async fn waiting_calls_of_a_class_go_in_the_order_they_came_and_urgent_ones_firs
 
 #[tokio::test]
 async fn a_call_without_budget_is_held_back_in_the_end() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let gate = gate(&database.pool, 1, FAST);
     enter(&gate, CallClass::Entitlement).await;
     gate.left(Answer::Answered);
@@ -228,7 +228,7 @@ async fn a_call_without_budget_is_held_back_in_the_end() {
 
 #[tokio::test]
 async fn a_429_to_one_process_makes_all_wait_as_polar_asks() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let (one, other) = (
         gate(&database.pool, 600, CALM),
         gate(&database.pool, 600, CALM),
@@ -265,7 +265,7 @@ async fn a_429_to_one_process_makes_all_wait_as_polar_asks() {
 
 #[tokio::test]
 async fn polar_down_five_times_in_a_row_stops_the_process_until_one_probe_succeeds() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let gate = gate(&database.pool, 600, CALM);
     for _ in 0..5 {
         call(&gate, Answer::Down).await;
@@ -298,7 +298,7 @@ async fn polar_down_five_times_in_a_row_stops_the_process_until_one_probe_succee
 
 #[tokio::test]
 async fn a_client_that_reaches_nobody_stops_calling() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     // A port that was free a moment ago: nobody listens there.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -343,7 +343,7 @@ async fn a_client_that_reaches_nobody_stops_calling() {
 
 #[tokio::test]
 async fn a_refused_token_stops_the_fleet_which_tries_one_call_at_a_time_and_resumes_by_itself() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let gates: Vec<_> = (0..4).map(|_| gate(&database.pool, 6000, CALM)).collect();
     call(&gates[0], Answer::Unauthorized).await;
     until("the fleet knows", async || {
@@ -389,7 +389,7 @@ async fn a_refused_token_stops_the_fleet_which_tries_one_call_at_a_time_and_resu
 /// A job goes back until the moment that it was told and is claimed some milliseconds after it.
 #[tokio::test]
 async fn a_job_that_comes_back_when_it_was_told_to_becomes_the_probe() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let gate = gate(&database.pool, 6000, CALM);
     call(&gate, Answer::Unauthorized).await;
     let comes_back = async {
@@ -410,7 +410,7 @@ async fn a_job_that_comes_back_when_it_was_told_to_becomes_the_probe() {
 /// Ten thousand jobs that came back at one moment would all be claimed to be put back.
 #[tokio::test]
 async fn those_held_back_come_again_one_behind_the_other_and_the_urgent_in_a_line_of_their_own() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let gate = gate(&database.pool, 60, Timing::PRODUCTION);
     call(&gate, Answer::Unauthorized).await;
     let opening = held(&gate).await.until;
@@ -432,7 +432,7 @@ async fn those_held_back_come_again_one_behind_the_other_and_the_urgent_in_a_lin
 
 #[tokio::test]
 async fn without_the_database_no_call_goes_out_and_with_it_they_do() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let gate = gate(&database.pool, 600, CALM);
     execute(&database.pool, "ALTER TABLE polar_jobs.gate RENAME TO gone").await;
     for _ in 0..3 {
@@ -455,7 +455,7 @@ async fn without_the_database_no_call_goes_out_and_with_it_they_do() {
 
 #[tokio::test]
 async fn a_caller_that_goes_away_leaves_nothing_behind() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let gate = gate(&database.pool, 600, CALM);
     for _ in 0..5 {
         call(&gate, Answer::Down).await;

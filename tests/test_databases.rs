@@ -1,6 +1,10 @@
 //! What other tests build on: databases of their own.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed, and says where"
+)]
 
-use polar_jobs::postgres::{Server, testing};
+use private_postgres::{Server, testing};
 use sqlx::{Connection, PgConnection};
 use std::process::{Command, Stdio};
 
@@ -14,14 +18,20 @@ async fn tables(database: &testing::TestDatabase) -> i64 {
 
 #[tokio::test]
 async fn a_test_database_has_the_schema_and_an_empty_one_has_not() {
-    let (migrated, empty) = (testing::database().await, testing::empty_database().await);
+    let (migrated, empty) = (
+        testing::database(polar_jobs::migrate::migrator).await,
+        testing::empty_database(polar_jobs::migrate::migrator).await,
+    );
     assert!(tables(&migrated).await > 0);
     assert_eq!(tables(&empty).await, 0);
 }
 
 #[tokio::test]
 async fn tests_do_not_see_each_other() {
-    let (one, other) = (testing::database().await, testing::database().await);
+    let (one, other) = (
+        testing::database(polar_jobs::migrate::migrator).await,
+        testing::database(polar_jobs::migrate::migrator).await,
+    );
     sqlx::query("create table mark (id int)")
         .execute(&one.pool)
         .await
@@ -35,7 +45,7 @@ async fn tests_do_not_see_each_other() {
 
 #[tokio::test]
 async fn a_commit_on_a_durable_server_survives_kill_9_of_the_server() {
-    let durable = testing::durable_server().await;
+    let durable = testing::durable_server(polar_jobs::migrate::migrator).await;
     let pool = sqlx::PgPool::connect(&durable.url).await.unwrap();
     let fsync: String = sqlx::query_scalar("show fsync")
         .fetch_one(&pool)
