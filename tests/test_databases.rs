@@ -4,7 +4,7 @@
     reason = "a test that cannot go on has failed, and says where"
 )]
 
-use private_postgres::{Server, testing};
+use private_postgres::{Durability, Options, Server, testing};
 use sqlx::{Connection, PgConnection};
 use std::process::{Command, Stdio};
 
@@ -79,14 +79,18 @@ async fn a_commit_on_a_durable_server_survives_kill_9_of_the_server() {
 
 #[tokio::test]
 async fn a_server_named_by_test_database_url_is_used_instead() {
-    let cluster = crate::scratch::directory();
-    let server = Server::start(&crate::scratch::options(cluster.path())).unwrap();
+    let cluster = tempfile::tempdir().unwrap();
+    let options = Options {
+        durability: Durability::Throwaway,
+        ..Options::durable(cluster.path())
+    };
+    let server = Server::start(&options).unwrap();
     let url = server.url("postgres");
     for _ in 0..2 {
         // The second time the template is there already.
         let mut other = Command::new(std::env::current_exe().unwrap());
         other
-            .args(["--exact", "databases::tests_do_not_see_each_other"])
+            .args(["--exact", "tests_do_not_see_each_other"])
             .env("TEST_DATABASE_URL", &url);
         assert!(other.stdout(Stdio::null()).status().unwrap().success());
     }
