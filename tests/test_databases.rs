@@ -6,6 +6,8 @@
 
 use private_postgres::{Durability, Options, Server, testing};
 use sqlx::{Connection, PgConnection};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 async fn tables(database: &testing::TestDatabase) -> i64 {
@@ -80,6 +82,8 @@ async fn a_commit_on_a_durable_server_survives_kill_9_of_the_server() {
 #[tokio::test]
 async fn a_server_named_by_test_database_url_is_used_instead() {
     let cluster = tempfile::tempdir().unwrap();
+    // Root steps down to another account, which must be let in.
+    fs::set_permissions(cluster.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let options = Options {
         durability: Durability::Throwaway,
         ..Options::durable(cluster.path())
