@@ -10,7 +10,6 @@ pub mod config;
 pub mod ingress;
 pub mod limiter;
 pub mod migrate;
-pub mod postgres;
 pub mod queue;
 pub mod schedule;
 pub mod telemetry;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use jobs::contract::{CatchUp, Scheduled};
 use jobs::{Context, Done, Error, Job, Registry};
-use polar_jobs::postgres::testing::{TestDatabase, database};
 use polar_jobs::schedule::{self, RunNowError, Timetable};
+use private_postgres::testing::{TestDatabase, database};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, PgConnection, PgPool, Row};
@@ -57,7 +57,7 @@ fn timetable(registry: Registry) -> Timetable {
 }
 
 async fn started(registry: Registry, now: &str) -> (TestDatabase, Timetable) {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let timetable = timetable(registry);
     schedule::keep(&database.pool, &timetable, at(now))
         .await
@@ -396,7 +396,7 @@ async fn the_rows_follow_the_release() {
 
 #[tokio::test]
 async fn workers_that_start_together_agree_on_the_rows() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let timetable = timetable(
         Registry::new()
             .scheduled::<Nightly>()
@@ -470,7 +470,7 @@ fn a_schedule_that_cannot_tick_is_refused_at_start_by_name() {
 
 #[tokio::test]
 async fn the_loop_survives_a_database_that_fails_and_stops_when_told() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let timetable = timetable(Registry::new().scheduled::<Latest>());
     let loop_pool = PgPool::connect(&format!(
         "{}{}application_name=clock",

@@ -26,6 +26,8 @@ pub struct Drain {
     pub waiting: u64,
     /// Other jobs that are finished.
     pub finished: u64,
+    /// Give each job a unique and an ordering key.
+    pub keyed: bool,
 }
 
 /// Fills the tables, runs one worker until nothing is left, and reports: from the first claim until
@@ -50,6 +52,7 @@ pub async fn run(url: &str, what: Drain) -> anyhow::Result<Value> {
     let seconds = (ended - begun).as_seconds_f64();
     Ok(json!({
         "bench": "drain", "jobs": what.jobs, "slots": what.slots, "waiting": what.waiting, "finished": what.finished,
+        "keyed": what.keyed,
         "seconds": seconds, "jobs_per_second": (what.jobs as f64 / seconds).round(),
     }))
 }
@@ -67,7 +70,8 @@ async fn fill(stand: &Stand, what: Drain) -> anyhow::Result<()> {
         )
         .await?;
     }
-    bulk::insert(&mut connection, (0..what.jobs).map(Noop::row)).await?;
+    let row = if what.keyed { Noop::keyed } else { Noop::row };
+    bulk::insert(&mut connection, (0..what.jobs).map(row)).await?;
     Ok(())
 }
 

@@ -14,14 +14,15 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::sync::oneshot;
 
-use self::load::{Load, Measured};
+use self::load::Load;
+pub(super) use self::load::Measured;
 use super::stand::Stand;
 use crate::ingress::{Ingress, IngressSettings, Metrics};
 
 mod load;
 
 /// The secret of this measurement; nothing else knows it.
-const SECRET: &str = "polar-jobs bench ingress, nobody's secret";
+pub(super) const SECRET: &str = "polar-jobs bench ingress, nobody's secret";
 
 /// Measures the ingress on a migrated database that is nobody's, with so many keep-alive
 /// connections for so many seconds.
@@ -29,7 +30,12 @@ const SECRET: &str = "polar-jobs bench ingress, nobody's secret";
 /// # Errors
 /// If the database or the port cannot be had, an answer is not 202, or the rows found afterwards are
 /// not as many as were acknowledged.
-pub async fn run(database_url: &str, clients: usize, seconds: u64) -> anyhow::Result<Value> {
+pub async fn run(
+    database_url: &str,
+    clients: usize,
+    seconds: u64,
+    bodies: Bodies,
+) -> anyhow::Result<Value> {
     let Stand { pool, database, .. } = Stand::new(database_url)
         .await
         .context("cannot reach the database of the measurement")?;
@@ -42,24 +48,31 @@ pub async fn run(database_url: &str, clients: usize, seconds: u64) -> anyhow::Re
         metrics: Metrics::none(),
     })
     .await?;
-    let load = Load {
-        address: ingress.local_addr(),
-        secret: SECRET,
-        clients,
-        duration: Duration::from_secs(seconds),
-    };
+    let address = ingress.local_addr();
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(ingress.serve(async {
         let _either_way_it_is_time = stopped.await;
     }));
-    let measured = generate(load).await?;
+    let measured = generate(address, clients, seconds, bodies).await?;
     let _server_is_there = stop.send(());
     server.await.context("the server died")?;
-    report(&pool, clients, measured).await
+    report(&pool, clients, bodies, measured).await
 }
 
 /// Runs the load on a thread of its own.
-async fn generate(load: Load) -> anyhow::Result<Measured> {
+pub(super) async fn generate(
+    address: SocketAddr,
+    clients: usize,
+    seconds: u64,
+    bodies: Bodies,
+) -> anyhow::Result<Measured> {
+    let load = Load {
+        address,
+        secret: SECRET,
+        clients,
+        duration: Duration::from_secs(seconds),
+        bodies,
+    };
     let (done, result) = oneshot::channel();
     thread::Builder::new()
         .name("load".to_owned())
@@ -69,9 +82,13 @@ async fn generate(load: Load) -> anyhow::Result<Measured> {
     result.await.context("the load generator died")?
 }
 
-async fn report(pool: &PgPool, clients: usize, measured: Measured) -> anyhow::Result<Value> {
-    let Measured { elapsed, latencies } = measured;
-    let accepted = latencies.len();
+async fn report(
+    pool: &PgPool,
+    clients: usize,
+    bodies: Bodies,
+    measured: Measured,
+) -> anyhow::Result<Value> {
+    let accepted = measured.latencies.len();
     ensure!(accepted > 0, "no delivery was accepted");
     let found = sqlx::query!(
         r#"SELECT (SELECT count(*) FROM polar_jobs.stored_events) AS "rows!",
@@ -87,26 +104,50 @@ async fn report(pool: &PgPool, clients: usize, measured: Measured) -> anyhow::Re
     Ok(json!({
         "bench": "ingress",
         "clients": clients,
-        "seconds": rounded(elapsed.as_secs_f64()),
+        "bodies": bodies.name(),
+        "seconds": rounded(measured.elapsed.as_secs_f64()),
         "accepted": accepted,
-        "accepted_per_second": (accepted as f64 / elapsed.as_secs_f64()).round(),
-        "p50_ms": percentile(&latencies, 0.50),
-        "p99_ms": percentile(&latencies, 0.99),
-        "max_ms": percentile(&latencies, 1.0),
+        "accepted_per_second": measured.per_second().round(),
+        "p50_ms": rounded(measured.percentile(0.50)),
+        "p99_ms": rounded(measured.percentile(0.99)),
+        "max_ms": rounded(measured.percentile(1.0)),
         "rows_found": found.rows,
         "jobs_found": found.jobs,
     }))
 }
 
-/// In milliseconds; `latencies` are sorted.
-fn percentile(latencies: &[Duration], share: f64) -> f64 {
-    let last = latencies.len().saturating_sub(1);
-    let place = (last as f64 * share).round() as usize;
-    rounded(
-        latencies
+/// What the deliveries look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bodies {
+    /// A grant of 2 KiB each, for a customer of its own.
+    Uniform,
+    /// Deliveries as Polar sends them, of 1 to 10 KiB, each for a customer of its own.
+    Recorded,
+}
+
+impl Bodies {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Uniform => "uniform",
+            Self::Recorded => "recorded",
+        }
+    }
+}
+
+impl Measured {
+    /// Accepted deliveries a second.
+    pub(super) fn per_second(&self) -> f64 {
+        self.latencies.len() as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// In milliseconds.
+    pub(super) fn percentile(&self, share: f64) -> f64 {
+        let last = self.latencies.len().saturating_sub(1);
+        let place = (last as f64 * share).round() as usize;
+        self.latencies
             .get(place)
-            .map_or(0.0, |latency| latency.as_secs_f64() * 1000.0),
-    )
+            .map_or(0.0, |latency| latency.as_secs_f64() * 1000.0)
+    }
 }
 
 fn rounded(value: f64) -> f64 {
@@ -124,9 +165,12 @@ mod tests {
 
     #[test]
     fn percentiles_are_milliseconds_of_the_sorted_latencies() {
-        let latencies: Vec<_> = (1..=100).map(Duration::from_millis).collect();
+        let measured = Measured {
+            elapsed: Duration::from_secs(1),
+            latencies: (1..=100).map(Duration::from_millis).collect(),
+        };
         assert_eq!(
-            [0.0, 0.5, 0.99, 1.0].map(|share| percentile(&latencies, share) as u64),
+            [0.0, 0.5, 0.99, 1.0].map(|share| measured.percentile(share) as u64),
             [1, 51, 99, 100]
         );
     }

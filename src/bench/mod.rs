@@ -8,4 +8,5 @@ pub mod ingress;
 pub mod latency;
 pub mod metering;
 pub mod noop;
+pub mod reference;
 pub mod stand;

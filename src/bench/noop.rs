@@ -28,6 +28,17 @@ impl Noop {
         NewJob::of(&Self::new(n))
     }
 
+    /// Its row with a unique and an ordering key of its own, as most jobs of the product have one.
+    #[must_use]
+    pub fn keyed(n: u64) -> NewJob {
+        let key = format!("{}/{n}", Self::KIND);
+        NewJob {
+            unique_key: Some(key.clone()),
+            ordering_key: Some(key),
+            ..Self::row(n)
+        }
+    }
+
     /// Its row, due far in the future.
     #[must_use]
     pub fn waiting(n: u64, until: DateTime<Utc>) -> NewJob {

@@ -1,6 +1,6 @@
 //! `dev` and `bench`, with nothing configured and with a database.
 
-use polar_jobs::postgres::testing;
+use private_postgres::testing;
 use serde_json::Value;
 
 use sqlx::PgPool;
@@ -47,7 +47,7 @@ fn two_stories_are_not_told_in_one_directory() {
 /// One test, because the databases of another one on the same server would be counted too.
 #[tokio::test]
 async fn a_measurement_is_one_line_of_json_and_leaves_no_database_behind_even_when_interrupted() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     for arguments in [
         &["bench", "enqueue", "--jobs", "200", "--clients", "2"][..],
         &[

@@ -1,6 +1,6 @@
 //! `doctor`: each line ok, warning or error, with the cure.
 
-use polar_jobs::postgres::testing;
+use private_postgres::testing;
 use simulator::Options;
 
 use crate::local_polar::LocalPolar;
@@ -47,7 +47,7 @@ fn settings(database: &str, polar: &LocalPolar, token: &str) -> Vec<(String, Str
 
 #[tokio::test]
 async fn what_is_not_configured_is_a_warning_with_its_cure() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let said = with_database(&database.url, &["doctor"]);
     assert_eq!(said.code, Some(0), "{}", said.out);
     assert!(
@@ -67,7 +67,7 @@ async fn what_is_not_configured_is_a_warning_with_its_cure() {
 
 #[tokio::test]
 async fn an_empty_database_is_an_error_whose_cure_is_migrate() {
-    let database = testing::empty_database().await;
+    let database = testing::empty_database(polar_jobs::migrate::migrator).await;
     let said = with_database(&database.url, &["doctor"]);
     assert_eq!(said.code, Some(1));
     assert!(
@@ -96,7 +96,10 @@ fn without_a_database_or_with_wrong_settings_it_still_answers_in_its_own_form() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_token_and_an_endpoint_are_fine() {
-    let (database, polar) = (testing::database().await, polar().await);
+    let (database, polar) = (
+        testing::database(polar_jobs::migrate::migrator).await,
+        polar().await,
+    );
     polar.set_webhook_url(Some(
         "http://127.0.0.1:1/integrations/polar/webhook".to_owned(),
     ));
@@ -109,7 +112,10 @@ async fn a_good_token_and_an_endpoint_are_fine() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_token_and_a_missing_scope_and_a_disabled_endpoint_are_errors() {
-    let (database, polar) = (testing::database().await, polar().await);
+    let (database, polar) = (
+        testing::database(polar_jobs::migrate::migrator).await,
+        polar().await,
+    );
     let refused = doctor(settings(&database.url, &polar, "polar_oat_unknown_token")).await;
     assert_eq!(refused.code, Some(1));
     assert!(
@@ -143,7 +149,7 @@ async fn a_refused_token_and_a_missing_scope_and_a_disabled_endpoint_are_errors(
 
 #[tokio::test]
 async fn a_paused_queue_a_given_up_job_and_a_refused_fleet_are_said() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let (pool, url) = (&database.pool, &database.url);
     let id: i64 = sqlx::query_scalar("SELECT polar_jobs.enqueue('sync_customer')")
         .fetch_one(pool)
@@ -173,7 +179,7 @@ async fn a_paused_queue_a_given_up_job_and_a_refused_fleet_are_said() {
 
 #[tokio::test]
 async fn an_open_breaker_and_a_wait_that_polar_asked_for_are_said_while_they_last() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     for (column, in_seconds, about, level) in [
         ("breaker_probe_at", 60, "breaker", "error"),
         ("breaker_probe_at", -1, "limiter", "ok"),
@@ -195,7 +201,7 @@ async fn an_open_breaker_and_a_wait_that_polar_asked_for_are_said_while_they_las
 
 #[tokio::test]
 async fn a_transaction_that_keeps_usage_uncounted_is_named_with_its_cure() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let young = with_database(&database.url, &["doctor"]);
     assert!(line(&young, "usage").starts_with("ok"), "{}", young.out);
 

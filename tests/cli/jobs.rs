@@ -1,6 +1,6 @@
 //! `jobs show`, `retry`, `cancel`, `discard`, on real rows.
 
-use polar_jobs::postgres::testing;
+use private_postgres::testing;
 use serde_json::Value;
 use sqlx::PgPool;
 
@@ -62,7 +62,7 @@ fn act(url: &str, action: &str, id: i64) -> (Option<i32>, String) {
 
 #[tokio::test]
 async fn show_says_everything_that_keeps_a_job_waiting() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let (pool, url) = (&database.pool, &database.url);
     let head = enqueue(pool, "sync_customer", Some("acme"), None).await;
     let behind = enqueue(pool, "sync_member", Some("acme"), None).await;
@@ -93,7 +93,7 @@ async fn show_says_everything_that_keeps_a_job_waiting() {
 
 #[tokio::test]
 async fn show_lists_every_failed_attempt() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let id = enqueue(&database.pool, "sync_customer", None, None).await;
     add_error(&database.pool, id).await;
     let page = with_database(&database.url, &["jobs", "show", &id.to_string()]).out;
@@ -105,7 +105,7 @@ async fn show_lists_every_failed_attempt() {
 
 #[tokio::test]
 async fn the_end_of_a_job_that_no_event_caused_says_nothing_of_events() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let id = enqueue(&database.pool, "sync_customer", None, None).await;
     act(&database.url, "cancel", id);
     let why = why(&database.url, id);
@@ -117,7 +117,7 @@ async fn the_end_of_a_job_that_no_event_caused_says_nothing_of_events() {
 
 #[tokio::test]
 async fn an_unknown_job_is_a_failure() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     assert_eq!(
         with_database(&database.url, &["jobs", "show", "4711"]).code,
         Some(1)
@@ -129,7 +129,7 @@ async fn an_unknown_job_is_a_failure() {
 
 #[tokio::test]
 async fn a_discarded_job_runs_again_with_its_id_its_errors_and_a_new_budget() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let (pool, url) = (&database.pool, &database.url);
     let id = enqueue(pool, "sync_customer", None, None).await;
     claim(pool, id, 1).await;
@@ -148,7 +148,7 @@ async fn a_discarded_job_runs_again_with_its_id_its_errors_and_a_new_budget() {
 
 #[tokio::test]
 async fn a_retried_job_stands_behind_the_one_that_has_its_ordering_key() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let (pool, url) = (&database.pool, &database.url);
     let first = enqueue(pool, "sync_member", Some("acme"), None).await;
     let second = enqueue(pool, "sync_member", Some("acme"), None).await;
@@ -163,7 +163,7 @@ async fn a_retried_job_stands_behind_the_one_that_has_its_ordering_key() {
 
 #[tokio::test]
 async fn a_retry_that_a_waiting_twin_makes_needless_says_so_and_changes_nothing() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let (pool, url) = (&database.pool, &database.url);
     let old = enqueue(pool, "sync_customer", None, Some("customer acme")).await;
     assert_eq!(act(url, "cancel", old).0, Some(0));
@@ -179,7 +179,7 @@ async fn a_retry_that_a_waiting_twin_makes_needless_says_so_and_changes_nothing(
 
 #[tokio::test]
 async fn a_retry_reopens_the_event_that_caused_the_job() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let (pool, url) = (&database.pool, &database.url);
     let change = r#"{"id": "1dbfc517-0bbf-4301-9ba8-555ca42b9737"}"#;
     let event: i64 =
@@ -209,7 +209,7 @@ async fn a_retry_reopens_the_event_that_caused_the_job() {
 
 #[tokio::test]
 async fn a_waiting_job_is_made_to_run_now() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let (pool, url) = (&database.pool, &database.url);
     let id = enqueue(pool, "sync_customer", None, None).await;
     sqlx::query("UPDATE polar_jobs.jobs SET run_at = now() + interval '1 day' WHERE id = $1")
@@ -223,7 +223,7 @@ async fn a_waiting_job_is_made_to_run_now() {
 
 #[tokio::test]
 async fn a_running_job_is_cancelled_and_its_worker_can_no_longer_finish_it() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let (pool, url) = (&database.pool, &database.url);
     let id = enqueue(pool, "sync_customer", None, Some("customer acme")).await;
     claim(pool, id, 7).await;
@@ -253,7 +253,7 @@ async fn a_running_job_is_cancelled_and_its_worker_can_no_longer_finish_it() {
 
 #[tokio::test]
 async fn a_bulk_action_needs_a_filter_and_a_yes() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let (pool, url) = (&database.pool, &database.url);
     for _ in 0..3 {
         enqueue(pool, "sync_customer", None, None).await;

@@ -1,6 +1,6 @@
 //! Lists: tables for people, one JSON array for programs.
 
-use polar_jobs::postgres::testing;
+use private_postgres::testing;
 use serde_json::Value;
 
 use super::support::with_database;
@@ -28,7 +28,7 @@ fn ids(rows: &[Value]) -> Vec<i64> {
 
 #[tokio::test]
 async fn jobs_are_listed_newest_first_filtered_and_limited() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let mut made = Vec::new();
     for number in 0..60 {
         let organization = if number % 2 == 0 {
@@ -97,7 +97,7 @@ async fn jobs_are_listed_newest_first_filtered_and_limited() {
 
 #[tokio::test]
 async fn a_row_of_json_has_every_column_of_the_contract() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     enqueue(&database.pool, "sync_customer", ACME).await;
     let row = array(&database.url, &["jobs", "list", "--format", "json"]).remove(0);
     let columns = "id queue kind payload state priority run_at attempt max_attempts unique_key ordering_key worker \
@@ -109,7 +109,7 @@ async fn a_row_of_json_has_every_column_of_the_contract() {
 
 #[tokio::test]
 async fn a_table_has_a_header_and_a_line_per_row_without_colours() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let id = enqueue(&database.pool, "sync_customer", ACME).await;
     let said = with_database(&database.url, &["jobs", "list"]);
     let lines: Vec<&str> = said.out.lines().collect();
@@ -124,7 +124,7 @@ async fn a_table_has_a_header_and_a_line_per_row_without_colours() {
 
 #[tokio::test]
 async fn a_limit_of_nothing_is_wrong_usage_everywhere() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     for list in ["jobs", "queues", "schedules", "events", "usage", "costs"] {
         for limit in ["--limit=0", "--limit=-1"] {
             let said = with_database(&database.url, &[list, "list", limit]);
@@ -135,7 +135,7 @@ async fn a_limit_of_nothing_is_wrong_usage_everywhere() {
 
 #[tokio::test]
 async fn queues_are_paused_and_resumed_by_name() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let url = &database.url;
     let paused = |rows: Vec<Value>| -> Vec<String> {
         rows.iter()
@@ -167,7 +167,7 @@ async fn queues_are_paused_and_resumed_by_name() {
 
 #[tokio::test]
 async fn schedules_are_known_after_migrate_and_started_by_hand() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let url = &database.url;
     assert_eq!(with_database(url, &["migrate"]).code, Some(0));
     let schedules = array(url, &["schedules", "list", "--format", "json"]);
@@ -190,7 +190,7 @@ async fn schedules_are_known_after_migrate_and_started_by_hand() {
 
 #[tokio::test]
 async fn events_are_listed_and_shown_with_their_jobs() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let url = &database.url;
     let event: i64 = sqlx::query_scalar(
         "SELECT polar_jobs.record_change('organization.deleted', jsonb_build_object('id', $1::text), 'change-1')",

@@ -1,12 +1,12 @@
 //! `migrate`
 
-use polar_jobs::postgres::testing;
+use private_postgres::testing;
 
 use super::support::{command, said, with_database};
 
 #[tokio::test]
 async fn eight_processes_migrate_one_empty_database_at_once() {
-    let database = testing::empty_database().await;
+    let database = testing::empty_database(polar_jobs::migrate::migrator).await;
     let settings = [("DATABASE_URL", database.url.as_str())];
     let children: Vec<_> = (0..8)
         .map(|_| command(&settings, &["migrate"]).spawn().unwrap())
@@ -29,7 +29,7 @@ async fn eight_processes_migrate_one_empty_database_at_once() {
 
 #[tokio::test]
 async fn a_command_on_an_empty_database_says_what_to_run() {
-    let database = testing::empty_database().await;
+    let database = testing::empty_database(polar_jobs::migrate::migrator).await;
     let said = with_database(&database.url, &["jobs", "list"]);
     assert_eq!(said.code, Some(1));
     assert!(said.err.contains("polar-jobs migrate"), "{}", said.err);

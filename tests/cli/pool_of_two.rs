@@ -1,6 +1,6 @@
 //! Behind a pooler: what it refuses is said with the cure, and little is enough.
 
-use polar_jobs::postgres::testing;
+use private_postgres::testing;
 
 use super::crowd::{Crowd, Manners};
 use super::support::{Said, command, ended, said};
@@ -31,7 +31,7 @@ fn told(url: &str) -> Vec<(&'static str, String)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_jobs_at_once_end_behind_a_pooler_with_two_connections() {
-    let database = testing::empty_database().await;
+    let database = testing::empty_database(polar_jobs::migrate::migrator).await;
     let pooler = Crowd::before(&database.pool, Manners::default()).await;
     let migrations = (0..4).map(|_| tokio::spawn(run(told(&pooler.url), &["migrate"])));
     for migrated in futures::future::join_all(migrations).await {
@@ -62,7 +62,7 @@ async fn fifty_jobs_at_once_end_behind_a_pooler_with_two_connections() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pooler_that_was_not_spoken_of_is_named_with_its_cure() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let pooler = Crowd::before(&database.pool, Manners::default()).await;
     for arguments in [&["migrate"][..], &["worker", "--drain"], &["doctor"]] {
         let said = run(vec![("DATABASE_URL", pooler.url.clone())], arguments).await;
@@ -74,7 +74,7 @@ async fn a_pooler_that_was_not_spoken_of_is_named_with_its_cure() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pooler_that_mixes_up_prepared_statements_is_refused_at_the_start() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let manners = Manners {
         statements_taken: true,
     };

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex};
 
-use polar_jobs::postgres::testing;
+use private_postgres::testing;
 use serde_json::{Value, json};
 
 use super::detour::Detour;
@@ -125,7 +125,7 @@ fn startup(client: &mut UnixStream) -> Option<Vec<u8>> {
 
 #[tokio::test]
 async fn every_command_works_through_a_pooler_that_gives_no_session() {
-    let database = testing::empty_database().await;
+    let database = testing::empty_database(polar_jobs::migrate::migrator).await;
     let pooler = Pooler::before(&database.pool);
     for arguments in [
         &["migrate"][..],

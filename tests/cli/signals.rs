@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::TcpStream;
 
-use polar_jobs::postgres::testing;
+use private_postgres::testing;
 use serde_json::Value;
 
 use super::support::{PATIENCE, command, ended, line_with, run, signal, until, with_database};
@@ -17,7 +17,7 @@ async fn workers(pool: &sqlx::PgPool) -> i64 {
 
 #[tokio::test]
 async fn a_worker_stops_on_either_signal_and_takes_its_row_away() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     for name in ["TERM", "INT"] {
         let mut worker = command(&[("DATABASE_URL", &database.url)], &["worker"])
             .spawn()
@@ -31,7 +31,7 @@ async fn a_worker_stops_on_either_signal_and_takes_its_row_away() {
 
 #[tokio::test]
 async fn a_draining_worker_exits_when_nothing_is_runnable() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     assert_eq!(with_database(&database.url, &["migrate"]).code, Some(0));
     assert_eq!(
         with_database(&database.url, &["schedules", "run", "prune"]).code,
@@ -59,7 +59,7 @@ async fn a_draining_worker_exits_when_nothing_is_runnable() {
 
 #[tokio::test]
 async fn what_is_not_configured_is_said_at_the_start() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let worker = with_database(&database.url, &["worker", "--drain"]);
     assert!(worker.err.contains("billing is off"), "{}", worker.err);
     let settings = [("DATABASE_URL", database.url.as_str()), ("PORT", "0")];
@@ -71,7 +71,7 @@ async fn what_is_not_configured_is_said_at_the_start() {
 
 #[tokio::test]
 async fn a_worker_refuses_a_queue_that_is_not_there() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let said = with_database(&database.url, &["worker", "--queue", "post=1"]);
     assert_eq!(said.code, Some(2));
     assert!(said.err.contains("there is no queue post"), "{}", said.err);
@@ -79,7 +79,7 @@ async fn a_worker_refuses_a_queue_that_is_not_there() {
 
 #[tokio::test]
 async fn the_front_door_and_the_simulator_stop_on_a_signal() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let door = [("DATABASE_URL", database.url.as_str())];
     for (settings, arguments) in [
         (&door[..], &["ingress", "--port", "0"][..]),
@@ -101,7 +101,7 @@ async fn the_front_door_and_the_simulator_stop_on_a_signal() {
 
 #[tokio::test]
 async fn a_taken_port_is_a_failure_that_names_it() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let said = run(
@@ -125,7 +125,7 @@ fn page_of(address: &str, path: &str) -> String {
 
 #[tokio::test]
 async fn a_worker_serves_health_and_metrics_where_it_is_told() {
-    let database = testing::database().await;
+    let database = testing::database(polar_jobs::migrate::migrator).await;
     let settings = [
         ("DATABASE_URL", database.url.as_str()),
         ("METRICS_BIND", "127.0.0.1:0"),

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use polar_jobs::postgres::testing;
+use private_postgres::testing;
 
 use super::support::with_database;
 
@@ -27,7 +27,7 @@ fn a_server_that_is_not_there_is_told_from_one_that_is_slow() {
 
 #[tokio::test]
 async fn what_the_server_refuses_is_said_in_its_words_alone() {
-    let database = testing::empty_database().await;
+    let database = testing::empty_database(polar_jobs::migrate::migrator).await;
     let name: String = sqlx::query_scalar("SELECT current_database()")
         .fetch_one(&database.pool)
         .await

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use jobs::NewJob;
-use polar_jobs::postgres::testing::durable_server;
 use polar_jobs::queue::enqueue;
+use private_postgres::testing::durable_server;
 use sqlx::{Connection, PgConnection};
 use tokio::sync::Mutex;
 
@@ -47,7 +47,7 @@ async fn enqueue_all_the_time(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_restarts_ten_times_under_load_and_nothing_is_lost_or_run_twice() {
     const SLOTS: usize = 10;
-    let postgres = Arc::new(durable_server().await);
+    let postgres = Arc::new(durable_server(polar_jobs::migrate::migrator).await);
     let stand = Stand::at(&postgres.url).await;
     let workers = [stand.work(SLOTS).await, stand.work(SLOTS).await];
     let (acknowledged, over) = (Arc::default(), Arc::new(AtomicBool::new(false)));
@@ -119,7 +119,7 @@ async fn postgres_restarts_ten_times_under_load_and_nothing_is_lost_or_run_twice
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_without_its_database_stops_in_time() {
-    let postgres = Arc::new(durable_server().await);
+    let postgres = Arc::new(durable_server(polar_jobs::migrate::migrator).await);
     let stand = Stand::at(&postgres.url).await;
     let mut settings = stand.settings(4).await;
     settings.patience = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use polar_jobs::postgres::testing::database;
+use private_postgres::testing::database;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
@@ -62,7 +62,7 @@ async fn deliver_until_gone(address: SocketAddr, accepted: Arc<AtomicUsize>) -> 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_under_64_clients_everything_acknowledged_is_there_with_its_job() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let (mut child, address) = start(&database.url).await;
     let accepted = Arc::new(AtomicUsize::new(0));
     let clients: Vec<_> = (0..64)
@@ -99,7 +99,7 @@ async fn killed_under_64_clients_everything_acknowledged_is_there_with_its_job()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopped_under_64_clients_every_request_in_flight_is_answered() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let (mut child, address) = start(&database.url).await;
     let accepted = Arc::new(AtomicUsize::new(0));
     let clients: Vec<_> = (0..64)

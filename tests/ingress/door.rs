@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use polar_jobs::postgres::testing::empty_database;
+use private_postgres::testing::empty_database;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -88,7 +88,7 @@ async fn health_readiness_and_metrics_answer_without_a_token() {
 
 #[tokio::test]
 async fn without_a_schema_or_behind_it_the_door_is_not_ready_and_says_why() {
-    let empty = empty_database().await;
+    let empty = empty_database(polar_jobs::migrate::migrator).await;
     let door = Door::on(empty.url, empty.pool, &[SECRET], None).await;
     let answer = door.get("/ready").await;
     assert_eq!(answer.status, 503);

@@ -7,8 +7,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::Utc;
 use hmac::{Hmac, KeyInit, Mac};
 use polar_jobs::ingress::{Ingress, IngressSettings, Metrics};
-use polar_jobs::postgres::testing::{TestDatabase, database};
 use polar_jobs::queue::connect::{Pooler, QueueDatabase};
+use private_postgres::testing::{TestDatabase, database};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use sqlx::PgPool;
@@ -44,7 +44,7 @@ impl Door {
     }
 
     pub(crate) async fn with(secrets: &[&str], token: Option<&str>) -> Self {
-        let TestDatabase { url, pool } = database().await;
+        let TestDatabase { url, pool } = database(polar_jobs::migrate::migrator).await;
         Self::on(url, pool, secrets, token).await
     }
 

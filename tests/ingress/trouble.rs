@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use polar_jobs::postgres::testing::{TestDatabase, database, durable_server};
+use private_postgres::testing::{TestDatabase, database, durable_server};
 use serde_json::json;
 use sqlx::postgres::PgPoolOptions;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use crate::wire::Wire;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_gone_is_503_soon_and_its_return_is_noticed() {
-    let durable = durable_server().await;
+    let durable = durable_server(polar_jobs::migrate::migrator).await;
     let pool = PgPoolOptions::new()
         .max_connections(5)
         .connect(&durable.url)
@@ -304,7 +304,7 @@ async fn what_takes_too_long_is_503_in_time_and_rolled_back_by_the_database_itse
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_is_given_up_while_its_transaction_begins_leaves_none_open() {
-    let TestDatabase { url, pool } = database().await;
+    let TestDatabase { url, pool } = database(polar_jobs::migrate::migrator).await;
     let wire = Wire::before(&pool);
     let only_one = PgPoolOptions::new().max_connections(1);
     let narrow = only_one.connect(&wire.url).await.unwrap();

@@ -9,7 +9,7 @@ use polar::{
     Admission, Answer, CallClass, CallFacts, RateLimiter, Rejected, RejectedReason, Subject,
 };
 use polar_jobs::limiter::{FleetRateLimiter, Limits, Status, Timing, status};
-use polar_jobs::postgres::testing::{TestDatabase, database};
+use private_postgres::testing::{TestDatabase, database};
 use sqlx::PgPool;
 use tokio::sync::Barrier;
 
@@ -131,7 +131,7 @@ fn densest(moments: &[Instant], length: Duration) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fleet_under_pressure_keeps_the_budget_in_every_window_and_uses_it() {
     const LIMIT: u32 = 240;
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let barrier = Arc::new(Barrier::new(4 * 12));
     let went = Arc::new(Mutex::new(Vec::new()));
     let start = Instant::now();
@@ -179,7 +179,7 @@ async fn a_fleet_under_pressure_keeps_the_budget_in_every_window_and_uses_it() {
 
 #[tokio::test]
 async fn many_calls_cost_few_writes() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     // 1200 calls in 12 s: 57 stand ready, and 90 a second follow.
     let limiter = limiter(&database.pool, 1200, CALM);
     let writes = async || {
@@ -213,7 +213,7 @@ async fn drain(limiter: &FleetRateLimiter) {
 
 #[tokio::test]
 async fn waiting_calls_of_a_class_go_in_the_order_they_came_and_urgent_ones_first() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let timing = Timing {
         acquire_timeout: Duration::from_secs(20),
         ..FAST
@@ -252,7 +252,7 @@ async fn waiting_calls_of_a_class_go_in_the_order_they_came_and_urgent_ones_firs
 
 #[tokio::test]
 async fn a_call_without_budget_is_rejected_in_the_end() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let limiter = limiter(&database.pool, 1, FAST);
     call(&limiter, Answer::Answered).await;
     let started = Instant::now();
@@ -264,7 +264,7 @@ async fn a_call_without_budget_is_rejected_in_the_end() {
 /// About forty calls at once stall Polar for half a minute.
 #[tokio::test]
 async fn a_burst_of_forty_calls_has_never_more_than_sixteen_under_way_and_urgent_ones_first() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let limiter = limiter(&database.pool, 6000, CALM);
     let (under_way, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (tx, mut went) = tokio::sync::mpsc::unbounded_channel();
@@ -306,7 +306,7 @@ async fn a_burst_of_forty_calls_has_never_more_than_sixteen_under_way_and_urgent
 
 #[tokio::test]
 async fn a_429_to_one_process_makes_all_wait_as_polar_asks() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let (one, other) = (
         limiter(&database.pool, 600, CALM),
         limiter(&database.pool, 600, CALM),
@@ -349,7 +349,7 @@ async fn open_breaker(limiter: &FleetRateLimiter) {
 
 #[tokio::test]
 async fn polar_down_five_times_in_a_row_and_for_a_probe_stops_the_process_until_one_succeeds() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let limiter = limiter(&database.pool, 600, CALM);
     open_breaker(&limiter).await;
     let stored = async || {
@@ -385,7 +385,7 @@ async fn polar_down_five_times_in_a_row_and_for_a_probe_stops_the_process_until_
 
 #[tokio::test]
 async fn a_process_that_reaches_nobody_stops_calling() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     // A port that was free a moment ago: nobody listens there.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -434,7 +434,7 @@ async fn a_process_that_reaches_nobody_stops_calling() {
 
 #[tokio::test]
 async fn a_customer_that_alone_keeps_failing_stops_nobody() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let limiter = limiter(&database.pool, 6000, CALM);
     let subject = Some(Subject::of("broken"));
     for _ in 0..40 {
@@ -448,7 +448,7 @@ async fn a_customer_that_alone_keeps_failing_stops_nobody() {
 
 #[tokio::test]
 async fn a_refused_token_stops_the_fleet_which_tries_one_call_at_a_time_and_resumes_by_itself() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let limiters: Vec<_> = (0..4)
         .map(|_| limiter(&database.pool, 6000, CALM))
         .collect();
@@ -498,7 +498,7 @@ async fn a_refused_token_stops_the_fleet_which_tries_one_call_at_a_time_and_resu
 /// A job goes back until the moment that it was told and is claimed some milliseconds after it.
 #[tokio::test]
 async fn a_job_that_comes_back_when_it_was_told_to_becomes_the_probe() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let limiter = limiter(&database.pool, 6000, CALM);
     call(&limiter, Answer::Unauthorized).await;
     let comes_back = async {
@@ -525,7 +525,7 @@ async fn a_job_that_comes_back_when_it_was_told_to_becomes_the_probe() {
 /// Ten thousand jobs that came back at one moment would all be claimed to be put back.
 #[tokio::test]
 async fn those_rejected_come_again_one_behind_the_other_and_the_urgent_in_a_line_of_their_own() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let limiter = limiter(&database.pool, 60, Timing::PRODUCTION);
     call(&limiter, Answer::Unauthorized).await;
     let opening = rejected(&limiter).await.retry_after;
@@ -548,7 +548,7 @@ async fn those_rejected_come_again_one_behind_the_other_and_the_urgent_in_a_line
 
 #[tokio::test]
 async fn without_the_database_no_call_goes_out_and_with_it_they_do() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let limiter = limiter(&database.pool, 600, CALM);
     execute(
         &database.pool,
@@ -579,7 +579,7 @@ async fn without_the_database_no_call_goes_out_and_with_it_they_do() {
 
 #[tokio::test]
 async fn a_caller_that_goes_away_leaves_nothing_behind() {
-    let database = database().await;
+    let database = database(polar_jobs::migrate::migrator).await;
     let limiter = limiter(&database.pool, 600, CALM);
     open_breaker(&limiter).await;
     until("the probe is due", async || limiter.rejected().is_none()).await;

@@ -11,9 +11,9 @@ use axum::extract::Request;
 use axum::http::Response;
 use jobs::contract::{Fees, Settings};
 use polar_jobs::limiter::{FleetRateLimiter, Limits, Timing};
-use polar_jobs::postgres::testing::{TestDatabase, database};
 use polar_jobs::queue::connect::{Pooler, QueueDatabase};
 use polar_jobs::worker::{QueueSlots, WorkerSettings, run};
+use private_postgres::testing::{TestDatabase, database};
 use serde_json::{Value, json};
 use simulator::Options;
 use sqlx::PgPool;
@@ -68,7 +68,7 @@ impl Drop for TestApp {
 
 impl TestApp {
     async fn start(timing: Timing, token: &str, scopes: &[&str]) -> Self {
-        let TestDatabase { url, pool } = database().await;
+        let TestDatabase { url, pool } = database(polar_jobs::migrate::migrator).await;
         let polar = LocalPolar::start(Options::default()).await;
         polar.add_token(token, scopes);
         let rule: Arc<Mutex<Arc<Rule>>> = Arc::new(Mutex::new(Arc::new(|_, _, _| None)));

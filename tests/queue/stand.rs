@@ -57,7 +57,7 @@ impl Row {
 
 impl Stand {
     pub(crate) async fn new() -> Self {
-        let database = polar_jobs::postgres::testing::database().await;
+        let database = private_postgres::testing::database(polar_jobs::migrate::migrator).await;
         Self::at(&database.url).await
     }
 

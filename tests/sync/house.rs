@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use jobs::contract::{Fees, Settings};
 use polar::{ClientConfig, RateLimiter, Unlimited};
 use polar_jobs::ingress::{Ingress, IngressSettings, Metrics};
-use polar_jobs::postgres::testing::{TestDatabase, database};
 use polar_jobs::queue::connect::{Pooler, QueueDatabase};
 use polar_jobs::worker::{QueueSlots, WorkerError, WorkerSettings, run};
+use private_postgres::testing::{TestDatabase, database};
 use serde_json::{Value, json};
 use simulator::Options;
 use simulator::records::{MemberRecord, RequestRecord};
@@ -105,7 +105,7 @@ impl House {
     pub(crate) async fn open() -> Self {
         // Fails only where another test of this process was first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let TestDatabase { url, pool } = database().await;
+        let TestDatabase { url, pool } = database(polar_jobs::migrate::migrator).await;
         let simulator = LocalPolar::start(Options::default()).await;
         let ingress = Ingress::bind(IngressSettings {
             bind: "127.0.0.1:0".parse().unwrap(),

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use jobs::contract::{Fees, JobFacts, Outcome, Settings};
 use jobs::mirror::usage::{Reading, Recorded, record_all};
 use jobs::{Context, Done, Error, Job, MeterUsage, ReportCosts, ReportUsage};
-use polar_jobs::postgres::testing::database;
+use private_postgres::testing::database;
 use simulator::Options;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -49,7 +49,7 @@ pub(crate) async fn local_polar(seed: u64) -> LocalPolar {
 
 impl Stage {
     pub(crate) async fn set() -> Self {
-        let database = database().await;
+        let database = database(polar_jobs::migrate::migrator).await;
         let simulator = local_polar(1).await;
         let polar = client(&simulator);
         let self_organization = simulator.organization_id();

@@ -13,6 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
+use super::Bodies;
+
 /// Bytes of a delivery's body.
 const BODY: usize = 2048;
 
@@ -22,13 +24,14 @@ pub(super) struct Load {
     pub(super) secret: &'static str,
     pub(super) clients: usize,
     pub(super) duration: Duration,
+    pub(super) bodies: Bodies,
 }
 
 /// What the clients saw.
-pub(super) struct Measured {
-    pub(super) elapsed: Duration,
+pub(in crate::bench) struct Measured {
+    pub(in crate::bench) elapsed: Duration,
     /// Of accepted deliveries, sorted.
-    pub(super) latencies: Vec<Duration>,
+    pub(in crate::bench) latencies: Vec<Duration>,
 }
 
 impl Load {
@@ -40,7 +43,11 @@ impl Load {
         runtime.block_on(async {
             let started = Instant::now();
             let ends = super::deadline(self.duration);
-            let clients = (0..self.clients).map(|_| Client::new(&self).send_until(ends));
+            let bodies = match self.bodies {
+                Bodies::Uniform => Vec::new(),
+                Bodies::Recorded => recorded(),
+            };
+            let clients = (0..self.clients).map(|_| Client::new(&self, &bodies).send_until(ends));
             let mut latencies = try_join_all(clients).await?.concat();
             let elapsed = started.elapsed();
             latencies.sort_unstable();
@@ -49,17 +56,22 @@ impl Load {
     }
 }
 
-struct Client {
+struct Client<'a> {
     address: SocketAddr,
+    /// Sent in turn; where there are none, a grant of its own each time.
+    bodies: &'a [String],
+    sent: usize,
     key: Hmac<Sha256>,
     request: Vec<u8>,
     answer: Vec<u8>,
 }
 
-impl Client {
-    fn new(load: &Load) -> Self {
+impl<'a> Client<'a> {
+    fn new(load: &Load, bodies: &'a [String]) -> Self {
         Self {
             address: load.address,
+            bodies,
+            sent: 0,
             key: Hmac::new_from_slice(load.secret.as_bytes())
                 .expect("HMAC takes a key of any length"),
             request: Vec::with_capacity(BODY + 512),
@@ -74,13 +86,24 @@ impl Client {
         stream.set_nodelay(true)?;
         let mut latencies = Vec::new();
         while Instant::now() < ends {
-            self.sign(&body());
+            let body = self.body();
+            self.sign(&body);
             let sent = Instant::now();
             stream.write_all(&self.request).await?;
             self.accepted(&mut stream).await?;
             latencies.push(sent.elapsed());
         }
         Ok(latencies)
+    }
+
+    fn body(&mut self) -> String {
+        if self.bodies.is_empty() {
+            return uniform();
+        }
+        self.sent += 1;
+        self.bodies[self.sent % self.bodies.len()]
+            .replace(CUSTOMER, &Uuid::new_v4().to_string())
+            .replace(ORGANIZATION, &Uuid::new_v4().to_string())
     }
 
     fn sign(&mut self, body: &str) {
@@ -126,11 +149,50 @@ impl Client {
 }
 
 /// A grant for a customer of its own, so that no job is spared by another one's key.
-fn body() -> String {
+fn uniform() -> String {
     let (customer, organization, grant) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
     let start = format!(
         r#"{{"type":"benefit_grant.created","timestamp":"2026-08-14T09:12:09.640112Z","data":{{"id":"{grant}","customer_id":"{customer}","customer":{{"id":"{customer}","external_id":"{organization}"}},"is_granted":true,"note":""#
     );
     let filling = "x".repeat(BODY.saturating_sub(start.len() + 3));
     format!(r#"{start}{filling}"}}}}"#)
+}
+
+/// The ids in the payloads below, of the customer and of the organization that it mirrors.
+const CUSTOMER: &str = "9b8d41e8-ad45-4b7d-a541-38d781be09da";
+const ORGANIZATION: &str = "2458e540-24e4-46e5-b2cf-6caac4b9c637";
+
+const DELIVERIES: [&str; 22] = [
+    include_str!("deliveries/benefit_grant.created.json"),
+    include_str!("deliveries/benefit_grant.cycled.json"),
+    include_str!("deliveries/benefit_grant.revoked.json"),
+    include_str!("deliveries/benefit_grant.updated.json"),
+    include_str!("deliveries/customer.created.json"),
+    include_str!("deliveries/customer.deleted.json"),
+    include_str!("deliveries/customer.state_changed.json"),
+    include_str!("deliveries/customer.updated.json"),
+    include_str!("deliveries/member.created.json"),
+    include_str!("deliveries/member.deleted.json"),
+    include_str!("deliveries/member.updated.json"),
+    include_str!("deliveries/order.created.json"),
+    include_str!("deliveries/order.paid.json"),
+    include_str!("deliveries/order.updated.json"),
+    include_str!("deliveries/subscription.active.json"),
+    include_str!("deliveries/subscription.canceled.json"),
+    include_str!("deliveries/subscription.created.json"),
+    include_str!("deliveries/subscription.cycled.json"),
+    include_str!("deliveries/subscription.past_due.json"),
+    include_str!("deliveries/subscription.revoked.json"),
+    include_str!("deliveries/subscription.uncanceled.json"),
+    include_str!("deliveries/subscription.updated.json"),
+];
+
+/// Without the white space that makes the files readable: Polar sends none.
+fn recorded() -> Vec<String> {
+    let compact = |text: &&str| {
+        let value: serde_json::Value =
+            serde_json::from_str(text).expect("the payloads of the benchmark are JSON");
+        value.to_string()
+    };
+    DELIVERIES.iter().map(compact).collect()
 }

@@ -2,14 +2,20 @@
 
 mod scratch;
 
+use std::str::FromStr;
+
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use futures::FutureExt;
 use serde_json::Value;
+use sqlx::postgres::PgConnectOptions;
 
 use super::signals::Stop;
 use super::{Exit, Failure, Surroundings, output};
 use crate::bench::drain::Drain;
 use crate::bench::enqueue::Manner;
+use crate::bench::ingress::Bodies;
+use crate::bench::reference;
 use crate::bench::{drain, enqueue, ingress, latency, metering};
 use scratch::Scratch;
 
@@ -17,6 +23,9 @@ use scratch::Scratch;
 pub(super) struct Arguments {
     #[command(subcommand)]
     what: What,
+    /// Measure the bare statements of a queue in the same run as well, and print which share of them was reached
+    #[arg(long, global = true)]
+    reference: bool,
 }
 
 #[derive(Subcommand)]
@@ -50,6 +59,9 @@ enum What {
         /// Other jobs that have ended
         #[arg(long, default_value_t = 0)]
         finished: u64,
+        /// Give each job a unique and an ordering key
+        #[arg(long)]
+        keyed: bool,
     },
     /// From a job's commit to the start of its handler, beside an idle worker
     Latency {
@@ -71,6 +83,9 @@ enum What {
         /// How long
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
         seconds: u64,
+        /// Send deliveries as Polar sends them, of 1 to 10 KiB, instead of 2 KiB each
+        #[arg(long)]
+        recorded: bool,
     },
     /// Record usage, close one window over it, and report it to a local Polar
     Metering {
@@ -98,22 +113,27 @@ pub(super) async fn run(
     let scratch = Scratch::make(surroundings.config.database.as_ref()).await?;
     // Whatever comes of it, the database goes: also after a failure or a signal.
     let measured = tokio::select! {
-        measured = measure(scratch.url(), arguments.what) => Some(measured),
+        measured = measure(scratch.url(), arguments) => Some(measured),
         () = stop.requested() => None,
     };
     scratch.remove().await?;
     match measured {
-        Some(result) => {
-            output::json(&result.context("the measurement failed")?)?;
+        Some(lines) => {
+            for line in lines.context("the measurement failed")? {
+                output::json(&line)?;
+            }
             Ok(Exit::Done)
         }
         None => Err(Failure::failed("stopped before there was a result")),
     }
 }
 
-async fn measure(url: &str, what: What) -> anyhow::Result<Value> {
+/// The line of the measurement, then those of its reference.
+async fn measure(url: &str, arguments: Arguments) -> anyhow::Result<Vec<Value>> {
     crate::migrate::run_url(url).await?;
-    match what {
+    let options = PgConnectOptions::from_str(url)?;
+    let with_reference = arguments.reference;
+    let (measured, limit) = match arguments.what {
         What::Enqueue {
             jobs,
             clients,
@@ -125,34 +145,60 @@ async fn measure(url: &str, what: What) -> anyhow::Result<Value> {
                 (false, true) => Manner::Shared,
                 (false, false) => Manner::Single,
             };
-            enqueue::run(url, jobs, clients, manner).await
+            let measured = enqueue::run(url, jobs, clients, manner).await?;
+            let limit = reference::enqueue(&options, jobs, clients, manner);
+            (measured, with_reference.then_some(limit.boxed()))
         }
         What::Drain {
             jobs,
             slots,
             waiting,
             finished,
+            keyed,
         } => {
-            drain::run(
-                url,
-                Drain {
-                    jobs,
-                    slots,
-                    waiting,
-                    finished,
-                },
-            )
-            .await
+            let what = Drain {
+                jobs,
+                slots,
+                waiting,
+                finished,
+                keyed,
+            };
+            let measured = drain::run(url, what).await?;
+            let limit = reference::drain(&options, jobs);
+            (measured, with_reference.then_some(limit.boxed()))
         }
         What::Latency {
             rate,
             seconds,
             poll,
-        } => latency::run(url, rate, seconds, !poll).await,
-        What::Ingress { clients, seconds } => ingress::run(url, clients, seconds).await,
+        } => {
+            let measured = latency::run(url, rate, seconds, !poll).await?;
+            let limit = reference::latency(&options, rate, seconds);
+            (measured, with_reference.then_some(limit.boxed()))
+        }
+        What::Ingress {
+            clients,
+            seconds,
+            recorded,
+        } => {
+            let bodies = if recorded {
+                Bodies::Recorded
+            } else {
+                Bodies::Uniform
+            };
+            let measured = ingress::run(url, clients, seconds, bodies).await?;
+            let limit = reference::ingress(&options, clients, seconds, bodies);
+            (measured, with_reference.then_some(limit.boxed()))
+        }
         What::Metering {
             rows,
             organizations,
-        } => metering::run(url, rows, organizations).await,
-    }
+        } => (metering::run(url, rows, organizations).await?, None),
+    };
+    let limits = match limit {
+        Some(limit) => limit.await?,
+        None => Vec::new(),
+    };
+    let ratios: Vec<Value> = limits.iter().map(|limit| limit.line(&measured)).collect();
+    Ok([vec![measured], ratios].concat())
 }

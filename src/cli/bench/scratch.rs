@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::super::{Failure, connect};
 use crate::config::{DatabaseUrl, Pooler};
-use crate::postgres::{Options, Server};
+use private_postgres::{Options, Server};
 
 /// Where the private Postgres of measurements keeps its data between two of them.
 const DIRECTORY: &str = "var/bench";

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::super::{Failure, Surroundings, connect, migrate};
 use crate::config::{Billing, Config, DatabaseUrl, MailSettings, Pooler, Transport};
-use crate::postgres::{Options, Server, ensure_database, psql_line};
 use crate::telemetry::Masker;
+use private_postgres::{Options, Server, ensure_database, psql_line};
 
 /// The database inside the private Postgres.
 const DATABASE: &str = "polar_jobs";

@@ -1,7 +1,7 @@
 //! Which Postgres is taken, and what is said when there is none that will do.
 
 use crate::scratch::{directory, nothing, options};
-use polar_jobs::postgres::{Error, Search, Server};
+use private_postgres::{Error, Search, Server};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 fn refusal(started: Result<Server, Error>) -> Error {
@@ -48,7 +48,7 @@ fn nothing_anywhere_is_one_message_with_three_cures_and_what_was_looked_at() {
 fn a_client_that_is_not_there_is_named() {
     let (home, cluster) = (directory(), directory());
     let search = Search {
-        clients: polar_jobs::postgres::Client::ALL.to_vec(),
+        clients: private_postgres::Client::ALL.to_vec(),
         ..nothing(home.path())
     };
     let said = refusal(Server::start_from(&options(cluster.path()), &search)).to_string();

@@ -5,7 +5,8 @@ use super::{
     cache::{self, Copy},
     shared::{migrated, wait_for},
 };
-use crate::postgres::{Error, Options, Server, ensure_database};
+use crate::{Error, Options, Server, ensure_database};
+use sqlx::migrate::Migrator;
 
 /// A server that syncs every commit, with a migrated database on it; [`Server::kill9`] and [`Server::restart`] crash
 /// it and bring it back. Its files go when this is dropped.
@@ -22,14 +23,14 @@ pub struct DurableServer {
 ///
 /// # Panics
 /// With the reason, when there is no Postgres or it refuses.
-pub async fn durable_server() -> DurableServer {
-    let started: Result<DurableServer, Error> = blocking(|| {
+pub async fn durable_server(migrator: fn() -> Migrator) -> DurableServer {
+    let started: Result<DurableServer, Error> = blocking(move || {
         let directory = cache::empty()?;
         let server = Server::start(&Options::durable(directory.directory()))?;
         let url = server.url("polar_jobs");
         wait_for(async {
             ensure_database(&server.url("postgres"), "polar_jobs").await?;
-            migrated(&url).await
+            migrated(&url, &migrator()).await
         })?;
         Ok(DurableServer {
             server,

@@ -14,7 +14,7 @@ mod shared;
 pub use self::durable::{DurableServer, durable_server};
 
 use self::shared::Shared;
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::{PgPool, migrate::Migrator, postgres::PgPoolOptions};
 use std::sync::{Arc, OnceLock};
 
 /// A database of one test's own. It is removed with the process's server, not before: the pool may outlive this value.
@@ -26,12 +26,12 @@ pub struct TestDatabase {
     pub pool: PgPool,
 }
 
-/// A new database with the current schema.
+/// A new database with the schema of `migrator`, which must be the same in all of a process.
 ///
 /// # Panics
 /// With the reason, when there is no Postgres or it refuses: a test without its database has failed.
-pub async fn database() -> TestDatabase {
-    let shared = shared().await;
+pub async fn database(migrator: fn() -> Migrator) -> TestDatabase {
+    let shared = shared(migrator).await;
     connect(shared.clone_template().await).await
 }
 
@@ -39,8 +39,8 @@ pub async fn database() -> TestDatabase {
 ///
 /// # Panics
 /// As [`database`].
-pub async fn empty_database() -> TestDatabase {
-    let shared = shared().await;
+pub async fn empty_database(migrator: fn() -> Migrator) -> TestDatabase {
+    let shared = shared(migrator).await;
     connect(shared.create_empty().await).await
 }
 
@@ -55,10 +55,10 @@ async fn connect(created: Result<String, super::Error>) -> TestDatabase {
 }
 
 /// The process's server, started by the first test that asks; every later one gets the same, or the same error.
-async fn shared() -> Arc<Shared> {
+async fn shared(migrator: fn() -> Migrator) -> Arc<Shared> {
     static SHARED: OnceLock<Result<Arc<Shared>, String>> = OnceLock::new();
-    let started = || {
-        Shared::start()
+    let started = move || {
+        Shared::start(&migrator())
             .map(Arc::new)
             .map_err(|error| error.to_string())
     };

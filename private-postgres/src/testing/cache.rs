@@ -2,16 +2,14 @@
 
 use super::shared::{migrated, throwaway, wait_for};
 use crate::{
-    migrate,
-    postgres::{
-        Error, Search, Server,
-        account::{Account, own_user},
-        choose::locate,
-        database::ensure_database,
-        error::Doing,
-        place::{reachable, socket_directory},
-    },
+    Error, Search, Server,
+    account::{Account, own_user},
+    choose::locate,
+    database::ensure_database,
+    error::Doing,
+    place::{reachable, socket_directory},
 };
+use sqlx::migrate::Migrator;
 use std::{
     env, fs, io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
@@ -48,18 +46,18 @@ impl Drop for Copy {
 }
 
 /// A copy of the cached cluster, which is built first where it is missing.
-pub(super) fn copy() -> Result<Copy, Error> {
+pub(super) fn copy(migrator: &Migrator) -> Result<Copy, Error> {
     let account = Account::current()?;
     let cache = Cache::open(&account)?;
     let binaries = locate(&Search::of_environment()?, None, &account)?;
     let template = cache.root.join(format!(
         "{TEMPLATES}{}-{}-{}",
         binaries.major,
-        fingerprint(),
+        fingerprint(migrator),
         account.user
     ));
     if !template.try_exists().doing("look for", &template)? {
-        cache.build(&template)?;
+        cache.build(&template, migrator)?;
     }
     let copy = cache.new_copy()?;
     copy_files(&template.join("data"), &copy.directory.join("data"))?;
@@ -72,8 +70,7 @@ pub(super) fn empty() -> Result<Copy, Error> {
 }
 
 /// Short name for the schema: the same for the same migrations.
-pub(super) fn fingerprint() -> String {
-    let migrator = migrate::migrator();
+pub(super) fn fingerprint(migrator: &Migrator) -> String {
     let each = migrator.iter().flat_map(|one| {
         one.version
             .to_be_bytes()
@@ -99,13 +96,13 @@ impl Cache {
         Ok(Cache { root, _lock: lock })
     }
 
-    fn build(&self, template: &Path) -> Result<(), Error> {
+    fn build(&self, template: &Path, migrator: &Migrator) -> Result<(), Error> {
         let unfinished = self.root.join("unfinished");
         remove(&unfinished)?;
         let server = Server::start(&throwaway(&unfinished))?;
         wait_for(async {
             ensure_database(&server.url("postgres"), TEMPLATE).await?;
-            migrated(&server.url(TEMPLATE)).await
+            migrated(&server.url(TEMPLATE), migrator).await
         })?;
         server.stop()?;
         drop(server);

@@ -1,7 +1,13 @@
 //! What other tests build on: databases of their own.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed, and says where"
+)]
 
-use polar_jobs::postgres::{Server, testing};
+use private_postgres::{Durability, Options, Server, testing};
 use sqlx::{Connection, PgConnection};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 async fn tables(database: &testing::TestDatabase) -> i64 {
@@ -14,14 +20,20 @@ async fn tables(database: &testing::TestDatabase) -> i64 {
 
 #[tokio::test]
 async fn a_test_database_has_the_schema_and_an_empty_one_has_not() {
-    let (migrated, empty) = (testing::database().await, testing::empty_database().await);
+    let (migrated, empty) = (
+        testing::database(polar_jobs::migrate::migrator).await,
+        testing::empty_database(polar_jobs::migrate::migrator).await,
+    );
     assert!(tables(&migrated).await > 0);
     assert_eq!(tables(&empty).await, 0);
 }
 
 #[tokio::test]
 async fn tests_do_not_see_each_other() {
-    let (one, other) = (testing::database().await, testing::database().await);
+    let (one, other) = (
+        testing::database(polar_jobs::migrate::migrator).await,
+        testing::database(polar_jobs::migrate::migrator).await,
+    );
     sqlx::query("create table mark (id int)")
         .execute(&one.pool)
         .await
@@ -35,7 +47,7 @@ async fn tests_do_not_see_each_other() {
 
 #[tokio::test]
 async fn a_commit_on_a_durable_server_survives_kill_9_of_the_server() {
-    let durable = testing::durable_server().await;
+    let durable = testing::durable_server(polar_jobs::migrate::migrator).await;
     let pool = sqlx::PgPool::connect(&durable.url).await.unwrap();
     let fsync: String = sqlx::query_scalar("show fsync")
         .fetch_one(&pool)
@@ -69,14 +81,20 @@ async fn a_commit_on_a_durable_server_survives_kill_9_of_the_server() {
 
 #[tokio::test]
 async fn a_server_named_by_test_database_url_is_used_instead() {
-    let cluster = crate::scratch::directory();
-    let server = Server::start(&crate::scratch::options(cluster.path())).unwrap();
+    let cluster = tempfile::tempdir().unwrap();
+    // Root steps down to another account, which must be let in.
+    fs::set_permissions(cluster.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let options = Options {
+        durability: Durability::Throwaway,
+        ..Options::durable(cluster.path())
+    };
+    let server = Server::start(&options).unwrap();
     let url = server.url("postgres");
     for _ in 0..2 {
         // The second time the template is there already.
         let mut other = Command::new(std::env::current_exe().unwrap());
         other
-            .args(["--exact", "databases::tests_do_not_see_each_other"])
+            .args(["--exact", "tests_do_not_see_each_other"])
             .env("TEST_DATABASE_URL", &url);
         assert!(other.stdout(Stdio::null()).status().unwrap().success());
     }

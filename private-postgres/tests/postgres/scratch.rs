@@ -1,6 +1,6 @@
 //! Directories and searches that the tests of the launcher share.
 
-use polar_jobs::postgres::{Durability, Options, Search};
+use private_postgres::{Durability, Options, Search};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use tempfile::TempDir;
 

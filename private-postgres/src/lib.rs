@@ -19,6 +19,7 @@ mod process;
 mod readiness;
 mod server;
 mod settings;
+#[cfg(feature = "testing")]
 pub mod testing;
 mod url;
 

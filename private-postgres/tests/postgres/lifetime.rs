@@ -1,7 +1,7 @@
 //! Who starts the server, who stops it, and what happens when nobody gets the chance to.
 
 use crate::scratch::{directory, options};
-use polar_jobs::postgres::{Options, Server, psql_line};
+use private_postgres::{Options, Server, psql_line};
 use sqlx::{Connection, PgConnection};
 use std::{
     env,

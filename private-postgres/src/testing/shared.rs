@@ -2,14 +2,11 @@
 
 use super::cache::{self, Copy};
 use crate::{
-    migrate,
-    postgres::{
-        Durability, Error, Options, Server,
-        database::{ensure_database, quoted},
-        url::with_database,
-    },
+    Durability, Error, Options, Server,
+    database::{ensure_database, quoted},
+    url::with_database,
 };
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, migrate::Migrator};
 use std::{
     env,
     sync::atomic::{AtomicU64, Ordering},
@@ -36,15 +33,15 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Starts (or takes) the server. Blocks.
-    pub(super) fn start() -> Result<Shared, Error> {
+    pub(super) fn start(migrator: &Migrator) -> Result<Shared, Error> {
         match env::var("TEST_DATABASE_URL") {
-            Ok(url) if !url.is_empty() => wait_for(Shared::on(url)),
-            _ => Shared::own(),
+            Ok(url) if !url.is_empty() => wait_for(Shared::on(url, migrator)),
+            _ => Shared::own(migrator),
         }
     }
 
-    fn own() -> Result<Shared, Error> {
-        let copy = cache::copy()?;
+    fn own(migrator: &Migrator) -> Result<Shared, Error> {
+        let copy = cache::copy(migrator)?;
         let server = Server::start(&throwaway(copy.directory()))?;
         Ok(Shared {
             maintenance: server.url("postgres"),
@@ -56,8 +53,8 @@ impl Shared {
         })
     }
 
-    async fn on(maintenance: String) -> Result<Shared, Error> {
-        let template = format!("polar_jobs_test_{}", cache::fingerprint());
+    async fn on(maintenance: String, migrator: &Migrator) -> Result<Shared, Error> {
+        let template = format!("polar_jobs_test_{}", cache::fingerprint(migrator));
         let failed = |action: &str| {
             let action = action.to_owned();
             move |source| Error::Sql { action, source }
@@ -78,7 +75,7 @@ impl Shared {
             .map_err(failed("wait for the test template"))?;
         remove_leftovers(&mut connection).await?;
         ensure_database(&maintenance, &template).await?;
-        migrated(&with_database(&maintenance, &template)).await?;
+        migrated(&with_database(&maintenance, &template), migrator).await?;
         connection
             .close()
             .await
@@ -141,12 +138,15 @@ pub(super) fn throwaway(directory: &std::path::Path) -> Options {
 }
 
 /// Brings a database to the current schema.
-pub(super) async fn migrated(url: &str) -> Result<(), Error> {
-    let failed = |error| Error::Sql {
+pub(super) async fn migrated(url: &str, migrator: &Migrator) -> Result<(), Error> {
+    let failed = |source| Error::Sql {
         action: "migrate the test template".to_owned(),
-        source: sqlx::Error::Migrate(Box::new(error)),
+        source,
     };
-    migrate::run_url(url).await.map_err(failed)
+    let mut connection = PgConnection::connect(url).await.map_err(failed)?;
+    let migrated = migrator.run(&mut connection).await;
+    migrated.map_err(|error| failed(sqlx::Error::Migrate(Box::new(error))))?;
+    connection.close().await.map_err(failed)
 }
 
 /// Runs a future to its end on this (blocking) thread.
