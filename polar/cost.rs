@@ -1,7 +1,7 @@
 //! What a cost event carries: an amount that Polar takes, and what a model was used for.
 //!
 //! Amounts are decimals from end to end and text on the wire; a binary float would change them
-//! before Polar does (polar-domain (g)).
+//! before Polar does.
 
 use rust_decimal::{Decimal, RoundingStrategy};
 use serde::{Serialize, Serializer};
@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 const SCALE: u32 = 6;
 
 /// An amount in US cents that one event can carry: from 0 to 99 999.999999, rounded half-even to
-/// six decimals. Polar takes at most five digits before the point (R16).
+/// six decimals. Polar takes at most five digits before the point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CostAmount(Decimal);
 

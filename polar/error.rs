@@ -243,7 +243,7 @@ impl Error {
         }
     }
 
-    /// The faults of a 422 whose path ends with one of these fields (R5); empty otherwise.
+    /// The faults of a 422 whose path ends with one of these fields; empty otherwise.
     #[must_use]
     pub fn faults_at(&self, fields: &[&str]) -> Vec<&FieldFault> {
         self.invalid().map_or_else(Vec::new, |invalid| {

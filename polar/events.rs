@@ -1,4 +1,4 @@
-//! Events: usage and costs, reported to Polar in batches (polar-domain (f.2), (g)).
+//! Events: usage and costs, reported to Polar in batches.
 //!
 //! Polar stores all events of a request or none, drops an `external_id` that it knows, and never
 //! forgets one: sending the same events again is safe, which is what makes a report exactly-once.
@@ -12,7 +12,7 @@ use crate::{Client, Cost, Error, LlmUsage, LocPart, MetadataValue, Operation, ca
 
 const INGEST: Operation = Operation::post("/v1/events/ingest");
 
-/// One event. Polar checks little of it (R17), so what is sent must be right.
+/// One event. Polar checks little of it, so what is sent must be right.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct IngestedEvent {
     /// What happened; at most 128 characters.
@@ -22,7 +22,7 @@ pub struct IngestedEvent {
     /// Makes the event unique for all time. An event without one is stored again when resent.
     pub external_id: String,
     /// When it happened; the time of receipt when absent. One second ahead of Polar's clock is
-    /// refused (R18).
+    /// refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<DateTime<Utc>>,
     /// The external id of the event that this one belongs to.
@@ -42,7 +42,7 @@ pub struct EventMetadata {
     /// What a model was used for.
     #[serde(rename = "_llm", skip_serializing_if = "Option::is_none")]
     pub llm: Option<LlmUsage>,
-    /// Free values; text must have 1..500 characters (R17).
+    /// Free values; text must have 1..500 characters.
     #[serde(flatten)]
     pub values: BTreeMap<String, MetadataValue>,
 }
@@ -54,7 +54,7 @@ impl EventMetadata {
 }
 
 impl IngestedEvent {
-    /// A metered quantity: `metadata.count` (polar-domain (f.1)).
+    /// A metered quantity: `metadata.count`.
     #[must_use]
     pub fn count(
         name: impl Into<String>,
@@ -72,7 +72,7 @@ impl IngestedEvent {
         event
     }
 
-    /// The root under which cost spans hang; sent with every span, stored once (polar-domain (g)).
+    /// The root under which cost spans hang; sent with every span, stored once.
     #[must_use]
     pub fn root(
         name: impl Into<String>,
@@ -131,10 +131,10 @@ pub struct Events<'a>(pub(crate) &'a Client);
 
 impl Events<'_> {
     /// Reports a batch: all or nothing. Up to about 1 000 events answer well within the timeout;
-    /// 10 MiB is the end (R12).
+    /// 10 MiB is the end.
     ///
     /// The events go out sorted by `external_id`, because two overlapping requests in different
-    /// order can deadlock at Polar (R13).
+    /// order can deadlock at Polar.
     ///
     /// # Errors
     /// `Invalid` when an event is refused: [`Error::refused_indexes`] and the faults then name

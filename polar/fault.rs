@@ -1,7 +1,7 @@
 //! A 422 from Polar: which fields were refused, and why.
 //!
 //! Schema checks put a union tag into the path, service checks do not, so a field is recognised by
-//! the error's name and the last element of the path (R5). What was sent (`input`, `ctx`) is
+//! the error's name and the last element of the path. What was sent (`input`, `ctx`) is
 //! dropped while reading, because it holds people's names and addresses.
 
 use std::{collections::BTreeSet, fmt};
@@ -19,7 +19,7 @@ pub struct Invalid {
     pub error: String,
     /// The text of a 422 that has text instead of a list, such as `MissingInvoiceBillingDetails`.
     pub detail: Option<String>,
-    /// One entry per fault; several for one mistake where the body is a union (R11).
+    /// One entry per fault; several for one mistake where the body is a union.
     pub faults: Vec<FieldFault>,
 }
 
@@ -51,7 +51,7 @@ impl FieldFault {
         matches!(self.loc.last(), Some(LocPart::Name(name)) if name == field)
     }
 
-    /// Which event of an ingest request this fault is about (R14).
+    /// Which event of an ingest request this fault is about.
     pub(crate) fn event_index(&self) -> Option<usize> {
         match self.loc.as_slice() {
             [
@@ -86,7 +86,7 @@ impl Invalid {
     }
 
     /// The customer's external id exists already, and nothing else was wrong: another run created
-    /// it between our look and our create (polar-domain (b.2), R4).
+    /// it between our look and our create.
     #[must_use]
     pub fn is_duplicate_external_id(&self) -> bool {
         !self.faults.is_empty()
@@ -102,7 +102,7 @@ impl Invalid {
         self.faults_at(&["email"]).any(|fault| self.is_clash(fault))
     }
 
-    /// An address that Polar will never take: malformed, or its domain has no mail service (R1).
+    /// An address that Polar will never take: malformed, or its domain has no mail service.
     #[must_use]
     pub fn is_undeliverable_email(&self) -> bool {
         self.error != SERVICE
@@ -111,7 +111,7 @@ impl Invalid {
             })
     }
 
-    /// The only owner cannot be demoted or removed (polar-domain (b.4), (b.5)).
+    /// The only owner cannot be demoted or removed.
     #[must_use]
     pub fn is_sole_owner(&self) -> bool {
         self.error != SCHEMA
@@ -120,7 +120,7 @@ impl Invalid {
             })
     }
 
-    /// The positions of the events that Polar refused, ascending (R14). The others are good.
+    /// The positions of the events that Polar refused, ascending. The others are good.
     #[must_use]
     pub fn refused_indexes(&self) -> Vec<usize> {
         let indexes: BTreeSet<usize> = self
@@ -132,7 +132,7 @@ impl Invalid {
     }
 
     /// What was wrong with one event. Each mistake is reported once per variant of the union; the
-    /// variant that we did not mean is left out where the other says something (R14).
+    /// variant that we did not mean is left out where the other says something.
     #[must_use]
     pub fn faults_of_event(&self, index: usize) -> Vec<&FieldFault> {
         let all: Vec<_> = self

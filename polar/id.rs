@@ -1,6 +1,6 @@
 //! Polar's own ids, one type each, so that a member's id cannot be used as a customer's.
 //!
-//! Our external ids stay plain text: Polar compares them byte by byte (R35) and prescribes no form.
+//! Our external ids stay plain text: Polar compares them byte by byte and prescribes no form.
 
 use std::fmt;
 

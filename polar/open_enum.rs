@@ -1,5 +1,5 @@
 //! Enums that Polar may extend: a value that we do not know is kept as text, never an error, so a
-//! new status at Polar cannot stop what does not care about it (polar-domain (n)).
+//! new status at Polar cannot stop what does not care about it.
 
 /// Defines an enum with `as_str`, `parse`, `Display` and serde, and an `Other` for the rest.
 macro_rules! open_enum {

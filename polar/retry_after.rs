@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-/// Without a readable header: one whole rate limit window (R28).
+/// Without a readable header: one whole rate limit window.
 const DEFAULT: Duration = Duration::from_secs(60);
 /// Never at once, whatever the header says.
 const SHORTEST: Duration = Duration::from_secs(1);

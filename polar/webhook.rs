@@ -1,4 +1,4 @@
-//! Is this delivery Polar's? Checked over the exact bytes that came (polar-domain (c.2)).
+//! Is this delivery Polar's? Checked over the exact bytes that came.
 //!
 //! Polar's scheme is Standard Webhooks but for the key: it is the text of the whole secret, prefix
 //! included, never decoded. A stock library given the secret as shown computes another signature

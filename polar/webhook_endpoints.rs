@@ -1,5 +1,5 @@
 //! Webhook endpoints: whether Polar still delivers to us. After ten failed events it stops, and
-//! what happens while it is stopped is not even recorded (polar-domain (c.1)).
+//! what happens while it is stopped is not even recorded.
 
 use serde::{Deserialize, Serialize};
 

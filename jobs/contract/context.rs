@@ -20,7 +20,7 @@ pub struct Context {
 /// What jobs need to know of the configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `POLAR_ORGANIZATION_ID`: never synced as a customer, never metered (polar-domain (b.8)).
+    /// `POLAR_ORGANIZATION_ID`: never synced as a customer, never metered.
     pub self_organization: Option<Uuid>,
     /// What an organization pays without a grant and without fees of its own.
     pub platform_fees: Fees,
