@@ -12,6 +12,7 @@ pub mod ingress;
 pub mod migrate;
 pub mod postgres;
 pub mod queue;
+pub mod release;
 pub mod schedule;
 pub mod telemetry;
 pub mod worker;
