@@ -5,6 +5,8 @@ use serde_json::Value;
 
 use sqlx::PgPool;
 
+use crate::wait::output_of;
+
 use super::support::{command, ended, line_with, run, said, signal, until, with_database};
 
 #[test]
@@ -88,7 +90,7 @@ async fn a_measurement_is_one_line_of_json_and_leaves_no_database_behind_even_wh
     .unwrap();
     until(async || scratch_databases(&database.pool).await > 0).await;
     signal(&child, "INT");
-    let said = said(child.wait_with_output().unwrap());
+    let said = said(output_of(child, "the command"));
     assert_eq!(said.code, Some(1), "{}", said.err);
     assert_eq!(scratch_databases(&database.pool).await, 0);
 }

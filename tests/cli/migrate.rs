@@ -2,6 +2,8 @@
 
 use polar_jobs::postgres::testing;
 
+use crate::wait::output_of;
+
 use super::support::{command, said, with_database};
 
 #[tokio::test]
@@ -12,7 +14,7 @@ async fn eight_processes_migrate_one_empty_database_at_once() {
         .map(|_| command(&settings, &["migrate"]).spawn().unwrap())
         .collect();
     for child in children {
-        let said = said(child.wait_with_output().unwrap());
+        let said = said(output_of(child, "the command"));
         assert_eq!(said.code, Some(0), "{}", said.err);
     }
     let again = with_database(&database.url, &["migrate"]);

@@ -3,6 +3,8 @@
 use polar_jobs::postgres::testing;
 
 use super::crowd::{Crowd, Manners};
+use crate::wait::output_of;
+
 use super::support::{Said, command, ended, said};
 
 /// The binary must not hold the thread that the pooler needs.
@@ -16,7 +18,7 @@ async fn run(settings: Vec<(&'static str, String)>, arguments: &'static [&'stati
         settings.push(("RUST_LOG", "error"));
         let mut child = command(&settings, arguments).spawn().unwrap();
         assert!(ended(&mut child).is_some(), "{arguments:?} hangs");
-        said(child.wait_with_output().unwrap())
+        said(output_of(child, "the command"))
     })
     .await
     .unwrap()

@@ -9,7 +9,7 @@ use polar_jobs::postgres::testing;
 use serde_json::{Value, json};
 
 use super::detour::Detour;
-use super::support::{PATIENCE, Said, command, ended, line_with, run, signal};
+use super::support::{DEADLINE, Said, command, ended, line_with, run, signal};
 
 /// What `PgBouncer` takes at the start of a connection; it refuses the rest.
 /// <https://www.pgbouncer.org/config.html#ignore_startup_parameters>
@@ -166,7 +166,7 @@ async fn every_command_works_through_a_pooler_that_gives_no_session() {
         change.len(),
     )
     .unwrap();
-    caller.set_read_timeout(Some(PATIENCE)).unwrap();
+    caller.set_read_timeout(Some(DEADLINE)).unwrap();
     let answer = std::io::read_to_string(caller).unwrap();
     assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
     signal(&door, "TERM");

@@ -1,12 +1,9 @@
 //! Long-running commands stop cleanly on both signals, and not at all otherwise.
 
-use std::io::Write;
-use std::net::TcpStream;
-
 use polar_jobs::postgres::testing;
 use serde_json::Value;
 
-use super::support::{PATIENCE, command, ended, line_with, run, signal, until, with_database};
+use super::support::{command, ended, get, line_with, run, signal, until, with_database};
 
 async fn workers(pool: &sqlx::PgPool) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM polar_jobs.workers")
@@ -112,17 +109,6 @@ async fn a_taken_port_is_a_failure_that_names_it() {
     assert!(said.err.contains(&port), "{}", said.err);
 }
 
-fn page_of(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n"
-    )
-    .unwrap();
-    std::io::read_to_string(stream).unwrap()
-}
-
 #[tokio::test]
 async fn a_worker_serves_health_and_metrics_where_it_is_told() {
     let database = testing::database().await;
@@ -138,7 +124,7 @@ async fn a_worker_serves_health_and_metrics_where_it_is_told() {
     let logged: Value = serde_json::from_str(&page).expect("a log that is no terminal is JSON");
     let address = logged["address"].as_str().unwrap();
     for path in ["/health", "/ready", "/metrics"] {
-        let answer = page_of(address, path);
+        let answer = get(address, path);
         assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
     }
     let pool = sqlx::PgPool::connect(&database.url).await.unwrap();
@@ -149,7 +135,7 @@ async fn a_worker_serves_health_and_metrics_where_it_is_told() {
     let counted = r#"polar_jobs_attempts_total{kind="prune",ending="discarded"} 1"#;
     let delay = r#"polar_jobs_oldest_due_seconds{queue="default"} 0"#;
     until(async || {
-        let page = page_of(address, "/metrics");
+        let page = get(address, "/metrics");
         page.contains(counted) && page.contains(delay)
     })
     .await;
