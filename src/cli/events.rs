@@ -189,10 +189,8 @@ async fn show(pool: &PgPool, id: i64, format: Format) -> Result<Exit, Failure> {
                 output::line(&format!("{name:<12} {}", output::flat(&value)))?;
             }
             for job in &jobs {
-                output::line(&format!(
-                    "{:<12} {} {} {}",
-                    "job", job.id, job.kind, job.state
-                ))?;
+                let kind = output::flat(&job.kind);
+                output::line(&format!("{:<12} {} {kind} {}", "job", job.id, job.state))?;
             }
             let data = row.data.as_ref().map(|data| pretty(data));
             output::line(data.as_deref().unwrap_or("(no JSON that can be shown)"))?;

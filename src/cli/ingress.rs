@@ -39,7 +39,7 @@ pub(super) async fn run(
     let ingress = door(config, database, address, &metrics).await?;
     tracing::info!(address = %ingress.local_addr(), "the ingress listens");
     tell_what_is_not_configured(config);
-    let pool = connect::lazy_pool(database, 1);
+    let pool = ingress.pool();
     let beside = [
         Some(tokio::spawn(fleet::watch(pool.clone()))),
         page.map(|page| tokio::spawn(page.serve(pool, page_of(&metrics), stop.wait()))),

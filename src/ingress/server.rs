@@ -92,6 +92,7 @@ pub struct Ingress {
     address: SocketAddr,
     router: Router,
     limits: Limits,
+    pool: PgPool,
 }
 
 impl Ingress {
@@ -133,7 +134,7 @@ impl Ingress {
             .route("/integrations/polar/webhook", post(webhook::receive))
             .route("/changes", post(changes::receive))
             .with_state(Arc::new(state))
-            .merge(operations_router(pool, metrics))
+            .merge(operations_router(pool.clone(), metrics))
             .fallback(fallback::not_found)
             .method_not_allowed_fallback(fallback::wrong_method);
         Ok(Self {
@@ -141,6 +142,7 @@ impl Ingress {
             address,
             router,
             limits,
+            pool,
         })
     }
 
@@ -148,6 +150,12 @@ impl Ingress {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its connections, for what else the process looks at.
+    #[must_use]
+    pub fn pool(&self) -> PgPool {
+        self.pool.clone()
     }
 
     /// Serves until `shutdown` is done; then takes no more, finishes what is in flight, answers

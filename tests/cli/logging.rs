@@ -1,11 +1,11 @@
 //! A process lives on when nobody can read what it logs.
 
 use std::fs::File;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
 use polar_jobs::postgres::testing;
 
-use super::support::{command, ended, free_port, get, signal, try_get, until};
+use super::support::{Running, command, ended, free_port, get, signal, try_get, until};
 
 /// Ways in which standard error cannot be written.
 #[derive(Clone, Copy, Debug)]
@@ -14,11 +14,16 @@ enum Broken {
     ReaderGone,
 }
 
-fn spawn(settings: &[(&str, &str)], arguments: &[&str], broken: Broken) -> Child {
+fn spawn(settings: &[(&str, &str)], arguments: &[&str], broken: Broken) -> Running {
     let mut command = command(settings, arguments);
     let full = || File::options().write(true).open("/dev/full").unwrap();
     match broken {
-        Broken::DiskFull => command.stdout(full()).stderr(full()).spawn().unwrap(),
+        Broken::DiskFull => command
+            .stdout(full())
+            .stderr(full())
+            .spawn()
+            .unwrap()
+            .into(),
         Broken::ReaderGone => {
             let (reader, writer) = std::io::pipe().unwrap();
             let child = command
@@ -27,7 +32,7 @@ fn spawn(settings: &[(&str, &str)], arguments: &[&str], broken: Broken) -> Child
                 .spawn()
                 .unwrap();
             drop(reader);
-            child
+            child.into()
         }
     }
 }

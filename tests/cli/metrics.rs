@@ -7,7 +7,7 @@ use std::path::Path;
 use polar_jobs::postgres::testing;
 use polar_jobs::telemetry::catalogue::{METRICS, Type};
 
-use super::support::{command, ended, free_port, get, signal, try_get, until};
+use super::support::{ended, free_port, get, signal, start, try_get, until};
 
 fn sources(folder: &Path, found: &mut Vec<String>) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -103,7 +103,7 @@ async fn the_ingress_tells_of_the_fleet_while_no_worker_lives_where_it_is_told_t
         ("METRICS_BIND", &page),
         ("POLAR_WEBHOOK_SECRET", "a-secret-of-the-endpoint"),
     ];
-    let mut ingress = command(&settings, &["ingress"]).spawn().unwrap();
+    let mut ingress = start(&settings, &["ingress"]);
     until(async || try_get(&page, "/metrics").is_some_and(|page| page.contains("workers_alive")))
         .await;
     until(async || try_get(&page, "/metrics").is_some_and(|page| page.contains("forgotten"))).await;

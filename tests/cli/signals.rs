@@ -3,7 +3,7 @@
 use polar_jobs::postgres::testing;
 use serde_json::Value;
 
-use super::support::{command, ended, get, line_with, run, signal, until, with_database};
+use super::support::{ended, get, line_with, run, signal, start, until, with_database};
 
 async fn workers(pool: &sqlx::PgPool) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM polar_jobs.workers")
@@ -16,9 +16,7 @@ async fn workers(pool: &sqlx::PgPool) -> i64 {
 async fn a_worker_stops_on_either_signal_and_takes_its_row_away() {
     let database = testing::database().await;
     for name in ["TERM", "INT"] {
-        let mut worker = command(&[("DATABASE_URL", &database.url)], &["worker"])
-            .spawn()
-            .unwrap();
+        let mut worker = start(&[("DATABASE_URL", &database.url)], &["worker"]);
         until(async || workers(&database.pool).await == 1).await;
         signal(&worker, name);
         assert_eq!(ended(&mut worker), Some(Some(0)), "{name}");
@@ -60,7 +58,7 @@ async fn what_is_not_configured_is_said_at_the_start() {
     let worker = with_database(&database.url, &["worker", "--drain"]);
     assert!(worker.err.contains("billing is off"), "{}", worker.err);
     let settings = [("DATABASE_URL", database.url.as_str()), ("PORT", "0")];
-    let mut door = command(&settings, &["ingress"]).spawn().unwrap();
+    let mut door = start(&settings, &["ingress"]);
     line_with(door.stderr.take().unwrap(), "POLAR_WEBHOOK_SECRET");
     signal(&door, "TERM");
     assert_eq!(ended(&mut door), Some(Some(0)));
@@ -83,7 +81,7 @@ async fn the_front_door_and_the_simulator_stop_on_a_signal() {
         (&[], &["simulator", "--port", "0"]),
     ] {
         for name in ["TERM", "INT"] {
-            let mut child = command(settings, arguments).spawn().unwrap();
+            let mut child = start(settings, arguments);
             // Both write a line once they listen.
             if arguments[0] == "ingress" {
                 line_with(child.stderr.take().unwrap(), "");
@@ -116,7 +114,7 @@ async fn a_worker_serves_health_and_metrics_where_it_is_told() {
         ("DATABASE_URL", database.url.as_str()),
         ("METRICS_BIND", "127.0.0.1:0"),
     ];
-    let mut worker = command(&settings, &["worker"]).spawn().unwrap();
+    let mut worker = start(&settings, &["worker"]);
     let page = line_with(
         worker.stderr.take().unwrap(),
         "health and metrics are served",

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::ops::{Deref, DerefMut};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -34,6 +35,51 @@ pub(crate) fn command(settings: &[(&str, &str)], arguments: &[&str]) -> Command 
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
+}
+
+/// A process of the binary that does not outlive its test, however that ends.
+pub(crate) struct Running(Option<Child>);
+
+impl Running {
+    /// Waits for its end and for all it says.
+    pub(crate) fn said(mut self) -> Said {
+        let child = self.0.take().expect("it was not waited for before");
+        said(output_of(child, "the command"))
+    }
+}
+
+impl From<Child> for Running {
+    fn from(child: Child) -> Self {
+        Self(Some(child))
+    }
+}
+
+impl Deref for Running {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        self.0.as_ref().expect("only `said` takes it")
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Child {
+        self.0.as_mut().expect("only `said` takes it")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ended_already = child.kill();
+            let _reaped_already = child.wait();
+        }
+    }
+}
+
+/// Starts it.
+pub(crate) fn start(settings: &[(&str, &str)], arguments: &[&str]) -> Running {
+    command(settings, arguments).spawn().unwrap().into()
 }
 
 /// Runs it to its end.

@@ -144,7 +144,12 @@ fn fixes(job: &JobRow, around: &Explanation) -> Vec<String> {
 }
 
 fn page(job: &JobRow, why: &[String], fixes: &[String]) -> String {
-    let mut page = format!("job {} · {} · {}\n", job.id, job.kind, job.state);
+    let mut page = format!(
+        "job {} · {} · {}\n",
+        job.id,
+        output::flat(&job.kind),
+        job.state
+    );
     let mut fact = |name: &str, value: &str| {
         if !value.is_empty() {
             // Writing into a String cannot fail.
