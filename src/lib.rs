@@ -11,6 +11,7 @@ pub mod ingress;
 pub mod limiter;
 pub mod migrate;
 pub mod queue;
+pub mod release;
 pub mod schedule;
 pub mod telemetry;
 pub mod worker;

@@ -16,12 +16,18 @@ mod jobs;
 mod lists;
 #[path = "local_polar/mod.rs"]
 mod local_polar;
+#[path = "cli/logging.rs"]
+mod logging;
+#[path = "cli/metrics.rs"]
+mod metrics;
 #[path = "cli/migrate.rs"]
 mod migrate;
 #[path = "cli/pool_of_two.rs"]
 mod pool_of_two;
 #[path = "cli/pooler.rs"]
 mod pooler;
+#[path = "cli/rows.rs"]
+mod rows;
 #[path = "cli/signals.rs"]
 mod signals;
 #[path = "cli/support.rs"]
@@ -30,3 +36,5 @@ mod support;
 mod unreachable;
 #[path = "cli/usage.rs"]
 mod usage;
+#[path = "wait/mod.rs"]
+mod wait;

@@ -6,6 +6,8 @@
 
 #[path = "ingress/support.rs"]
 mod support;
+#[path = "wait/mod.rs"]
+mod wait;
 #[path = "wire/mod.rs"]
 mod wire;
 
@@ -21,6 +23,10 @@ mod crash;
 mod door;
 #[path = "ingress/garbage.rs"]
 mod garbage;
+#[path = "ingress/limits.rs"]
+mod limits;
+#[path = "ingress/ready.rs"]
+mod ready;
 #[path = "ingress/signatures.rs"]
 mod signatures;
 #[path = "ingress/trouble.rs"]

@@ -1,6 +1,8 @@
-//! The clock, through its public door: however many workers look, a tick is one job.
+//! The clock, through its public interface: however many workers look, a tick is one job.
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed, and says where
 
+#[path = "wait/mod.rs"]
+mod wait;
 #[path = "wire/mod.rs"]
 mod wire;
 
@@ -10,7 +12,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use jobs::contract::{CatchUp, Scheduled};
 use jobs::{Context, Done, Error, Job, Registry};
-use polar_jobs::schedule::{self, RunNowError, Timetable};
+use polar_jobs::schedule::{self, Declared, RunNowError, Timetable};
 use private_postgres::testing::{TestDatabase, database};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
@@ -59,7 +61,7 @@ fn timetable(registry: Registry) -> Timetable {
 async fn started(registry: Registry, now: &str) -> (TestDatabase, Timetable) {
     let database = database(polar_jobs::migrate::migrator).await;
     let timetable = timetable(registry);
-    schedule::keep(&database.pool, &timetable, at(now))
+    schedule::declare(&database.pool, &timetable, at(now))
         .await
         .unwrap();
     (database, timetable)
@@ -86,20 +88,12 @@ async fn execute(pool: &PgPool, statement: &'static str) {
     sqlx::query(statement).execute(pool).await.unwrap();
 }
 
-/// Polls for a condition; ten seconds are a failure.
 async fn until(what: &str, pool: &PgPool, condition: &'static str) {
-    let holds = async {
-        while !sqlx::query_scalar::<_, bool>(condition)
-            .fetch_one(pool)
-            .await
-            .unwrap()
-        {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    let holds = || async {
+        let holds: bool = sqlx::query_scalar(condition).fetch_one(pool).await.unwrap();
+        holds
     };
-    tokio::time::timeout(Duration::from_secs(10), holds)
-        .await
-        .unwrap_or_else(|_| panic!("waited in vain until {what}"));
+    wait::eventually(what, holds).await;
 }
 
 #[tokio::test]
@@ -355,7 +349,7 @@ async fn the_rows_follow_the_release() {
         "UPDATE polar_jobs.schedules SET paused_at = now() WHERE name = 'latest'",
     )
     .await;
-    schedule::keep(&database.pool, &two, at("2026-11-21T09:00:00Z"))
+    schedule::declare(&database.pool, &two, at("2026-11-21T09:00:00Z"))
         .await
         .unwrap();
     assert_eq!(
@@ -375,7 +369,7 @@ async fn the_rows_follow_the_release() {
             .written,
         0
     );
-    schedule::keep(&database.pool, &two, at("2026-11-21T04:00:00Z"))
+    schedule::declare(&database.pool, &two, at("2026-11-21T04:00:00Z"))
         .await
         .unwrap();
     assert_eq!(
@@ -384,7 +378,7 @@ async fn the_rows_follow_the_release() {
     );
     // What the release no longer knows goes.
     let one = timetable(Registry::new().scheduled::<Nightly>());
-    schedule::keep(&database.pool, &one, at("2026-11-21T09:00:00Z"))
+    schedule::declare(&database.pool, &one, at("2026-11-21T09:00:00Z"))
         .await
         .unwrap();
     let names: Vec<String> = sqlx::query_scalar("SELECT name FROM polar_jobs.schedules")
@@ -392,6 +386,195 @@ async fn the_rows_follow_the_release() {
         .await
         .unwrap();
     assert_eq!(names, ["nightly"]);
+}
+
+async fn names(pool: &PgPool) -> Vec<String> {
+    sqlx::query_scalar("SELECT name FROM polar_jobs.schedules ORDER BY name")
+        .fetch_all(pool)
+        .await
+        .unwrap()
+}
+
+async fn budget(pool: &PgPool, kind: &str) -> Option<i32> {
+    sqlx::query_scalar("SELECT max_attempts FROM polar_jobs.kinds WHERE kind = $1")
+        .bind(kind)
+        .fetch_optional(pool)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn an_old_release_that_starts_last_takes_nothing_away() {
+    let old = timetable(Registry::new().scheduled::<Latest>());
+    let new = Registry::new().scheduled::<Nightly>().scheduled::<Latest>();
+    let now = at("2026-11-21T03:24:00Z");
+    let (database, _) = started(
+        Registry::new().scheduled::<Latest>(),
+        "2026-11-21T03:24:00Z",
+    )
+    .await;
+    let pool = &database.pool;
+    let new = timetable(new);
+    assert_eq!(
+        schedule::declare(pool, &new, now).await.unwrap(),
+        Declared::Newest
+    );
+    // As the new release would: another cron text, another budget.
+    execute(
+        pool,
+        "UPDATE polar_jobs.schedules SET cron = '* * * * *' WHERE name = 'latest'",
+    )
+    .await;
+    execute(
+        pool,
+        "UPDATE polar_jobs.kinds SET max_attempts = 7 WHERE kind = 'latest'",
+    )
+    .await;
+    assert_eq!(
+        schedule::declare(pool, &old, now).await.unwrap(),
+        Declared::Outdated
+    );
+    assert_eq!(names(pool).await, ["latest", "nightly"]);
+    assert_eq!(budget(pool, "latest").await, Some(7));
+    let ticked = schedule::tick(pool, &old, at("2026-11-21T03:40:00Z"))
+        .await
+        .unwrap();
+    assert_eq!(ticked.written, 0, "its cron text is not the one that holds");
+    // The new one repeats itself, and what it says holds again.
+    execute(pool, "DELETE FROM polar_jobs.schedules").await;
+    assert_eq!(
+        schedule::declare(pool, &old, now).await.unwrap(),
+        Declared::Outdated
+    );
+    assert!(names(pool).await.is_empty());
+    assert_eq!(
+        schedule::declare(pool, &new, now).await.unwrap(),
+        Declared::Newest
+    );
+    assert_eq!(names(pool).await, ["latest", "nightly"]);
+    assert_eq!(budget(pool, "latest").await, Some(20));
+}
+
+#[tokio::test]
+async fn a_release_that_is_no_longer_seen_leaves_the_say_to_the_one_before_it() {
+    let (database, old) = started(
+        Registry::new().scheduled::<Latest>(),
+        "2026-11-21T03:24:00Z",
+    )
+    .await;
+    let (pool, now) = (&database.pool, at("2026-11-21T03:24:00Z"));
+    let new = timetable(Registry::new().scheduled::<Nightly>());
+    schedule::declare(pool, &new, now).await.unwrap();
+    execute(
+        pool,
+        "UPDATE polar_jobs.releases SET last_seen = last_seen - interval '11 minutes'",
+    )
+    .await;
+    assert_eq!(
+        schedule::declare(pool, &old, now).await.unwrap(),
+        Declared::Newest
+    );
+    assert_eq!(names(pool).await, ["latest"]);
+    // It comes back, and needs no other name to be the newest again.
+    assert_eq!(
+        schedule::declare(pool, &new, now).await.unwrap(),
+        Declared::Newest
+    );
+    assert_eq!(
+        schedule::declare(pool, &old, now).await.unwrap(),
+        Declared::Outdated
+    );
+    assert_eq!(names(pool).await, ["nightly"]);
+}
+
+#[tokio::test]
+async fn a_higher_version_has_the_say_whoever_was_seen_first() {
+    let (database, ours) = started(
+        Registry::new().scheduled::<Latest>(),
+        "2026-11-21T03:24:00Z",
+    )
+    .await;
+    let (pool, now) = (&database.pool, at("2026-11-21T03:24:00Z"));
+    for (rank, declared) in [
+        ("rank[:3] || rank[4] + 1", Declared::Outdated),
+        ("ARRAY[rank[1] + 1]", Declared::Outdated),
+        ("ARRAY[rank[1] - 1, 99, 0, 0]", Declared::Newest),
+    ] {
+        execute(
+            pool,
+            "DELETE FROM polar_jobs.releases WHERE version = 'other'",
+        )
+        .await;
+        let insert = format!(
+            "INSERT INTO polar_jobs.releases (version, rank, fingerprint)
+             SELECT 'other', {rank}, 'another' FROM polar_jobs.releases"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(insert))
+            .execute(pool)
+            .await
+            .unwrap();
+        assert_eq!(
+            schedule::declare(pool, &ours, now).await.unwrap(),
+            declared,
+            "{rank}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_schedule_is_overdue_from_its_tick_on_unless_it_is_paused() {
+    let registry = Registry::new()
+        .scheduled::<Latest>()
+        .scheduled::<Skipping>()
+        .scheduled::<Nightly>();
+    let (database, _) = started(registry, "2026-11-21T03:24:00Z").await;
+    let pool = &database.pool;
+    execute(
+        pool,
+        "UPDATE polar_jobs.schedules SET next_tick = now() - interval '10 minutes'",
+    )
+    .await;
+    execute(
+        pool,
+        "UPDATE polar_jobs.schedules SET paused_at = now() WHERE name = 'skipping'",
+    )
+    .await;
+    execute(
+        pool,
+        "UPDATE polar_jobs.schedules SET next_tick = '-infinity' WHERE name = 'nightly'",
+    )
+    .await;
+    let overdue = schedule::overdue(pool).await.unwrap();
+    let seconds: Vec<f64> = overdue.iter().map(|one| one.seconds).collect();
+    assert!((600.0..660.0).contains(&seconds[0]), "{overdue:?}");
+    assert!(seconds[1].is_infinite() && seconds[2] <= 0.0, "{overdue:?}");
+}
+
+#[tokio::test]
+async fn a_tick_at_the_end_of_time_is_moved_like_any_other() {
+    let (database, timetable) = started(
+        Registry::new().scheduled::<Latest>().scheduled::<Nightly>(),
+        "2026-11-21T03:24:00Z",
+    )
+    .await;
+    let pool = &database.pool;
+    execute(
+        pool,
+        "UPDATE polar_jobs.schedules SET next_tick = '-infinity' WHERE name = 'latest'",
+    )
+    .await;
+    execute(
+        pool,
+        "UPDATE polar_jobs.schedules SET next_tick = 'infinity' WHERE name = 'nightly'",
+    )
+    .await;
+    let ticked = schedule::tick(pool, &timetable, at("2026-11-21T03:26:00Z"))
+        .await
+        .unwrap();
+    assert_eq!(
+        (ticked.written, ticked.next),
+        (1, Some(at("2026-11-21T03:30:00Z")))
+    );
 }
 
 #[tokio::test]
@@ -413,7 +596,7 @@ async fn workers_that_start_together_agree_on_the_rows() {
             );
             tokio::spawn(async move {
                 barrier.wait().await;
-                schedule::keep(&pool, &timetable, at("2026-11-21T03:24:00Z")).await
+                schedule::declare(&pool, &timetable, at("2026-11-21T03:24:00Z")).await
             })
         })
         .collect();

@@ -4,7 +4,9 @@
 mod email;
 mod id;
 mod role;
+mod timestamp;
 
 pub use email::{Email, Person};
 pub use id::{OrganizationId, UserId};
 pub use role::Role;
+pub use timestamp::Timestamp;

@@ -16,7 +16,8 @@ use super::{
 use std::{
     env,
     ffi::OsString,
-    fs, io,
+    fs,
+    io::{self, Write as _},
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::Command,
@@ -165,7 +166,8 @@ fn through(client: Client, cache: &Path, path: &[PathBuf]) -> Result<Binaries, S
         }
     }
     fs::create_dir(&aside).map_err(told)?;
-    eprintln!(
+    let _unread = writeln!(
+        io::stderr(),
         "fetching {}, once, into {}",
         client.announcement(),
         place.display()

@@ -45,12 +45,17 @@ fn stop_orphan(place: &Place, binaries: &Binaries, account: &Account) -> Result<
         .arg("-D")
         .arg(&place.data)
         .args(["stop", "-m", "fast", "-w", "-t", "60"]);
+    command.env("LC_ALL", "C");
     let output = command.output().doing("run", binaries.program("pg_ctl"))?;
     // It may have stopped by itself in between; then pg_ctl complains, and there is nothing to complain about.
     if output.status.success() || pid_in(&place.data.join("postmaster.pid"))?.is_none() {
         return Ok(());
     }
     let output = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    // Killed, and only a session that was about to begin keeps its socket open for a moment: it is gone.
+    if output.contains("No such process") {
+        return Ok(());
+    }
     Err(Error::Program {
         program: "pg_ctl",
         directory: place.data.clone(),

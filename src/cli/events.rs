@@ -1,10 +1,12 @@
-//! `polar-jobs events …`: what came in at the front door.
+//! `polar-jobs events …`: what came in over HTTP.
 
-use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand, ValueEnum};
+use jobs::terms::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use sqlx::PgPool;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::output::{self, Format};
@@ -68,9 +70,9 @@ struct Row {
     source: String,
     external_id: Option<String>,
     r#type: Option<String>,
-    data: Option<Value>,
-    received_at: DateTime<Utc>,
-    handled_at: Option<DateTime<Utc>>,
+    data: Option<Json<Box<RawValue>>>,
+    received_at: Timestamp,
+    handled_at: Option<Timestamp>,
     outcome: Option<String>,
 }
 
@@ -98,8 +100,9 @@ async fn rows(pool: &PgPool, list: &List) -> Result<Vec<Row>, sqlx::Error> {
     });
     sqlx::query_as!(
         Row,
-        r#"SELECT id AS "id!", source AS "source!", external_id, type, data, received_at AS "received_at!",
-                  handled_at, outcome
+        r#"SELECT id AS "id!", source AS "source!", external_id, type,
+                  data AS "data: Json<Box<RawValue>>", received_at AS "received_at!: Timestamp",
+                  handled_at AS "handled_at: Timestamp", outcome
              FROM polar_jobs.external_events
             WHERE ($1::text IS NULL OR source = $1)
               AND ($2::text IS NULL OR type = $2)
@@ -162,8 +165,9 @@ fn facts(row: &Row) -> [(&'static str, String); 7] {
 async fn show(pool: &PgPool, id: i64, format: Format) -> Result<Exit, Failure> {
     let found = sqlx::query_as!(
         Row,
-        r#"SELECT id AS "id!", source AS "source!", external_id, type, data, received_at AS "received_at!",
-                  handled_at, outcome
+        r#"SELECT id AS "id!", source AS "source!", external_id, type,
+                  data AS "data: Json<Box<RawValue>>", received_at AS "received_at!: Timestamp",
+                  handled_at AS "handled_at: Timestamp", outcome
              FROM polar_jobs.external_events WHERE id = $1"#,
         id,
     )
@@ -177,27 +181,27 @@ async fn show(pool: &PgPool, id: i64, format: Format) -> Result<Exit, Failure> {
     let jobs = crate::queue::table::caused_by(pool, id).await?;
     match format {
         Format::Json => {
-            let mut object = serde_json::to_value(&row)?;
-            object["jobs"] = jobs.iter().map(|job| job.id).collect();
-            output::json(&object)?;
+            let jobs = jobs.iter().map(|job| job.id).collect();
+            output::json_with(&row, &[("jobs", jobs)])?;
         }
         Format::Table => {
             for (name, value) in facts(&row) {
-                output::line(&format!("{name:<12} {value}"))?;
+                output::line(&format!("{name:<12} {}", output::flat(&value)))?;
             }
             for job in &jobs {
-                output::line(&format!(
-                    "{:<12} {} {} {}",
-                    "job", job.id, job.kind, job.state
-                ))?;
+                let kind = output::flat(&job.kind);
+                output::line(&format!("{:<12} {} {kind} {}", "job", job.id, job.state))?;
             }
-            let data = row
-                .data
-                .as_ref()
-                .map(serde_json::to_string_pretty)
-                .transpose()?;
+            let data = row.data.as_ref().map(|data| pretty(data));
             output::line(data.as_deref().unwrap_or("(no JSON that can be shown)"))?;
         }
     }
     Ok(Exit::Done)
+}
+
+/// Indented, unless it is nested deeper or its numbers are larger than the parser takes.
+fn pretty(data: &RawValue) -> String {
+    serde_json::from_str::<Value>(data.get())
+        .and_then(|value| serde_json::to_string_pretty(&value))
+        .unwrap_or_else(|_| data.get().to_owned())
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::config::Wrong;
-use crate::telemetry::Masker;
+use crate::telemetry::{self, Masker};
 
 /// An end that needs no explanation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,14 +11,17 @@ pub(crate) enum Exit {
     /// 0.
     Done,
     /// 1: the command did its work and what it found is not right; it has said so.
-    NotRight,
+    ChecksFailed,
+    /// 3: nothing that it checked is wrong, but something deserves a look.
+    WarningsOnly,
 }
 
 impl Exit {
     pub(crate) fn code(self) -> ExitCode {
         match self {
             Self::Done => ExitCode::SUCCESS,
-            Self::NotRight => ExitCode::from(1),
+            Self::ChecksFailed => ExitCode::from(1),
+            Self::WarningsOnly => ExitCode::from(3),
         }
     }
 }
@@ -47,7 +50,7 @@ impl Failure {
             Self::Usage(what) => (2, what.clone()),
             Self::Failed(error) => (1, causes(error)),
         };
-        eprintln!("polar-jobs: {}", masker.mask(&one_line(&text)));
+        telemetry::say(&format!("polar-jobs: {}", masker.mask(&one_line(&text))));
         ExitCode::from(code)
     }
 }

@@ -5,17 +5,18 @@ use std::net::SocketAddr;
 use anyhow::Context;
 use clap::Args;
 
-use super::process::page_of;
+use super::process::{OperationsPage, page_of};
 use super::signals::Stop;
 use super::{Exit, Failure, Surroundings, connect, pooler};
 use crate::config::{Config, DatabaseUrl};
 use crate::ingress::{Ingress, IngressSettings};
-use crate::telemetry::Metrics;
+use crate::telemetry::catalogue::{self, Recorder};
+use crate::telemetry::{Metrics, fleet};
 
 /// Connections that write what came in: a few share the commits of thousands of clients.
 const CONNECTIONS: u32 = 8;
 
-/// What the front door may be told.
+/// What the ingress may be told.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// The port to listen on, instead of PORT
@@ -29,21 +30,29 @@ pub(super) async fn run(
 ) -> Result<Exit, Failure> {
     let stop = Stop::on_signals()?;
     let config = &surroundings.config;
+    let database = config.database()?;
     let metrics = Metrics::install().context("metrics cannot be recorded")?;
-    pooler::prove(config.database()?).await?;
+    catalogue::start_at_zero(Recorder::Ingress);
+    pooler::prove(database).await?;
+    let page = OperationsPage::bind(config).await?;
     let address = SocketAddr::new(config.http.bind, arguments.port.unwrap_or(config.http.port));
-    let door = door(config, config.database()?, address, &metrics).await?;
-    tracing::info!(address = %door.local_addr(), "the front door is open");
-    tell_what_stays_shut(config);
-    let kept = tokio::spawn(metrics.keep());
-    door.serve(stop.requested()).await;
-    kept.abort();
-    tracing::info!("the front door is closed");
+    let ingress = door(config, database, address, &metrics).await?;
+    tracing::info!(address = %ingress.local_addr(), "the ingress listens");
+    tell_what_is_not_configured(config);
+    let pool = ingress.pool();
+    let beside = [
+        Some(tokio::spawn(fleet::watch(pool.clone()))),
+        page.map(|page| tokio::spawn(page.serve(pool, page_of(&metrics), stop.wait()))),
+        Some(tokio::spawn(metrics.keep())),
+    ];
+    ingress.serve(stop.requested()).await;
+    beside.iter().flatten().for_each(|task| task.abort());
+    tracing::info!("the ingress stopped");
     Ok(Exit::Done)
 }
 
 /// Nobody should have to send something to learn that it cannot be taken.
-fn tell_what_stays_shut(config: &Config) {
+fn tell_what_is_not_configured(config: &Config) {
     if config.polar.webhook_secrets.is_empty() {
         tracing::warn!("deliveries are answered 503 until POLAR_WEBHOOK_SECRET is set");
     }
@@ -52,7 +61,7 @@ fn tell_what_stays_shut(config: &Config) {
     }
 }
 
-/// The front door, bound and not yet open. The database may still be away: then it answers 503.
+/// The ingress, bound and not yet serving. The database may still be away: then it answers 503.
 pub(super) async fn door(
     config: &Config,
     database: &DatabaseUrl,
@@ -65,7 +74,11 @@ pub(super) async fn door(
         app_token: config.http.app_token.clone(),
         pool: connect::lazy_pool(database, CONNECTIONS),
         database: connect::queue_database(database)?,
-        metrics: page_of(metrics),
+        metrics: match config.http.metrics_bind {
+            // Moved off the public port.
+            Some(_) => crate::ingress::Metrics::none(),
+            None => page_of(metrics),
+        },
     };
     Ok(Ingress::bind(settings).await.map_err(anyhow::Error::from)?)
 }

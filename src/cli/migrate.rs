@@ -1,20 +1,19 @@
 //! `polar-jobs migrate`
 
 use anyhow::Context;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use sqlx::Connection;
 
-use super::{Exit, Failure, Surroundings, connect};
-use crate::queue::kinds;
+use super::{Exit, Failure, Surroundings, connect, output};
 use crate::schedule::{self, Timetable};
 use crate::{config::DatabaseUrl, migrate};
 
 pub(super) async fn run(surroundings: &Surroundings) -> Result<Exit, Failure> {
     up_to_date(surroundings.config.database()?).await?;
-    println!(
+    output::line(&format!(
         "The schema polar_jobs is up to date (version {}).",
         connect::newest_version()
-    );
+    ))?;
     Ok(Exit::Done)
 }
 
@@ -27,12 +26,13 @@ pub(super) async fn up_to_date(database: &DatabaseUrl) -> Result<(), Failure> {
         .await
         .context("the migrations cannot be applied")?;
     guard.close().await?;
-    let registry = jobs::registry();
-    kinds::publish(&mut connection, &registry).await?;
+    let now: DateTime<Utc> = sqlx::query_scalar("SELECT clock_timestamp()")
+        .fetch_one(&mut connection)
+        .await?;
     connection.close().await?;
-    let timetable = Timetable::of(&registry).context("a schedule cannot be used")?;
+    let timetable = Timetable::of(&jobs::registry()).context("a schedule cannot be used")?;
     let pool = connect::lazy_pool(database, 1);
-    schedule::keep(&pool, &timetable, Utc::now()).await?;
+    schedule::declare(&pool, &timetable, now).await?;
     pool.close().await;
     Ok(())
 }

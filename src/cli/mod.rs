@@ -1,4 +1,4 @@
-//! The commands, thin: each one reads settings, opens what it needs, calls the part of the house
+//! The commands, thin: each one reads settings, opens what it needs, calls the part of the program
 //! that does the work, and prints.
 
 mod bench;
@@ -41,7 +41,9 @@ pub(crate) use exit::{Exit, Failure, causes};
     max_term_width = 100,
     subcommand_required = true
 )]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or settings.")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 doctor found warnings only."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -64,7 +66,7 @@ enum Command {
     Worker(worker::Arguments),
     /// Run a local Polar that forgets everything when it ends
     Simulator(simulator::Arguments),
-    /// Look into the job table and mend it
+    /// Look into the job table: list, explain, retry, cancel, discard
     #[command(subcommand)]
     Jobs(jobs::Command),
     /// Look at the queues, pause and resume them
@@ -81,8 +83,10 @@ enum Command {
     /// Works in a database of its own, which it drops: beside `DATABASE_URL`, or without one on a
     /// private Postgres that is kept in `./var/bench`.
     Bench(bench::Arguments),
-    /// Check settings, database, workers and Polar; each trouble with its cure
-    Doctor,
+    /// Check settings, database, workers and Polar; each fault with its fix
+    ///
+    /// Exits with 0 where all is well, 1 with errors, 3 with warnings only.
+    Doctor(doctor::Arguments),
     /// What was used, counted and reported, and whether it adds up
     #[command(subcommand)]
     Usage(usage::Command),
@@ -128,7 +132,7 @@ pub fn main() -> ExitCode {
 /// Settings that cannot be used. `doctor` is asked about just that, so it answers in its own form.
 fn refuse(command: &Command, wrong: Wrong) -> ExitCode {
     let ended = match command {
-        Command::Doctor => doctor::report_wrong_settings(&wrong),
+        Command::Doctor(arguments) => doctor::report_wrong_settings(arguments, &wrong),
         _ => Err(wrong.into()),
     };
     match ended {
@@ -149,7 +153,7 @@ async fn run(command: Command, surroundings: &Surroundings) -> Result<Exit, Fail
         Command::Schedules(command) => schedules::run(command, surroundings).await,
         Command::Events(command) => events::run(command, surroundings).await,
         Command::Bench(arguments) => bench::run(arguments, surroundings).await,
-        Command::Doctor => doctor::run(surroundings).await,
+        Command::Doctor(arguments) => doctor::run(arguments, surroundings).await,
         Command::Usage(command) => usage::run(command, surroundings).await,
         Command::Costs(command) => costs::run(command, surroundings).await,
     }

@@ -2,12 +2,14 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{TimeDelta, Utc};
 use clap::ValueEnum;
 use clap::builder::RangedI64ValueParser;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width};
+use jobs::terms::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::Failure;
 
@@ -50,6 +52,17 @@ pub(crate) fn json<V: Serialize>(value: &V) -> Result<(), Failure> {
     line(&text)
 }
 
+/// Prints a row as a JSON object with further fields. The row is not taken to pieces for that: its own
+/// JSON may be nested deeper, and its numbers be larger, than a parser takes.
+pub(crate) fn json_with<V: Serialize>(row: &V, fields: &[(&str, Value)]) -> Result<(), Failure> {
+    let mut text = serde_json::to_string(row)?;
+    for (name, value) in fields {
+        text.truncate(text.len() - 1);
+        text.push_str(&format!(",{}:{value}}}", Value::from(*name)));
+    }
+    line(&text)
+}
+
 /// Prints one line. A reader that has gone away, as `head` does, is no failure.
 pub(crate) fn line(text: &str) -> Result<(), Failure> {
     match writeln!(io::stdout().lock(), "{text}") {
@@ -67,7 +80,7 @@ pub(crate) fn table<const N: usize>(
     table.load_style(NOTHING).set_header(header);
     // Where nobody looks, lines stay whole, so that other programs can cut them.
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.map(|cell| flat(&cell)));
     }
     if io::stdout().is_terminal() {
         table.set_content_arrangement(ContentArrangement::Dynamic);
@@ -91,23 +104,29 @@ fn keep_words_whole(table: &mut Table) {
     }
 }
 
-/// A moment in a table, in UTC: rows are younger than a year.
-pub(crate) fn brief(at: DateTime<Utc>) -> String {
-    at.format("%m-%d %H:%M:%S").to_string()
+/// A moment in a table, in UTC: most lie within half a year, and do without naming it.
+pub(crate) fn brief(at: impl Into<Timestamp>) -> String {
+    let at = at.into();
+    match at.to_utc() {
+        Some(near) if (near - Utc::now()).abs() < TimeDelta::days(180) => {
+            near.format("%m-%d %H:%M:%S").to_string()
+        }
+        _ => at.to_string(),
+    }
 }
 
 /// The same where there may be none.
-pub(crate) fn maybe_brief(at: Option<DateTime<Utc>>) -> String {
+pub(crate) fn maybe_brief(at: Option<impl Into<Timestamp>>) -> String {
     at.map(brief).unwrap_or_default()
 }
 
 /// A moment, to the second, in UTC.
-pub(crate) fn moment(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+pub(crate) fn moment(at: impl Into<Timestamp>) -> String {
+    at.into().to_string()
 }
 
 /// A moment that may not be there.
-pub(crate) fn maybe_moment(at: Option<DateTime<Utc>>) -> String {
+pub(crate) fn maybe_moment(at: Option<impl Into<Timestamp>>) -> String {
     at.map(moment).unwrap_or_default()
 }
 
@@ -119,20 +138,23 @@ pub(crate) fn counted(number: i64, one: &str) -> String {
 
 /// The first characters of a text, on one line.
 pub(crate) fn shortened(text: &str, length: usize) -> String {
-    let flat: String = text
-        .chars()
-        .map(|character| {
-            if character.is_control() {
-                ' '
-            } else {
-                character
-            }
-        })
-        .collect();
+    let flat = flat(text);
     match flat.char_indices().nth(length) {
         Some((end, _)) => format!("{}…", &flat[..end]),
         None => flat,
     }
+}
+
+/// One line that moves no cursor, whatever an application wrote.
+pub(crate) fn flat(text: &str) -> String {
+    let visible = |character: char| {
+        if character.is_control() {
+            ' '
+        } else {
+            character
+        }
+    };
+    text.chars().map(visible).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A working process: the worker with its schedules, and the page for those who watch it. `worker`
-//! is one of these, and `dev` has one inside.
+//! A working process: the worker with its schedules, and the pages for operators. `worker` is one of
+//! these, and `dev` has one inside.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,17 +12,18 @@ use tokio::net::TcpListener;
 use super::signals::Stop;
 use super::{Failure, Surroundings, connect};
 use crate::config::{Config, DatabaseUrl, PolarSettings};
-use crate::ingress::{self, operations_router};
+use crate::ingress::{self, operations_router, serve_operations};
 use crate::limiter::{FleetRateLimiter, Timing};
 use crate::queue::connect::QueueDatabase;
-use crate::telemetry::{Masker, Metrics};
+use crate::telemetry::catalogue::{self, Recorder};
+use crate::telemetry::{Masker, Metrics, fleet};
 use crate::worker::{self, Mask, QueueSlots, WorkerSettings};
 
 /// The longest that one call to Polar may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long running jobs may take to end; the rest of the 30 s promised for a stop (contract 6.7)
-/// is for handing back and for the last writes.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long running jobs may take to end; the rest of the 30 s that a stop may take is for handing
+/// back and for the last writes.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Everything that a working process is made of.
 pub(crate) struct Process {
@@ -60,9 +61,16 @@ impl Process {
 
     /// Works until `stop` is requested or, with `drain`, nothing is runnable.
     pub(crate) async fn work(self, work: Work, stop: &Stop) -> Result<(), Failure> {
-        let page = self.page().await?;
-        let kept = tokio::spawn(self.metrics.clone().keep());
-        let served = page.map(|page| tokio::spawn(serve_page(page, self.router(), stop.clone())));
+        catalogue::start_at_zero(Recorder::Worker);
+        let page = OperationsPage::bind(&self.config).await?;
+        let beside = [
+            Some(tokio::spawn(self.metrics.clone().keep())),
+            Some(tokio::spawn(fleet::watch(self.pool.clone()))),
+            page.map(|page| {
+                let metrics = page_of(&self.metrics);
+                tokio::spawn(page.serve(self.pool.clone(), metrics, stop.wait()))
+            }),
+        ];
         let settings = WorkerSettings {
             database: self.database,
             pool: self.pool,
@@ -72,30 +80,39 @@ impl Process {
             queues: work.queues,
             slots: self.config.worker_slots as usize,
             drain: work.drain,
-            patience: PATIENCE,
+            patience: DRAIN_TIMEOUT,
             mask: mask(self.masker),
         };
         let worked = worker::run(settings, stop.requested()).await;
-        kept.abort();
-        if let Some(served) = served {
-            served.abort();
-        }
+        beside.iter().flatten().for_each(|task| task.abort());
         Ok(worked.context("the worker died")?)
     }
+}
 
-    async fn page(&self) -> Result<Option<TcpListener>, Failure> {
-        let Some(address) = self.config.http.metrics_bind else {
+/// Where `METRICS_BIND` says that health, readiness and metrics are served.
+pub(crate) struct OperationsPage(TcpListener);
+
+impl OperationsPage {
+    /// Takes the address; `None` where none is set.
+    pub(crate) async fn bind(config: &Config) -> Result<Option<Self>, Failure> {
+        let Some(address) = config.http.metrics_bind else {
             return Ok(None);
         };
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("cannot listen on {address} (METRICS_BIND)"))?;
         tracing::info!(address = %listener.local_addr()?, "health and metrics are served");
-        Ok(Some(listener))
+        Ok(Some(Self(listener)))
     }
 
-    fn router(&self) -> axum::Router {
-        operations_router(self.pool.clone(), page_of(&self.metrics))
+    /// Serves it until told to stop.
+    pub(crate) async fn serve(
+        self,
+        pool: PgPool,
+        metrics: ingress::Metrics,
+        stop: impl Future<Output = ()>,
+    ) {
+        serve_operations(self.0, operations_router(pool, metrics), stop).await;
     }
 }
 
@@ -103,15 +120,6 @@ impl Process {
 pub(crate) fn page_of(metrics: &Metrics) -> ingress::Metrics {
     let metrics = metrics.clone();
     ingress::Metrics::new(move || metrics.render())
-}
-
-async fn serve_page(listener: TcpListener, router: axum::Router, stop: Stop) {
-    let served = axum::serve(listener, router)
-        .with_graceful_shutdown(stop.wait())
-        .await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the page for health and metrics is gone");
-    }
 }
 
 fn mask(masker: Masker) -> Mask {

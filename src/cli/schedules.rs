@@ -1,8 +1,9 @@
 //! `polar-jobs schedules …`
 
 use anyhow::Context;
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use clap::Subcommand;
+use jobs::terms::Timestamp;
 use serde::Serialize;
 use sqlx::PgPool;
 
@@ -33,9 +34,9 @@ pub(super) enum Command {
 struct Row {
     name: String,
     cron: String,
-    next_tick: DateTime<Utc>,
-    last_tick: Option<DateTime<Utc>>,
-    paused_at: Option<DateTime<Utc>>,
+    next_tick: Timestamp,
+    last_tick: Option<Timestamp>,
+    paused_at: Option<Timestamp>,
 }
 
 pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result<Exit, Failure> {
@@ -66,7 +67,9 @@ async fn start(pool: &PgPool, name: &str) -> Result<Exit, Failure> {
 async fn rows(pool: &PgPool, limit: i64) -> Result<Vec<Row>, sqlx::Error> {
     sqlx::query_as!(
         Row,
-        "SELECT name, cron, next_tick, last_tick, paused_at FROM polar_jobs.schedules ORDER BY name LIMIT $1",
+        r#"SELECT name, cron, next_tick AS "next_tick: Timestamp", last_tick AS "last_tick: Timestamp",
+                  paused_at AS "paused_at: Timestamp"
+             FROM polar_jobs.schedules ORDER BY name LIMIT $1"#,
         limit,
     )
     .fetch_all(pool)

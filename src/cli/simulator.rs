@@ -7,7 +7,7 @@ use clap::Args;
 use simulator::{Faults, Options, Simulator};
 
 use super::signals::Stop;
-use super::{Exit, Failure};
+use super::{Exit, Failure, output};
 
 /// What the local Polar may be told.
 #[derive(Args)]
@@ -46,11 +46,14 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let polar = Simulator::start(options, address)
         .await
         .context("the simulator cannot start")?;
-    println!("A local Polar answers. These settings lead to it:");
-    println!("POLAR_API_URL={}", polar.url());
-    println!("POLAR_ACCESS_TOKEN={}", polar.access_token());
-    println!("POLAR_ORGANIZATION_ID={}", polar.organization_id());
-    println!("POLAR_WEBHOOK_SECRET={}", polar.webhook_secret());
+    output::line("A local Polar answers. These settings lead to it:")?;
+    output::line(&format!("POLAR_API_URL={}", polar.url()))?;
+    output::line(&format!("POLAR_ACCESS_TOKEN={}", polar.access_token()))?;
+    output::line(&format!(
+        "POLAR_ORGANIZATION_ID={}",
+        polar.organization_id()
+    ))?;
+    output::line(&format!("POLAR_WEBHOOK_SECRET={}", polar.webhook_secret()))?;
     stop.requested().await;
     Ok(Exit::Done)
 }

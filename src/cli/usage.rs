@@ -143,7 +143,7 @@ async fn prove(
     Ok(if proof.holds() {
         Exit::Done
     } else {
-        Exit::NotRight
+        Exit::ChecksFailed
     })
 }
 

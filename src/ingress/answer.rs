@@ -1,11 +1,11 @@
-//! What the front door says: JSON, short, and never a secret or a name in it.
+//! Answers: JSON, short, and never a secret or a name in them.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-/// Polar's own delays begin at four seconds (polar-domain (c.1)); sooner is of no use to anybody.
+/// Polar waits four seconds and more before it sends again; sooner is of no use to anybody.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

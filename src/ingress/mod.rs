@@ -1,4 +1,4 @@
-//! The front door: deliveries from Polar and changes from the application come in over HTTP, are
+//! The ingress: deliveries from Polar and changes from the application come in over HTTP, are
 //! checked, stored together with the jobs that follow from them, and only then acknowledged.
 //!
 //! A 202 means committed. Everything else means that nothing was stored, with one exception that
@@ -10,14 +10,16 @@ mod answer;
 mod body;
 mod changes;
 mod delivery;
-mod door;
 mod fallback;
 mod health;
+mod readiness;
 mod route;
 mod row;
 mod server;
+mod state;
 mod token;
 mod webhook;
+mod write_timeout;
 
 pub use health::{Metrics, operations_router};
-pub use server::{BindError, Ingress, IngressSettings};
+pub use server::{BindError, Ingress, IngressSettings, Limits, serve_operations};

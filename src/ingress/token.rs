@@ -6,7 +6,7 @@ use subtle::ConstantTimeEq;
 
 /// Whether the request carries the token. The comparison takes as long for a nearly right token
 /// as for a wrong one of the same length.
-pub(super) fn is_borne(headers: &HeaderMap, token: &SecretString) -> bool {
+pub(super) fn has_bearer_token(headers: &HeaderMap, token: &SecretString) -> bool {
     let Some(given) = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| bearer(value.as_bytes()))
@@ -33,17 +33,17 @@ mod tests {
     #[test]
     fn only_the_exact_token_behind_bearer_is_accepted() {
         let token = SecretString::from("correct-horse");
-        let borne = |value: &str| {
+        let accepts = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, value.parse().unwrap());
-            is_borne(&headers, &token)
+            has_bearer_token(&headers, &token)
         };
         for accepted in [
             "Bearer correct-horse",
             "bearer correct-horse",
             "BEARER  correct-horse ",
         ] {
-            assert!(borne(accepted), "{accepted}");
+            assert!(accepts(accepted), "{accepted}");
         }
         for refused in [
             "",
@@ -56,8 +56,8 @@ mod tests {
             "Bearer wrong",
             "Bearercorrect-horse",
         ] {
-            assert!(!borne(refused), "{refused}");
+            assert!(!accepts(refused), "{refused}");
         }
-        assert!(!is_borne(&HeaderMap::new(), &token));
+        assert!(!has_bearer_token(&HeaderMap::new(), &token));
     }
 }

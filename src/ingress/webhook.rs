@@ -1,7 +1,8 @@
-//! `POST /integrations/polar/webhook`: is it Polar's, keep it, say so (contract 3).
+//! `POST /integrations/polar/webhook`: is it Polar's, keep it, say so.
 //!
-//! Nothing here reads a delivery strictly: a payload with a new field or value must never make
-//! Polar disable the endpoint (polar-domain (c.3)). That is the worker's business.
+//! Nothing here reads a delivery strictly: Polar disables an endpoint that answers ten deliveries in a
+//! row with an error, and a payload with a new field or value must never do that. What a delivery means
+//! is the worker's business.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,55 +11,73 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use chrono::Utc;
+use metrics::{counter, gauge};
 use polar::webhook::{SignatureError, SignatureHeaders};
 
-use super::accept::Accepted;
+use super::accept::{Accepted, Unavailable};
 use super::answer::{fixed, refusal, unavailable};
-use super::body;
+use super::body::{self, BodyError};
 use super::delivery::Delivery;
-use super::door::Door;
+use super::state::IngressState;
 
 /// Real deliveries are a few KiB.
 const BODY_LIMIT: usize = 1 << 20;
-/// Polar itself gives up after 10 s (polar-domain (c.1)).
+/// Polar itself gives up after 10 s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Polar's ids are 36 characters; an index entry cannot hold much more than this.
 const ID_LIMIT: usize = 1024;
 
-pub(super) async fn receive(State(door): State<Arc<Door>>, request: Request) -> Response {
-    let answer = answer(&door, request).await;
-    metrics::counter!("polar_jobs_deliveries_total", "status" => answer.status().as_str().to_owned()).increment(1);
+/// Why a delivery was not stored.
+enum Refused {
+    /// Nobody told us the secret.
+    NoSecret,
+    Body(BodyError),
+    Signature(SignatureError),
+    /// Its id does not fit into an index.
+    Id,
+    Database(Unavailable),
+}
+
+pub(super) async fn receive(State(state): State<Arc<IngressState>>, request: Request) -> Response {
+    let answer = match accept(&state, request).await {
+        Ok(Accepted::Stored) => fixed(StatusCode::ACCEPTED, r#"{"status":"stored"}"#),
+        Ok(Accepted::Duplicate) => fixed(StatusCode::ACCEPTED, r#"{"status":"duplicate"}"#),
+        Err(refused) => {
+            counter!("polar_jobs_deliveries_refused_total", "reason" => refused.label())
+                .increment(1);
+            refused.answer()
+        }
+    };
+    counter!("polar_jobs_deliveries_total", "status" => answer.status().as_str().to_owned())
+        .increment(1);
     answer
 }
 
-async fn answer(door: &Door, request: Request) -> Response {
-    if !door.verifier.is_configured() {
+async fn accept(state: &IngressState, request: Request) -> Result<Accepted, Refused> {
+    if !state.verifier.is_configured() {
         body::refuse(request).await;
-        return unavailable("no webhook secret is configured: set POLAR_WEBHOOK_SECRET");
+        return Err(Refused::NoSecret);
     }
     let (head, body) = request.into_parts();
-    let bytes = match body::read(body, BODY_LIMIT, BODY_TIMEOUT).await {
-        Ok(bytes) => bytes,
-        Err(unreadable) => return unreadable.answer(),
-    };
-    let id = match door
+    // Its memory is counted until the delivery is stored.
+    let received = body::read(body, BODY_LIMIT, BODY_TIMEOUT, &state.delivery_bodies)
+        .await
+        .map_err(Refused::Body)?;
+    let verified = state
         .verifier
-        .verify(signature_headers(&head.headers), &bytes, Utc::now())
-    {
-        Ok(verified) => verified.id.to_owned(),
-        Err(reason) => return refused(reason),
-    };
-    if id.len() > ID_LIMIT {
-        return refusal(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "the header webhook-id is longer than 1024 bytes",
-        );
+        .verify(
+            signature_headers(&head.headers),
+            &received.bytes,
+            Utc::now(),
+        )
+        .map_err(Refused::Signature)?;
+    if verified.id.len() > ID_LIMIT {
+        return Err(Refused::Id);
     }
-    match door.acceptor.deliver(Delivery::new(id, bytes)).await {
-        Ok(Accepted::Stored) => fixed(StatusCode::ACCEPTED, r#"{"status":"stored"}"#),
-        Ok(Accepted::Duplicate) => fixed(StatusCode::ACCEPTED, r#"{"status":"duplicate"}"#),
-        Err(reason) => unavailable(&reason.to_string()),
-    }
+    let delivery = Delivery::new(verified.id.to_owned(), received.bytes.clone());
+    let _waiting = Waiting::with(delivery.size());
+    let stored = state.acceptor.deliver(delivery).await;
+    stored.map_err(Refused::Database)
 }
 
 fn signature_headers(headers: &HeaderMap) -> SignatureHeaders<'_> {
@@ -70,11 +89,58 @@ fn signature_headers(headers: &HeaderMap) -> SignatureHeaders<'_> {
     }
 }
 
-/// Says which check failed: Polar shows the answer to the operator, who mends it faster so.
-fn refused(reason: SignatureError) -> Response {
-    if reason == SignatureError::NoSecret {
-        return unavailable("no webhook secret is configured: set POLAR_WEBHOOK_SECRET");
+impl Refused {
+    /// Says which check failed: Polar shows the answer to the operator, who finds the fault faster so.
+    fn answer(&self) -> Response {
+        match self {
+            Self::NoSecret | Self::Signature(SignatureError::NoSecret) => {
+                unavailable("no webhook secret is configured: set POLAR_WEBHOOK_SECRET")
+            }
+            Self::Body(error) => error.answer(),
+            Self::Signature(reason) => {
+                tracing::debug!(%reason, "a delivery was refused");
+                refusal(StatusCode::UNAUTHORIZED, &reason.to_string())
+            }
+            Self::Id => refusal(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the header webhook-id is longer than 1024 bytes",
+            ),
+            Self::Database(reason) => unavailable(&reason.to_string()),
+        }
     }
-    tracing::debug!(%reason, "a delivery was refused");
-    refusal(StatusCode::UNAUTHORIZED, &reason.to_string())
+
+    /// One word for a metric.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::NoSecret | Self::Signature(SignatureError::NoSecret) => "no_secret",
+            Self::Body(error) => error.label(),
+            Self::Signature(SignatureError::TooOld | SignatureError::TooNew) => "clock",
+            Self::Signature(_) => "signature",
+            Self::Id => "too_large",
+            Self::Database(Unavailable::Busy) => "busy",
+            Self::Database(Unavailable::Stopping) => "stopping",
+            Self::Database(_) => "database",
+        }
+    }
+}
+
+/// A verified delivery on its way through the writers, for the gauges.
+struct Waiting {
+    bytes: f64,
+}
+
+impl Waiting {
+    fn with(bytes: usize) -> Self {
+        let bytes = u32::try_from(bytes).map_or(f64::from(u32::MAX), f64::from);
+        gauge!("polar_jobs_ingress_queue_length").increment(1);
+        gauge!("polar_jobs_ingress_queue_bytes").increment(bytes);
+        Self { bytes }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        gauge!("polar_jobs_ingress_queue_length").decrement(1);
+        gauge!("polar_jobs_ingress_queue_bytes").decrement(self.bytes);
+    }
 }

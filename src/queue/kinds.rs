@@ -2,38 +2,78 @@
 //! queue, priority and budget without naming them.
 
 use jobs::Registry;
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
-/// Writes the registry's kinds; kinds of another release stay, they may still have rows.
+use crate::release::Release;
+
+/// A release's kinds, as columns of the table.
+#[derive(Clone)]
+pub struct Kinds {
+    kinds: Vec<&'static str>,
+    queues: Vec<&'static str>,
+    priorities: Vec<i16>,
+    attempts: Vec<i32>,
+}
+
+impl Kinds {
+    /// The kinds of a registry.
+    #[must_use]
+    pub fn of(registry: &Registry) -> Self {
+        let mut kinds = Self {
+            kinds: Vec::new(),
+            queues: Vec::new(),
+            priorities: Vec::new(),
+            attempts: Vec::new(),
+        };
+        for entry in registry.entries() {
+            kinds.kinds.push(entry.kind);
+            kinds.queues.push(entry.queue.name());
+            kinds.priorities.push(entry.priority);
+            kinds.attempts.push(i32::from(entry.retry.attempts));
+        }
+        kinds
+    }
+
+    /// Writes them. Kinds of another release stay, they may still have rows; where another release has
+    /// the say (`newest` is false), kinds that it knows stay as it declared them.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn write(
+        &self,
+        connection: &mut PgConnection,
+        newest: bool,
+    ) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "INSERT INTO polar_jobs.kinds (kind, queue, priority, max_attempts)
+             SELECT * FROM unnest($1::text[], $2::text[], $3::smallint[], $4::int[]) n (kind, queue, priority, max_attempts)
+              ORDER BY kind
+             ON CONFLICT (kind) DO UPDATE
+                SET queue = excluded.queue, priority = excluded.priority, max_attempts = excluded.max_attempts
+              WHERE $5 AND (kinds.queue, kinds.priority, kinds.max_attempts)
+                 IS DISTINCT FROM (excluded.queue, excluded.priority, excluded.max_attempts)",
+            &self.kinds as &[&str],
+            &self.queues as &[&str],
+            &self.priorities,
+            &self.attempts,
+            newest,
+        )
+        .execute(connection)
+        .await
+        .map(drop)
+    }
+}
+
+/// Declares the kinds of a registry, unless a newer release declared them.
 ///
 /// # Errors
-/// If the database fails.
+/// If the database fails; then nothing is changed.
 pub async fn publish(
     connection: &mut PgConnection,
     registry: &Registry,
 ) -> Result<(), sqlx::Error> {
-    let entries: Vec<_> = registry.entries().collect();
-    let kinds: Vec<&str> = entries.iter().map(|entry| entry.kind).collect();
-    let queues: Vec<&str> = entries.iter().map(|entry| entry.queue.name()).collect();
-    let priorities: Vec<i16> = entries.iter().map(|entry| entry.priority).collect();
-    let attempts: Vec<i32> = entries
-        .iter()
-        .map(|entry| i32::from(entry.retry.attempts))
-        .collect();
-    sqlx::query!(
-        "INSERT INTO polar_jobs.kinds (kind, queue, priority, max_attempts)
-         SELECT * FROM unnest($1::text[], $2::text[], $3::smallint[], $4::int[]) n (kind, queue, priority, max_attempts)
-          ORDER BY kind
-         ON CONFLICT (kind) DO UPDATE
-            SET queue = excluded.queue, priority = excluded.priority, max_attempts = excluded.max_attempts
-          WHERE (kinds.queue, kinds.priority, kinds.max_attempts)
-             IS DISTINCT FROM (excluded.queue, excluded.priority, excluded.max_attempts)",
-        &kinds as &[&str],
-        &queues as &[&str],
-        &priorities,
-        &attempts,
-    )
-    .execute(connection)
-    .await
-    .map(drop)
+    let mut transaction = connection.begin().await?;
+    let newest = Release::of(registry).announce(&mut transaction).await?;
+    Kinds::of(registry).write(&mut transaction, newest).await?;
+    transaction.commit().await
 }

@@ -12,6 +12,7 @@ pub mod claim;
 pub mod connect;
 pub mod enqueue;
 pub mod finish;
+pub mod fleet;
 pub mod kinds;
 pub mod lease;
 pub mod rescue;

@@ -6,11 +6,15 @@
 //! All times are UTC, so that no hour is ever missing or twice there.
 
 mod cron;
+mod declare;
+mod overdue;
 mod run;
 mod tick;
 mod timetable;
 
 pub use cron::{BadCron, Cron};
+pub use declare::{Declared, declare};
+pub use overdue::{Overdue, overdue};
 pub use run::run;
-pub use tick::{RunNowError, Ticked, keep, run_now, tick};
+pub use tick::{RunNowError, Ticked, run_now, tick};
 pub use timetable::{BadSchedule, Timetable};

@@ -4,19 +4,21 @@
 //! loop never waits longer than a second, so a schedule that an operator moved or resumed is seen
 //! at once, and an outage ends with the outage.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
-use super::{Timetable, keep, tick};
+use super::{Declared, Timetable, declare, tick};
 
 /// Between two looks.
 const POLL: Duration = Duration::from_secs(1);
+/// Between two declarations: what somebody changed in the rows is right again within a minute.
+const DECLARE_INTERVAL: Duration = Duration::from_secs(30);
 /// Beyond this the database counts as failing; the transaction is rolled back.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Keeps the schedules' rows and writes the jobs of their ticks until `shutdown` resolves.
+/// Declares the schedules and writes the jobs of their ticks until `shutdown` resolves.
 /// Survives every failure of the database; a failure is logged once, and so is its end.
 pub async fn run(pool: PgPool, timetable: Timetable, shutdown: impl Future<Output = ()> + Send) {
     tokio::select! {
@@ -27,10 +29,10 @@ pub async fn run(pool: PgPool, timetable: Timetable, shutdown: impl Future<Outpu
 }
 
 async fn tick_for_ever(pool: &PgPool, timetable: &Timetable) {
-    let mut kept = false;
+    let mut declaration = Declaration::default();
     let mut failing = false;
     loop {
-        let wait = match look(pool, timetable, &mut kept).await {
+        let wait = match look(pool, timetable, &mut declaration).await {
             Ok(wait) => {
                 if failing {
                     tracing::info!("the schedules tick again");
@@ -50,22 +52,50 @@ async fn tick_for_ever(pool: &PgPool, timetable: &Timetable) {
     }
 }
 
-/// One look at the clock. Answers how long to wait for the next one.
+/// When this release last declared its schedules, and with what success.
+#[derive(Default)]
+struct Declaration {
+    last: Option<(Instant, Declared)>,
+}
+
+impl Declaration {
+    /// Declares again where it is time to.
+    async fn repeat(
+        &mut self,
+        pool: &PgPool,
+        timetable: &Timetable,
+        now: DateTime<Utc>,
+    ) -> Result<(), sqlx::Error> {
+        if self
+            .last
+            .is_some_and(|(at, _)| at.elapsed() < DECLARE_INTERVAL)
+        {
+            return Ok(());
+        }
+        let declared = declare(pool, timetable, now).await?;
+        let before = self.last.replace((Instant::now(), declared));
+        if declared == Declared::Outdated
+            && before.is_none_or(|(_, before)| before == Declared::Newest)
+        {
+            tracing::warn!("a newer release runs here; its schedules and kinds hold");
+        }
+        Ok(())
+    }
+}
+
+/// One look at the clock. Returns how long to wait for the next one.
 async fn look(
     pool: &PgPool,
     timetable: &Timetable,
-    kept: &mut bool,
+    declaration: &mut Declaration,
 ) -> Result<Duration, sqlx::Error> {
     let looking = async {
         let now = database_time(pool).await?;
-        if !*kept {
-            keep(pool, timetable, now).await?;
-            *kept = true;
-        }
+        declaration.repeat(pool, timetable, now).await?;
         let ticked = tick(pool, timetable, now).await?;
         Ok(ticked.next.map_or(POLL, |next| wait_until(now, next)))
     };
-    tokio::time::timeout(PATIENCE, looking)
+    tokio::time::timeout(LOOK_TIMEOUT, looking)
         .await
         .unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }

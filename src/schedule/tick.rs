@@ -35,45 +35,6 @@ pub enum RunNowError {
     Database(#[from] sqlx::Error),
 }
 
-/// Brings the rows in line with this release: new schedules appear with their first tick after
-/// `now`, a changed cron text moves the next tick, and what is no longer known goes.
-///
-/// # Errors
-/// If the database fails; then nothing is changed.
-pub async fn keep(
-    pool: &PgPool,
-    timetable: &Timetable,
-    now: DateTime<Utc>,
-) -> Result<(), sqlx::Error> {
-    let (names, texts) = columns(timetable);
-    let next: Vec<DateTime<Utc>> = timetable
-        .lines()
-        .iter()
-        .map(|line| line.next_after(now))
-        .collect();
-    let mut transaction = begin(pool).await?;
-    // One order for everybody, so that workers starting together do not lock each other out.
-    sqlx::query!(
-        "INSERT INTO polar_jobs.schedules AS known (name, cron, next_tick)
-         SELECT name, cron, next_tick FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS t (name, cron, next_tick)
-          ORDER BY name
-         ON CONFLICT (name) DO UPDATE SET cron = excluded.cron, next_tick = excluded.next_tick
-          WHERE known.cron <> excluded.cron",
-        &names as &[&str],
-        &texts as &[&str],
-        &next,
-    )
-    .execute(&mut *transaction)
-    .await?;
-    sqlx::query!(
-        "DELETE FROM polar_jobs.schedules WHERE name <> ALL ($1::text[])",
-        &names as &[&str]
-    )
-    .execute(&mut *transaction)
-    .await?;
-    transaction.commit().await
-}
-
 /// Turns every tick that is due at `now` into one job, unless another worker did.
 ///
 /// # Errors
@@ -83,7 +44,7 @@ pub async fn tick(
     timetable: &Timetable,
     now: DateTime<Utc>,
 ) -> Result<Ticked, sqlx::Error> {
-    let (names, texts) = columns(timetable);
+    let (names, texts) = timetable.columns();
     let due = sqlx::query_scalar!(
         "SELECT s.name FROM polar_jobs.schedules s JOIN unnest($2::text[], $3::text[]) AS t (name, cron) USING (name, cron)
           WHERE s.next_tick <= $1 ORDER BY s.next_tick, s.name",
@@ -104,9 +65,13 @@ pub async fn tick(
     if let Some(error) = failure {
         return Err(error);
     }
-    let next = sqlx::query_scalar!("SELECT min(next_tick) FROM polar_jobs.schedules")
-        .fetch_one(pool)
-        .await?;
+    // An operator may have moved a tick out of every calendar.
+    let next = sqlx::query_scalar!(
+        "SELECT min(next_tick) FROM polar_jobs.schedules WHERE next_tick BETWEEN $1::timestamptz - interval '1 year' AND $1 + interval '5 years'",
+        now,
+    )
+    .fetch_one(pool)
+    .await?;
     Ok(Ticked { written, next })
 }
 
@@ -115,7 +80,7 @@ pub async fn tick(
 async fn tick_one(pool: &PgPool, line: &Line, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
     let mut transaction = begin(pool).await?;
     let Some(row) = sqlx::query!(
-        r#"SELECT next_tick, paused_at IS NOT NULL AS "paused!" FROM polar_jobs.schedules
+        r#"SELECT greatest(next_tick, '2000-01-01Z') AS "next_tick!", paused_at IS NOT NULL AS "paused!" FROM polar_jobs.schedules
             WHERE name = $1 AND cron = $2 AND next_tick <= $3 FOR UPDATE SKIP LOCKED"#,
         line.name,
         line.text,
@@ -173,8 +138,8 @@ async fn write(
     Ok(true)
 }
 
-/// Enqueues one job of a schedule now, whatever its row says (contract 8). Returns the job's id,
-/// or `None` where a waiting twin exists.
+/// Enqueues one job of a schedule now, whatever its row says. Returns the job's id,
+/// or `None` where a waiting duplicate exists.
 ///
 /// # Errors
 /// If there is no such schedule, or the database fails.
@@ -186,16 +151,8 @@ pub async fn run_now(
 ) -> Result<Option<i64>, RunNowError> {
     let line = timetable.line(name).ok_or_else(|| RunNowError::Unknown {
         name: name.to_owned(),
-        known: columns(timetable).0.join(", "),
+        known: timetable.columns().0.join(", "),
     })?;
     let mut connection = pool.acquire().await?;
     Ok(enqueue::insert(&mut connection, &line.job_at(now.trunc_subsecs(0))).await?)
-}
-
-fn columns(timetable: &Timetable) -> (Vec<&'static str>, Vec<&'static str>) {
-    timetable
-        .lines()
-        .iter()
-        .map(|line| (line.name, line.text))
-        .unzip()
 }

@@ -6,15 +6,19 @@ use jobs::contract::{CatchUp, Schedule};
 use jobs::{NewJob, Registry};
 
 use super::{BadCron, Cron};
+use crate::queue::kinds::Kinds;
+use crate::release::Release;
 
 /// A tick that is seen within this time is not missed: workers look once a second, and cron knows
 /// nothing finer than a minute.
 const ON_TIME: Duration = Duration::seconds(60);
 
-/// Every schedule of a registry.
+/// Every schedule of a registry, and what is declared with them.
 #[derive(Clone)]
 pub struct Timetable {
     lines: Vec<Line>,
+    release: Release,
+    kinds: Kinds,
 }
 
 /// A schedule whose cron text cannot be used.
@@ -50,11 +54,30 @@ impl Timetable {
             .iter()
             .map(Line::of)
             .collect::<Result<_, _>>()?;
-        Ok(Self { lines })
+        Ok(Self {
+            lines,
+            release: Release::of(registry),
+            kinds: Kinds::of(registry),
+        })
     }
 
     pub(super) fn lines(&self) -> &[Line] {
         &self.lines
+    }
+
+    /// The release that declares them.
+    pub(super) fn release(&self) -> &Release {
+        &self.release
+    }
+
+    /// The kinds that are declared with them.
+    pub(super) fn kinds(&self) -> &Kinds {
+        &self.kinds
+    }
+
+    /// Names and cron texts, as columns of the table.
+    pub(super) fn columns(&self) -> (Vec<&'static str>, Vec<&'static str>) {
+        self.lines.iter().map(|line| (line.name, line.text)).unzip()
     }
 
     pub(super) fn line(&self, name: &str) -> Option<&Line> {

@@ -1,7 +1,9 @@
-//! Configured secrets never leave the process, also when a foreign answer echoes them (contract 8).
+//! Configured secrets never leave the process, also when a foreign answer echoes them.
 //!
 //! Everything that is logged passes through here, and so does everything that a worker writes into
-//! `errors` and `note`.
+//! `errors` and `note`. What is too short to be a secret is not looked for: a database password `jobs`
+//! would hide that word everywhere and protect nothing. For these, and for passwords that are not ours,
+//! every URL loses what stands before its host.
 
 use std::borrow::Cow;
 use std::io;
@@ -12,9 +14,20 @@ use secrecy::{ExposeSecret, SecretString};
 /// What stands where a secret stood.
 const MASK: &str = "***";
 
-/// A secret shorter than this is masked only where it stands as a word of its own: the password
-/// `app` must not tear holes into every `applied`.
-const LONG_ENOUGH: usize = 8;
+/// Fewer characters are guessed, not stolen, and are likely to be a word.
+const SHORTEST_SECRET: usize = 8;
+
+/// Defaults of tutorials and names of ours: long enough, and no secrets.
+const WORDS: [&str; 8] = [
+    "database",
+    "password",
+    "passw0rd",
+    "polar-jobs",
+    "polar_jobs",
+    "postgres",
+    "postgresql",
+    "12345678",
+];
 
 /// Replaces configured secrets. Cheap to clone.
 #[derive(Clone, Default)]
@@ -44,10 +57,10 @@ impl Masker {
     /// The text without the secrets.
     #[must_use]
     pub fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let mut masked = Cow::Borrowed(text);
+        let mut masked = without_credentials(text);
         for secret in self.secrets.iter() {
             if masked.contains(&**secret) {
-                masked = Cow::Owned(replace(&masked, secret));
+                masked = Cow::Owned(masked.replace(&**secret, MASK));
             }
         }
         masked
@@ -61,7 +74,7 @@ impl std::fmt::Debug for Masker {
 }
 
 fn forms(secret: &str) -> Vec<Box<str>> {
-    if secret.is_empty() {
+    if !is_secret(secret) {
         return Vec::new();
     }
     let json = serde_json::Value::from(secret).to_string();
@@ -82,31 +95,35 @@ fn forms(secret: &str) -> Vec<Box<str>> {
         .collect()
 }
 
-fn replace(text: &str, secret: &str) -> String {
-    let mut masked = String::with_capacity(text.len());
+/// Whether a configured value is one that nobody guesses, so that hiding it hides nothing else.
+#[must_use]
+pub fn is_secret(value: &str) -> bool {
+    value.chars().count() >= SHORTEST_SECRET && !WORDS.contains(&value.to_lowercase().as_str())
+}
+
+/// The text with every `scheme://user:password@host` cut to `scheme://host`.
+fn without_credentials(text: &str) -> Cow<'_, str> {
+    let mut cut = Cow::Borrowed("");
     let mut rest = text;
-    while let Some(at) = rest.find(secret) {
-        let (before, found) = rest.split_at(at);
-        let after = &found[secret.len()..];
-        masked.push_str(before);
-        let whole_word = !ends_in_word(&masked) && !after.starts_with(is_word);
-        masked.push_str(if secret.len() >= LONG_ENOUGH || whole_word {
-            MASK
-        } else {
-            secret
-        });
-        rest = after;
+    let mut seen = 0;
+    while let Some(at) = rest.find("://") {
+        let authority = &rest[at + 3..];
+        let end = authority
+            .find(|c: char| c.is_whitespace() || "/?#\"'<>\\`".contains(c))
+            .unwrap_or(authority.len());
+        let user = authority[..end].rfind('@').map_or(0, |at| at + 1);
+        if user > 0 {
+            cut.to_mut()
+                .push_str(&text[seen..text.len() - authority.len()]);
+            seen = text.len() - authority.len() + user;
+        }
+        rest = &authority[user..];
     }
-    masked.push_str(rest);
-    masked
-}
-
-fn ends_in_word(text: &str) -> bool {
-    text.chars().next_back().is_some_and(is_word)
-}
-
-fn is_word(character: char) -> bool {
-    character.is_alphanumeric() || character == '_'
+    if seen == 0 {
+        return Cow::Borrowed(text);
+    }
+    cut.to_mut().push_str(&text[seen..]);
+    cut
 }
 
 /// A writer that masks whatever passes. It expects whole lines per write, as log formatters do.
@@ -156,12 +173,32 @@ mod tests {
     }
 
     #[test]
-    fn a_short_secret_is_masked_only_as_a_word() {
-        let masker = masker(&["app"]);
-        assert_eq!(
-            masker.mask("app:app@host applied, wrapper"),
-            "***:***@host applied, wrapper"
-        );
+    fn a_common_word_hides_nothing() {
+        let masker = masker(&["jobs", "app", "postgres", "polar_jobs", "Password"]);
+        let text = "app: 3 jobs applied; polar_jobs.jobs on postgres, no password";
+        assert_eq!(masker.mask(text), text);
+    }
+
+    #[test]
+    fn a_url_is_shown_without_its_credentials() {
+        let masker = masker(&["jobs"]);
+        for (text, shown) in [
+            (
+                "at postgres://app:jobs@db:5432/shop!",
+                "at postgres://db:5432/shop!",
+            ),
+            (
+                "\"smtp://me:a@b@mail\" and http://x/y@z",
+                "\"smtp://mail\" and http://x/y@z",
+            ),
+            (
+                "https://a@b https://c:d@e/f?g=h@i",
+                "https://b https://e/f?g=h@i",
+            ),
+            ("no:// url", "no:// url"),
+        ] {
+            assert_eq!(masker.mask(text), shown);
+        }
     }
 
     #[test]
@@ -193,7 +230,7 @@ mod tests {
         #[test]
         fn no_long_secret_survives(before in ".*", secret in "[A-Za-z0-9]{12,40}", after in ".*") {
             let masked = masker(&[&secret]).mask(&format!("{before}{secret}{after}")).into_owned();
-            prop_assert!(!masked.contains(&secret));
+            prop_assert!(!is_secret(&secret) || !masked.contains(&secret));
         }
     }
 }

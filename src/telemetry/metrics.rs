@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+use super::catalogue;
+
 /// Seconds, from a claim's millisecond to a job that waits on a slow Polar.
 const SECONDS: [f64; 12] = [
     0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0, 300.0,
@@ -27,6 +29,7 @@ impl Metrics {
             .build_recorder();
         let handle = recorder.handle();
         ::metrics::set_global_recorder(recorder).map_err(BuildError::FailedToSetGlobalRecorder)?;
+        catalogue::describe();
         Ok(Self(handle))
     }
 

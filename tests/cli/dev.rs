@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use sqlx::PgPool;
 
-use super::support::{command, ended, line_with, run, said, signal, until, with_database};
+use super::support::{ended, line_with, run, signal, start, until, with_database};
 
 #[test]
 fn the_story_ends_as_it_should_twice_on_the_same_data() {
@@ -35,7 +35,7 @@ fn two_stories_are_not_told_in_one_directory() {
         "--data-dir",
         data.path().to_str().unwrap(),
     ];
-    let mut first = command(&[], &arguments).spawn().unwrap();
+    let mut first = start(&[], &arguments);
     line_with(first.stdout.take().unwrap(), "psql");
     let second = run(&[], &arguments);
     assert_eq!(second.code, Some(1));
@@ -80,15 +80,13 @@ async fn a_measurement_is_one_line_of_json_and_leaves_no_database_behind_even_wh
     }
 
     let settings = [("DATABASE_URL", database.url.as_str())];
-    let child = command(
+    let child = start(
         &settings,
         &["bench", "latency", "--rate", "10", "--seconds", "600"],
-    )
-    .spawn()
-    .unwrap();
+    );
     until(async || scratch_databases(&database.pool).await > 0).await;
     signal(&child, "INT");
-    let said = said(child.wait_with_output().unwrap());
+    let said = child.said();
     assert_eq!(said.code, Some(1), "{}", said.err);
     assert_eq!(scratch_databases(&database.pool).await, 0);
 }

@@ -1,6 +1,7 @@
-//! `doctor`: each line ok, warning or error, with the cure.
+//! `doctor`: each line ok, warning or error, with the fix.
 
 use private_postgres::testing;
+use serde_json::Value;
 use simulator::Options;
 
 use crate::local_polar::LocalPolar;
@@ -46,10 +47,10 @@ fn settings(database: &str, polar: &LocalPolar, token: &str) -> Vec<(String, Str
 }
 
 #[tokio::test]
-async fn what_is_not_configured_is_a_warning_with_its_cure() {
+async fn what_is_not_configured_is_a_warning_with_its_fix() {
     let database = testing::database(polar_jobs::migrate::migrator).await;
     let said = with_database(&database.url, &["doctor"]);
-    assert_eq!(said.code, Some(0), "{}", said.out);
+    assert_eq!(said.code, Some(3), "{}", said.out);
     assert!(
         line(&said, "billing").starts_with("warning")
             && line(&said, "billing").contains("POLAR_ACCESS_TOKEN")
@@ -59,14 +60,21 @@ async fn what_is_not_configured_is_a_warning_with_its_cure() {
             && line(&said, "workers").contains("polar-jobs worker")
     );
     for about in [
-        "database", "postgres", "schema", "clock", "queues", "limiter",
+        "database",
+        "postgres",
+        "schema",
+        "clock",
+        "connections",
+        "queues",
+        "limiter",
+        "schedules",
     ] {
         assert!(line(&said, about).starts_with("ok"), "{}", said.out);
     }
 }
 
 #[tokio::test]
-async fn an_empty_database_is_an_error_whose_cure_is_migrate() {
+async fn an_empty_database_is_an_error_whose_fix_is_migrate() {
     let database = testing::empty_database(polar_jobs::migrate::migrator).await;
     let said = with_database(&database.url, &["doctor"]);
     assert_eq!(said.code, Some(1));
@@ -92,6 +100,89 @@ fn without_a_database_or_with_wrong_settings_it_still_answers_in_its_own_form() 
     let wrong = run(&[("PORT", "door")], &["doctor"]);
     assert_eq!(wrong.code, Some(1));
     assert!(line(&wrong, "settings").contains("PORT"));
+    let filter = [("RUST_LOG", "polar_jobs=loud")];
+    for command in ["ingress", "worker", "migrate"] {
+        let refused = run(&filter, &[command]);
+        assert_eq!(refused.code, Some(2));
+        assert!(
+            refused.err.starts_with("polar-jobs: RUST_LOG "),
+            "{}",
+            refused.err
+        );
+        assert_eq!(refused.err.lines().count(), 1);
+    }
+}
+
+#[tokio::test]
+async fn programs_read_the_same_findings_as_json() {
+    let database = testing::database(polar_jobs::migrate::migrator).await;
+    let said = with_database(&database.url, &["doctor", "--format", "json"]);
+    assert_eq!(said.code, Some(3), "{}", said.out);
+    let findings: Vec<Value> = serde_json::from_str(&said.out).unwrap();
+    let lines = with_database(&database.url, &["doctor"]).out;
+    assert_eq!(findings.len(), lines.lines().count());
+    let workers = findings
+        .iter()
+        .find(|one| one["about"] == "workers")
+        .unwrap();
+    assert_eq!(workers["level"], "warning");
+    assert!(
+        workers["what"].is_string()
+            && workers["fix"]
+                .as_str()
+                .unwrap()
+                .contains("polar-jobs worker")
+    );
+    let wrong = run(&[("PORT", "door")], &["doctor", "--format", "json"]);
+    let findings: Vec<Value> = serde_json::from_str(&wrong.out).unwrap();
+    assert_eq!(
+        (findings.len(), &findings[0]["level"]),
+        (1, &Value::from("error"))
+    );
+}
+
+#[tokio::test]
+async fn a_schedule_that_should_have_ticked_is_an_error_unless_it_is_paused() {
+    let database = testing::database(polar_jobs::migrate::migrator).await;
+    assert_eq!(with_database(&database.url, &["migrate"]).code, Some(0));
+    let said = with_database(&database.url, &["doctor"]);
+    assert!(line(&said, "schedules").starts_with("ok"), "{}", said.out);
+    sqlx::query("UPDATE polar_jobs.schedules SET next_tick = now() - interval '7 minutes' WHERE name = 'prune'")
+        .execute(&database.pool)
+        .await
+        .unwrap();
+    let said = with_database(&database.url, &["doctor"]);
+    assert_eq!(said.code, Some(1), "{}", said.out);
+    let late = line(&said, "schedule");
+    assert!(
+        late.starts_with("error") && late.contains("prune should have ticked 7 min ago"),
+        "{late}"
+    );
+    sqlx::query("UPDATE polar_jobs.schedules SET paused_at = now() WHERE name = 'prune'")
+        .execute(&database.pool)
+        .await
+        .unwrap();
+    let said = with_database(&database.url, &["doctor"]);
+    assert!(line(&said, "schedules").starts_with("ok"), "{}", said.out);
+}
+
+#[tokio::test]
+async fn more_processes_than_the_server_has_connections_for_are_an_error() {
+    let database = testing::database(polar_jobs::migrate::migrator).await;
+    sqlx::query(
+        "INSERT INTO polar_jobs.workers (host, pid, version, leased_until)
+         SELECT 'h', n, '0', 'infinity' FROM generate_series(1, 10000) n",
+    )
+    .execute(&database.pool)
+    .await
+    .unwrap();
+    let said = with_database(&database.url, &["doctor"]);
+    assert_eq!(said.code, Some(1), "{}", said.out);
+    let found = line(&said, "connections");
+    assert!(
+        found.starts_with("error") && found.contains("10001 of our processes"),
+        "{found}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,6 +194,13 @@ async fn a_good_token_and_an_endpoint_are_fine() {
     polar.set_webhook_url(Some(
         "http://127.0.0.1:1/integrations/polar/webhook".to_owned(),
     ));
+    let warned = doctor(settings(&database.url, &polar, polar.access_token())).await;
+    assert_eq!(warned.code, Some(3), "no worker lives: {}", warned.out);
+    sqlx::query("INSERT INTO polar_jobs.workers (host, pid, version, leased_until) VALUES ('h', 1, $1, 'infinity')")
+        .bind(env!("CARGO_PKG_VERSION"))
+        .execute(&database.pool)
+        .await
+        .unwrap();
     let said = doctor(settings(&database.url, &polar, polar.access_token())).await;
     assert_eq!(said.code, Some(0), "{}", said.out);
     for about in ["billing", "polar", "scopes", "endpoint"] {
@@ -200,7 +298,7 @@ async fn an_open_breaker_and_a_wait_that_polar_asked_for_are_said_while_they_las
 }
 
 #[tokio::test]
-async fn a_transaction_that_keeps_usage_uncounted_is_named_with_its_cure() {
+async fn a_transaction_that_keeps_usage_uncounted_is_named_with_its_fix() {
     let database = testing::database(polar_jobs::migrate::migrator).await;
     let young = with_database(&database.url, &["doctor"]);
     assert!(line(&young, "usage").starts_with("ok"), "{}", young.out);
@@ -216,7 +314,7 @@ async fn a_transaction_that_keeps_usage_uncounted_is_named_with_its_cure() {
     .unwrap();
     let url = format!("{}&options=-csearch_path%3Dshadow,pg_catalog", database.url);
     let old = with_database(&url, &["doctor"]);
-    assert_eq!(old.code, Some(0), "{}", old.out);
+    assert_eq!(old.code, Some(3), "{}", old.out);
     let said = line(&old, "usage");
     assert!(said.starts_with("warning"), "{said}");
     assert!(

@@ -2,17 +2,15 @@
 
 use private_postgres::testing;
 
-use super::support::{command, said, with_database};
+use super::support::{start, with_database};
 
 #[tokio::test]
 async fn eight_processes_migrate_one_empty_database_at_once() {
     let database = testing::empty_database(polar_jobs::migrate::migrator).await;
     let settings = [("DATABASE_URL", database.url.as_str())];
-    let children: Vec<_> = (0..8)
-        .map(|_| command(&settings, &["migrate"]).spawn().unwrap())
-        .collect();
+    let children: Vec<_> = (0..8).map(|_| start(&settings, &["migrate"])).collect();
     for child in children {
-        let said = said(child.wait_with_output().unwrap());
+        let said = child.said();
         assert_eq!(said.code, Some(0), "{}", said.err);
     }
     let again = with_database(&database.url, &["migrate"]);

@@ -1,12 +1,9 @@
 //! Long-running commands stop cleanly on both signals, and not at all otherwise.
 
-use std::io::Write;
-use std::net::TcpStream;
-
 use private_postgres::testing;
 use serde_json::Value;
 
-use super::support::{PATIENCE, command, ended, line_with, run, signal, until, with_database};
+use super::support::{ended, get, line_with, run, signal, start, until, with_database};
 
 async fn workers(pool: &sqlx::PgPool) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM polar_jobs.workers")
@@ -19,9 +16,7 @@ async fn workers(pool: &sqlx::PgPool) -> i64 {
 async fn a_worker_stops_on_either_signal_and_takes_its_row_away() {
     let database = testing::database(polar_jobs::migrate::migrator).await;
     for name in ["TERM", "INT"] {
-        let mut worker = command(&[("DATABASE_URL", &database.url)], &["worker"])
-            .spawn()
-            .unwrap();
+        let mut worker = start(&[("DATABASE_URL", &database.url)], &["worker"]);
         until(async || workers(&database.pool).await == 1).await;
         signal(&worker, name);
         assert_eq!(ended(&mut worker), Some(Some(0)), "{name}");
@@ -63,7 +58,7 @@ async fn what_is_not_configured_is_said_at_the_start() {
     let worker = with_database(&database.url, &["worker", "--drain"]);
     assert!(worker.err.contains("billing is off"), "{}", worker.err);
     let settings = [("DATABASE_URL", database.url.as_str()), ("PORT", "0")];
-    let mut door = command(&settings, &["ingress"]).spawn().unwrap();
+    let mut door = start(&settings, &["ingress"]);
     line_with(door.stderr.take().unwrap(), "POLAR_WEBHOOK_SECRET");
     signal(&door, "TERM");
     assert_eq!(ended(&mut door), Some(Some(0)));
@@ -86,7 +81,7 @@ async fn the_front_door_and_the_simulator_stop_on_a_signal() {
         (&[], &["simulator", "--port", "0"]),
     ] {
         for name in ["TERM", "INT"] {
-            let mut child = command(settings, arguments).spawn().unwrap();
+            let mut child = start(settings, arguments);
             // Both write a line once they listen.
             if arguments[0] == "ingress" {
                 line_with(child.stderr.take().unwrap(), "");
@@ -112,17 +107,6 @@ async fn a_taken_port_is_a_failure_that_names_it() {
     assert!(said.err.contains(&port), "{}", said.err);
 }
 
-fn page_of(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n"
-    )
-    .unwrap();
-    std::io::read_to_string(stream).unwrap()
-}
-
 #[tokio::test]
 async fn a_worker_serves_health_and_metrics_where_it_is_told() {
     let database = testing::database(polar_jobs::migrate::migrator).await;
@@ -130,7 +114,7 @@ async fn a_worker_serves_health_and_metrics_where_it_is_told() {
         ("DATABASE_URL", database.url.as_str()),
         ("METRICS_BIND", "127.0.0.1:0"),
     ];
-    let mut worker = command(&settings, &["worker"]).spawn().unwrap();
+    let mut worker = start(&settings, &["worker"]);
     let page = line_with(
         worker.stderr.take().unwrap(),
         "health and metrics are served",
@@ -138,7 +122,7 @@ async fn a_worker_serves_health_and_metrics_where_it_is_told() {
     let logged: Value = serde_json::from_str(&page).expect("a log that is no terminal is JSON");
     let address = logged["address"].as_str().unwrap();
     for path in ["/health", "/ready", "/metrics"] {
-        let answer = page_of(address, path);
+        let answer = get(address, path);
         assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
     }
     let pool = sqlx::PgPool::connect(&database.url).await.unwrap();
@@ -149,7 +133,7 @@ async fn a_worker_serves_health_and_metrics_where_it_is_told() {
     let counted = r#"polar_jobs_attempts_total{kind="prune",ending="discarded"} 1"#;
     let delay = r#"polar_jobs_oldest_due_seconds{queue="default"} 0"#;
     until(async || {
-        let page = page_of(address, "/metrics");
+        let page = get(address, "/metrics");
         page.contains(counted) && page.contains(delay)
     })
     .await;

@@ -1,12 +1,14 @@
 //! Runs the binary in an empty environment.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::ops::{Deref, DerefMut};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// How long a command may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) use crate::wait::DEADLINE;
+use crate::wait::output_of;
 
 /// What a command said and how it ended.
 pub(crate) struct Said {
@@ -35,9 +37,55 @@ pub(crate) fn command(settings: &[(&str, &str)], arguments: &[&str]) -> Command 
     command
 }
 
+/// A process of the binary that does not outlive its test, however that ends.
+pub(crate) struct Running(Option<Child>);
+
+impl Running {
+    /// Waits for its end and for all it says.
+    pub(crate) fn said(mut self) -> Said {
+        let child = self.0.take().expect("it was not waited for before");
+        said(output_of(child, "the command"))
+    }
+}
+
+impl From<Child> for Running {
+    fn from(child: Child) -> Self {
+        Self(Some(child))
+    }
+}
+
+impl Deref for Running {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        self.0.as_ref().expect("only `said` takes it")
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Child {
+        self.0.as_mut().expect("only `said` takes it")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ended_already = child.kill();
+            let _reaped_already = child.wait();
+        }
+    }
+}
+
+/// Starts it.
+pub(crate) fn start(settings: &[(&str, &str)], arguments: &[&str]) -> Running {
+    command(settings, arguments).spawn().unwrap().into()
+}
+
 /// Runs it to its end.
 pub(crate) fn run(settings: &[(&str, &str)], arguments: &[&str]) -> Said {
-    said(command(settings, arguments).output().unwrap())
+    let child = command(settings, arguments).spawn().unwrap();
+    said(output_of(child, &format!("{arguments:?}")))
 }
 
 /// Runs it with a database and no other settings.
@@ -62,9 +110,9 @@ pub(crate) fn signal(child: &Child, name: &str) {
     assert!(sent.success());
 }
 
-/// Waits for an end; `None` when patience runs out, and then it is killed.
+/// Waits for an end; `None` where it does not come in time, and then the child is killed.
 pub(crate) fn ended(child: &mut Child) -> Option<Option<i32>> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + DEADLINE;
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait().unwrap() {
             return Some(status.code());
@@ -85,18 +133,36 @@ pub(crate) fn line_with(written: impl Read + Send + 'static, words: &'static str
             .filter(|line| line.contains(words))
             .for_each(|line| drop(found.send(line)));
     });
-    line.recv_timeout(PATIENCE)
+    line.recv_timeout(DEADLINE)
         .unwrap_or_else(|_| panic!("no line with {words:?}"))
 }
 
 /// Polls until a condition holds.
-pub(crate) async fn until<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds().await {
-        assert!(
-            Instant::now() < deadline,
-            "what was waited for did not come"
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+pub(crate) async fn until<F: Future<Output = bool>>(holds: impl FnMut() -> F) {
+    crate::wait::eventually("what was waited for", holds).await;
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> String {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port().to_string()
+}
+
+/// What a server answers to a GET, head and body; `None` where it does not.
+pub(crate) fn try_get(address: &str, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(DEADLINE)).ok()?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n"
+    )
+    .ok()?;
+    std::io::read_to_string(stream)
+        .ok()
+        .filter(|answer| !answer.is_empty())
+}
+
+/// The same of a server that answers.
+pub(crate) fn get(address: &str, path: &str) -> String {
+    try_get(address, path).unwrap_or_else(|| panic!("no answer of {address}{path}"))
 }

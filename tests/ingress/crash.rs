@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use crate::support::{Delivery, SECRET, WEBHOOK, count, try_send, until};
 
 /// The real program, as an operator starts it, on a port that was free a moment ago.
-async fn start(url: &str) -> (Child, SocketAddr) {
+pub(crate) async fn start(url: &str) -> (Child, SocketAddr) {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
@@ -127,7 +127,10 @@ async fn stopped_under_64_clients_every_request_in_flight_is_answered() {
         .read_to_string(&mut log)
         .await
         .unwrap();
-    let status = child.wait().await.unwrap();
+    let status = tokio::time::timeout(crate::wait::DEADLINE, child.wait())
+        .await
+        .expect("it ends")
+        .unwrap();
     assert!(status.success(), "{status}: {log}");
     assert!(
         asked.elapsed() < Duration::from_secs(10),

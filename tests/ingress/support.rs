@@ -1,12 +1,11 @@
 //! An open front door, and a client that can send anything, right or wrong, byte for byte.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::Utc;
 use hmac::{Hmac, KeyInit, Mac};
-use polar_jobs::ingress::{Ingress, IngressSettings, Metrics};
+use polar_jobs::ingress::{Ingress, IngressSettings, Limits, Metrics};
 use polar_jobs::queue::connect::{Pooler, QueueDatabase};
 use private_postgres::testing::{TestDatabase, database};
 use serde_json::{Value, json};
@@ -17,6 +16,8 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
+
+use crate::wait::DEADLINE;
 
 pub(crate) const SECRET: &str = "whsec_7Qm2xVbT4kRZ0aLpYc9uJ3nWdE6sHgXf1OiKvBtMyNr";
 pub(crate) const TOKEN: &str = "an application's token";
@@ -54,16 +55,35 @@ impl Door {
         secrets: &[&str],
         token: Option<&str>,
     ) -> Self {
-        let ingress = Ingress::bind(IngressSettings {
+        Self::limited(
+            url,
+            pool,
+            secrets,
+            token,
+            Limits::default(),
+            "polar_jobs_up 1\n".to_owned(),
+        )
+        .await
+    }
+
+    /// With limits and a page of metrics of its own.
+    pub(crate) async fn limited(
+        url: String,
+        pool: PgPool,
+        secrets: &[&str],
+        token: Option<&str>,
+        limits: Limits,
+        page: String,
+    ) -> Self {
+        let settings = IngressSettings {
             bind: "127.0.0.1:0".parse().unwrap(),
             webhook_secrets: secrets.iter().map(|secret| (*secret).into()).collect(),
             app_token: token.map(Into::into),
             pool: pool.clone(),
             database: QueueDatabase::new(&url, Pooler::None).unwrap(),
-            metrics: Metrics::new(|| "polar_jobs_up 1\n".to_owned()),
-        })
-        .await
-        .unwrap();
+            metrics: Metrics::new(move || page.clone()),
+        };
+        let ingress = Ingress::bind_with(settings, limits).await.unwrap();
         let (stop, stopped) = oneshot::channel();
         let address = ingress.local_addr();
         let server = tokio::spawn(ingress.serve(async {
@@ -129,14 +149,7 @@ pub(crate) async fn count(pool: &PgPool, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
 }
 
-/// Waits until the condition holds; a test that waits for longer has failed.
-pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let ends = Instant::now() + Duration::from_secs(20);
-    while !holds().await {
-        assert!(Instant::now() < ends, "{what} did not happen within 20 s");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
+pub(crate) use crate::wait::eventually as until;
 
 /// A delivery as Polar would send it, every part of which can be spoilt.
 #[derive(Clone, Debug)]
@@ -237,9 +250,14 @@ pub(crate) async fn try_send(
     }
     request.extend_from_slice(b"\r\n");
     request.extend_from_slice(body);
-    let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(&request).await?;
-    read_answer(&mut stream).await
+    let asked = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(&request).await?;
+        read_answer(&mut stream).await
+    };
+    tokio::time::timeout(DEADLINE, asked)
+        .await
+        .unwrap_or_else(|_| panic!("{method} {path} was not answered within {DEADLINE:?}"))
 }
 
 /// Everything until the server closes the connection.

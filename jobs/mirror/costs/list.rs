@@ -4,6 +4,8 @@ use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use crate::terms::Timestamp;
+
 /// Which costs to list; `None` = any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CostFilter {
@@ -29,13 +31,13 @@ pub struct CostRow {
     /// The run's own id.
     pub usage_id: Option<String>,
     /// When it happened.
-    pub recorded_at: DateTime<Utc>,
+    pub recorded_at: Timestamp,
     /// Where it stands.
     pub state: String,
     /// Why it was skipped or refused.
     pub reason: Option<String>,
     /// When Polar's answer was stored.
-    pub reported_at: Option<DateTime<Utc>>,
+    pub reported_at: Option<Timestamp>,
 }
 
 /// Costs, newest first.
@@ -49,11 +51,11 @@ pub async fn list(
 ) -> Result<Vec<CostRow>, sqlx::Error> {
     sqlx::query_as!(
         CostRow,
-        "SELECT id, organization_id, source, context, cost_usd::text AS cost_usd, usage_id, recorded_at, state,
-                reason, reported_at
+        r#"SELECT id, organization_id, source, context, cost_usd::text AS cost_usd, usage_id,
+                recorded_at AS "recorded_at: Timestamp", state, reason, reported_at AS "reported_at: Timestamp"
            FROM polar_jobs.costs
           WHERE ($1::uuid IS NULL OR organization_id = $1) AND ($2::text IS NULL OR state = $2)
-          ORDER BY id DESC LIMIT $3",
+          ORDER BY id DESC LIMIT $3"#,
         filter.organization,
         filter.state,
         limit,

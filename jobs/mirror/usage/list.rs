@@ -1,8 +1,9 @@
 //! Reports as people list them.
 
-use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use uuid::Uuid;
+
+use crate::terms::Timestamp;
 
 /// Which reports to list; `None` = any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub struct ReportFilter {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct ReportRow {
     /// The window.
-    pub window_end: DateTime<Utc>,
+    pub window_end: Timestamp,
     /// Who used it.
     pub organization_id: Uuid,
     /// How much.
@@ -33,7 +34,7 @@ pub struct ReportRow {
     /// Polar's answer.
     pub answer: Option<String>,
     /// When that was stored.
-    pub reported_at: Option<DateTime<Utc>>,
+    pub reported_at: Option<Timestamp>,
 }
 
 /// Reports, newest window first.
@@ -47,10 +48,11 @@ pub async fn list(
 ) -> Result<Vec<ReportRow>, sqlx::Error> {
     sqlx::query_as!(
         ReportRow,
-        "SELECT window_end, organization_id, quantity, readings, external_id, state, reason, answer, reported_at
+        r#"SELECT window_end AS "window_end: Timestamp", organization_id, quantity, readings, external_id, state,
+                reason, answer, reported_at AS "reported_at: Timestamp"
            FROM polar_jobs.usage_reports
           WHERE ($1::uuid IS NULL OR organization_id = $1) AND ($2::text IS NULL OR state = $2)
-          ORDER BY window_end DESC, organization_id LIMIT $3",
+          ORDER BY window_end DESC, organization_id LIMIT $3"#,
         filter.organization,
         filter.state,
         limit,

@@ -2,12 +2,14 @@
 
 use crate::scratch::{directory, options};
 use private_postgres::{Options, Server, psql_line};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 use std::{
     env,
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
+    str::FromStr,
     time::{Duration, Instant},
 };
 
@@ -175,6 +177,24 @@ async fn everything_killed_at_once_is_recovered() {
         scalar(&server.url("postgres"), "select count(*) from kept").await,
         1
     );
+}
+
+/// A session that was about to begin when its server was killed keeps the socket open for a moment.
+#[tokio::test]
+async fn a_killed_server_is_started_again_although_its_socket_still_answers() {
+    let cluster = directory();
+    let server = Server::start(&options(cluster.path())).unwrap();
+    let url = server.url("postgres");
+    let at = PgConnectOptions::from_str(&url).unwrap();
+    let file = format!(".s.PGSQL.{}", at.get_port());
+    let socket = at.get_socket().unwrap().join(file);
+    server.kill9().unwrap();
+    std::fs::remove_file(&socket).unwrap();
+    let survivor = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let hangs_up = std::thread::spawn(move || drop(survivor.accept()));
+    server.restart().unwrap();
+    hangs_up.join().unwrap();
+    assert_eq!(scalar(&url, "select 1::bigint").await, 1);
 }
 
 #[tokio::test]

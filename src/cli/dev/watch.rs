@@ -59,7 +59,7 @@ impl Watch {
                 bail!("not over after {} s: {line}", self.patience.as_secs());
             }
             if last.0.elapsed() >= SUMMARY && last.1 != line {
-                println!("  {line}");
+                let _unread = crate::cli::output::line(&format!("  {line}"));
                 last = (Instant::now(), line);
             }
             tokio::time::sleep(LOOK).await;

@@ -40,7 +40,7 @@ pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) -> Optio
             findings.push(Finding::error(
                 "database",
                 error.to_string(),
-                "see to the server",
+                "look at the server's log",
             ));
             None
         }
@@ -54,14 +54,14 @@ async fn reach(database: &DatabaseUrl, findings: &mut Vec<Finding>) -> Option<Pg
             Some(connect::lazy_pool(database, 2))
         }
         Err(Failure::Usage(what)) => {
-            findings.push(Finding::error("database", what, "mend DATABASE_URL"));
+            findings.push(Finding::error("database", what, "correct DATABASE_URL"));
             None
         }
         Err(Failure::Failed(error)) => {
             findings.push(Finding::error(
                 "database",
                 causes(&error),
-                "mend DATABASE_URL, or start the server",
+                "correct DATABASE_URL, or start the server",
             ));
             None
         }
@@ -96,13 +96,13 @@ async fn clocks(pool: &PgPool) -> Result<Finding, sqlx::Error> {
     let middle = before + (Utc::now() - before) / 2;
     let seconds = (theirs - middle).num_seconds().abs();
     let what = format!("this machine and the database differ by {seconds} s");
-    let cure = "let both follow a time server; deliveries are refused beyond 300 s";
+    let fix = "let both follow a time server; deliveries are refused beyond 300 s";
     Ok(if seconds <= CLOCKS_DIFFER {
         Finding::ok("clock", "this machine and the database agree")
     } else if seconds <= CLOCKS_DISAGREE {
-        Finding::warning("clock", what, cure)
+        Finding::warning("clock", what, fix)
     } else {
-        Finding::error("clock", what, cure)
+        Finding::error("clock", what, fix)
     })
 }
 
@@ -143,18 +143,18 @@ async fn oldest_transaction(pool: &PgPool) -> Result<Finding, sqlx::Error> {
 }
 
 async fn schema(pool: &PgPool) -> Result<(Finding, bool), sqlx::Error> {
-    const CURE: &str = "run polar-jobs migrate";
+    const FIX: &str = "run polar-jobs migrate";
     let needed = connect::newest_version();
     Ok(match connect::schema_version(pool).await? {
         None => (
-            Finding::error("schema", "polar_jobs is not there", CURE),
+            Finding::error("schema", "polar_jobs is not there", FIX),
             false,
         ),
         Some(found) if found < needed => (
             Finding::error(
                 "schema",
                 format!("version {found}, this program needs {needed}"),
-                CURE,
+                FIX,
             ),
             false,
         ),

@@ -1,14 +1,30 @@
 //! `polar-jobs doctor`: what is wrong here, and what to do about it.
 
+mod connections;
 mod database;
-mod house;
+mod fleet;
 mod polar;
 mod settings;
 
-use super::{Exit, Failure, Surroundings, output};
+use clap::Args;
+use serde::Serialize;
+
+use super::output::{self, Format};
+use super::{Exit, Failure, Surroundings};
+use crate::config::Wrong;
+use crate::telemetry::Masker;
+
+/// What the doctor may be told.
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Lines for people, or one JSON array
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
 
 /// How bad something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 enum Level {
     Ok,
     Warning,
@@ -16,12 +32,12 @@ enum Level {
 }
 
 /// One line of the report.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 struct Finding {
     level: Level,
     about: &'static str,
     what: String,
-    cure: Option<String>,
+    fix: Option<String>,
 }
 
 impl Finding {
@@ -30,25 +46,25 @@ impl Finding {
             level: Level::Ok,
             about,
             what: what.into(),
-            cure: None,
+            fix: None,
         }
     }
 
-    fn warning(about: &'static str, what: impl Into<String>, cure: impl Into<String>) -> Self {
+    fn warning(about: &'static str, what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             level: Level::Warning,
             about,
             what: what.into(),
-            cure: Some(cure.into()),
+            fix: Some(fix.into()),
         }
     }
 
-    fn error(about: &'static str, what: impl Into<String>, cure: impl Into<String>) -> Self {
+    fn error(about: &'static str, what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             level: Level::Error,
             about,
             what: what.into(),
-            cure: Some(cure.into()),
+            fix: Some(fix.into()),
         }
     }
 
@@ -58,31 +74,49 @@ impl Finding {
             Level::Warning => "warning",
             Level::Error => "error",
         };
-        let cure = self
-            .cure
+        let fix = self
+            .fix
             .as_deref()
-            .map(|cure| format!(" -> {cure}"))
+            .map(|fix| format!(" -> {fix}"))
             .unwrap_or_default();
-        format!("{level:<8} {:<16} {}{cure}", self.about, self.what)
+        output::flat(&format!("{level:<8} {:<16} {}{fix}", self.about, self.what))
     }
 }
 
-pub(super) async fn run(surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let mut findings = settings::check(&surroundings.config);
-    if let Some(pool) = database::check(&surroundings.config, &mut findings).await {
-        house::check(&pool, &mut findings).await;
+pub(super) async fn run(
+    arguments: Arguments,
+    surroundings: &Surroundings,
+) -> Result<Exit, Failure> {
+    let config = &surroundings.config;
+    let mut findings = settings::check(config);
+    if let Some(pool) = database::check(config, &mut findings).await {
+        fleet::check(&pool, &mut findings).await;
     }
-    polar::check(&surroundings.config.polar, &mut findings).await;
-    for finding in &findings {
-        output::line(&surroundings.masker.mask(&finding.line()))?;
-    }
-    let sick = findings.iter().any(|finding| finding.level == Level::Error);
-    Ok(if sick { Exit::NotRight } else { Exit::Done })
+    polar::check(&config.polar, &mut findings).await;
+    report(&arguments, &findings, &surroundings.masker)
 }
 
 /// Settings that cannot even be read, said in the form of this command.
-pub(super) fn report_wrong_settings(wrong: &crate::config::Wrong) -> Result<Exit, Failure> {
+pub(super) fn report_wrong_settings(arguments: &Arguments, wrong: &Wrong) -> Result<Exit, Failure> {
     let what = format!("{} {}", wrong.variable, wrong.what);
-    output::line(&Finding::error("settings", what, format!("allowed: {}", wrong.allowed)).line())?;
-    Ok(Exit::NotRight)
+    let finding = Finding::error("settings", what, format!("allowed: {}", wrong.allowed));
+    report(arguments, &[finding], &Masker::default())
+}
+
+/// Prints the findings. The exit code is that of the worst one.
+fn report(arguments: &Arguments, findings: &[Finding], masker: &Masker) -> Result<Exit, Failure> {
+    match arguments.format {
+        Format::Json => output::line(&masker.mask(&serde_json::to_string(findings)?))?,
+        Format::Table => {
+            for finding in findings {
+                output::line(&masker.mask(&finding.line()))?;
+            }
+        }
+    }
+    let worst = findings.iter().map(|finding| finding.level).max();
+    Ok(match worst.unwrap_or(Level::Ok) {
+        Level::Ok => Exit::Done,
+        Level::Warning => Exit::WarningsOnly,
+        Level::Error => Exit::ChecksFailed,
+    })
 }

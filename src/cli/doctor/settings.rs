@@ -1,8 +1,11 @@
-//! What is configured, and what stays shut without the rest.
+//! What is configured, and what cannot be done without the rest.
+
+use secrecy::ExposeSecret;
 
 use super::super::output::counted;
 use super::Finding;
 use crate::config::Config;
+use crate::telemetry::is_secret;
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
     let mut findings = vec![match &config.polar.billing {
@@ -31,6 +34,11 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         ),
     });
     findings.push(match config.http.app_token {
+        Some(ref token) if !is_secret(token.expose_secret()) => Finding::warning(
+            "changes",
+            "APP_TOKEN is short or a common word: easily guessed, and not masked in logs",
+            "set a random one of 32 characters",
+        ),
         Some(_) => Finding::ok("changes", "POST /changes takes the bearer of APP_TOKEN"),
         None => Finding::warning(
             "changes",

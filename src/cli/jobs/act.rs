@@ -19,7 +19,7 @@ async fn by_id(pool: &PgPool, action: Action, ids: &[i64]) -> Result<Exit, Failu
     for &id in ids {
         let acted = table::act(pool, action, id).await?;
         if !acted.happened() {
-            exit = Exit::NotRight;
+            exit = Exit::ChecksFailed;
         }
         output::line(&format!("job {id}: {}", words(action, &acted)))?;
     }

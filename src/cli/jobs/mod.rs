@@ -1,10 +1,11 @@
 //! `polar-jobs jobs …`: the job table for people.
 
 mod act;
+mod failures;
 mod show;
 
-use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand, ValueEnum};
+use jobs::terms::Timestamp;
 use uuid::Uuid;
 
 use super::output::{self, Format};
@@ -33,12 +34,12 @@ pub(super) enum Command {
     /// A job that runs again keeps its id and its errors and gets a new budget of attempts. Without
     /// ids, every job that the filters mean (by default the discarded ones) is taken.
     Retry(Which),
-    /// Take unfinished jobs back
+    /// Cancel unfinished jobs
     ///
     /// A running job is cancelled in the table at once; what its worker stores afterwards changes
     /// nothing. Without ids, every job that the filters mean (by default the waiting ones) is taken.
     Cancel(Which),
-    /// Give unfinished jobs up; as cancel, but they count as failed
+    /// Discard unfinished jobs: as cancel, but they count as failed
     Discard(Which),
 }
 
@@ -150,22 +151,18 @@ fn cells(job: &JobRow) -> [String; 7] {
         job.state.clone(),
         job.attempt.to_string(),
         output::brief(when(job)),
-        output::shortened(last_word(job), 60),
+        output::shortened(&last_word(job), 60),
     ]
 }
 
 /// When it ended, began to run, or may run: its state says which.
-fn when(job: &JobRow) -> DateTime<Utc> {
+fn when(job: &JobRow) -> Timestamp {
     let began = job.started_at.filter(|_| job.state == "running");
     job.finished_at.or(began).unwrap_or(job.run_at)
 }
 
 /// The newest thing that is said about a job.
-fn last_word(job: &JobRow) -> &str {
-    let error = job
-        .errors
-        .as_array()
-        .and_then(|errors| errors.last())
-        .and_then(|error| error["error"].as_str());
-    job.note.as_deref().or(error).unwrap_or_default()
+fn last_word(job: &JobRow) -> String {
+    let failure = || failures::of(job).pop().map(|failure| failure.error);
+    job.note.clone().or_else(failure).unwrap_or_default()
 }

@@ -3,11 +3,13 @@
 use std::fmt::Write;
 
 use chrono::{DateTime, Utc};
-use serde_json::{Value, json};
+use jobs::terms::Timestamp;
+use serde_json::json;
 use sqlx::PgPool;
 
 use super::super::output::{self, Format};
 use super::super::{Exit, Failure};
+use super::failures;
 use crate::queue::table::{self, Explanation, JobRow};
 
 pub(super) async fn run(pool: &PgPool, id: i64, format: Format) -> Result<Exit, Failure> {
@@ -17,15 +19,13 @@ pub(super) async fn run(pool: &PgPool, id: i64, format: Format) -> Result<Exit, 
         )));
     };
     let around = table::explain(pool, &job).await?;
-    let (why, cures) = (why(&job, &around), cures(&job, &around));
+    let (why, fixes) = (why(&job, &around), fixes(&job, &around));
     match format {
         Format::Json => {
-            let mut object = serde_json::to_value(&job)?;
-            object["why"] = json!(why);
-            object["what_can_be_done"] = json!(cures);
-            output::json(&object)?;
+            let fields = [("why", json!(why)), ("what_can_be_done", json!(fixes))];
+            output::json_with(&job, &fields)?;
         }
-        Format::Table => output::line(page(&job, &why, &cures).trim_end())?,
+        Format::Table => output::line(page(&job, &why, &fixes).trim_end())?,
     }
     Ok(Exit::Done)
 }
@@ -42,7 +42,7 @@ fn why(job: &JobRow, around: &Explanation) -> Vec<String> {
                 worker.host,
                 output::moment(worker.leased_until)
             ),
-            None => "its worker is gone; it is taken back within a minute".to_owned(),
+            None => "its worker is gone; others take it over within a minute".to_owned(),
         }],
         state => {
             let failures = errors(job).len();
@@ -84,7 +84,7 @@ fn why_waiting(job: &JobRow, around: &Explanation) -> Vec<String> {
             output::moment(since)
         ));
     }
-    if job.run_at > around.now {
+    if job.run_at > around.now.into() {
         let note = job
             .note
             .as_deref()
@@ -112,48 +112,53 @@ fn why_waiting(job: &JobRow, around: &Explanation) -> Vec<String> {
 }
 
 /// What an operator can do, as commands where there is one.
-fn cures(job: &JobRow, around: &Explanation) -> Vec<String> {
+fn fixes(job: &JobRow, around: &Explanation) -> Vec<String> {
     let id = job.id;
-    let mut cures = Vec::new();
+    let mut fixes = Vec::new();
     match job.state.as_str() {
         "available" => {
             if let Some(head) = &around.behind {
-                cures.push(format!(
+                fixes.push(format!(
                     "look at the job before it: polar-jobs jobs show {}",
                     head.id
                 ));
             }
             if around.queue_paused_at.is_some() {
-                cures.push(format!(
+                fixes.push(format!(
                     "let the queue run: polar-jobs queues resume {}",
                     job.queue
                 ));
             }
             if around.workers == 0 {
-                cures.push("start a worker: polar-jobs worker".to_owned());
+                fixes.push("start a worker: polar-jobs worker".to_owned());
             }
-            if job.run_at > around.now {
-                cures.push(format!("run it now: polar-jobs jobs retry {id}"));
+            if job.run_at > around.now.into() {
+                fixes.push(format!("run it now: polar-jobs jobs retry {id}"));
             }
-            cures.push(format!("take it back: polar-jobs jobs cancel {id}"));
+            fixes.push(format!("cancel it: polar-jobs jobs cancel {id}"));
         }
-        "running" => cures.push(format!("take it back: polar-jobs jobs cancel {id}")),
-        _ => cures.push(format!("run it again: polar-jobs jobs retry {id}")),
+        "running" => fixes.push(format!("cancel it: polar-jobs jobs cancel {id}")),
+        _ => fixes.push(format!("run it again: polar-jobs jobs retry {id}")),
     }
-    cures
+    fixes
 }
 
-fn page(job: &JobRow, why: &[String], cures: &[String]) -> String {
-    let mut page = format!("job {} · {} · {}\n", job.id, job.kind, job.state);
+fn page(job: &JobRow, why: &[String], fixes: &[String]) -> String {
+    let mut page = format!(
+        "job {} · {} · {}\n",
+        job.id,
+        output::flat(&job.kind),
+        job.state
+    );
     let mut fact = |name: &str, value: &str| {
         if !value.is_empty() {
             // Writing into a String cannot fail.
-            let _written = writeln!(page, "  {name:<13} {value}");
+            let _written = writeln!(page, "  {name:<13} {}", output::flat(value));
         }
     };
     fact("queue", &job.queue);
     fact("priority", &job.priority.to_string());
-    fact("payload", &job.payload.to_string());
+    fact("payload", job.payload.get());
     fact("unique key", job.unique_key.as_deref().unwrap_or_default());
     fact(
         "ordering key",
@@ -184,13 +189,13 @@ fn page(job: &JobRow, why: &[String], cures: &[String]) -> String {
     let sections = [
         ("failures", errors(job)),
         ("why", why.to_vec()),
-        ("what can be done", cures.to_vec()),
+        ("what can be done", fixes.to_vec()),
     ];
     for (title, lines) in sections.iter().filter(|(_, lines)| !lines.is_empty()) {
         page.push_str(title);
         page.push('\n');
         for line in lines {
-            page.push_str(&format!("  {line}\n"));
+            page.push_str(&format!("  {}\n", output::flat(line)));
         }
     }
     page
@@ -198,22 +203,20 @@ fn page(job: &JobRow, why: &[String], cures: &[String]) -> String {
 
 /// One line per failed attempt.
 fn errors(job: &JobRow) -> Vec<String> {
-    let line = |error: &Value| {
-        let at = error["at"].as_str().unwrap_or_default();
-        let at = at.parse().map_or(at.to_owned(), output::moment);
-        let text = error["error"].as_str().unwrap_or_default();
-        format!("{at} attempt {}: {text}", error["attempt"])
-    };
-    job.errors
-        .as_array()
-        .map(|errors| errors.iter().map(line).collect())
-        .unwrap_or_default()
+    failures::of(job)
+        .iter()
+        .map(failures::Failure::line)
+        .collect()
 }
 
-fn distance(now: DateTime<Utc>, then: DateTime<Utc>) -> String {
+fn distance(now: DateTime<Utc>, then: Timestamp) -> String {
+    let Some(then) = then.to_utc() else {
+        return "never".to_owned();
+    };
     match (then - now).num_seconds() {
         seconds @ ..120 => format!("in {seconds} s"),
         seconds @ ..7200 => format!("in {} min", seconds / 60),
-        seconds => format!("in {} h", seconds / 3600),
+        seconds @ ..172_800 => format!("in {} h", seconds / 3600),
+        seconds => format!("in {} days", seconds / 86_400),
     }
 }

@@ -1,7 +1,7 @@
-//! `POST /changes`: what the application tells us, one change or many, all or nothing (contract 3).
+//! `POST /changes`: what the application tells us, one change or many, all or nothing.
 //!
 //! Here, unlike with deliveries, everything is checked at the door: the application is the one that
-//! can mend a mistake, and hears of every fault at once. Readings of usage and cost become rows and
+//! can correct a mistake, and hears of every fault at once. Readings of usage and cost become rows and
 //! no job: the schedules pick them up.
 
 mod batch;
@@ -19,7 +19,7 @@ use serde_json::json;
 
 use self::batch::{Batch, Refusal};
 use super::answer::{refusal, unavailable};
-use super::door::Door;
+use super::state::IngressState;
 use super::{body, token};
 
 /// Ten thousand changes of a usual size.
@@ -28,28 +28,29 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Larger bodies are parsed where they keep no delivery waiting.
 const PARSED_AT_ONCE: usize = 32 << 10;
 
-pub(super) async fn receive(State(door): State<Arc<Door>>, request: Request) -> Response {
-    let answer = answer(&door, request).await;
+pub(super) async fn receive(State(state): State<Arc<IngressState>>, request: Request) -> Response {
+    let answer = answer(&state, request).await;
     metrics::counter!("polar_jobs_changes_requests_total", "status" => answer.status().as_str().to_owned())
         .increment(1);
     answer
 }
 
-async fn answer(door: &Door, request: Request) -> Response {
-    let Some(token) = &door.app_token else {
+async fn answer(state: &IngressState, request: Request) -> Response {
+    let Some(token) = &state.app_token else {
         body::refuse(request).await;
         return unavailable("no application token is configured: set APP_TOKEN");
     };
-    if !token::is_borne(request.headers(), token) {
+    if !token::has_bearer_token(request.headers(), token) {
         body::refuse(request).await;
         return unauthorized();
     }
-    let bytes = match body::read(request.into_body(), BODY_LIMIT, BODY_TIMEOUT).await {
-        Ok(bytes) => bytes,
-        Err(unreadable) => return unreadable.answer(),
+    let body = request.into_body();
+    let received = match body::read(body, BODY_LIMIT, BODY_TIMEOUT, &state.change_bodies).await {
+        Ok(received) => received,
+        Err(error) => return error.answer(),
     };
-    match parse(bytes).await {
-        Ok(batch) => store(door, batch).await,
+    match parse(received.bytes.clone()).await {
+        Ok(batch) => store(state, batch).await,
         Err(Refusal::TooMany) => refusal(
             StatusCode::PAYLOAD_TOO_LARGE,
             "more than 10000 changes in one request",
@@ -71,9 +72,9 @@ async fn parse(bytes: Bytes) -> Result<Batch, Refusal> {
         .expect("the parser does not panic")
 }
 
-async fn store(door: &Door, batch: Batch) -> Response {
+async fn store(state: &IngressState, batch: Batch) -> Response {
     let given = batch.len();
-    match store::store(door.acceptor.alone(), &batch).await {
+    match store::store(state.acceptor.alone(), &batch).await {
         Ok(accepted) => {
             let counted =
                 json!({ "accepted": accepted, "duplicates": given.saturating_sub(accepted) });

@@ -1,6 +1,7 @@
 //! Why a job is where it is.
 
 use chrono::{DateTime, Utc};
+use jobs::terms::Timestamp;
 use serde::Serialize;
 use sqlx::PgPool;
 
@@ -12,7 +13,7 @@ pub struct Explanation {
     /// The database's time, by which everything is judged.
     pub now: DateTime<Utc>,
     /// Since when its queue is paused.
-    pub queue_paused_at: Option<DateTime<Utc>>,
+    pub queue_paused_at: Option<Timestamp>,
     /// Living workers that serve its queue.
     pub workers: i64,
     /// Whether the installed release knows its kind.
@@ -42,7 +43,7 @@ pub struct Holder {
     /// Its process id there.
     pub pid: i32,
     /// How long its lease lasts.
-    pub leased_until: DateTime<Utc>,
+    pub leased_until: Timestamp,
 }
 
 /// Looks at everything around a job.
@@ -52,7 +53,7 @@ pub struct Holder {
 pub async fn explain(pool: &PgPool, job: &JobRow) -> Result<Explanation, sqlx::Error> {
     let facts = sqlx::query!(
         r#"SELECT clock_timestamp() AS "now!",
-                  (SELECT paused_at FROM polar_jobs.queues WHERE name = $1) AS paused_at,
+                  (SELECT paused_at FROM polar_jobs.queues WHERE name = $1) AS "paused_at: Timestamp",
                   (SELECT count(*) FROM polar_jobs.workers WHERE leased_until > now() AND $1 = ANY (queues)) AS "workers!",
                   EXISTS (SELECT 1 FROM polar_jobs.kinds WHERE kind = $2) AS "kind_is_known!""#,
         job.queue,
@@ -92,7 +93,7 @@ async fn holder(pool: &PgPool, job: &JobRow) -> Result<Option<Holder>, sqlx::Err
     }
     sqlx::query_as!(
         Holder,
-        "SELECT host, pid, leased_until FROM polar_jobs.workers WHERE id = $1",
+        r#"SELECT host, pid, leased_until AS "leased_until: Timestamp" FROM polar_jobs.workers WHERE id = $1"#,
         job.worker,
     )
     .fetch_optional(pool)

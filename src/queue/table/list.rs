@@ -1,7 +1,10 @@
 //! Reading rows. Lists walk both primary keys backwards and stop at the limit, so a page is quick
 //! however long the history is; only a filter that nothing matches reads everything.
 
+use jobs::terms::Timestamp;
+use serde_json::value::RawValue;
 use sqlx::PgPool;
+use sqlx::types::Json;
 
 use super::{Filter, JobRow};
 
@@ -12,10 +15,11 @@ use super::{Filter, JobRow};
 pub async fn list(pool: &PgPool, filter: &Filter) -> Result<Vec<JobRow>, sqlx::Error> {
     sqlx::query_as!(
         JobRow,
-        r#"SELECT id AS "id!", queue AS "queue!", kind AS "kind!", payload AS "payload!", state AS "state!",
-                  priority AS "priority!", run_at AS "run_at!", attempt AS "attempt!", max_attempts AS "max_attempts!",
-                  unique_key, ordering_key, worker, leased_until, errors AS "errors!", created_at AS "created_at!",
-                  started_at, finished_at, outcome, note, blocked AS "blocked!", events
+        r#"SELECT id AS "id!", queue AS "queue!", kind AS "kind!", payload AS "payload!: Json<Box<RawValue>>", state AS "state!",
+                  priority AS "priority!", run_at AS "run_at!: Timestamp", attempt AS "attempt!", max_attempts AS "max_attempts!",
+                  unique_key, ordering_key, worker, leased_until AS "leased_until: Timestamp",
+                  errors AS "errors!: Json<Box<RawValue>>", created_at AS "created_at!: Timestamp",
+                  started_at AS "started_at: Timestamp", finished_at AS "finished_at: Timestamp", outcome, note, blocked AS "blocked!", events
              FROM polar_jobs.jobs
             WHERE ($1::text IS NULL OR state = $1)
               AND ($2::text IS NULL OR kind = $2)
@@ -40,10 +44,11 @@ pub async fn list(pool: &PgPool, filter: &Filter) -> Result<Vec<JobRow>, sqlx::E
 pub async fn find(pool: &PgPool, id: i64) -> Result<Option<JobRow>, sqlx::Error> {
     sqlx::query_as!(
         JobRow,
-        r#"SELECT id AS "id!", queue AS "queue!", kind AS "kind!", payload AS "payload!", state AS "state!",
-                  priority AS "priority!", run_at AS "run_at!", attempt AS "attempt!", max_attempts AS "max_attempts!",
-                  unique_key, ordering_key, worker, leased_until, errors AS "errors!", created_at AS "created_at!",
-                  started_at, finished_at, outcome, note, blocked AS "blocked!", events
+        r#"SELECT id AS "id!", queue AS "queue!", kind AS "kind!", payload AS "payload!: Json<Box<RawValue>>", state AS "state!",
+                  priority AS "priority!", run_at AS "run_at!: Timestamp", attempt AS "attempt!", max_attempts AS "max_attempts!",
+                  unique_key, ordering_key, worker, leased_until AS "leased_until: Timestamp",
+                  errors AS "errors!: Json<Box<RawValue>>", created_at AS "created_at!: Timestamp",
+                  started_at AS "started_at: Timestamp", finished_at AS "finished_at: Timestamp", outcome, note, blocked AS "blocked!", events
              FROM polar_jobs.jobs WHERE id = $1"#,
         id,
     )
@@ -59,10 +64,11 @@ pub async fn find(pool: &PgPool, id: i64) -> Result<Option<JobRow>, sqlx::Error>
 pub async fn caused_by(pool: &PgPool, event: i64) -> Result<Vec<JobRow>, sqlx::Error> {
     sqlx::query_as!(
         JobRow,
-        r#"SELECT id AS "id!", queue AS "queue!", kind AS "kind!", payload AS "payload!", state AS "state!",
-                  priority AS "priority!", run_at AS "run_at!", attempt AS "attempt!", max_attempts AS "max_attempts!",
-                  unique_key, ordering_key, worker, leased_until, errors AS "errors!", created_at AS "created_at!",
-                  started_at, finished_at, outcome, note, blocked AS "blocked!", events
+        r#"SELECT id AS "id!", queue AS "queue!", kind AS "kind!", payload AS "payload!: Json<Box<RawValue>>", state AS "state!",
+                  priority AS "priority!", run_at AS "run_at!: Timestamp", attempt AS "attempt!", max_attempts AS "max_attempts!",
+                  unique_key, ordering_key, worker, leased_until AS "leased_until: Timestamp",
+                  errors AS "errors!: Json<Box<RawValue>>", created_at AS "created_at!: Timestamp",
+                  started_at AS "started_at: Timestamp", finished_at AS "finished_at: Timestamp", outcome, note, blocked AS "blocked!", events
              FROM polar_jobs.jobs WHERE $1 = ANY (events) ORDER BY id LIMIT 100"#,
         event,
     )

@@ -12,9 +12,10 @@ mod queues;
 mod revive;
 mod wake;
 
-use chrono::{DateTime, Utc};
+use jobs::terms::Timestamp;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 pub use act::{Action, act};
@@ -24,7 +25,8 @@ pub use explain::{Explanation, HeadOfKey, Holder, explain};
 pub use list::{caused_by, find, list};
 pub use queues::{QueueRow, WorkerRow, discarded_within_a_day, pause, queues, resume, workers};
 
-/// A row of `polar_jobs.jobs`, as the contract names its columns (contract 4).
+/// A row of `polar_jobs.jobs`. Applications and operators may fill it with any time and any JSON, so
+/// neither is taken to pieces here.
 #[derive(Clone, Debug, Serialize)]
 pub struct JobRow {
     /// The id.
@@ -34,13 +36,13 @@ pub struct JobRow {
     /// The kind.
     pub kind: String,
     /// What the job is about.
-    pub payload: Value,
+    pub payload: Json<Box<RawValue>>,
     /// `available`, `running`, `completed`, `discarded` or `cancelled`.
     pub state: String,
     /// Lower runs first.
     pub priority: i16,
     /// Not before.
-    pub run_at: DateTime<Utc>,
+    pub run_at: Timestamp,
     /// Claims so far.
     pub attempt: i32,
     /// Failures after which it is discarded.
@@ -52,15 +54,15 @@ pub struct JobRow {
     /// The worker that has or had it.
     pub worker: Option<i64>,
     /// How long that worker's lease lasts.
-    pub leased_until: Option<DateTime<Utc>>,
+    pub leased_until: Option<Timestamp>,
     /// One object per failed attempt.
-    pub errors: Value,
+    pub errors: Json<Box<RawValue>>,
     /// When it was written.
-    pub created_at: DateTime<Utc>,
+    pub created_at: Timestamp,
     /// When the newest attempt began.
-    pub started_at: Option<DateTime<Utc>>,
+    pub started_at: Option<Timestamp>,
     /// When it ended.
-    pub finished_at: Option<DateTime<Utc>>,
+    pub finished_at: Option<Timestamp>,
     /// What became of its cause.
     pub outcome: Option<String>,
     /// Why it waits or ended, in words.

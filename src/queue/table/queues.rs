@@ -1,6 +1,6 @@
 //! Queues and the workers that serve them.
 
-use chrono::{DateTime, Utc};
+use jobs::terms::Timestamp;
 use serde::Serialize;
 use sqlx::PgPool;
 
@@ -12,7 +12,7 @@ pub struct QueueRow {
     /// Its name.
     pub name: String,
     /// Since when it is paused.
-    pub paused_at: Option<DateTime<Utc>>,
+    pub paused_at: Option<Timestamp>,
     /// Slots per worker process; `None`: the process decides.
     pub slots: Option<i32>,
     /// Jobs that wait, blocked and future ones included.
@@ -37,9 +37,9 @@ pub struct WorkerRow {
     /// Its release.
     pub version: String,
     /// When it started.
-    pub started_at: DateTime<Utc>,
+    pub started_at: Timestamp,
     /// How long its lease lasts.
-    pub leased_until: DateTime<Utc>,
+    pub leased_until: Timestamp,
     /// Whether the lease still holds, by the database's clock.
     pub alive: bool,
 }
@@ -51,7 +51,7 @@ pub struct WorkerRow {
 pub async fn queues(pool: &PgPool) -> Result<Vec<QueueRow>, sqlx::Error> {
     sqlx::query_as!(
         QueueRow,
-        r#"SELECT q.name, q.paused_at, q.slots,
+        r#"SELECT q.name, q.paused_at AS "paused_at: Timestamp", q.slots,
                   coalesce(c.waiting, 0) AS "waiting!", coalesce(c.ready, 0) AS "ready!",
                   coalesce(c.running, 0) AS "running!",
                   (SELECT count(*) FROM polar_jobs.workers w
@@ -74,7 +74,8 @@ pub async fn queues(pool: &PgPool) -> Result<Vec<QueueRow>, sqlx::Error> {
 pub async fn workers(pool: &PgPool) -> Result<Vec<WorkerRow>, sqlx::Error> {
     sqlx::query_as!(
         WorkerRow,
-        r#"SELECT id, host, pid, version, started_at, leased_until, leased_until > now() AS "alive!"
+        r#"SELECT id, host, pid, version, started_at AS "started_at: Timestamp",
+                  leased_until AS "leased_until: Timestamp", leased_until > now() AS "alive!"
              FROM polar_jobs.workers ORDER BY id"#
     )
     .fetch_all(pool)

@@ -1,19 +1,24 @@
-//! The house at work: who lives, what is paused, what was given up, what Polar said to the fleet.
+//! The fleet at work: who lives, what is paused or late, what was given up, what Polar said to it.
 
 use chrono::TimeDelta;
 use jobs::mirror::usage;
 use sqlx::PgPool;
 
 use super::super::output::{counted, moment};
-use super::Finding;
+use super::{Finding, connections};
 use crate::queue::table;
+use crate::schedule::overdue;
 
+/// A worker looks at the clock every second, so nobody ticks what is this late.
+const OVERDUE_SECONDS: f64 = 120.0;
 /// A window closes every five minutes: an older transaction has kept one of them short.
-const HORIZON_PATIENCE: TimeDelta = TimeDelta::minutes(5);
+const HORIZON_AGE: TimeDelta = TimeDelta::minutes(5);
 
 pub(super) async fn check(pool: &PgPool, findings: &mut Vec<Finding>) {
     let checked = async {
+        findings.push(connections::check(pool).await?);
         findings.push(workers(pool).await?);
+        findings.extend(schedules(pool).await?);
         findings.extend(queues(pool).await?);
         findings.push(discarded(pool).await?);
         findings.push(super::polar::limiter(pool).await?);
@@ -24,7 +29,7 @@ pub(super) async fn check(pool: &PgPool, findings: &mut Vec<Finding>) {
         findings.push(Finding::error(
             "database",
             error.to_string(),
-            "see to the server",
+            "look at the server's log",
         ));
     }
 }
@@ -49,6 +54,27 @@ async fn workers(pool: &PgPool) -> Result<Finding, sqlx::Error> {
         return Ok(Finding::warning("workers", what, "finish the roll-out"));
     }
     Ok(Finding::ok("workers", format!("{alive} alive")))
+}
+
+/// Those that should have ticked and did not.
+async fn schedules(pool: &PgPool) -> Result<Vec<Finding>, sqlx::Error> {
+    let rows = overdue(pool).await?;
+    let late: Vec<Finding> = rows
+        .iter()
+        .filter(|row| row.seconds > OVERDUE_SECONDS)
+        .map(|row| {
+            let minutes = row.seconds / 60.0;
+            let what = format!("{} should have ticked {minutes:.0} min ago", row.schedule);
+            let fix = "start a worker of this release; if one lives, its log says why it cannot";
+            Finding::error("schedule", what, fix)
+        })
+        .collect();
+    if !late.is_empty() {
+        return Ok(late);
+    }
+    let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+    let what = format!("{}, none is late", counted(count, "schedule"));
+    Ok(vec![Finding::ok("schedules", what)])
 }
 
 async fn queues(pool: &PgPool) -> Result<Vec<Finding>, sqlx::Error> {
@@ -100,16 +126,16 @@ async fn discarded(pool: &PgPool) -> Result<Finding, sqlx::Error> {
 /// What is recorded after the oldest transaction that writes began is counted when that one ends.
 async fn usage(pool: &PgPool) -> Result<Finding, sqlx::Error> {
     let holder = usage::horizon_holder(pool).await?;
-    let Some(holder) = holder.filter(|holder| holder.age > HORIZON_PATIENCE) else {
+    let Some(holder) = holder.filter(|holder| holder.age > HORIZON_AGE) else {
         return Ok(Finding::ok(
             "usage",
             "no old transaction keeps it uncounted",
         ));
     };
-    let cure = match holder.pid {
+    let fix = match holder.pid {
         Some(pid) => format!("end it, or SELECT pg_terminate_backend({pid})"),
         None => format!("COMMIT PREPARED or ROLLBACK PREPARED '{}'", holder.name),
     };
     let what = format!("what was recorded since {holder} began is not counted until it ends");
-    Ok(Finding::warning("usage", what, cure))
+    Ok(Finding::warning("usage", what, fix))
 }

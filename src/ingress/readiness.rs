@@ -1,0 +1,111 @@
+//! Whether this process should get requests now. The port is public: anybody may ask, as often as they
+//! like, so all who ask within a second share one look at the database, and none is told its names.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::{PgPool, Row};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use crate::migrate::migrator;
+
+/// How long an answer holds.
+const FRESH: Duration = Duration::from_secs(1);
+/// A load balancer asks every few seconds; a database that needs longer than this is not ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why this process should get no requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotReady {
+    #[error("the database does not answer within 1 s")]
+    Silent,
+    #[error("the database cannot be reached")]
+    Unreachable,
+    #[error("the database has no schema: run `polar-jobs migrate`")]
+    NoSchema,
+    #[error(
+        "the schema is at version {found}, this program needs {needed}: run `polar-jobs migrate`"
+    )]
+    Behind { found: i64, needed: i64 },
+    #[error("the database is read-only, such as a standby")]
+    ReadOnly,
+}
+
+type Known = Option<(Instant, Result<(), NotReady>)>;
+
+/// What is known of the database.
+#[derive(Clone)]
+pub(super) struct Readiness {
+    pool: PgPool,
+    last: Arc<Mutex<Known>>,
+}
+
+impl Readiness {
+    pub(super) fn of(pool: PgPool) -> Self {
+        Self {
+            pool,
+            last: Arc::default(),
+        }
+    }
+
+    /// The answer of the last second. Whoever finds it too old looks, and the others wait for that.
+    pub(super) async fn check(&self) -> Result<(), NotReady> {
+        let mut last = self.last.lock().await;
+        if let Some((_, known)) = last.filter(|(at, _)| at.elapsed() < FRESH) {
+            return known;
+        }
+        let looked = timeout(READY_TIMEOUT, look(&self.pool))
+            .await
+            .unwrap_or(Err(NotReady::Silent));
+        let before = last.replace((Instant::now(), looked));
+        if before.is_none_or(|(_, before)| before != looked) {
+            report(looked);
+        }
+        looked
+    }
+}
+
+/// Once per change: what the public is not told, operators find in the log line of the failing look.
+fn report(looked: Result<(), NotReady>) {
+    match looked {
+        Ok(()) => tracing::info!("ready"),
+        Err(reason) => tracing::warn!(%reason, "not ready"),
+    }
+}
+
+/// A newer schema is fine: migrations only expand what a running release uses. The table is the
+/// migrator's own, so the statement is not one of those checked against the schema at compile time.
+async fn look(pool: &PgPool) -> Result<(), NotReady> {
+    let needed = migrator()
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or_default();
+    let row = sqlx::query(
+        "SELECT coalesce(max(version), 0) AS found,
+                pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS read_only
+           FROM polar_jobs._migrations WHERE success",
+    )
+    .fetch_one(pool)
+    .await
+    .and_then(|row| Ok((row.try_get("found")?, row.try_get("read_only")?)));
+    match row.map_err(|error| explain(&error))? {
+        (_, true) => Err(NotReady::ReadOnly),
+        (found, false) if found < needed => Err(NotReady::Behind { found, needed }),
+        _ => Ok(()),
+    }
+}
+
+fn explain(error: &sqlx::Error) -> NotReady {
+    let code = error
+        .as_database_error()
+        .and_then(|database| database.code());
+    match code.as_deref() {
+        Some("42P01" | "3F000") => NotReady::NoSchema,
+        _ => {
+            tracing::debug!(%error, "the database was asked in vain whether it is ready");
+            NotReady::Unreachable
+        }
+    }
+}

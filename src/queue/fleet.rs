@@ -1,0 +1,64 @@
+//! How far behind the fleet is, in a few bounded looks that do not get slower with the backlog.
+
+use sqlx::PgPool;
+
+/// A queue at a moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backlog {
+    /// Its name.
+    pub queue: String,
+    /// For how many seconds its oldest job that could run has been due; 0 where none is.
+    pub oldest_due: f64,
+    /// Jobs that wait and are not behind another one of their ordering key; no more than
+    /// [`COUNTED`] are counted.
+    pub depth: i64,
+}
+
+/// Where counting stops: an operator who sees this number knows enough.
+pub const COUNTED: i64 = 10_000;
+
+/// The backlog of every queue, paused ones included. Reads one row per priority for the age, because
+/// the index is ordered by priority first.
+///
+/// # Errors
+/// If the database fails.
+pub async fn backlogs(pool: &PgPool) -> Result<Vec<Backlog>, sqlx::Error> {
+    // Seconds are subtracted and not moments: Postgres before 17 refuses to subtract infinite ones.
+    sqlx::query_as!(
+        Backlog,
+        r#"WITH RECURSIVE levels (queue, priority) AS (
+               SELECT q.name, (SELECT j.priority FROM polar_jobs.live_jobs j
+                                WHERE j.queue = q.name AND NOT j.blocked ORDER BY j.priority LIMIT 1)
+                 FROM polar_jobs.queues q
+               UNION ALL
+               SELECT l.queue, (SELECT j.priority FROM polar_jobs.live_jobs j
+                                 WHERE j.queue = l.queue AND NOT j.blocked AND j.priority > l.priority
+                                 ORDER BY j.priority LIMIT 1)
+                 FROM levels l WHERE l.priority IS NOT NULL
+           )
+           SELECT l.queue AS "queue!",
+                  coalesce(max(extract(epoch FROM now()) - extract(epoch FROM due.run_at)), 0)::float8 AS "oldest_due!",
+                  (SELECT count(*) FROM (SELECT FROM polar_jobs.live_jobs j
+                    WHERE j.queue = l.queue AND NOT j.blocked AND j.worker IS NULL LIMIT $1) counted) AS "depth!"
+             FROM levels l LEFT JOIN LATERAL (
+                  SELECT j.run_at FROM polar_jobs.live_jobs j
+                   WHERE j.queue = l.queue AND j.priority = l.priority AND j.run_at <= now()
+                     AND NOT j.blocked AND j.worker IS NULL ORDER BY j.run_at LIMIT 1) due ON true
+            GROUP BY l.queue"#,
+        COUNTED,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Workers whose lease holds.
+///
+/// # Errors
+/// If the database fails.
+pub async fn workers_alive(pool: &PgPool) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM polar_jobs.workers WHERE leased_until > now()"#
+    )
+    .fetch_one(pool)
+    .await
+}

@@ -1,0 +1,143 @@
+//! The page that Prometheus reads: described, documented, and where it is asked for.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use polar_jobs::telemetry::catalogue::{METRICS, Type};
+use private_postgres::testing;
+
+use super::support::{ended, free_port, get, signal, start, try_get, until};
+
+fn sources(folder: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            found.push(fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+/// Every name that is recorded, with the macro that records it.
+fn recorded() -> BTreeSet<(String, Type)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for folder in ["src", "jobs", "polar"] {
+        sources(&root.join(folder), &mut files);
+    }
+    let mut names = BTreeSet::new();
+    for (start, kind) in [
+        ("counter!(", Type::Counter),
+        ("gauge!(", Type::Gauge),
+        ("histogram!(", Type::Histogram),
+    ] {
+        for file in &files {
+            let calls = file
+                .match_indices(start)
+                .map(|(at, _)| &file[at + start.len()..]);
+            let quoted = calls.filter_map(|rest| rest.trim_start().strip_prefix('"'));
+            names.extend(quoted.map(|rest| (rest[..rest.find('"').unwrap()].to_owned(), kind)));
+        }
+    }
+    names
+}
+
+#[test]
+fn every_metric_of_the_code_is_in_the_catalogue_and_in_the_documentation() {
+    let listed: BTreeSet<_> = METRICS
+        .iter()
+        .map(|metric| (metric.name.to_owned(), metric.kind))
+        .collect();
+    assert_eq!(recorded(), listed);
+    let operating = include_str!("../../docs/operating.md");
+    for metric in METRICS {
+        let row = operating
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{}` |", metric.name)))
+            .unwrap_or_else(|| panic!("{} is not documented", metric.name));
+        assert!(row.contains(metric.help), "{row}");
+        assert!(
+            metric
+                .labels
+                .split_whitespace()
+                .all(|label| row.contains(&format!("`{label}`"))),
+            "{row}"
+        );
+        let counts = metric.name.ends_with("_total");
+        assert_eq!(counts, metric.kind == Type::Counter, "{}", metric.name);
+    }
+}
+
+/// The names of samples, without labels and without what a histogram appends.
+fn samples(page: &str) -> BTreeSet<&str> {
+    page.lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .map(|line| line.split(['{', ' ']).next().unwrap())
+        .map(|name| {
+            let ends = ["_bucket", "_sum", "_count"];
+            ends.iter()
+                .find_map(|end| name.strip_suffix(end))
+                .unwrap_or(name)
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ingress_tells_of_the_fleet_while_no_worker_lives_where_it_is_told_to() {
+    let database = testing::database(polar_jobs::migrate::migrator).await;
+    sqlx::raw_sql(
+        "SELECT polar_jobs.enqueue('sync_customer');
+         UPDATE polar_jobs.live_jobs SET run_at = now() - interval '10 minutes';
+         INSERT INTO polar_jobs.schedules (name, cron, next_tick) VALUES ('forgotten', '* * * * *', now() - interval '1 hour')",
+    )
+    .execute(&database.pool)
+    .await
+    .unwrap();
+    let (port, page) = (free_port(), format!("127.0.0.1:{}", free_port()));
+    let public = format!("127.0.0.1:{port}");
+    let settings = [
+        ("DATABASE_URL", database.url.as_str()),
+        ("PORT", &port),
+        ("METRICS_BIND", &page),
+        ("POLAR_WEBHOOK_SECRET", "a-secret-of-the-endpoint"),
+    ];
+    let mut ingress = start(&settings, &["ingress"]);
+    until(async || try_get(&page, "/metrics").is_some_and(|page| page.contains("workers_alive")))
+        .await;
+    until(async || try_get(&page, "/metrics").is_some_and(|page| page.contains("forgotten"))).await;
+
+    assert!(get(&public, "/metrics").starts_with("HTTP/1.1 404"));
+    assert!(get(&public, "/ready").starts_with("HTTP/1.1 200"));
+    let answer = get(&page, "/metrics");
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    let value = |sample: &str| {
+        let line = body.lines().find(|line| line.starts_with(sample));
+        let value = line.and_then(|line| line.rsplit(' ').next());
+        value
+            .unwrap_or_else(|| panic!("no {sample} in {body}"))
+            .parse::<f64>()
+            .unwrap()
+    };
+    assert!(value("polar_jobs_workers_alive") < 0.5);
+    assert!(value("polar_jobs_oldest_due_seconds{queue=\"default\"}") >= 600.0);
+    assert!(value("polar_jobs_queue_depth{queue=\"default\"}") > 0.5);
+    assert!(value("polar_jobs_schedule_overdue_seconds{schedule=\"forgotten\"}") >= 3600.0);
+    assert!(
+        value("polar_jobs_log_lines_lost_total") < 0.5,
+        "a counter is there from the start"
+    );
+    for name in samples(body) {
+        assert!(
+            body.contains(&format!("# HELP {name} ")),
+            "{name} has no HELP"
+        );
+        assert!(
+            body.contains(&format!("# TYPE {name} ")),
+            "{name} has no TYPE"
+        );
+    }
+    signal(&ingress, "TERM");
+    assert_eq!(ended(&mut ingress), Some(Some(0)));
+}

@@ -1,0 +1,44 @@
+//! Waiting in tests: always with a deadline, always yielding, and with words about what did not come.
+
+use std::process::{Child, Output};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// How long something may take on a busy machine. What takes longer does not come.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Waits until a condition holds, and fails with `what` when it does not within the deadline. A condition
+/// that never answers fails as well.
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let begun = Instant::now();
+    while begun.elapsed() < DEADLINE {
+        match tokio::time::timeout(DEADLINE, holds()).await {
+            Ok(true) => return,
+            Ok(false) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(_) => break,
+        }
+    }
+    panic!("not within {DEADLINE:?}: {what}");
+}
+
+/// Waits for the end of a process and for all it says. One that does not end is killed, and the test fails
+/// with what it said.
+#[allow(dead_code, reason = "not every test starts processes")]
+pub(crate) fn output_of(child: Child, what: &str) -> Output {
+    let pid = child.id();
+    let (ended, end) = mpsc::channel();
+    std::thread::spawn(move || drop(ended.send(child.wait_with_output())));
+    if let Ok(output) = end.recv_timeout(DEADLINE) {
+        return output.expect("a child can be waited for");
+    }
+    let killed = std::process::Command::new("kill")
+        .args(["-KILL", &pid.to_string()])
+        .status();
+    let said = end.recv_timeout(DEADLINE).map(|output| {
+        output.map(|output| {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            format!("{}\n{}", text(&output.stdout), text(&output.stderr))
+        })
+    });
+    panic!("{what} did not end within {DEADLINE:?} (killed: {killed:?}); it said: {said:?}");
+}
