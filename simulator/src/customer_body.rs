@@ -47,8 +47,9 @@ impl NewCustomer {
         let Some(mut owner) = owner.or(email.clone().map(own)) else {
             return Err(Refusal::schema(vec![ownerless(loc, body)]));
         };
-        // R6: an owner without an external id gets the customer's.
+        // An owner without an external id or a name gets the customer's.
         owner.external_id = owner.external_id.or_else(|| external_id.clone());
+        owner.name = owner.name.or_else(|| name.clone());
         let metadata = metadata.unwrap_or_default();
         Ok(Self {
             team: tag == "team",

@@ -107,7 +107,8 @@ impl Store {
         }
     }
 
-    /// Notes a change for the end of the period; a discount in the same request waits with it (R19).
+    /// Notes a change for the end of the period; a discount in the same request waits with it (R19). One that waits
+    /// already is changed, not replaced.
     pub(crate) fn postpone(
         &mut self,
         id: Uuid,
@@ -118,9 +119,11 @@ impl Store {
         self.next_revision();
         if let Some(row) = self.subscriptions.get_mut(id) {
             let applies_at = row.period_end;
+            let before = row.pending.as_ref();
             row.pending = Some(PendingUpdate {
-                id: pending_id,
-                created_at: now,
+                id: before.map_or(pending_id, |before| before.id),
+                created_at: before.map_or(now, |before| before.created_at),
+                modified_at: before.map(|_| now),
                 applies_at,
                 product_id,
                 discount_id,

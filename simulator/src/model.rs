@@ -103,6 +103,7 @@ pub(crate) struct Product {
 pub(crate) struct PendingUpdate {
     pub(crate) id: Uuid,
     pub(crate) created_at: Moment,
+    pub(crate) modified_at: Option<Moment>,
     pub(crate) applies_at: Moment,
     pub(crate) product_id: Uuid,
     pub(crate) discount_id: Option<Option<Uuid>>,

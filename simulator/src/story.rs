@@ -191,8 +191,9 @@ impl Store {
         card: bool,
     ) -> Result<(), StoryError> {
         let customer = self.known_customer(external_id)?;
-        let id = self.fresh_id();
+        let (id, now) = (self.fresh_id(), self.now());
         if let Some(row) = self.customers.get_mut(customer) {
+            row.modified_at = Some(now);
             row.billing_address = address;
             row.default_payment_method = card.then_some(id);
         }

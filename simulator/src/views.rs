@@ -183,7 +183,7 @@ impl Store {
         view["meters"] = json!([]);
         view["pending_update"] = row.pending.as_ref().map_or(Value::Null, |pending| {
             json!({
-                "created_at": text(pending.created_at), "modified_at": null, "id": pending.id,
+                "created_at": text(pending.created_at), "modified_at": maybe(pending.modified_at), "id": pending.id,
                 "applies_at": text(pending.applies_at), "product_id": pending.product_id, "seats": null,
                 "units": null,
             })
