@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::catalogue::Product;
+use crate::lifecycle::Start;
 use crate::records::{CustomerRecord, DeliveryRecord};
 use crate::shared::Shared;
 use crate::store::Store;
-use crate::story::{Act, StoryError};
+use crate::story::{Act, Buyer, StoryError};
 
 /// Why the control surface refuses: a status and a sentence.
 type Refused = (StatusCode, String);
@@ -92,8 +93,17 @@ async fn act(
 fn purchase(shared: &Shared, body: &Value) -> Result<Value, Refused> {
     let product = Product::named(field(body, "product")?);
     let product = product.ok_or_else(|| wrong("`product` is pro, growth, scale or free"))?;
-    let customer = field(body, "external_customer_id")?;
-    let bought = shared.lock().story_purchase(customer, product);
+    let buyer = match body.get("customer_id").and_then(Value::as_str) {
+        Some(id) => Buyer::Id(parse(id)?),
+        None => Buyer::External(field(body, "external_customer_id")?.to_owned()),
+    };
+    let start = match body.get("start").and_then(Value::as_str) {
+        None | Some("active") => Start::Active,
+        Some("trial") => Start::Trial(14),
+        Some("incomplete") => Start::Incomplete,
+        Some(_) => return Err(wrong("`start` is active, trial or incomplete")),
+    };
+    let bought = shared.lock().story_purchase(&buyer, product, start);
     bought
         .map(|id| json!({"subscription_id": id}))
         .map_err(|error| refused(&error))

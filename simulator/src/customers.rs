@@ -157,6 +157,9 @@ impl Store {
         if let Some(email) = &wanted.email {
             self.customers_by_email.insert(email.to_lowercase(), id);
         }
+        if let Some(external_id) = &wanted.external_id {
+            self.adopt_events(external_id, id);
+        }
         self.customers.insert(Customer {
             id,
             created_at: now,

@@ -79,6 +79,7 @@ pub use acts::OrderStatus;
 pub use catalogue::Product;
 pub use faults::{Faults, FaultsError};
 pub use gate::{Gate, RequestMatch};
+pub use lifecycle::Start;
 pub use options::Options;
 pub use simulator::{Simulator, StartError};
 pub use story::{Act, StoryError};

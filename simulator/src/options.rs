@@ -30,6 +30,8 @@ pub struct Options {
     pub catalogue: bool,
     /// How long an invoice takes to be made.
     pub invoice_delay: Duration,
+    /// How long each step of a customer's deletion takes to follow: first the grants end, then the subscriptions.
+    pub deletion_delay: Duration,
 }
 
 impl Default for Options {
@@ -45,6 +47,7 @@ impl Default for Options {
             now: None,
             catalogue: true,
             invoice_delay: Duration::from_millis(500),
+            deletion_delay: Duration::from_millis(20),
         }
     }
 }
