@@ -217,6 +217,7 @@ impl Store {
         }
         row.modified_at = Some(now);
         self.announce("customer.updated", Payload::Customer(customer));
+        self.announce("customer.state_changed", Payload::CustomerState(customer));
     }
 
     /// Sets or clears a customer's address and card; orders made later copy the address (e.3).

@@ -95,6 +95,24 @@ async fn an_individual_customer_takes_members_once_it_is_made_a_team_by_its_id()
 }
 
 #[tokio::test]
+async fn a_member_without_external_id_is_removed_by_polars_id() {
+    let (simulator, api, _receiver) = begin().await;
+    api.create_customer("acme").await;
+    let bare = json!({"email": "bare@example.com"});
+    let made = api
+        .post("/v1/customers/external/acme/members", bare)
+        .await
+        .body;
+    let path = format!("/v1/members/{}", made["id"].as_str().unwrap());
+    assert_eq!(api.delete(&path).await.status, 204);
+    assert_eq!(api.delete(&path).await.status, 404);
+    let owner = simulator.members("acme");
+    assert_eq!(owner.len(), 1);
+    let path = format!("/v1/members/{}", owner[0].id);
+    assert_eq!(api.delete(&path).await.status, 422, "nobody else owns it");
+}
+
+#[tokio::test]
 async fn names_and_addresses_are_kept_normalised() {
     let (simulator, api, _receiver) = begin().await;
     let owner =
