@@ -1,11 +1,11 @@
 //! Why: assertions look at what Polar holds and at what it was asked, never at the simulator's inside.
 
-use crate::catalogue::Product;
 use crate::records::{
     CustomerRecord, DeliveryRecord, EventRecord, GrantRecord, MemberRecord, OrderRecord,
     RequestRecord, SubscriptionRecord,
 };
 use crate::simulator::Simulator;
+use crate::world::catalogue::Product;
 use uuid::Uuid;
 
 impl Simulator {

@@ -13,15 +13,15 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::access::Credentials;
-use crate::connection::{Cord, CordedListener};
 use crate::faults::Faults;
-use crate::gate::{Gate, RequestMatch};
-use crate::interventions::{Armed, Intervention};
+use crate::http::access::Credentials;
+use crate::http::armed::{Armed, Intervention};
+use crate::http::connection::{Cord, CordedListener};
+use crate::http::gate::{Gate, RequestMatch};
+use crate::http::outages::Gateway;
+use crate::http::server;
+use crate::http::shared::Shared;
 use crate::options::Options;
-use crate::outages::Gateway;
-use crate::server;
-use crate::shared::Shared;
 use crate::webhooks::dispatch;
 
 /// Why a simulator does not start.

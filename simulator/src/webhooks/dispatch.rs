@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::faults::DeliveryFault;
-use crate::shared::Shared;
-use crate::store::Store;
-use crate::webhooks::delivery::{Answer, DeliveryState};
-use crate::webhooks::{Task, sign};
+use crate::http::shared::Shared;
+use crate::webhooks::attempts::Answer;
+use crate::webhooks::sign;
+use crate::world::outbox::{DeliveryState, Task};
+use crate::world::store::Store;
 
 /// An attempt is given up after this.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
