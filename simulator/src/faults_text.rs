@@ -1,4 +1,4 @@
-//! Why: a bad day is written on a command line and read back in a log.
+//! Why: faults are asked for on a command line and named in a log.
 
 use crate::faults::{Faults, FaultsError, NAMES};
 use std::fmt;
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn mishaps_come_as_often_as_asked() {
+    fn faults_come_as_often_as_asked() {
         let faults: Faults = "429=0.25,lost=0.5".parse().unwrap();
         let mut dice = rand::SeedableRng::seed_from_u64(7);
         let calls = (0..4000)

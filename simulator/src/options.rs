@@ -10,23 +10,23 @@ use crate::faults::Faults;
 /// How a [`Simulator`](crate::Simulator) starts.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Waits and mishaps follow from it; ids do not, they are new in every run.
+    /// Waits and faults follow from it; ids do not, they are new in every run.
     pub seed: u64,
-    /// Which mishaps happen how often.
+    /// Which faults happen how often.
     pub faults: Faults,
     /// The organization access token that calls must carry.
     pub access_token: String,
     /// The organization that owns plans and customers.
     pub organization_id: Uuid,
-    /// What deliveries are signed with, prefix included (polar-domain (c.2)).
+    /// What deliveries are signed with, prefix included.
     pub webhook_secret: String,
     /// Where deliveries go; `None` registers no endpoint.
     pub webhook_url: Option<String>,
-    /// Calls per minute and organization before 429 (polar-domain (i)).
+    /// Calls per minute and organization before 429.
     pub rate_limit_per_minute: u32,
     /// More calls at once than this make Polar stand still for half a minute: it then fails or is slow; `None` for never.
     pub stall_above: Option<usize>,
-    /// Where the story clock stands still until moved; `None` follows the machine's clock.
+    /// Where the simulated clock stands still until moved; `None` follows the machine's clock.
     pub now: Option<DateTime<Utc>>,
     /// Whether the plans of [`Product`](crate::Product) are there from the start.
     pub catalogue: bool,

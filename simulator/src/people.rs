@@ -3,7 +3,7 @@
 use crate::simulator::Simulator;
 use crate::world::catalogue::Product;
 use crate::world::lifecycle::Start;
-use crate::world::steps::{Act, Buyer, StoryError};
+use crate::world::steps::{Buyer, SubscriptionStep, WorldError};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -40,7 +40,7 @@ impl Simulator {
         &self,
         external_customer_id: &str,
         product: Product,
-    ) -> Result<Uuid, StoryError> {
+    ) -> Result<Uuid, WorldError> {
         self.purchase_as(external_customer_id, product, Start::Active)
             .await
     }
@@ -54,39 +54,47 @@ impl Simulator {
         external_customer_id: &str,
         product: Product,
         start: Start,
-    ) -> Result<Uuid, StoryError> {
+    ) -> Result<Uuid, WorldError> {
         let buyer = Buyer::External(external_customer_id.to_owned());
-        self.shared.lock().story_purchase(&buyer, product, start)
+        self.shared.lock().buy(&buyer, product, start)
     }
 
     /// Checkout and payment of a customer by Polar's id; made by hand, it may have no other.
     ///
     /// # Errors
     /// The customer or the plan does not exist.
-    pub async fn purchase_for(&self, customer: Uuid, product: Product) -> Result<Uuid, StoryError> {
+    pub async fn purchase_for(&self, customer: Uuid, product: Product) -> Result<Uuid, WorldError> {
         let mut store = self.shared.lock();
-        store.story_purchase(&Buyer::Id(customer), product, Start::Active)
+        store.buy(&Buyer::Id(customer), product, Start::Active)
     }
 
     /// Lets something happen to one subscription: a customer may have several.
     ///
     /// # Errors
     /// There is none with this id, or its state does not allow it.
-    pub async fn act_on(&self, subscription: Uuid, act: Act) -> Result<(), StoryError> {
-        self.shared.lock().story_act(subscription, act)
+    pub async fn step_on(
+        &self,
+        subscription: Uuid,
+        step: SubscriptionStep,
+    ) -> Result<(), WorldError> {
+        self.shared.lock().take_step(subscription, step)
     }
 
     /// Lets something happen to the customer's running subscription.
     ///
     /// # Errors
     /// There is none, or its state does not allow it.
-    pub async fn act(&self, external_customer_id: &str, act: Act) -> Result<(), StoryError> {
+    pub async fn step(
+        &self,
+        external_customer_id: &str,
+        step: SubscriptionStep,
+    ) -> Result<(), WorldError> {
         let mut store = self.shared.lock();
         let id = store.running_subscription(external_customer_id)?;
-        store.story_act(id, act)
+        store.take_step(id, step)
     }
 
-    /// Another plan, at once and paid. `new_first`: the new grants come before the old ones go (d.1).
+    /// Another plan, at once and paid. `new_first`: the new grants come before the old ones go.
     ///
     /// # Errors
     /// No running subscription, or no such plan.
@@ -95,74 +103,82 @@ impl Simulator {
         external_customer_id: &str,
         product: Product,
         new_first: bool,
-    ) -> Result<(), StoryError> {
+    ) -> Result<(), WorldError> {
         self.shared
             .lock()
-            .story_change(external_customer_id, product, new_first)
+            .change_plan(external_customer_id, product, new_first)
     }
 
     /// The period turns and the charge succeeds.
     ///
     /// # Errors
-    /// As [`Simulator::act`].
-    pub async fn renew(&self, external_customer_id: &str) -> Result<(), StoryError> {
-        self.act(external_customer_id, Act::Renew).await
+    /// As [`Simulator::step`].
+    pub async fn renew(&self, external_customer_id: &str) -> Result<(), WorldError> {
+        self.step(external_customer_id, SubscriptionStep::Renew)
+            .await
     }
 
     /// The period turns and the charge fails: past due.
     ///
     /// # Errors
-    /// As [`Simulator::act`].
-    pub async fn fail_payment(&self, external_customer_id: &str) -> Result<(), StoryError> {
-        self.act(external_customer_id, Act::FailPayment).await
+    /// As [`Simulator::step`].
+    pub async fn fail_payment(&self, external_customer_id: &str) -> Result<(), WorldError> {
+        self.step(external_customer_id, SubscriptionStep::FailPayment)
+            .await
     }
 
     /// The failed charge is made good.
     ///
     /// # Errors
-    /// As [`Simulator::act`].
-    pub async fn recover_payment(&self, external_customer_id: &str) -> Result<(), StoryError> {
-        self.act(external_customer_id, Act::RecoverPayment).await
+    /// As [`Simulator::step`].
+    pub async fn recover_payment(&self, external_customer_id: &str) -> Result<(), WorldError> {
+        self.step(external_customer_id, SubscriptionStep::RecoverPayment)
+            .await
     }
 
     /// The customer cancels; access lasts to the period's end.
     ///
     /// # Errors
-    /// As [`Simulator::act`].
-    pub async fn cancel_at_period_end(&self, external_customer_id: &str) -> Result<(), StoryError> {
-        self.act(external_customer_id, Act::CancelAtPeriodEnd).await
+    /// As [`Simulator::step`].
+    pub async fn cancel_at_period_end(&self, external_customer_id: &str) -> Result<(), WorldError> {
+        self.step(external_customer_id, SubscriptionStep::CancelAtPeriodEnd)
+            .await
     }
 
     /// The customer takes a cancellation back.
     ///
     /// # Errors
-    /// As [`Simulator::act`].
-    pub async fn uncancel(&self, external_customer_id: &str) -> Result<(), StoryError> {
-        self.act(external_customer_id, Act::Uncancel).await
+    /// As [`Simulator::step`].
+    pub async fn uncancel(&self, external_customer_id: &str) -> Result<(), WorldError> {
+        self.step(external_customer_id, SubscriptionStep::Uncancel)
+            .await
     }
 
     /// Ends the subscription at once.
     ///
     /// # Errors
-    /// As [`Simulator::act`].
-    pub async fn revoke(&self, external_customer_id: &str) -> Result<(), StoryError> {
-        self.act(external_customer_id, Act::Revoke).await
+    /// As [`Simulator::step`].
+    pub async fn revoke(&self, external_customer_id: &str) -> Result<(), WorldError> {
+        self.step(external_customer_id, SubscriptionStep::Revoke)
+            .await
     }
 
     /// Pauses now; benefits are withdrawn.
     ///
     /// # Errors
-    /// As [`Simulator::act`].
-    pub async fn pause(&self, external_customer_id: &str) -> Result<(), StoryError> {
-        self.act(external_customer_id, Act::Pause).await
+    /// As [`Simulator::step`].
+    pub async fn pause(&self, external_customer_id: &str) -> Result<(), WorldError> {
+        self.step(external_customer_id, SubscriptionStep::Pause)
+            .await
     }
 
     /// Ends the pause, charged at once.
     ///
     /// # Errors
-    /// As [`Simulator::act`].
-    pub async fn resume(&self, external_customer_id: &str) -> Result<(), StoryError> {
-        self.act(external_customer_id, Act::Resume).await
+    /// As [`Simulator::step`].
+    pub async fn resume(&self, external_customer_id: &str) -> Result<(), WorldError> {
+        self.step(external_customer_id, SubscriptionStep::Resume)
+            .await
     }
 
     /// Gives the customer's plan another benefit of the same type in place of the old: the upgrade's moment, alone.
@@ -174,13 +190,13 @@ impl Simulator {
         product: Product,
         benefit_type: &str,
         metadata: Map<String, Value>,
-    ) -> Result<Uuid, StoryError> {
+    ) -> Result<Uuid, WorldError> {
         self.shared
             .lock()
-            .story_replace_benefit(product, benefit_type, metadata)
+            .replace_benefit(product, benefit_type, metadata)
     }
 
-    /// Edits the metadata of a plan's benefit; Polar announces `benefit.updated` and nothing else (d.2).
+    /// Edits the metadata of a plan's benefit; Polar announces `benefit.updated` and nothing else.
     ///
     /// # Errors
     /// The plan has no benefit of that type.
@@ -189,7 +205,7 @@ impl Simulator {
         product: Product,
         benefit_type: &str,
         metadata: Map<String, Value>,
-    ) -> Result<(), StoryError> {
+    ) -> Result<(), WorldError> {
         let mut store = self.shared.lock();
         let id = store.plan_benefit(product, benefit_type)?;
         store.edit_benefit(id, Some(metadata), None);
@@ -204,11 +220,11 @@ impl Simulator {
         &self,
         product: Product,
         benefits: Vec<Uuid>,
-    ) -> Result<(), StoryError> {
+    ) -> Result<(), WorldError> {
         let mut store = self.shared.lock();
         let id = store
             .plan(product)
-            .ok_or_else(|| StoryError::UnknownProduct(product.name().into()))?;
+            .ok_or_else(|| WorldError::UnknownProduct(product.name().into()))?;
         store.put_benefits(id, benefits);
         Ok(())
     }
@@ -222,7 +238,7 @@ impl Simulator {
         )
     }
 
-    /// Sets or clears a customer's billing address and card; orders made later copy the address (e.3).
+    /// Sets or clears a customer's billing address and card; orders made later copy the address.
     ///
     /// # Errors
     /// The customer does not exist.
@@ -231,10 +247,10 @@ impl Simulator {
         external_customer_id: &str,
         address: Value,
         card: bool,
-    ) -> Result<(), StoryError> {
+    ) -> Result<(), WorldError> {
         self.shared
             .lock()
-            .story_billing(external_customer_id, address, card)
+            .bill_to(external_customer_id, address, card)
     }
 
     /// Changes an order's status without a word: `draft`, `pending`, `paid` or `void`.
@@ -245,12 +261,12 @@ impl Simulator {
         &self,
         order: Uuid,
         status: OrderStatus,
-    ) -> Result<(), StoryError> {
+    ) -> Result<(), WorldError> {
         let mut store = self.shared.lock();
         store
             .orders
             .get(order)
-            .ok_or(StoryError::UnknownOrder(order))?;
+            .ok_or(WorldError::UnknownOrder(order))?;
         store.set_order_status(order, status.word());
         Ok(())
     }
@@ -259,12 +275,12 @@ impl Simulator {
     ///
     /// # Errors
     /// No such order.
-    pub async fn pay_order(&self, order: Uuid) -> Result<(), StoryError> {
+    pub async fn pay_order(&self, order: Uuid) -> Result<(), WorldError> {
         let mut store = self.shared.lock();
         store
             .orders
             .get(order)
-            .ok_or(StoryError::UnknownOrder(order))?;
+            .ok_or(WorldError::UnknownOrder(order))?;
         store.pay_order(order);
         Ok(())
     }

@@ -115,9 +115,9 @@ pub struct EventRecord {
     pub ingested_at: DateTime<Utc>,
     /// The parent as told: an external id or an id.
     pub parent_id: Option<String>,
-    /// Whether that parent has arrived (R15).
+    /// Whether that parent has arrived.
     pub parent_known: bool,
-    /// All metadata; amounts as binary numbers (R16).
+    /// All metadata; amounts as binary numbers.
     pub metadata: Value,
 }
 
@@ -140,14 +140,14 @@ pub struct RequestRecord {
     pub content_type: Option<String>,
     /// The JSON body; null for none.
     pub body: Value,
-    /// When it was answered, on the story clock.
+    /// When it was answered, on the simulated clock.
     pub at: DateTime<Utc>,
 }
 
 /// One attempt of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptRecord {
-    /// When, on the story clock.
+    /// When, on the simulated clock.
     pub at: DateTime<Utc>,
     /// The HTTP status; `None` without an answer.
     pub status: Option<u16>,
@@ -164,7 +164,7 @@ pub struct DeliveryRecord {
     pub event_type: String,
     /// `pending`, `succeeded`, `failed` or `skipped`.
     pub state: String,
-    /// The exact body; `None` until it is built (R7).
+    /// The exact body; `None` until it is built.
     pub body: Option<String>,
     /// All attempts, first to last.
     pub attempts: Vec<AttemptRecord>,

@@ -116,7 +116,7 @@ impl Simulator {
         );
     }
 
-    /// Makes a token of another organization known: it sees an empty house.
+    /// Makes a token of another organization known: it sees nothing of ours.
     pub fn add_foreign_token(&self, token: &str) {
         self.shared.access.add_token(
             token,
@@ -154,7 +154,7 @@ impl Simulator {
         self.shared.outages.set_gateway(gateway);
     }
 
-    /// Lets somebody else act during the next request that matches, once.
+    /// Lets somebody else do something during the next request that matches, once.
     pub fn arm(&self, matching: RequestMatch, intervention: Intervention) -> Armed {
         self.shared.interventions.arm(matching, intervention)
     }
@@ -175,7 +175,7 @@ impl Simulator {
         self.shared.register(url);
     }
 
-    /// Replaces the secret at once; even retries are signed with the new one (c.2).
+    /// Replaces the secret at once; even retries are signed with the new one.
     pub fn set_webhook_secret(&self, secret: &str) {
         self.shared.replace_secret(secret);
         self.shared.lock().rotate_secret(secret);
@@ -192,18 +192,18 @@ impl Simulator {
             .any(|row| row.enabled && !row.deleted)
     }
 
-    /// Changes the mishaps from now on.
+    /// Changes the faults from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.shared.lock().outbox.faults = faults;
     }
 
-    /// The time of the story.
+    /// The simulated time.
     #[must_use]
     pub fn clock(&self) -> DateTime<Utc> {
         self.shared.lock().now()
     }
 
-    /// Moves the story clock forward; renewals, period ends and due deliveries happen on the way, in order. A negative
+    /// Moves the simulated clock forward; renewals, period ends and due deliveries happen on the way, in order. A negative
     /// span moves nothing.
     pub async fn advance(&self, by: TimeDelta) {
         if let Ok(by) = by.to_std() {
@@ -211,9 +211,9 @@ impl Simulator {
         }
     }
 
-    /// Waits until every delivery was answered 2xx, finally failed or was skipped; false when `patience` runs out.
-    pub async fn deliveries_settled(&self, patience: Duration) -> bool {
-        let deadline = tokio::time::Instant::now() + patience;
+    /// Waits until every delivery was answered 2xx, finally failed or was skipped; false when `timeout` runs out.
+    pub async fn deliveries_settled(&self, timeout: Duration) -> bool {
+        let deadline = tokio::time::Instant::now() + timeout;
         loop {
             if self.shared.lock().deliveries_settled() {
                 return true;

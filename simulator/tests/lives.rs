@@ -7,9 +7,9 @@ mod common;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use common::{Api, PATIENCE, Receiver, start};
+use common::{Api, Receiver, TIMEOUT, start};
 use serde_json::{Value, json};
-use simulator::{Act, Options, Product, Simulator, Start};
+use simulator::{Options, Product, Simulator, Start, SubscriptionStep};
 
 /// No step of a deletion follows unless the clock is moved.
 const STEP: Duration = Duration::from_secs(3600);
@@ -110,7 +110,7 @@ async fn a_deletion_ends_grants_and_then_subscriptions_by_later_jobs() {
     ];
     assert_eq!(kinds[..3], last);
     assert_eq!(simulator.subscriptions("acme")[0].status, "canceled");
-    assert!(simulator.deliveries_settled(PATIENCE).await);
+    assert!(simulator.deliveries_settled(TIMEOUT).await);
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn every_parallel_deletion_announces_itself_and_the_state() {
         api.delete("/v1/customers/external/acme"),
         api.delete("/v1/customers/external/acme"),
         async {
-            assert!(gate.wait_for(2, PATIENCE).await);
+            assert!(gate.wait_for(2, TIMEOUT).await);
             gate.open();
         }
     );
@@ -182,9 +182,9 @@ async fn a_trial_grants_and_is_charged_when_it_is_over() {
 
 #[tokio::test]
 async fn an_incomplete_subscription_grants_nothing_until_it_is_completed() {
-    for (act, status, granted) in [
-        (Act::Complete, "active", 2),
-        (Act::Expire, "incomplete_expired", 0),
+    for (step, status, granted) in [
+        (SubscriptionStep::Complete, "active", 2),
+        (SubscriptionStep::Expire, "incomplete_expired", 0),
     ] {
         let (simulator, api, receiver) = begin().await;
         let bought = simulator.purchase_as("acme", Product::Pro, Start::Incomplete);
@@ -192,7 +192,7 @@ async fn an_incomplete_subscription_grants_nothing_until_it_is_completed() {
         let state = api.get("/v1/customers/external/acme/state").await.body;
         assert_eq!(state["active_subscriptions"], json!([]));
         assert!(simulator.grants("acme").is_empty());
-        simulator.act_on(id, act).await.unwrap();
+        simulator.step_on(id, step).await.unwrap();
         assert_eq!(simulator.subscriptions("acme")[0].status, status);
         assert_eq!(simulator.grants("acme").len(), granted);
         simulator.advance(TimeDelta::zero()).await;
@@ -206,7 +206,10 @@ async fn of_several_subscriptions_a_later_cancelled_one_leaves_the_living_one() 
     let (simulator, api, _receiver) = begin().await;
     let living = simulator.purchase("acme", Product::Pro).await.unwrap();
     let later = simulator.purchase("acme", Product::Scale).await.unwrap();
-    simulator.act_on(later, Act::Revoke).await.unwrap();
+    simulator
+        .step_on(later, SubscriptionStep::Revoke)
+        .await
+        .unwrap();
     let query = "/v1/subscriptions/?external_customer_id=acme";
     let all = api.get(query).await.body;
     assert_eq!(

@@ -5,7 +5,7 @@
 mod common;
 
 use chrono::TimeDelta;
-use common::{Api, PATIENCE, start};
+use common::{Api, TIMEOUT, start};
 use serde_json::{Value, json};
 use simulator::{Faults, Gateway, Options, Product, RequestMatch};
 
@@ -102,7 +102,7 @@ async fn too_many_calls_at_once_make_it_stand_still_for_half_a_minute() {
     let gate = simulator.gate(RequestMatch::path("/v1/customers"));
     let call = || api.get("/v1/customers/");
     let (first, second, third, fourth) = tokio::join!(call(), call(), call(), async {
-        assert!(gate.wait_for(3, PATIENCE).await);
+        assert!(gate.wait_for(3, TIMEOUT).await);
         let fourth = call().await;
         gate.open();
         fourth
@@ -140,11 +140,11 @@ async fn all_of_it_can_be_asked_for_over_http() {
             403,
         ),
     ];
-    for (route, broken, mended, status) in cases {
+    for (route, broken, repaired, status) in cases {
         let route = format!("/simulator/{route}");
         assert_eq!(api.post(&route, broken).await.status, 200);
         assert_eq!(api.get(path).await.status, status);
-        assert_eq!(api.post(&route, mended).await.status, 200);
+        assert_eq!(api.post(&route, repaired).await.status, 200);
         assert_eq!(api.get(path).await.status, 200);
     }
     let when = json!({"method": "DELETE", "path": "/v1/customers/", "point": "commit"});

@@ -23,7 +23,7 @@ use description::Description;
 use replay::{Ids, faults, recording, shape_differences};
 use script::SCRIPT;
 use serde_json::{Value, json};
-use simulator::{Act, Options, OrderStatus, Product, Simulator};
+use simulator::{Options, OrderStatus, Product, Simulator, SubscriptionStep};
 use values::value_differences;
 
 const SECOND: &str = "11111111-aaaa-4aaa-8aaa-000000000002";
@@ -196,7 +196,7 @@ impl Replay {
             Value::String(raw) => call.body(raw.clone()),
             body => {
                 let text = self.ids.ours(&body.to_string());
-                // R1 was recorded where no name could be looked up; here one domain cannot be.
+                // This was recorded where no name could be looked up; here one domain cannot be.
                 let dead = name == "customers-create-undeliverable-email";
                 let text = if dead {
                     text.replace("@example.com", "@undeliverable.example")
@@ -332,7 +332,7 @@ impl Replay {
         self.buy("6f1efe3f-e3a4-4758-b82b-94f7a3915a91").await;
         self.simulator.fail_payment(SECOND).await.unwrap();
         self.simulator
-            .act(SECOND, Act::ExhaustDunning)
+            .step(SECOND, SubscriptionStep::ExhaustDunning)
             .await
             .unwrap();
         self.buy("497c24ea-5346-4cc0-a2c7-c857ef5c7c7f").await;

@@ -1,5 +1,5 @@
 //! Why: a wrong token, a missing scope, an unknown version and too many calls are each refused in Polar's own way
-//! (polar-domain (i), R28, R29, R31).
+//!.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -97,7 +97,7 @@ impl Access {
     }
 
     /// Counts a call; false when it is over the limit. The first call of a token, and every call of an unknown one,
-    /// counts in a zone of its own; later ones in the organization's, shared by all its tokens (R29).
+    /// counts in a zone of its own; later ones in the organization's, shared by all its tokens.
     pub(crate) fn count(&self, authorization: Option<&str>, now: Duration) -> bool {
         let Some(token) = bearer(authorization) else {
             return true;

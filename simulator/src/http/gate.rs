@@ -84,11 +84,11 @@ impl Gate {
         *self.bar.arrived.borrow()
     }
 
-    /// Waits until `count` requests in all have arrived; false when `patience` runs out first.
-    pub async fn wait_for(&self, count: usize, patience: Duration) -> bool {
+    /// Waits until `count` requests in all have arrived; false when `timeout` runs out first.
+    pub async fn wait_for(&self, count: usize, timeout: Duration) -> bool {
         let mut arrived = self.bar.arrived.subscribe();
         let reached = arrived.wait_for(|arrived| *arrived >= count);
-        tokio::time::timeout(patience, reached)
+        tokio::time::timeout(timeout, reached)
             .await
             .is_ok_and(|seen| seen.is_ok())
     }

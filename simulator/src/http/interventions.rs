@@ -1,4 +1,4 @@
-//! Why: others act at Polar too, by hand or from another program, and always at the worst moment. An armed intervention
+//! Why: others change things at Polar too, by hand or from another program, and always at the worst moment. An armed intervention
 //! happens exactly between two steps of one request, so that a race is lost or won on purpose.
 
 use std::sync::Arc;
@@ -27,7 +27,7 @@ async fn perform(shared: &Arc<Shared>, intervention: &Intervention) -> u16 {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     if let Some(path) = path.strip_prefix("/simulator/") {
         let path: Vec<&str> = path.split('/').collect();
-        let outcome = control::act(shared, method, &path, body).await;
+        let outcome = control::obey(shared, method, &path, body).await;
         return outcome.map_or_else(|(status, _)| status.as_u16(), |_| 200);
     }
     let Found::Route(route, params) = routes::find(method, path) else {

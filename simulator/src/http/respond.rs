@@ -1,4 +1,4 @@
-//! Why: answers carry the headers Polar sends, and lack those it does not (R28, R30, R31).
+//! Why: answers carry the headers Polar sends, and lack those it does not.
 
 use crate::http::outages::Gateway;
 use crate::resources::call::Reply;
@@ -51,7 +51,7 @@ fn refuse(refusal: &Refusal) -> Response {
     for (name, value) in &refusal.headers {
         set(&mut response, name, value);
     }
-    // R12: a body that is too large is turned away before the rest of the server sees it.
+    // A body that is too large is turned away before the rest of the server sees it.
     if refusal.status == 413 {
         response.headers_mut().remove("cache-control");
     }
@@ -68,12 +68,12 @@ pub(crate) fn respond(end: &End, version: Option<&str>) -> Response {
                 .map_or_else(Body::empty, |body| Body::from(body.to_string()));
             json_response(reply.status, body, "private, no-store")
         }
-        // R31: an unhandled error is text, without the version header.
+        // An unhandled error is text, without the version header.
         End::Refusal(refusal) if refusal.status == 500 => {
             return plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
         }
         End::Refusal(refusal) => refuse(refusal),
-        // R28: empty, without a content type.
+        // Empty, without a content type.
         End::TooMany(seconds) => {
             let mut response = plain(StatusCode::TOO_MANY_REQUESTS, "");
             set(&mut response, "retry-after", &seconds.to_string());
@@ -90,7 +90,7 @@ pub(crate) fn respond(end: &End, version: Option<&str>) -> Response {
     };
     match version {
         Some(version) => set(&mut response, "polar-version", version),
-        // R31: an unknown version is answered before anything else has its say.
+        // An unknown version is answered before anything else has its say.
         None => drop(response.headers_mut().remove("cache-control")),
     }
     response

@@ -1,5 +1,5 @@
-//! Why: every request goes the same way: version, call count, credentials, route, scope, gate, mishap, commit, gate,
-//! mishap, answer. What is refused where is part of what a client must cope with.
+//! Why: every request goes the same way: version, call count, credentials, route, scope, gate, fault, commit, gate,
+//! fault, answer. What is refused where is part of what a client must cope with.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use crate::resources::errors::{Fault, Refusal};
 
 /// Bodies up to here are answered at all.
 const READ_LIMIT: usize = 64 << 20;
-/// Larger bodies are refused with 413 (R12).
+/// Larger bodies are refused with 413.
 const BODY_LIMIT: usize = 10 << 20;
 
 /// Answers a request. The work goes on even when the client gives up waiting, as it does at Polar.

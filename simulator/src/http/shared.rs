@@ -1,4 +1,4 @@
-//! Why: the server, the deliveries, the story and the control surface all hold the same world.
+//! Why: the server, the deliveries, people and the control surface all hold the same world.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -100,7 +100,7 @@ impl Shared {
         self.lock().register_endpoint(url, &secret);
     }
 
-    /// Moves the story clock forward, stopping at every period end and every planned task on the way, in order.
+    /// Moves the simulated clock forward, stopping at every period end and every planned task on the way, in order.
     pub(crate) async fn advance(self: &Arc<Self>, by: Duration) {
         let mut left = by;
         self.due_tasks_done().await;
@@ -123,8 +123,8 @@ impl Shared {
 
     /// Waits, within reason, until what is due by now has been attempted.
     async fn due_tasks_done(&self) {
-        let patience = tokio::time::Instant::now() + Duration::from_secs(15);
-        while tokio::time::Instant::now() < patience {
+        let timeout = tokio::time::Instant::now() + Duration::from_secs(15);
+        while tokio::time::Instant::now() < timeout {
             if self.lock().nothing_due() {
                 return;
             }

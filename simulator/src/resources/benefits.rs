@@ -1,4 +1,4 @@
-//! Why: a benefit's metadata says what a grant of it means; an edit is announced by itself only (d.2).
+//! Why: a benefit's metadata says what a grant of it means; an edit is announced by itself only.
 
 use crate::resources::call::{Call, Outcome, Reply};
 use crate::resources::errors::Refusal;
@@ -49,7 +49,7 @@ pub(crate) fn create_benefit(store: &mut Store, call: &Call) -> Outcome {
     Ok(Reply::created(store.benefit_view(row)))
 }
 
-/// `PATCH /v1/benefits/{id}`: announced as `benefit.updated` and nothing else (d.2).
+/// `PATCH /v1/benefits/{id}`: announced as `benefit.updated` and nothing else.
 pub(crate) fn patch_benefit(store: &mut Store, call: &Call) -> Outcome {
     let id = call.id(0)?;
     let object = call.object()?;

@@ -49,7 +49,7 @@ impl Reply {
         }
     }
 
-    /// 202 with the body `null`, as recorded for invoices and redeliveries (R25).
+    /// 202 with the body `null`, as recorded for invoices and redeliveries.
     pub(crate) fn accepted() -> Self {
         Self {
             status: 202,
@@ -78,7 +78,7 @@ impl Call {
             .map_err(|fault| Refusal::schema(vec![fault]))
     }
 
-    /// The last value of a query key: repeated scalars keep the last (R10).
+    /// The last value of a query key: repeated scalars keep the last.
     pub(crate) fn last(&self, key: &str) -> Option<&str> {
         self.query
             .iter()
@@ -87,7 +87,7 @@ impl Call {
             .map(|(_, value)| value.as_str())
     }
 
-    /// All values of a query key, for parameters that are lists (R10).
+    /// All values of a query key, for parameters that are lists.
     pub(crate) fn all(&self, key: &str) -> Vec<&str> {
         self.query
             .iter()

@@ -1,4 +1,4 @@
-//! Why: what a customer may be made of and changed to; Polar refuses the rest with the places named (R5, R6).
+//! Why: what a customer may be made of and changed to; Polar refuses the rest with the places named.
 
 use crate::resources::errors::{Fault, Refusal, at};
 use crate::resources::validation::{self, join};
@@ -120,7 +120,7 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    /// Reads a PATCH; other fields, `external_id` among them, are ignored (R35).
+    /// Reads a PATCH; other fields, `external_id` among them, are ignored.
     pub(crate) fn parse(object: &Map<String, Value>) -> Result<Self, Refusal> {
         let mut faults = Vec::new();
         let mut changes = Self::default();
@@ -159,7 +159,7 @@ impl Changes {
         Ok(changes)
     }
 
-    /// Metadata is replaced as a whole (b.6).
+    /// Metadata is replaced as a whole.
     pub(crate) fn apply(self, row: &mut Customer) {
         if let Some(external_id) = self.external_id {
             row.external_id = Some(external_id);

@@ -1,4 +1,4 @@
-//! Why: a deletion is where Polar surprises most: what later deliveries show depends on how it was asked for (R2, R8, R34).
+//! Why: a deletion is where Polar surprises most: what later deliveries show depends on how it was asked for.
 
 use crate::resources::call::{Call, Outcome, Reply};
 use crate::resources::errors::Refusal;
@@ -16,7 +16,7 @@ fn hash(text: &str) -> String {
         .collect()
 }
 
-/// Hashes name and address and keeps the external id in the metadata (R2, R34).
+/// Hashes name and address and keeps the external id in the metadata.
 fn anonymize_row(row: &mut Customer, now: crate::world::model::Moment) {
     if row.tax_id.is_null() {
         row.name = row.name.as_deref().map(hash);

@@ -1,4 +1,5 @@
-//! Why: customers mirror the organizations of an application; the traps of (b.2), (b.6), (b.7) and R2, R4–R8 live here.
+//! Why: customers mirror the organizations of an application; what is unique about them, what cannot be changed and how
+//! parallel requests end is tried here.
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -109,7 +110,7 @@ pub(crate) fn patch(store: &mut Store, call: &Call) -> Outcome {
     store.patch_customer(id, changes)
 }
 
-/// `PATCH /v1/customers/external/{external_id}`: this route ignores an external id and a type in the body (R35).
+/// `PATCH /v1/customers/external/{external_id}`: this route ignores an external id and a type in the body.
 pub(crate) fn patch_external(store: &mut Store, call: &Call) -> Outcome {
     let row = store
         .customer_by_external_id(call.param(0))
@@ -130,7 +131,7 @@ pub(crate) fn delete_external(store: &mut Store, call: &Call) -> Outcome {
     let living = store
         .customer_by_external_id(call.param(0))
         .map(|row| row.id);
-    // R8: parallel deletions of one customer all succeed, and each announces itself.
+    // Parallel deletions of one customer all succeed, and each announces itself.
     let raced = |row: &&Customer| {
         row.external_id.as_deref() == Some(call.param(0)) && row.deleted_revision > call.arrival
     };
@@ -149,7 +150,7 @@ impl Store {
         holder.is_some_and(|holder| Some(*holder) != by_other_than)
     }
 
-    /// Customer and owner in one transaction; the member is announced first, the customer by a later job (R7).
+    /// Customer and owner in one transaction; the member is announced first, the customer by a later job.
     fn insert_customer(&mut self, wanted: NewCustomer) -> Uuid {
         let id = self.fresh_id();
         let now = self.now();
@@ -232,7 +233,7 @@ impl Store {
         Some(Fault::value("external_id", message, wanted.clone()))
     }
 
-    /// R4: where both clash, both are named, the address first.
+    /// Where both clash, both are named, the address first.
     fn refuse_taken(&self, wanted: &NewCustomer) -> Result<(), Refusal> {
         let mut faults = Vec::new();
         let email = wanted.email.as_ref();

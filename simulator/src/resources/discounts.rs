@@ -1,4 +1,4 @@
-//! Why: the startup program hands out discounts that can be redeemed once (h.6); clearing one does not give it back (R20).
+//! Why: the startup program hands out discounts that can be redeemed once; clearing one does not give it back.
 
 use serde_json::{Map, Value};
 
@@ -70,7 +70,7 @@ pub(crate) fn get(store: &mut Store, call: &Call) -> Outcome {
     Ok(Reply::ok(store.discount_view(row)))
 }
 
-/// `DELETE /v1/discounts/{id}`: redemptions do not hinder it (R20).
+/// `DELETE /v1/discounts/{id}`: redemptions do not hinder it.
 pub(crate) fn delete(store: &mut Store, call: &Call) -> Outcome {
     let row = store
         .discounts

@@ -1,5 +1,5 @@
 //! Why: a client is only as good as the refusals it was tried against. These are the bodies, names and headers of
-//! Polar's refusals, as recorded (polar-domain (i), R5, R11, R14).
+//! Polar's refusals, as recorded.
 
 use serde_json::{Map, Value, json};
 
@@ -34,7 +34,7 @@ impl Fault {
         }))
     }
 
-    /// Adds the `ctx` that schema errors carry (R11).
+    /// Adds the `ctx` that schema errors carry.
     pub(crate) fn context(mut self, context: Value) -> Self {
         self.0.context = Some(context);
         self
@@ -108,7 +108,7 @@ impl Refusal {
         Self::named(404, "ResourceNotFound", detail)
     }
 
-    /// 404 of the router, without an `error` key (R31).
+    /// 404 of the router, without an `error` key.
     pub(crate) fn no_such_path() -> Self {
         Self {
             status: 404,
@@ -127,12 +127,12 @@ impl Refusal {
         }
     }
 
-    /// 422 of the schema (R5).
+    /// 422 of the schema.
     pub(crate) fn schema(faults: Vec<Fault>) -> Self {
         Self::unprocessable("RequestValidationError", &faults)
     }
 
-    /// 422 of the service behind the schema (R5).
+    /// 422 of the service behind the schema.
     pub(crate) fn service(faults: Vec<Fault>) -> Self {
         Self::unprocessable("PolarRequestValidationError", &faults)
     }

@@ -1,4 +1,4 @@
-//! Why: one bad event refuses the whole request, and its place is named once per body variant (R14, R16–R18); the
+//! Why: one bad event refuses the whole request, and its place is named once per body variant; the
 //! client drops exactly the named event and resends.
 
 use chrono::{DateTime, NaiveDateTime, Utc};
@@ -28,7 +28,7 @@ pub(crate) struct Candidate {
     pub(crate) metadata: Value,
 }
 
-/// Checks all events of a request; `now` is Polar's clock, with zero tolerance (R18).
+/// Checks all events of a request; `now` is Polar's clock, with zero tolerance.
 pub(crate) fn check(items: &[Value], now: Moment) -> Result<Vec<Candidate>, Refusal> {
     let mut faults = Vec::new();
     let mut candidates = Vec::with_capacity(items.len());
@@ -97,7 +97,7 @@ fn candidate(object: &Map<String, Value>) -> Candidate {
     }
 }
 
-/// R16: amounts are kept as binary numbers.
+/// Amounts are kept as binary numbers.
 fn as_stored(metadata: Option<&Value>) -> Value {
     let mut metadata = metadata.cloned().unwrap_or_else(|| json!({}));
     let amount = metadata
@@ -163,7 +163,7 @@ fn timestamp_fault(value: &Value, loc: Vec<Value>, now: Moment) -> Option<Fault>
     ))
 }
 
-/// No limit on keys (R17); `_cost` and `_llm` are structured.
+/// No limit on keys; `_cost` and `_llm` are structured.
 fn metadata_faults(metadata: &Value, loc: &[Value]) -> Vec<Fault> {
     let Some(object) = metadata.as_object() else {
         return vec![Fault::new(

@@ -1,5 +1,5 @@
 //! Why: usage and cost are counted once only if ingestion is idempotent and atomic; these are its real rules
-//! (polar-domain (f.2), (g), R12–R18).
+//!.
 
 use std::collections::HashMap;
 
@@ -88,7 +88,7 @@ impl Store {
                     input.clone(),
                 ));
             }
-            // R17: with both keys the external one counts and the other is not looked at.
+            // With both keys the external one counts and the other is not looked at.
             let Some(id) = candidate
                 .customer_id
                 .filter(|_| candidate.external_customer_id.is_none())
@@ -111,7 +111,7 @@ impl Store {
         }
     }
 
-    /// R13: two requests that raced with the same ids in different order lock each other out; one of them fails.
+    /// Two requests that raced with the same ids in different order lock each other out; one of them fails.
     fn would_deadlock(&self, candidates: &[Candidate], arrival: u64) -> bool {
         let mut last_position: HashMap<u64, usize> = HashMap::new();
         for candidate in candidates {

@@ -1,5 +1,5 @@
-//! Why: what a customer is entitled to is what Polar lists as granted; upgrades revoke and create in any order (d.1),
-//! and two subscriptions give two grants of one benefit (R32).
+//! Why: what a customer is entitled to is what Polar lists as granted; upgrades revoke and create in any order,
+//! and two subscriptions give two grants of one benefit.
 
 use uuid::Uuid;
 

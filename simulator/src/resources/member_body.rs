@@ -39,7 +39,7 @@ pub(crate) fn parse_new(object: &Map<String, Value>) -> Result<(NewMember, &'sta
     }
 }
 
-/// Nobody is made an owner: owners come with the customer, or by promotion (b.3).
+/// Nobody is made an owner: owners come with the customer, or by promotion.
 fn new_role(asked: Option<&Value>) -> Result<&'static str, Fault> {
     let Some(asked) = asked else {
         return Ok("member");

@@ -1,4 +1,5 @@
-//! Why: members mirror the people of an organization; the traps of (b.3)–(b.5) and R3, R8, R10, R37 live here.
+//! Why: members mirror the people of an organization. An address that is there already answers 201 unchanged, a taken
+//! external id 500, and ownership moves without a word about the former owner.
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -13,7 +14,7 @@ use crate::world::outbox::Payload;
 use crate::world::store::Store;
 use crate::world::views::member_view;
 
-/// `GET /v1/members/`: of a repeated `role` the last one counts (R10).
+/// `GET /v1/members/`: of a repeated `role` the last one counts.
 pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     let page = Page::of(call)?;
     let wishes = sorting(call, &["created_at"])?;
@@ -120,7 +121,7 @@ impl Store {
             .living_members(customer_id)
             .find(|row| row.email.to_lowercase() == email)
         {
-            // R3: whoever looked before the winner committed runs into the unique index; later ones get the old row.
+            // Whoever looked before the winner committed runs into the unique index; later ones get the old row.
             let raced = existing.created_revision > call.arrival;
             return if raced {
                 Err(Refusal::internal())
@@ -197,7 +198,7 @@ impl Store {
         Ok(())
     }
 
-    /// The owner before becomes a billing manager, and nobody is told (R37).
+    /// The owner before becomes a billing manager, and nobody is told.
     fn demote_owner(&mut self, customer_id: Uuid) {
         let now = self.now();
         let owner = self
@@ -227,7 +228,7 @@ impl Store {
         Ok(Reply::gone())
     }
 
-    /// R8: parallel deletions of one member mostly all answer 204, and each announces itself.
+    /// Parallel deletions of one member mostly all answer 204, and each announces itself.
     fn repeat_raced_deletion(&mut self, call: &Call) -> Outcome {
         let customer = self
             .customer_by_external_id(call.param(0))

@@ -1,4 +1,4 @@
-//! Why: an invoice mail waits for an order to be paid and its invoice to exist; these answers drive it (e.3, R25–R27).
+//! Why: an invoice mail waits for an order to be paid and its invoice to exist; these answers drive it.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use crate::world::model::Order;
 use crate::world::outbox::Task;
 use crate::world::store::Store;
 
-/// The life of a signed invoice link (R26).
+/// The life of a signed invoice link.
 const LINK_SECONDS: i64 = 600;
 const PROPERTIES: [&str; 9] = [
     "created_at",
@@ -63,7 +63,7 @@ pub(crate) fn get(store: &mut Store, call: &Call) -> Outcome {
     Ok(Reply::ok(store.order_view(row)))
 }
 
-/// `POST /v1/orders/{id}/invoice`: 202 and `null`, also when there already is one (R25).
+/// `POST /v1/orders/{id}/invoice`: 202 and `null`, also when there already is one.
 pub(crate) fn create_invoice(store: &mut Store, call: &Call) -> Outcome {
     let id = call.id(0)?;
     let row = store

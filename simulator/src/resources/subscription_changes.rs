@@ -1,4 +1,4 @@
-//! Why: which changes of a subscription are refused, with which name, was measured case by case (R19-R24).
+//! Why: which changes of a subscription are refused, with which name, was measured case by case.
 
 use crate::resources::call::{Outcome, Reply, parse_uuid};
 use crate::resources::errors::{Refusal, at};
@@ -13,7 +13,7 @@ fn already_canceled() -> Refusal {
     Refusal::named(403, "AlreadyCanceledSubscription", detail)
 }
 
-/// R22: unpaid and canceled refuse, paused only where not `allowed`, and so does one that is cancelling.
+/// Unpaid and canceled refuse, paused only where not `allowed`, and so does one that is cancelling.
 pub(crate) fn refuse_canceled(row: &Subscription, allowed: &[&str]) -> Result<(), Refusal> {
     let fine =
         matches!(row.status, "active" | "trialing" | "past_due") || allowed.contains(&row.status);
@@ -59,7 +59,7 @@ impl Store {
         } else if row.cancel_at_period_end {
             self.uncancel_subscription(row.id);
         } else {
-            // R23: nothing to take back.
+            // Nothing to take back.
             return Err(Refusal::named(400, "BadRequest", "Bad request"));
         }
         Ok(())
@@ -91,7 +91,7 @@ impl Store {
         let id = parse_uuid(text, at(&["body", "SubscriptionUpdateBase", "discount_id"]));
         let id = id.map_err(|fault| Refusal::schema(vec![fault]))?;
         let discount = self.discounts.get(id).filter(|discount| !discount.deleted);
-        // R20: the subscription's own earlier redemption counts too.
+        // The subscription's own earlier redemption counts too.
         let free = |discount: &&crate::world::model::Discount| {
             discount
                 .max_redemptions
@@ -136,7 +136,7 @@ impl Store {
         Ok(())
     }
 
-    /// R24: without a card nothing changes, a pending update survives, no order is left.
+    /// Without a card nothing changes, a pending update survives, no order is left.
     fn refuse_unpayable(
         &self,
         row: &Subscription,

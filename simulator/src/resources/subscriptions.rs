@@ -1,5 +1,5 @@
-//! Why: subscriptions are read and changed through body variants that cannot be mixed; the traps of (h.4), (h.5) and
-//! R19–R24 live here.
+//! Why: subscriptions are read and changed through body variants that cannot be mixed, and each change is refused under a
+//! name of its own.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -154,7 +154,7 @@ pub(crate) fn patch(store: &mut Store, call: &Call) -> Outcome {
     store.show_subscription(id, Reply::ok)
 }
 
-/// One entry for the list as a single value, and one per wrong value of the list (R11).
+/// One entry for the list as a single value, and one per wrong value of the list.
 fn bad_statuses(statuses: &[&str]) -> Refusal {
     const LIST: &str = "json-or-python[json=list[str-enum[SubscriptionStatus]],python=chain[is-instance[Sequence],\
                         function-wrap[sequence_validator()]]]";

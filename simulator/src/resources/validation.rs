@@ -1,4 +1,4 @@
-//! Why: Polar's schema refuses with exact names and places; the client's handling of a 422 is tried against them (R1, R5).
+//! Why: Polar's schema refuses with exact names and places; the client's handling of a 422 is tried against them.
 
 use serde_json::{Map, Value, json};
 use unicode_normalization::UnicodeNormalization;
@@ -59,7 +59,7 @@ pub(crate) fn optional_name(
     optional_text(&trimmed, "name", loc, NAME_LENGTH)
 }
 
-/// An e-mail address, as it is kept: normalised. The domain `undeliverable.test` and everything under `undeliverable.example` has no mail service (R1).
+/// An e-mail address, as it is kept: normalised. The domain `undeliverable.test` and everything under `undeliverable.example` has no mail service.
 pub(crate) fn email(value: &Value, loc: Vec<Value>) -> Result<String, Fault> {
     let Some(address) = value.as_str() else {
         return Err(Fault::new(

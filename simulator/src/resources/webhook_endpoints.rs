@@ -1,4 +1,4 @@
-//! Why: endpoints are made, changed, rotated and disabled; an application watches its own (c.1, c.2).
+//! Why: endpoints are made, changed, rotated and disabled; an application watches its own.
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -9,7 +9,7 @@ use crate::resources::paging::Page;
 use crate::world::model::Endpoint;
 use crate::world::store::Store;
 
-/// Every type Polar sends (c.6).
+/// Every type Polar sends.
 pub(crate) const EVENT_TYPES: [&str; 41] = [
     "benefit.created",
     "benefit.updated",
@@ -140,7 +140,7 @@ pub(crate) fn patch(store: &mut Store, call: &Call) -> Outcome {
     Ok(Reply::ok(store.endpoint_view(row)))
 }
 
-/// `PATCH /v1/webhooks/endpoints/{id}/secret`: replaces it at once; even retries are signed with the new one (c.2).
+/// `PATCH /v1/webhooks/endpoints/{id}/secret`: replaces it at once; even retries are signed with the new one.
 pub(crate) fn reset_secret(store: &mut Store, call: &Call) -> Outcome {
     let id = call.id(0)?;
     store.endpoint(id)?;

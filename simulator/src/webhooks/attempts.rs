@@ -19,7 +19,7 @@ pub(crate) struct Answer {
     pub(crate) status: Option<u16>,
     /// The first characters of the answer, or why there was none.
     pub(crate) text: String,
-    /// No such host: fails at once, without another try (c.1).
+    /// No such host: fails at once, without another try.
     pub(crate) hopeless: bool,
 }
 
@@ -60,7 +60,7 @@ impl Store {
         }
     }
 
-    /// Disables an endpoint whose ten latest concluded events all failed; what still waits is skipped (c.1).
+    /// Disables an endpoint whose ten latest concluded events all failed; what still waits is skipped.
     fn disable_if_failing(&mut self, endpoint_id: Uuid) {
         let of_endpoint = self
             .outbox

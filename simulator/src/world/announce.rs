@@ -9,7 +9,7 @@ use crate::world::outbox::{Delivery, DeliveryState, Payload};
 use crate::world::store::Store;
 
 impl Store {
-    /// Records an event for every enabled endpoint that wants its type; a disabled one never hears of it (c.1).
+    /// Records an event for every enabled endpoint that wants its type; a disabled one never hears of it.
     pub(crate) fn announce(&mut self, kind: &'static str, payload: Payload) {
         let wants = |endpoint: &&Endpoint| {
             endpoint.enabled

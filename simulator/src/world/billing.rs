@@ -1,4 +1,4 @@
-//! Why: every period, purchase and change of plan ends in an order, whose status and invoice the mails depend on (e.3).
+//! Why: every period, purchase and change of plan ends in an order, whose status and invoice the mails depend on.
 
 use crate::world::model::Order;
 use crate::world::outbox::Payload;
@@ -155,7 +155,7 @@ impl Store {
         self.void_pending_orders(id);
     }
 
-    /// Attaches or clears a discount; a redemption stays counted for ever (R20).
+    /// Attaches or clears a discount; a redemption stays counted for ever.
     pub(crate) fn attach_discount(&mut self, id: Uuid, discount_id: Option<Uuid>) {
         if let Some(discount) = discount_id.and_then(|id| self.discounts.get_mut(id)) {
             discount.redemptions += 1;

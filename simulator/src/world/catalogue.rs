@@ -1,4 +1,4 @@
-//! Why: a story needs something to buy: three plans with the benefits whose metadata the application reads (d.2).
+//! Why: people need something to buy: three plans with the benefits whose metadata the application reads.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -15,7 +15,7 @@ pub enum Product {
     Growth,
     /// 100 a month: fees 340/25/0, support level 4, preview access, single sign-on.
     Scale,
-    /// Costs nothing and grants nothing; the application itself never sells it (a).
+    /// Costs nothing and grants nothing; the application itself never sells it.
     Free,
 }
 
@@ -81,7 +81,7 @@ fn metadata(value: Value) -> Metadata {
 }
 
 impl Store {
-    /// Fills an empty house with the plans and their benefits. Growth and Scale share the preview benefit.
+    /// Adds the plans and their benefits. Growth and Scale share the preview benefit.
     pub(crate) fn seed_catalogue(&mut self) {
         let mut shared: Vec<(Value, Uuid)> = Vec::new();
         for (order, product) in Product::ALL.into_iter().enumerate() {

@@ -1,11 +1,11 @@
-//! Why: renewals, period ends and retries must be reached without waiting. The story clock is the time Polar believes
+//! Why: renewals, period ends and retries must be reached without waiting. The simulated clock is the time Polar believes
 //! in; it runs like the machine's (or stands still) and can be moved forward.
 
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// The story clock and the monotonic line that delivery retries and rate limits follow; both are moved by `advance`.
+/// The simulated clock and the monotonic line that delivery retries and rate limits follow; both are moved by `advance`.
 #[derive(Debug)]
 pub(crate) struct Clock {
     frozen: Option<DateTime<Utc>>,
@@ -23,7 +23,7 @@ impl Clock {
         }
     }
 
-    /// The time of the story.
+    /// The simulated time.
     pub(crate) fn now(&self) -> DateTime<Utc> {
         let moved = TimeDelta::from_std(self.advanced).unwrap_or(TimeDelta::MAX);
         self.frozen.unwrap_or_else(Utc::now) + moved

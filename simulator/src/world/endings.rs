@@ -1,4 +1,4 @@
-//! Why: access ends in several ways, each announced in its own order (polar-domain (c.6)).
+//! Why: access ends in several ways, each announced in its own order.
 
 use crate::world::outbox::Task;
 use crate::world::store::Store;
@@ -25,7 +25,7 @@ impl Store {
         self.announce_subscription(id, &["subscription.updated", "subscription.uncanceled"]);
     }
 
-    /// Ends a subscription at once; pending orders are voided (R27), benefits withdrawn.
+    /// Ends a subscription at once; pending orders are voided, benefits withdrawn.
     pub(crate) fn revoke_subscription(&mut self, id: Uuid) {
         self.end_row(id);
         self.announce_subscription(
@@ -83,7 +83,7 @@ impl Store {
         running.map(|row| row.id).collect()
     }
 
-    /// Dunning is exhausted: access ends, the debt stays (c.6, row 39).
+    /// Dunning is exhausted: access ends, the debt stays.
     pub(crate) fn give_up_subscription(&mut self, id: Uuid) {
         self.change(id, |row, _| row.status = "unpaid");
         self.announce_subscription(id, &["subscription.updated", "subscription.revoked"]);

@@ -11,7 +11,7 @@ use crate::records::{
 use crate::world::catalogue::Product;
 use crate::world::model::{Customer, UsageEvent};
 use crate::world::outbox::{Delivery, DeliveryState};
-use crate::world::steps::StoryError;
+use crate::world::steps::WorldError;
 use crate::world::store::Store;
 
 impl From<&Customer> for CustomerRecord {
@@ -143,7 +143,7 @@ impl Store {
         records.collect()
     }
 
-    /// The parent, once it arrived: by external id or by id (R15).
+    /// The parent, once it arrived: by external id or by id.
     pub(crate) fn parent_of(&self, row: &UsageEvent) -> Option<&UsageEvent> {
         let parent = row.parent.as_deref()?;
         let by_external_id = self
@@ -196,16 +196,16 @@ impl Store {
     }
 
     /// Replaces a plan's benefit by a fresh one of the same type; subscribers get the new one before losing the old.
-    pub(crate) fn story_replace_benefit(
+    pub(crate) fn replace_benefit(
         &mut self,
         product: Product,
         kind: &str,
         metadata: Map<String, Value>,
-    ) -> Result<Uuid, StoryError> {
+    ) -> Result<Uuid, WorldError> {
         let old = self.plan_benefit(product, kind)?;
         let plan = self
             .plan(product)
-            .ok_or_else(|| StoryError::UnknownProduct(product.name().into()))?;
+            .ok_or_else(|| WorldError::UnknownProduct(product.name().into()))?;
         let new = self.insert_benefit(
             &format!("{} {kind}", product.name()),
             metadata,

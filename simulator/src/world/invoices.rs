@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::world::store::Store;
 
 impl Store {
-    /// The invoice is ready; `order.updated` says so (c.6, row 26).
+    /// The invoice is ready; `order.updated` says so.
     pub(crate) fn finish_invoice(&mut self, id: Uuid) {
         let now = self.now();
         let Some(row) = self.orders.get_mut(id).filter(|row| !row.invoice_generated) else {

@@ -1,5 +1,5 @@
-//! Why: a subscription moves through the same states whoever moves it, the API, the story or the clock; here the moves
-//! are made and announced in Polar's order (polar-domain (c.6)).
+//! Why: a subscription moves through the same states whoever moves it, the API, people or the clock; here the moves
+//! are made and announced in Polar's order.
 
 use chrono::{Days, Months};
 use uuid::Uuid;
@@ -140,7 +140,7 @@ impl Store {
         }
     }
 
-    /// Notes a change for the end of the period; a discount in the same request waits with it (R19). One that waits
+    /// Notes a change for the end of the period; a discount in the same request waits with it. One that waits
     /// already is changed, not replaced.
     pub(crate) fn postpone(
         &mut self,
@@ -165,7 +165,7 @@ impl Store {
         self.announce_subscription(id, &["subscription.updated"]);
     }
 
-    /// Switches product and grants; `new_first` decides whether both sets are held for a moment (d.1).
+    /// Switches product and grants; `new_first` decides whether both sets are held for a moment.
     pub(crate) fn switch_product(&mut self, id: Uuid, product_id: Uuid, new_first: bool) {
         let discount = self.subscriptions.get(id).and_then(|row| row.discount_id);
         let amount = self.amount(product_id, discount);

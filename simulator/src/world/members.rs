@@ -59,7 +59,7 @@ impl Store {
         self.announce("member.deleted", Payload::Ready(view));
     }
 
-    /// With the customer all members go, the owner too (b.7).
+    /// With the customer all members go, the owner too.
     pub(crate) fn delete_all_members(&mut self, customer_id: Uuid) {
         let ids: Vec<Uuid> = self.living_members(customer_id).map(|row| row.id).collect();
         for id in ids {

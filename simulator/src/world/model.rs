@@ -1,11 +1,11 @@
 //! Why: what Polar keeps, as values. Rows are never removed, only marked deleted: deliveries made after a deletion still
-//! describe the row (R2, R7).
+//! describe the row.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-/// A moment in the story.
+/// A moment of simulated time.
 pub(crate) type Moment = DateTime<Utc>;
 /// Free-form metadata.
 pub(crate) type Metadata = Map<String, Value>;
@@ -36,7 +36,7 @@ rows!(
     Endpoint
 );
 
-/// A customer; metadata tell whether it was anonymized, which decides what later deliveries show (R2).
+/// A customer; metadata tell whether it was anonymized, which decides what later deliveries show.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Customer {
     pub(crate) id: Uuid,
@@ -159,7 +159,7 @@ pub(crate) struct Order {
     pub(crate) item_id: Uuid,
 }
 
-/// A grant of one benefit through one subscription (R32: one customer may hold several of one benefit).
+/// A grant of one benefit through one subscription: one customer may hold several of one benefit.
 #[derive(Debug, Clone)]
 pub(crate) struct Grant {
     pub(crate) id: Uuid,

@@ -1,4 +1,4 @@
-//! Why: orders, grants, discounts and endpoints as the API and the deliveries show them (R33).
+//! Why: orders, grants, discounts and endpoints as the API and the deliveries show them.
 
 use crate::world::clock::text;
 use crate::world::model::{Discount, Endpoint, Grant, Order};
@@ -62,7 +62,7 @@ impl Store {
         })
     }
 
-    /// A grant as deliveries show it: with `previous_properties` (R33).
+    /// A grant as deliveries show it: with `previous_properties`.
     pub(crate) fn delivered_grant_view(&self, row: &Grant) -> Value {
         let mut view = self.grant_view(row);
         view["previous_properties"] = json!({});

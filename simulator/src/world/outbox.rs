@@ -19,9 +19,9 @@ use crate::world::table::Table;
 pub(crate) enum Payload {
     /// As it was when it happened.
     Ready(Value),
-    /// The customer as it is when the delivery is built (R7).
+    /// The customer as it is when the delivery is built.
     Customer(Uuid),
-    /// The customer's state as it is when the delivery is built (R7).
+    /// The customer's state as it is when the delivery is built.
     CustomerState(Uuid),
 }
 

@@ -1,5 +1,5 @@
-//! Why: what people and Polar itself do is no API call of ours: they buy, fail to pay, cancel, come back. Each act leaves
-//! the same rows and deliveries as the real thing (polar-domain (c.6)).
+//! Why: what people and Polar itself do is no API call of ours: they buy, fail to pay, cancel, come back. Each step leaves
+//! the same rows and deliveries as the real thing.
 
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -12,9 +12,9 @@ use crate::world::model::Subscription;
 use crate::world::outbox::Payload;
 use crate::world::store::Store;
 
-/// Why an act of the story is impossible.
+/// Why a step is impossible.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum StoryError {
+pub enum WorldError {
     /// No living customer has this external id.
     #[error("no customer has the external id `{0}`; create it first")]
     UnknownCustomer(String),
@@ -31,18 +31,18 @@ pub enum StoryError {
     #[error("no such order: {0}")]
     UnknownOrder(Uuid),
     /// The subscription's state does not allow it.
-    #[error("a subscription that is {status} cannot {act}")]
+    #[error("a subscription that is {status} cannot {step}")]
     WrongState {
         /// Its status.
         status: String,
         /// What was asked of it.
-        act: &'static str,
+        step: &'static str,
     },
 }
 
 /// What can happen to a running subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
+pub enum SubscriptionStep {
     /// The period turns and the charge succeeds.
     Renew,
     /// The period turns and the charge fails: past due.
@@ -55,7 +55,7 @@ pub enum Act {
     CancelAtPeriodEnd,
     /// The customer takes that back.
     Uncancel,
-    /// Ended at once; pending orders are voided (R27).
+    /// Ended at once; pending orders are voided.
     Revoke,
     /// Paused now; benefits are withdrawn.
     Pause,
@@ -67,8 +67,8 @@ pub enum Act {
     Expire,
 }
 
-impl Act {
-    /// The act by its word in the control surface.
+impl SubscriptionStep {
+    /// The step by its word in the control surface.
     #[must_use]
     pub fn named(word: &str) -> Option<Self> {
         Some(match word {
@@ -129,24 +129,24 @@ pub(crate) enum Buyer {
 }
 
 impl Store {
-    fn buyer(&self, buyer: &Buyer) -> Result<Uuid, StoryError> {
+    fn buyer(&self, buyer: &Buyer) -> Result<Uuid, WorldError> {
         match buyer {
             Buyer::External(external_id) => self.known_customer(external_id),
             Buyer::Id(id) => {
                 let row = self.living_customer(*id).map(|row| row.id);
-                row.ok_or_else(|| StoryError::UnknownCustomer(id.to_string()))
+                row.ok_or_else(|| WorldError::UnknownCustomer(id.to_string()))
             }
         }
     }
 
-    fn known_customer(&self, external_id: &str) -> Result<Uuid, StoryError> {
+    fn known_customer(&self, external_id: &str) -> Result<Uuid, WorldError> {
         let row = self.customer_by_external_id(external_id);
         row.map(|row| row.id)
-            .ok_or_else(|| StoryError::UnknownCustomer(external_id.to_owned()))
+            .ok_or_else(|| WorldError::UnknownCustomer(external_id.to_owned()))
     }
 
     /// The newest subscription of a customer that has not ended.
-    pub(crate) fn running_subscription(&self, external_id: &str) -> Result<Uuid, StoryError> {
+    pub(crate) fn running_subscription(&self, external_id: &str) -> Result<Uuid, WorldError> {
         let customer = self.known_customer(external_id)?;
         let of_customer = self
             .subscriptions
@@ -157,20 +157,20 @@ impl Store {
             .filter(|row| row.ended_at.is_none())
             .map(|row| row.id)
             .next();
-        running.ok_or_else(|| StoryError::NoSubscription(external_id.to_owned()))
+        running.ok_or_else(|| WorldError::NoSubscription(external_id.to_owned()))
     }
 
     /// Checkout and payment: subscription, order, grants, and all deliveries in Polar's order.
-    pub(crate) fn story_purchase(
+    pub(crate) fn buy(
         &mut self,
         buyer: &Buyer,
         product: Product,
         start: Start,
-    ) -> Result<Uuid, StoryError> {
+    ) -> Result<Uuid, WorldError> {
         let customer = self.buyer(buyer)?;
         let product_id = self
             .plan(product)
-            .ok_or_else(|| StoryError::UnknownProduct(product.name().into()))?;
+            .ok_or_else(|| WorldError::UnknownProduct(product.name().into()))?;
         let row = self.customers.get(customer);
         let external_customer_id = row.and_then(|row| row.external_id.clone());
         let (products, customer_id) = (vec![product_id], Some(customer));
@@ -220,13 +220,13 @@ impl Store {
         self.announce("customer.state_changed", Payload::CustomerState(customer));
     }
 
-    /// Sets or clears a customer's address and card; orders made later copy the address (e.3).
-    pub(crate) fn story_billing(
+    /// Sets or clears a customer's address and card; orders made later copy the address.
+    pub(crate) fn bill_to(
         &mut self,
         external_id: &str,
         address: Value,
         card: bool,
-    ) -> Result<(), StoryError> {
+    ) -> Result<(), WorldError> {
         let customer = self.known_customer(external_id)?;
         let (id, now) = (self.fresh_id(), self.now());
         if let Some(row) = self.customers.get_mut(customer) {
@@ -237,45 +237,45 @@ impl Store {
         Ok(())
     }
 
-    /// Lets an act happen to one subscription.
-    pub(crate) fn story_act(&mut self, id: Uuid, act: Act) -> Result<(), StoryError> {
+    /// Takes a step with one subscription.
+    pub(crate) fn take_step(&mut self, id: Uuid, step: SubscriptionStep) -> Result<(), WorldError> {
         let row = self
             .subscriptions
             .get(id)
-            .ok_or_else(|| StoryError::NoSubscription(id.to_string()))?;
-        if !act.possible(row) {
-            return Err(StoryError::WrongState {
+            .ok_or_else(|| WorldError::NoSubscription(id.to_string()))?;
+        if !step.possible(row) {
+            return Err(WorldError::WrongState {
                 status: row.status.into(),
-                act: act.word(),
+                step: step.word(),
             });
         }
-        match act {
-            Act::Renew => self.renew_subscription(id, true),
-            Act::FailPayment => self.renew_subscription(id, false),
-            Act::RecoverPayment => self.recover_subscription(id),
-            Act::ExhaustDunning => self.give_up_subscription(id),
-            Act::CancelAtPeriodEnd => self.cancel_subscription(id),
-            Act::Uncancel => self.uncancel_subscription(id),
-            Act::Revoke => self.revoke_subscription(id),
-            Act::Pause => self.pause_subscription(id),
-            Act::Resume => self.resume_subscription(id),
-            Act::Complete => self.complete_subscription(id),
-            Act::Expire => self.expire_incomplete(id),
+        match step {
+            SubscriptionStep::Renew => self.renew_subscription(id, true),
+            SubscriptionStep::FailPayment => self.renew_subscription(id, false),
+            SubscriptionStep::RecoverPayment => self.recover_subscription(id),
+            SubscriptionStep::ExhaustDunning => self.give_up_subscription(id),
+            SubscriptionStep::CancelAtPeriodEnd => self.cancel_subscription(id),
+            SubscriptionStep::Uncancel => self.uncancel_subscription(id),
+            SubscriptionStep::Revoke => self.revoke_subscription(id),
+            SubscriptionStep::Pause => self.pause_subscription(id),
+            SubscriptionStep::Resume => self.resume_subscription(id),
+            SubscriptionStep::Complete => self.complete_subscription(id),
+            SubscriptionStep::Expire => self.expire_incomplete(id),
         }
         Ok(())
     }
 
-    /// Another plan, at once and paid; `new_first` decides the order of grants and revocations (d.1).
-    pub(crate) fn story_change(
+    /// Another plan, at once and paid; `new_first` decides the order of grants and revocations.
+    pub(crate) fn change_plan(
         &mut self,
         external: &str,
         product: Product,
         new_first: bool,
-    ) -> Result<(), StoryError> {
+    ) -> Result<(), WorldError> {
         let id = self.running_subscription(external)?;
         let product_id = self
             .plan(product)
-            .ok_or_else(|| StoryError::UnknownProduct(product.name().into()))?;
+            .ok_or_else(|| WorldError::UnknownProduct(product.name().into()))?;
         self.switch_product(id, product_id, new_first);
         let order = self.place_order(id, "subscription_update", "pending");
         self.pay_order(order);
@@ -283,15 +283,15 @@ impl Store {
     }
 
     /// The benefits of a plan whose `metadata.type` is `kind`.
-    pub(crate) fn plan_benefit(&self, product: Product, kind: &str) -> Result<Uuid, StoryError> {
+    pub(crate) fn plan_benefit(&self, product: Product, kind: &str) -> Result<Uuid, WorldError> {
         let row = self.plan(product).and_then(|id| self.products.get(id));
-        let row = row.ok_or_else(|| StoryError::UnknownProduct(product.name().into()))?;
+        let row = row.ok_or_else(|| WorldError::UnknownProduct(product.name().into()))?;
         let benefits = row.benefits.iter().filter_map(|id| self.benefits.get(*id));
         let found = benefits
             .into_iter()
             .find(|benefit| benefit.metadata.get("type") == Some(&json!(kind)));
         found
             .map(|benefit| benefit.id)
-            .ok_or_else(|| StoryError::UnknownBenefit(kind.to_owned()))
+            .ok_or_else(|| WorldError::UnknownBenefit(kind.to_owned()))
     }
 }

@@ -48,7 +48,7 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// An organization with an empty house and no catalogue.
+    /// An organization without customers and catalogue.
     pub(crate) fn new(options: &Options) -> Self {
         Self {
             clock: Clock::new(options.now),
@@ -79,7 +79,7 @@ impl Store {
         }
     }
 
-    /// The time of the story.
+    /// The simulated time.
     pub(crate) fn now(&self) -> Moment {
         self.clock.now()
     }
@@ -104,7 +104,7 @@ impl Store {
         self.revision
     }
 
-    /// The living customer with this external id; case matters (R35).
+    /// The living customer with this external id; case matters.
     pub(crate) fn customer_by_external_id(&self, external_id: &str) -> Option<&Customer> {
         self.customers_by_external_id
             .get(external_id)

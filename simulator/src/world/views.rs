@@ -1,4 +1,4 @@
-//! Why: the API and the deliveries show the same rows the same way, deprecated fields included (R33).
+//! Why: the API and the deliveries show the same rows the same way, deprecated fields included.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -31,7 +31,7 @@ impl Store {
             .email
             .as_deref()
             .or(owner.map(|member| member.email.as_str()));
-        // R2: a plain deletion hides the external id, an anonymizing one keeps showing it.
+        // A plain deletion hides the external id, an anonymizing one keeps showing it.
         let hidden = row.deleted_at.is_some() && !row.metadata.contains_key("__anonymized_at");
         let external_id = row.external_id.as_deref().filter(|_| !hidden);
         let billing_name = row.billing_name.as_ref().or(row.name.as_ref());
@@ -45,7 +45,7 @@ impl Store {
         })
     }
 
-    /// A customer with its running subscriptions and grants; a past due one is absent (polar-domain (c.6)).
+    /// A customer with its running subscriptions and grants; a past due one is absent.
     pub(crate) fn customer_state_view(&self, row: &Customer) -> Value {
         let mut view = self.customer_view(row);
         let of_customer = self

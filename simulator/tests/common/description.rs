@@ -24,7 +24,7 @@ impl Description {
     }
 
     /// For what is sent: nothing but what is described may be in it. Polar itself ignores unknown fields almost
-    /// everywhere (R17, R35), so a misspelt one would go unnoticed there.
+    /// everywhere, so a misspelt one would go unnoticed there.
     pub fn closed() -> Self {
         let mut description = Self::load();
         close(&mut description.document);

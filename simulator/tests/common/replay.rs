@@ -7,7 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 /// Null in the recording and set here, or the other way round: the run made these rows in the database, we make them
-/// through checkouts and the story. A tax id is set in the portal, which is not replayed.
+/// through checkouts. A tax id is set in the portal, which is not replayed.
 const NULLABLE: [&str; 8] = [
     "modified_at",
     "checkout_id",

@@ -28,7 +28,7 @@ async fn create(api: &Api) -> Option<u16> {
 }
 
 #[tokio::test]
-async fn each_mishap_answers_and_commits_as_named() {
+async fn each_fault_answers_and_commits_as_named() {
     let kinds = [
         ("429=1,retry-after=3", Some(429), false),
         ("500-before=1", Some(500), false),
