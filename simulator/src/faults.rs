@@ -1,4 +1,4 @@
-//! Why: the promises are about bad days. Seeded dice decide which call or delivery meets which mishap, so that a bad day
+//! Why: the promises are about failures. Seeded dice decide which call or delivery meets which fault, so that the same run
 //! can be had again.
 
 use std::time::Duration;
@@ -7,7 +7,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use thiserror::Error;
 
-/// How often which mishap happens.
+/// How often which fault happens.
 ///
 /// As text (`--faults SPEC`), items separated by commas, later ones winning:
 ///
@@ -24,10 +24,10 @@ use thiserror::Error;
 /// | `reorder=R`, `late=R` | a delivery steps aside for seconds; for half a minute or more |
 /// | `lost=R` | an attempt is not made, or its answer is not read; the retry schedule applies |
 /// | `timeout-ms=N` | how long a timeout holds a call; 6000 unless told |
-/// | `retry-after=N` | seconds named by an injected 429; 1 unless told (the real limit always says 60, R28) |
+/// | `retry-after=N` | seconds named by an injected 429; 1 unless told (the real limit always says 60) |
 /// | `retry-scale=F` | factor on all waits between delivery attempts; 1 unless told |
 ///
-/// Rates `R` are from 0 to 1 or percentages. Empty text, or `none`, is a day without mishaps.
+/// Rates `R` are from 0 to 1 or percentages. Empty text, or `none`, is a run without faults.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Faults {
     /// Share of calls refused with 429.
@@ -120,7 +120,7 @@ pub enum FaultsError {
 }
 
 impl Faults {
-    /// The mishap of a call, if any.
+    /// The fault of a call, if any.
     pub(crate) fn roll_call(&self, dice: &mut StdRng) -> Option<CallFault> {
         let timeout = if dice.random_bool(0.5) {
             CallFault::TimeoutBefore
@@ -177,7 +177,7 @@ fn roll<T: Copy>(dice: &mut StdRng, chances: &[(f64, T)]) -> Option<T> {
     None
 }
 
-/// The mishap of a call.
+/// The fault of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CallFault {
     /// 429, nothing committed.
@@ -196,7 +196,7 @@ pub(crate) enum CallFault {
     DropAfter,
 }
 
-/// The mishap of a delivery.
+/// The fault of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeliveryFault {
     /// Comes again.

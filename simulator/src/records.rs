@@ -105,17 +105,19 @@ pub struct EventRecord {
     pub name: String,
     /// The sender's id; unique for ever.
     pub external_id: Option<String>,
-    /// Whose event it is.
+    /// The application's id of the customer, as told.
     pub external_customer_id: Option<String>,
+    /// Polar's id of the customer whose event it is; `None` while nobody has had that external id since.
+    pub customer_id: Option<Uuid>,
     /// When it happened, as told.
     pub timestamp: DateTime<Utc>,
     /// When it arrived.
     pub ingested_at: DateTime<Utc>,
     /// The parent as told: an external id or an id.
     pub parent_id: Option<String>,
-    /// Whether that parent has arrived (R15).
+    /// Whether that parent has arrived.
     pub parent_known: bool,
-    /// All metadata; amounts as binary numbers (R16).
+    /// All metadata; amounts as binary numbers.
     pub metadata: Value,
 }
 
@@ -138,14 +140,14 @@ pub struct RequestRecord {
     pub content_type: Option<String>,
     /// The JSON body; null for none.
     pub body: Value,
-    /// When it was answered, on the story clock.
+    /// When it was answered, on the simulated clock.
     pub at: DateTime<Utc>,
 }
 
 /// One attempt of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptRecord {
-    /// When, on the story clock.
+    /// When, on the simulated clock.
     pub at: DateTime<Utc>,
     /// The HTTP status; `None` without an answer.
     pub status: Option<u16>,
@@ -162,7 +164,7 @@ pub struct DeliveryRecord {
     pub event_type: String,
     /// `pending`, `succeeded`, `failed` or `skipped`.
     pub state: String,
-    /// The exact body; `None` until it is built (R7).
+    /// The exact body; `None` until it is built.
     pub body: Option<String>,
     /// All attempts, first to last.
     pub attempts: Vec<AttemptRecord>,

@@ -13,13 +13,15 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::access::Credentials;
-use crate::connection::{Cord, CordedListener};
 use crate::faults::Faults;
-use crate::gate::{Gate, RequestMatch};
+use crate::http::access::Credentials;
+use crate::http::armed::{Armed, Intervention};
+use crate::http::connection::{Cord, CordedListener};
+use crate::http::gate::{Gate, RequestMatch};
+use crate::http::outages::Gateway;
+use crate::http::server;
+use crate::http::shared::Shared;
 use crate::options::Options;
-use crate::server;
-use crate::shared::Shared;
 use crate::webhooks::dispatch;
 
 /// Why a simulator does not start.
@@ -114,7 +116,7 @@ impl Simulator {
         );
     }
 
-    /// Makes a token of another organization known: it sees an empty house.
+    /// Makes a token of another organization known: it sees nothing of ours.
     pub fn add_foreign_token(&self, token: &str) {
         self.shared.access.add_token(
             token,
@@ -128,6 +130,33 @@ impl Simulator {
     /// Makes a token unknown, as a revocation does: 401 from now on.
     pub fn revoke_token(&self, token: &str) {
         self.shared.access.revoke_token(token);
+    }
+
+    /// Takes scopes from the first token; a route that takes one of several scopes is closed when all of them are taken.
+    /// [`Simulator::restore_token`] gives them back.
+    pub fn withdraw_scopes(&self, scopes: &[&str]) {
+        self.shared.withdraw_scopes(scopes);
+    }
+
+    /// Lets every call about one customer fail with 500, by the application's id or Polar's, until
+    /// [`Simulator::fail_nobody`]. Batches of events are about no single customer and go through.
+    pub fn fail_customer(&self, id: &str) {
+        self.shared.outages.fail(id);
+    }
+
+    /// Ends what [`Simulator::fail_customer`] began.
+    pub fn fail_nobody(&self) {
+        self.shared.outages.fail_nobody();
+    }
+
+    /// Lets a gateway answer in place of Polar; `None` takes it away.
+    pub fn set_gateway(&self, gateway: Option<Gateway>) {
+        self.shared.outages.set_gateway(gateway);
+    }
+
+    /// Lets somebody else do something during the next request that matches, once.
+    pub fn arm(&self, matching: RequestMatch, intervention: Intervention) -> Armed {
+        self.shared.interventions.arm(matching, intervention)
     }
 
     /// Makes a revoked token good again, with all scopes.
@@ -146,7 +175,7 @@ impl Simulator {
         self.shared.register(url);
     }
 
-    /// Replaces the secret at once; even retries are signed with the new one (c.2).
+    /// Replaces the secret at once; even retries are signed with the new one.
     pub fn set_webhook_secret(&self, secret: &str) {
         self.shared.replace_secret(secret);
         self.shared.lock().rotate_secret(secret);
@@ -163,18 +192,18 @@ impl Simulator {
             .any(|row| row.enabled && !row.deleted)
     }
 
-    /// Changes the mishaps from now on.
+    /// Changes the faults from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.shared.lock().outbox.faults = faults;
     }
 
-    /// The time of the story.
+    /// The simulated time.
     #[must_use]
     pub fn clock(&self) -> DateTime<Utc> {
         self.shared.lock().now()
     }
 
-    /// Moves the story clock forward; renewals, period ends and due deliveries happen on the way, in order. A negative
+    /// Moves the simulated clock forward; renewals, period ends and due deliveries happen on the way, in order. A negative
     /// span moves nothing.
     pub async fn advance(&self, by: TimeDelta) {
         if let Ok(by) = by.to_std() {
@@ -182,9 +211,9 @@ impl Simulator {
         }
     }
 
-    /// Waits until every delivery was answered 2xx, finally failed or was skipped; false when `patience` runs out.
-    pub async fn deliveries_settled(&self, patience: Duration) -> bool {
-        let deadline = tokio::time::Instant::now() + patience;
+    /// Waits until every delivery was answered 2xx, finally failed or was skipped; false when `timeout` runs out.
+    pub async fn deliveries_settled(&self, timeout: Duration) -> bool {
+        let deadline = tokio::time::Instant::now() + timeout;
         loop {
             if self.shared.lock().deliveries_settled() {
                 return true;

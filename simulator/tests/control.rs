@@ -4,12 +4,12 @@
 
 mod common;
 
-use common::{Api, PATIENCE, Receiver, start};
+use common::{Api, Receiver, TIMEOUT, start};
 use serde_json::{Value, json};
 use simulator::{Options, Product};
 
 #[tokio::test]
-async fn a_whole_story_can_be_told_over_http() {
+async fn a_whole_scenario_can_be_played_over_http() {
     let simulator = start(Options::default()).await;
     let api = Api::of(&simulator);
     let (receiver, url) = Receiver::start(&[]).await;
@@ -28,14 +28,17 @@ async fn a_whole_story_can_be_told_over_http() {
         )
         .await;
     let id = bought.body["subscription_id"].as_str().unwrap().to_owned();
-    for act in [
+    for step in [
         "renew", "cancel", "uncancel", "past_due", "recover", "pause", "resume", "past_due",
         "unpaid", "revoke",
     ] {
         let answer = api
-            .post(&format!("/simulator/subscriptions/{id}/{act}"), Value::Null)
+            .post(
+                &format!("/simulator/subscriptions/{id}/{step}"),
+                Value::Null,
+            )
             .await;
-        assert_eq!(answer.status, 200, "{act}: {}", answer.body);
+        assert_eq!(answer.status, 200, "{step}: {}", answer.body);
     }
     let refused = api
         .post(&format!("/simulator/subscriptions/{id}/renew"), Value::Null)
@@ -57,7 +60,7 @@ async fn a_whole_story_can_be_told_over_http() {
         200
     );
     assert!((simulator.clock() - before).num_seconds() >= 86_405);
-    assert!(simulator.deliveries_settled(PATIENCE).await);
+    assert!(simulator.deliveries_settled(TIMEOUT).await);
 
     let state = api.get("/simulator/state").await.body;
     let customer = &state["customers"][0];
@@ -86,7 +89,7 @@ async fn a_whole_story_can_be_told_over_http() {
             .status,
         200
     );
-    assert!(simulator.deliveries_settled(PATIENCE).await);
+    assert!(simulator.deliveries_settled(TIMEOUT).await);
     assert_eq!(json!(receiver.received()[0].id), *delivery);
 
     let requests = api.get("/simulator/requests").await.body;

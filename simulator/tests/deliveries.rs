@@ -13,13 +13,13 @@ mod replay;
 
 use base64::Engine;
 use chrono::TimeDelta;
-use common::{Api, PATIENCE, Receiver, start};
+use common::{Api, Receiver, TIMEOUT, start};
 use hmac::{Hmac, KeyInit, Mac};
 use replay::{recording, shape_differences};
 use serde_json::{Value, json};
 use simulator::{Faults, Options, Product, Simulator};
 
-/// The signature written out once more, from polar-domain (c.2) and not from the simulator.
+/// The signature written out once more, from what Polar documents and not from the simulator.
 fn expected(secret: &str, id: &str, timestamp: &str, body: &str) -> String {
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update([id, timestamp, body].join(".").as_bytes());
@@ -86,7 +86,7 @@ async fn our_deliveries_verify_and_are_compact_with_the_type_first() {
     )
     .await;
     simulator.purchase("acme", Product::Scale).await.unwrap();
-    assert!(simulator.deliveries_settled(PATIENCE).await);
+    assert!(simulator.deliveries_settled(TIMEOUT).await);
     for one in receiver.received() {
         assert_eq!(
             one.signature,
@@ -154,7 +154,7 @@ async fn whole_life(simulator: &Simulator, api: &Api) {
     api.delete("/v1/customers/external/acme?anonymize=true")
         .await;
     simulator.advance(TimeDelta::seconds(5)).await;
-    assert!(simulator.deliveries_settled(PATIENCE).await);
+    assert!(simulator.deliveries_settled(TIMEOUT).await);
 }
 
 fn common_metadata() -> serde_json::Map<String, Value> {
@@ -184,42 +184,36 @@ async fn every_payload_has_the_shape_of_the_recorded_delivery_of_its_type() {
     let (simulator, api, receiver) = shop(&[], Faults::default()).await;
     whole_life(&simulator, &api).await;
     let recorded = recorded_deliveries();
-    let mut compared = 0;
+    let mut compared = std::collections::BTreeSet::new();
     for one in receiver.received() {
-        let same_type = recorded
+        let all = recorded
             .iter()
             .map(|(_, recording)| &recording["body_parsed"]);
-        let same_type = same_type.filter(|body| body["type"] == one.body["type"]);
-        let keys = |body: &Value| {
-            let mut keys: Vec<String> = body["data"].as_object().unwrap().keys().cloned().collect();
-            keys.sort();
-            keys
+        let same_type = all.filter(|body| body["type"] == one.body["type"]);
+        // A list may be empty in one recording and filled in another of its type, an address or a parent absent.
+        let about_shape = |difference: &String| {
+            !difference.contains(" items, ours ") && !difference.contains("null")
         };
-        for body in same_type {
-            assert_eq!(keys(&one.body), keys(body), "{}", one.body["type"]);
-            compared += 1;
+        let differences = same_type.map(|body| -> Vec<String> {
+            let found = shape_differences(body, &one.body, "");
+            found.into_iter().filter(about_shape).collect()
+        });
+        if let Some(least) = differences.min_by_key(Vec::len) {
+            assert_eq!(least, [""; 0], "{}", one.text);
+            compared.insert(one.body["type"].as_str().unwrap().to_owned());
         }
     }
-    assert!(compared > 20);
-    // The grant is the payload that decides over money: compared to the last key.
-    let grant = &receiver.of_type("benefit_grant.created")[0].body;
-    assert_eq!(
-        shape_differences(
-            &recording("webhook-benefit_grant-created")["body_parsed"],
-            grant,
-            ""
-        ),
-        [""; 0]
-    );
+    assert!(compared.len() >= 20, "{compared:?}");
+    assert!(compared.contains("customer.state_changed"));
 }
 
 #[tokio::test]
 async fn a_refused_delivery_comes_again_with_the_same_id_and_body_signed_anew() {
     let (simulator, api, receiver) = shop(&[500, 302, 410], Faults::default()).await;
     assert_eq!(api.create_customer("acme").await.status, 201);
-    // Real waits are 4 to 8 s and 8 to 16 s; the story clock makes them pass.
+    // Real waits are 4 to 8 s and 8 to 16 s; the simulated clock makes them pass.
     simulator.advance(TimeDelta::minutes(2)).await;
-    assert!(simulator.deliveries_settled(PATIENCE).await);
+    assert!(simulator.deliveries_settled(TIMEOUT).await);
     assert_eq!(receiver.received().len(), 6);
     for delivery in simulator.deliveries() {
         let statuses: Vec<Option<u16>> = delivery
@@ -266,7 +260,7 @@ async fn ten_failed_events_disable_the_endpoint_and_then_nothing_is_recorded() {
         );
     }
     simulator.advance(TimeDelta::hours(2)).await;
-    assert!(simulator.deliveries_settled(PATIENCE).await);
+    assert!(simulator.deliveries_settled(TIMEOUT).await);
     assert!(!simulator.endpoint_enabled());
     let deliveries = simulator.deliveries();
     let failed = deliveries
@@ -309,7 +303,7 @@ async fn deliveries_are_listed_as_recorded_and_sent_again_on_demand() {
     let (simulator, api, receiver) = shop(&[500], Faults::default()).await;
     assert_eq!(api.create_customer("acme").await.status, 201);
     simulator.advance(TimeDelta::minutes(1)).await;
-    assert!(simulator.deliveries_settled(PATIENCE).await);
+    assert!(simulator.deliveries_settled(TIMEOUT).await);
     for (name, query, count) in [
         ("failed", "succeeded=false", 1),
         ("window", "start_timestamp=2026-01-01T00:00:00Z", 4),
@@ -334,7 +328,7 @@ async fn deliveries_are_listed_as_recorded_and_sent_again_on_demand() {
         (json!(again.status), &again.body),
         (recorded["response"]["status"].clone(), &Value::Null)
     );
-    assert!(simulator.deliveries_settled(PATIENCE).await);
+    assert!(simulator.deliveries_settled(TIMEOUT).await);
     assert_eq!(receiver.received()[0].id, id.to_string());
 }
 
@@ -343,7 +337,7 @@ async fn a_rotated_secret_signs_even_the_retries_of_older_events() {
     let (simulator, api, receiver) = shop(&[500, 500, 500], Faults::default()).await;
     assert_eq!(api.create_customer("acme").await.status, 201);
     assert!(
-        tokio::time::timeout(PATIENCE, async {
+        tokio::time::timeout(TIMEOUT, async {
             while receiver.received().len() < 3 {
                 tokio::time::sleep(std::time::Duration::from_millis(2)).await;
             }
@@ -372,7 +366,7 @@ async fn a_rotated_secret_signs_even_the_retries_of_older_events() {
 }
 
 #[tokio::test]
-async fn mishaps_of_deliveries_lose_nothing_in_the_end() {
+async fn faults_of_deliveries_lose_nothing_in_the_end() {
     let faults: Faults = "deliveries=0.6,retry-scale=0.002".parse().unwrap();
     let (simulator, api, receiver) = shop(&[], faults).await;
     for number in 0..20 {
@@ -381,7 +375,7 @@ async fn mishaps_of_deliveries_lose_nothing_in_the_end() {
             201
         );
     }
-    assert!(simulator.deliveries_settled(PATIENCE).await);
+    assert!(simulator.deliveries_settled(TIMEOUT).await);
     let deliveries = simulator.deliveries();
     assert!(
         deliveries

@@ -56,7 +56,7 @@ async fn the_limit_counts_a_first_call_apart_and_is_shared_by_all_tokens() {
         }
         served += 1;
     };
-    assert_eq!(served, 101, "R29: one pending call and a hundred");
+    assert_eq!(served, 101, "one pending call and a hundred");
     assert_answered_as_recorded("ratelimit-429-valid-token", &refused);
     let ingest = api.post("/v1/events/ingest", json!({"events": []})).await;
     assert_answered_as_recorded("ratelimit-429-post-ingest", &ingest);

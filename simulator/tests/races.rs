@@ -1,4 +1,4 @@
-//! Why: at Polar parallel identical calls do not all succeed alike (R3, R4, R8, R13); gates make each race happen.
+//! Why: at Polar parallel identical calls do not all succeed alike; gates make each race happen.
 
 #![allow(clippy::unwrap_used)] // a failed step is a failed test
 
@@ -9,11 +9,11 @@ mod replay;
 
 use std::sync::Arc;
 
-use common::{Answer, Api, PATIENCE, start};
+use common::{Answer, Api, TIMEOUT, start};
 use serde_json::{Value, json};
 use simulator::{Options, RequestMatch, Simulator};
 
-async fn house() -> (Simulator, Arc<Api>) {
+async fn begin() -> (Simulator, Arc<Api>) {
     // The endpoint is never reached; it is there so that deliveries are recorded.
     let url = Some("http://127.0.0.1:1/hook".to_owned());
     let simulator = start(Options {
@@ -39,7 +39,7 @@ async fn together(
         tasks.push(tokio::spawn(
             async move { api.call(method, path, body).await },
         ));
-        assert!(gate.wait_for(number + 1, PATIENCE).await);
+        assert!(gate.wait_for(number + 1, TIMEOUT).await);
     }
     let mut answers = Vec::new();
     for task in tasks {
@@ -68,7 +68,7 @@ fn assert_seen(race: &str, answers: &[Answer]) {
 
 #[tokio::test]
 async fn of_parallel_customer_creations_one_wins_and_the_others_are_told_so() {
-    let (simulator, api) = house().await;
+    let (simulator, api) = begin().await;
     let body = json!({"type": "team", "name": "B", "external_id": "b", "owner": {"email": "o@example.com"}});
     let call = ("POST", "/v1/customers/", body);
     let answers = together(&simulator, &api, vec![call.clone(), call.clone(), call]).await;
@@ -81,8 +81,8 @@ async fn of_parallel_customer_creations_one_wins_and_the_others_are_told_so() {
 }
 
 #[tokio::test]
-async fn a_loser_of_parallel_member_creations_gets_500_and_a_retry_heals() {
-    let (simulator, api) = house().await;
+async fn a_loser_of_parallel_member_creations_gets_500_and_a_retry_succeeds() {
+    let (simulator, api) = begin().await;
     let body = json!({"email": "mia@example.com", "external_id": "mia"});
     let call = ("POST", "/v1/customers/external/acme/members", body.clone());
     let answers = together(&simulator, &api, vec![call.clone(), call]).await;
@@ -90,7 +90,7 @@ async fn a_loser_of_parallel_member_creations_gets_500_and_a_retry_heals() {
     assert_seen("member_same_email_and_external_id", &answers);
     assert!(
         answers[1].headers.get("polar-version").is_none(),
-        "R31: unhandled errors carry no version"
+        "unhandled errors carry no version"
     );
     let retry = api.post("/v1/customers/external/acme/members", body).await;
     assert_eq!(
@@ -101,7 +101,7 @@ async fn a_loser_of_parallel_member_creations_gets_500_and_a_retry_heals() {
 
 #[tokio::test]
 async fn parallel_deletions_all_succeed_and_each_is_announced() {
-    let (simulator, api) = house().await;
+    let (simulator, api) = begin().await;
     let body = json!({"email": "mia@example.com", "external_id": "mia"});
     api.post("/v1/customers/external/acme/members", body).await;
     let call = (
@@ -145,7 +145,7 @@ fn usage(order: [&str; 2]) -> Value {
 
 #[tokio::test]
 async fn overlapping_ingests_in_different_order_lock_each_other_out() {
-    let (simulator, api) = house().await;
+    let (simulator, api) = begin().await;
     let calls = vec![
         ("POST", "/v1/events/ingest", usage(["a", "b"])),
         ("POST", "/v1/events/ingest", usage(["a", "b"])),
@@ -163,7 +163,7 @@ async fn overlapping_ingests_in_different_order_lock_each_other_out() {
 
 #[tokio::test]
 async fn a_call_whose_client_gave_up_is_committed_all_the_same() {
-    let (simulator, api) = house().await;
+    let (simulator, api) = begin().await;
     let gate = simulator.gate(RequestMatch::path("/members").method("POST").after_commit());
     let call = tokio::spawn({
         let api = Arc::clone(&api);
@@ -175,7 +175,7 @@ async fn a_call_whose_client_gave_up_is_committed_all_the_same() {
             .await
         }
     });
-    assert!(gate.wait_for(1, PATIENCE).await);
+    assert!(gate.wait_for(1, TIMEOUT).await);
     call.abort();
     assert_eq!(simulator.members("acme").len(), 2);
     gate.open();

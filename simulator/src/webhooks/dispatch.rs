@@ -1,5 +1,5 @@
 //! Why: deliveries leave in order as long as each had a first attempt; retries, duplicates and late ones leave when they
-//! are due, beside the line. That is as much order as Polar gives (polar-domain (c.1)).
+//! are due, beside the line. That is as much order as Polar gives.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::faults::DeliveryFault;
-use crate::shared::Shared;
-use crate::store::Store;
-use crate::webhooks::delivery::{Answer, DeliveryState};
-use crate::webhooks::{Task, sign};
+use crate::http::shared::Shared;
+use crate::webhooks::attempts::Answer;
+use crate::webhooks::sign;
+use crate::world::outbox::{DeliveryState, Task};
+use crate::world::store::Store;
 
 /// An attempt is given up after this.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -88,6 +89,8 @@ impl Store {
                     due.push(number);
                 }
                 Task::Invoice(order) => self.finish_invoice(order),
+                Task::EndGrants(customer) => self.end_grants_of(customer),
+                Task::EndSubscriptions(customer) => self.end_subscriptions_of(customer),
             }
         }
     }

@@ -1,5 +1,5 @@
 //! Why: the signing key is the whole secret as text, prefix included, which is not what the common libraries do
-//! (polar-domain (c.2)).
+//!.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use simulator::{Options, Simulator};
 
 /// Long enough for a busy machine, short enough for a hanging test.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))

@@ -7,7 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 /// Null in the recording and set here, or the other way round: the run made these rows in the database, we make them
-/// through checkouts and the story. A tax id is set in the portal, which is not replayed.
+/// through checkouts. A tax id is set in the portal, which is not replayed.
 const NULLABLE: [&str; 8] = [
     "modified_at",
     "checkout_id",
@@ -36,6 +36,11 @@ impl Ids {
         self.0.insert(recorded.to_owned(), ours.to_string());
     }
 
+    /// What a recorded id stands for here.
+    pub fn known(&self, recorded: &str) -> Option<&str> {
+        self.0.get(recorded).map(String::as_str)
+    }
+
     pub fn ours(&self, text: &str) -> String {
         let replace =
             |text: String, (recorded, ours): (&String, &String)| text.replace(recorded, ours);
@@ -48,6 +53,11 @@ impl Ids {
             (Value::Object(recorded), Value::Object(ours)) => {
                 for (key, value) in recorded {
                     self.learn(value, ours.get(key).unwrap_or(&Value::Null));
+                }
+            }
+            (Value::Array(recorded), Value::Array(ours)) if recorded.len() == ours.len() => {
+                for (recorded, ours) in recorded.iter().zip(ours) {
+                    self.learn(recorded, ours);
                 }
             }
             (Value::String(recorded), Value::String(ours))
