@@ -3,7 +3,7 @@
 use polar::BenefitGrant;
 use serde_json::{Value, json};
 
-use super::{Entitlements, Support, SupportTier, read};
+use super::{Entitlements, Support, SupportTier, held};
 use crate::contract::Fees;
 
 const BENEFIT: &str = "0b7c0a4e-2f0f-4f5e-8a6f-2a8f3a1d9e01";
@@ -15,6 +15,10 @@ fn grant(benefit: &str, metadata: &Value) -> BenefitGrant {
         "benefit": {"id": benefit, "type": "custom", "metadata": metadata},
     }))
     .unwrap()
+}
+
+fn read(grants: &[BenefitGrant]) -> (Entitlements, Vec<String>) {
+    super::read(&held(grants))
 }
 
 fn read_one(metadata: &Value) -> (Entitlements, Vec<String>) {
