@@ -4,6 +4,8 @@
 //! itself whether there is a reason; it has a key of its own, so that it never decides for a job
 //! that has another one.
 
+use std::time::Duration;
+
 use polar::{CustomerRef, EventType, OrAbsent, Peek, Subscription, SubscriptionStatus};
 use serde::{Deserialize, Serialize};
 
@@ -72,15 +74,27 @@ impl Job for SyncSubscription {
     }
 }
 
+/// How long the jobs may take that ask already; they were mostly started by the same change.
+const OTHERS_ASK: Duration = Duration::from_secs(1);
+
 /// A changed state may be all that we hear of a grant or a subscription whose own delivery was lost.
+/// Mostly it is not, and the jobs that those started bring what it tells: they go first.
 async fn compare(context: &Context, organization: OrganizationId) -> Result<Done, Error> {
     if state::is_held(context, organization).await? {
         return Ok(Done::ignored("the customer's state is what is held here"));
     }
-    Ok(Done::applied().then([
-        NewJob::of(&ApplyBenefits::of(organization)),
-        NewJob::of(&SyncSubscription::of(organization)),
-    ]))
+    let (grants, subscriptions) = (
+        ApplyBenefits::of(organization),
+        SyncSubscription::of(organization),
+    );
+    let keys: Vec<String> = [grants.ordering_key(), subscriptions.ordering_key()]
+        .into_iter()
+        .flatten()
+        .collect();
+    if context.job.attempt == 1 && asking::is_under_way(&context.pool, &keys).await? {
+        return Err(Error::not_yet("other jobs ask Polar already", OTHERS_ASK));
+    }
+    Ok(Done::applied().then([NewJob::of(&grants), NewJob::of(&subscriptions)]))
 }
 
 async fn sync(
@@ -141,4 +155,46 @@ async fn product_name(polar: &polar::Client, subscription: &Subscription) -> Res
         || subscription.product_id.to_string(),
         |product| product.name,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn subscription(status: &str) -> Subscription {
+        serde_json::from_value(
+            json!({"id": Uuid::new_v4(), "status": status, "customer_id": Uuid::new_v4(),
+            "product_id": Uuid::new_v4(), "created_at": "2026-08-14T09:12:09Z"}),
+        )
+        .unwrap()
+    }
+
+    /// Each list is newest first; the answer is a place in it.
+    #[test]
+    fn the_newest_in_force_is_kept_else_the_newest_paused_else_the_newest_that_ended() {
+        let cases: [(&[&str], Option<usize>); 11] = [
+            (&[], None),
+            (&["canceled", "active"], Some(1)),
+            (&["canceled", "unpaid", "past_due", "active"], Some(2)),
+            (&["trialing", "active"], Some(0)),
+            (&["paused", "past_due"], Some(1)),
+            (&["canceled", "paused", "paused"], Some(1)),
+            (&["incomplete", "active"], Some(1)),
+            (&["incomplete", "canceled", "unpaid"], Some(1)),
+            (&["incomplete_expired", "unpaid"], Some(1)),
+            (&["incomplete"], Some(0)),
+            (&["of_a_later_release", "active"], Some(1)),
+        ];
+        for (statuses, wanted) in cases {
+            let all: Vec<Subscription> =
+                statuses.iter().map(|status| subscription(status)).collect();
+            let kept = to_keep(&all).map(|kept| kept.id);
+            assert_eq!(kept, wanted.map(|place| all[place].id), "{statuses:?}");
+        }
+    }
 }

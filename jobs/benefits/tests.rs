@@ -176,3 +176,19 @@ fn flags_without_fields_are_on_while_held() {
     let (entitlements, faults) = read(&[grant(BENEFIT, &json!({"type": "sso"}))]);
     assert!(entitlements.sso_enabled && !entitlements.preview_access && faults.is_empty());
 }
+
+#[test]
+fn a_value_that_is_no_metadata_is_a_fault_of_its_benefit_alone() {
+    let broken =
+        json!({"type": "support", "level": {"of": [2]}, "slack": true, "prioritized": true});
+    let other = "5d1cbd8c-6b2c-4a43-9d52-6d1f6f1a3c11";
+    let (entitlements, faults) = read(&[
+        grant(BENEFIT, &broken),
+        grant(other, &json!({"type": "sso", "note": {"any": ["thing"]}})),
+    ]);
+    assert!(entitlements.support.is_none() && entitlements.sso_enabled);
+    assert!(
+        faults.len() == 1 && faults[0].contains("level"),
+        "{faults:?}"
+    );
+}

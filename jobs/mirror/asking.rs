@@ -12,3 +12,16 @@ pub async fn begin(pool: &PgPool) -> Result<i64, sqlx::Error> {
         .fetch_one(pool)
         .await
 }
+
+/// Whether an unfinished job has one of these ordering keys.
+///
+/// # Errors
+/// If the database fails.
+pub async fn is_under_way(pool: &PgPool, keys: &[String]) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT coalesce(bool_or(polar_jobs.is_looked_after(key)), false) AS "any!" FROM unnest($1::text[]) key"#,
+        keys,
+    )
+    .fetch_one(pool)
+    .await
+}

@@ -441,6 +441,33 @@ async fn garbage_that_names_nobody_is_discarded_with_its_reason() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nested_value_in_the_metadata_of_a_benefit_concerns_that_benefit_only() {
+    let (house, tenant) = open().await;
+    buy(&house, &tenant, Product::Pro).await;
+    let odd = json!({"type": "sso", "regions": ["eu", {"and": "us"}]});
+    add_to_pro(&house, "SSO", odd).await;
+    house.settle().await;
+    assert_eq!(
+        entitled(&house, &tenant).await,
+        on_plan("pro", false, true, "Pro")
+    );
+    let nested = json!({"type": "support", "level": {"of": 3}, "slack": true, "prioritized": true});
+    house
+        .simulator
+        .edit_benefit_metadata(Product::Pro, "support", metadata(nested))
+        .await
+        .unwrap();
+    edit_fee_of_pro(&house, 111).await;
+    house.settle().await;
+    assert_eq!(fees(&house, &tenant).await, (111, 1, 2), "fees can be read");
+    assert_eq!(
+        entitled(&house, &tenant).await,
+        on_plan("pro", false, true, "Pro"),
+        "support stays as it was"
+    );
+}
+
 /// Refuses every call of the class that waits behind all others, and remembers the classes asked for.
 #[derive(Default)]
 struct NothingLeftOver(Mutex<Vec<CallClass>>);
@@ -499,6 +526,7 @@ async fn add_to_pro(house: &House, description: &str, with: Value) {
 async fn holders_of_a_changed_benefit_are_read_again_behind_what_people_buy() {
     let (house, tenant) = open().await;
     buy(&house, &tenant, Product::Pro).await;
+    house.settle_waits().await;
     edit_fee_of_pro(&house, 111).await;
     let busy = Arc::new(NothingLeftOver::default());
     house.drain_through(busy.clone()).await;
@@ -518,6 +546,7 @@ async fn holders_of_a_changed_benefit_are_read_again_behind_what_people_buy() {
 async fn a_grant_that_switches_nothing_on_takes_no_reason_to_ask_from_others() {
     let (house, tenant) = open().await;
     buy(&house, &tenant, Product::Pro).await;
+    house.settle_waits().await;
     house.simulator.set_webhook_url(None);
     edit_fee_of_pro(&house, 111).await;
     let customer = json!({"id": Uuid::new_v4(), "external_id": tenant.id});

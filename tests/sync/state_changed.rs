@@ -61,12 +61,12 @@ async fn a_rename_of_a_paying_organization_asks_for_nothing_that_is_held_already
         .purchase(&tenant.id, Product::Growth)
         .await
         .unwrap();
-    house.settle().await;
+    house.settle_waits().await;
     let before = askings(&house);
     let renamed =
         json!({"type": "organization.updated", "data": {"id": tenant.id, "name": "Acme & Co"}});
     house.tell(&[renamed]).await;
-    house.settle().await;
+    house.settle_waits().await;
     assert_eq!(
         house
             .simulator
@@ -78,6 +78,24 @@ async fn a_rename_of_a_paying_organization_asks_for_nothing_that_is_held_already
     );
     assert_eq!(askings(&house), before);
     assert_eq!(plan(&house).await, growth());
+}
+
+/// Its own deliveries ask for what they are about; the states that come with them ask nothing more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purchase_costs_one_look_at_grants_and_one_at_subscriptions() {
+    let (house, tenant) = open().await;
+    let before = askings(&house);
+    house
+        .simulator
+        .purchase(&tenant.id, Product::Scale)
+        .await
+        .unwrap();
+    assert!(house.simulator.deliveries_settled(PATIENCE).await);
+    house.settle_waits().await;
+    let told =
+        "SELECT count(*) FROM polar_jobs.external_events WHERE type = 'customer.state_changed'";
+    assert!(house.count(told).await > 2);
+    assert_eq!(askings(&house), before + 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,14 +112,14 @@ async fn a_state_that_says_more_than_is_held_replaces_deliveries_that_were_lost(
     house
         .deliver("customer.state_changed", &state(&house, &tenant).await)
         .await;
-    house.settle().await;
+    house.settle_waits().await;
     assert_eq!(plan(&house).await, growth());
 
     house.simulator.revoke(&tenant.id).await.unwrap();
     house
         .deliver("customer.state_changed", &state(&house, &tenant).await)
         .await;
-    house.settle().await;
+    house.settle_waits().await;
     assert_eq!(plan(&house).await, ("Free".to_owned(), None));
 }
 
@@ -114,10 +132,10 @@ async fn a_late_state_of_earlier_days_changes_nothing() {
         .purchase(&tenant.id, Product::Growth)
         .await
         .unwrap();
-    house.settle().await;
+    house.settle_waits().await;
     let before = askings(&house);
     house.deliver("customer.state_changed", &early).await;
-    house.settle().await;
+    house.settle_waits().await;
     assert_eq!(plan(&house).await, growth());
     assert!(
         askings(&house) > before,
@@ -135,13 +153,13 @@ async fn a_state_is_no_proof_of_what_it_does_not_tell() {
         .await
         .unwrap();
     house.simulator.fail_payment(&tenant.id).await.unwrap();
-    house.settle().await;
+    house.settle_waits().await;
     house.simulator.set_webhook_url(None);
     house.simulator.recover_payment(&tenant.id).await.unwrap();
     let mut state = state(&house, &tenant).await;
     state["active_subscriptions"] = json!([]);
     house.deliver("customer.state_changed", &state).await;
-    house.settle().await;
+    house.settle_waits().await;
     let recovered = "SELECT count(*) FROM polar_jobs.subscriptions WHERE status = 'active'";
     assert_eq!(house.count(recovered).await, 1);
 }
@@ -154,7 +172,7 @@ async fn a_state_that_lacks_a_part_and_one_about_an_organization_out_of_step_are
     partial.as_object_mut().unwrap().remove("granted_benefits");
     let before = askings(&house);
     house.deliver("customer.state_changed", &partial).await;
-    house.settle().await;
+    house.settle_waits().await;
     assert_eq!(askings(&house), before + 2);
 
     sqlx::query("UPDATE polar_jobs.organizations SET stale = true")
@@ -162,6 +180,6 @@ async fn a_state_that_lacks_a_part_and_one_about_an_organization_out_of_step_are
         .await
         .unwrap();
     house.deliver("customer.state_changed", &whole).await;
-    house.settle().await;
+    house.settle_waits().await;
     assert!(askings(&house) >= before + 4);
 }
