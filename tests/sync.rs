@@ -5,6 +5,8 @@
 mod backlog;
 #[path = "sync/benefits.rs"]
 mod benefits;
+#[path = "sync/catalogue.rs"]
+mod catalogue;
 #[path = "sync/changes.rs"]
 mod changes;
 #[path = "sync/customers.rs"]
