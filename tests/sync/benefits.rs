@@ -86,7 +86,7 @@ async fn a_purchase_switches_on_what_the_plan_grants() {
     assert_eq!(fees(&house, &tenant).await, (340, 25, 0));
 }
 
-/// A blocked organization still pays, so it still has what it pays for (polar-domain (d.1)).
+/// A blocked organization still pays, so it still has what it pays for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blocked_organization_has_what_its_plan_grants() {
     let (house, tenant) = open().await;

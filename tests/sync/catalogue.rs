@@ -97,7 +97,7 @@ async fn an_edited_benefit_reaches_its_holders_without_any_grant_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metadata_that_cannot_be_read_keeps_what_is_in_force_until_it_is_mended() {
+async fn metadata_that_cannot_be_read_keeps_what_is_in_force_until_it_is_corrected() {
     let (house, tenant) = open().await;
     buy(&house, &tenant, Product::Pro).await;
     let broken = metadata(
@@ -118,12 +118,12 @@ async fn metadata_that_cannot_be_read_keeps_what_is_in_force_until_it_is_mended(
     .await
     .unwrap();
     assert!(error.contains("fee_percent") && failures >= 1, "{error}");
-    let mended = metadata(
+    let corrected = metadata(
         json!({"type": "transaction_fee", "fee_percent": 222, "fee_fixed": 1, "subscription_fee_percent": 2}),
     );
     house
         .simulator
-        .edit_benefit_metadata(Product::Pro, "transaction_fee", mended)
+        .edit_benefit_metadata(Product::Pro, "transaction_fee", corrected)
         .await
         .unwrap();
     house.settle_waits().await;
