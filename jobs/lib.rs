@@ -4,15 +4,16 @@
 //! [`registry`]. If a webhook starts it, the arm in `ingress/route.rs` that the compiler asks for.
 //!
 //! Folders hold what the jobs share: [`contract`] what a job is, [`change`] what the application
-//! tells us, [`terms`] its words, [`mirror`] the only SQL, `benefits` what the
-//! catalogue means, [`backlog`] what Polar has not heard, `at_polar` what several jobs do there,
-//! `ingest` how events get there.
+//! tells us, [`terms`] its words, [`mirror`] the only SQL, [`customer`] whom a job asks about,
+//! `benefits` what the catalogue means, [`backlog`] what Polar has not heard, `at_polar` what
+//! several jobs do there, `ingest` how events get there.
 
 mod at_polar;
 pub mod backlog;
 pub mod benefits;
 pub mod change;
 pub mod contract;
+pub mod customer;
 mod ingest;
 pub mod mirror;
 pub mod terms;

@@ -1,4 +1,4 @@
-//! Deliveries: the 41 types that Polar sends (polar-domain (c.6)), and the envelope around each.
+//! Deliveries: the 41 types that Polar sends, and the envelope around each.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -50,7 +50,7 @@ open_enum! {
         MemberCreated = "member.created",
         /// A member was removed.
         MemberDeleted = "member.deleted",
-        /// A member changed. A demoted owner gets none (R37).
+        /// A member changed. A demoted owner gets none.
         MemberUpdated = "member.updated",
         /// An order was made; it may be unpaid.
         OrderCreated = "order.created",
@@ -99,7 +99,7 @@ pub struct Envelope<T> {
     /// What happened.
     #[serde(rename = "type")]
     pub event_type: EventType,
-    /// When the event was made at Polar. Customers are described as they are later than that (R7).
+    /// When the event was made at Polar. Customers are described as they are later than that.
     #[serde(default)]
     pub timestamp: Option<DateTime<Utc>>,
     /// What it happened to.

@@ -5,10 +5,14 @@
 mod backlog;
 #[path = "sync/benefits.rs"]
 mod benefits;
+#[path = "sync/catalogue.rs"]
+mod catalogue;
 #[path = "sync/changes.rs"]
 mod changes;
 #[path = "sync/customers.rs"]
 mod customers;
+#[path = "sync/fees.rs"]
+mod fees;
 #[path = "sync/house.rs"]
 mod house;
 #[path = "local_polar/mod.rs"]
@@ -21,3 +25,9 @@ mod mishaps;
 mod ownership;
 #[path = "sync/prune.rs"]
 mod prune;
+#[path = "sync/state_changed.rs"]
+mod state_changed;
+#[path = "sync/strangers.rs"]
+mod strangers;
+#[path = "sync/subscriptions.rs"]
+mod subscriptions;

@@ -4,6 +4,8 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
+use super::{Error, Verdict};
+
 /// All that a running job may touch: the Polar client, the mirror's database, and the settings.
 #[derive(Clone, Debug)]
 pub struct Context {
@@ -54,6 +56,18 @@ pub struct JobFacts {
     pub events: Vec<i64>,
     /// When this attempt began.
     pub started_at: DateTime<Utc>,
+}
+
+impl JobFacts {
+    /// Whether the job is not tried again after this error.
+    #[must_use]
+    pub fn ends_with(&self, error: &Error) -> bool {
+        match error.verdict() {
+            Verdict::Discard { .. } => true,
+            Verdict::Retry { .. } => self.failures + 1 >= self.max_attempts,
+            Verdict::Wait { .. } => false,
+        }
+    }
 }
 
 impl Context {

@@ -204,7 +204,7 @@ pub(crate) fn grant_body(event_type: &str, customer: Uuid, organization: Uuid) -
     json!({"type": event_type, "timestamp": "2026-08-14T09:12:09.640112Z", "data": {
         "id": Uuid::new_v4(), "customer_id": customer, "benefit_id": Uuid::new_v4(), "is_granted": true,
         "customer": {"id": customer, "external_id": organization, "metadata": {}},
-        "benefit": {"metadata": {"type": "fees"}}}})
+        "benefit": {"metadata": {"type": "transaction_fee"}}}})
     .to_string()
 }
 

@@ -1,22 +1,23 @@
-//! `apply_benefits` and `sync_subscription`: what a customer buys arrives here (polar-domain (d)).
+//! `apply_benefits` and `sync_subscription`: what a customer buys arrives here.
 
 use serde_json::{Map, Value, json};
 use simulator::{Product, RequestMatch};
+use uuid::Uuid;
 
 use crate::house::{House, PATIENCE, Tenant};
 
-type Entitled = (Option<String>, bool, bool, String, Option<String>);
-type Account = (i32, i32, i32);
+pub(crate) type Entitled = (Option<String>, bool, bool, String, Option<String>);
+pub(crate) type Account = (i32, i32, i32);
 
 /// A house with one synced organization.
-async fn open() -> (House, Tenant) {
+pub(crate) async fn open() -> (House, Tenant) {
     let (house, tenant) = (House::open().await, Tenant::new());
     house.tell(&[tenant.created()]).await;
     house.settle().await;
     (house, tenant)
 }
 
-async fn entitled(house: &House, tenant: &Tenant) -> Entitled {
+pub(crate) async fn entitled(house: &House, tenant: &Tenant) -> Entitled {
     sqlx::query_as(
         "SELECT support_tier, preview_access, sso_enabled, plan, subscription_status
            FROM polar_jobs.entitlements WHERE organization_id = $1::text::uuid",
@@ -27,7 +28,7 @@ async fn entitled(house: &House, tenant: &Tenant) -> Entitled {
     .unwrap()
 }
 
-async fn fees(house: &House, tenant: &Tenant) -> Account {
+pub(crate) async fn fees(house: &House, tenant: &Tenant) -> Account {
     sqlx::query_as(
         "SELECT fee_basis_points, fee_fixed, subscription_fee_basis_points
            FROM polar_jobs.accounts WHERE organization_id = $1::text::uuid",
@@ -42,7 +43,7 @@ fn free() -> Entitled {
     (None, false, false, "Free".to_owned(), None)
 }
 
-fn on_plan(tier: &str, preview: bool, sso: bool, plan: &str) -> Entitled {
+pub(crate) fn on_plan(tier: &str, preview: bool, sso: bool, plan: &str) -> Entitled {
     (
         Some(tier.to_owned()),
         preview,
@@ -52,11 +53,11 @@ fn on_plan(tier: &str, preview: bool, sso: bool, plan: &str) -> Entitled {
     )
 }
 
-fn metadata(value: Value) -> Map<String, Value> {
+pub(crate) fn metadata(value: Value) -> Map<String, Value> {
     value.as_object().unwrap().clone()
 }
 
-async fn buy(house: &House, tenant: &Tenant, product: Product) {
+pub(crate) async fn buy(house: &House, tenant: &Tenant, product: Product) {
     house.simulator.purchase(&tenant.id, product).await.unwrap();
     house.settle().await;
 }
@@ -85,7 +86,7 @@ async fn a_purchase_switches_on_what_the_plan_grants() {
     assert_eq!(fees(&house, &tenant).await, (340, 25, 0));
 }
 
-/// A blocked organization still pays, so it still has what it pays for (polar-domain (d.1)).
+/// A blocked organization still pays, so it still has what it pays for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blocked_organization_has_what_its_plan_grants() {
     let (house, tenant) = open().await;
@@ -158,11 +159,8 @@ async fn a_late_copy_of_an_old_delivery_changes_nothing() {
                 .fetch_one(&house.pool)
                 .await
                 .unwrap();
-        let job = jobs::NewJob::of(&jobs::ApplyBenefits::for_delivery(
-            event,
-            &polar::peek(&body),
-        ))
-        .caused_by(event);
+        let job = jobs::NewJob::of(&jobs::ApplyBenefits::for_delivery(&polar::peek(&body)))
+            .caused_by(event);
         polar_jobs::queue::enqueue::insert(&mut connection, &job)
             .await
             .unwrap();
@@ -173,99 +171,6 @@ async fn a_late_copy_of_an_old_delivery_changes_nothing() {
         entitled(&house, &tenant).await,
         on_plan("pro", false, false, "Pro")
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_edited_benefit_reaches_its_holders_without_any_grant_event() {
-    let (house, tenant) = open().await;
-    buy(&house, &tenant, Product::Pro).await;
-    let edited = metadata(
-        json!({"type": "transaction_fee", "fee_percent": "111", "fee_fixed": 1.0, "subscription_fee_percent": 2}),
-    );
-    house
-        .simulator
-        .edit_benefit_metadata(Product::Pro, "transaction_fee", edited)
-        .await
-        .unwrap();
-    house.settle().await;
-    assert_eq!(fees(&house, &tenant).await, (111, 1, 2));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn metadata_that_cannot_be_read_keeps_what_is_in_force_until_it_is_mended() {
-    let (house, tenant) = open().await;
-    buy(&house, &tenant, Product::Pro).await;
-    let broken = metadata(
-        json!({"type": "transaction_fee", "fee_percent": "much", "fee_fixed": 1, "subscription_fee_percent": 2}),
-    );
-    house
-        .simulator
-        .edit_benefit_metadata(Product::Pro, "transaction_fee", broken)
-        .await
-        .unwrap();
-    house.settle().await;
-    assert_eq!(fees(&house, &tenant).await, (380, 35, 0));
-    let (error, failures): (String, i64) = sqlx::query_as(
-        "SELECT errors -> -1 ->> 'error', jsonb_array_length(errors)::bigint FROM polar_jobs.jobs
-          WHERE kind = 'apply_benefits' AND state = 'available'",
-    )
-    .fetch_one(&house.pool)
-    .await
-    .unwrap();
-    assert!(error.contains("fee_percent") && failures >= 1, "{error}");
-    let mended = metadata(
-        json!({"type": "transaction_fee", "fee_percent": 222, "fee_fixed": 1, "subscription_fee_percent": 2}),
-    );
-    house
-        .simulator
-        .edit_benefit_metadata(Product::Pro, "transaction_fee", mended)
-        .await
-        .unwrap();
-    house.settle_waits().await;
-    assert_eq!(fees(&house, &tenant).await, (222, 1, 2));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_benefits_of_one_type_are_retried_until_the_budget_is_spent_and_the_rest_is_applied() {
-    let (house, tenant) = open().await;
-    buy(&house, &tenant, Product::Pro).await;
-    let second = house
-        .simulator
-        .add_benefit(
-            "Also support",
-            metadata(json!({"type": "support", "level": 4, "slack": true, "prioritized": true})),
-        )
-        .await;
-    let sso = house
-        .simulator
-        .add_benefit("SSO", metadata(json!({"type": "sso"})))
-        .await;
-    let fee = house
-        .simulator
-        .benefit_id(Product::Pro, "transaction_fee")
-        .unwrap();
-    let support = house.simulator.benefit_id(Product::Pro, "support").unwrap();
-    house
-        .simulator
-        .set_benefits_of_product(Product::Pro, vec![fee, support, second, sso])
-        .await
-        .unwrap();
-    house.settle_waits().await;
-    let (state, reason) = house.end("apply_benefits").await;
-    assert_eq!(state, "discarded");
-    assert!(reason.contains("2 benefits of type support"), "{reason}");
-    assert_eq!(
-        entitled(&house, &tenant).await,
-        on_plan("pro", false, true, "Pro"),
-        "sso is on, support is as before"
-    );
-    house
-        .simulator
-        .set_benefits_of_product(Product::Pro, vec![fee, second, sso])
-        .await
-        .unwrap();
-    house.settle_waits().await;
-    assert_eq!(entitled(&house, &tenant).await.0.as_deref(), Some("scale"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -426,27 +331,113 @@ async fn what_was_bought_while_billing_was_off_is_found_once_it_is_configured() 
 #[tokio::test(flavor = "multi_thread")]
 async fn garbage_that_names_nobody_is_discarded_with_its_reason() {
     let house = House::open().await;
-    let event: i64 = sqlx::query_scalar(
-        "INSERT INTO polar_jobs.stored_events (source, external_id, type, body)
-         VALUES ('polar', 'garbage', 'benefit_grant.created', '{\"type\": \"benefit_grant.created\", \"data\": 7}') RETURNING id",
-    )
-    .fetch_one(&house.pool)
-    .await
-    .unwrap();
-    let mut connection = house.pool.acquire().await.unwrap();
-    let about = polar::peek(br#"{"type": "benefit_grant.created", "data": 7}"#);
-    for job in [
-        jobs::NewJob::of(&jobs::ApplyBenefits::for_delivery(event, &about)),
-        jobs::NewJob::of(&jobs::SyncSubscription::for_delivery(event, &about)),
-    ] {
-        polar_jobs::queue::enqueue::insert(&mut connection, &job)
-            .await
-            .unwrap();
+    for event_type in ["benefit_grant.created", "subscription.updated"] {
+        house.deliver(event_type, &json!(7)).await;
     }
     house.settle().await;
+    let failed = "SELECT count(*) FROM polar_jobs.external_events WHERE outcome = 'failed'";
+    assert_eq!(house.count(failed).await, 2);
     for kind in ["apply_benefits", "sync_subscription"] {
         let (state, reason) = house.end(kind).await;
         assert_eq!(state, "discarded");
         assert!(reason.contains("cannot be read"), "{reason}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_subscriptions_with_the_same_benefit_count_once() {
+    let (house, tenant) = open().await;
+    buy(&house, &tenant, Product::Pro).await;
+    buy(&house, &tenant, Product::Pro).await;
+    let (tier, ..) = entitled(&house, &tenant).await;
+    assert_eq!(tier.as_deref(), Some("pro"));
+    assert_eq!(fees(&house, &tenant).await, (380, 35, 0));
+    let given_up =
+        "SELECT count(*) FROM polar_jobs.jobs WHERE state = 'discarded' OR errors <> '[]'";
+    assert_eq!(house.count(given_up).await, 0);
+}
+
+/// The metadata name no type, or one that nobody here knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_of_an_unknown_type_does_nothing_and_calls_nobody() {
+    let (house, tenant) = open().await;
+    let before = house.simulator.requests().len();
+    for benefit in [
+        json!({"metadata": {}}),
+        json!({"metadata": {"type": "tea"}}),
+        json!({"metadata": {"type": 7}}),
+    ] {
+        let data = json!({"id": Uuid::new_v4(), "customer": {"external_id": tenant.id}, "benefit": benefit});
+        for event_type in [
+            "benefit_grant.created",
+            "benefit_grant.updated",
+            "benefit_grant.revoked",
+        ] {
+            house.deliver(event_type, &data).await;
+        }
+    }
+    house.settle().await;
+    assert_eq!(house.simulator.requests().len(), before);
+    let ignored = "SELECT count(*) FROM polar_jobs.external_events WHERE type LIKE 'benefit_grant.%' AND outcome = 'ignored'";
+    assert_eq!(house.count(ignored).await, 9);
+    assert_eq!(
+        house.end("apply_benefits").await.1,
+        "the benefit switches nothing on here"
+    );
+}
+
+/// Grants of an organization that was never announced end quietly: no fees, no flags, no call.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_for_an_organization_that_is_not_known_ends_quietly() {
+    let house = House::open().await;
+    let stranger = Tenant::new();
+    for benefit_type in ["transaction_fee", "support", "preview_access", "sso"] {
+        let data = json!({"id": Uuid::new_v4(), "customer": {"external_id": stranger.id},
+            "benefit": {"metadata": {"type": benefit_type}}});
+        house.deliver("benefit_grant.created", &data).await;
+        house.settle().await;
+        assert_eq!(
+            house.end("apply_benefits").await,
+            (
+                "ignored".to_owned(),
+                "the organization is not known here".to_owned()
+            )
+        );
+    }
+    assert!(house.simulator.requests().is_empty());
+    assert_eq!(
+        house
+            .count("SELECT count(*) FROM polar_jobs.accounts")
+            .await,
+        0
+    );
+}
+
+/// What was given up while Polar was down is asked for again later, without another delivery.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_up_while_polar_was_down_is_asked_for_again() {
+    let (house, tenant) = open().await;
+    house
+        .simulator
+        .set_faults("calls=1".parse::<simulator::Faults>().unwrap());
+    let grant = json!({"id": Uuid::new_v4(), "customer": {"external_id": tenant.id}, "benefit": {"metadata": {"type": "sso"}}});
+    house.deliver("benefit_grant.created", &grant).await;
+    sqlx::query("UPDATE polar_jobs.live_jobs SET max_attempts = 1")
+        .execute(&house.pool)
+        .await
+        .unwrap();
+    house.settle_waits().await;
+    assert_eq!(house.end("apply_benefits").await.0, "discarded");
+    let stale = "SELECT count(*) FROM polar_jobs.organizations WHERE stale";
+    assert_eq!(house.count(stale).await, 1);
+
+    house.simulator.set_faults(simulator::Faults::default());
+    house
+        .simulator
+        .purchase(&tenant.id, Product::Pro)
+        .await
+        .ok();
+    house.settle_waits().await;
+    assert_eq!(entitled(&house, &tenant).await.0.as_deref(), Some("pro"));
+    assert_eq!(house.count(stale).await, 0);
 }
