@@ -6,14 +6,14 @@
 //! Folders hold what the jobs share: [`contract`] what a job is, [`change`] what the application
 //! tells us, [`terms`] its words, [`mirror`] the only SQL, `benefits` what the
 //! catalogue means, [`backlog`] what Polar has not heard, `at_polar` what several jobs do there,
-//! `ingest` how events get there.
+//! `event_batches` how events get there.
 
 mod at_polar;
 pub mod backlog;
 pub mod benefits;
 pub mod change;
 pub mod contract;
-mod ingest;
+mod event_batches;
 pub mod mirror;
 pub mod terms;
 

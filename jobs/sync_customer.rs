@@ -1,15 +1,20 @@
 //! Makes a customer at Polar as the application wants it: there with name, slug and owner, or gone
 //! (polar-domain (b.2), (b.6), (b.7)).
 
+use std::time::Duration;
+
 use polar::{Customer, CustomerUpdate, Deletion, Metadata, NewTeam, OrAbsent, Owner};
 use serde::{Deserialize, Serialize};
 
 use crate::at_polar::{NOT_CONFIGURED, Seat, refused_address};
 use crate::contract::{Context, Done, Error, Job, NewJob};
 use crate::mirror::wanted::{WantedCustomer, WantedMember};
-use crate::mirror::{seen, unsynced, wanted};
+use crate::mirror::{seen, unsynced, usage, wanted};
 use crate::terms::{OrganizationId, UserId};
 use crate::{ApplyBenefits, SyncMember, SyncSubscription};
+
+/// How soon a deletion looks again whether the last usage and costs are reported.
+const REPORT_DELAY: Duration = Duration::from_secs(2);
 
 /// Sync one organization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +95,11 @@ impl Sync<'_> {
     /// Deletes the customer of the life that ended with change `event`. Its id is kept first:
     /// what Polar delivers afterwards may carry no other (R2).
     async fn erase(&self, wanted: &WantedCustomer, event: i64) -> Result<(), Error> {
+        // Polar bills what it hears of a deleted customer to nobody.
+        if usage::unreported_before_deletion(&self.context.pool, self.organization).await? {
+            let reason = "usage and costs recorded before the deletion are reported first";
+            return Err(Error::not_yet(reason, REPORT_DELAY));
+        }
         if wanted.customer.is_none() {
             let Some(customer) = self.find().await? else {
                 return Ok(seen::erased(&self.context.pool, self.organization, event).await?);

@@ -2,6 +2,7 @@
 //! was counted.
 
 pub mod benefits;
+pub mod clock;
 pub mod costs;
 pub mod events;
 pub mod members;

@@ -1,6 +1,5 @@
 //! Costs: spans of polar-domain (g), exact cents, guards of (b.8), once.
 
-use chrono::Utc;
 use jobs::ReportCosts;
 use jobs::contract::Outcome;
 use jobs::mirror::costs::{CostReading, CostUsd, record_all};
@@ -236,7 +235,7 @@ async fn billing_off_keeps_costs_waiting() {
     record(&stage, &[cost(organization, Some("1"))]).await;
     let outcome = run(
         ReportCosts {},
-        &context(&stage.pool, None, None, Utc::now()),
+        &context(&stage.pool, None, None),
     )
     .await
     .unwrap();
