@@ -138,7 +138,9 @@ fn event(report: &FrozenReport) -> IngestedEvent {
 
 fn finish(early: usize, next: Option<NewJob>) -> Result<Done, Error> {
     if early > 0 {
-        let reason = format!("{early} counts are ahead of Polar's clock; set the clock of the Postgres server");
+        let reason = format!(
+            "{early} counts are ahead of Polar's clock; set the clock of the Postgres server"
+        );
         return Err(Error::not_yet(reason, CLOCK_WAIT));
     }
     Ok(Done::applied().then(next))

@@ -225,9 +225,8 @@ mod tests {
             .collect();
         assert_eq!(
             ids,
-            [1, 2, 3].map(|part| format!(
-                "organization_review.submission-{organization}/run-1-{part}"
-            ))
+            [1, 2, 3]
+                .map(|part| format!("organization_review.submission-{organization}/run-1-{part}"))
         );
         assert_eq!(
             events
@@ -247,7 +246,12 @@ mod tests {
             let ids = organizations.map(|id| id.to_string());
             let long = [format!("a-{}", ids[0]), format!("a.b-{}", ids[0])];
             let more = more.iter().copied();
-            fixed.into_iter().chain(more).map(str::to_owned).chain(long).collect()
+            fixed
+                .into_iter()
+                .chain(more)
+                .map(str::to_owned)
+                .chain(long)
+                .collect()
         };
         let usage_ids = [
             texts(&["run", "run-1", "run-1-1", "/run-1", "-run", ""]),
@@ -272,10 +276,18 @@ mod tests {
                                 let root = event.parent_id.is_none();
                                 let owner = match root {
                                     true => (organization_id, source.clone(), None),
-                                    false => (organization_id, source.clone(), Some((context.clone(), usage_id.clone()))),
+                                    false => (
+                                        organization_id,
+                                        source.clone(),
+                                        Some((context.clone(), usage_id.clone())),
+                                    ),
                                 };
                                 let before = seen.insert(event.external_id.clone(), owner.clone());
-                                assert!(before.is_none_or(|before| before == owner), "{}", event.external_id);
+                                assert!(
+                                    before.is_none_or(|before| before == owner),
+                                    "{}",
+                                    event.external_id
+                                );
                             }
                         }
                     }

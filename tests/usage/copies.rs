@@ -25,12 +25,19 @@ async fn promoted_without_its_last_window(stage: &Stage, organization: Uuid) -> 
     stage.record(organization, &[1]).await;
     stage.meter().await;
     stage.report().await.unwrap();
-    execute(stage, "CREATE TABLE cursor_then AS SELECT * FROM polar_jobs.usage_cursor").await;
+    execute(
+        stage,
+        "CREATE TABLE cursor_then AS SELECT * FROM polar_jobs.usage_cursor",
+    )
+    .await;
     stage.record(organization, &[10]).await;
     stage.meter().await;
     stage.report().await.unwrap();
     let lost = "SELECT max(window_end) FROM polar_jobs.usage_windows";
-    let lost = sqlx::query_scalar(lost).fetch_one(&stage.pool).await.unwrap();
+    let lost = sqlx::query_scalar(lost)
+        .fetch_one(&stage.pool)
+        .await
+        .unwrap();
     for statement in [
         "DELETE FROM polar_jobs.usage_reports WHERE window_end = (SELECT max(window_end) FROM polar_jobs.usage_windows)",
         "DELETE FROM polar_jobs.usage_windows WHERE window_end = (SELECT max(window_end) FROM polar_jobs.usage_windows)",
@@ -50,23 +57,42 @@ async fn a_promoted_copy_counts_nothing_until_somebody_says_what_polar_has() {
     let lost = promoted_without_its_last_window(&stage, organization).await;
     stage.record(organization, &[100]).await;
     let refused = run(MeterUsage {}, &stage.context()).await.unwrap_err();
-    assert!(refused.to_string().contains("promoted or recovered"), "{refused}");
-    assert_eq!(counted(&stage, organization).await, 1, "and nothing is counted twice meanwhile");
+    assert!(
+        refused.to_string().contains("promoted or recovered"),
+        "{refused}"
+    );
+    assert_eq!(
+        counted(&stage, organization).await,
+        1,
+        "and nothing is counted twice meanwhile"
+    );
 
     // What it lacks, and what was written before that: by a second, which is what ends are rounded to.
     execute(&stage, "UPDATE polar_jobs.usage SET written_at = written_at - interval '2 seconds' WHERE quantity = 10").await;
-    let adopted = usage::adopt(&stage.pool, Some(lost)).await.unwrap().unwrap();
+    let adopted = usage::adopt(&stage.pool, Some(lost))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((adopted.counted, adopted.uncounted), (1, 1));
     stage.meter().await;
     stage.report().await.unwrap();
     assert_eq!(stage.at_polar(organization), 111, "each once");
-    let ends: Vec<DateTime<Utc>> = sqlx::query_scalar("SELECT window_end FROM polar_jobs.usage_windows ORDER BY 1")
-        .fetch_all(&stage.pool)
-        .await
-        .unwrap();
-    assert!(ends[1] > lost, "no window is named like one that Polar has: {ends:?}, {lost}");
+    let ends: Vec<DateTime<Utc>> =
+        sqlx::query_scalar("SELECT window_end FROM polar_jobs.usage_windows ORDER BY 1")
+            .fetch_all(&stage.pool)
+            .await
+            .unwrap();
+    assert!(
+        ends[1] > lost,
+        "no window is named like one that Polar has: {ends:?}, {lost}"
+    );
     assert_eq!(usage::adopt(&stage.pool, None).await.unwrap(), None);
-    assert!(usage::prove::chain_faults(&stage.pool).await.unwrap().is_empty());
+    assert!(
+        usage::prove::chain_faults(&stage.pool)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -98,7 +124,11 @@ async fn polar_cannot_have_windows_of_a_time_to_come() {
 async fn a_window_waits_for_the_standby_also_where_the_database_does_not() {
     let stage = Stage::set().await;
     let organization = stage.organization().await;
-    for (setting, expected) in [("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")] {
+    for (setting, expected) in [
+        ("off", "on"),
+        ("local", "on"),
+        ("remote_apply", "remote_apply"),
+    ] {
         stage.record(organization, &[1]).await;
         let mut transaction = stage.pool.begin().await.unwrap();
         sqlx::query("SELECT set_config('synchronous_commit', $1, true)")
@@ -135,9 +165,7 @@ async fn tables_restored_from_another_cluster_stop_counting_until_they_are_adopt
     stage.record(organization, &[100]).await;
 
     let mut connection = stage.pool.acquire().await.unwrap();
-    let refused = close_window(&mut connection, None)
-        .await
-        .unwrap_err();
+    let refused = close_window(&mut connection, None).await.unwrap_err();
     assert!(
         refused
             .to_string()
@@ -146,10 +174,7 @@ async fn tables_restored_from_another_cluster_stop_counting_until_they_are_adopt
     );
     assert!(!usage::begin(&stage.pool, None).await.unwrap());
 
-    let adopted = usage::adopt(&stage.pool, None)
-        .await
-        .unwrap()
-        .unwrap();
+    let adopted = usage::adopt(&stage.pool, None).await.unwrap().unwrap();
     assert_eq!((adopted.counted, adopted.uncounted), (1, 2));
     assert_eq!(usage::adopt(&stage.pool, None).await.unwrap(), None);
     stage.meter().await;

@@ -35,7 +35,13 @@ async fn workers_killed_at_any_moment_report_every_life_of_every_organization_on
     for _ in 0..5 {
         let id = Uuid::new_v4();
         tell(&stage.pool, "organization.created", creation(id)).await;
-        tenants.push(Tenant { id, living: true, usage: 0, costs: BTreeSet::new(), lives: 1 });
+        tenants.push(Tenant {
+            id,
+            living: true,
+            usage: 0,
+            costs: BTreeSet::new(),
+            lives: 1,
+        });
     }
     let faults = "500-after=0.05,drop-before=0.05,drop-after=0.05";
     stage.simulator.set_faults(faults.parse().unwrap());
@@ -57,7 +63,12 @@ async fn workers_killed_at_any_moment_report_every_life_of_every_organization_on
     finish(&stage).await;
     drop(workers);
     for tenant in tenants {
-        assert_eq!(stage.at_polar(tenant.id), tenant.usage, "usage of {}", tenant.id);
+        assert_eq!(
+            stage.at_polar(tenant.id),
+            tenant.usage,
+            "usage of {}",
+            tenant.id
+        );
         let events = stage.simulator.events();
         let place = format!("compass_assistant.chat-{}-", tenant.id);
         let costs: Vec<String> = events
@@ -65,7 +76,12 @@ async fn workers_killed_at_any_moment_report_every_life_of_every_organization_on
             .filter_map(|event| Some(event.external_id.as_ref()?.strip_prefix(&place)?.to_owned()))
             .collect();
         assert_eq!(costs.len(), tenant.costs.len(), "each cost once");
-        assert_eq!(BTreeSet::from_iter(costs), tenant.costs, "costs of {}", tenant.id);
+        assert_eq!(
+            BTreeSet::from_iter(costs),
+            tenant.costs,
+            "costs of {}",
+            tenant.id
+        );
     }
 }
 
@@ -87,7 +103,12 @@ async fn step(stage: &Stage, dice: &mut StdRng, tenants: &mut [Tenant]) {
     }
     let quantity = dice.random_range(1..100);
     let run = Uuid::new_v4().to_string();
-    tell(&mut *transaction, "usage.recorded", usage(tenant.id, quantity)).await;
+    tell(
+        &mut *transaction,
+        "usage.recorded",
+        usage(tenant.id, quantity),
+    )
+    .await;
     tell(&mut *transaction, "cost.recorded", cost(tenant.id, &run)).await;
     tokio::time::sleep(Duration::from_millis(dice.random_range(0..5))).await;
     if dice.random_bool(0.2) {

@@ -2,6 +2,8 @@
 //! reported, and before its customer goes; what was recorded after it is not; and a new life waits for
 //! a customer of its own.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use simulator::RequestMatch;
 use sqlx::PgPool;
@@ -10,9 +12,16 @@ use uuid::Uuid;
 use crate::product::{cost, creation, drain, enqueue_reports, tell, usage};
 use crate::stage::{Stage, poll, run};
 
+const DEADLINE: Duration = Duration::from_secs(120);
+
 async fn record(pool: &PgPool, organization: Uuid, quantity: i64) {
     tell(pool, "usage.recorded", usage(organization, quantity)).await;
-    tell(pool, "cost.recorded", cost(organization, &format!("run-{quantity}"))).await;
+    tell(
+        pool,
+        "cost.recorded",
+        cost(organization, &format!("run-{quantity}")),
+    )
+    .await;
 }
 
 /// An organization with a customer at Polar.
@@ -36,13 +45,23 @@ async fn unfinished(stage: &Stage, organization: Uuid) -> i64 {
 }
 
 /// Works until everything about the organization is done.
-async fn settle(stage: &Stage, organization: Uuid) {
-    poll("everything is reported, and deletions are done", async || {
+async fn finish(stage: &Stage, organization: Uuid) {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
         enqueue_reports(stage).await;
         drain(stage).await;
-        stage.uncounted().await == 0 && unfinished(stage, organization).await == 0
-    })
-    .await;
+        let (uncounted, unfinished) = (
+            stage.uncounted().await,
+            unfinished(stage, organization).await,
+        );
+        if (uncounted, unfinished) == (0, 0) {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{uncounted} readings and {unfinished} others are not done"
+        );
+    }
 }
 
 /// Where in the order of Polar's requests something of the organization's is.
@@ -50,12 +69,19 @@ fn request(stage: &Stage, what: &str, holds: impl Fn(&str, &Value) -> bool) -> u
     let requests = stage.simulator.requests();
     requests
         .iter()
-        .position(|request| holds(&format!("{} {}", request.method, request.path), &request.body))
+        .position(|request| {
+            holds(
+                &format!("{} {}", request.method, request.path),
+                &request.body,
+            )
+        })
         .unwrap_or_else(|| panic!("Polar never heard of {what}"))
 }
 
 fn ingest_of(stage: &Stage, what: &str) -> usize {
-    request(stage, what, |route, body| route == "POST /v1/events/ingest" && body.to_string().contains(what))
+    request(stage, what, |route, body| {
+        route == "POST /v1/events/ingest" && body.to_string().contains(what)
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,26 +89,39 @@ async fn each_life_reports_to_its_own_customer_and_the_time_between_to_nobody() 
     let stage = Stage::set().await;
     let organization = living(&stage).await;
     record(&stage.pool, organization, 5).await;
-    tell(&stage.pool, "organization.deleted", json!({ "id": organization })).await;
+    tell(
+        &stage.pool,
+        "organization.deleted",
+        json!({ "id": organization }),
+    )
+    .await;
     record(&stage.pool, organization, 70).await;
     tell(&stage.pool, "organization.created", creation(organization)).await;
     record(&stage.pool, organization, 900).await;
-    settle(&stage, organization).await;
+    finish(&stage, organization).await;
 
     assert_eq!(stage.at_polar(organization), 905);
-    let deleted = request(&stage, "the deletion", |route, _| route.starts_with("DELETE /v1/customers/"));
+    let deleted = request(&stage, "the deletion", |route, _| {
+        route.starts_with("DELETE /v1/customers/")
+    });
     let made = stage.simulator.requests();
-    let made = made.iter().rposition(|request| request.method == "POST" && request.path == "/v1/customers/").unwrap();
+    let made = made
+        .iter()
+        .rposition(|request| request.method == "POST" && request.path == "/v1/customers/")
+        .unwrap();
     assert!(ingest_of(&stage, "\"count\":5") < deleted && ingest_of(&stage, "run-5") < deleted);
     assert!(deleted < made);
     assert!(made < ingest_of(&stage, "\"count\":900") && made < ingest_of(&stage, "run-900"));
-    let costs: Vec<(String, Option<String>)> = sqlx::query_as("SELECT state, reason FROM polar_jobs.costs ORDER BY id")
-        .fetch_all(&stage.pool)
-        .await
-        .unwrap();
+    let costs: Vec<(String, Option<String>)> =
+        sqlx::query_as("SELECT state, reason FROM polar_jobs.costs ORDER BY id")
+            .fetch_all(&stage.pool)
+            .await
+            .unwrap();
     let costs: Vec<&str> = costs.iter().map(|(state, _)| state.as_str()).collect();
     assert_eq!(costs, ["reported", "skipped", "reported"]);
-    let faults = jobs::mirror::usage::prove::chain_faults(&stage.pool).await.unwrap();
+    let faults = jobs::mirror::usage::prove::chain_faults(&stage.pool)
+        .await
+        .unwrap();
     assert!(faults.is_empty(), "{faults:?}");
 }
 
@@ -92,17 +131,23 @@ async fn many_lives_at_once_are_told_apart() {
     let organization = living(&stage).await;
     for life in 0..4 {
         record(&stage.pool, organization, 1 + life * 10).await;
-        tell(&stage.pool, "organization.deleted", json!({ "id": organization })).await;
+        tell(
+            &stage.pool,
+            "organization.deleted",
+            json!({ "id": organization }),
+        )
+        .await;
         record(&stage.pool, organization, 1000 + life).await;
         tell(&stage.pool, "organization.created", creation(organization)).await;
     }
     record(&stage.pool, organization, 500).await;
-    settle(&stage, organization).await;
+    finish(&stage, organization).await;
     assert_eq!(stage.at_polar(organization), 1 + 11 + 21 + 31 + 500);
-    let reported: i64 = sqlx::query_scalar("SELECT count(*) FROM polar_jobs.costs WHERE state = 'reported'")
-        .fetch_one(&stage.pool)
-        .await
-        .unwrap();
+    let reported: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM polar_jobs.costs WHERE state = 'reported'")
+            .fetch_one(&stage.pool)
+            .await
+            .unwrap();
     assert_eq!(reported, 5);
 }
 
@@ -112,16 +157,28 @@ async fn a_customer_stays_while_usage_from_before_may_still_be_committed() {
     let organization = living(&stage).await;
     let mut open = stage.pool.begin().await.unwrap();
     tell(&mut *open, "usage.recorded", usage(organization, 5)).await;
-    tell(&stage.pool, "organization.deleted", json!({ "id": organization })).await;
+    tell(
+        &stage.pool,
+        "organization.deleted",
+        json!({ "id": organization }),
+    )
+    .await;
     enqueue_reports(&stage).await;
     drain(&stage).await;
     let deletes = || {
         let requests = stage.simulator.requests();
-        requests.iter().filter(|request| request.method == "DELETE").count()
+        requests
+            .iter()
+            .filter(|request| request.method == "DELETE")
+            .count()
     };
-    assert_eq!(deletes(), 0, "somebody may still commit what was recorded before");
+    assert_eq!(
+        deletes(),
+        0,
+        "somebody may still commit what was recorded before"
+    );
     open.commit().await.unwrap();
-    settle(&stage, organization).await;
+    finish(&stage, organization).await;
     assert_eq!((stage.at_polar(organization), deletes()), (5, 1));
 }
 
@@ -130,23 +187,44 @@ async fn a_deletion_waits_until_polar_has_answered_for_the_last_counts() {
     let stage = Stage::set().await;
     let organization = living(&stage).await;
     record(&stage.pool, organization, 5).await;
-    let gate = stage.simulator.gate(RequestMatch::path("/v1/events/ingest"));
-    tell(&stage.pool, "organization.deleted", json!({ "id": organization })).await;
+    let gate = stage
+        .simulator
+        .gate(RequestMatch::path("/v1/events/ingest"));
+    tell(
+        &stage.pool,
+        "organization.deleted",
+        json!({ "id": organization }),
+    )
+    .await;
     let worker = crate::product::Worker::start(&stage);
-    assert!(gate.wait_for(1, std::time::Duration::from_secs(60)).await, "the deletion closes the window by itself");
+    assert!(
+        gate.wait_for(1, Duration::from_secs(60)).await,
+        "the deletion closes the window by itself"
+    );
     let polar_knows: bool = sqlx::query_scalar("SELECT polar_jobs.unreported_before_deletion($1)")
         .bind(organization)
         .fetch_one(&stage.pool)
         .await
         .unwrap();
     assert!(polar_knows);
-    assert!(stage.simulator.requests().iter().all(|request| request.method != "DELETE"));
+    assert!(
+        stage
+            .simulator
+            .requests()
+            .iter()
+            .all(|request| request.method != "DELETE")
+    );
     gate.open();
     drop(gate);
-    poll("the customer is gone", async || unfinished(&stage, organization).await == 0).await;
+    poll("the customer is gone", async || {
+        unfinished(&stage, organization).await == 0
+    })
+    .await;
     drop(worker);
     assert_eq!(stage.at_polar(organization), 5);
-    let deleted = request(&stage, "the deletion", |route, _| route.starts_with("DELETE /v1/customers/"));
+    let deleted = request(&stage, "the deletion", |route, _| {
+        route.starts_with("DELETE /v1/customers/")
+    });
     assert!(ingest_of(&stage, "\"count\":5") < deleted && ingest_of(&stage, "run-5") < deleted);
 }
 
@@ -155,7 +233,12 @@ async fn usage_recorded_after_a_deletion_that_is_not_applied_yet_waits_for_it() 
     let stage = Stage::set().await;
     let organization = stage.organization().await;
     stage.record(organization, &[1]).await;
-    tell(&stage.pool, "organization.deleted", json!({ "id": organization })).await;
+    tell(
+        &stage.pool,
+        "organization.deleted",
+        json!({ "id": organization }),
+    )
+    .await;
     stage.record(organization, &[10]).await;
     poll("what was recorded before is counted", async || {
         run(jobs::MeterUsage {}, &stage.context()).await.unwrap();

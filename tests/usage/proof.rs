@@ -62,9 +62,7 @@ async fn balanced_books_are_green() {
     assert_eq!((open.0, open.1.to_string()), (1, "500".to_owned()));
     assert!(prove::chain_faults(&stage.pool).await.unwrap().is_empty());
     assert_eq!(difference(&stage).await, "0");
-    run(ProveUsage {}, &stage.context())
-        .await
-        .unwrap();
+    run(ProveUsage {}, &stage.context()).await.unwrap();
 }
 
 #[tokio::test]

@@ -50,8 +50,8 @@ async fn nothing_counted_means_no_call() {
 async fn five_thousand_organizations_travel_in_ten_requests() {
     let stage = Stage::set().await;
     sqlx::query(
-        "INSERT INTO polar_jobs.organizations (id, name, slug, status, event_id)
-         SELECT gen_random_uuid(), 'n', 's', 'active', 0 FROM generate_series(1, 5000)",
+        "INSERT INTO polar_jobs.organizations (id, name, slug, status, event_id, polar_customer_id)
+         SELECT gen_random_uuid(), 'n', 's', 'active', 0, gen_random_uuid() FROM generate_series(1, 5000)",
     )
     .execute(&stage.pool)
     .await

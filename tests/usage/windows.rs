@@ -86,7 +86,9 @@ async fn window_ends_are_whole_seconds_and_grow_even_when_the_clock_steps_back()
     let clock = earlier();
     for offset in [0, 0, 0, -3600, 500, 500] {
         stage.record(organization, &[1]).await;
-        stage.meter_at(clock + TimeDelta::milliseconds(offset)).await;
+        stage
+            .meter_at(clock + TimeDelta::milliseconds(offset))
+            .await;
     }
     let ends = ends(&stage).await;
     assert_eq!(ends.len(), 6);

@@ -77,7 +77,8 @@ pub async fn skip(pool: &PgPool, self_organization: Option<Uuid>) -> Result<u64,
 }
 
 /// The next costs to send, oldest first, beyond row `after`. They wait for their organization, and
-/// for the customer of their life, as usage does; the self organization needs neither.
+/// for the customer of their life, as usage does; the self organization needs neither. What
+/// [`skip`] would set aside is left out here too: a deletion may have been applied between the two.
 ///
 /// # Errors
 /// If the database fails.
@@ -97,6 +98,9 @@ pub async fn waiting(
                         SELECT count(*) FROM polar_jobs.organization_deletions d
                          WHERE d.organization_id = c.organization_id AND d.recreated_at <= c.written_at)
                    THEN l.erasing ELSE l.has_customer AND NOT l.erasing END)
+              AND NOT EXISTS (SELECT FROM polar_jobs.organization_deletions d
+                               WHERE d.organization_id = c.organization_id AND c.written_at > d.deleted_at
+                                 AND (d.recreated_at IS NULL OR c.written_at < d.recreated_at))
               AND NOT EXISTS (SELECT FROM polar_jobs.undecided_lives() u
                                WHERE u.organization_id = c.organization_id AND c.written_at >= u.since)
             ORDER BY c.id LIMIT $3"#,

@@ -26,7 +26,10 @@ pub struct FrozenReport {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn resolve_waiting(pool: &PgPool, self_organization: Option<Uuid>) -> Result<(), sqlx::Error> {
+pub async fn resolve_waiting(
+    pool: &PgPool,
+    self_organization: Option<Uuid>,
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "UPDATE polar_jobs.usage_reports r SET state = 'frozen' FROM polar_jobs.organizations o
           WHERE r.state = 'waiting' AND o.id = r.organization_id"

@@ -26,12 +26,9 @@ pub async fn create_partitions(pool: &PgPool) -> Result<(), sqlx::Error> {
 /// # Errors
 /// If the database fails.
 pub async fn prune(pool: &PgPool, before: DateTime<Utc>) -> Result<i32, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"SELECT polar_jobs.prune_usage($1) AS "dropped!""#,
-        before
-    )
-    .fetch_one(pool)
-    .await
+    sqlx::query_scalar!(r#"SELECT polar_jobs.prune_usage($1) AS "dropped!""#, before)
+        .fetch_one(pool)
+        .await
 }
 
 /// Deletes up to `batch` ids of readings that were written before `before`. Returns how many; 0 =

@@ -91,7 +91,11 @@ impl Proof {
         let recorded = recorded.sum::<Decimal>() + folded;
         let quantities = self.lines.iter().filter_map(|line| line.quantity);
         let quantities = quantities.map(Decimal::from).sum::<Decimal>()
-            + self.folded.iter().map(|month| month.quantity).sum::<Decimal>();
+            + self
+                .folded
+                .iter()
+                .map(|month| month.quantity)
+                .sum::<Decimal>();
         let history = counted - quantities;
         [
             ("recorded", recorded),
