@@ -47,17 +47,24 @@ async fn workers_killed_at_any_moment_report_every_life_of_every_organization_on
     stage.simulator.set_faults(faults.parse().unwrap());
     let mut workers: Vec<Worker> = (0..WORKERS).map(|_| Worker::start(&stage)).collect();
     for kill in 0..KILLS {
-        let until = Instant::now() + Duration::from_millis(dice.random_range(300..900));
-        while Instant::now() < until {
+        // Somewhere in the middle of the work, however fast the machine is.
+        let until = stage.simulator.requests().len() + dice.random_range(1..8);
+        let deadline = Instant::now() + DEADLINE;
+        while stage.simulator.requests().len() < until {
+            assert!(
+                Instant::now() < deadline,
+                "nothing happens before kill {kill}"
+            );
             step(&stage, &mut dice, &mut tenants).await;
+            enqueue_reports(&stage).await;
         }
-        enqueue_reports(&stage).await;
         workers[kill % WORKERS].kill();
         workers[kill % WORKERS] = Worker::start(&stage);
     }
     let by_workers = stage.ingest_requests();
     assert!(by_workers > 5, "the workers worked: {by_workers}");
-    assert!(tenants.iter().map(|tenant| tenant.lives).sum::<usize>() > 2 * tenants.len());
+    let lives: usize = tenants.iter().map(|tenant| tenant.lives).sum();
+    assert!(lives > 2 * tenants.len(), "there were {lives} lives");
 
     stage.simulator.set_faults(Faults::default());
     finish(&stage).await;
@@ -110,7 +117,7 @@ async fn step(stage: &Stage, dice: &mut StdRng, tenants: &mut [Tenant]) {
     )
     .await;
     tell(&mut *transaction, "cost.recorded", cost(tenant.id, &run)).await;
-    tokio::time::sleep(Duration::from_millis(dice.random_range(0..5))).await;
+    tokio::time::sleep(Duration::from_millis(dice.random_range(0..30))).await;
     if dice.random_bool(0.2) {
         return transaction.rollback().await.unwrap();
     }
