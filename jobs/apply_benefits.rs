@@ -12,7 +12,7 @@ use crate::benefits;
 use crate::contract::{Context, Done, Error, Job, NewJob, priority};
 use crate::customer::{CustomerIds, Readiness, or_out_of_step};
 use crate::mirror;
-use crate::terms::OrganizationId;
+use crate::types::OrganizationId;
 
 /// Apply what a customer's active grants say, or what the holders of one benefit have now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,19 +4,19 @@
 //! [`registry`]. If a webhook starts it, the arm in `ingress/route.rs` that the compiler asks for.
 //!
 //! Folders hold what the jobs share: [`contract`] what a job is, [`change`] what the application
-//! tells us, [`terms`] its words, [`mirror`] the only SQL, [`customer`] whom a job asks about,
-//! `benefits` what the catalogue means, [`backlog`] what Polar has not heard, `at_polar` what
-//! several jobs do there, `ingest` how events get there.
+//! tells us, [`types`] its values, [`mirror`] the only SQL, [`customer`] whom a job asks about,
+//! `benefits` what the catalogue means, [`backlog`] what Polar has not confirmed, `polar_sync` what
+//! several jobs do there, `event_batches` how events get there.
 
-mod at_polar;
 pub mod backlog;
 pub mod benefits;
 pub mod change;
 pub mod contract;
 pub mod customer;
-mod ingest;
+mod event_batches;
 pub mod mirror;
-pub mod terms;
+mod polar_sync;
+pub mod types;
 
 mod apply_benefits;
 mod apply_change;
@@ -25,6 +25,8 @@ mod prove_usage;
 mod prune;
 mod report_costs;
 mod report_usage;
+mod restore_customer;
+mod resume_syncs;
 mod sync_customer;
 mod sync_member;
 mod sync_subscription;
@@ -37,6 +39,8 @@ pub use prove_usage::ProveUsage;
 pub use prune::Prune;
 pub use report_costs::ReportCosts;
 pub use report_usage::{ReportUsage, ask_polar};
+pub use restore_customer::RestoreCustomer;
+pub use resume_syncs::ResumeSyncs;
 pub use sync_customer::SyncCustomer;
 pub use sync_member::SyncMember;
 pub use sync_subscription::SyncSubscription;
@@ -47,6 +51,7 @@ pub fn registry() -> Registry {
     Registry::new()
         .job::<ApplyBenefits>()
         .job::<ApplyChange>()
+        .job::<RestoreCustomer>()
         .job::<SyncCustomer>()
         .job::<SyncMember>()
         .job::<SyncSubscription>()
@@ -55,6 +60,7 @@ pub fn registry() -> Registry {
         .scheduled::<ProveUsage>()
         .scheduled::<ReportCosts>()
         .scheduled::<ReportUsage>()
+        .scheduled::<ResumeSyncs>()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::ApplyBenefits;
 use crate::contract::{Context, Done, Error, Job, NewJob};
 use crate::customer::{CustomerIds, Readiness, or_out_of_step, state};
 use crate::mirror::{asking, subscriptions};
-use crate::terms::OrganizationId;
+use crate::types::OrganizationId;
 
 /// Read a customer's subscriptions and keep the one in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,8 +6,8 @@ use crate::change::Change;
 use crate::contract::NewJob;
 use crate::mirror::organizations::{NewOrganization, Standing};
 use crate::mirror::{members, organizations};
-use crate::terms::{Email, OrganizationId, Person, Role, UserId};
-use crate::{SyncCustomer, SyncMember};
+use crate::types::{Email, OrganizationId, Person, Role, UserId};
+use crate::{MeterUsage, ReportCosts, SyncCustomer, SyncMember};
 
 /// What an application of a change came to: follow-ups, or the reason why there was nothing to do.
 pub(super) type Applied = Result<Vec<NewJob>, &'static str>;
@@ -168,9 +168,14 @@ impl Application<'_> {
         if !organizations::delete(self.connection, organization, self.event).await? {
             return Ok(Err(STALE));
         }
-        Ok(Ok(vec![NewJob::of(&SyncCustomer {
-            organization_id: organization,
-        })]))
+        // The customer goes once its last usage and costs are reported: count them now.
+        Ok(Ok(vec![
+            NewJob::of(&SyncCustomer {
+                organization_id: organization,
+            }),
+            NewJob::of(&MeterUsage {}),
+            NewJob::of(&ReportCosts {}),
+        ]))
     }
 
     async fn add(
@@ -255,7 +260,7 @@ impl Application<'_> {
     }
 
     /// What follows from a membership that was written. Before the organization is announced
-    /// nothing goes to Polar; its creation brings every member (contract 8, "Early changes").
+    /// nothing goes to Polar; its creation brings every member.
     async fn followed(
         &mut self,
         written: bool,

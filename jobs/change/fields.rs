@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use super::Fault;
-use crate::terms::{Email, OrganizationId, Role, UserId};
+use crate::types::{Email, OrganizationId, Role, UserId};
 
 /// The faults found so far.
 #[derive(Debug, Default)]
@@ -114,6 +114,26 @@ pub(super) fn text<const MAX: usize>(value: &Value) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// What an organization is called, without the blanks around it, which Polar strips.
+pub(super) fn name(value: &Value) -> Result<String, String> {
+    let name = person_name(value)?;
+    if name.is_empty() {
+        return Err("must not be empty".to_owned());
+    }
+    Ok(name)
+}
+
+/// What a person is called, without the blanks around it; may be blank.
+pub(super) fn person_name(value: &Value) -> Result<String, String> {
+    /// Polar's limit for names, of what is left after stripping.
+    const MAX: usize = 256;
+    let name = value.as_str().ok_or("must be text")?.trim();
+    if name.chars().count() > MAX {
+        return Err(format!("must have at most {MAX} characters"));
+    }
+    Ok(name.to_owned())
+}
+
 /// The hyphenated form of an organization's UUID.
 pub(super) fn organization_id(value: &Value) -> Result<OrganizationId, String> {
     value
@@ -160,7 +180,7 @@ pub(super) fn integer<const MIN: i64, const MAX: i64>(value: &Value) -> Result<i
     })
 }
 
-/// A cost: decimal text, zero or more, without sign or exponent (contract 8).
+/// A cost: decimal text, zero or more, without sign or exponent.
 pub(super) fn cost(value: &Value) -> Result<CostUsd, String> {
     let text = value
         .as_str()

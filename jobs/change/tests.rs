@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Change, Fault, parse, parse_stored};
-use crate::terms::Role;
+use crate::types::Role;
 
 const ORGANIZATION: &str = "5d1cbd8c-6b2c-4a43-9d52-6d1f6f1a3c10";
 const USER: &str = "0b7c0a4e-2f0f-4f5e-8a6f-2a8f3a1d9e01";
@@ -74,7 +74,7 @@ fn a_misspelt_type_is_a_fault_and_an_unknown_field_is_none() {
 #[test]
 fn messages_never_repeat_what_was_sent() {
     let change = json!({"type": "member.added", "data": {
-        "organization_id": "secret", "user": {"id": "secret", "email": "secret secret", "name": ""}, "role": "secret"}});
+        "organization_id": "secret", "user": {"id": "secret", "email": "secret secret", "name": 7}, "role": "secret"}});
     let faults = parse(&change).unwrap_err();
     assert_eq!(faults.len(), 5);
     assert!(

@@ -7,11 +7,11 @@ use polar::Peek;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::at_polar::NOT_CONFIGURED;
 use crate::contract::{Context, Done, Error};
 use crate::mirror::organizations::Standing;
 use crate::mirror::{organizations, seen, unsynced, wanted};
-use crate::terms::OrganizationId;
+use crate::polar_sync::NOT_CONFIGURED;
+use crate::types::OrganizationId;
 
 /// Why nothing is ever asked or told about the organization that sells the plans.
 const SELF: &str = "the self organization is no customer of its own";

@@ -21,7 +21,7 @@ use crate::benefits::{self, Entitlements};
 use crate::contract::{Context, Error};
 use crate::mirror::subscriptions::Terms;
 use crate::mirror::{self, events, subscriptions};
-use crate::terms::OrganizationId;
+use crate::types::OrganizationId;
 
 /// The parts of a state that are held here. A missing part must not read as an empty one.
 #[derive(Deserialize)]

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::benefits::{Entitlements, Support, SupportTier};
 use crate::contract::Fees;
-use crate::terms::OrganizationId;
+use crate::types::OrganizationId;
 
 /// Writes what asking number `asked` found. `false` = a later asking wrote before, or the
 /// organization does not live.

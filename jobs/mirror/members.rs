@@ -1,11 +1,11 @@
 //! People, and who belongs to which organization.
 //!
 //! At most one active owner per organization stands in the table, kept by a unique index; the
-//! owner before becomes an admin in the same transaction (contract 8, "Owner").
+//! owner before becomes an admin in the same transaction.
 
 use sqlx::PgConnection;
 
-use crate::terms::{Email, OrganizationId, Role, UserId};
+use crate::types::{Email, OrganizationId, Role, UserId};
 
 /// Writes what a change says of a person; what it leaves out stays, and newer news stay. `true` =
 /// it made a difference to somebody known.

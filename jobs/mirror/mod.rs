@@ -3,11 +3,13 @@
 
 pub mod asking;
 pub mod benefits;
+pub mod clock;
 pub mod costs;
 pub mod events;
 pub mod fees;
 pub mod members;
 pub mod organizations;
+pub mod out_of_step;
 pub mod prune;
 pub mod seen;
 pub mod subscriptions;

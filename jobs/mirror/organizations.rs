@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use crate::contract::Fees;
-use crate::terms::OrganizationId;
+use crate::types::OrganizationId;
 
 /// Where an organization stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +150,8 @@ pub async fn delete(
         "WITH left_behind AS (
              UPDATE polar_jobs.memberships SET removed_at = coalesce(removed_at, now()), event_id = $2
               WHERE organization_id = $1 AND event_id < $2),
-         plan AS (DELETE FROM polar_jobs.subscriptions WHERE organization_id = $1)
+         plan AS (DELETE FROM polar_jobs.subscriptions WHERE organization_id = $1),
+         noted AS (DELETE FROM polar_jobs.out_of_step WHERE organization_id = $1)
          DELETE FROM polar_jobs.held_benefits WHERE organization_id = $1",
         organization.0,
         event,

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::terms::OrganizationId;
+use crate::types::OrganizationId;
 
 /// What a customer's state says of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]

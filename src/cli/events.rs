@@ -1,7 +1,7 @@
 //! `polar-jobs events …`: what came in over HTTP.
 
 use clap::{Args, Subcommand, ValueEnum};
-use jobs::terms::Timestamp;
+use jobs::types::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use clap::builder::RangedI64ValueParser;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width};
-use jobs::terms::Timestamp;
+use jobs::types::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 

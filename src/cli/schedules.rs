@@ -3,7 +3,7 @@
 use anyhow::Context;
 use chrono::Utc;
 use clap::Subcommand;
-use jobs::terms::Timestamp;
+use jobs::types::Timestamp;
 use serde::Serialize;
 use sqlx::PgPool;
 

@@ -4,8 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use jobs::customer::CustomerIds;
-use jobs::{ApplyBenefits, NewJob, SyncCustomer, SyncSubscription};
+use jobs::{ApplyBenefits, NewJob, RestoreCustomer, SyncSubscription};
 use polar::{EventType, Peek};
 
 /// Makes the job that a delivery starts; `None` where the delivery lacks what the job is about.
@@ -65,10 +64,7 @@ fn start(event_type: &EventType) -> Option<Start> {
         | EventType::BenefitUpdated => {
             Some(|about| Some(NewJob::of(&ApplyBenefits::for_delivery(about))))
         }
-        EventType::CustomerDeleted => Some(|about| {
-            let organization_id = CustomerIds::of_delivery(about).external_customer_id?;
-            Some(NewJob::of(&SyncCustomer { organization_id }))
-        }),
+        EventType::CustomerDeleted => Some(RestoreCustomer::for_delivery),
         EventType::CustomerStateChanged
         | EventType::SubscriptionActive
         | EventType::SubscriptionCanceled

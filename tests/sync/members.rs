@@ -1,4 +1,4 @@
-//! `sync_member` (polar-domain (b.3)-(b.5), R1, R3).
+//! `sync_member`: a member at Polar follows the person.
 
 use polar::{NewMember, Role};
 use serde_json::json;
@@ -290,7 +290,6 @@ async fn two_people_with_one_address_are_reported_and_the_first_stays() {
         .tell(&[tenant.added(&ada, "both@example.com", "member")])
         .await;
     house.settle().await;
-    // Every start of a worker takes up what was given up, so this is one worker.
     let worker = house.work();
     house
         .tell(&[tenant.added(&bob, "both@example.com", "member")])
@@ -310,7 +309,6 @@ async fn an_address_that_takes_no_mail_is_tried_once_more_slowly_and_then_discar
     let (house, tenant) = open().await;
     let ada = user();
     let before = house.writes().len();
-    // Every start of a worker takes up what was given up, so this is one worker.
     let worker = house.work();
     house
         .tell(&[tenant.added(&ada, "ada@undeliverable.test", "member")])
@@ -393,6 +391,13 @@ async fn members_are_not_lost_when_their_customer_cannot_be_made_for_a_long_time
 #[tokio::test(flavor = "multi_thread")]
 async fn a_customer_deleted_at_polar_by_hand_comes_back_with_all_its_members() {
     let (house, tenant) = open().await;
+    let bob = user();
+    house
+        .tell(&[tenant.added(&bob, "bob@example.com", "admin")])
+        .await;
+    house.settle().await;
+    // Nobody says so; only the next change shows it.
+    house.simulator.set_webhook_url(None);
     house
         .polar()
         .customers()
@@ -404,9 +409,11 @@ async fn a_customer_deleted_at_polar_by_hand_comes_back_with_all_its_members() {
         .tell(&[tenant.added(&ada, "ada@example.com", "member")])
         .await;
     house.settle_waits().await;
-    assert!(house.member(&tenant, &ada).is_some());
-    assert_eq!(
-        house.role_at_polar(&tenant, &tenant.owner).as_deref(),
-        Some("owner")
-    );
+    for (user, role) in [
+        (&ada, "member"),
+        (&bob, "billing_manager"),
+        (&tenant.owner, "owner"),
+    ] {
+        assert_eq!(house.role_at_polar(&tenant, user).as_deref(), Some(role));
+    }
 }

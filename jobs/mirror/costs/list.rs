@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::terms::Timestamp;
+use crate::types::Timestamp;
 
 /// Which costs to list; `None` = any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub async fn list(
     .await
 }
 
-/// Sends refused costs again at the next run, once their cause is mended. Returns how many.
+/// Sends refused costs again at the next run, once their cause is repaired. Returns how many.
 ///
 /// # Errors
 /// If the database fails.

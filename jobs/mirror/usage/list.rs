@@ -3,7 +3,7 @@
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::terms::Timestamp;
+use crate::types::Timestamp;
 
 /// Which reports to list; `None` = any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@ mod failures;
 mod show;
 
 use clap::{Args, Subcommand, ValueEnum};
-use jobs::terms::Timestamp;
+use jobs::types::Timestamp;
 use uuid::Uuid;
 
 use super::output::{self, Format};

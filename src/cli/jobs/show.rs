@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use chrono::{DateTime, Utc};
-use jobs::terms::Timestamp;
+use jobs::types::Timestamp;
 use serde_json::json;
 use sqlx::PgPool;
 

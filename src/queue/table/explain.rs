@@ -1,7 +1,7 @@
 //! Why a job is where it is.
 
 use chrono::{DateTime, Utc};
-use jobs::terms::Timestamp;
+use jobs::types::Timestamp;
 use serde::Serialize;
 use sqlx::PgPool;
 

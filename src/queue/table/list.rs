@@ -1,7 +1,7 @@
 //! Reading rows. Lists walk both primary keys backwards and stop at the limit, so a page is quick
 //! however long the history is; only a filter that nothing matches reads everything.
 
-use jobs::terms::Timestamp;
+use jobs::types::Timestamp;
 use serde_json::value::RawValue;
 use sqlx::PgPool;
 use sqlx::types::Json;

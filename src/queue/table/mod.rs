@@ -12,7 +12,7 @@ mod queues;
 mod revive;
 mod wake;
 
-use jobs::terms::Timestamp;
+use jobs::types::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::types::Json;

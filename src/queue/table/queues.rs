@@ -1,6 +1,6 @@
 //! Queues and the workers that serve them.
 
-use jobs::terms::Timestamp;
+use jobs::types::Timestamp;
 use serde::Serialize;
 use sqlx::PgPool;
 
