@@ -502,8 +502,9 @@ END $$;
 -- Copies below the copied cursor were counted: they get 0, which no window holds. All others are
 -- stamped with this transaction, so that the next window holds them.
 --
--- A copy that lacks the last commits may lack windows that Polar has. What was written before
+-- A copy that lacks the last commits may lack windows that Polar has. What was written until
 -- `reported_until` lies in one of them: it gets 0 as well, and no later window is named like them.
+-- Ends are rounded down to the second, so the whole second belongs to the window.
 CREATE FUNCTION polar_jobs.adopt_usage(reported_until timestamptz, OUT uncounted bigint, OUT counted bigint)
     RETURNS SETOF record LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -513,6 +514,7 @@ DECLARE
     native boolean;
     missing bigint := 0;
     here text := polar_jobs.timeline();
+    reported_before CONSTANT timestamptz := date_trunc('second', reported_until) + interval '1 second';
 BEGIN
     IF reported_until > clock_timestamp() THEN
         RAISE EXCEPTION 'Polar cannot have windows of a time to come: it is %', clock_timestamp()
@@ -538,7 +540,7 @@ BEGIN
         GET DIAGNOSTICS counted = ROW_COUNT;
     END IF;
     UPDATE polar_jobs.usage SET written_by = 0
-     WHERE written_by > 0 AND (NOT native OR written_by >= cursor.from_xid) AND written_at < reported_until;
+     WHERE written_by > 0 AND (NOT native OR written_by >= cursor.from_xid) AND written_at < reported_before;
     GET DIAGNOSTICS missing = ROW_COUNT;
     counted := counted + missing;
     IF native THEN
@@ -553,6 +555,6 @@ BEGIN
     END IF;
     UPDATE polar_jobs.usage_cursor
        SET from_xid = cursor.from_xid, timeline = here, written_by = pg_current_xact_id()::text::bigint,
-           window_end = greatest(window_end, date_trunc('second', reported_until) + interval '1 second');
+           window_end = greatest(window_end, reported_before);
     RETURN NEXT;
 END $$;

@@ -147,9 +147,14 @@ async fn a_reading_in_no_window_and_a_broken_chain_are_found() {
 #[tokio::test]
 async fn polar_is_asked_by_sending_again() {
     let (stage, organization) = settled().await;
-    let reports = prove::reported(&stage.pool, organization, DateTime::UNIX_EPOCH, Utc::now())
-        .await
-        .unwrap();
+    let reports = prove::reported(
+        &stage.pool,
+        organization,
+        DateTime::UNIX_EPOCH,
+        Utc::now() + TimeDelta::days(1),
+    )
+    .await
+    .unwrap();
     let receipt = ask_polar(&stage.polar, &reports).await.unwrap();
     assert_eq!((receipt.inserted, receipt.duplicates), (0, 2));
     assert_eq!(stage.at_polar(organization), 73, "asking changes nothing");
