@@ -14,15 +14,15 @@ use super::{Failure, Surroundings, connect};
 use crate::config::{Config, DatabaseUrl, PolarSettings};
 use crate::gate::{FleetGate, Timing};
 use crate::ingress::{self, operations_router};
-use crate::queue::connect::QueueDatabase;
+use crate::queue::connect::{ConnectionBudget, QueueDatabase};
 use crate::telemetry::{Masker, Metrics};
 use crate::worker::{self, Mask, QueueSlots, WorkerSettings};
 
 /// The longest that one call to Polar may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long running jobs may take to end; the rest of the 30 s promised for a stop (contract 6.7)
-/// is for handing back and for the last writes.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long running jobs may take to end; the rest of the 30 s promised for a stop is for handing back
+/// and for the last writes.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Everything that a working process is made of.
 pub(crate) struct Process {
@@ -65,6 +65,7 @@ impl Process {
         let served = page.map(|page| tokio::spawn(serve_page(page, self.router(), stop.clone())));
         let settings = WorkerSettings {
             database: self.database,
+            connections: ConnectionBudget::of(self.config.database_connections),
             pool: self.pool,
             registry: Arc::new(jobs::registry()),
             polar: self.polar,
@@ -72,7 +73,7 @@ impl Process {
             queues: work.queues,
             slots: self.config.worker_slots as usize,
             drain: work.drain,
-            patience: PATIENCE,
+            drain_timeout: DRAIN_TIMEOUT,
             mask: mask(self.masker),
         };
         let worked = worker::run(settings, stop.requested()).await;

@@ -44,7 +44,7 @@ pub struct IngressSettings {
     pub app_token: Option<SecretString>,
     /// Connections for changes and for what cannot share a commit.
     pub pool: PgPool,
-    /// The same database, for the one writer of deliveries and its bell.
+    /// The same database, for the one writer of deliveries and its notifier.
     pub database: QueueDatabase,
     /// What `/metrics` says.
     pub metrics: Metrics,

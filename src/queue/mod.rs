@@ -6,7 +6,6 @@
 //!
 //! The states and every arrow between them are drawn in `docs/states.md`.
 
-pub mod bell;
 pub mod bulk;
 pub mod claim;
 pub mod connect;
@@ -14,7 +13,9 @@ pub mod enqueue;
 pub mod finish;
 pub mod kinds;
 pub mod lease;
-pub mod rescue;
+pub mod notifier;
+pub mod reclaim;
+pub mod recovery;
 pub mod runnable;
 pub mod shared;
 pub mod table;

@@ -122,7 +122,7 @@ async fn a_worker_without_its_database_stops_in_time() {
     let postgres = Arc::new(durable_server().await);
     let stand = Stand::at(&postgres.url).await;
     let mut settings = stand.settings(4).await;
-    settings.patience = Duration::from_secs(1);
+    settings.drain_timeout = Duration::from_secs(1);
     let mut worker = crate::stand::Worker::start(settings);
     stand.add(Script::hold("held").row()).await;
     stand.ledger.reached(Mark::Started, "held", 1).await;

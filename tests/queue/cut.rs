@@ -10,7 +10,7 @@ use crate::stand::{Stand, Worker, eventually, settings};
 #[tokio::test]
 async fn every_connection_of_a_worker_may_be_cut_while_jobs_run() {
     let stand = Arc::new(Stand::new().await);
-    let names = ["lease", "listener", "worker", "rescue", "bell", "jobs"];
+    let names = ["lease", "fetcher", "housekeeping", "jobs"];
     let mut settings = stand.settings(20).await;
     settings.pool = {
         let options = (*stand.pool.connect_options())
