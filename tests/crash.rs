@@ -13,5 +13,7 @@ mod process;
 mod restarted;
 #[path = "queue/script.rs"]
 mod script;
+#[path = "crash/sessions.rs"]
+mod sessions;
 #[path = "queue/stand.rs"]
 mod stand;

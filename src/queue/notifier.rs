@@ -4,7 +4,7 @@
 //! before (26 600 → 7 800 inserts/s, measured), so it is sent from another connection, only when
 //! somebody sleeps. It only shortens the wait: polling finds every job.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,8 +18,9 @@ use super::connect::Pooler;
 /// The shortest time between two wake-ups of a queue from a process that is busy writing jobs for it. The
 /// worker that was woken looks again by itself meanwhile.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// A process is busy if jobs come closer together than this. Single jobs are told of at once.
-const BUSY: Duration = Duration::from_millis(5);
+/// A process is busy if it wrote so many jobs for a queue within an interval. Single jobs are told of at
+/// once.
+const BUSY: usize = 10;
 
 /// Tells sleeping workers of queues that got jobs. Cheap to clone; the last clone ends it.
 #[derive(Clone, Debug)]
@@ -43,25 +44,29 @@ struct Requests {
 #[derive(Debug, Default)]
 struct Queue {
     wanted: bool,
-    last_request: Option<Instant>,
     last_sent: Option<Instant>,
-    busy: bool,
+    /// The last [`BUSY`] requests.
+    requests: VecDeque<Instant>,
 }
 
 impl Queue {
     fn request(&mut self, now: Instant) {
-        self.busy = self
-            .last_request
-            .is_some_and(|last| now.duration_since(last) < BUSY);
-        self.last_request = Some(now);
         self.wanted = true;
+        self.requests.push_back(now);
+        if self.requests.len() > BUSY {
+            self.requests.pop_front();
+        }
+    }
+
+    fn is_busy(&self, now: Instant) -> bool {
+        self.requests.len() == BUSY && now.duration_since(self.requests[0]) < INTERVAL
     }
 
     /// When a wake-up that is wanted may be sent.
     fn due(&self, now: Instant) -> Option<Instant> {
-        let earliest = self.last_sent.filter(|_| self.busy);
+        let last = self.last_sent.filter(|_| self.is_busy(now));
         self.wanted
-            .then(|| earliest.map_or(now, |sent| sent + INTERVAL))
+            .then(|| last.map_or(now, |sent| sent + INTERVAL))
     }
 }
 
@@ -180,6 +185,9 @@ mod tests {
     #[test]
     fn a_stream_is_told_of_at_most_every_fifty_milliseconds_and_its_last_job_too() {
         let stream: Vec<u64> = (100..=213).collect();
-        assert_eq!(sent(&stream), [100, 150, 200, 250]);
+        let sent = sent(&stream);
+        let first = (100..109).collect::<Vec<u64>>();
+        assert_eq!(sent[..9], first, "not busy yet");
+        assert_eq!(sent[9..], [158, 208, 250]);
     }
 }

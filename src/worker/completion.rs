@@ -192,6 +192,8 @@ pub(super) struct ResultSink {
     pub(super) buffer: Arc<CompletionBuffer>,
     pub(super) idle: Arc<IdleState>,
     pub(super) slots: Slots,
+    /// Whether somebody waits for the queue to be empty.
+    pub(super) drain: bool,
 }
 
 impl ResultSink {
@@ -224,10 +226,11 @@ impl ResultSink {
                 for job in &next {
                     self.notifier.notify(job.queue.name());
                 }
-                if self.held.remove([(completion.id, completion.attempt)]) {
+                let released = self.held.remove([(completion.id, completion.attempt)]);
+                self.slots.give(1);
+                if released || self.drain {
                     self.idle.wake();
                 }
-                self.slots.give(1);
                 return;
             }
             Err(error) => error,

@@ -281,6 +281,7 @@ impl WorkerTasks {
                 buffer: Arc::new(CompletionBuffer::default()),
                 idle: Arc::clone(&idle[&queue.queue]),
                 slots,
+                drain: settings.drain,
             };
             let (claimed_tx, claimed) = mpsc::unbounded_channel();
             let (quiet_tx, quiet_rx) = watch::channel(false);

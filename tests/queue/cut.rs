@@ -144,9 +144,9 @@ async fn a_job_claimed_again_in_the_turn_that_put_it_back_is_not_handed_back_whi
     stand.ledger.open("beside");
     stand.until_state(ids[1].unwrap(), "completed").await;
     for _ in 0..3 {
-        let lane = stand.session("polar-jobs worker").await;
+        let fetcher = stand.session("polar-jobs fetcher").await;
         stand
-            .execute(&format!("SELECT pg_terminate_backend({lane})"))
+            .execute(&format!("SELECT pg_terminate_backend({fetcher})"))
             .await;
         let other = stand.add(Script::note("other").row()).await;
         stand.until_state(other, "completed").await;

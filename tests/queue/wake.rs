@@ -85,11 +85,10 @@ async fn a_busy_process_sends_at_most_one_notification_per_queue_and_fifty_milli
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(1) {
         notifier.notify("default");
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::task::yield_now().await;
     }
-    notifier.notify("mail");
-    let most = begun.elapsed().as_millis() / 50 + 1;
-    // Nobody sleeps on `mail`, so the last one is this one.
+    // Nine before it counts as busy, and one on its way.
+    let most = begun.elapsed().as_millis() / 50 + 10;
     sqlx::query("NOTIFY polar_jobs, 'end'")
         .execute(&stand.pool)
         .await
