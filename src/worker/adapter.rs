@@ -159,7 +159,11 @@ impl Service<Task<Claimed>> for Attempts {
         });
         Box::pin(async move {
             let result = match prefetch.permit().await {
-                Some(_permit) => runner.run(job, Arc::clone(&promise)).await,
+                Some(permit) => {
+                    let (result, took) = runner.run(job, Arc::clone(&promise)).await;
+                    permit.give_back(took);
+                    result
+                }
                 None => {
                     let released = BufferedResult::release(facts.id, facts.attempt, NO_PERMIT);
                     AttemptResult::Buffered(released)

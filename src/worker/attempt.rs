@@ -79,48 +79,65 @@ impl Drop for AbortOnDrop {
 }
 
 impl Runner {
-    /// Runs one attempt to its end. Dropped on the way, the attempt is aborted; `until_gone` is dropped
-    /// when nothing of it runs any more.
-    pub(super) async fn run(&self, job: Claimed, until_gone: impl Send + 'static) -> AttemptResult {
+    /// Runs one attempt to its end. Returns its result and how long it ran. Dropped on the way, the attempt
+    /// is aborted; `until_gone` is dropped when nothing of it runs any more.
+    pub(super) async fn run(
+        &self,
+        job: Claimed,
+        until_gone: impl Send + 'static,
+    ) -> (AttemptResult, Duration) {
         let Some(entry) = self.registry.get(&job.kind) else {
-            return AttemptResult::Buffered(self.unknown_kind(&job));
+            let result = AttemptResult::Buffered(self.unknown_kind(&job));
+            return (result, Duration::ZERO);
         };
         let facts = AttemptFacts::of(&job);
         let span = span(&job);
         metrics::started(entry.queue.name(), &job);
-        let begun = Instant::now();
         let outcome = self.run_within_time(entry, job, &span, until_gone).await;
-        let result = match outcome {
-            Ok(Ok(done)) => complete(facts, entry.retry, done, |text| self.text(text)),
-            Ok(Err(error)) => AttemptResult::Buffered(self.judge(facts, entry, error.verdict())),
-            Err(reason) => AttemptResult::Buffered(self.fail(facts, entry.retry, reason)),
+        let (result, took) = match outcome {
+            Ok((Ok(done), took)) => (
+                complete(facts, entry.retry, done, |text| self.text(text)),
+                took,
+            ),
+            Ok((Err(error), took)) => {
+                let result = self.judge(facts, entry, error.verdict());
+                (AttemptResult::Buffered(result), took)
+            }
+            Err((reason, took)) => {
+                let result = self.fail(facts, entry.retry, reason);
+                (AttemptResult::Buffered(result), took)
+            }
         };
-        metrics::ended(entry.kind, &result, begun.elapsed());
+        metrics::ended(entry.kind, &result, took);
         if let AttemptResult::Buffered(result) = &result {
             span.in_scope(|| log(result));
         }
-        result
+        (result, took)
     }
 
     /// The attempt is a task of its own: one that computes keeps no other from running, and not the clock
-    /// from ending it. Errors with the reason if it took too long or panicked.
+    /// from ending it. Returns how long it ran, the wait for a thread not counted; errors with the reason if
+    /// it took too long or panicked.
     async fn run_within_time(
         &self,
         entry: &Entry,
         job: Claimed,
         span: &tracing::Span,
         until_gone: impl Send + 'static,
-    ) -> Result<Result<Done, Error>, String> {
+    ) -> Result<(Result<Done, Error>, Duration), (String, Duration)> {
         let context = self.context(&job);
         let entry = *entry;
         let work = async move {
             let _until_gone = until_gone;
-            entry.run(&job.payload.0, &context).await
+            let begun = Instant::now();
+            let outcome = entry.run(&job.payload.0, &context).await;
+            (outcome, begun.elapsed())
         };
+        let begun = Instant::now();
         let mut task = tokio::spawn(work.instrument(span.clone()));
         let _abort = AbortOnDrop(task.abort_handle());
         match tokio::time::timeout(entry.timeout, &mut task).await {
-            Ok(ended) => return ended.map_err(panicked),
+            Ok(ended) => return ended.map_err(|error| (panicked(error), begun.elapsed())),
             Err(_) => task.abort(),
         }
         // Until it is gone nobody else may begin with this job.
@@ -135,7 +152,8 @@ impl Runner {
             });
         }
         let seconds = entry.timeout.as_secs_f64();
-        Err(format!("took longer than {seconds} s and was cancelled"))
+        let reason = format!("took longer than {seconds} s and was cancelled");
+        Err((reason, begun.elapsed()))
     }
 
     /// The result of an attempt whose writes the database refused for what is in them: a failure like

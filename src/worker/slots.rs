@@ -9,7 +9,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -159,10 +159,9 @@ struct Inner {
     mean: AtomicU64,
 }
 
-/// The right to run. Dropping it makes room and tells how long it took.
+/// The right to run. Dropping it makes room.
 #[derive(Debug)]
 pub(super) struct RunPermit {
-    taken: Instant,
     prefetch: Prefetch,
     _permits: [OwnedSemaphorePermit; 2],
 }
@@ -204,7 +203,6 @@ impl Prefetch {
             self.0.mean.store(nanoseconds(AHEAD), Ordering::Relaxed);
         }
         Some(RunPermit {
-            taken: Instant::now(),
             prefetch: self.clone(),
             _permits: permits?,
         })
@@ -230,9 +228,10 @@ impl Prefetch {
     }
 }
 
-impl Drop for RunPermit {
-    fn drop(&mut self) {
-        self.prefetch.remember(self.taken.elapsed());
+impl RunPermit {
+    /// Makes room and tells how long the job ran.
+    pub(super) fn give_back(self, took: Duration) {
+        self.prefetch.remember(took);
     }
 }
 
