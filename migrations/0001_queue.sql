@@ -354,15 +354,19 @@ CREATE TABLE polar_jobs.schedule_ticks (
 -- Rescue -------------------------------------------------------------------------------------
 -- Puts back what a dead worker held. A dead worker is a failure like any other: it adds an entry
 -- to `errors`, and a spent budget discards. A waiting twin takes over. What an open transaction of
--- somebody else is in the way of is left for the next sweep: the others must not wait for it.
-CREATE FUNCTION polar_jobs.return_jobs_of(dead bigint, OUT returned bigint, OUT discarded bigint) LANGUAGE plpgsql AS $$
+-- somebody else is in the way of is left for the next call: the others must not wait for it. Without `ids` the whole
+-- table is searched.
+CREATE FUNCTION polar_jobs.return_jobs_of(dead bigint, ids bigint[] DEFAULT NULL, OUT returned bigint, OUT discarded bigint)
+    LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     job polar_jobs.live_jobs;
 BEGIN
     returned := 0;
     discarded := 0;
     PERFORM set_config('lock_timeout', '100ms', true);
-    FOR job IN SELECT * FROM polar_jobs.live_jobs WHERE worker = dead ORDER BY id FOR UPDATE SKIP LOCKED LOOP
+    FOR job IN SELECT * FROM polar_jobs.live_jobs 
+                WHERE id = ANY (coalesce(ids, ARRAY(SELECT id FROM polar_jobs.live_jobs WHERE worker = dead)))
+                  AND worker = dead ORDER BY id FOR UPDATE SKIP LOCKED LOOP
         job.errors := job.errors || jsonb_build_object('at', now(), 'attempt', job.attempt, 'error', 'the worker died');
         BEGIN
             IF jsonb_array_length(job.errors) >= job.max_attempts THEN

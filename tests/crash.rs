@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, missing_docs)] // a test that cannot go on has failed, and says where
 #![allow(dead_code)] // shares its stand with the trials of the queue
 
+#[path = "crash/connections.rs"]
+mod connections;
 #[path = "crash/killed.rs"]
 mod killed;
 #[path = "queue/ledger.rs"]
@@ -13,5 +15,7 @@ mod process;
 mod restarted;
 #[path = "queue/script.rs"]
 mod script;
+#[path = "crash/sessions.rs"]
+mod sessions;
 #[path = "queue/stand.rs"]
 mod stand;

@@ -4,8 +4,12 @@
 
 #[path = "queue/ahead.rs"]
 mod ahead;
+#[path = "queue/attempts.rs"]
+mod attempts;
 #[path = "queue/claims.rs"]
 mod claims;
+#[path = "queue/contended.rs"]
+mod contended;
 #[path = "queue/cut.rs"]
 mod cut;
 #[path = "queue/endings.rs"]
@@ -20,6 +24,8 @@ mod order;
 mod outcomes;
 #[path = "queue/proxy.rs"]
 mod proxy;
+#[path = "queue/reclaim.rs"]
+mod reclaim;
 #[path = "queue/script.rs"]
 mod script;
 #[path = "queue/stand.rs"]

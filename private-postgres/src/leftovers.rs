@@ -26,7 +26,7 @@ pub(super) fn clear(
         return Ok(());
     };
     if ask(socket) != Readiness::Silent {
-        return stop_orphan(place, binaries, account);
+        return stop_orphan(place, socket, binaries, account);
     }
     if is_zombie(&pid) {
         // An init that reaps late or never keeps the dead server's number taken, and Postgres believes it alive.
@@ -39,7 +39,15 @@ pub(super) fn clear(
     Ok(())
 }
 
-fn stop_orphan(place: &Place, binaries: &Binaries, account: &Account) -> Result<(), Error> {
+/// How long the sessions of a server that was killed may take to notice.
+const SESSIONS_END_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn stop_orphan(
+    place: &Place,
+    socket: &Path,
+    binaries: &Binaries,
+    account: &Account,
+) -> Result<(), Error> {
     let mut command = account.command(binaries.program("pg_ctl"), binaries.libraries.as_deref());
     command
         .arg("-D")
@@ -50,6 +58,15 @@ fn stop_orphan(place: &Place, binaries: &Binaries, account: &Account) -> Result<
     // It may have stopped by itself in between; then pg_ctl complains, and there is nothing to complain about.
     if output.status.success() || pid_in(&place.data.join("postmaster.pid"))?.is_none() {
         return Ok(());
+    }
+    // A server that was killed is gone while a session of it still holds the socket: nothing is there to be
+    // stopped, and soon nobody answers.
+    let begun = Instant::now();
+    while begun.elapsed() < SESSIONS_END_TIMEOUT {
+        if ask(socket) == Readiness::Silent {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(50));
     }
     let output = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     // Killed, and only a session that was about to begin keeps its socket open for a moment: it is gone.

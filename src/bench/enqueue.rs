@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::noop::Noop;
 use super::stand::Stand;
-use crate::queue::bell::Bell;
+use crate::queue::notifier::Notifier;
 use crate::queue::shared::SharedEnqueue;
 use crate::queue::{bulk, enqueue};
 
@@ -51,7 +51,7 @@ pub async fn run(url: &str, jobs: u64, clients: usize, manner: Manner) -> anyhow
 }
 
 async fn single(stand: &Stand, jobs: u64, clients: usize) -> anyhow::Result<f64> {
-    let bell = Bell::new(&stand.database);
+    let notifier = Notifier::new(stand.pool.clone(), stand.database.pooler);
     let next = Arc::new(AtomicU64::new(0));
     let mut connections = Vec::new();
     for _ in 0..clients {
@@ -60,7 +60,7 @@ async fn single(stand: &Stand, jobs: u64, clients: usize) -> anyhow::Result<f64>
     let begun = Instant::now();
     let mut writers = JoinSet::new();
     for mut connection in connections {
-        let (next, bell) = (Arc::clone(&next), bell.clone());
+        let (next, notifier) = (Arc::clone(&next), notifier.clone());
         writers.spawn(async move {
             loop {
                 let n = next.fetch_add(1, Ordering::Relaxed);
@@ -68,7 +68,7 @@ async fn single(stand: &Stand, jobs: u64, clients: usize) -> anyhow::Result<f64>
                     return connection.close().await;
                 }
                 enqueue::insert(&mut connection, &Noop::row(n)).await?;
-                bell.ring("default");
+                notifier.notify("default");
             }
         });
     }
@@ -79,7 +79,10 @@ async fn single(stand: &Stand, jobs: u64, clients: usize) -> anyhow::Result<f64>
 }
 
 async fn shared(stand: &Stand, jobs: u64, clients: usize) -> anyhow::Result<f64> {
-    let enqueue = SharedEnqueue::new(stand.database.clone(), Bell::new(&stand.database));
+    let enqueue = SharedEnqueue::new(
+        stand.database.clone(),
+        Notifier::new(stand.pool.clone(), stand.database.pooler),
+    );
     let next = Arc::new(AtomicU64::new(0));
     let begun = Instant::now();
     let mut writers = JoinSet::new();

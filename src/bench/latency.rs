@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
 use super::stand::Stand;
-use crate::queue::bell::Bell;
 use crate::queue::enqueue;
+use crate::queue::notifier::Notifier;
 use crate::worker;
 
 /// Says when it started: the note of its completion is the microsecond.
@@ -38,9 +38,9 @@ pub async fn run(url: &str, rate: u32, seconds: u32, notify: bool) -> anyhow::Re
     let settings = stand.worker(Registry::new().job::<Stamp>(), 50, false);
     let worker = tokio::spawn(worker::run(settings, async { drop(stopped.await) }));
     tokio::time::sleep(Duration::from_secs(1)).await;
-    // The bell lives until the last job was heard.
-    let bell = Bell::new(&stand.database);
-    let commits = pace(&stand, rate, seconds, notify.then_some(&bell)).await?;
+    // The notifier lives until the last job was heard of.
+    let notifier = Notifier::new(stand.pool.clone(), stand.database.pooler);
+    let commits = pace(&stand, rate, seconds, notify.then_some(&notifier)).await?;
     wait_for(&stand, commits.len()).await?;
     drop(stop);
     worker.await??;
@@ -59,7 +59,7 @@ async fn pace(
     stand: &Stand,
     rate: u32,
     seconds: u32,
-    bell: Option<&Bell>,
+    notifier: Option<&Notifier>,
 ) -> anyhow::Result<HashMap<i64, i64>> {
     let mut connection = stand.database.connect().await?;
     let mut beat = tokio::time::interval(Duration::from_secs(1) / rate);
@@ -71,8 +71,8 @@ async fn pace(
             .await?
             .context("a keyless job has an id")?;
         commits.insert(id, now_micros());
-        if let Some(bell) = bell {
-            bell.ring("default");
+        if let Some(notifier) = notifier {
+            notifier.notify("default");
         }
     }
     connection.close().await?;

@@ -7,7 +7,7 @@ use jobs::contract::{Fees, Registry, Settings};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
-use crate::queue::connect::{Pooler, QueueDatabase};
+use crate::queue::connect::{ConnectionBudget, Pooler, QueueDatabase};
 use crate::worker::{QueueSlots, WorkerSettings};
 
 /// A scratch database.
@@ -83,6 +83,7 @@ impl Stand {
         };
         WorkerSettings {
             database: self.database.clone(),
+            connections: ConnectionBudget::of(10),
             pool: self.pool.clone(),
             registry: Arc::new(registry),
             polar: None,
@@ -97,7 +98,7 @@ impl Stand {
             }],
             slots,
             drain,
-            patience: Duration::from_secs(25),
+            drain_timeout: Duration::from_secs(25),
             mask: Arc::new(|text| text),
         }
     }

@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) async fn pool(database: &DatabaseUrl, connections: u32) -> Result<PgPool, Failure> {
     let options = PgPoolOptions::new()
         .max_connections(connections)
+        .idle_timeout(connect::IDLE_TIMEOUT)
         .acquire_timeout(PATIENCE);
     let pool = match options.connect_with(database.options()).await {
         // A pool tries again until its patience is spent and does not say why; one more try does.
@@ -35,6 +36,7 @@ pub(crate) async fn pool(database: &DatabaseUrl, connections: u32) -> Result<PgP
 pub(crate) fn lazy_pool(database: &DatabaseUrl, connections: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)
+        .idle_timeout(connect::IDLE_TIMEOUT)
         .acquire_timeout(PATIENCE)
         .connect_lazy_with(database.options())
 }

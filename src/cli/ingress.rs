@@ -13,8 +13,8 @@ use crate::ingress::{Ingress, IngressSettings};
 use crate::telemetry::catalogue::{self, Recorder};
 use crate::telemetry::{Metrics, fleet};
 
-/// Connections that write what came in: a few share the commits of thousands of clients.
-const CONNECTIONS: u32 = 8;
+/// Connections of the writers of deliveries, beside the pool.
+const WRITERS: u32 = 2;
 
 /// What the ingress may be told.
 #[derive(Args)]
@@ -72,7 +72,7 @@ pub(super) async fn door(
         bind: address,
         webhook_secrets: config.polar.webhook_secrets.clone(),
         app_token: config.http.app_token.clone(),
-        pool: connect::lazy_pool(database, CONNECTIONS),
+        pool: connect::lazy_pool(database, config.database_connections - WRITERS),
         database: connect::queue_database(database)?,
         metrics: match config.http.metrics_bind {
             // Moved off the public port.

@@ -14,7 +14,7 @@ use super::{Failure, Surroundings, connect};
 use crate::config::{Config, DatabaseUrl, PolarSettings};
 use crate::ingress::{self, operations_router, serve_operations};
 use crate::limiter::{FleetRateLimiter, Timing};
-use crate::queue::connect::QueueDatabase;
+use crate::queue::connect::{ConnectionBudget, QueueDatabase};
 use crate::telemetry::catalogue::{self, Recorder};
 use crate::telemetry::{Masker, Metrics, fleet};
 use crate::worker::{self, Mask, QueueSlots, WorkerSettings};
@@ -73,6 +73,7 @@ impl Process {
         ];
         let settings = WorkerSettings {
             database: self.database,
+            connections: ConnectionBudget::of(self.config.database_connections),
             pool: self.pool,
             registry: Arc::new(jobs::registry()),
             polar: self.polar,
@@ -80,7 +81,7 @@ impl Process {
             queues: work.queues,
             slots: self.config.worker_slots as usize,
             drain: work.drain,
-            patience: DRAIN_TIMEOUT,
+            drain_timeout: DRAIN_TIMEOUT,
             mask: mask(self.masker),
         };
         let worked = worker::run(settings, stop.requested()).await;

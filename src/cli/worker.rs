@@ -10,12 +10,10 @@ use super::process::{Process, Work};
 use super::signals::Stop;
 use super::{Exit, Failure, Surroundings, connect};
 use crate::config::Config;
+use crate::queue::connect::ConnectionBudget;
 use crate::queue::table;
 use crate::telemetry::Metrics;
 use crate::worker::QueueSlots;
-
-/// Connections for the jobs' own reading and writing: jobs mostly wait for Polar, not for Postgres.
-pub(super) const CONNECTIONS: u32 = 10;
 
 /// What a worker may be told.
 #[derive(Args)]
@@ -70,7 +68,11 @@ pub(super) async fn run(
     let stop = Stop::on_signals()?;
     let config = &surroundings.config;
     let database = config.database()?;
-    let pool = connect::pool(database, CONNECTIONS).await?;
+    let pool = connect::pool(
+        database,
+        ConnectionBudget::of(config.database_connections).jobs,
+    )
+    .await?;
     let queues = served(&pool, config, &arguments.queues).await?;
     if config.polar.billing.is_none() {
         tracing::warn!(

@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 
 use super::{Environment, Wrong};
+use crate::queue::connect::ConnectionBudget;
 
 /// What `DATABASE_URL` may look like.
 pub(super) const ALLOWED: &str = "postgres://user:password@host:port/database?sslmode=…";
@@ -135,6 +136,11 @@ impl fmt::Display for DatabaseUrl {
         }
         write!(f, "/{}", self.options.get_database().unwrap_or_default())
     }
+}
+
+/// `DATABASE_CONNECTIONS`: how many one process may have at most, all purposes together.
+pub(super) fn connections(environment: &Environment) -> Result<u32, Wrong> {
+    environment.whole_number("DATABASE_CONNECTIONS", 10, ConnectionBudget::LEAST..=1000)
 }
 
 pub(super) fn read(environment: &Environment) -> Result<Option<DatabaseUrl>, Wrong> {

@@ -32,6 +32,8 @@ pub use wrong::Wrong;
 pub struct Config {
     /// `DATABASE_URL`; `None` where it is not set.
     pub database: Option<DatabaseUrl>,
+    /// Connections at most per process, all purposes together.
+    pub database_connections: u32,
     /// The front door and the metrics page.
     pub http: HttpSettings,
     /// Polar, and whether billing is on.
@@ -58,6 +60,7 @@ impl Config {
     pub fn read(environment: &Environment) -> Result<Self, Wrong> {
         Ok(Self {
             database: database::read(environment)?,
+            database_connections: database::connections(environment)?,
             http: http::read(environment)?,
             polar: polar::read(environment)?,
             plain: plain::read(environment)?,
@@ -77,6 +80,12 @@ impl Config {
         self.database
             .as_ref()
             .ok_or_else(|| Wrong::missing("DATABASE_URL", database::ALLOWED))
+    }
+
+    /// Connections that so many worker and ingress processes with these settings may take together.
+    #[must_use]
+    pub fn connections_needed(&self, processes: u32) -> u32 {
+        self.database_connections.saturating_mul(processes)
     }
 
     /// What jobs need to know of the configuration.

@@ -31,19 +31,37 @@ pub struct Claimed {
     pub priority: i16,
     /// Its place in the queue.
     pub run_at: DateTime<Utc>,
+    /// When it was claimed, by the database's clock.
+    pub started_at: DateTime<Utc>,
 }
 
-/// Where the last claim of a lane ended. A queue that is being emptied is full of dead index entries
+/// Who claims, and what it holds already: written down by the statement that claims, so that what was
+/// claimed is known in the database even if the answer is lost.
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimRecord<'a> {
+    /// The worker.
+    pub worker: i64,
+    /// Which of its fetch connections.
+    pub fetcher: i16,
+    /// Counts the connections that the fetcher had: a claim from an older one takes nothing.
+    pub epoch: i32,
+    /// Counts the claims of the fetcher.
+    pub turn: i64,
+    /// Jobs that it claimed before and still holds.
+    pub held: &'a [i64],
+}
+
+/// Where the last claim of a fetcher ended. A queue that is being emptied is full of dead index entries
 /// at its head; starting behind them keeps a claim as cheap as the first one. It is only a shortcut:
 /// whoever uses it must start from the head again after a moment, and before calling a queue empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct ClaimCursor {
     priority: i16,
     run_at: DateTime<Utc>,
     id: i64,
 }
 
-impl Place {
+impl ClaimCursor {
     /// The place of the last of these jobs.
     #[must_use]
     pub fn last_of(jobs: &[Claimed]) -> Option<Self> {
@@ -61,7 +79,7 @@ impl Place {
 pub const LARGEST_CLAIM: usize = 500;
 
 /// Stores `completions` and claims up to `limit` due jobs of `queue`, in one commit; from the head of
-/// the queue, or from behind a [`Place`].
+/// the queue, or from behind a [`ClaimCursor`].
 ///
 /// The picked ids go through an array: with a join or `IN`, a generic plan takes the unknown LIMIT
 /// for a tenth of the table and walks all of it.
@@ -69,24 +87,24 @@ pub const LARGEST_CLAIM: usize = 500;
 /// # Errors
 /// If the database fails; then nothing was stored and nothing claimed, or the answer was lost and
 /// both happened: repeating the completions is harmless, and claims without an answer are handed
-/// back by [`super::finish::release_unknown`].
-pub async fn turn(
+/// back by [`super::recovery::release`].
+pub async fn complete_and_claim(
     connection: &mut PgConnection,
-    worker: i64,
+    record: ClaimRecord<'_>,
     queue: &str,
     completions: &[Completion],
     limit: usize,
-    after: Option<Place>,
+    after: Option<ClaimCursor>,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
     let done = Done::of(completions);
     let limit = i64::try_from(limit.min(LARGEST_CLAIM)).unwrap_or(0);
     match after {
-        None => from_head(connection, worker, queue, &done, limit).await,
-        Some(place) => from_place(connection, worker, queue, &done, limit, place).await,
+        None => from_head(connection, record, queue, &done, limit).await,
+        Some(cursor) => from_cursor(connection, record, queue, &done, limit, cursor).await,
     }
 }
 
-/// Completions, turned on their side.
+/// Completions, as column arrays for unnest.
 struct Done<'a> {
     ids: Vec<i64>,
     attempts: Vec<i32>,
@@ -107,10 +125,10 @@ impl<'a> Done<'a> {
 }
 
 /// Priorities are visited one by one (`levels`), so jobs scheduled far ahead at an urgent priority
-/// cost nothing. Nothing is claimed for a paused queue, or by a worker that was taken for dead.
+/// cost nothing. Nothing is claimed for a paused queue, or by a worker that was reclaimed: its record is gone.
 async fn from_head(
     connection: &mut PgConnection,
-    worker: i64,
+    record: ClaimRecord<'_>,
     queue: &str,
     done: &Done<'_>,
     limit: i64,
@@ -127,6 +145,8 @@ async fn from_head(
                       (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
                        unique_key, ordering_key, events, note, payload, errors, state, outcome)
                SELECT f.*, 'completed', CASE WHEN f.note IS NULL THEN 'applied' ELSE 'ignored' END FROM finished f
+           ), me AS MATERIALIZED (
+               SELECT 1 FROM polar_jobs.claims c WHERE c.worker = $1 AND c.fetcher = $7 AND c.epoch = $8 FOR NO KEY UPDATE
            ), levels (priority) AS (
                (SELECT j.priority FROM polar_jobs.live_jobs j
                  WHERE j.queue = $2 AND NOT j.blocked ORDER BY j.priority LIMIT 1)
@@ -135,28 +155,39 @@ async fn from_head(
                         WHERE j.queue = $2 AND NOT j.blocked AND j.priority > l.priority
                         ORDER BY j.priority LIMIT 1)
                  FROM levels l WHERE l.priority IS NOT NULL
+           ), taken AS (
+               UPDATE polar_jobs.live_jobs j
+                  SET worker = $1, attempt = j.attempt + 1, started_at = now(),
+                      held_unique_key = j.unique_key, unique_key = NULL, note = NULL
+                WHERE j.id = ANY (ARRAY(
+                      SELECT due.id FROM levels l CROSS JOIN LATERAL (
+                          SELECT c.id FROM polar_jobs.live_jobs c
+                           WHERE c.queue = $2 AND c.priority = l.priority AND c.run_at <= now()
+                             AND NOT c.blocked AND c.worker IS NULL
+                           ORDER BY c.run_at, c.id LIMIT $6 FOR UPDATE SKIP LOCKED) due
+                       LIMIT CASE WHEN $6 > 0 AND EXISTS (SELECT 1 FROM me)
+                                   AND NOT EXISTS (SELECT 1 FROM polar_jobs.queues q WHERE q.name = $2 AND q.paused_at IS NOT NULL)
+                                  THEN $6::bigint ELSE 0 END))
+               RETURNING j.id, j.attempt, j.kind, j.payload, jsonb_array_length(j.errors) AS failures, j.max_attempts,
+                         j.events, j.ordering_key IS NOT NULL AS ordered, j.priority, j.run_at, j.started_at
+           ), recorded AS (
+               UPDATE polar_jobs.claims c SET turn = $9, ids = $10::bigint[] || ARRAY(SELECT t.id FROM taken t)
+                WHERE c.worker = $1 AND c.fetcher = $7 AND EXISTS (SELECT 1 FROM taken)
            )
-           UPDATE polar_jobs.live_jobs j
-              SET worker = $1, attempt = j.attempt + 1, started_at = now(),
-                  held_unique_key = j.unique_key, unique_key = NULL, note = NULL
-            WHERE j.id = ANY (ARRAY(
-                  SELECT due.id FROM levels l CROSS JOIN LATERAL (
-                      SELECT c.id FROM polar_jobs.live_jobs c
-                       WHERE c.queue = $2 AND c.priority = l.priority AND c.run_at <= now()
-                         AND NOT c.blocked AND c.worker IS NULL
-                       ORDER BY c.run_at, c.id LIMIT $6 FOR UPDATE SKIP LOCKED) due
-                   LIMIT CASE WHEN EXISTS (SELECT 1 FROM polar_jobs.workers w WHERE w.id = $1)
-                               AND NOT EXISTS (SELECT 1 FROM polar_jobs.queues q WHERE q.name = $2 AND q.paused_at IS NOT NULL)
-                              THEN $6 ELSE 0 END))
-           RETURNING j.id, j.attempt, j.kind, j.payload AS "payload: Json<Box<RawValue>>",
-                     jsonb_array_length(j.errors) AS "failures!", j.max_attempts, j.events,
-                     j.ordering_key IS NOT NULL AS "ordered!", j.priority, j.run_at"#,
-        worker,
+           SELECT id AS "id!", attempt AS "attempt!", kind AS "kind!", payload AS "payload!: Json<Box<RawValue>>",
+                  failures AS "failures!", max_attempts AS "max_attempts!", events, ordered AS "ordered!",
+                  priority AS "priority!", run_at AS "run_at!", started_at AS "started_at!"
+             FROM taken"#,
+        record.worker,
         queue,
         &done.ids,
         &done.attempts,
         &done.notes as &[Option<&str>],
         limit,
+        record.fetcher,
+        record.epoch,
+        record.turn,
+        record.held,
     )
     .fetch_all(connection)
     .await
@@ -164,13 +195,13 @@ async fn from_head(
 
 /// The same from behind a place and within its priority: the short form for a queue that is being
 /// emptied, without the questions that a look at the head asks.
-async fn from_place(
+async fn from_cursor(
     connection: &mut PgConnection,
-    worker: i64,
+    record: ClaimRecord<'_>,
     queue: &str,
     done: &Done<'_>,
     limit: i64,
-    place: Place,
+    cursor: ClaimCursor,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
     sqlx::query_as!(
         Claimed,
@@ -184,27 +215,41 @@ async fn from_place(
                       (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
                        unique_key, ordering_key, events, note, payload, errors, state, outcome)
                SELECT f.*, 'completed', CASE WHEN f.note IS NULL THEN 'applied' ELSE 'ignored' END FROM finished f
+           ), me AS MATERIALIZED (
+               SELECT 1 FROM polar_jobs.claims c WHERE c.worker = $1 AND c.fetcher = $7 AND c.epoch = $8 FOR NO KEY UPDATE
+           ), taken AS (
+               UPDATE polar_jobs.live_jobs j
+                  SET worker = $1, attempt = j.attempt + 1, started_at = now(),
+                      held_unique_key = j.unique_key, unique_key = NULL, note = NULL
+                WHERE j.id = ANY (ARRAY(
+                      SELECT c.id FROM polar_jobs.live_jobs c
+                       WHERE c.queue = $2 AND c.priority = $11 AND c.run_at <= now() AND (c.run_at, c.id) > ($12, $13)
+                         AND NOT c.blocked AND c.worker IS NULL
+                       ORDER BY c.run_at, c.id LIMIT CASE WHEN EXISTS (SELECT 1 FROM me) THEN $6::bigint ELSE 0 END
+                       FOR UPDATE SKIP LOCKED))
+               RETURNING j.id, j.attempt, j.kind, j.payload, jsonb_array_length(j.errors) AS failures, j.max_attempts,
+                         j.events, j.ordering_key IS NOT NULL AS ordered, j.priority, j.run_at, j.started_at
+           ), recorded AS (
+               UPDATE polar_jobs.claims c SET turn = $9, ids = $10::bigint[] || ARRAY(SELECT t.id FROM taken t)
+                WHERE c.worker = $1 AND c.fetcher = $7 AND EXISTS (SELECT 1 FROM taken)
            )
-           UPDATE polar_jobs.live_jobs j
-              SET worker = $1, attempt = j.attempt + 1, started_at = now(),
-                  held_unique_key = j.unique_key, unique_key = NULL, note = NULL
-            WHERE j.id = ANY (ARRAY(
-                  SELECT c.id FROM polar_jobs.live_jobs c
-                   WHERE c.queue = $2 AND c.priority = $7 AND c.run_at <= now() AND (c.run_at, c.id) > ($8, $9)
-                     AND NOT c.blocked AND c.worker IS NULL
-                   ORDER BY c.run_at, c.id LIMIT $6 FOR UPDATE SKIP LOCKED))
-           RETURNING j.id, j.attempt, j.kind, j.payload AS "payload: Json<Box<RawValue>>",
-                     jsonb_array_length(j.errors) AS "failures!", j.max_attempts, j.events,
-                     j.ordering_key IS NOT NULL AS "ordered!", j.priority, j.run_at"#,
-        worker,
+           SELECT id AS "id!", attempt AS "attempt!", kind AS "kind!", payload AS "payload!: Json<Box<RawValue>>",
+                  failures AS "failures!", max_attempts AS "max_attempts!", events, ordered AS "ordered!",
+                  priority AS "priority!", run_at AS "run_at!", started_at AS "started_at!"
+             FROM taken"#,
+        record.worker,
         queue,
         &done.ids,
         &done.attempts,
         &done.notes as &[Option<&str>],
         limit,
-        place.priority,
-        place.run_at,
-        place.id,
+        record.fetcher,
+        record.epoch,
+        record.turn,
+        record.held,
+        cursor.priority,
+        cursor.run_at,
+        cursor.id,
     )
     .fetch_all(connection)
     .await

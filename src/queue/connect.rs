@@ -1,4 +1,4 @@
-//! Connections for the queue's own statements.
+//! Connections for the queue's own statements, and how many of them a process may have.
 //!
 //! They are the same few statements for years, on tables whose size swings between nothing and
 //! millions of rows within minutes. The planner's statistics are always about some other moment,
@@ -6,9 +6,15 @@
 //! turns 5 ms into seconds. The settings leave index lookups as the only way.
 
 use std::str::FromStr;
+use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, PgConnection, PgPool};
+
+/// How long anybody waits for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection of a pool that nobody used for so long is closed.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether the database is reached directly or through a transaction-mode pooler.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +24,41 @@ pub enum Pooler {
     None,
     /// No session: no notifications (polling finds everything) and liveness by lease alone.
     Transaction,
+}
+
+/// How many connections a worker process may have, and for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionBudget {
+    /// For storing results and claiming. One is enough while little happens; a second keeps the
+    /// database busy while this process runs the first one's jobs.
+    pub fetchers: u32,
+    /// For reclaiming, polling, schedules, notifications and metrics.
+    pub housekeeping: u32,
+    /// For the jobs' own reading and writing.
+    pub jobs: u32,
+}
+
+impl ConnectionBudget {
+    /// One holds the lease and listens.
+    const LEASE: u32 = 1;
+    /// The fewest with which a worker works.
+    pub const LEAST: u32 = 4;
+
+    /// Divides `total` connections, at least [`Self::LEAST`].
+    #[must_use]
+    pub fn of(total: u32) -> Self {
+        let (fetchers, housekeeping) = match total {
+            ..6 => (1, 1),
+            6..8 => (2, 1),
+            8.. => (2, 2),
+        };
+        let rest = total.saturating_sub(Self::LEASE + fetchers + housekeeping);
+        Self {
+            fetchers,
+            housekeeping,
+            jobs: rest.max(1),
+        }
+    }
 }
 
 /// How to open the queue's connections.
@@ -42,6 +83,9 @@ impl QueueDatabase {
                 ("enable_hashjoin", "off"),
                 ("enable_mergejoin", "off"),
                 ("jit", "off"),
+                // Statements that wait for a row must see what was committed meanwhile, whatever the
+                // database's or the role's default is.
+                ("default_transaction_isolation", "read committed"),
             ]),
             // A pooler refuses start-up parameters that it does not know, and sqlx sends this one unasked.
             Pooler::Transaction => options.extra_float_digits(None),
@@ -62,5 +106,45 @@ impl QueueDatabase {
     #[must_use]
     pub fn plain(&self) -> PgConnectOptions {
         self.options.clone()
+    }
+
+    /// The same with limits for statements and for the wait for a lock, where there are sessions to
+    /// set them in.
+    #[must_use]
+    pub fn bounded(&self, statement: Duration, lock: Duration) -> PgConnectOptions {
+        match self.pooler {
+            Pooler::None => self.plain().options([
+                ("statement_timeout", statement.as_millis().to_string()),
+                ("lock_timeout", lock.as_millis().to_string()),
+            ]),
+            Pooler::Transaction => self.plain(),
+        }
+    }
+
+    /// A pool that connects when it is needed.
+    #[must_use]
+    pub fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(IDLE_TIMEOUT)
+            // Who finds a dead connection tries again; a question before each use costs a round trip.
+            .test_before_acquire(false)
+            .connect_lazy_with(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_never_takes_more_than_it_may() {
+        for total in ConnectionBudget::LEAST..=100 {
+            let budget = ConnectionBudget::of(total);
+            let sum = budget.fetchers + budget.housekeeping + budget.jobs + ConnectionBudget::LEASE;
+            assert_eq!(sum, total);
+            assert!(budget.jobs > 0 && budget.fetchers > 0 && budget.housekeeping > 0);
+        }
     }
 }

@@ -288,39 +288,3 @@ pub async fn discard(
     .await
     .map(drop)
 }
-
-/// Hands back, without charging an attempt, every job of `queue` that this worker holds but does not
-/// know of: claims whose answer was lost with a connection.
-///
-/// # Errors
-/// If the database fails; repeating is harmless.
-pub async fn release_unknown(
-    connection: &mut PgConnection,
-    worker: i64,
-    queue: &str,
-    known: &[i64],
-) -> Result<u64, sqlx::Error> {
-    let held: Vec<(i64, i32)> = sqlx::query!(
-        "SELECT id, attempt FROM polar_jobs.live_jobs WHERE worker = $1 AND queue = $2 AND id <> ALL ($3)",
-        worker,
-        queue,
-        known,
-    )
-    .fetch_all(&mut *connection)
-    .await?
-    .into_iter()
-    .map(|row| (row.id, row.attempt))
-    .collect();
-    let returns: Vec<Return> = held
-        .iter()
-        .map(|&(id, attempt)| Return {
-            id,
-            attempt,
-            delay: 0.0,
-            failure: None,
-            note: None,
-        })
-        .collect();
-    let left = put_back(connection, worker, &returns).await?;
-    Ok((held.len() - left.len()) as u64)
-}

@@ -6,7 +6,6 @@
 //!
 //! The states and every arrow between them are drawn in `docs/states.md`.
 
-pub mod bell;
 pub mod bulk;
 pub mod claim;
 pub mod connect;
@@ -15,7 +14,9 @@ pub mod finish;
 pub mod fleet;
 pub mod kinds;
 pub mod lease;
-pub mod rescue;
+pub mod notifier;
+pub mod reclaim;
+pub mod recovery;
 pub mod runnable;
 pub mod shared;
 pub mod table;

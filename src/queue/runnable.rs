@@ -31,23 +31,26 @@ pub async fn any(connection: &mut PgConnection, queues: &[String]) -> Result<boo
     .await
 }
 
-/// A queue and since when its oldest free job is due.
+/// Due jobs of a queue that wait for a worker.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Delay {
+pub struct Backlog {
     /// The queue.
     pub queue: String,
-    /// Seconds; 0 where nothing is due.
-    pub seconds: f64,
+    /// How many, counted up to 10 000 per priority.
+    pub depth: i64,
+    /// Age of the oldest; 0 where nothing is due. For a job that was tried before it counts from its
+    /// creation, because `run_at` moves with each try.
+    pub oldest_seconds: f64,
 }
 
-/// How far behind every queue is, paused ones included. Reads one row per priority, however long the
-/// backlog.
+/// How far behind every queue is, paused ones included. Reads a bounded number of rows per priority,
+/// however long the backlog.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn delays(pool: &PgPool) -> Result<Vec<Delay>, sqlx::Error> {
+pub async fn backlogs(pool: &PgPool) -> Result<Vec<Backlog>, sqlx::Error> {
     sqlx::query_as!(
-        Delay,
+        Backlog,
         r#"WITH RECURSIVE levels (queue, priority) AS (
                SELECT q.name, (SELECT j.priority FROM polar_jobs.live_jobs j
                                 WHERE j.queue = q.name AND NOT j.blocked ORDER BY j.priority LIMIT 1)
@@ -58,12 +61,13 @@ pub async fn delays(pool: &PgPool) -> Result<Vec<Delay>, sqlx::Error> {
                                  ORDER BY j.priority LIMIT 1)
                  FROM levels l WHERE l.priority IS NOT NULL
            )
-           SELECT l.queue AS "queue!",
-                  coalesce(max(extract(epoch FROM now() - due.run_at)), 0)::float8 AS "seconds!"
+           SELECT l.queue AS "queue!", coalesce(sum(due.depth), 0)::bigint AS "depth!",
+                  coalesce(max(extract(epoch FROM now() - due.since)), 0)::float8 AS "oldest_seconds!"
              FROM levels l LEFT JOIN LATERAL (
-                  SELECT j.run_at FROM polar_jobs.live_jobs j
-                   WHERE j.queue = l.queue AND j.priority = l.priority AND j.run_at <= now()
-                     AND NOT j.blocked AND j.worker IS NULL ORDER BY j.run_at LIMIT 1) due ON true
+                  SELECT count(*) AS depth, min(CASE WHEN d.attempt > 0 THEN d.created_at ELSE d.run_at END) AS since
+                    FROM (SELECT j.attempt, j.created_at, j.run_at FROM polar_jobs.live_jobs j
+                           WHERE j.queue = l.queue AND j.priority = l.priority AND j.run_at <= now()
+                             AND NOT j.blocked AND j.worker IS NULL ORDER BY j.run_at LIMIT 10000) d) due ON true
             GROUP BY l.queue"#
     )
     .fetch_all(pool)

@@ -7,9 +7,9 @@ use jobs::NewJob;
 use sqlx::PgConnection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::bell::Bell;
 use super::connect::QueueDatabase;
 use super::enqueue;
+use super::notifier::Notifier;
 
 /// Jobs per statement at most.
 const LARGEST_GROUP: usize = 512;
@@ -34,9 +34,9 @@ pub struct SharedEnqueue {
 impl SharedEnqueue {
     /// Starts the writer on a connection of its own.
     #[must_use]
-    pub fn new(database: QueueDatabase, bell: Bell) -> Self {
+    pub fn new(database: QueueDatabase, notifier: Notifier) -> Self {
         let (callers, waiting) = mpsc::channel(WAITING);
-        tokio::spawn(write(database, bell, waiting));
+        tokio::spawn(write(database, notifier, waiting));
         Self { callers }
     }
 
@@ -58,7 +58,7 @@ impl SharedEnqueue {
 
 async fn write(
     database: QueueDatabase,
-    bell: Bell,
+    notifier: Notifier,
     mut waiting: mpsc::Receiver<(NewJob, oneshot::Sender<Answer>)>,
 ) {
     let mut connection = None;
@@ -67,7 +67,8 @@ async fn write(
         let (jobs, answers): (Vec<_>, Vec<_>) = group.drain(..).unzip();
         match tokio::time::timeout(DEADLINE, write_group(&database, &mut connection, &jobs)).await {
             Ok(Ok(ids)) => {
-                jobs.iter().for_each(|job| bell.ring(job.queue.name()));
+                jobs.iter()
+                    .for_each(|job| notifier.notify(job.queue.name()));
                 answers
                     .into_iter()
                     .zip(ids)

@@ -1,35 +1,67 @@
-//! One attempt: the row is looked up in the registry, run within its time, and its outcome turned
-//! into an ending. The one place where the budget of failures is counted.
+//! One attempt: the row is looked up in the registry, run within its time as a task of its own, and its
+//! outcome turned into a result. The one place where the budget of failures is counted, and where a
+//! failed attempt is logged.
 
+use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use jobs::contract::{
-    Context, Done, Entry, JobFacts, Outcome, Registry, Retry, Settings, Verdict, priority,
+    Context, Done, Entry, Error, JobFacts, Outcome, Registry, Retry, Settings, Verdict, priority,
     subject_of,
 };
 use polar::CallClass;
+use rand::RngExt;
+use serde::Deserialize;
 use sqlx::PgPool;
+use tokio::task::{AbortHandle, JoinError};
+use tracing::Instrument;
 
 use crate::queue::claim::Claimed;
 use crate::queue::finish::{Completion, Discard, Return};
 
-use super::ending::{Attempted, Ending, Within};
-use super::facts::AttemptFacts;
-use super::meters;
+use super::completion::{AttemptResult, BufferedResult, TransactionalCompletion};
+use super::metrics;
 
 /// Replaces configured secrets in a text that is about to be stored.
 pub type Mask = Arc<dyn Fn(String) -> String + Send + Sync>;
 
-/// Nothing waits longer, whatever an answer asks for: Postgres could not even count it.
-const LONGEST_WAIT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Notes of jobs that were released.
+pub(super) const STOPPING: &str = "handed back by a stopping worker";
+pub(super) const NO_PERMIT: &str =
+    "handed back: claimed ahead, but the jobs before it took longer than expected";
 
+/// Nothing waits longer, whatever an answer asks for: Postgres could not even count it.
+const LONGEST_DELAY: Duration = Duration::from_secs(30 * 24 * 3600);
+/// When a job of an unknown kind is looked at again; up to twice that.
+const UNKNOWN_KIND_DELAY: f64 = 30.0;
 /// Bytes of a reason or note that are kept.
 const LONGEST_TEXT: usize = 4096;
+/// An attempt that does not end so long after its timeout holds up its thread.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is needed to end an attempt whose job value is gone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AttemptFacts {
+    pub(super) id: i64,
+    pub(super) attempt: i32,
+    pub(super) failures: i32,
+    pub(super) max_attempts: i32,
+}
+
+impl AttemptFacts {
+    pub(super) fn of(job: &Claimed) -> Self {
+        Self {
+            id: job.id,
+            attempt: job.attempt,
+            failures: job.failures,
+            max_attempts: job.max_attempts,
+        }
+    }
+}
 
 /// Everything an attempt needs.
-#[derive(Clone)]
 pub(super) struct Runner {
     pub(super) registry: Arc<Registry>,
     pub(super) polar: Option<polar::Client>,
@@ -38,114 +70,157 @@ pub(super) struct Runner {
     pub(super) mask: Mask,
 }
 
+/// Ends a task whose result nobody waits for any more.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Runner {
-    /// Runs one attempt to its end.
-    pub(super) async fn run(&self, job: &Claimed) -> Attempted {
+    /// Runs one attempt to its end. Returns its result and how long it ran. Dropped on the way, the attempt
+    /// is aborted; `until_gone` is dropped when nothing of it runs any more.
+    pub(super) async fn run(
+        &self,
+        job: Claimed,
+        until_gone: impl Send + 'static,
+    ) -> (AttemptResult, Duration) {
         let Some(entry) = self.registry.get(&job.kind) else {
-            // Not final: during a deployment an older worker may meet a kind of the next release.
-            let reason = format!(
-                "no job kind \"{}\" is known to version {}",
-                job.kind,
-                env!("CARGO_PKG_VERSION")
-            );
-            return Attempted::Ended(self.fail(job, Retry::DEFAULT, reason));
+            let result = AttemptResult::Buffered(self.unknown_kind(&job));
+            return (result, Duration::ZERO);
         };
-        let context = self.context(job);
-        let outcome =
-            tokio::time::timeout(entry.timeout, entry.run(&job.payload.0, &context)).await;
-        let attempted = match outcome {
-            Ok(Ok(done)) => self.complete(job, entry.retry, done),
-            Ok(Err(error)) => Attempted::Ended(self.judge(job, entry, error.verdict())),
-            Err(_) => {
-                let seconds = entry.timeout.as_secs();
-                let reason = format!("took longer than {seconds} s and was cancelled");
-                Attempted::Ended(self.fail(job, entry.retry, reason))
+        let facts = AttemptFacts::of(&job);
+        let span = span(&job);
+        metrics::started(entry.queue.name(), &job);
+        let outcome = self.run_within_time(entry, job, &span, until_gone).await;
+        let (result, took) = match outcome {
+            Ok((Ok(done), took)) => (
+                complete(facts, entry.retry, done, |text| self.text(text)),
+                took,
+            ),
+            Ok((Err(error), took)) => {
+                let result = self.judge(facts, entry, error.verdict());
+                (AttemptResult::Buffered(result), took)
+            }
+            Err((reason, took)) => {
+                let result = self.fail(facts, entry.retry, reason);
+                (AttemptResult::Buffered(result), took)
             }
         };
-        meters::attempt(entry.kind, &attempted);
-        attempted
-    }
-
-    /// The ending of an attempt that panicked: a failure like any other.
-    pub(super) fn panicked(&self, kind: &str, facts: AttemptFacts, panic: &str) -> Attempted {
-        let entry = self.registry.get(kind);
-        let retry = entry.map_or(Retry::DEFAULT, |entry| entry.retry);
-        let reason = format!("panicked: {panic}");
-        let attempted = Attempted::Ended(self.fail_with(facts, retry, reason));
-        if let Some(entry) = entry {
-            meters::attempt(entry.kind, &attempted);
+        metrics::ended(entry.kind, &result, took);
+        if let AttemptResult::Buffered(result) = &result {
+            span.in_scope(|| log(result));
         }
-        attempted
+        (result, took)
     }
 
-    fn complete(&self, job: &Claimed, retry: Retry, done: Done) -> Attempted {
-        let ignored = match done.outcome {
-            Outcome::Applied => None,
-            Outcome::Ignored(reason) => Some(self.words(reason)),
+    /// The attempt is a task of its own: one that computes keeps no other from running, and not the clock
+    /// from ending it. Returns how long it ran, the wait for a thread not counted; errors with the reason if
+    /// it took too long or panicked.
+    async fn run_within_time(
+        &self,
+        entry: &Entry,
+        job: Claimed,
+        span: &tracing::Span,
+        until_gone: impl Send + 'static,
+    ) -> Result<(Result<Done, Error>, Duration), (String, Duration)> {
+        let context = self.context(&job);
+        let entry = *entry;
+        let work = async move {
+            let _until_gone = until_gone;
+            let begun = Instant::now();
+            let outcome = entry.run(&job.payload.0, &context).await;
+            (outcome, begun.elapsed())
         };
-        let facts = AttemptFacts::of(job);
-        let completion = Completion {
-            id: job.id,
-            attempt: job.attempt,
-            ignored,
-        };
-        if done.next.is_empty() && done.transaction.is_none() {
-            return Attempted::Ended(Ending::Complete(completion));
+        let begun = Instant::now();
+        let mut task = tokio::spawn(work.instrument(span.clone()));
+        let _abort = AbortOnDrop(task.abort_handle());
+        match tokio::time::timeout(entry.timeout, &mut task).await {
+            Ok(ended) => return ended.map_err(|error| (panicked(error), begun.elapsed())),
+            Err(_) => task.abort(),
         }
-        Attempted::Within(Box::new(Within {
-            completion,
-            next: done.next,
-            transaction: done.transaction,
-            facts,
-            retry,
-        }))
+        // Until it is gone nobody else may begin with this job.
+        while tokio::time::timeout(ABORT_TIMEOUT, &mut task)
+            .await
+            .is_err()
+        {
+            span.in_scope(|| {
+                tracing::error!(
+                    "took longer than its timeout and blocks its thread; it cannot be cancelled"
+                );
+            });
+        }
+        let seconds = entry.timeout.as_secs_f64();
+        let reason = format!("took longer than {seconds} s and was cancelled");
+        Err((reason, begun.elapsed()))
     }
 
-    /// The ending of an attempt whose result the database refused for what is in it: a failure like
+    /// The result of an attempt whose writes the database refused for what is in them: a failure like
     /// any other, for trying it again unchanged would refuse it again.
-    pub(super) fn refused(&self, facts: AttemptFacts, retry: Retry, error: &sqlx::Error) -> Ending {
-        self.fail_with(
+    pub(super) fn refused(
+        &self,
+        facts: AttemptFacts,
+        retry: Retry,
+        error: &sqlx::Error,
+    ) -> BufferedResult {
+        let result = self.fail(
             facts,
             retry,
             format!("the database refused the result: {error}"),
-        )
+        );
+        log(&result);
+        result
     }
 
-    fn judge(&self, job: &Claimed, entry: &Entry, verdict: Verdict) -> Ending {
+    /// Not a failure: during a deployment an older worker may meet a kind of the next release.
+    fn unknown_kind(&self, job: &Claimed) -> BufferedResult {
+        metrics::unknown_kind();
+        BufferedResult::Return(Return {
+            id: job.id,
+            attempt: job.attempt,
+            delay: UNKNOWN_KIND_DELAY * (1.0 + rand::rng().random::<f64>()),
+            failure: None,
+            note: Some(format!(
+                "no job kind \"{}\" is known to version {}; waits for a worker that knows it",
+                job.kind,
+                env!("CARGO_PKG_VERSION")
+            )),
+        })
+    }
+
+    fn judge(&self, facts: AttemptFacts, entry: &Entry, verdict: Verdict) -> BufferedResult {
         match verdict {
-            Verdict::Retry { reason } => self.fail(job, entry.retry, reason),
-            Verdict::Discard { reason } => Ending::Discard(Discard {
-                id: job.id,
-                attempt: job.attempt,
-                reason: self.words(reason),
+            Verdict::Retry { reason } => self.fail(facts, entry.retry, reason),
+            Verdict::Discard { reason } => BufferedResult::Discard(Discard {
+                id: facts.id,
+                attempt: facts.attempt,
+                reason: self.text(reason),
             }),
-            Verdict::Wait { after, reason } => Ending::Return(Return {
-                id: job.id,
-                attempt: job.attempt,
-                delay: after.min(LONGEST_WAIT).as_secs_f64(),
+            Verdict::Wait { after, reason } => BufferedResult::Return(Return {
+                id: facts.id,
+                attempt: facts.attempt,
+                delay: after.min(LONGEST_DELAY).as_secs_f64(),
                 failure: None,
-                note: Some(self.words(reason)),
+                note: Some(self.text(reason)),
             }),
         }
     }
 
-    fn fail(&self, job: &Claimed, retry: Retry, reason: String) -> Ending {
-        self.fail_with(AttemptFacts::of(job), retry, reason)
-    }
-
-    fn fail_with(&self, facts: AttemptFacts, retry: Retry, reason: String) -> Ending {
+    fn fail(&self, facts: AttemptFacts, retry: Retry, reason: String) -> BufferedResult {
         let (id, attempt) = (facts.id, facts.attempt);
-        let reason = self.words(reason);
+        let reason = self.text(reason);
         let failures = facts.failures + 1;
         if failures >= facts.max_attempts {
-            return Ending::Discard(Discard {
+            return BufferedResult::Discard(Discard {
                 id,
                 attempt,
                 reason,
             });
         }
         let delay = retry.delay(u32::try_from(failures).unwrap_or(1), rand::random());
-        Ending::Return(Return {
+        BufferedResult::Return(Return {
             id,
             attempt,
             delay: delay.as_secs_f64(),
@@ -155,7 +230,7 @@ impl Runner {
     }
 
     /// A text that may be stored: no secrets, nothing that Postgres refuses, no novel.
-    fn words(&self, text: String) -> String {
+    fn text(&self, text: String) -> String {
         let mut text = (self.mask)(text.replace('\0', ""));
         if text.len() > LONGEST_TEXT {
             text.truncate(text.floor_char_boundary(LONGEST_TEXT));
@@ -182,6 +257,92 @@ impl Runner {
             },
         }
     }
+}
+
+fn complete(
+    facts: AttemptFacts,
+    retry: Retry,
+    done: Done,
+    text: impl FnOnce(String) -> String,
+) -> AttemptResult {
+    let completion = Completion {
+        id: facts.id,
+        attempt: facts.attempt,
+        ignored: match done.outcome {
+            Outcome::Applied => None,
+            Outcome::Ignored(reason) => Some(text(reason)),
+        },
+    };
+    if done.next.is_empty() && done.transaction.is_none() {
+        return AttemptResult::Buffered(BufferedResult::Complete(completion));
+    }
+    AttemptResult::Transactional(Box::new(TransactionalCompletion {
+        completion,
+        next: done.next,
+        transaction: done.transaction,
+        facts,
+        retry,
+    }))
+}
+
+/// What every line of an attempt carries.
+fn span(job: &Claimed) -> tracing::Span {
+    let span = tracing::info_span!(
+        "attempt",
+        job = job.id,
+        kind = %job.kind,
+        attempt = job.attempt,
+        organization = tracing::field::Empty,
+    );
+    if !span.is_disabled()
+        && let Some(organization) = organization_in(job.payload.0.get())
+    {
+        span.record("organization", organization);
+    }
+    span
+}
+
+/// The organization that a payload is about, where it says so.
+fn organization_in(payload: &str) -> Option<&str> {
+    #[derive(Deserialize)]
+    struct About<'a> {
+        #[serde(borrow)]
+        organization_id: Option<&'a str>,
+        #[serde(borrow)]
+        external_customer_id: Option<&'a str>,
+    }
+    let about: About<'_> = serde_json::from_str(payload).ok()?;
+    about.organization_id.or(about.external_customer_id)
+}
+
+/// One line for each attempt that did not do its work; the span says which.
+fn log(result: &BufferedResult) {
+    match result {
+        BufferedResult::Return(Return {
+            failure: Some(error),
+            delay,
+            ..
+        }) => tracing::warn!(error, next_run_in_seconds = delay, "the attempt failed"),
+        BufferedResult::Discard(discard) => {
+            tracing::error!(error = discard.reason, "the job is discarded");
+        }
+        BufferedResult::Return(_) | BufferedResult::Complete(_) => {}
+    }
+}
+
+fn panicked(error: JoinError) -> String {
+    match error.try_into_panic() {
+        Ok(panic) => format!("panicked: {}", panic_message(&*panic)),
+        Err(error) => format!("ended unexpectedly: {error}"),
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
 }
 
 /// How urgent a job's calls are, unless it says otherwise: as urgent as itself.

@@ -1,11 +1,8 @@
-//! Tells Polar what came while billing was off, or was given up (contract 8, "Billing off").
+//! Tells Polar what came while billing was off, or was given up.
 //!
 //! Jobs that find billing not configured end; the mirror remembers what Polar has not confirmed. So
-//! every worker that starts with billing looks for it once, beside its lanes. Where Polar knows
+//! every worker that starts with billing looks for it once, beside its work. Where Polar knows
 //! everything that is one statement and no job, and unique keys make looking twice harmless.
-
-use std::collections::HashMap;
-use std::sync::Arc;
 
 use jobs::backlog;
 use jobs::types::OrganizationId;
@@ -13,22 +10,22 @@ use sqlx::PgPool;
 
 use crate::queue::enqueue;
 
-use super::keeper::Bed;
-use super::patience::Patience;
+use super::backoff::Backoff;
+use super::lease_keeper::IdleStates;
 
 /// Organizations looked up and enqueued at once.
 const PAGE: u16 = 2000;
 
 /// See the module. Tries until the database lets it come to the end.
-pub(super) async fn run(pool: PgPool, beds: HashMap<String, Arc<Bed>>) {
-    let mut patience = Patience::default();
+pub(super) async fn run(pool: PgPool, idle: IdleStates) {
+    let mut backoff = Backoff::default();
     let (mut after, mut enqueued) = (None, 0);
     loop {
         match page(&pool, after).await {
             Ok((written, next)) => {
                 enqueued += written;
                 if written > 0 {
-                    beds.values().for_each(|bed| bed.wake());
+                    idle.values().for_each(|idle| idle.wake());
                 }
                 after = next;
                 if after.is_none() {
@@ -37,7 +34,7 @@ pub(super) async fn run(pool: PgPool, beds: HashMap<String, Arc<Bed>>) {
             }
             Err(error) => {
                 tracing::warn!(%error, "what Polar has not heard yet cannot be looked up, trying again");
-                patience.wait().await;
+                backoff.wait().await;
             }
         }
     }
@@ -49,7 +46,7 @@ pub(super) async fn run(pool: PgPool, beds: HashMap<String, Arc<Bed>>) {
     }
 }
 
-/// Enqueues one page; answers how many jobs it wrote and where the next page starts.
+/// Enqueues one page; returns how many jobs it wrote and where the next page starts.
 async fn page(
     pool: &PgPool,
     after: Option<OrganizationId>,

@@ -7,14 +7,14 @@ use crate::process::{Log, Process};
 use crate::script::{Act, Script};
 use crate::stand::{Stand, Worker, eventually};
 
-fn log() -> (tempfile::TempDir, Log) {
+pub(crate) fn log() -> (tempfile::TempDir, Log) {
     let directory = tempfile::tempdir().unwrap();
     let log = Log(directory.path().join("log"));
     (directory, log)
 }
 
 /// Serves a queue where nothing waits: it only looks after the others.
-async fn watcher(stand: &Stand) -> Worker {
+pub(crate) async fn watcher(stand: &Stand) -> Worker {
     let mut settings = stand.settings(1).await;
     settings.queues = vec![QueueSlots {
         queue: "mail".to_owned(),
@@ -33,7 +33,7 @@ async fn the_jobs_of_a_killed_worker_are_done_by_another_and_only_those_in_fligh
         .map(|_| Script::new("n", [vec![Act::Work(20)]]).row())
         .collect();
     let victim = Process::start(&stand.url, SLOTS, &log.0);
-    let heir = Process::start(&stand.url, SLOTS, &log.0);
+    let other = Process::start(&stand.url, SLOTS, &log.0);
     // Neither may be done before the other has begun.
     let workers = "SELECT count(*) FROM polar_jobs.workers";
     stand.until_number(workers, 2).await;
@@ -41,7 +41,7 @@ async fn the_jobs_of_a_killed_worker_are_done_by_another_and_only_those_in_fligh
     eventually("both are at work", || async {
         let done = [
             log.count(Mark::Ended, victim.pid()),
-            log.count(Mark::Ended, heir.pid()),
+            log.count(Mark::Ended, other.pid()),
         ];
         if done.iter().all(|done| *done >= 100) {
             Ok(())
@@ -85,9 +85,9 @@ async fn the_jobs_of_a_killed_worker_are_done_by_another_and_only_those_in_fligh
         (repeated.len()..=SLOTS).contains(&usize::try_from(charged).unwrap()),
         "each in flight is charged one death: {charged}"
     );
-    heir.signal("-TERM");
-    let mut heir = heir;
-    assert!(heir.end().await, "a clean stop is a good end");
+    other.signal("-TERM");
+    let mut other = other;
+    assert!(other.end().await, "a clean stop is a good end");
     assert_eq!(stand.number(workers).await, 0);
 }
 
@@ -108,7 +108,7 @@ async fn a_job_that_kills_its_process_each_time_ends_as_discarded() {
     for deaths in 1..=3 {
         let mut process = Process::start(&stand.url, 4, &log.0);
         assert!(!process.end().await, "the job kills it");
-        eventually("the rescue", || async {
+        eventually("it is taken back", || async {
             let row = stand.job(id).await;
             if row.failures() == deaths {
                 Ok(())
@@ -169,7 +169,7 @@ async fn a_process_that_slept_beyond_its_lease_changes_nothing_and_ends_badly() 
     stand
         .execute("UPDATE polar_jobs.workers SET leased_until = now() - interval '1 second'")
         .await;
-    let heir = stand.work(4).await;
+    let other = stand.work(4).await;
     for label in ["batch", "within", "failing", "discarding"] {
         stand.ledger.reached(Mark::Started, label, 1).await;
     }
@@ -204,5 +204,5 @@ async fn a_process_that_slept_beyond_its_lease_changes_nothing_and_ends_badly() 
             .await,
         0
     );
-    heir.stop().await;
+    other.stop().await;
 }

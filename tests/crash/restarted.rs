@@ -10,6 +10,7 @@ use polar_jobs::queue::enqueue;
 use private_postgres::testing::durable_server;
 use sqlx::{Connection, PgConnection};
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 
 use crate::ledger::Mark;
 use crate::script::{Act, Script};
@@ -27,6 +28,8 @@ async fn enqueue_all_the_time(
     while !over.load(Ordering::Relaxed) {
         let Some(open) = connection.as_mut() else {
             connection = PgConnection::connect(&url).await.ok();
+            // A refused connection answers at once: without a pause this would never yield.
+            tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
         number += 1;
@@ -44,23 +47,34 @@ async fn enqueue_all_the_time(
     }
 }
 
+/// Fails with its reason instead of hanging.
+async fn within<T>(deadline: Duration, test: impl Future<Output = T>) -> T {
+    tokio::time::timeout(deadline, test)
+        .await
+        .unwrap_or_else(|_| panic!("not over after {deadline:?}"))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_restarts_ten_times_under_load_and_nothing_is_lost_or_run_twice() {
+    within(Duration::from_secs(300), restart_ten_times()).await;
+}
+
+async fn restart_ten_times() {
     const SLOTS: usize = 10;
     let postgres = Arc::new(durable_server(polar_jobs::migrate::migrator).await);
     let stand = Stand::at(&postgres.url).await;
     let workers = [stand.work(SLOTS).await, stand.work(SLOTS).await];
     let (acknowledged, over) = (Arc::default(), Arc::new(AtomicBool::new(false)));
-    let writers: Vec<_> = (0..3)
-        .map(|writer| {
-            tokio::spawn(enqueue_all_the_time(
-                postgres.url.clone(),
-                writer,
-                Arc::clone(&acknowledged),
-                Arc::clone(&over),
-            ))
-        })
-        .collect();
+    // Ends with the test, however that ends.
+    let mut writers = JoinSet::new();
+    for writer in 0..3 {
+        writers.spawn(enqueue_all_the_time(
+            postgres.url.clone(),
+            writer,
+            Arc::clone(&acknowledged),
+            Arc::clone(&over),
+        ));
+    }
     for round in 0..10 {
         let ended = stand.ledger.count(Mark::Ended, "n");
         stand.ledger.reached(Mark::Ended, "n", ended + 50).await;
@@ -74,8 +88,8 @@ async fn postgres_restarts_ten_times_under_load_and_nothing_is_lost_or_run_twice
         tokio::task::spawn_blocking(restart).await.unwrap();
     }
     over.store(true, Ordering::Relaxed);
-    for writer in writers {
-        writer.await.unwrap();
+    while let Some(ended) = writers.join_next().await {
+        ended.unwrap();
     }
     eventually("every job is done", || async {
         let left: Result<i64, _> = sqlx::query_scalar("SELECT count(*) FROM polar_jobs.live_jobs")
@@ -119,10 +133,14 @@ async fn postgres_restarts_ten_times_under_load_and_nothing_is_lost_or_run_twice
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_without_its_database_stops_in_time() {
+    within(Duration::from_secs(60), stop_without_database()).await;
+}
+
+async fn stop_without_database() {
     let postgres = Arc::new(durable_server(polar_jobs::migrate::migrator).await);
     let stand = Stand::at(&postgres.url).await;
     let mut settings = stand.settings(4).await;
-    settings.patience = Duration::from_secs(1);
+    settings.drain_timeout = Duration::from_secs(1);
     let mut worker = crate::stand::Worker::start(settings);
     stand.add(Script::hold("held").row()).await;
     stand.ledger.reached(Mark::Started, "held", 1).await;

@@ -10,7 +10,7 @@ use crate::stand::{Stand, Worker, eventually, settings};
 #[tokio::test]
 async fn every_connection_of_a_worker_may_be_cut_while_jobs_run() {
     let stand = Arc::new(Stand::new().await);
-    let names = ["lease", "listener", "worker", "rescue", "bell", "jobs"];
+    let names = ["lease", "fetcher", "housekeeping", "jobs"];
     let mut settings = stand.settings(20).await;
     settings.pool = {
         let options = (*stand.pool.connect_options())
@@ -144,9 +144,9 @@ async fn a_job_claimed_again_in_the_turn_that_put_it_back_is_not_handed_back_whi
     stand.ledger.open("beside");
     stand.until_state(ids[1].unwrap(), "completed").await;
     for _ in 0..3 {
-        let lane = stand.session("polar-jobs worker").await;
+        let fetcher = stand.session("polar-jobs fetcher").await;
         stand
-            .execute(&format!("SELECT pg_terminate_backend({lane})"))
+            .execute(&format!("SELECT pg_terminate_backend({fetcher})"))
             .await;
         let other = stand.add(Script::note("other").row()).await;
         stand.until_state(other, "completed").await;

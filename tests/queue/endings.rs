@@ -198,11 +198,12 @@ async fn an_unknown_kind_waits_for_the_release_that_knows_it() {
         .number("SELECT polar_jobs.enqueue('of_the_next_release')")
         .await;
     let row = stand.until_returned(id, 1).await;
+    assert_eq!(row.failures(), 0, "no attempt is charged: {row:?}");
+    assert!(row.wait > 20.0, "it does not come back at once: {row:?}");
+    let note = row.note.unwrap();
     assert!(
-        row.last_error()
-            .starts_with("no job kind \"of_the_next_release\" is known"),
-        "{}",
-        row.last_error()
+        note.starts_with("no job kind \"of_the_next_release\" is known"),
+        "{note}"
     );
     worker.stop().await;
 }
@@ -380,16 +381,9 @@ async fn every_way_to_end_is_fenced_by_attempt_and_worker() {
             attempt,
             ignored: None,
         };
-        polar_jobs::queue::claim::turn(
-            &mut connection,
-            worker,
-            "default",
-            std::slice::from_ref(&done),
-            0,
-            None,
-        )
-        .await
-        .unwrap();
+        crate::stand::complete_and_claim(&mut connection, worker, std::slice::from_ref(&done), 0)
+            .await
+            .unwrap();
         let transaction = stand.pool.begin().await.unwrap();
         let follow = [Script::note("follow").row()];
         assert!(

@@ -131,6 +131,21 @@ impl Ledger {
         self.changed.send_modify(|version| *version += 1);
     }
 
+    /// What a job does that computes until a gate opens.
+    pub(crate) fn block(&self, gate: &str) {
+        let is_open = || {
+            self.state
+                .lock()
+                .unwrap()
+                .open
+                .iter()
+                .any(|open| open == gate)
+        };
+        while !is_open() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// What a job does at a gate.
     pub(crate) async fn pass(&self, gate: &str) {
         let mut changes = self.changed.subscribe();

@@ -3,15 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use polar_jobs::queue::claim::{self, Claimed};
+use polar_jobs::queue::claim::Claimed;
 use polar_jobs::queue::finish::{self, Completion, Discard, Return};
-use polar_jobs::queue::{enqueue, lease, rescue};
+use polar_jobs::queue::{enqueue, lease, reclaim};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use sqlx::{Connection, PgConnection};
 
 use crate::script::Script;
-use crate::stand::Stand;
+use crate::stand::{Stand, complete_and_claim};
 
 const WORKERS: usize = 2;
 
@@ -75,7 +75,7 @@ struct Case {
 impl Case {
     async fn begin(url: &str) -> Self {
         let mut connection = PgConnection::connect(url).await.unwrap();
-        let clean = "TRUNCATE polar_jobs.live_jobs, polar_jobs.finished_jobs, polar_jobs.workers, polar_jobs.key_releases;
+        let clean = "TRUNCATE polar_jobs.live_jobs, polar_jobs.finished_jobs, polar_jobs.workers, polar_jobs.claims, polar_jobs.key_releases;
                      UPDATE polar_jobs.queues SET paused_at = NULL";
         sqlx::raw_sql(clean).execute(&mut connection).await.unwrap();
         let mut case = Self {
@@ -138,7 +138,22 @@ impl Case {
             }
             Step::Bury(index) => {
                 let dead = self.workers[*index];
-                rescue::bury(&mut self.connection, dead).await.unwrap();
+                let over = "UPDATE polar_jobs.workers SET leased_until = now() - interval '1 second' WHERE id = $1";
+                sqlx::query(over)
+                    .bind(dead)
+                    .execute(&mut self.connection)
+                    .await
+                    .unwrap();
+                let suspect = reclaim::Suspect {
+                    worker: dead,
+                    session: 0,
+                };
+                assert!(
+                    reclaim::remove_dead_worker(&mut self.connection, suspect)
+                        .await
+                        .unwrap()
+                );
+                reclaim::reclaim_jobs(&mut self.connection).await.unwrap();
                 let (late, held) = std::mem::take(&mut self.held)
                     .into_iter()
                     .partition(|(worker, _)| *worker == dead);
@@ -163,7 +178,7 @@ impl Case {
                     .unwrap();
             }
             Step::ReleaseNoted => drop(
-                rescue::release_noted_keys(&mut self.connection)
+                reclaim::release_noted_keys(&mut self.connection)
                     .await
                     .unwrap(),
             ),
@@ -206,7 +221,7 @@ impl Case {
             .values()
             .filter(|job| job.state == "available" && !job.blocked)
             .count();
-        let jobs = claim::turn(&mut self.connection, worker, "default", &[], limit, None)
+        let jobs = complete_and_claim(&mut self.connection, worker, &[], limit)
             .await
             .unwrap();
         let expected = if self.paused { 0 } else { due.min(limit) };
@@ -339,7 +354,7 @@ async fn complete(connection: &mut PgConnection, worker: i64, job: &Claimed) {
             .await
             .unwrap();
     } else {
-        claim::turn(connection, worker, "default", &[done], 0, None)
+        complete_and_claim(connection, worker, &[done], 0)
             .await
             .unwrap();
     }

@@ -1,7 +1,7 @@
 //! What becomes of an event that has several jobs.
 
 use jobs::NewJob;
-use polar_jobs::queue::claim::{self, Claimed};
+use polar_jobs::queue::claim::Claimed;
 use polar_jobs::queue::connect::{Pooler, QueueDatabase};
 use polar_jobs::queue::finish::Completion;
 use polar_jobs::queue::lease::{self, Identity};
@@ -9,7 +9,7 @@ use polar_jobs::queue::table::{self, Action};
 use sqlx::{Connection, PgConnection};
 
 use crate::script::{Act, Script};
-use crate::stand::Stand;
+use crate::stand::{Stand, complete_and_claim};
 
 impl Stand {
     async fn event(&self) -> i64 {
@@ -124,7 +124,7 @@ impl Holder {
         let mut done = Vec::new();
         for event in events {
             stand.add(ending("applied", *event)).await;
-            let claimed = claim::turn(&mut connection, worker, "default", &[], 1, None);
+            let claimed = complete_and_claim(&mut connection, worker, &[], 1);
             done.extend(claimed.await.unwrap().iter().map(completion));
         }
         Self {
@@ -135,14 +135,7 @@ impl Holder {
     }
 
     async fn store(mut self) -> Result<(), sqlx::Error> {
-        let stored = claim::turn(
-            &mut self.connection,
-            self.worker,
-            "default",
-            &self.done,
-            0,
-            None,
-        );
+        let stored = complete_and_claim(&mut self.connection, self.worker, &self.done, 0);
         stored.await.map(drop)
     }
 }

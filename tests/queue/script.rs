@@ -15,6 +15,10 @@ pub(crate) enum Act {
     Hold(String),
     /// Work for so many milliseconds.
     Work(u64),
+    /// Hold up the thread until a gate of this process opens.
+    Block(String),
+    /// Write a line into the log.
+    Log(String),
     /// Never end.
     Hang,
     /// Begin a transaction, write this note into it, and go on.
@@ -48,6 +52,9 @@ pub(crate) struct Script {
     pub(crate) unique: Option<String>,
     #[serde(default)]
     pub(crate) ordering: Option<String>,
+    #[serde(default, skip_serializing)]
+    #[allow(dead_code)] // only what is logged looks at it
+    pub(crate) external_customer_id: Option<String>,
 }
 
 impl Script {
@@ -121,6 +128,8 @@ impl Script {
             match act {
                 Act::Hold(gate) => running.ledger.pass(&gate).await,
                 Act::Work(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
+                Act::Block(gate) => running.ledger.block(&gate),
+                Act::Log(line) => tracing::info!("{line}"),
                 Act::Hang => std::future::pending().await,
                 Act::Write(note) => {
                     let mut transaction = context.begin().await?;

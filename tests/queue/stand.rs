@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use jobs::NewJob;
 use jobs::contract::{Fees, Settings};
-use polar_jobs::queue::connect::{Pooler, QueueDatabase};
-use polar_jobs::queue::enqueue;
+use polar_jobs::queue::claim::{self, ClaimRecord, Claimed};
+use polar_jobs::queue::connect::{ConnectionBudget, Pooler, QueueDatabase};
+use polar_jobs::queue::finish::Completion;
+use polar_jobs::queue::{enqueue, recovery};
 use polar_jobs::worker::{self, QueueSlots, WorkerError, WorkerSettings};
 use serde_json::Value;
 use sqlx::postgres::PgPoolOptions;
@@ -228,6 +230,7 @@ pub(crate) async fn settings(url: &str, slots: usize) -> WorkerSettings {
         .unwrap();
     WorkerSettings {
         database: QueueDatabase::new(url, Pooler::None).unwrap(),
+        connections: ConnectionBudget::of(10),
         pool,
         registry: Arc::new(script::registry()),
         polar: None,
@@ -242,7 +245,7 @@ pub(crate) async fn settings(url: &str, slots: usize) -> WorkerSettings {
         }],
         slots,
         drain: false,
-        patience: Duration::from_secs(25),
+        drain_timeout: Duration::from_secs(25),
         mask: Arc::new(|text| text.replace("polar_secret", "***")),
     }
 }
@@ -324,4 +327,27 @@ pub(crate) async fn eventually<T, F: Future<Output = Result<T, String>>>(
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
+}
+
+/// Completes and claims by hand, as a worker's one fetch connection does.
+pub(crate) async fn complete_and_claim(
+    connection: &mut PgConnection,
+    worker: i64,
+    done: &[Completion],
+    limit: usize,
+) -> Result<Vec<Claimed>, sqlx::Error> {
+    recovery::begin_epoch(connection, worker, 0, 1).await?;
+    let held: Vec<i64> =
+        sqlx::query_scalar("SELECT id FROM polar_jobs.live_jobs WHERE worker = $1")
+            .bind(worker)
+            .fetch_all(&mut *connection)
+            .await?;
+    let record = ClaimRecord {
+        worker,
+        fetcher: 0,
+        epoch: 1,
+        turn: 1,
+        held: &held,
+    };
+    claim::complete_and_claim(connection, record, "default", done, limit, None).await
 }

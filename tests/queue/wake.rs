@@ -1,9 +1,9 @@
-//! A sleeping worker is woken, and polling finds what the bell does not ring for.
+//! A sleeping worker is woken, and polling finds what nobody is notified of.
 
 use std::time::{Duration, Instant};
 
 use polar_jobs::queue::connect::{Pooler, QueueDatabase};
-use polar_jobs::queue::{bell::Bell, lease};
+use polar_jobs::queue::{lease, notifier::Notifier};
 
 use crate::ledger::Mark;
 use crate::script::Script;
@@ -47,35 +47,70 @@ async fn a_job_from_sql_wakes_a_sleeping_worker() {
     worker.stop().await;
 }
 
+/// Connections that may be used for notifications, and are known by their name.
+fn notifying_pool(stand: &Stand) -> sqlx::PgPool {
+    let database = QueueDatabase::new(&stand.url, Pooler::None).unwrap();
+    QueueDatabase::pool(database.plain().application_name("notifying"), 1)
+}
+
 #[tokio::test]
-async fn the_bell_wakes_a_sleeping_worker_also_after_its_connection_was_cut() {
+async fn a_notification_wakes_a_sleeping_worker_also_after_its_connection_was_cut() {
     let stand = Stand::new().await;
     let worker = stand.work(4).await;
-    let bell = Bell::new(&QueueDatabase::new(&stand.url, Pooler::None).unwrap());
-    let ring = async |label: &str| {
+    let notifier = Notifier::new(notifying_pool(&stand), Pooler::None);
+    let enqueue = async |label: &str| {
         stand.add(Script::note(label).row()).await;
-        bell.ring("default");
+        notifier.notify("default");
     };
-    woken_each_time(&stand, ring).await;
-    let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'polar-jobs bell'";
+    woken_each_time(&stand, enqueue).await;
+    let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'notifying'";
     assert_eq!(stand.number(cut).await, 1);
-    stand.add(Script::note("rung in vain").row()).await;
-    bell.ring("default");
-    stand.ledger.reached(Mark::Started, "rung in vain", 1).await;
-    woken_each_time(&stand, ring).await;
+    stand.add(Script::note("in vain").row()).await;
+    notifier.notify("default");
+    stand.ledger.reached(Mark::Started, "in vain", 1).await;
+    woken_each_time(&stand, enqueue).await;
     worker.stop().await;
 }
 
 #[tokio::test]
-async fn a_listener_whose_connection_was_cut_hears_again() {
+async fn a_busy_process_sends_at_most_one_notification_per_queue_and_fifty_milliseconds() {
     let stand = Stand::new().await;
     let worker = stand.work(4).await;
-    let before = stand.session("polar-jobs listener").await;
+    stand.until_asleep().await;
+    let mut listener = sqlx::postgres::PgListener::connect(&stand.url)
+        .await
+        .unwrap();
+    listener.listen("polar_jobs").await.unwrap();
+    let notifier = Notifier::new(notifying_pool(&stand), Pooler::None);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(1) {
+        notifier.notify("default");
+        tokio::task::yield_now().await;
+    }
+    // Nine before it counts as busy, and one on its way.
+    let most = begun.elapsed().as_millis() / 50 + 10;
+    sqlx::query("NOTIFY polar_jobs, 'end'")
+        .execute(&stand.pool)
+        .await
+        .unwrap();
+    let mut received = 0;
+    while listener.recv().await.unwrap().payload() != "end" {
+        received += 1;
+    }
+    assert!(received > 0 && received <= most, "{received} of {most}");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_session_was_cut_is_notified_again() {
+    let stand = Stand::new().await;
+    let worker = stand.work(4).await;
+    let before = stand.session("polar-jobs lease").await;
     stand
         .execute(&format!("SELECT pg_terminate_backend({before})"))
         .await;
-    eventually("a new listener", || async {
-        let now = stand.session("polar-jobs listener").await;
+    eventually("a new session", || async {
+        let now = stand.session("polar-jobs lease").await;
         if now == before {
             Err(String::new())
         } else {
@@ -141,15 +176,15 @@ async fn a_session_that_was_cut_does_not_keep_its_worker_from_its_own_lock() {
         queues: vec![],
     };
     let worker = lease::register(&mut old, &me).await.unwrap();
-    assert!(lease::take_session_lock(&mut old, worker).await.unwrap());
+    lease::take_session_lock(&mut old, worker).await.unwrap();
+    assert!(lease::begin_session(&mut old, worker, true).await.unwrap());
     let again = tokio::time::timeout(
         Duration::from_secs(10),
         lease::take_session_lock(&mut new, worker),
     )
     .await;
-    assert!(
-        again
-            .expect("the old session may live on for hours")
-            .unwrap()
-    );
+    again
+        .expect("the old session may live on for hours")
+        .unwrap();
+    assert!(lease::begin_session(&mut new, worker, true).await.unwrap());
 }

@@ -10,7 +10,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use jobs::contract::{Fees, Settings};
 use polar::{ClientConfig, RateLimiter, Unlimited};
 use polar_jobs::ingress::{Ingress, IngressSettings, Metrics};
-use polar_jobs::queue::connect::{Pooler, QueueDatabase};
+use polar_jobs::queue::connect::{ConnectionBudget, Pooler, QueueDatabase};
 use polar_jobs::worker::{QueueSlots, WorkerError, WorkerSettings, run};
 use private_postgres::testing::{TestDatabase, database};
 use serde_json::{Value, json};
@@ -211,6 +211,7 @@ impl House {
     fn worker(&self, billing: bool) -> WorkerSettings {
         WorkerSettings {
             database: QueueDatabase::new(&self.url, Pooler::None).unwrap(),
+            connections: ConnectionBudget::of(10),
             pool: self.pool.clone(),
             registry: Arc::new(jobs::registry()),
             polar: billing.then(|| self.polar()),
@@ -231,7 +232,7 @@ impl House {
                 .into(),
             slots: 10,
             drain: true,
-            patience: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(5),
             mask: Arc::new(|text| text),
         }
     }

@@ -85,7 +85,8 @@ fn brisk(spec: &str) -> Result<Faults, <Faults as FromStr>::Err> {
 
 /// Opens the door, starts the worker, plays; then takes everything down in the opposite order.
 async fn live(arguments: &Arguments, house: &House, stop: &Stop) -> Result<Exit, Failure> {
-    let pool = connect::pool(&house.database, worker::CONNECTIONS).await?;
+    let connections = house.surroundings.config.database_connections;
+    let pool = connect::pool(&house.database, connections).await?;
     let Running {
         address,
         door,

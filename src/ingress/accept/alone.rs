@@ -13,7 +13,7 @@ use super::store::{Patience, Source, reserve, store};
 use super::{Accepted, Unavailable, Waiting};
 use crate::ingress::delivery::Delivery;
 use crate::ingress::row::Row;
-use crate::queue::bell::Bell;
+use crate::queue::notifier::Notifier;
 
 /// Deliveries alone at once: enough to wait for a few locks without taking the pool from changes.
 const AT_ONCE: usize = 4;
@@ -26,15 +26,15 @@ const LOCK_TIMEOUT: &str = "600ms";
 #[derive(Clone)]
 pub(in crate::ingress) struct Alone {
     pool: PgPool,
-    bell: Bell,
+    notifier: Notifier,
     places: Arc<Semaphore>,
 }
 
 impl Alone {
-    pub(super) fn new(pool: PgPool, bell: Bell) -> Self {
+    pub(super) fn new(pool: PgPool, notifier: Notifier) -> Self {
         Self {
             pool,
-            bell,
+            notifier,
             places: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
@@ -63,7 +63,7 @@ impl Alone {
                 .iter()
                 .any(|row| row.jobs.iter().any(|job| job.queue == queue))
             {
-                self.bell.ring(queue.name());
+                self.notifier.notify(queue.name());
             }
         }
     }

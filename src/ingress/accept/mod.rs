@@ -26,8 +26,8 @@ pub(super) use store::{Patience, Source, reserve, store};
 
 use self::connection::WriterConnection;
 use super::delivery::Delivery;
-use crate::queue::bell::Bell;
 use crate::queue::connect::QueueDatabase;
+use crate::queue::notifier::Notifier;
 
 /// Writers of deliveries.
 const WRITERS: usize = 2;
@@ -91,7 +91,10 @@ pub(super) struct Acceptor {
 impl Acceptor {
     /// Starts the writers of deliveries, which end when this is dropped and their queues are empty.
     pub(super) fn start(pool: PgPool, database: &QueueDatabase) -> Self {
-        let alone = Alone::new(pool, Bell::new(database));
+        let alone = {
+            let notifier = Notifier::new(pool.clone(), database.pooler);
+            Alone::new(pool, notifier)
+        };
         let queues = std::array::from_fn(|_| {
             let (queue, arrivals) = mpsc::channel(QUEUE);
             let connection = WriterConnection::new(database);

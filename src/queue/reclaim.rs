@@ -1,0 +1,166 @@
+//! Takes the jobs of dead workers back, and looks once a second, in one statement, for everything that
+//! somebody must do: dead workers, keys to be released, queues with due jobs.
+//!
+//! A worker is dead when its session lock is free, or when its lease ran out. Both may also mean that the
+//! server was away: after its restart, its crash or a failover all locks are free and leases may be
+//! over. Every worker notes the server's incarnation in its row, so one that has not come back to the
+//! present one is judged by its lease alone, and only by a session that has lasted [`STARTUP_GRACE`].
+
+use std::time::Duration;
+
+use sqlx::{Connection, PgConnection};
+
+/// How long a worker has to come back to a server that was away.
+pub const STARTUP_GRACE: Duration = Duration::from_secs(15);
+
+/// A worker that looks dead, and its session then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Suspect {
+    /// The worker.
+    pub worker: i64,
+    /// Another number later means that it came back.
+    pub session: i32,
+}
+
+/// What there is to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Workers that look dead. Look twice, a moment apart, before believing it: a lock is also free
+    /// while a living process reconnects.
+    pub suspects: Vec<Suspect>,
+    /// Jobs are recorded for workers that have no row any more.
+    pub orphans: bool,
+    /// Ordering keys wait to be released.
+    pub noted_keys: bool,
+    /// Queues that have a due, free job and are not paused.
+    pub due: Vec<String>,
+}
+
+/// Jobs that were taken back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reclaimed {
+    /// Jobs put back to waiting.
+    pub returned: u64,
+    /// Jobs whose budget was spent: a job that kills its process ends as discarded.
+    pub discarded: u64,
+}
+
+/// Looks for everything that there is to do, for worker `me` and its queues. Priorities are visited one
+/// by one, so what waits for tomorrow costs nothing.
+///
+/// # Errors
+/// If the database fails.
+pub async fn look(
+    connection: &mut PgConnection,
+    me: i64,
+    queues: &[String],
+) -> Result<Findings, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"WITH RECURSIVE levels (queue, priority) AS (
+               SELECT q.name, (SELECT j.priority FROM polar_jobs.live_jobs j
+                                WHERE j.queue = q.name AND NOT j.blocked ORDER BY j.priority LIMIT 1)
+                 FROM polar_jobs.queues q WHERE q.name = ANY ($2) AND q.paused_at IS NULL
+               UNION ALL
+               SELECT l.queue, (SELECT j.priority FROM polar_jobs.live_jobs j
+                                 WHERE j.queue = l.queue AND NOT j.blocked AND j.priority > l.priority
+                                 ORDER BY j.priority LIMIT 1)
+                 FROM levels l WHERE l.priority IS NOT NULL
+           ), due AS (
+               SELECT DISTINCT l.queue FROM levels l
+                WHERE EXISTS (SELECT 1 FROM polar_jobs.live_jobs j
+                               WHERE j.queue = l.queue AND j.priority = l.priority AND j.run_at <= now()
+                                 AND NOT j.blocked AND j.worker IS NULL)
+           ), suspects AS (
+               SELECT w.id, w.session FROM polar_jobs.workers w
+                WHERE w.id <> $1
+                  AND (w.leased_until < now() OR w.session_lock AND NOT polar_jobs.holds_session_lock(w.id))
+           )
+           SELECT ARRAY(SELECT id FROM suspects ORDER BY id) AS "workers!",
+                  ARRAY(SELECT session FROM suspects ORDER BY id) AS "sessions!",
+                  EXISTS (SELECT 1 FROM polar_jobs.claims c
+                           WHERE NOT EXISTS (SELECT 1 FROM polar_jobs.workers w WHERE w.id = c.worker)) AS "orphans!",
+                  EXISTS (SELECT 1 FROM polar_jobs.key_releases) AS "noted_keys!",
+                  ARRAY(SELECT queue FROM due) AS "due!""#,
+        me,
+        queues,
+    )
+    .fetch_one(connection)
+    .await?;
+    let suspects = row.workers.into_iter().zip(row.sessions);
+    Ok(Findings {
+        suspects: suspects
+            .map(|(worker, session)| Suspect { worker, session })
+            .collect(),
+        orphans: row.orphans,
+        noted_keys: row.noted_keys,
+        due: row.due,
+    })
+}
+
+/// Removes a dead worker's row, if it is dead still: the whole condition is checked again under the row's
+/// lock, which the worker needs as well when it comes back. From then on it can claim nothing more, and
+/// [`reclaim_jobs`] puts back what it held. Returns whether it was removed.
+///
+/// # Errors
+/// If the database fails; then nothing was changed.
+pub async fn remove_dead_worker(
+    connection: &mut PgConnection,
+    suspect: Suspect,
+) -> Result<bool, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    let locked = sqlx::query!(
+        "SELECT id FROM polar_jobs.workers WHERE id = $1 AND session = $2 FOR UPDATE SKIP LOCKED",
+        suspect.worker,
+        suspect.session,
+    )
+    .fetch_optional(&mut *transaction)
+    .await?;
+    if locked.is_none() {
+        return Ok(false);
+    }
+    // A statement of its own, so that it sees what was committed while the row was not ours.
+    let removed = sqlx::query!(
+        "DELETE FROM polar_jobs.workers w
+          WHERE w.id = $1
+            AND CASE WHEN w.incarnation IS NOT DISTINCT FROM polar_jobs.server_incarnation()
+                     THEN w.leased_until < clock_timestamp()
+                          OR w.session_lock AND NOT polar_jobs.holds_session_lock(w.id)
+                     ELSE w.leased_until < clock_timestamp()
+                          AND (SELECT a.backend_start FROM pg_catalog.pg_stat_activity a WHERE a.pid = pg_backend_pid())
+                              < clock_timestamp() - make_interval(secs => $2) END",
+        suspect.worker,
+        STARTUP_GRACE.as_secs_f64(),
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(removed.rows_affected() == 1)
+}
+
+/// Puts back what workers without a row held. A dead worker is a failure like any other: it adds an
+/// entry to `errors`, and a spent budget discards. What an open transaction of somebody else holds stays
+/// for the next call.
+///
+/// # Errors
+/// If the database fails; then nothing was changed.
+pub async fn reclaim_jobs(connection: &mut PgConnection) -> Result<Reclaimed, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"SELECT returned AS "returned!", discarded AS "discarded!" FROM polar_jobs.reclaim_jobs()"#
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Reclaimed {
+        returned: row.returned.unsigned_abs(),
+        discarded: row.discarded.unsigned_abs(),
+    })
+}
+
+/// Does the releases of ordering keys that had to wait for an open enqueue. Returns how many.
+///
+/// # Errors
+/// If the database fails.
+pub async fn release_noted_keys(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    sqlx::query_scalar!(r#"SELECT polar_jobs.release_noted_keys() AS "released!""#)
+        .fetch_one(connection)
+        .await
+}

@@ -1,0 +1,201 @@
+//! The apalis side of a process, and the only file that names apalis: one apalis worker per queue under
+//! one Monitor, fed with what the fetchers claimed.
+//!
+//! The backend and the service never return an error, because an error ends the apalis worker and drops
+//! what it runs. Whatever happens to an attempt, exactly one result is pushed.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use apalis_core::backend::finalize::Ephemeral;
+use apalis_core::backend::{Backend, BackendConfig};
+use apalis_core::monitor::{Monitor, MonitorError};
+use apalis_core::task::Task;
+use apalis_core::worker::builder::WorkerBuilder;
+use apalis_core::worker::context::WorkerContext;
+use tokio::sync::mpsc;
+use tower::Service;
+use tower::layer::util::Identity;
+
+use crate::queue::claim::Claimed;
+
+use super::attempt::{AttemptFacts, NO_PERMIT, Runner, STOPPING};
+use super::completion::{AttemptResult, BufferedResult, ResultSink};
+use super::slots::Prefetch;
+
+/// How the process ends if an apalis worker does.
+pub(super) type Ended = MonitorError;
+
+/// A queue's jobs and what becomes of them.
+pub(super) struct QueueRunner {
+    pub(super) queue: String,
+    pub(super) claimed: mpsc::UnboundedReceiver<Claimed>,
+    pub(super) prefetch: Prefetch,
+    pub(super) sink: ResultSink,
+}
+
+/// Runs everything that was claimed, until all queues have ended. `running` is closed once nothing of any
+/// attempt runs any more, also if this is dropped before.
+///
+/// # Errors
+/// If an apalis worker ends in any other way; the process must then exit and be started again.
+pub(super) async fn run(
+    queues: Vec<QueueRunner>,
+    runner: Arc<Runner>,
+    running: mpsc::Sender<Infallible>,
+) -> Result<(), Ended> {
+    let mut monitor = Monitor::new();
+    for queue in queues {
+        let attempts = Attempts {
+            runner: Arc::clone(&runner),
+            prefetch: queue.prefetch,
+            sink: queue.sink,
+            running: running.clone(),
+        };
+        // The Monitor may ask again to restart a worker; ours are never restarted in process.
+        let backend = Mutex::new(Some(ClaimedJobs(queue.claimed)));
+        let name = queue.queue;
+        monitor = monitor.register(move |_| {
+            let backend = backend
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            WorkerBuilder::new(name.as_str())
+                .backend(backend.expect("a worker is registered once and never restarted"))
+                .build(attempts.clone())
+        });
+    }
+    monitor.run().await
+}
+
+/// The backend of one queue; it ends when its fetchers stop claiming.
+struct ClaimedJobs(mpsc::UnboundedReceiver<Claimed>);
+
+impl Backend for ClaimedJobs {
+    type Task = Task<Claimed>;
+    type Error = Infallible;
+
+    fn poll_ready(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &WorkerContext,
+    ) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+        _: &WorkerContext,
+    ) -> Poll<Option<Result<Task<Claimed>, Infallible>>> {
+        self.0
+            .poll_recv(context)
+            .map(|claimed| claimed.map(|job| Ok(Task::new(job))))
+    }
+
+    fn poll_close(
+        &mut self,
+        _: &mut Context<'_>,
+        worker: &WorkerContext,
+    ) -> Poll<Result<(), Infallible>> {
+        // A backend that has run dry does not end its worker; only a stopped one ends. An error here
+        // means that it is stopped already.
+        drop(worker.stop());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl BackendConfig for ClaimedJobs {
+    type Args = Claimed;
+    type Id = i64;
+    type Kind = Ephemeral;
+    type Config = ();
+    type Layer = Identity;
+
+    fn config(&self) -> &() {
+        &()
+    }
+
+    fn middleware(&mut self, _: &mut WorkerContext) -> Identity {
+        Identity::new()
+    }
+}
+
+/// The service: one attempt with a permit.
+#[derive(Clone)]
+struct Attempts {
+    runner: Arc<Runner>,
+    prefetch: Prefetch,
+    sink: ResultSink,
+    running: mpsc::Sender<Infallible>,
+}
+
+impl Service<Task<Claimed>> for Attempts {
+    type Response = ();
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<(), Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, task: Task<Claimed>) -> Self::Future {
+        let Self {
+            runner,
+            prefetch,
+            sink,
+            ..
+        } = self.clone();
+        let job = task.args;
+        let facts = AttemptFacts::of(&job);
+        let promise = Arc::new(Promise {
+            sink: sink.clone(),
+            facts,
+            kept: AtomicBool::new(false),
+            _running: self.running.clone(),
+        });
+        Box::pin(async move {
+            let result = match prefetch.permit().await {
+                Some(permit) => {
+                    let (result, took) = runner.run(job, Arc::clone(&promise)).await;
+                    permit.give_back(took);
+                    result
+                }
+                None => {
+                    let released = BufferedResult::release(facts.id, facts.attempt, NO_PERMIT);
+                    AttemptResult::Buffered(released)
+                }
+            };
+            match result {
+                // Dropped on the way, the job is released, which after its commit changes nothing.
+                AttemptResult::Transactional(result) => sink.commit_completion(*result).await,
+                AttemptResult::Buffered(result) => sink.push(result),
+            }
+            promise.kept.store(true, Ordering::Release);
+            Ok(())
+        })
+    }
+}
+
+/// Pushes a result even if the future is dropped before it has one, but not before the attempt is gone:
+/// who gets the job next must not meet it.
+struct Promise {
+    sink: ResultSink,
+    facts: AttemptFacts,
+    kept: AtomicBool,
+    // Dropped behind the result.
+    _running: mpsc::Sender<Infallible>,
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        if !self.kept.load(Ordering::Acquire) {
+            let (id, attempt) = (self.facts.id, self.facts.attempt);
+            self.sink
+                .push(BufferedResult::release(id, attempt, STOPPING));
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What came of attempts, until it is stored: most of it in batches with the next claim, what has local
+//! writes or follow-ups in a transaction of its own.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jobs::NewJob;
+use jobs::contract::{Retry, begin};
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio::sync::Notify;
+
+use crate::queue::claim::Claimed;
+use crate::queue::finish::{self, Completion, Discard, Return};
+use crate::queue::notifier::Notifier;
+
+use super::attempt::{AttemptFacts, Runner};
+use super::lease_keeper::IdleState;
+use super::slots::Slots;
+
+/// How long results are gathered at most, and how long after the last one.
+const GATHER_TIMEOUT: Duration = Duration::from_millis(1);
+const LULL: Duration = Duration::from_micros(30);
+
+/// What came of an attempt. Exactly one is made for every claim.
+#[derive(Debug)]
+pub(super) enum AttemptResult {
+    /// Done, with local writes or follow-ups that must be committed with it: stored at once.
+    Transactional(Box<TransactionalCompletion>),
+    /// Everything else.
+    Buffered(BufferedResult),
+}
+
+/// What a fetcher stores, many of them in one commit.
+#[derive(Debug)]
+pub(super) enum BufferedResult {
+    /// Done, nothing else to write: stored together with the next claim.
+    Complete(Completion),
+    /// Back to waiting.
+    Return(Return),
+    /// The end without success.
+    Discard(Discard),
+}
+
+/// A completion with what belongs to it.
+#[derive(Debug)]
+pub(super) struct TransactionalCompletion {
+    pub(super) completion: Completion,
+    pub(super) next: Vec<NewJob>,
+    pub(super) transaction: Option<Transaction<'static, Postgres>>,
+    pub(super) facts: AttemptFacts,
+    pub(super) retry: Retry,
+}
+
+impl BufferedResult {
+    /// Back to waiting at once, no attempt charged.
+    pub(super) fn release(id: i64, attempt: i32, note: &str) -> Self {
+        Self::Return(Return {
+            id,
+            attempt,
+            delay: 0.0,
+            failure: None,
+            note: Some(note.to_owned()),
+        })
+    }
+}
+
+/// A claim that this process holds.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    attempt: i32,
+    ordered: bool,
+    fetcher: i16,
+}
+
+/// The claims that this process holds, of all queues.
+#[derive(Debug, Default)]
+pub(super) struct HeldJobs(Mutex<HashMap<i64, Held>>);
+
+impl HeldJobs {
+    /// Notes what a fetch connection claimed.
+    pub(super) fn add(&self, fetcher: i16, jobs: &[Claimed]) {
+        let held = |job: &Claimed| {
+            let held = Held {
+                attempt: job.attempt,
+                ordered: job.ordered,
+                fetcher,
+            };
+            (job.id, held)
+        };
+        self.lock().extend(jobs.iter().map(held));
+    }
+
+    /// Forgets claims, by row and attempt, whose end is stored: the row may be claimed again here
+    /// already. True if one of them had an ordering key, so that another job may be free to run now.
+    pub(super) fn remove(&self, claims: impl IntoIterator<Item = (i64, i32)>) -> bool {
+        let mut held = self.lock();
+        let mut ordered = false;
+        for (id, attempt) in claims {
+            if held.get(&id).is_some_and(|claim| claim.attempt == attempt) {
+                ordered |= held.remove(&id).is_some_and(|claim| claim.ordered);
+            }
+        }
+        ordered
+    }
+
+    /// What this fetch connection claimed and the process still holds.
+    pub(super) fn of(&self, fetcher: i16) -> Vec<i64> {
+        self.lock()
+            .iter()
+            .filter(|(_, held)| held.fetcher == fetcher)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Held>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Results of one queue that wait to be stored. In memory only: what is lost with the process is run
+/// again.
+#[derive(Debug, Default)]
+pub(super) struct CompletionBuffer {
+    pending: Mutex<Vec<BufferedResult>>,
+    arrived: Notify,
+}
+
+impl CompletionBuffer {
+    /// Adds a result.
+    pub(super) fn push(&self, result: BufferedResult) {
+        self.lock().push(result);
+        self.arrived.notify_one();
+    }
+
+    /// Waits while results come thick and fast, until there are `enough`: one commit then stores more
+    /// of them. Returns at once where there is none.
+    pub(super) async fn wait_for_batch(&self, enough: usize) {
+        let began = Instant::now();
+        let (mut seen, mut last) = (0, began);
+        loop {
+            let waiting = self.lock().len();
+            if waiting > seen {
+                (seen, last) = (waiting, Instant::now());
+            }
+            if waiting == 0
+                || waiting >= enough
+                || last.elapsed() > LULL
+                || began.elapsed() > GATHER_TIMEOUT
+            {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Takes at most `most` results, oldest first.
+    pub(super) fn take(&self, most: usize) -> Vec<BufferedResult> {
+        let mut pending = self.lock();
+        if pending.len() <= most {
+            return std::mem::take(&mut pending);
+        }
+        let rest = pending.split_off(most);
+        std::mem::replace(&mut pending, rest)
+    }
+
+    /// Waits until something was added since the last look.
+    pub(super) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// True if nothing waits to be stored.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<BufferedResult>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the results of one queue: buffers them, or stores at once what must be committed with a
+/// completion. The job's transaction is open: if it waited for a fetcher, and the fetcher for a
+/// connection that such transactions hold all of, neither would go on.
+#[derive(Clone)]
+pub(super) struct ResultSink {
+    pub(super) worker: i64,
+    pub(super) pool: PgPool,
+    pub(super) notifier: Notifier,
+    pub(super) runner: Arc<Runner>,
+    pub(super) held: Arc<HeldJobs>,
+    pub(super) buffer: Arc<CompletionBuffer>,
+    pub(super) idle: Arc<IdleState>,
+    pub(super) slots: Slots,
+    /// Whether somebody waits for the queue to be empty.
+    pub(super) drain: bool,
+}
+
+impl ResultSink {
+    /// Buffers a result.
+    pub(super) fn push(&self, result: BufferedResult) {
+        self.buffer.push(result);
+    }
+
+    /// Commits a completion with its local writes and follow-ups.
+    ///
+    /// If the database fails, local writes are gone with their transaction, so the job is released to
+    /// be run again; a commit whose answer was lost makes that a no-op by the fence.
+    pub(super) async fn commit_completion(&self, result: TransactionalCompletion) {
+        let TransactionalCompletion {
+            completion,
+            next,
+            transaction,
+            facts,
+            retry,
+        } = result;
+        let stored = async {
+            let transaction = match transaction {
+                Some(transaction) => transaction,
+                None => begin(&self.pool).await?,
+            };
+            finish::complete_with(transaction, self.worker, &completion, &next).await
+        };
+        let error = match stored.await {
+            Ok(_) => {
+                for job in &next {
+                    self.notifier.notify(job.queue.name());
+                }
+                let released = self.held.remove([(completion.id, completion.attempt)]);
+                self.slots.give(1);
+                if released || self.drain {
+                    self.idle.wake();
+                }
+                return;
+            }
+            Err(error) => error,
+        };
+        tracing::warn!(%error, "a completion could not be stored");
+        self.push(if is_refusal(&error) {
+            self.runner.refused(facts, retry, &error)
+        } else {
+            BufferedResult::Return(Return {
+                id: completion.id,
+                attempt: completion.attempt,
+                delay: 1.0,
+                failure: None,
+                note: Some("its completion could not be stored".to_owned()),
+            })
+        });
+    }
+}
+
+/// SQLSTATE classes 22 (data), 23 (integrity) and 42 (names, rights): the statement is at fault, not
+/// the moment. <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+fn is_refusal(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .is_some_and(|code| {
+            ["22", "23", "42"]
+                .iter()
+                .any(|class| code.starts_with(class))
+        })
+}

@@ -1,0 +1,325 @@
+//! The connections that all fetchers of a process share. The second is only opened while the first is
+//! busy, and closed when nobody needed it for a while.
+//!
+//! When a connection is given up in the middle of a claim, nobody knows whether Postgres went on with
+//! it. The claim recorded itself, so whoever uses the place next ends the old session, begins another
+//! epoch, and hands back what that one claim took.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+use sqlx::{ConnectOptions, Connection, PgConnection};
+use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use crate::queue::claim::{self, ClaimCursor, ClaimRecord, Claimed};
+use crate::queue::connect::{IDLE_TIMEOUT, Pooler, QueueDatabase};
+use crate::queue::finish::Completion;
+use crate::queue::recovery::{self, Backend};
+
+use super::completion::HeldJobs;
+
+/// Opening a connection, recovery of the one before included.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// What takes longer has lost its connection without knowing it.
+const TURN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Postgres gives up before we do, so that nothing is stored after we gave up.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a batch waits for a row that somebody else holds before it goes on without it.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(250);
+/// Between two tries to hand back what somebody else holds.
+const RELEASE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub(super) struct FetchConnections {
+    places: Vec<Arc<Mutex<Place>>>,
+    free: Arc<Semaphore>,
+}
+
+/// A connection for one turn of a fetcher.
+pub(super) struct FetchConnection {
+    // In this order: the place is free before somebody may look for it.
+    place: OwnedMutexGuard<Place>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Where a connection is, or was.
+pub(super) struct Place {
+    database: QueueDatabase,
+    worker: i64,
+    held: Arc<HeldJobs>,
+    fetcher: i16,
+    epoch: i32,
+    turn: i64,
+    open: Option<Open>,
+    /// What was given up and not looked after yet.
+    lost: Option<Lost>,
+    /// Claims without an answer that somebody else's transaction is in the way of, and the last try.
+    unreleased: (Vec<i64>, Option<Instant>),
+    used: Instant,
+}
+
+struct Open {
+    connection: PgConnection,
+    /// None behind a pooler, where it changes with each transaction.
+    backend: Option<Backend>,
+}
+
+#[derive(Clone, Copy)]
+struct Lost {
+    /// The claim that was under way.
+    turn: Option<i64>,
+    backend: Option<Backend>,
+}
+
+impl FetchConnections {
+    pub(super) fn new(
+        database: &QueueDatabase,
+        worker: i64,
+        held: &Arc<HeldJobs>,
+        connections: u32,
+    ) -> Self {
+        let place = |fetcher| Place {
+            database: database.clone(),
+            worker,
+            held: Arc::clone(held),
+            fetcher: i16::try_from(fetcher).unwrap_or(i16::MAX),
+            epoch: 0,
+            turn: 0,
+            open: None,
+            lost: None,
+            unreleased: (Vec::new(), None),
+            used: Instant::now(),
+        };
+        let places: Vec<_> = (0..connections.max(1))
+            .map(|fetcher| Arc::new(Mutex::new(place(fetcher))))
+            .collect();
+        Self {
+            free: Arc::new(Semaphore::new(places.len())),
+            places,
+        }
+    }
+
+    /// Waits for a connection; the first one if it is free.
+    pub(super) async fn acquire(&self) -> FetchConnection {
+        loop {
+            let permit = Arc::clone(&self.free)
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
+            for place in &self.places {
+                if let Ok(place) = Arc::clone(place).try_lock_owned() {
+                    return FetchConnection {
+                        place,
+                        _permit: permit,
+                    };
+                }
+            }
+            // Only `close_idle` takes a place without a permit, and only for a moment.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Closes further connections that nobody used for a while.
+    pub(super) async fn close_idle(&self) {
+        for place in self.places.iter().skip(1) {
+            let Ok(mut place) = Arc::clone(place).try_lock_owned() else {
+                continue;
+            };
+            let idle = place.used.elapsed() > IDLE_TIMEOUT;
+            if let Some(open) = place.open.take_if(|_| idle) {
+                drop(place);
+                // One that cannot say good-bye is closed all the same.
+                drop(timeout(Duration::from_secs(1), open.connection.close()).await);
+            }
+        }
+    }
+
+    /// Hands back claims without an answer that are left at the end.
+    pub(super) async fn recover(&self) -> Result<(), sqlx::Error> {
+        for place in &self.places {
+            let mut place = place.lock().await;
+            if place.lost.is_some() {
+                place.ready().await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Deref for FetchConnection {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.place
+    }
+}
+
+impl DerefMut for FetchConnection {
+    fn deref_mut(&mut self) -> &mut Place {
+        &mut self.place
+    }
+}
+
+impl Place {
+    /// Runs `work` on the connection; gives the connection up if it may not be used any more.
+    pub(super) async fn run<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        let connection = self.ready().await?;
+        let done = timeout(TURN_TIMEOUT, work(connection)).await;
+        self.judged(done, None)
+    }
+
+    /// Stores completions and claims, in one commit.
+    pub(super) async fn complete_and_claim(
+        &mut self,
+        queue: &str,
+        completions: &[Completion],
+        limit: usize,
+        after: Option<ClaimCursor>,
+    ) -> Result<Vec<Claimed>, sqlx::Error> {
+        self.ready().await?;
+        self.turn += 1;
+        let mut held = self.held.of(self.fetcher);
+        held.extend(&self.unreleased.0);
+        let record = ClaimRecord {
+            worker: self.worker,
+            fetcher: self.fetcher,
+            epoch: self.epoch,
+            turn: self.turn,
+            held: &held,
+        };
+        let pooler = self.database.pooler;
+        let open = self.open.as_mut().expect("it was opened above");
+        let claim = async {
+            match pooler {
+                Pooler::None => {
+                    let connection = &mut open.connection;
+                    claim::complete_and_claim(connection, record, queue, completions, limit, after)
+                        .await
+                }
+                Pooler::Transaction => {
+                    let mut transaction = open.connection.begin().await?;
+                    set_lock_timeout(&mut transaction).await?;
+                    let rows = claim::complete_and_claim(
+                        &mut transaction,
+                        record,
+                        queue,
+                        completions,
+                        limit,
+                        after,
+                    )
+                    .await?;
+                    transaction.commit().await?;
+                    Ok(rows)
+                }
+            }
+        };
+        let claimed = timeout(TURN_TIMEOUT, claim).await;
+        let rows = self.judged(claimed, Some(self.turn))?;
+        self.held.add(self.fetcher, &rows);
+        Ok(rows)
+    }
+
+    /// The connection, opened where there is none, with everything of the one before looked after.
+    async fn ready(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        if self.open.is_none() {
+            let opened = timeout(OPEN_TIMEOUT, self.reopen()).await;
+            self.open = Some(opened.unwrap_or(Err(sqlx::Error::PoolTimedOut))?);
+            self.lost = None;
+        }
+        self.used = Instant::now();
+        self.release_rest().await?;
+        let open = self.open.as_mut().expect("it was opened above");
+        Ok(&mut open.connection)
+    }
+
+    async fn reopen(&mut self) -> Result<Open, sqlx::Error> {
+        let options = self.database.bounded(STATEMENT_TIMEOUT, LOCK_TIMEOUT);
+        let mut connection = options
+            .application_name("polar-jobs fetcher")
+            .connect()
+            .await?;
+        let sessions = self.database.pooler == Pooler::None;
+        if let Some(backend) = self.lost.and_then(|lost| lost.backend) {
+            recovery::terminate(&mut connection, backend).await?;
+        }
+        self.epoch += 1;
+        let (worker, fetcher, epoch) = (self.worker, self.fetcher, self.epoch);
+        let last = recovery::begin_epoch(&mut connection, worker, fetcher, epoch).await?;
+        // Without a row this process is about to learn that it lost its lease.
+        let last = last.ok_or(sqlx::Error::RowNotFound)?;
+        if self.lost.and_then(|lost| lost.turn) == Some(last.turn) {
+            let known = self.held.of(fetcher);
+            let lost = last.ids.into_iter().filter(|id| !known.contains(id));
+            self.unreleased.0.extend(lost);
+            self.unreleased.1 = None;
+        }
+        let backend = match sessions {
+            true => Some(recovery::backend_of(&mut connection).await?),
+            false => None,
+        };
+        Ok(Open {
+            connection,
+            backend,
+        })
+    }
+
+    async fn release_rest(&mut self) -> Result<(), sqlx::Error> {
+        let (ids, last_try) = &mut self.unreleased;
+        let due = last_try.is_none_or(|at| at.elapsed() > RELEASE_INTERVAL);
+        if ids.is_empty() || !due {
+            return Ok(());
+        }
+        let open = self.open.as_mut().expect("called with an open connection");
+        *last_try = Some(Instant::now());
+        let released = timeout(
+            TURN_TIMEOUT,
+            recovery::release(&mut open.connection, self.worker, ids),
+        )
+        .await;
+        *ids = match released {
+            Ok(Ok(left)) => left,
+            failed => return self.judged(failed, None).map(drop),
+        };
+        Ok(())
+    }
+
+    /// Gives the connection up unless what came is an answer to the statement. `turn` is the claim that was
+    /// under way.
+    fn judged<T>(
+        &mut self,
+        done: Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>,
+        turn: Option<i64>,
+    ) -> Result<T, sqlx::Error> {
+        let done = done.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        if done.as_ref().is_err_and(|error| !is_answer(error)) {
+            let backend = self.open.take().and_then(|open| open.backend);
+            self.lost = Some(Lost { turn, backend });
+        }
+        done
+    }
+}
+
+/// Whether Postgres refused the statement and the session goes on: then it is certain that nothing was
+/// stored.
+fn is_answer(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(|error| error.try_downcast_ref::<PgDatabaseError>())
+        .is_some_and(|error| error.severity() == PgSeverity::Error)
+}
+
+async fn set_lock_timeout(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT set_config('lock_timeout', $1, true)",
+        LOCK_TIMEOUT.as_millis().to_string()
+    )
+    .fetch_one(connection)
+    .await
+    .map(drop)
+}

@@ -1,0 +1,400 @@
+//! A fetcher stores the results of a queue and claims its jobs, both in one commit while there is work.
+//!
+//! The first fetcher of a queue also claims without having something to store; further ones only work
+//! when results come in, so that the database is busy with one batch while this process runs the other.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::queue::claim::{ClaimCursor, Claimed, LARGEST_CLAIM};
+use crate::queue::finish::{self, Completion, Discard, Return};
+use crate::queue::recovery;
+
+use super::attempt::STOPPING;
+use super::backoff::Backoff;
+use super::completion::{BufferedResult, CompletionBuffer, HeldJobs};
+use super::fetch_connections::{FetchConnection, FetchConnections};
+use super::lease_keeper::IdleState;
+use super::slots::Slots;
+
+/// How long a claim may start behind the last one instead of at the head of the queue.
+const HEAD_AGAIN_AFTER: Duration = Duration::from_millis(50);
+/// How long a result is put aside that an open transaction of somebody else is in the way of.
+const CONTENDED_DELAY: Duration = Duration::from_millis(500);
+/// Full claims in a row after which the queue counts as busy and nobody needs to notify us.
+const BUSY_AFTER: u32 = 3;
+/// When to look again after a claim that found several jobs: they come faster than we are told of them.
+const STREAM_POLL: Duration = Duration::from_millis(5);
+
+/// Where the process stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Claim and store.
+    Running,
+    /// Store only; what runs may end.
+    Stopping,
+    /// Nothing runs any more: store what is left and end.
+    Closing,
+}
+
+/// What the fetchers of all queues share.
+pub(super) struct Shared {
+    pub(super) worker: i64,
+    pub(super) connections: FetchConnections,
+    pub(super) held: Arc<HeldJobs>,
+    pub(super) phase: watch::Receiver<Phase>,
+    /// Whether the process ends when nothing is runnable.
+    pub(super) drain: bool,
+}
+
+/// See the module.
+pub(super) struct Fetcher {
+    pub(super) shared: Arc<Shared>,
+    pub(super) queue: String,
+    pub(super) first: bool,
+    pub(super) slots: Slots,
+    pub(super) buffer: Arc<CompletionBuffer>,
+    pub(super) idle: Arc<IdleState>,
+    pub(super) claimed: Option<mpsc::UnboundedSender<Claimed>>,
+    /// True once a look found nothing and nothing of this queue was running.
+    pub(super) quiet: Option<watch::Sender<bool>>,
+}
+
+/// Where this fetcher's next claim starts; for a moment only, see [`ClaimCursor`].
+#[derive(Default)]
+struct Cursor {
+    at: Option<ClaimCursor>,
+    head_seen: Option<Instant>,
+}
+
+impl Cursor {
+    fn remember(&mut self, rows: &[Claimed], full: bool) {
+        if self.at.is_none() {
+            self.head_seen = Some(Instant::now());
+        }
+        let fresh = self
+            .head_seen
+            .is_some_and(|seen| seen.elapsed() < HEAD_AGAIN_AFTER);
+        self.at = ClaimCursor::last_of(rows).filter(|_| full && fresh);
+    }
+}
+
+/// Results that one commit may store, sorted by what must be done.
+#[derive(Default)]
+struct Batch {
+    completions: Vec<Completion>,
+    returns: Vec<Return>,
+    discards: Vec<Discard>,
+    /// What cannot be stored now.
+    contended: Vec<BufferedResult>,
+}
+
+impl Batch {
+    fn of(results: Vec<BufferedResult>) -> Self {
+        let mut batch = Self::default();
+        for result in results {
+            match result {
+                BufferedResult::Complete(completion) => batch.completions.push(completion),
+                BufferedResult::Return(entry) => batch.returns.push(entry),
+                BufferedResult::Discard(entry) => batch.discards.push(entry),
+            }
+        }
+        batch
+    }
+
+    fn len(&self) -> usize {
+        self.completions.len() + self.returns.len() + self.discards.len()
+    }
+
+    /// The claims whose ends these are.
+    fn claims(&self) -> impl Iterator<Item = (i64, i32)> {
+        let completions = self.completions.iter().map(|done| (done.id, done.attempt));
+        let returns = self.returns.iter().map(|back| (back.id, back.attempt));
+        let discards = self.discards.iter().map(|gone| (gone.id, gone.attempt));
+        completions.chain(returns).chain(discards)
+    }
+
+    /// Puts aside what `is_contended`.
+    fn put_aside(&mut self, is_contended: impl Fn(i64) -> bool) {
+        let completions = self
+            .completions
+            .extract_if(.., |done| is_contended(done.id));
+        self.contended
+            .extend(completions.map(BufferedResult::Complete));
+        let discards = self.discards.extract_if(.., |gone| is_contended(gone.id));
+        self.contended.extend(discards.map(BufferedResult::Discard));
+        let returns = self.returns.extract_if(.., |back| is_contended(back.id));
+        self.contended.extend(returns.map(BufferedResult::Return));
+    }
+
+    /// Puts the second half aside; a single one as a whole.
+    fn halve(&mut self) {
+        let ids: Vec<i64> = self.claims().map(|(id, _)| id).collect();
+        let aside: HashSet<i64> = ids[ids.len() / 2..].iter().copied().collect();
+        self.put_aside(|id| aside.contains(&id));
+    }
+}
+
+/// What is to be claimed.
+#[derive(Clone, Copy)]
+struct Wanted {
+    /// At most so many.
+    limit: usize,
+    /// Slots taken for it; the others are those of the batch.
+    free: usize,
+}
+
+/// What came of a turn.
+struct Turned {
+    /// Jobs claimed.
+    found: usize,
+    /// Something ended that others may have waited for.
+    released: bool,
+    /// To be tried again later.
+    contended: Vec<BufferedResult>,
+}
+
+impl Fetcher {
+    /// Works until the phase is `Closing` and everything is stored.
+    pub(super) async fn run(mut self) {
+        let mut put_aside = JoinSet::new();
+        let mut contended = HashSet::new();
+        let mut should_claim = self.first;
+        let mut look_again = None;
+        let mut streak = 0;
+        let mut cursor = Cursor::default();
+        loop {
+            while put_aside.try_join_next().is_some() {}
+            let phase = *self.shared.phase.borrow();
+            if phase != Phase::Running {
+                self.claimed = None;
+            }
+            let freed = self.slots.freed_since_now();
+            let enough = self.slots.used().min(LARGEST_CLAIM);
+            self.buffer.wait_for_batch(enough).await;
+            let batch = Batch::of(self.buffer.take(LARGEST_CLAIM));
+            let wanted = self.wanted(&batch, should_claim);
+            if batch.len() == 0 && wanted.free == 0 {
+                if phase == Phase::Closing && put_aside.is_empty() && self.buffer.is_empty() {
+                    return;
+                }
+                let woken = self
+                    .rest(should_claim, freed, phase, look_again, &mut put_aside)
+                    .await;
+                should_claim |= woken && self.first;
+                continue;
+            }
+            let from_head = cursor.at.is_none();
+            let turned = self.turn(batch, wanted, &mut cursor, &mut contended).await;
+            for result in turned.contended {
+                put_aside.spawn(push_later(Arc::clone(&self.buffer), result));
+            }
+            should_claim |= turned.released;
+            if self.shared.drain && !self.first && self.slots.used() == 0 {
+                // Only the first fetcher says that the queue is empty, and it may be asleep already.
+                self.idle.wake();
+            }
+            if wanted.limit > 0 {
+                let full = turned.found == wanted.limit;
+                // Behind a cursor nothing is no proof of an empty queue.
+                should_claim = full || turned.released || !from_head;
+                look_again = (turned.found > 1).then(|| Instant::now() + STREAM_POLL);
+                streak = if full { streak + 1 } else { 0 };
+                self.update_idle_state(&mut should_claim, turned.found, streak)
+                    .await;
+            }
+        }
+    }
+
+    fn wanted(&self, batch: &Batch, should_claim: bool) -> Wanted {
+        let claiming = self.claimed.is_some() && (should_claim || !batch.completions.is_empty());
+        let free = if claiming {
+            self.slots.take(LARGEST_CLAIM - batch.len())
+        } else {
+            0
+        };
+        self.slots.want(claiming && batch.len() + free == 0);
+        let limit = if claiming {
+            free + self.slots.keepable(batch.len())
+        } else {
+            0
+        };
+        Wanted { limit, free }
+    }
+
+    /// Stores a batch and claims; tries until the database answers.
+    async fn turn(
+        &self,
+        mut batch: Batch,
+        wanted: Wanted,
+        cursor: &mut Cursor,
+        contended: &mut HashSet<i64>,
+    ) -> Turned {
+        let mut backoff = Backoff::default();
+        loop {
+            // Other queues may use the connection while this one waits.
+            let mut connection = self.shared.connections.acquire().await;
+            let turn = self.try_turn(&mut connection, &mut batch, wanted, cursor.at, contended);
+            match turn.await {
+                Ok(rows) => {
+                    drop(connection);
+                    let released = self.shared.held.remove(batch.claims());
+                    let found = rows.len();
+                    // Slots of the batch are free now, those of the new rows are taken.
+                    self.slots
+                        .give((wanted.free + batch.len()).saturating_sub(found));
+                    cursor.remember(&rows, found == wanted.limit);
+                    self.hand_out(rows);
+                    return Turned {
+                        found,
+                        released,
+                        contended: batch.contended,
+                    };
+                }
+                Err(error) if is_lock_timeout(&error) => {
+                    self.split(&mut connection, &mut batch, contended).await;
+                }
+                Err(error) => {
+                    drop(connection);
+                    tracing::warn!(queue = %self.queue, %error, "the database does not answer, trying again");
+                    backoff.wait().await;
+                }
+            }
+        }
+    }
+
+    async fn try_turn(
+        &self,
+        connection: &mut FetchConnection,
+        batch: &mut Batch,
+        wanted: Wanted,
+        after: Option<ClaimCursor>,
+        contended: &mut HashSet<i64>,
+    ) -> Result<Vec<Claimed>, sqlx::Error> {
+        let worker = self.shared.worker;
+        if batch.claims().any(|(id, _)| contended.contains(&id)) {
+            self.skip_contended(connection, batch, contended).await?;
+        }
+        if !batch.returns.is_empty() {
+            let returns = &batch.returns;
+            let left = connection
+                .run(async |connection| finish::put_back(connection, worker, returns).await)
+                .await?;
+            batch.put_aside(|id| left.contains(&id));
+        }
+        if !batch.discards.is_empty() {
+            let discards = &batch.discards;
+            connection
+                .run(async |connection| finish::discard(connection, worker, discards).await)
+                .await?;
+        }
+        // The slots of what was put aside are still in use.
+        let limit = wanted.limit.saturating_sub(batch.contended.len());
+        connection
+            .complete_and_claim(&self.queue, &batch.completions, limit, after)
+            .await
+    }
+
+    /// Puts aside what was contended before and still is, so that nobody waits for it again.
+    async fn skip_contended(
+        &self,
+        connection: &mut FetchConnection,
+        batch: &mut Batch,
+        contended: &mut HashSet<i64>,
+    ) -> Result<(), sqlx::Error> {
+        let ids: Vec<i64> = batch.claims().map(|(id, _)| id).collect();
+        let locked = connection
+            .run(async |connection| recovery::locked_by_others(connection, &ids).await)
+            .await?;
+        contended.retain(|id| !ids.contains(id));
+        contended.extend(&locked);
+        batch.put_aside(|id| locked.contains(&id));
+        Ok(())
+    }
+
+    /// Somebody holds a row of the batch: only that one waits.
+    async fn split(
+        &self,
+        connection: &mut FetchConnection,
+        batch: &mut Batch,
+        contended: &mut HashSet<i64>,
+    ) {
+        let before = batch.len();
+        let skipped = self.skip_contended(connection, batch, contended).await;
+        if let Err(error) = skipped {
+            tracing::debug!(%error, "it is not known who is in the way of a batch");
+        }
+        if batch.len() == before {
+            // Not a row of ours is held but something that ending one needs.
+            batch.halve();
+        }
+        tracing::info!(queue = %self.queue, "a transaction of somebody else is in the way of finished jobs; they wait for it");
+    }
+
+    fn hand_out(&self, rows: Vec<Claimed>) {
+        for job in rows {
+            let (id, attempt) = (job.id, job.attempt);
+            let refused = self
+                .claimed
+                .as_ref()
+                .is_none_or(|claimed| claimed.send(job).is_err());
+            if refused {
+                self.buffer
+                    .push(BufferedResult::release(id, attempt, STOPPING));
+            }
+        }
+    }
+
+    /// A queue that ran dry is marked idle, and looked at once more, so that no commit falls between
+    /// the look and the mark. A busy one is marked so, so that nobody notifies us in vain.
+    async fn update_idle_state(&self, should_claim: &mut bool, found: usize, streak: u32) {
+        if streak >= BUSY_AFTER {
+            self.idle.mark_busy();
+        } else if self.first && !*should_claim && self.idle.mark_idle().await {
+            *should_claim = true;
+        }
+        if let Some(quiet) = &self.quiet {
+            quiet.send_replace(!*should_claim && found == 0 && self.slots.used() == 0);
+        }
+    }
+
+    /// Waits for a result, a slot, a notification, the next look or another phase. True if it may be worth to
+    /// look for jobs.
+    async fn rest(
+        &self,
+        should_claim: bool,
+        freed: impl Future<Output = ()>,
+        known: Phase,
+        look_again: Option<Instant>,
+        put_aside: &mut JoinSet<()>,
+    ) -> bool {
+        let mut phase = self.shared.phase.clone();
+        if *phase.borrow_and_update() != known {
+            return false;
+        }
+        let again = look_again.unwrap_or_else(Instant::now);
+        tokio::select! {
+            () = self.buffer.arrived() => false,
+            () = freed, if should_claim => true,
+            () = self.idle.woken(), if self.first => true,
+            () = tokio::time::sleep_until(again.into()), if self.first && look_again.is_some() => true,
+            Some(_) = put_aside.join_next() => false,
+            Ok(()) = phase.changed() => known == Phase::Running,
+        }
+    }
+}
+
+async fn push_later(buffer: Arc<CompletionBuffer>, result: BufferedResult) {
+    tokio::time::sleep(CONTENDED_DELAY).await;
+    buffer.push(result);
+}
+
+fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(|error| error.code().as_deref() == Some("55P03"))
+}

@@ -1,0 +1,158 @@
+//! Looks once a second for what somebody must do: queues with due jobs, dead workers, keys to be
+//! released. Every process does it; the statements are such that two at once change nothing twice.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::PgPool;
+use tokio::task::JoinSet;
+
+use crate::queue::reclaim::{self, Findings, Suspect};
+
+use super::backoff::Backoff;
+use super::fetcher::Shared;
+use super::lease_keeper::IdleStates;
+use super::metrics;
+
+/// How often it looks, and how often while somebody looks dead.
+const LOOK: Duration = Duration::from_secs(1);
+const LOOK_AT_SUSPECTS: Duration = Duration::from_millis(250);
+/// How long a suspect has to take its lock again. A living process sees at once that its connection was
+/// cut, and reconnects within two seconds.
+const CONFIRMATION: Duration = Duration::from_millis(2500);
+/// A look that takes longer has lost its connection without knowing it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// See the module.
+pub(super) struct Housekeeping {
+    pub(super) pool: PgPool,
+    pub(super) queues: Vec<String>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) idle: IdleStates,
+}
+
+impl Housekeeping {
+    /// Runs until it is dropped.
+    pub(super) async fn run(self) {
+        let mut backoff = Backoff::default();
+        let mut suspected = HashMap::new();
+        // Beside the looks, so that none waits for it: what it does may wait for others.
+        let mut repairs = JoinSet::new();
+        loop {
+            while repairs.try_join_next().is_some() {}
+            self.shared.connections.close_idle().await;
+            match self.look(&mut suspected).await {
+                Ok(work) => {
+                    if let Some(work) = work.filter(|_| repairs.is_empty()) {
+                        let idle = self.idle.clone();
+                        repairs.spawn(async move {
+                            if work.run().await {
+                                idle.values().for_each(|idle| idle.wake());
+                            }
+                        });
+                    }
+                    let fast = !suspected.is_empty();
+                    tokio::time::sleep(if fast { LOOK_AT_SUSPECTS } else { LOOK }).await;
+                }
+                Err(error) => {
+                    // What we saw before the database was away says nothing about now.
+                    suspected.clear();
+                    tracing::debug!(%error, "the look for due jobs and dead workers failed, trying again");
+                    backoff.wait().await;
+                }
+            }
+        }
+    }
+
+    /// Wakes the queues with due jobs. Returns what else there is to do.
+    async fn look(
+        &self,
+        suspected: &mut HashMap<Suspect, Instant>,
+    ) -> Result<Option<Repairs>, sqlx::Error> {
+        let looked = tokio::time::timeout(ANSWER_TIMEOUT, async {
+            let mut connection = self.pool.acquire().await?;
+            reclaim::look(&mut connection, self.shared.worker, &self.queues).await
+        });
+        let Findings {
+            suspects,
+            orphans,
+            noted_keys,
+            due,
+        } = looked.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+        for queue in &due {
+            if let Some(idle) = self.idle.get(queue) {
+                idle.wake();
+            }
+        }
+        suspected.retain(|suspect, _| suspects.contains(suspect));
+        for suspect in suspects {
+            suspected.entry(suspect).or_insert_with(Instant::now);
+        }
+        let dead: Vec<Suspect> = suspected
+            .iter()
+            .filter(|(_, since)| since.elapsed() >= CONFIRMATION)
+            .map(|(suspect, _)| *suspect)
+            .collect();
+        let repairs = Repairs {
+            pool: self.pool.clone(),
+            dead,
+            orphans,
+            noted_keys,
+        };
+        Ok(repairs.are_needed().then_some(repairs))
+    }
+}
+
+/// What a look found, beside due jobs.
+struct Repairs {
+    pool: PgPool,
+    dead: Vec<Suspect>,
+    orphans: bool,
+    noted_keys: bool,
+}
+
+impl Repairs {
+    fn are_needed(&self) -> bool {
+        !self.dead.is_empty() || self.orphans || self.noted_keys
+    }
+
+    /// True if jobs became free.
+    async fn run(self) -> bool {
+        match tokio::time::timeout(ANSWER_TIMEOUT, self.try_run()).await {
+            Ok(Ok(freed)) => freed,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the jobs of dead workers were not taken back, trying again");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    async fn try_run(&self) -> Result<bool, sqlx::Error> {
+        let mut connection = self.pool.acquire().await?;
+        let mut removed = false;
+        for suspect in &self.dead {
+            if reclaim::remove_dead_worker(&mut connection, *suspect).await? {
+                let worker = suspect.worker;
+                tracing::warn!(worker, "a worker died, its jobs are taken back");
+                metrics::worker_reclaimed();
+                removed = true;
+            }
+        }
+        let mut freed = false;
+        if removed || self.orphans {
+            let reclaimed = reclaim::reclaim_jobs(&mut connection).await?;
+            if reclaimed != reclaim::Reclaimed::default() {
+                let (returned, discarded) = (reclaimed.returned, reclaimed.discarded);
+                tracing::warn!(returned, discarded, "jobs of dead workers were taken back");
+                metrics::jobs_reclaimed(reclaimed);
+            }
+            freed |= reclaimed.returned > 0;
+        }
+        if self.noted_keys {
+            freed |= reclaim::release_noted_keys(&mut connection).await? > 0;
+        }
+        Ok(freed)
+    }
+}

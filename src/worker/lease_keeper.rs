@@ -1,0 +1,281 @@
+//! Keeps the lease in a task and on a connection of its own, so that no amount of work can starve the
+//! heartbeat. The same connection listens for notifications and holds the locks of idle queues: its end
+//! is seen at once, and everything that it held is taken again at once.
+//!
+//! If the row is gone, another process took this one's jobs over: it must stop.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sqlx::PgExecutor;
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+
+use crate::queue::connect::{Pooler, QueueDatabase};
+use crate::queue::lease;
+
+use super::backoff::Backoff;
+
+/// How long a fetcher waits until its queue is known to be idle; the keeper may be reconnecting.
+const MARK_TIMEOUT: Duration = Duration::from_millis(500);
+/// A heartbeat, or a command, that hangs is worse than one that fails.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The queues of a process, by name.
+pub(super) type IdleStates = HashMap<String, Arc<IdleState>>;
+
+/// Whether others need to notify this process of jobs for a queue, and how its fetcher is woken.
+#[derive(Debug)]
+pub(super) struct IdleState {
+    queue: String,
+    idle: AtomicBool,
+    woken: Notify,
+    keeper: mpsc::UnboundedSender<LeaseCommand>,
+}
+
+#[derive(Debug)]
+enum LeaseCommand {
+    MarkIdle(String, oneshot::Sender<()>),
+    MarkBusy(String),
+    Retire(oneshot::Sender<()>),
+}
+
+impl IdleState {
+    /// Asks to be notified. True if that was not so before: look once more for jobs.
+    pub(super) async fn mark_idle(&self) -> bool {
+        if self.idle.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        let (tx, rx) = oneshot::channel();
+        // Without a keeper (it is reconnecting, or a pooler is in between) polling must do.
+        let sent = self
+            .keeper
+            .send(LeaseCommand::MarkIdle(self.queue.clone(), tx))
+            .is_ok();
+        sent && matches!(tokio::time::timeout(MARK_TIMEOUT, rx).await, Ok(Ok(())))
+    }
+
+    /// Says that nobody needs to notify us.
+    pub(super) fn mark_busy(&self) {
+        if self.idle.swap(false, Ordering::AcqRel) {
+            // A closed channel means that the process is ending.
+            drop(self.keeper.send(LeaseCommand::MarkBusy(self.queue.clone())));
+        }
+    }
+
+    /// Waits for a wake-up.
+    pub(super) async fn woken(&self) {
+        self.woken.notified().await;
+    }
+
+    /// Wakes the queue's first fetcher.
+    pub(super) fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    /// The mark is gone with its connection; whoever was not heard meanwhile is found by a look.
+    fn reset(&self) {
+        self.idle.store(false, Ordering::Release);
+        self.wake();
+    }
+}
+
+/// See the module.
+pub(super) struct LeaseKeeper {
+    database: QueueDatabase,
+    worker: i64,
+    commands: mpsc::UnboundedReceiver<LeaseCommand>,
+    idle: IdleStates,
+    /// Answered once the lease is held.
+    held: Option<oneshot::Sender<()>>,
+}
+
+/// Asks the keeper to take the worker's row away at a clean stop.
+pub(super) struct Retirement(mpsc::UnboundedSender<LeaseCommand>);
+
+impl Retirement {
+    /// Waits until it is done, or the keeper is gone.
+    pub(super) async fn retire(self) {
+        let (tx, rx) = oneshot::channel();
+        if self.0.send(LeaseCommand::Retire(tx)).is_ok() {
+            drop(rx.await);
+        }
+    }
+}
+
+/// The row is gone.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "worker {0} lost its lease: another process took its jobs over; this one must be started again"
+)]
+pub struct LeaseLost(pub i64);
+
+enum Ended {
+    Retired,
+    Lost,
+}
+
+impl LeaseKeeper {
+    pub(super) fn new(
+        database: QueueDatabase,
+        worker: i64,
+        queues: &[String],
+    ) -> (Self, IdleStates, Retirement) {
+        let (tx, commands) = mpsc::unbounded_channel();
+        let state = |queue: &String| {
+            let state = IdleState {
+                queue: queue.clone(),
+                idle: AtomicBool::new(false),
+                woken: Notify::new(),
+                keeper: tx.clone(),
+            };
+            (queue.clone(), Arc::new(state))
+        };
+        let idle: IdleStates = queues.iter().map(state).collect();
+        let keeper = Self {
+            database,
+            worker,
+            commands,
+            idle: idle.clone(),
+            held: None,
+        };
+        (keeper, idle, Retirement(tx))
+    }
+
+    /// Resolves once the lease and the session lock are held, or the keeper is gone: a worker that
+    /// claims before could only be reclaimed when its lease has run out.
+    pub(super) fn held(&mut self) -> oneshot::Receiver<()> {
+        let (tx, rx) = oneshot::channel();
+        self.held = Some(tx);
+        rx
+    }
+
+    /// Keeps the lease until it is lost or retired.
+    pub(super) async fn run(mut self) -> Result<(), LeaseLost> {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.keep().await {
+                Ok(Ended::Retired) => return Ok(()),
+                Ok(Ended::Lost) => return Err(LeaseLost(self.worker)),
+                Err(error) => {
+                    tracing::warn!(worker = self.worker, %error, "the connection of the lease was lost, taking it again");
+                    self.idle.values().for_each(|idle| idle.reset());
+                    backoff.wait().await;
+                }
+            }
+        }
+    }
+
+    async fn keep(&mut self) -> Result<Ended, sqlx::Error> {
+        let sessions = self.database.pooler == Pooler::None;
+        let Some(mut session) = in_time(self.begin(sessions)).await? else {
+            return Ok(Ended::Lost);
+        };
+        // Who does not wait for it need not know.
+        let _ = self.held.take().map(|held| held.send(()));
+        self.idle.values().for_each(|idle| idle.wake());
+        let mut heartbeat = tokio::time::interval(lease::HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        heartbeat.reset();
+        loop {
+            tokio::select! {
+                notification = session.try_recv() => match notification? {
+                    Some(notification) => {
+                        if let Some(idle) = self.idle.get(notification.payload()) {
+                            idle.wake();
+                        }
+                    }
+                    None => return Err(sqlx::Error::PoolClosed),
+                },
+                _ = heartbeat.tick() => {
+                    if !in_time(lease::renew(&mut session, self.worker)).await? {
+                        return Ok(Ended::Lost);
+                    }
+                }
+                command = self.commands.recv() => {
+                    let Some(command) = command else {
+                        return Ok(Ended::Retired);
+                    };
+                    if in_time(obey(command, &mut session, self.worker, sessions)).await? {
+                        return Ok(Ended::Retired);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A session with a fresh lease, and the lock where there are sessions; none if the row is gone.
+    async fn begin(&self, sessions: bool) -> Result<Option<PgListener>, sqlx::Error> {
+        let options = self.database.plain().application_name("polar-jobs lease");
+        // The pool is for this one connection, and is never asked for another.
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .connect_with(options)
+            .await?;
+        let mut session = PgListener::connect_with(&pool).await?;
+        session.eager_reconnect(false);
+        session.ignore_pool_close_event(true);
+        if sessions {
+            lease::take_session_lock(&mut session, self.worker).await?;
+            session.listen("polar_jobs").await?;
+        }
+        let alive = lease::begin_session(&mut session, self.worker, sessions).await?;
+        Ok(alive.then_some(session))
+    }
+}
+
+/// True if that was the end.
+async fn obey(
+    command: LeaseCommand,
+    session: &mut PgListener,
+    worker: i64,
+    sessions: bool,
+) -> Result<bool, sqlx::Error> {
+    match command {
+        LeaseCommand::MarkIdle(queue, tx) if sessions => {
+            share_idle_lock(session, &queue).await?;
+            // A fetcher that is gone need not know.
+            let _ = tx.send(());
+        }
+        LeaseCommand::MarkBusy(queue) if sessions => drop_idle_lock(session, &queue).await?,
+        LeaseCommand::MarkIdle(..) | LeaseCommand::MarkBusy(_) => {}
+        LeaseCommand::Retire(tx) => {
+            lease::retire(session, worker).await?;
+            let _ = tx.send(());
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(ANSWER_TIMEOUT, work)
+        .await
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+async fn share_idle_lock(session: impl PgExecutor<'_>, queue: &str) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "SELECT pg_advisory_lock_shared(polar_jobs.sleep_lock($1))",
+        queue
+    )
+    .execute(session)
+    .await
+    .map(drop)
+}
+
+async fn drop_idle_lock(session: impl PgExecutor<'_>, queue: &str) -> Result<(), sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT pg_advisory_unlock_shared(polar_jobs.sleep_lock($1))",
+        queue
+    )
+    .fetch_one(session)
+    .await
+    .map(drop)
+}

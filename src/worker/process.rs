@@ -1,0 +1,372 @@
+//! A worker process from its first connection to its last.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jobs::contract::{Registry, Settings};
+use jobs::mirror::fees;
+use sqlx::PgPool;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+
+use crate::queue::connect::{ConnectionBudget, QueueDatabase};
+use crate::queue::kinds;
+use crate::queue::lease::{self, Identity};
+use crate::queue::notifier::Notifier;
+use crate::queue::runnable;
+
+use super::adapter::{self, QueueRunner};
+use super::attempt::{Mask, Runner};
+use super::backoff::Backoff;
+use super::catch_up;
+use super::completion::{CompletionBuffer, HeldJobs, ResultSink};
+use super::fetch_connections::FetchConnections;
+use super::fetcher::{Fetcher, Phase, Shared};
+use super::housekeeping::Housekeeping;
+use super::lease_keeper::{IdleStates, LeaseKeeper, LeaseLost};
+use super::metrics;
+use super::slots::{Prefetch, Slots, Total};
+use crate::schedule::{self, BadSchedule, Timetable};
+
+/// How long the last writes of a stop may take, after the drain timeout: together below the 30 s that
+/// process managers wait.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long an aborted attempt may take to end; one that blocks its thread ends with the process.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Limits of the housekeeping's statements: none is worth waiting longer for.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A queue and how many of its jobs may run at once in this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueSlots {
+    /// The queue.
+    pub queue: String,
+    /// Its bound.
+    pub slots: usize,
+}
+
+/// What a worker process needs.
+#[derive(Clone)]
+pub struct WorkerSettings {
+    /// The queue's own connections.
+    pub database: QueueDatabase,
+    /// How many of them there may be.
+    pub connections: ConnectionBudget,
+    /// Connections for the jobs' own reading and writing, [`ConnectionBudget::jobs`] of them.
+    pub pool: PgPool,
+    /// What can be run.
+    pub registry: Arc<Registry>,
+    /// Polar behind the fleet's rate limiter; `None` while billing is not configured.
+    pub polar: Option<polar::Client>,
+    /// What jobs need to know of the configuration.
+    pub settings: Arc<Settings>,
+    /// The queues to serve.
+    pub queues: Vec<QueueSlots>,
+    /// Jobs at once in the whole process.
+    pub slots: usize,
+    /// End when nothing is runnable.
+    pub drain: bool,
+    /// How long running jobs may take to end at a stop; then they are handed back.
+    pub drain_timeout: Duration,
+    /// Replaces configured secrets in whatever is stored.
+    pub mask: Mask,
+}
+
+/// Why a worker process ended otherwise than asked.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// It could not start.
+    #[error("the worker could not start: {0}")]
+    Start(#[source] sqlx::Error),
+    /// A schedule cannot be read.
+    #[error(transparent)]
+    Schedule(#[from] BadSchedule),
+    /// Somebody took it for dead.
+    #[error(transparent)]
+    LeaseLost(#[from] LeaseLost),
+    /// An apalis worker ended.
+    #[error("the job runner ended: {0}")]
+    Runner(#[from] adapter::Ended),
+    /// One of its tasks ended.
+    #[error("{0} ended unexpectedly")]
+    Task(&'static str),
+}
+
+/// Runs a worker until `shutdown` resolves (or nothing is runnable, with `drain`), then stops
+/// claiming, lets what runs end, hands back the rest and takes its row away.
+///
+/// # Errors
+/// If it cannot start, loses its lease, or a part of it dies; the process must then exit and be
+/// started again by its process manager.
+pub async fn run(
+    settings: WorkerSettings,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), WorkerError> {
+    let timetable = Timetable::of(&settings.registry)?;
+    metrics::describe();
+    let worker = start(&settings).await.map_err(WorkerError::Start)?;
+    tracing::info!(worker, slots = settings.slots, "the worker runs");
+    let names: Vec<String> = settings
+        .queues
+        .iter()
+        .map(|queue| queue.queue.clone())
+        .collect();
+    let (mut keeper, idle, retirement) =
+        LeaseKeeper::new(settings.database.clone(), worker, &names);
+    let mut keeping = JoinSet::new();
+    let held = keeper.held();
+    keeping.spawn(keeper.run());
+    // Without an answer the database does not answer, and nothing will be claimed anyway.
+    drop(tokio::time::timeout(lease::HEARTBEAT, held).await);
+
+    let options = settings
+        .database
+        .bounded(STATEMENT_TIMEOUT, LOCK_TIMEOUT)
+        .application_name("polar-jobs housekeeping");
+    let pool = QueueDatabase::pool(options, settings.connections.housekeeping);
+    let (phase, _) = watch::channel(Phase::Running);
+    let mut tasks = WorkerTasks::spawn(&settings, worker, &pool, &idle, &phase);
+    let mut watching = JoinSet::new();
+    let housekeeping = Housekeeping {
+        pool: pool.clone(),
+        queues: names.clone(),
+        shared: Arc::clone(&tasks.shared),
+        idle: idle.clone(),
+    };
+    watching.spawn(housekeeping.run());
+    watching.spawn(metrics::watch(
+        pool.clone(),
+        std::mem::take(&mut tasks.slots),
+    ));
+    if !settings.drain {
+        let clock = schedule::run(pool.clone(), timetable, std::future::pending());
+        watching.spawn(clock);
+    }
+    let mut catching_up = JoinSet::new();
+    if settings.polar.is_some() {
+        catching_up.spawn(catch_up::run(settings.pool.clone(), idle));
+    }
+
+    let ended = tokio::select! {
+        () = shutdown => Ok(()),
+        () = async {
+            while catching_up.join_next().await.is_some() {}
+            drained(&pool, &names, tasks.quiet.clone()).await;
+        }, if settings.drain => Ok(()),
+        kept = keeping.join_next() => Err(lost(kept)),
+        ran = &mut tasks.runner => Err(runner_ended(ran)),
+        _ = tasks.fetchers.join_next() => Err(WorkerError::Task("a fetcher")),
+        _ = watching.join_next() => Err(WorkerError::Task("housekeeping, the clock or the metrics")),
+    };
+    phase.send_replace(Phase::Stopping);
+    let ended = match ended {
+        // Without a lease nothing more may be written; what runs is dropped with the process.
+        Err(error @ WorkerError::LeaseLost(_)) => return Err(error),
+        Err(error) => {
+            tasks.finish(Duration::ZERO).await;
+            Err(error)
+        }
+        Ok(()) => {
+            tasks.finish(settings.drain_timeout).await;
+            Ok(())
+        }
+    };
+    phase.send_replace(Phase::Closing);
+    let closed = async {
+        while tasks.fetchers.join_next().await.is_some() {}
+        if let Err(error) = tasks.shared.connections.recover().await {
+            tracing::warn!(%error, "claims without an answer are left for another worker");
+        }
+        retirement.retire().await;
+    };
+    match tokio::time::timeout(CLOSE_TIMEOUT, closed).await {
+        Ok(()) => tracing::info!(worker, "the worker stopped"),
+        Err(_) => tracing::warn!(
+            worker,
+            "the database does not answer, what is not stored will be taken back by another worker"
+        ),
+    }
+    ended
+}
+
+async fn start(settings: &WorkerSettings) -> Result<i64, sqlx::Error> {
+    let mut connection = settings.database.connect().await?;
+    kinds::publish(&mut connection, &settings.registry).await?;
+    fees::declare(&mut connection, settings.settings.platform_fees).await?;
+    let identity = Identity {
+        host: host_name(),
+        pid: i32::try_from(std::process::id()).unwrap_or(0),
+        queues: settings
+            .queues
+            .iter()
+            .map(|queue| queue.queue.clone())
+            .collect(),
+    };
+    lease::register(&mut connection, &identity).await
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .or_else(|_| std::env::var("HOSTNAME"))
+        .unwrap_or_else(|_| "unknown".to_owned())
+}
+
+fn lost(kept: Option<Result<Result<(), LeaseLost>, JoinError>>) -> WorkerError {
+    match kept {
+        Some(Ok(Err(lost))) => lost.into(),
+        _ => WorkerError::Task("the lease keeper"),
+    }
+}
+
+fn runner_ended(ran: Result<Result<(), adapter::Ended>, JoinError>) -> WorkerError {
+    match ran {
+        Ok(Err(error)) => error.into(),
+        _ => WorkerError::Task("the job runner"),
+    }
+}
+
+/// Everything that works on jobs.
+struct WorkerTasks {
+    shared: Arc<Shared>,
+    fetchers: JoinSet<()>,
+    runner: JoinHandle<Result<(), adapter::Ended>>,
+    /// Closed once nothing of any attempt runs any more.
+    running: mpsc::Receiver<Infallible>,
+    quiet: Vec<watch::Receiver<bool>>,
+    slots: Vec<(String, Slots)>,
+}
+
+impl WorkerTasks {
+    fn spawn(
+        settings: &WorkerSettings,
+        worker: i64,
+        pool: &PgPool,
+        idle: &IdleStates,
+        phase: &watch::Sender<Phase>,
+    ) -> Self {
+        let runner = Arc::new(Runner {
+            registry: Arc::clone(&settings.registry),
+            polar: settings.polar.clone(),
+            pool: settings.pool.clone(),
+            settings: Arc::clone(&settings.settings),
+            mask: Arc::clone(&settings.mask),
+        });
+        let held = Arc::new(HeldJobs::default());
+        let fetchers = settings.connections.fetchers;
+        let shared = Arc::new(Shared {
+            worker,
+            connections: FetchConnections::new(&settings.database, worker, &held, fetchers),
+            held: Arc::clone(&held),
+            phase: phase.subscribe(),
+            drain: settings.drain,
+        });
+        let notifier = Notifier::new(pool.clone(), settings.database.pooler);
+        let total = Total::new(settings.slots);
+        let permits = Arc::new(Semaphore::new(settings.slots));
+        let (tx, running) = mpsc::channel(1);
+        let (mut fetchers, mut queues) = (JoinSet::new(), Vec::new());
+        let (mut quiet, mut all_slots) = (Vec::new(), Vec::new());
+        for queue in &settings.queues {
+            let prefetch = Prefetch::new(queue.slots, &permits);
+            let slots = Slots::new(&total, queue.slots, prefetch.clone());
+            all_slots.push((queue.queue.clone(), slots.clone()));
+            let sink = ResultSink {
+                worker,
+                pool: settings.pool.clone(),
+                notifier: notifier.clone(),
+                runner: Arc::clone(&runner),
+                held: Arc::clone(&held),
+                buffer: Arc::new(CompletionBuffer::default()),
+                idle: Arc::clone(&idle[&queue.queue]),
+                slots,
+                drain: settings.drain,
+            };
+            let (claimed_tx, claimed) = mpsc::unbounded_channel();
+            let (quiet_tx, quiet_rx) = watch::channel(false);
+            let mut quiet_tx = Some(quiet_tx);
+            for number in 0..fetchers_for(queue) {
+                let fetcher = Fetcher {
+                    shared: Arc::clone(&shared),
+                    queue: queue.queue.clone(),
+                    first: number == 0,
+                    slots: sink.slots.clone(),
+                    buffer: Arc::clone(&sink.buffer),
+                    idle: Arc::clone(&sink.idle),
+                    claimed: Some(claimed_tx.clone()),
+                    quiet: quiet_tx.take(),
+                };
+                fetchers.spawn(fetcher.run());
+            }
+            quiet.push(quiet_rx);
+            queues.push(QueueRunner {
+                queue: queue.queue.clone(),
+                claimed,
+                prefetch,
+                sink,
+            });
+        }
+        Self {
+            shared,
+            fetchers,
+            runner: tokio::spawn(adapter::run(queues, runner, tx)),
+            running,
+            quiet,
+            slots: all_slots,
+        }
+    }
+
+    /// Lets what runs end; after `drain_timeout` the rest is aborted, which hands it back.
+    async fn finish(&mut self, drain_timeout: Duration) {
+        if self.runner.is_finished() {
+            return;
+        }
+        if tokio::time::timeout(drain_timeout, &mut self.runner)
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "jobs still run after {} s, handing them back",
+                drain_timeout.as_secs()
+            );
+            self.runner.abort();
+            // A job that blocks its thread cannot be aborted; the end of the process must do.
+            drop(tokio::time::timeout(ABORT_TIMEOUT, self.running.recv()).await);
+        }
+    }
+}
+
+impl Drop for WorkerTasks {
+    fn drop(&mut self) {
+        self.runner.abort();
+    }
+}
+
+/// Waits until every queue looked and found nothing while nothing of it ran, and nothing can run now:
+/// the last job of one queue may have left another one in a queue that was idle before.
+async fn drained(pool: &PgPool, queues: &[String], quiet: Vec<watch::Receiver<bool>>) {
+    let mut backoff = Backoff::default();
+    loop {
+        for mut quiet in quiet.clone() {
+            // An error means that the fetcher is gone, which `run` notices itself.
+            drop(quiet.wait_for(|quiet| *quiet).await);
+        }
+        let asked = async { runnable::any(&mut *pool.acquire().await?, queues).await };
+        if matches!(asked.await, Ok(false)) && quiet.iter().all(|quiet| *quiet.borrow()) {
+            return;
+        }
+        backoff.wait().await;
+    }
+}
+
+/// A second fetcher keeps the database busy while this process runs the first one's jobs.
+fn fetchers_for(queue: &QueueSlots) -> usize {
+    if queue.queue == "default" && queue.slots >= 16 {
+        2
+    } else {
+        1
+    }
+}

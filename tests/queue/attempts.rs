@@ -1,0 +1,140 @@
+//! Each attempt is a task of its own, and says what became of it.
+
+use std::io::Write;
+use std::sync::{Mutex, Once};
+use std::time::Duration;
+
+use jobs::NewJob;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::ledger::Mark;
+use crate::script::{Act, Brief, Script};
+use crate::stand::{Stand, eventually};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_handler_that_blocks_its_thread_holds_up_neither_others_nor_their_timeouts() {
+    let stand = Stand::new().await;
+    let worker = stand.work(8).await;
+    stand
+        .add(Script::new("blocks", [vec![Act::Block("go".into())]]).row())
+        .await;
+    stand.ledger.reached(Mark::Started, "blocks", 1).await;
+    let script = Script::new("hangs", [vec![Act::Hang]]);
+    let hangs = stand.add(NewJob::of(&Brief { script })).await;
+    for round in 0..5 {
+        let id = stand.add(Script::note(&round.to_string()).row()).await;
+        stand.until_state(id, "completed").await;
+    }
+    let row = stand.until_state(hangs, "discarded").await;
+    assert_eq!(row.last_error(), "took longer than 0.3 s and was cancelled");
+    assert_eq!(
+        stand.ledger.count(Mark::Ended, "blocks"),
+        0,
+        "it blocks still"
+    );
+    stand.ledger.open("go");
+    stand.until_empty().await;
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_attempt_beyond_its_time_is_not_repeated_while_it_still_runs() {
+    let stand = Stand::new().await;
+    let worker = stand.work(8).await;
+    let script = Script::new("blocks", [vec![Act::Block("go".into())], vec![]]);
+    let id = stand.add(NewJob::of(&Brief { script })).await;
+    stand.ledger.reached(Mark::Started, "blocks", 1).await;
+    // Well beyond the 300 ms that an attempt of this kind has.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let row = stand.job(id).await;
+    assert_eq!((row.state.as_str(), row.attempt), ("running", 1));
+    stand.ledger.open("go");
+    stand.until_state(id, "completed").await;
+    worker.stop().await;
+}
+
+static LINES: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+#[derive(Clone, Copy)]
+struct Lines;
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LINES.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        *self
+    }
+}
+
+/// The lines of this process that contain `text`, as JSON.
+fn lines_with(text: &str) -> Vec<serde_json::Value> {
+    let lines = String::from_utf8(LINES.lock().unwrap().clone()).unwrap();
+    lines
+        .lines()
+        .filter(|line| line.contains(text))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn each_failed_attempt_is_one_line_that_says_what_failed_and_when_it_runs_again() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        tracing_subscriber::fmt()
+            .json()
+            .with_max_level(tracing::Level::INFO)
+            .with_writer(Lines)
+            .init();
+    });
+    let stand = Stand::new().await;
+    let worker = stand.work(4).await;
+    let organization = "0d3d6cf2-8a0c-4d1e-9b4e-5f0e4d3c2b1a";
+    let script = Script::new(
+        "logged",
+        [
+            vec![
+                Act::Log("inside 4711".into()),
+                Act::Fail("broken 4711".into()),
+            ],
+            vec![Act::Discard("given up 4711".into())],
+        ],
+    );
+    let mut row = script.row();
+    row.payload["external_customer_id"] = organization.into();
+    let id = stand.add(row).await;
+    stand.until_returned(id, 1).await;
+    stand.due_now(id).await;
+    stand.until_state(id, "discarded").await;
+    eventually("three lines", || async {
+        let lines = lines_with("4711");
+        (lines.len() >= 3).then_some(()).ok_or(format!("{lines:?}"))
+    })
+    .await;
+    let lines = lines_with("4711");
+    let [inside, failed, discarded] = &lines[..] else {
+        panic!("one line each: {lines:#?}");
+    };
+    for (line, attempt) in [(inside, 1), (failed, 1), (discarded, 2)] {
+        assert_eq!(line["span"]["job"], id);
+        assert_eq!(line["span"]["kind"], "trial");
+        assert_eq!(line["span"]["attempt"], attempt);
+        assert_eq!(line["span"]["organization"], organization);
+    }
+    assert_eq!(failed["level"], "WARN");
+    assert_eq!(failed["fields"]["error"], "broken 4711");
+    assert!(failed["fields"]["next_run_in_seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(discarded["level"], "ERROR");
+    assert_eq!(discarded["fields"]["error"], "given up 4711");
+    worker.stop().await;
+}
