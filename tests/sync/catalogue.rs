@@ -229,7 +229,8 @@ async fn a_grant_that_switches_nothing_on_takes_no_reason_to_ask_from_others() {
     edit_fee_of_pro(&house, 111).await;
     let customer = json!({"id": Uuid::new_v4(), "external_id": tenant.id});
     let coffee = json!({"id": Uuid::new_v4(), "customer_id": customer["id"], "customer": customer,
-        "benefit": {"metadata": {"type": "coffee"}}});
+        "benefit_id": Uuid::new_v4(), "is_granted": true,
+        "benefit": {"id": Uuid::new_v4(), "type": "custom", "metadata": {"type": "coffee"}}});
     house.deliver("benefit_grant.created", &coffee).await;
     postpone(&house).await;
     let fee = house.simulator.benefit_id(Product::Pro, "transaction_fee");
