@@ -91,16 +91,17 @@ async fn it_comes_back_by_itself_with_everybody_who_belongs_to_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_delivery_the_next_change_brings_it_back_with_everybody() {
-    let change_of_the_organization = |tenant: &Tenant| json!({"type": "organization.updated", "data": {"id": tenant.id, "name": "Acme 2"}});
-    let change_of_a_member = |tenant: &Tenant| tenant.added(&user(), "new@example.com", "member");
-    let changes: [(&dyn Fn(&Tenant) -> serde_json::Value, usize); 2] =
-        [(&change_of_the_organization, 3), (&change_of_a_member, 4)];
-    for (change, members) in changes {
+    for (of_a_member, members) in [(false, 3), (true, 4)] {
         let (house, tenant) = open().await;
         let before = house.customer_id(&tenant);
         house.simulator.set_webhook_url(None);
         house.someone_deletes(&tenant, Deletion::Keep).await;
-        house.tell(&[change(&tenant)]).await;
+        let change = if of_a_member {
+            tenant.added(&user(), "new@example.com", "member")
+        } else {
+            json!({"type": "organization.updated", "data": {"id": tenant.id, "name": "Acme 2"}})
+        };
+        house.tell(&[change]).await;
         house.settle_waits().await;
         assert_ne!(house.customer_id(&tenant), before);
         assert_eq!(house.roles_at_polar(&tenant).len(), members);
@@ -171,7 +172,11 @@ async fn what_was_deleted_while_billing_was_off_comes_back_when_it_is_on() {
     assert!(house.simulator.deliveries_settled(PATIENCE).await);
     house.drain_without_billing().await;
     assert!(house.customer_id(&tenant).is_none());
+    // Polar bills to nobody what it hears meanwhile.
+    let billable = "SELECT count(*) FROM polar_jobs.organization_lives WHERE has_customer";
+    assert_eq!(house.count(billable).await, 0);
     house.settle_waits().await;
+    assert_eq!(house.count(billable).await, 1);
     assert_eq!(house.roles_at_polar(&tenant).len(), 3);
     assert_eq!(house.unsynced().await, 0);
 }
@@ -184,7 +189,7 @@ async fn a_stopped_worker_that_goes_on_deletes_nothing_of_a_new_life() {
         .simulator
         .gate(RequestMatch::path(&old.to_string()).method("DELETE"));
     house.tell(&[tenant.deleted()]).await;
-    tokio::join!(house.drain(), async {
+    tokio::join!(house.settle_waits(), async {
         assert!(gate.wait_for(1, PATIENCE).await);
         // What another worker does meanwhile: the deletion is done, and a new life begins.
         house.someone_deletes(&tenant, Deletion::Anonymize).await;
