@@ -13,7 +13,7 @@ CREATE TABLE polar_jobs.usage (
     recorded_at timestamptz NOT NULL DEFAULT now(),
     -- Makes a reading idempotent while its id is kept, see `usage_external_ids`.
     external_id text CONSTRAINT usage_external_id_length CHECK (length(external_id) BETWEEN 1 AND 512),
-    id bigint GENERATED ALWAYS AS IDENTITY (CACHE 50),
+    id bigint GENERATED ALWAYS AS IDENTITY (CACHE 1000),
     -- These two are left to their defaults, always. This one decides which window counts the row:
     -- 64 bits, never reused.
     written_by bigint NOT NULL DEFAULT pg_current_xact_id()::text::bigint,

@@ -25,9 +25,9 @@ mod recording;
 mod reports;
 #[path = "usage/retention.rs"]
 mod retention;
-#[path = "usage/stage.rs"]
-mod stage;
 #[path = "usage/storm.rs"]
 mod storm;
+#[path = "usage/test_app.rs"]
+mod test_app;
 #[path = "usage/windows.rs"]
 mod windows;

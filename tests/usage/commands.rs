@@ -7,13 +7,13 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::product;
-use crate::stage::Stage;
+use crate::test_app::TestApp;
 
-fn polar_jobs(stage: &Stage, arguments: &[&str]) -> Output {
-    product::polar_jobs(stage, arguments).output().unwrap()
+fn polar_jobs(app: &TestApp, arguments: &[&str]) -> Output {
+    product::polar_jobs(app, arguments).output().unwrap()
 }
 
-fn prove(stage: &Stage, organization: Uuid, more: &[&str]) -> (i32, Value) {
+fn prove(app: &TestApp, organization: Uuid, more: &[&str]) -> (i32, Value) {
     let organization = organization.to_string();
     let arguments = [
         &[
@@ -27,27 +27,27 @@ fn prove(stage: &Stage, organization: Uuid, more: &[&str]) -> (i32, Value) {
         more,
     ]
     .concat();
-    let output = polar_jobs(stage, &arguments);
+    let output = polar_jobs(app, &arguments);
     let json = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
     (output.status.code().unwrap(), json)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_month_is_proven_by_the_windows_that_end_in_it() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
     // The last second of October, the first of November, and a reading on its way.
     for quantity in [10, 20] {
-        stage.record(organization, &[quantity]).await;
+        app.record(organization, &[quantity]).await;
         let clock: DateTime<Utc> = "2026-10-31T23:59:59.999999Z".parse().unwrap();
-        stage.meter_at(clock).await;
+        app.meter_at(clock).await;
     }
-    let (code, json) = prove(&stage, organization, &["--period", "2026-10"]);
+    let (code, json) = prove(&app, organization, &["--period", "2026-10"]);
     assert_eq!((code, &json["sums"]["unreported"]), (1, &Value::from("10")));
-    stage.report().await.unwrap();
-    stage.record(organization, &[5]).await;
+    app.report().await.unwrap();
+    app.record(organization, &[5]).await;
     for (period, sum) in [("2026-10", "10"), ("2026-11", "20"), ("2026-09", "0")] {
-        let (code, json) = prove(&stage, organization, &["--period", period, "--ask-polar"]);
+        let (code, json) = prove(&app, organization, &["--period", period, "--ask-polar"]);
         assert_eq!((code, &json["holds"]), (0, &Value::from(true)), "{json}");
         assert_eq!(
             (&json["sums"]["recorded"], &json["sums"]["reported"]),
@@ -55,25 +55,25 @@ async fn a_month_is_proven_by_the_windows_that_end_in_it() {
         );
         assert_eq!(json["sums"]["open"], "5");
     }
-    assert_eq!(prove(&stage, organization, &["--period", "2026-13"]).0, 2);
-    assert_eq!(stage.at_polar(organization), 30);
+    assert_eq!(prove(&app, organization, &["--period", "2026-13"]).0, 2);
+    assert_eq!(app.at_polar(organization), 30);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_difference_is_shown_and_ends_with_one() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
-    stage.record(organization, &[10]).await;
-    stage.meter().await;
-    stage.report().await.unwrap();
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    app.record(organization, &[10]).await;
+    app.meter().await;
+    app.report().await.unwrap();
     sqlx::query("UPDATE polar_jobs.usage_reports SET quantity = 9")
-        .execute(&stage.pool)
+        .execute(&app.pool)
         .await
         .unwrap();
     let period = Utc::now().format("%Y-%m").to_string();
     let organization = organization.to_string();
     let output = polar_jobs(
-        &stage,
+        &app,
         &[
             "usage",
             "prove",
@@ -91,17 +91,17 @@ async fn a_difference_is_shown_and_ends_with_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_are_one_array_and_bulk_actions_ask_first() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
-    stage.record(organization, &[7]).await;
-    stage.meter().await;
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    app.record(organization, &[7]).await;
+    app.meter().await;
     sqlx::query("SELECT polar_jobs.record_cost($1, 'compass_assistant', cost_usd => 0.0123)")
         .bind(organization)
-        .execute(&stage.pool)
+        .execute(&app.pool)
         .await
         .unwrap();
     let list = |what: &'static str| {
-        let output = polar_jobs(&stage, &[what, "list", "--format", "json"]);
+        let output = polar_jobs(&app, &[what, "list", "--format", "json"]);
         serde_json::from_slice::<Vec<Value>>(&output.stdout).unwrap()
     };
     assert_eq!(
@@ -111,19 +111,17 @@ async fn lists_are_one_array_and_bulk_actions_ask_first() {
     assert_eq!(list("costs")[0]["cost_usd"], "0.0123");
 
     sqlx::query("UPDATE polar_jobs.usage_reports SET state = 'refused', reason = 'a test'")
-        .execute(&stage.pool)
+        .execute(&app.pool)
         .await
         .unwrap();
-    let asked = polar_jobs(&stage, &["usage", "retry"]);
+    let asked = polar_jobs(&app, &["usage", "retry"]);
     assert_eq!(asked.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&asked.stderr).contains("1 reports would be sent again"));
     assert_eq!(
-        polar_jobs(&stage, &["usage", "retry", "--yes"])
-            .status
-            .code(),
+        polar_jobs(&app, &["usage", "retry", "--yes"]).status.code(),
         Some(0)
     );
-    assert_eq!(stage.reports(organization, "frozen").await, 1);
-    let begun = polar_jobs(&stage, &["usage", "begin", "--since", "2026-11-01"]);
+    assert_eq!(app.reports(organization, "frozen").await, 1);
+    let begun = polar_jobs(&app, &["usage", "begin", "--since", "2026-11-01"]);
     assert_eq!(begun.status.code(), Some(0), "{begun:?}");
 }

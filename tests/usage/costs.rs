@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use simulator::Faults;
 use uuid::Uuid;
 
-use crate::stage::{Stage, context, run};
+use crate::test_app::{TestApp, context, run};
 
 fn cost(organization_id: Uuid, cost_usd: Option<&str>) -> CostReading {
     CostReading {
@@ -25,22 +25,22 @@ fn cost(organization_id: Uuid, cost_usd: Option<&str>) -> CostReading {
     }
 }
 
-async fn record(stage: &Stage, costs: &[CostReading]) {
-    let recorded = record_all(&mut stage.pool.acquire().await.unwrap(), costs)
+async fn record(app: &TestApp, costs: &[CostReading]) {
+    let recorded = record_all(&mut app.pool.acquire().await.unwrap(), costs)
         .await
         .unwrap();
     assert_eq!(recorded.accepted, costs.len() as u64);
 }
 
-async fn states(stage: &Stage) -> Vec<(String, Option<String>)> {
+async fn states(app: &TestApp) -> Vec<(String, Option<String>)> {
     sqlx::query_as("SELECT state, reason FROM polar_jobs.costs ORDER BY id")
-        .fetch_all(&stage.pool)
+        .fetch_all(&app.pool)
         .await
         .unwrap()
 }
 
-fn sent(stage: &Stage) -> Vec<Value> {
-    let requests = stage.simulator.requests();
+fn sent(app: &TestApp) -> Vec<Value> {
+    let requests = app.simulator.requests();
     requests
         .into_iter()
         .filter(|r| r.path == "/v1/events/ingest")
@@ -50,8 +50,8 @@ fn sent(stage: &Stage) -> Vec<Value> {
 
 #[tokio::test]
 async fn a_cost_goes_out_as_exact_decimal_text_with_its_usage_id() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
     let reading = CostReading {
         usage_id: Some("run-7".into()),
         ..cost(organization, Some("0.0123"))
@@ -60,8 +60,8 @@ async fn a_cost_goes_out_as_exact_decimal_text_with_its_usage_id() {
         usage_id: Some("run-8".into()),
         ..cost(organization, Some("0.5"))
     };
-    record(&stage, &[reading, half]).await;
-    stage.report_costs().await.unwrap();
+    record(&app, &[reading, half]).await;
+    app.report_costs().await.unwrap();
     let root = format!("organization_review-{organization}");
     let span = |id: &str, amount: &str| {
         json!({
@@ -77,14 +77,13 @@ async fn a_cost_goes_out_as_exact_decimal_text_with_its_usage_id() {
         span("run-8", "50.000000"),
     ];
     assert_eq!(
-        sent(&stage),
+        sent(&app),
         expected,
         "both in one request, one root before them"
     );
-    assert_eq!(stage.ingest_requests(), 1);
+    assert_eq!(app.ingest_requests(), 1);
     assert!(
-        stage
-            .simulator
+        app.simulator
             .events()
             .iter()
             .all(|event| event.parent_id.is_none() || event.parent_known)
@@ -93,28 +92,28 @@ async fn a_cost_goes_out_as_exact_decimal_text_with_its_usage_id() {
 
 #[tokio::test]
 async fn many_readings_travel_in_one_request_and_each_is_reported_once() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
     let readings: Vec<CostReading> = (0..400)
         .map(|_| cost(organization, Some("0.001")))
         .collect();
-    record(&stage, &readings).await;
-    stage.simulator.set_faults(Faults {
+    record(&app, &readings).await;
+    app.simulator.set_faults(Faults {
         drop_after: 1.0,
         ..Faults::default()
     });
-    stage.report_costs().await.unwrap_err();
-    stage.simulator.set_faults(Faults::default());
-    stage.report_costs().await.unwrap();
-    stage.report_costs().await.unwrap();
+    app.report_costs().await.unwrap_err();
+    app.simulator.set_faults(Faults::default());
+    app.report_costs().await.unwrap();
+    app.report_costs().await.unwrap();
     assert_eq!(
-        stage.ingest_requests(),
+        app.ingest_requests(),
         2,
         "one whose answer was lost, its twin, and nothing afterwards"
     );
-    assert_eq!(stage.simulator.events().len(), 401);
+    assert_eq!(app.simulator.events().len(), 401);
     assert!(
-        states(&stage)
+        states(&app)
             .await
             .iter()
             .all(|(state, _)| state == "reported")
@@ -123,38 +122,38 @@ async fn many_readings_travel_in_one_request_and_each_is_reported_once() {
 
 #[tokio::test]
 async fn without_a_usage_id_a_resend_is_recognized_all_the_same() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
     record(
-        &stage,
+        &app,
         &[CostReading {
             usage_id: None,
             ..cost(organization, Some("1"))
         }],
     )
     .await;
-    stage.simulator.set_faults(Faults {
+    app.simulator.set_faults(Faults {
         error_after: 1.0,
         ..Faults::default()
     });
-    stage.report_costs().await.unwrap_err();
-    stage.simulator.set_faults(Faults::default());
-    stage.report_costs().await.unwrap();
-    assert_eq!(stage.simulator.events().len(), 2);
+    app.report_costs().await.unwrap_err();
+    app.simulator.set_faults(Faults::default());
+    app.report_costs().await.unwrap();
+    assert_eq!(app.simulator.events().len(), 2);
 }
 
 #[tokio::test]
 async fn reviews_of_the_self_organization_are_skipped_and_its_assistant_is_not() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
-    let ours = stage.self_organization;
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    let ours = app.self_organization;
     let assistant = |id| CostReading {
         source: "compass_assistant".into(),
         context: None,
         ..cost(id, Some("0.5"))
     };
     record(
-        &stage,
+        &app,
         &[
             cost(ours, Some("1")),
             assistant(ours),
@@ -163,28 +162,28 @@ async fn reviews_of_the_self_organization_are_skipped_and_its_assistant_is_not()
         ],
     )
     .await;
-    stage.report_costs().await.unwrap();
-    let names: Vec<Value> = sent(&stage)
+    app.report_costs().await.unwrap();
+    let names: Vec<Value> = sent(&app)
         .iter()
         .map(|event| event["name"].clone())
         .collect();
     assert_eq!(names, ["compass_assistant", "compass_assistant.chat"]);
-    let states = states(&stage).await;
+    let states = states(&app).await;
     let states: Vec<&str> = states.iter().map(|(state, _)| state.as_str()).collect();
     assert_eq!(states, ["skipped", "reported", "skipped", "skipped"]);
 }
 
 #[tokio::test]
 async fn a_cost_waits_for_its_organization_and_goes_with_it() {
-    let stage = Stage::set().await;
-    let (later, gone) = (Uuid::new_v4(), stage.organization().await);
-    stage.delete(gone).await;
-    record(&stage, &[cost(later, Some("1")), cost(gone, Some("1"))]).await;
-    stage.report_costs().await.unwrap();
-    assert_eq!(stage.ingest_requests(), 0);
-    stage.create(later).await;
-    stage.report_costs().await.unwrap();
-    let states = states(&stage).await;
+    let app = TestApp::start().await;
+    let (later, gone) = (Uuid::new_v4(), app.organization().await);
+    app.delete(gone).await;
+    record(&app, &[cost(later, Some("1")), cost(gone, Some("1"))]).await;
+    app.report_costs().await.unwrap();
+    assert_eq!(app.ingest_requests(), 0);
+    app.create(later).await;
+    app.report_costs().await.unwrap();
+    let states = states(&app).await;
     assert_eq!(states[0].0, "reported");
     assert_eq!(
         states[1],
@@ -197,23 +196,23 @@ async fn a_cost_waits_for_its_organization_and_goes_with_it() {
 
 #[tokio::test]
 async fn a_refused_cost_is_taken_out_by_its_position_and_the_others_go_through() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
     // The table's own checks refuse whatever Polar would; without one of them a name is too long.
     for check in ["costs_source_length", "costs_context_length"] {
         sqlx::query(sqlx::AssertSqlSafe(format!(
             "ALTER TABLE polar_jobs.costs DROP CONSTRAINT {check}"
         )))
-        .execute(&stage.pool)
+        .execute(&app.pool)
         .await
         .unwrap();
     }
     let mut readings: Vec<CostReading> = (0..30).map(|_| cost(organization, Some("1"))).collect();
     readings[11].context = Some("x".repeat(200));
-    stage.simulator.provoked(1);
-    record(&stage, &readings).await;
-    stage.report_costs().await.unwrap();
-    for (place, (state, reason)) in states(&stage).await.into_iter().enumerate() {
+    app.simulator.provoked(1);
+    record(&app, &readings).await;
+    app.report_costs().await.unwrap();
+    for (place, (state, reason)) in states(&app).await.into_iter().enumerate() {
         if place == 11 {
             assert_eq!(state, "refused");
             assert!(reason.unwrap().contains("at most 128 characters"));
@@ -222,7 +221,7 @@ async fn a_refused_cost_is_taken_out_by_its_position_and_the_others_go_through()
         }
     }
     assert_eq!(
-        stage.ingest_requests(),
+        app.ingest_requests(),
         2,
         "Polar named the culprit, so nothing was halved"
     );
@@ -230,28 +229,28 @@ async fn a_refused_cost_is_taken_out_by_its_position_and_the_others_go_through()
 
 #[tokio::test]
 async fn billing_off_keeps_costs_waiting() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
-    record(&stage, &[cost(organization, Some("1"))]).await;
-    let outcome = run(ReportCosts {}, &context(&stage.pool, None, None))
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    record(&app, &[cost(organization, Some("1"))]).await;
+    let outcome = run(ReportCosts {}, &context(&app.pool, None, None))
         .await
         .unwrap();
     assert!(matches!(outcome, Outcome::Ignored(_)));
-    stage.report_costs().await.unwrap();
-    assert_eq!(states(&stage).await[0].0, "reported");
+    app.report_costs().await.unwrap();
+    assert_eq!(states(&app).await[0].0, "reported");
 }
 
 #[tokio::test]
 async fn a_cost_above_polars_cap_arrives_whole() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
     let reading = CostReading {
         usage_id: Some("big".into()),
         ..cost(organization, Some("123456.78"))
     };
-    record(&stage, &[reading]).await;
-    stage.report_costs().await.unwrap();
-    let spans: Vec<Value> = sent(&stage)
+    record(&app, &[reading]).await;
+    app.report_costs().await.unwrap();
+    let spans: Vec<Value> = sent(&app)
         .into_iter()
         .filter(|event| event["parent_id"].is_string())
         .collect();
@@ -269,11 +268,11 @@ async fn a_cost_above_polars_cap_arrives_whole() {
     assert_eq!(spans.len(), 124);
     assert!(spans.iter().any(|span| span["external_id"]
         == format!("organization_review.submission-{organization}/big-124")));
-    assert_eq!(states(&stage).await[0].0, "reported");
+    assert_eq!(states(&app).await[0].0, "reported");
 }
 
-fn amounts(stage: &Stage) -> Vec<String> {
-    let sent = sent(stage);
+fn amounts(app: &TestApp) -> Vec<String> {
+    let sent = sent(app);
     let amounts = sent
         .iter()
         .filter_map(|event| event["metadata"]["_cost"]["amount"].as_str());
@@ -284,34 +283,34 @@ fn amounts(stage: &Stage) -> Vec<String> {
 
 #[tokio::test]
 async fn two_organizations_may_give_their_runs_the_same_id() {
-    let stage = Stage::set().await;
-    let (one, other) = (stage.organization().await, stage.organization().await);
+    let app = TestApp::start().await;
+    let (one, other) = (app.organization().await, app.organization().await);
     let run = |id, cost_usd| CostReading {
         usage_id: Some("run".into()),
         ..cost(id, Some(cost_usd))
     };
-    record(&stage, &[run(one, "1"), run(other, "2")]).await;
-    stage.report_costs().await.unwrap();
-    assert_eq!(stage.simulator.events().len(), 4, "two roots and two spans");
-    assert_eq!(amounts(&stage), ["100.000000", "200.000000"]);
+    record(&app, &[run(one, "1"), run(other, "2")]).await;
+    app.report_costs().await.unwrap();
+    assert_eq!(app.simulator.events().len(), 4, "two roots and two spans");
+    assert_eq!(amounts(&app), ["100.000000", "200.000000"]);
 }
 
 #[tokio::test]
 async fn the_parts_of_a_run_are_not_taken_for_another_run() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
     let run = |id: &str, cost_usd| CostReading {
         usage_id: Some(id.into()),
         ..cost(organization, Some(cost_usd))
     };
     record(
-        &stage,
+        &app,
         &[run("run", "1500"), run("run-1", "1"), run("run-2", "2")],
     )
     .await;
-    stage.report_costs().await.unwrap();
+    app.report_costs().await.unwrap();
     assert_eq!(
-        stage.simulator.events().len(),
+        app.simulator.events().len(),
         5,
         "a root, two parts and two runs"
     );
@@ -319,17 +318,17 @@ async fn the_parts_of_a_run_are_not_taken_for_another_run() {
 
 #[tokio::test]
 async fn a_run_that_was_recorded_twice_is_reported_once_and_says_so() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
     let run = CostReading {
         usage_id: Some("run".into()),
         ..cost(organization, Some("1"))
     };
-    record(&stage, &[run.clone(), run.clone()]).await;
-    stage.report_costs().await.unwrap();
-    record(&stage, &[run]).await;
-    stage.report_costs().await.unwrap();
-    let states = states(&stage).await;
+    record(&app, &[run.clone(), run.clone()]).await;
+    app.report_costs().await.unwrap();
+    record(&app, &[run]).await;
+    app.report_costs().await.unwrap();
+    let states = states(&app).await;
     assert_eq!(states[0].0, "reported");
     for (state, reason) in &states[1..] {
         assert_eq!(state, "skipped");
@@ -341,27 +340,27 @@ async fn a_run_that_was_recorded_twice_is_reported_once_and_says_so() {
             "{reason:?}"
         );
     }
-    assert_eq!(amounts(&stage), ["100.000000"]);
+    assert_eq!(amounts(&app), ["100.000000"]);
 }
 
 #[tokio::test]
 async fn a_cost_whose_id_polar_knows_from_elsewhere_is_refused_with_the_reason() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
     let run = CostReading {
         usage_id: Some("run".into()),
         ..cost(organization, Some("1"))
     };
-    record(&stage, std::slice::from_ref(&run)).await;
-    stage.report_costs().await.unwrap();
+    record(&app, std::slice::from_ref(&run)).await;
+    app.report_costs().await.unwrap();
     // Somebody else reported the run: here a database that this one knows nothing of.
     sqlx::query("DELETE FROM polar_jobs.costs")
-        .execute(&stage.pool)
+        .execute(&app.pool)
         .await
         .unwrap();
-    record(&stage, std::slice::from_ref(&run)).await;
-    stage.report_costs().await.unwrap();
-    let (state, reason) = states(&stage).await.remove(0);
+    record(&app, std::slice::from_ref(&run)).await;
+    app.report_costs().await.unwrap();
+    let (state, reason) = states(&app).await.remove(0);
     assert_eq!(state, "refused");
     assert!(
         reason
@@ -370,10 +369,10 @@ async fn a_cost_whose_id_polar_knows_from_elsewhere_is_refused_with_the_reason()
     );
 
     // Told to, it goes again, and Polar's answer is what it should be now.
-    let retried = jobs::mirror::costs::retry_refused(&stage.pool, None)
+    let retried = jobs::mirror::costs::retry_refused(&app.pool, None)
         .await
         .unwrap();
     assert_eq!(retried, 1);
-    stage.report_costs().await.unwrap();
-    assert_eq!(states(&stage).await[0].0, "reported");
+    app.report_costs().await.unwrap();
+    assert_eq!(states(&app).await[0].0, "reported");
 }

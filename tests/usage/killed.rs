@@ -12,7 +12,7 @@ use simulator::Faults;
 use uuid::Uuid;
 
 use crate::product::{Worker, cost, creation, enqueue_reports, tell, usage};
-use crate::stage::Stage;
+use crate::test_app::TestApp;
 
 const WORKERS: usize = 3;
 const KILLS: usize = 20;
@@ -29,12 +29,12 @@ struct Tenant {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_killed_at_any_moment_report_every_life_of_every_organization_once() {
-    let stage = Stage::set().await;
+    let app = TestApp::start().await;
     let mut dice = StdRng::seed_from_u64(9);
     let mut tenants = Vec::new();
     for _ in 0..5 {
         let id = Uuid::new_v4();
-        tell(&stage.pool, "organization.created", creation(id)).await;
+        tell(&app.pool, "organization.created", creation(id)).await;
         tenants.push(Tenant {
             id,
             living: true,
@@ -44,39 +44,39 @@ async fn workers_killed_at_any_moment_report_every_life_of_every_organization_on
         });
     }
     let faults = "500-after=0.05,drop-before=0.05,drop-after=0.05";
-    stage.simulator.set_faults(faults.parse().unwrap());
-    let mut workers: Vec<Worker> = (0..WORKERS).map(|_| Worker::start(&stage)).collect();
+    app.simulator.set_faults(faults.parse().unwrap());
+    let mut workers: Vec<Worker> = (0..WORKERS).map(|_| Worker::start(&app)).collect();
     for kill in 0..KILLS {
         // Somewhere in the middle of the work, however fast the machine is.
-        let until = stage.simulator.requests().len() + dice.random_range(1..8);
+        let until = app.simulator.requests().len() + dice.random_range(1..8);
         let deadline = Instant::now() + DEADLINE;
-        while stage.simulator.requests().len() < until {
+        while app.simulator.requests().len() < until {
             assert!(
                 Instant::now() < deadline,
                 "nothing happens before kill {kill}"
             );
-            step(&stage, &mut dice, &mut tenants).await;
-            enqueue_reports(&stage).await;
+            step(&app, &mut dice, &mut tenants).await;
+            enqueue_reports(&app).await;
         }
         workers[kill % WORKERS].kill();
-        workers[kill % WORKERS] = Worker::start(&stage);
+        workers[kill % WORKERS] = Worker::start(&app);
     }
-    let by_workers = stage.ingest_requests();
+    let by_workers = app.ingest_requests();
     assert!(by_workers > 5, "the workers worked: {by_workers}");
     let lives: usize = tenants.iter().map(|tenant| tenant.lives).sum();
     assert!(lives > 2 * tenants.len(), "there were {lives} lives");
 
-    stage.simulator.set_faults(Faults::default());
-    finish(&stage).await;
+    app.simulator.set_faults(Faults::default());
+    finish(&app).await;
     drop(workers);
     for tenant in tenants {
         assert_eq!(
-            stage.at_polar(tenant.id),
+            app.at_polar(tenant.id),
             tenant.usage,
             "usage of {}",
             tenant.id
         );
-        let events = stage.simulator.events();
+        let events = app.simulator.events();
         let place = format!("compass_assistant.chat-{}-", tenant.id);
         let costs: Vec<String> = events
             .iter()
@@ -93,10 +93,10 @@ async fn workers_killed_at_any_moment_report_every_life_of_every_organization_on
 }
 
 /// The application does something, in a short transaction of its own, committed or not.
-async fn step(stage: &Stage, dice: &mut StdRng, tenants: &mut [Tenant]) {
+async fn step(app: &TestApp, dice: &mut StdRng, tenants: &mut [Tenant]) {
     let place = dice.random_range(0..tenants.len());
     let tenant = &mut tenants[place];
-    let mut transaction = stage.pool.begin().await.unwrap();
+    let mut transaction = app.pool.begin().await.unwrap();
     if dice.random_bool(0.04) {
         let (change, data) = match tenant.living {
             true => ("organization.deleted", json!({ "id": tenant.id })),
@@ -129,17 +129,17 @@ async fn step(stage: &Stage, dice: &mut StdRng, tenants: &mut [Tenant]) {
 }
 
 /// Waits until the workers have nothing left to count, to report or to delete.
-async fn finish(stage: &Stage) {
+async fn finish(app: &TestApp) {
     let deadline = Instant::now() + DEADLINE;
     loop {
-        enqueue_reports(stage).await;
+        enqueue_reports(app).await;
         let left: (i64, i64, i64, i64) = sqlx::query_as(
             "SELECT (SELECT count(*) FROM polar_jobs.usage WHERE written_by >= (SELECT from_xid FROM polar_jobs.usage_cursor)),
                     (SELECT count(*) FROM polar_jobs.usage_reports WHERE state IN ('frozen', 'waiting', 'refused')),
                     (SELECT count(*) FROM polar_jobs.costs WHERE state IN ('waiting', 'refused')),
                     (SELECT count(*) FROM polar_jobs.organizations WHERE erasure_event IS NOT NULL)",
         )
-        .fetch_one(&stage.pool)
+        .fetch_one(&app.pool)
         .await
         .unwrap();
         if left == (0, 0, 0, 0) {

@@ -6,18 +6,18 @@ use serde_json::{Value, json};
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
-use crate::stage::Stage;
+use crate::test_app::TestApp;
 
 /// `polar-jobs` with the settings of a test.
-pub(crate) fn polar_jobs(stage: &Stage, arguments: &[&str]) -> Command {
+pub(crate) fn polar_jobs(app: &TestApp, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_polar-jobs"));
     command
         .args(arguments)
         .env_clear()
-        .env("DATABASE_URL", &stage.url)
-        .env("POLAR_ACCESS_TOKEN", stage.simulator.access_token())
-        .env("POLAR_ORGANIZATION_ID", stage.self_organization.to_string())
-        .env("POLAR_API_URL", stage.simulator.url())
+        .env("DATABASE_URL", &app.url)
+        .env("POLAR_ACCESS_TOKEN", app.simulator.access_token())
+        .env("POLAR_ORGANIZATION_ID", app.self_organization.to_string())
+        .env("POLAR_API_URL", app.simulator.url())
         .env("POLAR_RATE_LIMIT", "60000");
     command
 }
@@ -26,8 +26,8 @@ pub(crate) fn polar_jobs(stage: &Stage, arguments: &[&str]) -> Command {
 pub(crate) struct Worker(Child);
 
 impl Worker {
-    pub(crate) fn start(stage: &Stage) -> Self {
-        let mut command = polar_jobs(stage, &["worker"]);
+    pub(crate) fn start(app: &TestApp) -> Self {
+        let mut command = polar_jobs(app, &["worker"]);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         Self(child.unwrap())
     }
@@ -47,8 +47,8 @@ impl Drop for Worker {
 }
 
 /// Runs whatever is runnable, in a process that ends with it.
-pub(crate) async fn drain(stage: &Stage) {
-    let mut command = polar_jobs(stage, &["worker", "--drain"]);
+pub(crate) async fn drain(app: &TestApp) {
+    let mut command = polar_jobs(app, &["worker", "--drain"]);
     let output = tokio::task::spawn_blocking(move || command.output()).await;
     let output = output.unwrap().unwrap();
     assert!(
@@ -59,12 +59,12 @@ pub(crate) async fn drain(stage: &Stage) {
 }
 
 /// Counts and reports now instead of at the next tick.
-pub(crate) async fn enqueue_reports(stage: &Stage) {
+pub(crate) async fn enqueue_reports(app: &TestApp) {
     for kind in ["meter_usage", "report_usage", "report_costs"] {
         sqlx::query("SELECT polar_jobs.enqueue($1, '{}', unique_key => $1, ordering_key => $2)")
             .bind(kind)
             .bind((kind != "meter_usage").then_some(kind))
-            .execute(&stage.pool)
+            .execute(&app.pool)
             .await
             .unwrap();
     }

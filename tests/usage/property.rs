@@ -10,7 +10,7 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
-use crate::stage::{Stage, reading};
+use crate::test_app::{TestApp, reading};
 
 const WRITERS: usize = 4;
 
@@ -58,7 +58,7 @@ fn every_committed_reading_lies_in_exactly_one_window() {
         .enable_all()
         .build()
         .unwrap();
-    let stage = runtime.block_on(Stage::set());
+    let app = runtime.block_on(TestApp::start());
     let config = Config {
         cases: 64,
         failure_persistence: None,
@@ -66,9 +66,7 @@ fn every_committed_reading_lies_in_exactly_one_window() {
     };
     let histories = vec(step(), 1..50);
     TestRunner::new(config)
-        .run(&histories, |history| {
-            runtime.block_on(live(&stage, history))
-        })
+        .run(&histories, |history| runtime.block_on(live(&app, history)))
         .unwrap();
 }
 
@@ -79,30 +77,30 @@ struct Writer {
 }
 
 impl Writer {
-    async fn connection(&mut self, stage: &Stage) -> &mut Transaction<'static, Postgres> {
+    async fn connection(&mut self, app: &TestApp) -> &mut Transaction<'static, Postgres> {
         if self.transaction.is_none() {
-            self.transaction = Some(stage.pool.begin().await.unwrap());
+            self.transaction = Some(app.pool.begin().await.unwrap());
         }
         self.transaction.as_mut().unwrap()
     }
 }
 
-async fn live(stage: &Stage, history: Vec<Step>) -> Result<(), TestCaseError> {
-    let organization = stage.organization().await;
+async fn live(app: &TestApp, history: Vec<Step>) -> Result<(), TestCaseError> {
+    let organization = app.organization().await;
     let mut writers: [Writer; WRITERS] = std::array::from_fn(|_| Writer::default());
     let (mut clock, mut committed) = (Utc::now() - TimeDelta::days(1), 0);
     for step in history {
         match step {
             Step::Write { writer, quantity } => {
                 let writer = &mut writers[writer];
-                let connection = writer.connection(stage).await;
+                let connection = writer.connection(app).await;
                 record_all(connection, &[reading(organization, quantity)])
                     .await
                     .unwrap();
                 writer.written += quantity;
             }
             Step::Undo { writer } => {
-                undo(writers[writer].connection(stage).await, organization).await
+                undo(writers[writer].connection(app).await, organization).await
             }
             Step::Commit { writer } => {
                 if let Some(transaction) = writers[writer].transaction.take() {
@@ -115,21 +113,21 @@ async fn live(stage: &Stage, history: Vec<Step>) -> Result<(), TestCaseError> {
             }
             Step::Tick { after } => {
                 clock += TimeDelta::seconds(after);
-                stage.close_at(clock).await;
-                let (counted, open) = books(stage, organization).await?;
+                app.close_at(clock).await;
+                let (counted, open) = books(app, organization).await?;
                 prop_assert_eq!(
                     counted + open,
                     committed,
                     "a committed reading is counted, or waits"
                 );
             }
-            Step::LostTick => drop(MeterUsage {}.run(&stage.context()).await.unwrap()),
+            Step::LostTick => drop(MeterUsage {}.run(&app.context()).await.unwrap()),
         }
     }
     drop(writers);
-    stage.meter_at(clock).await;
-    prop_assert_eq!(books(stage, organization).await?, (committed, 0));
-    prop_assert!(prove::chain_faults(&stage.pool).await.unwrap().is_empty());
+    app.meter_at(clock).await;
+    prop_assert_eq!(books(app, organization).await?, (committed, 0));
+    prop_assert!(prove::chain_faults(&app.pool).await.unwrap().is_empty());
     Ok(())
 }
 
@@ -148,16 +146,16 @@ async fn undo(transaction: &mut Transaction<'static, Postgres>, organization: Uu
 }
 
 /// What is counted, proven against the readings, and what is committed and waits.
-async fn books(stage: &Stage, organization: Uuid) -> Result<(i64, i64), TestCaseError> {
+async fn books(app: &TestApp, organization: Uuid) -> Result<(i64, i64), TestCaseError> {
     let until = Utc::now() + TimeDelta::days(1);
-    let lines = prove::lines(&stage.pool, organization, DateTime::UNIX_EPOCH, until)
+    let lines = prove::lines(&app.pool, organization, DateTime::UNIX_EPOCH, until)
         .await
         .unwrap();
     for line in &lines {
         let difference = line.difference();
         prop_assert_eq!(difference.as_deref(), Some("not reported yet"));
     }
-    let open = prove::open(&stage.pool, organization).await.unwrap();
+    let open = prove::open(&app.pool, organization).await.unwrap();
     let counted: i64 = lines.iter().filter_map(|line| line.quantity).sum();
     Ok((counted, i64::try_from(open.1).unwrap()))
 }

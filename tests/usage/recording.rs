@@ -3,19 +3,19 @@
 use jobs::mirror::usage::{MAX_QUANTITY, Reading, Recorded, record_all};
 use uuid::Uuid;
 
-use crate::stage::{Stage, reading};
+use crate::test_app::{TestApp, reading};
 
 #[tokio::test]
 async fn a_batch_is_written_once_however_often_it_comes() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
     let batch: Vec<Reading> = (0..10_000)
         .map(|number| Reading {
             external_id: Some(format!("r-{}", number % 9_000)),
             ..reading(organization, 1)
         })
         .collect();
-    let mut connection = stage.pool.acquire().await.unwrap();
+    let mut connection = app.pool.acquire().await.unwrap();
     let first = record_all(&mut connection, &batch).await.unwrap();
     assert_eq!(
         first,
@@ -33,7 +33,7 @@ async fn a_batch_is_written_once_however_often_it_comes() {
         }
     );
     let jobs: i64 = sqlx::query_scalar("SELECT count(*) FROM polar_jobs.jobs")
-        .fetch_one(&stage.pool)
+        .fetch_one(&app.pool)
         .await
         .unwrap();
     assert_eq!(jobs, 0, "a reading is no job");
@@ -41,15 +41,15 @@ async fn a_batch_is_written_once_however_often_it_comes() {
 
 #[tokio::test]
 async fn insert_copy_and_functions_all_count() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
     let insert = "INSERT INTO polar_jobs.usage (organization_id, quantity) VALUES ($1, 1)";
     sqlx::query(insert)
         .bind(organization)
-        .execute(&stage.pool)
+        .execute(&app.pool)
         .await
         .unwrap();
-    let mut connection = stage.pool.acquire().await.unwrap();
+    let mut connection = app.pool.acquire().await.unwrap();
     let mut copy = connection
         .copy_in_raw("COPY polar_jobs.usage (organization_id, quantity, recorded_at, external_id) FROM STDIN")
         .await
@@ -70,15 +70,15 @@ async fn insert_copy_and_functions_all_count() {
         ids.0.is_some() && ids.1.is_none(),
         "an id for a new reading, null for a duplicate: {ids:?}"
     );
-    stage.meter().await;
-    stage.report().await.unwrap();
-    assert_eq!(stage.at_polar(organization), 4321);
+    app.meter().await;
+    app.report().await.unwrap();
+    assert_eq!(app.at_polar(organization), 4321);
 }
 
 #[tokio::test]
 async fn two_batches_with_the_same_ids_in_another_order_do_not_deadlock() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
     let forward: Vec<Reading> = (0..2_000)
         .map(|number| Reading {
             external_id: Some(format!("r-{number}")),
@@ -87,8 +87,8 @@ async fn two_batches_with_the_same_ids_in_another_order_do_not_deadlock() {
         .collect();
     let backward: Vec<Reading> = forward.iter().rev().cloned().collect();
     let (mut one, mut two) = (
-        stage.pool.acquire().await.unwrap(),
-        stage.pool.acquire().await.unwrap(),
+        app.pool.acquire().await.unwrap(),
+        app.pool.acquire().await.unwrap(),
     );
     let (one, two) = tokio::join!(
         record_all(&mut one, &forward),
@@ -99,8 +99,8 @@ async fn two_batches_with_the_same_ids_in_another_order_do_not_deadlock() {
 
 #[tokio::test]
 async fn a_quantity_out_of_range_is_refused_by_name() {
-    let stage = Stage::set().await;
-    let mut connection = stage.pool.acquire().await.unwrap();
+    let app = TestApp::start().await;
+    let mut connection = app.pool.acquire().await.unwrap();
     for quantity in [0, -1, MAX_QUANTITY + 1, i64::MIN] {
         let refused = record_all(&mut connection, &[reading(Uuid::new_v4(), quantity)])
             .await

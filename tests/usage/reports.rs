@@ -8,12 +8,12 @@ use jobs::{MeterUsage, ReportUsage};
 use serde_json::{Value, json};
 use simulator::{Faults, RequestMatch};
 
-use crate::stage::{Stage, context, poll, run};
+use crate::test_app::{TestApp, context, poll, run};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn ingested(stage: &Stage) -> Vec<Value> {
-    let requests = stage.simulator.requests();
+fn ingested(app: &TestApp) -> Vec<Value> {
+    let requests = app.simulator.requests();
     requests
         .into_iter()
         .filter(|request| request.path == "/v1/events/ingest")
@@ -23,47 +23,47 @@ fn ingested(stage: &Stage) -> Vec<Value> {
 
 #[tokio::test]
 async fn the_event_is_the_one_polar_expects() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
-    stage.record(organization, &[3, 4]).await;
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    app.record(organization, &[3, 4]).await;
     let clock = "2026-08-14T09:12:09.640112Z".parse().unwrap();
-    stage.meter_at(clock).await;
-    stage.report().await.unwrap();
+    app.meter_at(clock).await;
+    app.report().await.unwrap();
     let expected = json!({ "events": [{
         "name": "event_ingestion",
         "external_customer_id": organization,
         "external_id": format!("events_ingested-{organization}-1786698729"),
         "timestamp": "2026-08-14T09:12:09Z",
         "metadata": { "count": 7 } }] });
-    assert_eq!(ingested(&stage), [expected]);
-    assert_eq!(stage.reports(organization, "reported").await, 1);
+    assert_eq!(ingested(&app), [expected]);
+    assert_eq!(app.reports(organization, "reported").await, 1);
 }
 
 #[tokio::test]
 async fn nothing_counted_means_no_call() {
-    let stage = Stage::set().await;
-    stage.report().await.unwrap();
-    assert_eq!(stage.ingest_requests(), 0);
+    let app = TestApp::start().await;
+    app.report().await.unwrap();
+    assert_eq!(app.ingest_requests(), 0);
 }
 
 #[tokio::test]
 async fn five_thousand_organizations_travel_in_ten_requests() {
-    let stage = Stage::set().await;
+    let app = TestApp::start().await;
     sqlx::query(
         "INSERT INTO polar_jobs.organizations (id, name, slug, status, event_id, polar_customer_id)
          SELECT gen_random_uuid(), 'n', 's', 'active', 0, gen_random_uuid() FROM generate_series(1, 5000)",
     )
-    .execute(&stage.pool)
+    .execute(&app.pool)
     .await
     .unwrap();
     sqlx::query("INSERT INTO polar_jobs.usage (organization_id, quantity) SELECT id, 2 FROM polar_jobs.organizations")
-        .execute(&stage.pool)
+        .execute(&app.pool)
         .await
         .unwrap();
-    stage.meter().await;
-    stage.report().await.unwrap();
-    assert_eq!(stage.ingest_requests(), 10);
-    for body in ingested(&stage) {
+    app.meter().await;
+    app.report().await.unwrap();
+    assert_eq!(app.ingest_requests(), 10);
+    for body in ingested(&app) {
         let ids: Vec<&str> = body["events"]
             .as_array()
             .unwrap()
@@ -77,7 +77,7 @@ async fn five_thousand_organizations_travel_in_ten_requests() {
     }
     let (sent, accounted): (i64, i64) =
         sqlx::query_as("SELECT sum(sent)::bigint, sum(inserted + duplicates)::bigint FROM polar_jobs.usage_requests")
-            .fetch_one(&stage.pool)
+            .fetch_one(&app.pool)
             .await
             .unwrap();
     assert_eq!((sent, accounted), (5000, 5000));
@@ -85,28 +85,28 @@ async fn five_thousand_organizations_travel_in_ten_requests() {
 
 #[tokio::test]
 async fn after_a_lost_answer_the_resend_is_identical_and_counts_once() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
-    stage.record(organization, &[5]).await;
-    stage.meter().await;
-    stage.simulator.set_faults(Faults {
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    app.record(organization, &[5]).await;
+    app.meter().await;
+    app.simulator.set_faults(Faults {
         drop_after: 1.0,
         ..Faults::default()
     });
-    let lost = stage.report().await.unwrap_err();
+    let lost = app.report().await.unwrap_err();
     assert!(matches!(lost.verdict(), Verdict::Retry { .. }), "{lost}");
-    assert_eq!(stage.reports(organization, "frozen").await, 1);
-    stage.simulator.set_faults(Faults::default());
-    stage.report().await.unwrap();
-    let bodies = ingested(&stage);
+    assert_eq!(app.reports(organization, "frozen").await, 1);
+    app.simulator.set_faults(Faults::default());
+    app.report().await.unwrap();
+    let bodies = ingested(&app);
     assert_eq!(bodies.len(), 2);
     assert_eq!(bodies[0], bodies[1]);
-    assert_eq!(stage.at_polar(organization), 5);
+    assert_eq!(app.at_polar(organization), 5);
     let answer: String = sqlx::query_scalar(
         "SELECT answer FROM polar_jobs.usage_reports WHERE organization_id = $1",
     )
     .bind(organization)
-    .fetch_one(&stage.pool)
+    .fetch_one(&app.pool)
     .await
     .unwrap();
     assert_eq!(answer, "duplicate", "Polar said that it knew the event");
@@ -114,36 +114,34 @@ async fn after_a_lost_answer_the_resend_is_identical_and_counts_once() {
 
 #[tokio::test]
 async fn a_process_that_dies_between_polars_commit_and_ours_loses_nothing() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
-    stage.record(organization, &[6]).await;
-    stage.meter().await;
-    let gate = stage
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    app.record(organization, &[6]).await;
+    app.meter().await;
+    let gate = app
         .simulator
         .gate(RequestMatch::path("/v1/events/ingest").after_commit());
-    let context = stage.context();
+    let context = app.context();
     let dying = tokio::spawn(async move { run(ReportUsage {}, &context).await });
     assert!(gate.wait_for(1, PATIENCE).await);
     dying.abort();
     assert!(dying.await.unwrap_err().is_cancelled());
     gate.open();
-    assert_eq!(stage.at_polar(organization), 6);
-    assert_eq!(stage.reports(organization, "frozen").await, 1);
-    stage.report().await.unwrap();
-    assert_eq!(stage.at_polar(organization), 6);
-    assert_eq!(stage.reports(organization, "reported").await, 1);
+    assert_eq!(app.at_polar(organization), 6);
+    assert_eq!(app.reports(organization, "frozen").await, 1);
+    app.report().await.unwrap();
+    assert_eq!(app.at_polar(organization), 6);
+    assert_eq!(app.reports(organization, "reported").await, 1);
 }
 
 #[tokio::test]
 async fn two_reporters_at_once_count_once() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
-    stage.record(organization, &[8]).await;
-    stage.meter().await;
-    let gate = stage
-        .simulator
-        .gate(RequestMatch::path("/v1/events/ingest"));
-    let (one, two) = (stage.context(), stage.context());
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    app.record(organization, &[8]).await;
+    app.meter().await;
+    let gate = app.simulator.gate(RequestMatch::path("/v1/events/ingest"));
+    let (one, two) = (app.context(), app.context());
     let both = async { tokio::join!(run(ReportUsage {}, &one), run(ReportUsage {}, &two)) };
     let open = async {
         assert!(gate.wait_for(2, PATIENCE).await, "both send");
@@ -152,11 +150,11 @@ async fn two_reporters_at_once_count_once() {
     let ((one, two), ()) = tokio::join!(both, open);
     one.unwrap();
     two.unwrap();
-    assert_eq!(stage.at_polar(organization), 8);
+    assert_eq!(app.at_polar(organization), 8);
     let (inserted, duplicates): (i64, i64) = sqlx::query_as(
         "SELECT sum(inserted)::bigint, sum(duplicates)::bigint FROM polar_jobs.usage_requests",
     )
-    .fetch_one(&stage.pool)
+    .fetch_one(&app.pool)
     .await
     .unwrap();
     assert_eq!((inserted, duplicates), (1, 1));
@@ -164,154 +162,154 @@ async fn two_reporters_at_once_count_once() {
 
 #[tokio::test]
 async fn a_refused_event_is_taken_out_and_the_others_go_through() {
-    let stage = Stage::set().await;
+    let app = TestApp::start().await;
     let mut organizations = Vec::new();
     for _ in 0..40 {
-        let organization = stage.organization().await;
-        stage.record(organization, &[2]).await;
+        let organization = app.organization().await;
+        app.record(organization, &[2]).await;
         organizations.push(organization);
     }
-    stage.meter().await;
+    app.meter().await;
     // Only a broken row makes an event that Polar refuses: here one without an id it can hold.
     let bad = organizations[17];
     sqlx::query("UPDATE polar_jobs.usage_reports SET external_id = repeat('x', 11000000) WHERE organization_id = $1")
         .bind(bad)
-        .execute(&stage.pool)
+        .execute(&app.pool)
         .await
         .unwrap();
-    stage.report().await.unwrap();
+    app.report().await.unwrap();
     for organization in &organizations {
         let expected = if *organization == bad { 0 } else { 2 };
-        assert_eq!(stage.at_polar(*organization), expected);
+        assert_eq!(app.at_polar(*organization), expected);
     }
     let reason: String =
         sqlx::query_scalar("SELECT reason FROM polar_jobs.usage_reports WHERE organization_id = $1 AND state = 'refused'")
             .bind(bad)
-            .fetch_one(&stage.pool)
+            .fetch_one(&app.pool)
             .await
             .unwrap();
     assert!(reason.contains("413"), "{reason}");
 
-    // Once its cause is mended it goes, when told.
+    // Once its cause is repaired it goes, when told.
     sqlx::query(
-        "UPDATE polar_jobs.usage_reports SET external_id = 'mended' WHERE organization_id = $1",
+        "UPDATE polar_jobs.usage_reports SET external_id = 'repaired' WHERE organization_id = $1",
     )
     .bind(bad)
-    .execute(&stage.pool)
+    .execute(&app.pool)
     .await
     .unwrap();
     assert_eq!(
-        jobs::mirror::usage::retry_refused(&stage.pool, Some(bad))
+        jobs::mirror::usage::retry_refused(&app.pool, Some(bad))
             .await
             .unwrap(),
         1
     );
-    stage.report().await.unwrap();
-    assert_eq!(stage.at_polar(bad), 2);
+    app.report().await.unwrap();
+    assert_eq!(app.at_polar(bad), 2);
 }
 
 #[tokio::test]
 async fn an_event_ahead_of_polars_clock_waits_and_holds_up_nobody() {
-    let stage = Stage::set().await;
-    let (early, right) = (stage.organization().await, stage.organization().await);
-    stage.record(right, &[1]).await;
-    stage.meter().await;
-    stage.record(early, &[2]).await;
-    stage.meter_at(Utc::now() + TimeDelta::minutes(5)).await;
-    let wait = stage.report().await.unwrap_err();
+    let app = TestApp::start().await;
+    let (early, right) = (app.organization().await, app.organization().await);
+    app.record(right, &[1]).await;
+    app.meter().await;
+    app.record(early, &[2]).await;
+    app.meter_at(Utc::now() + TimeDelta::minutes(5)).await;
+    let wait = app.report().await.unwrap_err();
     assert!(matches!(wait.verdict(), Verdict::Wait { .. }), "{wait}");
-    assert_eq!((stage.at_polar(early), stage.at_polar(right)), (0, 1));
-    stage.simulator.advance(TimeDelta::minutes(6)).await;
-    stage.report().await.unwrap();
-    assert_eq!(stage.at_polar(early), 2);
+    assert_eq!((app.at_polar(early), app.at_polar(right)), (0, 1));
+    app.simulator.advance(TimeDelta::minutes(6)).await;
+    app.report().await.unwrap();
+    assert_eq!(app.at_polar(early), 2);
 }
 
 #[tokio::test]
 async fn polars_refusals_to_serve_wait_and_use_up_nothing() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
-    stage.record(organization, &[1]).await;
-    stage.meter().await;
-    stage.simulator.set_faults(Faults {
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    app.record(organization, &[1]).await;
+    app.meter().await;
+    app.simulator.set_faults(Faults {
         too_many_requests: 1.0,
         retry_after: 7,
         ..Faults::default()
     });
-    let limited = stage.report().await.unwrap_err();
+    let limited = app.report().await.unwrap_err();
     assert!(
         matches!(limited.verdict(), Verdict::Wait { after, .. } if after == Duration::from_secs(7)),
         "{limited}"
     );
-    stage.simulator.set_faults(Faults {
+    app.simulator.set_faults(Faults {
         error_before: 1.0,
         ..Faults::default()
     });
     assert!(matches!(
-        stage.report().await.unwrap_err().verdict(),
+        app.report().await.unwrap_err().verdict(),
         Verdict::Retry { .. }
     ));
-    assert_eq!(stage.reports(organization, "frozen").await, 1);
-    stage.simulator.set_faults(Faults::default());
-    stage.report().await.unwrap();
-    assert_eq!(stage.at_polar(organization), 1);
+    assert_eq!(app.reports(organization, "frozen").await, 1);
+    app.simulator.set_faults(Faults::default());
+    app.report().await.unwrap();
+    assert_eq!(app.at_polar(organization), 1);
 }
 
 #[tokio::test]
 async fn the_self_organization_is_never_metered() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
-    stage.create(stage.self_organization).await;
-    stage.record(stage.self_organization, &[50]).await;
-    stage.record(organization, &[1]).await;
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    app.create(app.self_organization).await;
+    app.record(app.self_organization, &[50]).await;
+    app.record(organization, &[1]).await;
     // Counted while nobody had said yet who we are.
     poll("the readings are counted", async || {
-        run(MeterUsage {}, &context(&stage.pool, None, None))
+        run(MeterUsage {}, &context(&app.pool, None, None))
             .await
             .unwrap();
-        stage.uncounted().await == 0
+        app.uncounted().await == 0
     })
     .await;
-    stage.record(stage.self_organization, &[60]).await;
-    stage.meter().await;
-    stage.report().await.unwrap();
-    assert_eq!(stage.at_polar(stage.self_organization), 0);
-    assert_eq!(stage.at_polar(organization), 1);
-    assert_eq!(stage.reports(stage.self_organization, "excluded").await, 2);
+    app.record(app.self_organization, &[60]).await;
+    app.meter().await;
+    app.report().await.unwrap();
+    assert_eq!(app.at_polar(app.self_organization), 0);
+    assert_eq!(app.at_polar(organization), 1);
+    assert_eq!(app.reports(app.self_organization, "excluded").await, 2);
 }
 
 #[tokio::test]
 async fn usage_of_an_organization_not_created_yet_waits_for_it() {
-    let stage = Stage::set().await;
+    let app = TestApp::start().await;
     let (known, later, never) = (
-        stage.organization().await,
+        app.organization().await,
         uuid::Uuid::new_v4(),
         uuid::Uuid::new_v4(),
     );
     for organization in [known, later, never] {
-        stage.record(organization, &[4]).await;
+        app.record(organization, &[4]).await;
     }
-    stage.meter().await;
-    stage.report().await.unwrap();
+    app.meter().await;
+    app.report().await.unwrap();
     assert_eq!(
         (
-            stage.at_polar(known),
-            stage.at_polar(later),
-            stage.at_polar(never)
+            app.at_polar(known),
+            app.at_polar(later),
+            app.at_polar(never)
         ),
         (4, 0, 0)
     );
-    stage.create(later).await;
-    stage.report().await.unwrap();
-    assert_eq!((stage.at_polar(later), stage.at_polar(never)), (4, 0));
-    assert_eq!(stage.reports(never, "waiting").await, 1);
+    app.create(later).await;
+    app.report().await.unwrap();
+    assert_eq!((app.at_polar(later), app.at_polar(never)), (4, 0));
+    assert_eq!(app.reports(never, "waiting").await, 1);
 }
 
 #[tokio::test]
 async fn a_large_backlog_goes_on_in_a_job_that_follows() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
-    stage.record(organization, &[1]).await;
-    stage.meter().await;
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    app.record(organization, &[1]).await;
+    app.meter().await;
     sqlx::query(
         "WITH w AS (INSERT INTO polar_jobs.usage_windows (window_end, from_xid, to_xid, event_timestamp, readings)
              SELECT t, 1, 2, t, 1 FROM generate_series('2026-01-01'::timestamptz, '2026-01-01 03:00', '1 second') t
@@ -320,17 +318,17 @@ async fn a_large_backlog_goes_on_in_a_job_that_follows() {
          SELECT window_end, $1, 1, 1, 'b-' || window_end, 'frozen' FROM w",
     )
     .bind(organization)
-    .execute(&stage.pool)
+    .execute(&app.pool)
     .await
     .unwrap();
-    let done = jobs::Job::run(ReportUsage {}, &stage.context())
+    let done = jobs::Job::run(ReportUsage {}, &app.context())
         .await
         .unwrap();
     assert_eq!(done.next.len(), 1);
-    assert_eq!(stage.ingest_requests(), 20);
-    let done = jobs::Job::run(ReportUsage {}, &stage.context())
+    assert_eq!(app.ingest_requests(), 20);
+    let done = jobs::Job::run(ReportUsage {}, &app.context())
         .await
         .unwrap();
     assert_eq!((done.outcome, done.next.len()), (Outcome::Applied, 0));
-    assert_eq!(stage.at_polar(organization), 10_802);
+    assert_eq!(app.at_polar(organization), 10_802);
 }

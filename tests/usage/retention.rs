@@ -5,11 +5,11 @@ use jobs::Prune;
 use jobs::mirror::usage::{self, prove};
 use uuid::Uuid;
 
-use crate::stage::{Stage, run};
+use crate::test_app::{TestApp, run};
 
 /// Everything that is in the tables happened so many days earlier.
-async fn age(stage: &Stage, days: i32) {
-    let mut transaction = stage.pool.begin().await.unwrap();
+async fn age(app: &TestApp, days: i32) {
+    let mut transaction = app.pool.begin().await.unwrap();
     for statement in [
         // A row that moves to another partition is no new reading.
         "SET LOCAL polar_jobs.external_ids_kept = 'on'",
@@ -32,25 +32,25 @@ async fn age(stage: &Stage, days: i32) {
     transaction.commit().await.unwrap();
 }
 
-async fn number(stage: &Stage, statement: &'static str) -> i64 {
+async fn number(app: &TestApp, statement: &'static str) -> i64 {
     sqlx::query_scalar(statement)
-        .fetch_one(&stage.pool)
+        .fetch_one(&app.pool)
         .await
         .unwrap()
 }
 
-async fn partition_of(stage: &Stage, days: i32) {
+async fn partition_of(app: &TestApp, days: i32) {
     let make = "SELECT polar_jobs.create_partition('usage', 'fillfactor = 100', 'written_at', current_date - $1)";
     sqlx::query(make)
         .bind(days)
-        .execute(&stage.pool)
+        .execute(&app.pool)
         .await
         .unwrap();
 }
 
-async fn lines(stage: &Stage, organization: Uuid) -> Vec<prove::Line> {
+async fn lines(app: &TestApp, organization: Uuid) -> Vec<prove::Line> {
     let until = Utc::now() + TimeDelta::days(1);
-    prove::lines(&stage.pool, organization, DateTime::UNIX_EPOCH, until)
+    prove::lines(&app.pool, organization, DateTime::UNIX_EPOCH, until)
         .await
         .unwrap()
 }
@@ -61,39 +61,39 @@ const PARTITIONS: &str =
 
 #[tokio::test]
 async fn a_day_of_readings_goes_when_all_of_them_are_accounted_for_and_not_before() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
     for days in [40, 41] {
-        partition_of(&stage, days).await;
+        partition_of(&app, days).await;
     }
-    let days = number(&stage, PARTITIONS).await;
-    stage.record(organization, &[1; 25]).await;
-    stage.meter().await;
-    age(&stage, 40).await;
-    stage.record(organization, &[1; 5]).await;
-    run(Prune {}, &stage.context()).await.unwrap();
-    assert_eq!(number(&stage, READINGS).await, 30, "not reported yet");
+    let days = number(&app, PARTITIONS).await;
+    app.record(organization, &[1; 25]).await;
+    app.meter().await;
+    age(&app, 40).await;
+    app.record(organization, &[1; 5]).await;
+    run(Prune {}, &app.context()).await.unwrap();
+    assert_eq!(number(&app, READINGS).await, 30, "not reported yet");
     assert_eq!(
-        number(&stage, PARTITIONS).await,
+        number(&app, PARTITIONS).await,
         days - 1,
         "a day without readings goes"
     );
-    stage.report().await.unwrap();
-    run(Prune {}, &stage.context()).await.unwrap();
+    app.report().await.unwrap();
+    run(Prune {}, &app.context()).await.unwrap();
     assert_eq!(
-        number(&stage, READINGS).await,
+        number(&app, READINGS).await,
         5,
         "what no window holds is not touched"
     );
-    assert_eq!(number(&stage, PARTITIONS).await, days - 2);
-    assert!(prove::chain_faults(&stage.pool).await.unwrap().is_empty());
-    let lines = lines(&stage, organization).await;
+    assert_eq!(number(&app, PARTITIONS).await, days - 2);
+    assert!(prove::chain_faults(&app.pool).await.unwrap().is_empty());
+    let lines = lines(&app, organization).await;
     assert!(
         lines
             .iter()
             .all(|line| line.readings.is_none() && line.difference().is_none())
     );
-    let difference = prove::difference(&stage.pool, DateTime::UNIX_EPOCH, Utc::now())
+    let difference = prove::difference(&app.pool, DateTime::UNIX_EPOCH, Utc::now())
         .await
         .unwrap();
     assert!(difference.is_zero(), "{difference}");
@@ -101,81 +101,81 @@ async fn a_day_of_readings_goes_when_all_of_them_are_accounted_for_and_not_befor
 
 #[tokio::test]
 async fn readings_of_a_day_without_a_partition_are_kept_counted_and_deleted_like_others() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
     let old = "INSERT INTO polar_jobs.usage (organization_id, quantity, written_at) VALUES ($1, 7, now() - interval '50 days')";
     sqlx::query(old)
         .bind(organization)
-        .execute(&stage.pool)
+        .execute(&app.pool)
         .await
         .unwrap();
     let default = "SELECT count(*) FROM polar_jobs.usage_default";
-    assert_eq!(number(&stage, default).await, 1);
-    stage.meter().await;
-    stage.report().await.unwrap();
-    assert_eq!(stage.at_polar(organization), 7);
-    run(Prune {}, &stage.context()).await.unwrap();
+    assert_eq!(number(&app, default).await, 1);
+    app.meter().await;
+    app.report().await.unwrap();
+    assert_eq!(app.at_polar(organization), 7);
+    run(Prune {}, &app.context()).await.unwrap();
     assert_eq!(
-        number(&stage, default).await,
+        number(&app, default).await,
         1,
         "its window may still be counted again"
     );
-    age(&stage, 40).await;
-    run(Prune {}, &stage.context()).await.unwrap();
-    assert_eq!(number(&stage, default).await, 0);
+    age(&app, 40).await;
+    run(Prune {}, &app.context()).await.unwrap();
+    assert_eq!(number(&app, default).await, 0);
 }
 
 #[tokio::test]
 async fn a_host_ten_years_ahead_deletes_nothing_early() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
-    stage.record(organization, &[3]).await;
-    stage.meter().await;
-    stage.report().await.unwrap();
-    run(Prune {}, &stage.context()).await.unwrap();
-    assert_eq!(number(&stage, READINGS).await, 1);
-    assert_eq!(stage.reports(organization, "reported").await, 1);
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    app.record(organization, &[3]).await;
+    app.meter().await;
+    app.report().await.unwrap();
+    run(Prune {}, &app.context()).await.unwrap();
+    assert_eq!(number(&app, READINGS).await, 1);
+    assert_eq!(app.reports(organization, "reported").await, 1);
 }
 
 #[tokio::test]
 async fn old_reports_become_sums_of_their_month_and_the_proof_adds_up_all_the_same() {
-    let stage = Stage::set().await;
-    let (organization, gone) = (stage.organization().await, stage.organization().await);
+    let app = TestApp::start().await;
+    let (organization, gone) = (app.organization().await, app.organization().await);
     for quantity in [10, 20, 30] {
-        stage.record(organization, &[quantity, 1]).await;
-        stage.record(gone, &[5]).await;
-        stage.meter().await;
+        app.record(organization, &[quantity, 1]).await;
+        app.record(gone, &[5]).await;
+        app.meter().await;
     }
-    stage.report().await.unwrap();
+    app.report().await.unwrap();
     sqlx::query(
         "UPDATE polar_jobs.usage_reports SET state = 'excluded', reason = 'a test', reported_at = NULL
           WHERE organization_id = $1",
     )
     .bind(gone)
-    .execute(&stage.pool)
+    .execute(&app.pool)
     .await
     .unwrap();
-    age(&stage, 100).await;
-    partition_of(&stage, 100).await;
-    stage.record(organization, &[400]).await;
-    stage.meter().await;
-    stage.report().await.unwrap();
-    run(Prune {}, &stage.context()).await.unwrap();
+    age(&app, 100).await;
+    partition_of(&app, 100).await;
+    app.record(organization, &[400]).await;
+    app.meter().await;
+    app.report().await.unwrap();
+    run(Prune {}, &app.context()).await.unwrap();
 
     assert_eq!(
-        number(&stage, "SELECT count(*) FROM polar_jobs.usage_reports").await,
+        number(&app, "SELECT count(*) FROM polar_jobs.usage_reports").await,
         1
     );
     assert_eq!(
-        number(&stage, "SELECT count(*) FROM polar_jobs.usage_windows").await,
+        number(&app, "SELECT count(*) FROM polar_jobs.usage_windows").await,
         1
     );
     assert_eq!(
-        number(&stage, "SELECT count(*) FROM polar_jobs.usage_requests").await,
+        number(&app, "SELECT count(*) FROM polar_jobs.usage_requests").await,
         1
     );
     let far = Utc::now() + TimeDelta::days(40);
-    let folded = prove::folded(&stage.pool, organization, DateTime::UNIX_EPOCH, far)
+    let folded = prove::folded(&app.pool, organization, DateTime::UNIX_EPOCH, far)
         .await
         .unwrap();
     assert_eq!(folded.len(), 1);
@@ -184,23 +184,23 @@ async fn old_reports_become_sums_of_their_month_and_the_proof_adds_up_all_the_sa
         ("reported", 3)
     );
     assert_eq!(folded[0].quantity.to_string(), "63");
-    let excluded = prove::folded(&stage.pool, gone, DateTime::UNIX_EPOCH, far)
+    let excluded = prove::folded(&app.pool, gone, DateTime::UNIX_EPOCH, far)
         .await
         .unwrap();
     assert_eq!(
         (excluded[0].state.as_str(), excluded[0].quantity.to_string()),
         ("excluded", "15".to_owned())
     );
-    let lines = lines(&stage, organization).await;
+    let lines = lines(&app, organization).await;
     assert_eq!((lines.len(), lines[0].quantity), (1, Some(400)));
-    assert!(prove::chain_faults(&stage.pool).await.unwrap().is_empty());
+    assert!(prove::chain_faults(&app.pool).await.unwrap().is_empty());
 
     // A second run adds nothing, and what comes later is added.
-    run(Prune {}, &stage.context()).await.unwrap();
-    age(&stage, 100).await;
-    run(Prune {}, &stage.context()).await.unwrap();
-    run(Prune {}, &stage.context()).await.unwrap();
-    let folded = prove::folded(&stage.pool, organization, DateTime::UNIX_EPOCH, far)
+    run(Prune {}, &app.context()).await.unwrap();
+    age(&app, 100).await;
+    run(Prune {}, &app.context()).await.unwrap();
+    run(Prune {}, &app.context()).await.unwrap();
+    let folded = prove::folded(&app.pool, organization, DateTime::UNIX_EPOCH, far)
         .await
         .unwrap();
     let sum: rust_decimal::Decimal = folded.iter().map(|month| month.quantity).sum();
@@ -209,34 +209,34 @@ async fn old_reports_become_sums_of_their_month_and_the_proof_adds_up_all_the_sa
 
 #[tokio::test]
 async fn a_report_that_polar_refused_stays_however_old() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
-    stage.record(organization, &[3]).await;
-    stage.meter().await;
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    app.record(organization, &[3]).await;
+    app.meter().await;
     sqlx::query("UPDATE polar_jobs.usage_reports SET state = 'refused', reason = 'a test'")
-        .execute(&stage.pool)
+        .execute(&app.pool)
         .await
         .unwrap();
-    age(&stage, 200).await;
-    partition_of(&stage, 200).await;
-    run(Prune {}, &stage.context()).await.unwrap();
-    assert_eq!(stage.reports(organization, "refused").await, 1);
-    assert_eq!(number(&stage, READINGS).await, 1);
+    age(&app, 200).await;
+    partition_of(&app, 200).await;
+    run(Prune {}, &app.context()).await.unwrap();
+    assert_eq!(app.reports(organization, "refused").await, 1);
+    assert_eq!(number(&app, READINGS).await, 1);
 }
 
 #[tokio::test]
 async fn an_id_is_known_across_days_until_its_retention_is_over() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
     let record = async || -> Option<i64> {
         sqlx::query_scalar("SELECT polar_jobs.record_usage($1, 1, null, 'once')")
             .bind(organization)
-            .fetch_one(&stage.pool)
+            .fetch_one(&app.pool)
             .await
             .unwrap()
     };
     assert!(record().await.is_some());
-    age(&stage, 30).await;
+    age(&app, 30).await;
     assert_eq!(
         record().await,
         None,
@@ -245,39 +245,39 @@ async fn an_id_is_known_across_days_until_its_retention_is_over() {
     let own = "INSERT INTO polar_jobs.usage (organization_id, quantity, external_id) VALUES ($1, 1, 'once')";
     let refused = sqlx::query(own)
         .bind(organization)
-        .execute(&stage.pool)
+        .execute(&app.pool)
         .await
         .unwrap_err();
     let constraint = refused
         .as_database_error()
         .and_then(|error| error.constraint().map(str::to_owned));
     assert_eq!(constraint.as_deref(), Some("usage_external_id"));
-    age(&stage, 30).await;
-    run(Prune {}, &stage.context()).await.unwrap();
+    age(&app, 30).await;
+    run(Prune {}, &app.context()).await.unwrap();
     assert!(record().await.is_some());
 }
 
 #[tokio::test]
 async fn whoever_holds_the_table_is_not_disturbed_by_partitions() {
-    let stage = Stage::set().await;
-    partition_of(&stage, 40).await;
-    let days = number(&stage, PARTITIONS).await;
-    let mut reader = stage.pool.begin().await.unwrap();
+    let app = TestApp::start().await;
+    partition_of(&app, 40).await;
+    let days = number(&app, PARTITIONS).await;
+    let mut reader = app.pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE polar_jobs.usage IN ACCESS SHARE MODE")
         .execute(&mut *reader)
         .await
         .unwrap();
-    usage::prune(&stage.pool, Utc::now() - TimeDelta::days(35))
+    usage::prune(&app.pool, Utc::now() - TimeDelta::days(35))
         .await
         .unwrap();
     assert_eq!(
-        number(&stage, PARTITIONS).await,
+        number(&app, PARTITIONS).await,
         days,
         "given up, and tried again the next time"
     );
     reader.rollback().await.unwrap();
-    usage::prune(&stage.pool, Utc::now() - TimeDelta::days(35))
+    usage::prune(&app.pool, Utc::now() - TimeDelta::days(35))
         .await
         .unwrap();
-    assert_eq!(number(&stage, PARTITIONS).await, days - 1);
+    assert_eq!(number(&app, PARTITIONS).await, days - 1);
 }

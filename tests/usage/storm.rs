@@ -17,7 +17,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::local_polar::LocalPolar;
-use crate::stage::{Stage, client, context, local_polar, poll, reading, run};
+use crate::test_app::{TestApp, client, context, local_polar, poll, reading, run};
 
 const RUNS: u64 = 200;
 const WRITERS: usize = 8;
@@ -26,10 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn polar_holds_exactly_what_was_committed_after_each_of_two_hundred_bad_days() {
-    let stage = Arc::new(Stage::set().await);
+    let app = Arc::new(TestApp::start().await);
     let mut seen = Seen::default();
     for seed in 0..RUNS {
-        let day = Day::dawn(&stage, seed).await.live().await;
+        let day = Day::dawn(&app, seed).await.live().await;
         seen.add(&day);
     }
     // A storm that never blew proves nothing.
@@ -95,25 +95,25 @@ struct Day {
 }
 
 impl Day {
-    async fn dawn(stage: &Stage, seed: u64) -> Self {
+    async fn dawn(app: &TestApp, seed: u64) -> Self {
         let simulator = local_polar(seed).await;
         let polar = client(&simulator);
         let mut organizations = Vec::new();
         for _ in 0..4 {
-            organizations.push(stage.organization().await);
+            organizations.push(app.organization().await);
         }
         let newcomer = Uuid::new_v4();
-        organizations.extend([newcomer, stage.self_organization]);
+        organizations.extend([newcomer, app.self_organization]);
         simulator.set_faults(
             "429=0.08,500-before=0.08,500-after=0.08,drop-before=0.08,drop-after=0.1"
                 .parse()
                 .unwrap(),
         );
         Self {
-            pool: stage.pool.clone(),
+            pool: app.pool.clone(),
             simulator,
             polar,
-            self_organization: stage.self_organization,
+            self_organization: app.self_organization,
             dice: StdRng::seed_from_u64(seed),
             seed,
             organizations,

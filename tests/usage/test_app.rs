@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::local_polar::LocalPolar;
 
-pub(crate) struct Stage {
+pub(crate) struct TestApp {
     pub(crate) url: String,
     pub(crate) pool: PgPool,
     pub(crate) simulator: LocalPolar,
@@ -47,8 +47,8 @@ pub(crate) async fn local_polar(seed: u64) -> LocalPolar {
     LocalPolar::start(options).await
 }
 
-impl Stage {
-    pub(crate) async fn set() -> Self {
+impl TestApp {
+    pub(crate) async fn start() -> Self {
         let database = database(polar_jobs::migrate::migrator).await;
         let simulator = local_polar(1).await;
         let polar = client(&simulator);
