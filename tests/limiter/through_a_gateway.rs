@@ -11,7 +11,7 @@ use axum::extract::Request;
 use axum::http::Response;
 use jobs::contract::{Fees, Settings};
 use polar_jobs::limiter::{FleetRateLimiter, Limits, Timing};
-use polar_jobs::queue::connect::{Pooler, QueueDatabase};
+use polar_jobs::queue::connect::{ConnectionBudget, Pooler, QueueDatabase};
 use polar_jobs::worker::{QueueSlots, WorkerSettings, run};
 use private_postgres::testing::{TestDatabase, database};
 use serde_json::{Value, json};
@@ -92,6 +92,7 @@ impl TestApp {
         };
         let settings = WorkerSettings {
             database: QueueDatabase::new(&url, Pooler::None).unwrap(),
+            connections: ConnectionBudget::of(10),
             pool: pool.clone(),
             registry: Arc::new(jobs::registry()),
             polar: Some(polar::Client::new(config, Arc::new(limiter)).unwrap()),
@@ -106,7 +107,7 @@ impl TestApp {
             }],
             slots: 10,
             drain: false,
-            patience: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(5),
             mask: Arc::new(|text| text),
         };
         let (stop, stopped) = oneshot::channel();

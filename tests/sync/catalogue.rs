@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use polar::{Answer, BoxFuture, CallClass, Gate, Held, HeldReason};
+use polar::{
+    Admission, Answer, BoxFuture, CallClass, CallFacts, RateLimiter, Rejected, RejectedReason,
+};
 use serde_json::{Value, json};
 use simulator::Product;
 use uuid::Uuid;
@@ -15,22 +17,22 @@ use crate::house::{House, PATIENCE};
 #[derive(Default)]
 struct NothingLeftOver(Mutex<Vec<CallClass>>);
 
-impl Gate for NothingLeftOver {
-    fn enter(&self, class: CallClass) -> BoxFuture<'_, Result<(), Held>> {
-        self.0.lock().unwrap().push(class);
-        let held = Held {
-            until: Duration::from_secs(3600),
-            reason: HeldReason::Budget,
+impl RateLimiter for NothingLeftOver {
+    fn acquire(&self, call: CallFacts) -> BoxFuture<'_, Result<Admission, Rejected>> {
+        self.0.lock().unwrap().push(call.class);
+        let rejected = Rejected {
+            retry_after: Duration::from_secs(3600),
+            reason: RejectedReason::Budget,
         };
-        let answer = if class == CallClass::Bulk {
-            Err(held)
+        let answer = if call.class == CallClass::Bulk {
+            Err(rejected)
         } else {
-            Ok(())
+            Ok(Admission::Call)
         };
         Box::pin(std::future::ready(answer))
     }
 
-    fn left(&self, _answer: Answer) {}
+    fn record(&self, _call: CallFacts, _admission: Admission, _answer: Answer) {}
 }
 
 async fn edit_fee_of_pro(house: &House, fee_percent: i32) {

@@ -103,7 +103,7 @@ async fn a_past_due_subscription_is_in_force_and_an_unpaid_one_reads_as_free() {
     assert_eq!(plan(&house, &tenant).await, on("Pro", "past_due"));
     house
         .simulator
-        .act(&tenant.id, simulator::Act::ExhaustDunning)
+        .step(&tenant.id, simulator::SubscriptionStep::ExhaustDunning)
         .await
         .unwrap();
     house.settle().await;
