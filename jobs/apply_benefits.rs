@@ -8,12 +8,12 @@ use polar::{BenefitGrant, CustomerRef, Envelope, EventType};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::at_polar::NOT_CONFIGURED;
 use crate::benefits;
 use crate::contract::{Context, Done, Error, Job, NewJob};
 use crate::mirror::organizations::Standing;
 use crate::mirror::{self, events, organizations, seen, unsynced, wanted};
-use crate::terms::OrganizationId;
+use crate::polar_sync::NOT_CONFIGURED;
+use crate::types::OrganizationId;
 
 /// Apply what a customer's active grants say, or what the holders of one benefit have now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,18 +4,18 @@
 //! [`registry`]. If a webhook starts it, the arm in `ingress/route.rs` that the compiler asks for.
 //!
 //! Folders hold what the jobs share: [`contract`] what a job is, [`change`] what the application
-//! tells us, [`terms`] its words, [`mirror`] the only SQL, `benefits` what the
-//! catalogue means, [`backlog`] what Polar has not heard, `at_polar` what several jobs do there,
+//! tells us, [`types`] its values, [`mirror`] the only SQL, `benefits` what the
+//! catalogue means, [`backlog`] what Polar has not heard, `polar_sync` what several jobs do there,
 //! `ingest` how events get there.
 
-mod at_polar;
 pub mod backlog;
 pub mod benefits;
 pub mod change;
 pub mod contract;
 mod ingest;
 pub mod mirror;
-pub mod terms;
+mod polar_sync;
+pub mod types;
 
 mod apply_benefits;
 mod apply_change;
@@ -24,6 +24,8 @@ mod prove_usage;
 mod prune;
 mod report_costs;
 mod report_usage;
+mod restore_customer;
+mod resume_syncs;
 mod sync_customer;
 mod sync_member;
 mod sync_subscription;
@@ -36,6 +38,8 @@ pub use prove_usage::ProveUsage;
 pub use prune::Prune;
 pub use report_costs::ReportCosts;
 pub use report_usage::{ReportUsage, ask_polar};
+pub use restore_customer::RestoreCustomer;
+pub use resume_syncs::ResumeSyncs;
 pub use sync_customer::SyncCustomer;
 pub use sync_member::SyncMember;
 pub use sync_subscription::SyncSubscription;
@@ -46,6 +50,7 @@ pub fn registry() -> Registry {
     Registry::new()
         .job::<ApplyBenefits>()
         .job::<ApplyChange>()
+        .job::<RestoreCustomer>()
         .job::<SyncCustomer>()
         .job::<SyncMember>()
         .job::<SyncSubscription>()
@@ -54,6 +59,7 @@ pub fn registry() -> Registry {
         .scheduled::<ProveUsage>()
         .scheduled::<ReportCosts>()
         .scheduled::<ReportUsage>()
+        .scheduled::<ResumeSyncs>()
 }
 
 #[cfg(test)]

@@ -1,14 +1,23 @@
-//! Makes a customer at Polar as the application wants it: there with name, slug and owner, or gone
-//! (polar-domain (b.2), (b.6), (b.7)).
+//! Makes a customer at Polar as the application wants it: there with name, slug and owner, or gone.
+//!
+//! A customer that vanished at Polar is made again. It is another one then: nothing that Polar
+//! confirmed about the former is known to hold, so every member is out of step, and grants and
+//! subscription are asked for. The same goes for a customer that somebody made by hand with our
+//! external id. What is to be deleted is named by Polar's id: a worker that was stopped in the middle
+//! and goes on later finds its customer gone, and never meets the one that was made since.
 
-use polar::{Customer, CustomerUpdate, Deletion, Metadata, NewTeam, OrAbsent, Owner};
+use polar::{
+    Customer, CustomerRef, CustomerType, CustomerUpdate, Deletion, Metadata, NewTeam, OrAbsent,
+    Owner, Role,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::at_polar::{NOT_CONFIGURED, Seat, refused_address};
 use crate::contract::{Context, Done, Error, Job, NewJob};
+use crate::mirror::out_of_step::Subject;
 use crate::mirror::wanted::{WantedCustomer, WantedMember};
 use crate::mirror::{seen, unsynced, wanted};
-use crate::terms::{OrganizationId, UserId};
+use crate::polar_sync::{Failure, NOT_CONFIGURED, PolarCustomer, refused_address};
+use crate::types::{OrganizationId, UserId};
 use crate::{ApplyBenefits, SyncMember, SyncSubscription};
 
 /// Sync one organization.
@@ -52,21 +61,15 @@ impl Job for SyncCustomer {
             organization: self.organization_id,
             external_id: self.organization_id.to_string(),
         };
-        if let Some(event) = wanted.erasure_event {
-            sync.erase(&wanted, event).await?;
+        match sync.run(&wanted).await {
+            Ok(done) => Ok(done),
+            Err(failure) => {
+                let subject = Subject::Customer;
+                Err(failure
+                    .conclude(context, self.organization_id, subject, wanted.version)
+                    .await)
+            }
         }
-        if wanted.deleted {
-            let mut transaction = context.begin().await?;
-            seen::customer_synced(
-                &mut transaction,
-                self.organization_id,
-                None,
-                wanted.event_id,
-            )
-            .await?;
-            return Ok(Done::applied().within(transaction));
-        }
-        sync.keep(&wanted).await
     }
 }
 
@@ -78,69 +81,119 @@ struct Sync<'a> {
     external_id: String,
 }
 
-/// How the customer was found.
-enum Found {
-    /// It was there.
-    Existing(Customer),
-    /// This run made it, with this owner.
-    Created(Customer, WantedMember),
+/// A customer that is as wanted, and what this run knows of it.
+struct Kept {
+    customer: Customer,
+    /// Set where this run made it, with this owner.
+    made_owner: Option<WantedMember>,
+    /// The wanted owner, where somebody else owns it.
+    displaced: Option<UserId>,
 }
 
 impl Sync<'_> {
+    async fn run(&self, wanted: &WantedCustomer) -> Result<Done, Failure> {
+        if let Some(event) = wanted.erasure_event {
+            self.erase(wanted, event).await?;
+        }
+        if wanted.deleted {
+            let mut transaction = self.context.begin().await?;
+            seen::customer_synced(&mut transaction, self.organization, None, wanted.event_id)
+                .await?;
+            return Ok(Done::applied().within(transaction));
+        }
+        let kept = match self.find().await? {
+            Some(customer) => self.adopt(wanted, customer).await?,
+            None => self.create(wanted).await?,
+        };
+        Ok(self.finish(wanted, kept).await?)
+    }
+
     /// Deletes the customer of the life that ended with change `event`. Its id is kept first:
-    /// what Polar delivers afterwards may carry no other (R2).
-    async fn erase(&self, wanted: &WantedCustomer, event: i64) -> Result<(), Error> {
-        if wanted.customer.is_none() {
-            let Some(customer) = self.find().await? else {
-                return Ok(seen::erased(&self.context.pool, self.organization, event).await?);
-            };
+    /// what Polar delivers afterwards may carry no other.
+    async fn erase(&self, wanted: &WantedCustomer, event: i64) -> Result<(), Failure> {
+        let gone = match wanted.customer {
+            Some(customer) => self.delete(customer).await?,
+            None => false,
+        };
+        // Unknown here, or made anew by somebody with our external id.
+        if !gone && let Some(customer) = self.find().await? {
+            // A customer is made only after this note is taken back. So where it still stands, what
+            // was found is of the life that ended.
+            if !seen::is_to_be_erased(&self.context.pool, self.organization, event).await? {
+                return Err(Error::Retry("another worker deleted the customer".to_owned()).into());
+            }
             let mut connection = self.context.pool.acquire().await?;
             seen::remember_customer(&mut connection, self.organization, customer.id).await?;
+            drop(connection);
+            self.delete(customer.id).await?;
         }
-        self.polar
-            .customers()
-            .delete_by_external_id(&self.external_id, Deletion::Anonymize)
-            .await
-            .or_absent()?;
         Ok(seen::erased(&self.context.pool, self.organization, event).await?)
     }
 
-    async fn find(&self) -> Result<Option<Customer>, Error> {
-        Ok(self
-            .polar
+    /// `true` = it was there.
+    async fn delete(&self, customer: polar::CustomerId) -> Result<bool, polar::Error> {
+        let customers = self.polar.customers();
+        let deleted = customers.delete(customer, Deletion::Anonymize).await;
+        Ok(deleted.or_absent()?.is_some())
+    }
+
+    async fn find(&self) -> Result<Option<Customer>, polar::Error> {
+        self.polar
             .customers()
             .get_by_external_id(&self.external_id)
             .await
-            .or_absent()?)
+            .or_absent()
     }
 
-    async fn keep(&self, wanted: &WantedCustomer) -> Result<Done, Error> {
-        let found = match self.find().await? {
-            Some(customer) => Found::Existing(customer),
-            None => self.create(wanted).await?,
+    /// Takes a customer that is there, and corrects it.
+    async fn adopt(&self, wanted: &WantedCustomer, found: Customer) -> Result<Kept, Failure> {
+        let first_time = wanted.customer != Some(found.id);
+        let customer = self.correct(wanted, found).await?;
+        let owners = if first_time {
+            self.report_foreign_members().await?
+        } else {
+            PolarCustomer::new(self.context, self.polar, self.organization)
+                .owners()
+                .await?
         };
-        let (customer, made_owner) = match found {
-            Found::Existing(customer) => (self.correct(wanted, customer).await?, None),
-            Found::Created(customer, owner) => (customer, Some(owner)),
-        };
-        let displaced = match (wanted.owner, &made_owner) {
-            (Some(owner), None) => {
-                let at_polar = Seat::new(self.context, self.polar, self.organization)
-                    .owners()
-                    .await?;
-                (!at_polar.contains(&owner)).then_some(owner)
+        let displaced = wanted.owner.filter(|owner| !owners.contains(owner));
+        Ok(Kept {
+            customer,
+            made_owner: None,
+            displaced,
+        })
+    }
+
+    /// Says once which members of an adopted customer are not ours. They are left alone. Returns the
+    /// owners.
+    async fn report_foreign_members(&self) -> Result<Vec<UserId>, Failure> {
+        let members = self
+            .polar
+            .members()
+            .all(CustomerRef::External(&self.external_id))
+            .await?;
+        let mut owners = Vec::new();
+        for member in members {
+            let user = member.external_id.as_deref().and_then(UserId::parse);
+            let ours = match user {
+                Some(user) => wanted::member(&self.context.pool, self.organization, user)
+                    .await?
+                    .is_some(),
+                None => false,
+            };
+            if !ours {
+                tracing::warn!(organization = %self.organization, member = %member.id, role = %member.role,
+                    "a customer that was made by hand at Polar has a member who is not ours; left alone");
             }
-            _ => None,
-        };
-        // Found for the first time, and not made by us: it may hold grants and a plan already.
-        let adopted = made_owner.is_none() && wanted.customer != Some(customer.id);
-        self.finish(wanted, &customer, made_owner, displaced, adopted)
-            .await
+            if member.role == Role::Owner {
+                owners.extend(user);
+            }
+        }
+        Ok(owners)
     }
 
-    /// Creates the customer with its owner. Another run may be first; then its customer is ours
-    /// (R4).
-    async fn create(&self, wanted: &WantedCustomer) -> Result<Found, Error> {
+    /// Creates the customer with its owner. Another run may be first; then its customer is ours.
+    async fn create(&self, wanted: &WantedCustomer) -> Result<Kept, Failure> {
         let owner = self.owner(wanted).await?;
         let email = owner
             .email
@@ -150,7 +203,7 @@ impl Sync<'_> {
             name: wanted.name.clone(),
             external_id: self.external_id.clone(),
             metadata: Metadata::from_iter([("slug", wanted.slug.as_str())]),
-            // Without an external id Polar would give the owner the customer's (R6).
+            // Without an external id Polar would give the owner the customer's.
             owner: Owner {
                 email: email.as_str().to_owned(),
                 name: owner.name.clone(),
@@ -158,12 +211,17 @@ impl Sync<'_> {
             },
         };
         match self.polar.customers().create_team(&team).await {
-            Ok(customer) => Ok(Found::Created(customer, owner)),
+            Ok(customer) => Ok(Kept {
+                customer,
+                made_owner: Some(owner),
+                displaced: None,
+            }),
             Err(error) if error.is_duplicate_external_id() => match self.find().await? {
-                Some(customer) => Ok(Found::Existing(customer)),
+                Some(customer) => self.adopt(wanted, customer).await,
                 None => Err(Error::Retry(
                     "another run created the customer, but it is not there".to_owned(),
-                )),
+                )
+                .into()),
             },
             Err(error) if error.is_undeliverable_email() => {
                 Err(refused_address(self.context, &owner).await)
@@ -172,7 +230,7 @@ impl Sync<'_> {
         }
     }
 
-    async fn owner(&self, wanted: &WantedCustomer) -> Result<WantedMember, Error> {
+    async fn owner(&self, wanted: &WantedCustomer) -> Result<WantedMember, Failure> {
         let nobody = || no_owner("nobody owns the organization");
         let owner = wanted.owner.ok_or_else(nobody)?;
         wanted::member(&self.context.pool, self.organization, owner)
@@ -180,12 +238,16 @@ impl Sync<'_> {
             .ok_or_else(nobody)
     }
 
-    /// Changes name and slug where they differ; every other key of the metadata stays (b.6).
+    /// Changes name, slug and kind where they differ; every other key of the metadata stays.
     async fn correct(
         &self,
         wanted: &WantedCustomer,
         customer: Customer,
-    ) -> Result<Customer, Error> {
+    ) -> Result<Customer, Failure> {
+        let customer = match customer.kind {
+            CustomerType::Individual => self.make_team(&customer).await?,
+            _ => customer,
+        };
         let renamed = customer.name.as_deref() != Some(&wanted.name);
         let moved = customer.metadata.text("slug") != Some(&wanted.slug);
         if !renamed && !moved {
@@ -194,45 +256,55 @@ impl Sync<'_> {
         let mut metadata = customer.metadata.clone();
         metadata.insert("slug".to_owned(), wanted.slug.as_str().into());
         let update = CustomerUpdate {
+            kind: None,
             name: renamed.then(|| wanted.name.clone()),
             metadata: moved.then_some(metadata),
         };
-        match self
-            .polar
-            .customers()
-            .update_by_external_id(&self.external_id, &update)
-            .await
-        {
-            Err(error) if error.is_not_found() => Err(Error::Retry(
-                "the customer vanished between look and change".to_owned(),
-            )),
-            result => Ok(result?),
+        let customers = self.polar.customers();
+        let updated = customers.update_by_external_id(&self.external_id, &update);
+        updated.await.map_err(vanished)
+    }
+
+    /// A single person takes no other members.
+    async fn make_team(&self, customer: &Customer) -> Result<Customer, Failure> {
+        let update = CustomerUpdate {
+            kind: Some(CustomerType::Team),
+            ..CustomerUpdate::default()
+        };
+        let updated = self.polar.customers().update(customer.id, &update).await;
+        let customer = updated.map_err(vanished)?;
+        match customer.kind {
+            CustomerType::Team => Ok(customer),
+            _ => Err(Error::discard(
+                "the customer at Polar is a single person and does not become a team",
+            )
+            .into()),
         }
     }
 
     /// Confirms what was read, and brings the members whom Polar has not confirmed.
-    async fn finish(
-        &self,
-        wanted: &WantedCustomer,
-        customer: &Customer,
-        made_owner: Option<WantedMember>,
-        displaced: Option<UserId>,
-        adopted: bool,
-    ) -> Result<Done, Error> {
+    async fn finish(&self, wanted: &WantedCustomer, kept: Kept) -> Result<Done, Error> {
         let organization_id = self.organization;
+        let customer = kept.customer.id;
+        let replaced = wanted.customer.is_some_and(|known| known != customer);
+        // Found for the first time, and not made by us: it may hold grants and a plan already.
+        let found = kept.made_owner.is_none() && wanted.customer != Some(customer);
         let mut transaction = self.context.begin().await?;
         seen::customer_synced(
             &mut transaction,
             organization_id,
-            Some(customer.id),
+            Some(customer),
             wanted.event_id,
         )
         .await?;
-        if let Some(owner) = made_owner {
+        if replaced {
+            seen::customer_replaced(&mut transaction, organization_id).await?;
+        }
+        if let Some(owner) = kept.made_owner {
             seen::member_synced(&mut transaction, organization_id, &owner).await?;
         }
         let mut members = unsynced::members_of(&mut transaction, organization_id).await?;
-        if let Some(owner) = displaced.filter(|owner| !members.contains(owner)) {
+        if let Some(owner) = kept.displaced.filter(|owner| !members.contains(owner)) {
             members.insert(0, owner);
         }
         let members = members.into_iter().map(|user_id| {
@@ -242,7 +314,7 @@ impl Sync<'_> {
             })
         });
         let mut next: Vec<NewJob> = members.collect();
-        if adopted || wanted.stale {
+        if replaced || found || wanted.stale {
             unsynced::clear_stale(&mut transaction, organization_id).await?;
             next.push(NewJob::of(&ApplyBenefits::of(organization_id)));
             next.push(NewJob::of(&SyncSubscription::of(organization_id)));
@@ -251,8 +323,15 @@ impl Sync<'_> {
     }
 }
 
-fn no_owner(why: &str) -> Error {
-    Error::discard(format!(
+fn vanished(error: polar::Error) -> Failure {
+    if error.is_not_found() {
+        return Error::Retry("the customer vanished between look and change".to_owned()).into();
+    }
+    error.into()
+}
+
+fn no_owner(why: &str) -> Failure {
+    Failure::refused(format!(
         "Polar makes no customer without an owner, and {why}; it is made when one comes"
     ))
 }

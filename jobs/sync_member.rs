@@ -1,14 +1,19 @@
 //! Makes a member at Polar as the application wants it: there with our external id, name, address
-//! and role, or gone (polar-domain (b.3)-(b.5)).
+//! and role, or gone.
+//!
+//! The role comes first and waits for nothing else; then the name; the address last, because it is
+//! what Polar may refuse. Whatever cannot be done is noted as out of step.
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use crate::SyncCustomer;
-use crate::at_polar::{Missing, NOT_CONFIGURED, Seat, patience};
 use crate::contract::{Context, Done, Error, Job, NewJob};
-use crate::mirror::wanted::WantedMember;
-use crate::mirror::{seen, unsynced, wanted};
-use crate::terms::{OrganizationId, UserId};
+use crate::mirror::out_of_step::{self, Cause, Subject};
+use crate::mirror::wanted::{WantedCustomer, WantedMember};
+use crate::mirror::{seen, wanted};
+use crate::polar_sync::{Backoff, Failure, NOT_CONFIGURED, NoTeam, PolarCustomer};
+use crate::types::{OrganizationId, UserId};
 
 /// Sync one person of one organization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,28 +62,20 @@ impl Job for SyncMember {
             return Ok(Done::ignored("never was a member"));
         };
         if organization.erasure_event.is_some() {
-            return self.without_customer(context);
+            let reason = NoTeam("the customer of the organization's earlier life must go first");
+            return self.without_team(context, &organization, reason).await;
         }
-        let seat = Seat::new(context, polar, self.organization_id);
-        match sync(&seat, &wanted).await? {
-            Ok(concerned) => self.finish(context, &wanted, concerned).await,
-            Err(Missing) => self.without_customer(context),
+        let customer = PolarCustomer::new(context, polar, self.organization_id);
+        let version = wanted.version;
+        match self.sync(context, &customer, &organization, &wanted).await {
+            Ok(done) => Ok(done),
+            Err(Failure::Ring { others, reason, .. }) => {
+                self.again(context, version, others, reason).await
+            }
+            Err(failure) => Err(failure
+                .conclude(context, self.organization_id, self.subject(), version)
+                .await),
         }
-    }
-}
-
-/// Answers whom else the sync concerned.
-async fn sync(
-    seat: &Seat<'_>,
-    wanted: &WantedMember,
-) -> Result<Result<Vec<UserId>, Missing>, Error> {
-    if wanted.removed {
-        seat.remove(wanted.user).await?;
-        return Ok(Ok(Vec::new()));
-    }
-    match seat.bring(wanted).await? {
-        Ok(member) => seat.settle_role(wanted, &member).await.map(Ok),
-        Err(Missing) => Ok(Err(Missing)),
     }
 }
 
@@ -86,39 +83,121 @@ impl SyncMember {
     /// How its keys begin.
     pub(crate) const KEYS: &str = "sync_member/";
 
+    const fn subject(self) -> Subject {
+        Subject::Member(self.user_id)
+    }
+
+    async fn sync(
+        self,
+        context: &Context,
+        customer: &PolarCustomer<'_>,
+        organization: &WantedCustomer,
+        wanted: &WantedMember,
+    ) -> Result<Done, Failure> {
+        if wanted.removed {
+            customer.remove(wanted.user).await?;
+            return Ok(self.finish(context, wanted, None, Vec::new()).await?);
+        }
+        let member = match customer.ensure_member(wanted).await? {
+            Ok(member) => member,
+            Err(reason) => return Ok(self.without_team(context, organization, reason).await?),
+        };
+        let (member, concerned) = customer.ensure_role(wanted, member).await?;
+        match customer.ensure_details(wanted, &member).await {
+            Ok(member) => Ok(self
+                .finish(context, wanted, Some(&member.email), concerned)
+                .await?),
+            Err(failure) if concerned.is_empty() => Err(failure),
+            // Whoever lost ownership must hear of it although this job is not done; a job that
+            // fails has no followers, so the rest is left to another one.
+            Err(_) => {
+                let again = concerned.into_iter().chain([wanted.user]);
+                Ok(Done::applied().then(again.map(|user| self.of(user))))
+            }
+        }
+    }
+
+    fn of(self, user_id: UserId) -> NewJob {
+        NewJob::of(&Self { user_id, ..self })
+    }
+
+    /// Confirms what was read, and tries again whoever waited for an address that is free now. `keeps`
+    /// is the address that the person has at Polar.
     async fn finish(
         self,
         context: &Context,
         wanted: &WantedMember,
+        keeps: Option<&str>,
         mut concerned: Vec<UserId>,
     ) -> Result<Done, Error> {
         let mut transaction = context.begin().await?;
         seen::member_synced(&mut transaction, self.organization_id, wanted).await?;
-        if wanted.removed {
-            let heirs =
-                unsynced::heirs_of_address(&mut transaction, self.organization_id, wanted.user);
-            concerned.extend(heirs.await?);
-        }
-        let next = concerned
-            .into_iter()
-            .map(|user_id| NewJob::of(&Self { user_id, ..self }));
+        let waiting =
+            out_of_step::waiting_for(&mut transaction, self.organization_id, wanted.user, keeps);
+        concerned.extend(waiting.await?);
+        let next = concerned.into_iter().map(|user| self.of(user));
         Ok(Done::applied().then(next).within(transaction))
     }
 
-    /// The customer comes first. Its sync brings every member whom Polar has not confirmed, so
-    /// nobody is lost when this stops waiting (polar-domain (b.3)).
-    fn without_customer(self, context: &Context) -> Result<Done, Error> {
-        match patience(context) {
-            Some(wait) => Err(Error::not_yet("the customer does not exist at Polar", wait)),
-            None => {
-                let customer = SyncCustomer {
-                    organization_id: self.organization_id,
-                };
-                Ok(Done::ignored(
-                    "the customer does not exist at Polar; its sync brings its members",
-                )
-                .then([NewJob::of(&customer)]))
-            }
-        }
+    /// Ends this run of a ring of members who want each other's addresses: the others first, then
+    /// this one again.
+    async fn again(
+        self,
+        context: &Context,
+        version: i64,
+        others: Vec<UserId>,
+        reason: String,
+    ) -> Result<Done, Error> {
+        let cause = Cause {
+            reason: reason.clone(),
+            refused_version: None,
+            holder: others.first().copied(),
+        };
+        let waits =
+            out_of_step::note_wait(&context.pool, self.organization_id, self.subject(), &cause)
+                .await?;
+        let Some(delay) = Backoff::after(waits).next() else {
+            let holder = cause.holder;
+            return Err(Failure::Refused { reason, holder }
+                .conclude(context, self.organization_id, self.subject(), version)
+                .await);
+        };
+        let others = others.into_iter().map(|user| self.of(user));
+        let own = self.of(self.user_id).at(later(context, delay));
+        Ok(Done::applied().then(others.chain([own])))
     }
+
+    /// The customer comes first. Its sync brings every member whom Polar has not confirmed, so
+    /// nobody is lost when this stops waiting.
+    async fn without_team(
+        self,
+        context: &Context,
+        organization: &WantedCustomer,
+        NoTeam(reason): NoTeam,
+    ) -> Result<Done, Error> {
+        let cause = Cause {
+            reason: reason.to_owned(),
+            refused_version: None,
+            holder: None,
+        };
+        let waits =
+            out_of_step::note_wait(&context.pool, self.organization_id, self.subject(), &cause)
+                .await?;
+        let backoff = Backoff::after(waits);
+        let customer = NewJob::of(&SyncCustomer {
+            organization_id: self.organization_id,
+        });
+        let customer = match (organization.customer, backoff.next()) {
+            // It was there before, so no job is under way that makes it.
+            (Some(_), _) if waits == 1 => customer,
+            (Some(_), _) => customer.at(later(context, backoff.delay())),
+            (None, Some(delay)) => return Err(Error::not_yet(reason, delay)),
+            (None, None) => customer,
+        };
+        Ok(Done::ignored(format!("{reason}; its sync brings its members")).then([customer]))
+    }
+}
+
+fn later(context: &Context, delay: std::time::Duration) -> chrono::DateTime<chrono::Utc> {
+    context.job.started_at + TimeDelta::from_std(delay).unwrap_or_default()
 }

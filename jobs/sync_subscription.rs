@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::ApplyBenefits;
-use crate::at_polar::NOT_CONFIGURED;
 use crate::contract::{Context, Done, Error, Job, NewJob};
 use crate::mirror::organizations::Standing;
 use crate::mirror::{benefits, events, organizations, seen, subscriptions, unsynced, wanted};
-use crate::terms::OrganizationId;
+use crate::polar_sync::NOT_CONFIGURED;
+use crate::types::OrganizationId;
 
 /// Read a customer's subscriptions and keep the newest; on the way, remember whose customer it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

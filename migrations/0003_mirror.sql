@@ -22,7 +22,8 @@ CREATE TABLE polar_jobs.organizations (
     sso_enabled boolean NOT NULL DEFAULT false,
     -- The change that last wrote name, slug, status, fees or deletion.
     event_id bigint NOT NULL,
-    -- The customer at Polar; null until one was seen there.
+    -- The customer at Polar; null until one was seen there. Kept when it is found missing, so that
+    -- the next one is known for another.
     polar_customer_id uuid,
     -- The `event_id` that Polar was last seen to agree with.
     synced_event bigint,
@@ -39,6 +40,8 @@ CREATE TABLE polar_jobs.organizations (
 ) WITH (fillfactor = 80);
 CREATE INDEX organizations_unsynced ON polar_jobs.organizations (id)
     WHERE synced_event IS DISTINCT FROM event_id OR stale;
+CREATE INDEX organizations_customer ON polar_jobs.organizations (polar_customer_id)
+    WHERE polar_customer_id IS NOT NULL;
 
 -- A number is drawn before Polar is asked, and the answer is written only if no later asking was
 -- written before: a slow reader cannot overwrite newer news.
@@ -48,6 +51,7 @@ CREATE TABLE polar_jobs.people (
     user_id uuid PRIMARY KEY,
     -- Null where only a name, or a membership, was announced.
     email text,
+    -- Empty where a blank one was told: then the part of the address before `@` is used.
     name text,
     -- The newest change that told them, and the one that last made a difference.
     email_event bigint NOT NULL DEFAULT 0,
@@ -72,9 +76,55 @@ CREATE INDEX memberships_user ON polar_jobs.memberships (user_id) WHERE removed_
 CREATE UNIQUE INDEX memberships_owner ON polar_jobs.memberships (organization_id)
     WHERE role = 'owner' AND removed_at IS NULL;
 
+-- The newest change of an organization, or of who owns it: what Polar is asked to make a customer of.
+CREATE FUNCTION polar_jobs.customer_version(organization uuid) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT greatest(o.event_id, m.event_id, p.changed_event)
+      FROM polar_jobs.organizations o
+      LEFT JOIN polar_jobs.memberships m ON m.organization_id = o.id AND m.role = 'owner' AND m.removed_at IS NULL
+      LEFT JOIN polar_jobs.people p USING (user_id)
+     WHERE o.id = organization
+$$;
+
+-- What is known to differ at Polar although nobody works on it: since when, and why. A row goes when
+-- the subject was synced, or its customer is gone. What is unsynced without a row here was never
+-- tried, or an attempt is under way.
+CREATE TABLE polar_jobs.out_of_step (
+    organization_id uuid NOT NULL,
+    -- `customer`, `member/` and the user's id, `benefits`, `subscription`.
+    subject text NOT NULL,
+    since timestamptz NOT NULL DEFAULT now(),
+    -- The last time that it was tried in vain.
+    tried_at timestamptz NOT NULL DEFAULT now(),
+    reason text NOT NULL,
+    -- The version of what is wanted that Polar refuses for good: only a newer version, or an address
+    -- that becomes free, is worth another try. Null: the reason may pass, so it is tried again.
+    refused_version bigint,
+    -- The user whose address at Polar stands in the way.
+    holder uuid,
+    -- How often it waited for another subject of ours; waits for Polar are not among them.
+    waits integer NOT NULL DEFAULT 0,
+    PRIMARY KEY (organization_id, subject)
+);
+COMMENT ON TABLE polar_jobs.out_of_step IS 'What is known to differ between our tables and Polar, since when, and why.';
+
+-- Notes that a subject could not be brought in step; how often it has waited since it was last
+-- given up.
+CREATE FUNCTION polar_jobs.note_out_of_step(
+    organization uuid, subject text, reason text,
+    refused_version bigint DEFAULT NULL, holder uuid DEFAULT NULL, waited boolean DEFAULT false
+) RETURNS integer LANGUAGE sql AS $$
+    INSERT INTO polar_jobs.out_of_step AS noted (organization_id, subject, reason, refused_version, holder, waits)
+    VALUES ($1, $2, $3, $4, $5, $6::int)
+    ON CONFLICT (organization_id, subject) DO UPDATE
+       SET reason = excluded.reason, refused_version = excluded.refused_version, holder = excluded.holder,
+           tried_at = now(),
+           waits = CASE WHEN noted.refused_version IS NOT NULL THEN 0 ELSE noted.waits END + excluded.waits
+    RETURNING waits
+$$;
+
 CREATE VIEW polar_jobs.members AS
 SELECT m.organization_id, m.user_id, p.email,
-       coalesce(p.name, split_part(p.email, '@', 1)) AS name,
+       coalesce(nullif(p.name, ''), split_part(p.email, '@', 1)) AS name,
        m.role, m.removed_at
   FROM polar_jobs.memberships m JOIN polar_jobs.people p USING (user_id);
 COMMENT ON VIEW polar_jobs.members IS 'Who belongs to which organization, as the application wants it.';

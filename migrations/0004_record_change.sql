@@ -82,19 +82,19 @@ CREATE FUNCTION polar_jobs.change_fields() RETURNS TABLE (
 ) LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     VALUES
     ( 1, 'organization.created', NULL, 'id', true, 'uuid', 0, 0),
-    ( 2, 'organization.created', NULL, 'name', true, 'text', 1, 256),
+    ( 2, 'organization.created', NULL, 'name', true, 'name', 1, 256),
     ( 3, 'organization.created', NULL, 'slug', true, 'text', 1, 500),
     ( 4, 'organization.created', NULL, 'status', false, 'text', 1, 200),
     ( 5, 'organization.created', NULL, 'owner', true, 'object', 0, 0),
     ( 6, 'organization.created', 'owner', 'id', true, 'uuid', 0, 0),
     ( 7, 'organization.created', 'owner', 'email', true, 'email', 0, 0),
-    ( 8, 'organization.created', 'owner', 'name', false, 'text', 1, 256),
+    ( 8, 'organization.created', 'owner', 'name', false, 'name', 0, 256),
     ( 9, 'organization.created', NULL, 'fees', false, 'object', 0, 0),
     (10, 'organization.created', 'fees', 'basis_points', true, 'integer', 0, 10000),
     (11, 'organization.created', 'fees', 'fixed', true, 'integer', 0, 2147483647),
     (12, 'organization.created', 'fees', 'subscription_basis_points', true, 'integer', 0, 10000),
     ( 1, 'organization.updated', NULL, 'id', true, 'uuid', 0, 0),
-    ( 2, 'organization.updated', NULL, 'name', false, 'text', 1, 256),
+    ( 2, 'organization.updated', NULL, 'name', false, 'name', 1, 256),
     ( 3, 'organization.updated', NULL, 'slug', false, 'text', 1, 500),
     ( 4, 'organization.updated', NULL, 'status', false, 'text', 1, 200),
     ( 1, 'organization.deleted', NULL, 'id', true, 'uuid', 0, 0),
@@ -102,7 +102,7 @@ CREATE FUNCTION polar_jobs.change_fields() RETURNS TABLE (
     ( 2, 'member.added', NULL, 'user', true, 'object', 0, 0),
     ( 3, 'member.added', 'user', 'id', true, 'uuid', 0, 0),
     ( 4, 'member.added', 'user', 'email', true, 'email', 0, 0),
-    ( 5, 'member.added', 'user', 'name', false, 'text', 1, 256),
+    ( 5, 'member.added', 'user', 'name', false, 'name', 0, 256),
     ( 6, 'member.added', NULL, 'role', true, 'role', 0, 0),
     ( 1, 'member.updated', NULL, 'organization_id', true, 'uuid', 0, 0),
     ( 2, 'member.updated', NULL, 'user_id', true, 'uuid', 0, 0),
@@ -111,7 +111,7 @@ CREATE FUNCTION polar_jobs.change_fields() RETURNS TABLE (
     ( 2, 'member.removed', NULL, 'user_id', true, 'uuid', 0, 0),
     ( 1, 'user.updated', NULL, 'id', true, 'uuid', 0, 0),
     ( 2, 'user.updated', NULL, 'email', false, 'email', 0, 0),
-    ( 3, 'user.updated', NULL, 'name', false, 'text', 1, 256),
+    ( 3, 'user.updated', NULL, 'name', false, 'name', 0, 256),
     ( 1, 'ownership.transferred', NULL, 'organization_id', true, 'uuid', 0, 0),
     ( 2, 'ownership.transferred', NULL, 'user_id', true, 'uuid', 0, 0),
     ( 1, 'usage.recorded', NULL, 'organization_id', true, 'uuid', 0, 0),
@@ -165,6 +165,10 @@ BEGIN
         RETURN CASE WHEN jsonb_typeof(value) <> 'object' THEN 'must be an object' END;
     WHEN 'text' THEN
         RETURN CASE WHEN given IS NULL THEN 'must be text' ELSE polar_jobs.text_fault(given, low, high) END;
+    WHEN 'name' THEN
+        -- Polar strips names; what is left is stored, and counts.
+        RETURN CASE WHEN given IS NULL THEN 'must be text'
+                    ELSE polar_jobs.text_fault(btrim(given, polar_jobs.blanks()), low, high) END;
     WHEN 'uuid' THEN
         RETURN CASE WHEN given ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN NULL ELSE 'must be a UUID' END;
     WHEN 'email' THEN

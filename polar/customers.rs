@@ -15,6 +15,8 @@ const CREATE: Operation = Operation::post("/v1/customers/");
 const GET: Operation = Operation::get("/v1/customers/{id}");
 const GET_EXTERNAL: Operation = Operation::get("/v1/customers/external/{external_id}");
 const UPDATE_EXTERNAL: Operation = Operation::patch("/v1/customers/external/{external_id}");
+const UPDATE: Operation = Operation::patch("/v1/customers/{id}");
+const DELETE: Operation = Operation::delete("/v1/customers/{id}");
 const DELETE_EXTERNAL: Operation = Operation::delete("/v1/customers/external/{external_id}");
 const STATE_EXTERNAL: Operation = Operation::get("/v1/customers/external/{external_id}/state");
 
@@ -96,6 +98,9 @@ pub struct Owner {
 /// The fields of a customer to change; absent ones stay.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct CustomerUpdate {
+    /// Another kind. Polar reads it only in [`Customers::update`]; the route by external id ignores it.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<CustomerType>,
     /// A new display name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -181,7 +186,17 @@ impl Customers<'_> {
         self.0.fetch(Call::new(CREATE).json(team)).await
     }
 
-    /// Changes the fields that are set.
+    /// Changes the fields that are set, by Polar's id: the only way to change the kind.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such customer.
+    pub async fn update(self, id: CustomerId, update: &CustomerUpdate) -> Result<Customer, Error> {
+        self.0
+            .fetch(Call::new(UPDATE).argument(id).json(update))
+            .await
+    }
+
+    /// Changes the fields that are set, except the kind.
     ///
     /// # Errors
     /// `NotFound` when there is no such customer.
@@ -199,7 +214,18 @@ impl Customers<'_> {
             .await
     }
 
-    /// Deletes the customer, its members, and what it holds (polar-domain (b.7)).
+    /// Deletes this customer, its members, and what it holds; never another one that has got its
+    /// external id meanwhile.
+    ///
+    /// # Errors
+    /// `NotFound` when it is gone already.
+    pub async fn delete(self, id: CustomerId, deletion: Deletion) -> Result<(), Error> {
+        let anonymize = deletion == Deletion::Anonymize;
+        let call = Call::new(DELETE).argument(id).query("anonymize", anonymize);
+        self.0.perform(call).await
+    }
+
+    /// Deletes whichever customer has the external id now, its members, and what it holds.
     ///
     /// # Errors
     /// `NotFound` when it is gone already.

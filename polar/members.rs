@@ -19,6 +19,7 @@ const UPDATE: Operation =
     Operation::patch("/v1/customers/external/{external_id}/members/{member_external_id}");
 const DELETE: Operation =
     Operation::delete("/v1/customers/external/{external_id}/members/{member_external_id}");
+const DELETE_BY_ID: Operation = Operation::delete("/v1/members/{id}");
 
 /// A member as Polar holds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -181,6 +182,16 @@ impl Members<'_> {
             .argument(customer_external_id)
             .argument(member_external_id);
         self.0.perform(call).await
+    }
+
+    /// Removes a member by Polar's id: one who was made by hand may have no other.
+    ///
+    /// # Errors
+    /// As [`Members::delete`].
+    pub async fn delete_by_id(self, member: MemberId) -> Result<(), Error> {
+        self.0
+            .perform(Call::new(DELETE_BY_ID).argument(member))
+            .await
     }
 
     /// All members of a customer, oldest first; empty for an unknown customer.

@@ -6,7 +6,7 @@ use crate::change::Change;
 use crate::contract::{Fees, NewJob};
 use crate::mirror::organizations::{NewOrganization, Standing};
 use crate::mirror::{members, organizations};
-use crate::terms::{Email, OrganizationId, Person, Role, UserId};
+use crate::types::{Email, OrganizationId, Person, Role, UserId};
 use crate::{SyncCustomer, SyncMember};
 
 /// What an application of a change came to: follow-ups, or the reason why there was nothing to do.

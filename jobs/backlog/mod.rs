@@ -1,18 +1,21 @@
-//! What Polar has not heard: work that came while billing was off, or that was given up.
+//! What Polar has not confirmed: work that came while billing was off, or whose last try was in vain.
 //!
 //! Changes are applied to the mirror whatever the settings; the jobs that would tell Polar end as
 //! "not configured". The mirror remembers what Polar confirmed, so whoever starts a worker with
-//! billing on asks here for the rest (contract 8, "Billing off"). Unique keys make asking twice
-//! harmless.
+//! billing on asks here for the rest. The same clears up after what was discarded for a reason that
+//! has passed since: a scope that the token got back, a budget spent on an outage. What Polar refuses
+//! as it is wanted now stays out until something changes. Unique keys make asking twice harmless.
+
+use std::time::Duration;
 
 use sqlx::PgPool;
 
 use crate::contract::{NewJob, priority};
-use crate::mirror::unsynced;
-use crate::terms::OrganizationId;
+use crate::mirror::unsynced::{self, Keys};
+use crate::types::OrganizationId;
 use crate::{SyncCustomer, SyncMember};
 
-/// A part of what Polar has not heard.
+/// A part of what Polar has not confirmed.
 #[derive(Clone, Debug)]
 pub struct Page {
     /// The jobs that report it: one per organization, which brings its members, grants and plan.
@@ -30,8 +33,24 @@ pub async fn page(
     after: Option<OrganizationId>,
     limit: u16,
 ) -> Result<Page, sqlx::Error> {
-    let keys = (SyncCustomer::KEYS, SyncMember::KEYS);
-    let organizations = unsynced::organizations(pool, after, i64::from(limit), keys).await?;
+    rested_page(pool, after, limit, Duration::ZERO).await
+}
+
+/// The same without what was tried in vain less than `rest` ago.
+///
+/// # Errors
+/// If the database fails.
+pub async fn rested_page(
+    pool: &PgPool,
+    after: Option<OrganizationId>,
+    limit: u16,
+    rest: Duration,
+) -> Result<Page, sqlx::Error> {
+    let keys = Keys {
+        customers: SyncCustomer::KEYS,
+        members: SyncMember::KEYS,
+    };
+    let organizations = unsynced::organizations(pool, after, i64::from(limit), keys, rest).await?;
     let full = organizations.len() == usize::from(limit);
     let next = organizations.last().copied().filter(|_| full);
     let job = |organization_id| {

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use super::Fault;
-use crate::terms::{Email, OrganizationId, Role, UserId};
+use crate::types::{Email, OrganizationId, Role, UserId};
 
 /// The faults found so far.
 #[derive(Debug, Default)]
@@ -112,6 +112,26 @@ pub(super) fn text<const MAX: usize>(value: &Value) -> Result<String, String> {
         return Err(format!("must have at most {MAX} characters"));
     }
     Ok(text.to_owned())
+}
+
+/// What an organization is called, without the blanks around it, which Polar strips.
+pub(super) fn name(value: &Value) -> Result<String, String> {
+    let name = person_name(value)?;
+    if name.is_empty() {
+        return Err("must not be empty".to_owned());
+    }
+    Ok(name)
+}
+
+/// What a person is called, without the blanks around it; may be blank.
+pub(super) fn person_name(value: &Value) -> Result<String, String> {
+    /// Polar's limit for names, of what is left after stripping.
+    const MAX: usize = 256;
+    let name = value.as_str().ok_or("must be text")?.trim();
+    if name.chars().count() > MAX {
+        return Err(format!("must have at most {MAX} characters"));
+    }
+    Ok(name.to_owned())
 }
 
 /// The hyphenated form of an organization's UUID.

@@ -1,7 +1,8 @@
-//! What the application tells us: the ten changes of contract 3, parsed once, strictly.
+//! What the application tells us: ten types of changes, parsed once, strictly.
 //!
-//! One parser serves the front door, which answers with every fault at once, and the worker, which
-//! reads what was stored. A fault names the place and the rule, never what stood there.
+//! One parser serves the ingress, which answers with every fault at once, and the worker, which
+//! reads what was stored, also by `record_change`. So names and addresses are normalised in one
+//! place, as Polar does it. A fault names the place and the rule, never what stood there.
 
 mod fields;
 mod read;
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use crate::contract::Fees;
 use crate::mirror::costs::CostUsd;
-use crate::terms::{Email, OrganizationId, Person, Role, UserId};
+use crate::types::{Email, OrganizationId, Person, Role, UserId};
 
 /// A change with its envelope.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,18 +3,17 @@
 use serde_json::Value;
 
 use super::fields::{
-    Faults, Fields, cost, email, integer, organization_id, role, text, time, user_id,
+    Faults, Fields, cost, email, integer, name, organization_id, person_name, role, text, time,
+    user_id,
 };
 use super::{Change, CostReading, Fault, ParsedChange, TYPES, UsageReading};
 use crate::contract::Fees;
 use crate::mirror::usage::MAX_QUANTITY;
-use crate::terms::Person;
+use crate::types::Person;
 
-/// Names of customers and members have at most so many characters at Polar (R6, claim b.3).
-const NAME: usize = 256;
-/// Metadata text, where the slug goes, has at most so many at Polar (polar-domain (a)).
+/// Metadata text, where the slug goes, has at most so many characters at Polar.
 const SLUG: usize = 500;
-/// `{source}.{context}` names an event, of at most 128 characters at Polar (f.2).
+/// `{source}.{context}` names an event, of at most 128 characters at Polar.
 const SOURCE: usize = 63;
 const CONTEXT: usize = 63;
 /// Everything else that is short by nature.
@@ -128,7 +127,7 @@ fn change(change_type: &str, data: &Fields<'_>) -> Option<Change> {
 
 fn organization_created(data: &Fields<'_>) -> Option<Change> {
     let organization = data.required("id", organization_id);
-    let name = data.required("name", text::<NAME>);
+    let name = data.required("name", name);
     let slug = data.required("slug", text::<SLUG>);
     let status = data.optional("status", text::<WORD>);
     let owner = data.object("owner").and_then(|owner| person(&owner));
@@ -149,7 +148,7 @@ fn organization_created(data: &Fields<'_>) -> Option<Change> {
 
 fn organization_updated(data: &Fields<'_>) -> Option<Change> {
     let organization = data.required("id", organization_id);
-    let name = data.optional("name", text::<NAME>);
+    let name = data.optional("name", name);
     let slug = data.optional("slug", text::<SLUG>);
     let status = data.optional("status", text::<WORD>);
     Some(Change::OrganizationUpdated {
@@ -185,7 +184,7 @@ fn member_updated(data: &Fields<'_>) -> Option<Change> {
 fn user_updated(data: &Fields<'_>) -> Option<Change> {
     let user = data.required("id", user_id);
     let email = data.optional("email", email);
-    let name = data.optional("name", text::<NAME>);
+    let name = data.optional("name", person_name);
     Some(Change::UserUpdated {
         user: user?,
         email: email?,
@@ -230,7 +229,7 @@ fn cost_recorded(data: &Fields<'_>) -> Option<Change> {
 fn person(data: &Fields<'_>) -> Option<Person> {
     let id = data.required("id", user_id);
     let email = data.required("email", email);
-    let name = data.optional("name", text::<NAME>);
+    let name = data.optional("name", person_name);
     Some(Person {
         id: id?,
         email: email?,

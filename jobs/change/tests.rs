@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Change, Fault, parse, parse_stored};
-use crate::terms::Role;
+use crate::types::Role;
 
 const ORGANIZATION: &str = "5d1cbd8c-6b2c-4a43-9d52-6d1f6f1a3c10";
 const USER: &str = "0b7c0a4e-2f0f-4f5e-8a6f-2a8f3a1d9e01";

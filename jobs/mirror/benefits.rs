@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::benefits::{Entitlements, SupportTier};
 use crate::contract::Fees;
-use crate::terms::OrganizationId;
+use crate::types::OrganizationId;
 
 /// Draws the number of an asking, before Polar is asked.
 ///

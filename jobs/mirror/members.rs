@@ -5,7 +5,7 @@
 
 use sqlx::PgConnection;
 
-use crate::terms::{Email, OrganizationId, Role, UserId};
+use crate::types::{Email, OrganizationId, Role, UserId};
 
 /// Writes what a change says of a person; what it leaves out stays, and newer news stay. `true` =
 /// it made a difference to somebody known.

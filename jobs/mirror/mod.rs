@@ -6,6 +6,7 @@ pub mod costs;
 pub mod events;
 pub mod members;
 pub mod organizations;
+pub mod out_of_step;
 pub mod prune;
 pub mod seen;
 pub mod subscriptions;

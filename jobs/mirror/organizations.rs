@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use crate::contract::Fees;
-use crate::terms::OrganizationId;
+use crate::types::OrganizationId;
 
 /// Where an organization stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,7 +174,8 @@ pub async fn delete(
              UPDATE polar_jobs.memberships SET removed_at = coalesce(removed_at, now()), event_id = $2
               WHERE organization_id = $1 AND event_id < $2),
          plan AS (DELETE FROM polar_jobs.subscriptions WHERE organization_id = $1),
-         held AS (DELETE FROM polar_jobs.held_benefits WHERE organization_id = $1)
+         held AS (DELETE FROM polar_jobs.held_benefits WHERE organization_id = $1),
+         noted AS (DELETE FROM polar_jobs.out_of_step WHERE organization_id = $1)
          UPDATE polar_jobs.accounts SET granted = false WHERE organization_id = $1",
         organization.0,
         event,

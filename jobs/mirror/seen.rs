@@ -3,8 +3,9 @@
 
 use sqlx::{PgConnection, PgPool};
 
+use super::out_of_step::{self, Subject};
 use super::wanted::WantedMember;
-use crate::terms::{OrganizationId, UserId};
+use crate::types::{OrganizationId, UserId};
 
 /// Remembers whose customer this is; kept after a deletion (R2).
 ///
@@ -26,6 +27,63 @@ pub async fn remember_customer(
     Ok(())
 }
 
+/// Polar has no longer the customer with this id. The organization that has it, if it lives, is out of
+/// step with Polar from now on; answers which.
+///
+/// # Errors
+/// If the database fails.
+pub async fn customer_lost(
+    connection: &mut PgConnection,
+    customer: polar::CustomerId,
+) -> Result<Option<OrganizationId>, sqlx::Error> {
+    let organization = sqlx::query_scalar!(
+        "UPDATE polar_jobs.organizations SET synced_event = NULL
+          WHERE polar_customer_id = $1 AND deleted_at IS NULL RETURNING id",
+        customer.0,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(organization.map(OrganizationId))
+}
+
+/// Another customer has taken the place of the one that Polar confirmed everything about: nothing
+/// of it is known to hold for the new one.
+///
+/// # Errors
+/// If the database fails.
+pub async fn customer_replaced(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "WITH noted AS (DELETE FROM polar_jobs.out_of_step WHERE organization_id = $1)
+         UPDATE polar_jobs.memberships SET synced_event = NULL WHERE organization_id = $1",
+        organization.0,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Whether the customer of the life that ended with change `event` must still go.
+///
+/// # Errors
+/// If the database fails.
+pub async fn is_to_be_erased(
+    pool: &PgPool,
+    organization: OrganizationId,
+    event: i64,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT 1 FROM polar_jobs.organizations
+                           WHERE id = $1 AND erasure_event = $2) AS "pending!""#,
+        organization.0,
+        event,
+    )
+    .fetch_one(pool)
+    .await
+}
+
 /// Polar holds the organization as change `event` wants it.
 ///
 /// # Errors
@@ -39,6 +97,7 @@ pub async fn customer_synced(
     if let Some(customer) = customer {
         remember_customer(connection, organization, customer).await?;
     }
+    out_of_step::clear(connection, organization, Subject::Customer).await?;
     sqlx::query!(
         "UPDATE polar_jobs.organizations
             SET synced_event = greatest(synced_event, $2),
@@ -83,6 +142,7 @@ pub async fn member_synced(
     organization: OrganizationId,
     wanted: &WantedMember,
 ) -> Result<(), sqlx::Error> {
+    out_of_step::clear(connection, organization, Subject::Member(wanted.user)).await?;
     sqlx::query!(
         "WITH reachable AS (
              UPDATE polar_jobs.people SET undeliverable_at = NULL

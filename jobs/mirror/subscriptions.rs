@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-use crate::terms::OrganizationId;
+use crate::types::OrganizationId;
 
 /// Writes what asking number `asked` found; `None` = no subscription. `false` = a later asking
 /// wrote before, or the organization does not live.

@@ -1,11 +1,13 @@
 //! What Polar has not confirmed: the work that waits while billing is off, or was given up.
 
+use std::time::Duration;
+
 use sqlx::{PgConnection, PgPool};
 
-use crate::terms::{OrganizationId, UserId};
+use crate::types::{OrganizationId, UserId};
 
-/// The members of an organization that Polar has not confirmed as they are wanted now. The owner
-/// is first.
+/// The members of an organization that Polar has not confirmed as they are wanted now, but for those
+/// whom it refuses as they are. The owner is first.
 ///
 /// # Errors
 /// If the database fails.
@@ -19,6 +21,9 @@ pub async fn members_of(
           WHERE m.organization_id = $1
             AND m.synced_event IS DISTINCT FROM greatest(m.event_id, p.changed_event)
             AND (m.removed_at IS NULL OR m.synced_event IS NOT NULL)
+            AND NOT EXISTS (SELECT 1 FROM polar_jobs.out_of_step s
+                             WHERE s.organization_id = m.organization_id AND s.subject = 'member/' || m.user_id
+                               AND s.refused_version = greatest(m.event_id, p.changed_event))
           ORDER BY m.role <> 'owner', m.user_id",
         organization.0,
     )
@@ -27,35 +32,23 @@ pub async fn members_of(
     Ok(ids.into_iter().map(UserId).collect())
 }
 
-/// Members whom Polar has not confirmed and whose address is the one that `user` had: now that
-/// `user` is gone there, Polar takes them.
-///
-/// # Errors
-/// If the database fails.
-pub async fn heirs_of_address(
-    connection: &mut PgConnection,
-    organization: OrganizationId,
-    user: UserId,
-) -> Result<Vec<UserId>, sqlx::Error> {
-    let ids = sqlx::query_scalar!(
-        "SELECT m.user_id
-           FROM polar_jobs.people had
-           JOIN polar_jobs.people p ON lower(p.email) = lower(had.email) AND p.user_id <> had.user_id
-           JOIN polar_jobs.memberships m ON m.user_id = p.user_id
-          WHERE had.user_id = $2 AND m.organization_id = $1 AND m.removed_at IS NULL
-            AND m.synced_event IS DISTINCT FROM greatest(m.event_id, p.changed_event)",
-        organization.0,
-        user.0,
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(ids.into_iter().map(UserId).collect())
+/// How the ordering keys of the jobs begin that sync customers and members.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys<'a> {
+    /// Of the jobs for customers; the organization's id follows.
+    pub customers: &'a str,
+    /// Of the jobs for members; the organization's id, a slash and the user's id follow.
+    pub members: &'a str,
 }
 
 /// At most `limit` living or deleted organizations, in the order of their ids after `after`, of
-/// which Polar has not confirmed something, or about which deliveries could not be followed up, and
-/// whose matter no unfinished job looks after: `customers` and `members` are how the ordering keys of
-/// such jobs begin. Without that every start of a worker would make twins of what others run.
+/// which Polar has not confirmed something, or about which deliveries could not be followed up.
+/// Left out is what another try cannot help:
+///
+/// - what an unfinished job with one of the `keys` works on, or every start of a worker would make
+///   duplicates of what others run;
+/// - what Polar refuses as it is wanted now;
+/// - what was tried in vain less than `rest` ago.
 ///
 /// Every start of a worker asks, and mostly there is nothing. So it begins with what is out of step,
 /// an index for organizations and one pass over the members, and not with every organization
@@ -67,7 +60,8 @@ pub async fn organizations(
     pool: &PgPool,
     after: Option<OrganizationId>,
     limit: i64,
-    (customers, members): (&str, &str),
+    keys: Keys<'_>,
+    rest: Duration,
 ) -> Result<Vec<OrganizationId>, sqlx::Error> {
     let ids = sqlx::query_scalar!(
         r#"SELECT id AS "id!" FROM (
@@ -75,6 +69,11 @@ pub async fn organizations(
                 WHERE (o.synced_event IS DISTINCT FROM o.event_id OR o.stale)
                   AND (o.synced_event IS DISTINCT FROM o.event_id OR o.deleted_at IS NULL)
                   AND NOT polar_jobs.is_looked_after($3 || o.id)
+                  AND NOT EXISTS (
+                      SELECT 1 FROM polar_jobs.out_of_step s
+                       WHERE s.organization_id = o.id AND s.subject = 'customer'
+                         AND (s.refused_version = polar_jobs.customer_version(o.id)
+                           OR s.tried_at > now() - make_interval(secs => $5)))
                UNION
                SELECT o.id
                  FROM polar_jobs.memberships m
@@ -84,13 +83,22 @@ pub async fn organizations(
                   AND (m.removed_at IS NULL OR m.synced_event IS NOT NULL)
                   AND o.deleted_at IS NULL
                   AND NOT polar_jobs.is_looked_after($4 || m.organization_id || '/' || m.user_id)
-                  AND NOT polar_jobs.is_looked_after($3 || o.id)) waiting
+                  AND NOT polar_jobs.is_looked_after($3 || o.id)
+                  AND NOT EXISTS (
+                      SELECT 1 FROM polar_jobs.out_of_step s
+                       WHERE s.organization_id = o.id
+                         AND (s.subject = 'member/' || m.user_id
+                                  AND (s.refused_version = greatest(m.event_id, p.changed_event)
+                                    OR s.tried_at > now() - make_interval(secs => $5))
+                           OR s.subject = 'customer'
+                                  AND s.refused_version = polar_jobs.customer_version(o.id)))) waiting
             WHERE $1::uuid IS NULL OR id > $1
             ORDER BY id LIMIT $2"#,
         after.map(|organization| organization.0),
         limit,
-        customers,
-        members,
+        keys.customers,
+        keys.members,
+        rest.as_secs_f64(),
     )
     .fetch_all(pool)
     .await?;

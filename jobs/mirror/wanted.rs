@@ -1,10 +1,11 @@
 //! What the application wants at Polar, read at the start of every sync: levels, not edges.
 
-use chrono::{DateTime, Utc};
+use std::time::Duration;
+
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::terms::{Email, OrganizationId, Role, UserId};
+use crate::types::{Email, OrganizationId, Role, UserId};
 
 /// An organization as Polar should hold it.
 #[derive(Clone, Debug)]
@@ -17,7 +18,9 @@ pub struct WantedCustomer {
     pub deleted: bool,
     /// The change that this reading is of.
     pub event_id: i64,
-    /// The customer that was last seen at Polar.
+    /// The newest change of the organization or of its owner.
+    pub version: i64,
+    /// The customer that was last seen at Polar, also if it was found missing since.
     pub customer: Option<polar::CustomerId>,
     /// Set while the customer of an earlier life must still go.
     pub erasure_event: Option<i64>,
@@ -40,8 +43,8 @@ pub struct WantedMember {
     pub email: Option<Email>,
     /// The display name.
     pub name: String,
-    /// When Polar first refused the address.
-    pub undeliverable_at: Option<DateTime<Utc>>,
+    /// How long ago Polar first refused the address.
+    pub undeliverable_for: Option<Duration>,
     /// The newest change that this reading is of.
     pub version: i64,
 }
@@ -55,11 +58,13 @@ pub async fn customer(
     organization: OrganizationId,
 ) -> Result<Option<WantedCustomer>, sqlx::Error> {
     let row = sqlx::query!(
-        r#"SELECT o.name, o.slug, o.deleted_at IS NOT NULL AS "deleted!", o.event_id, o.polar_customer_id,
+        r#"SELECT o.name, o.slug, o.deleted_at IS NOT NULL AS "deleted!", o.event_id,
+                  greatest(o.event_id, m.event_id, p.changed_event) AS "version!", o.polar_customer_id,
                   o.erasure_event, o.stale, m.user_id AS "owner?"
              FROM polar_jobs.organizations o
              LEFT JOIN polar_jobs.memberships m
                ON m.organization_id = o.id AND m.role = 'owner' AND m.removed_at IS NULL
+             LEFT JOIN polar_jobs.people p ON p.user_id = m.user_id
             WHERE o.id = $1"#,
         organization.0,
     )
@@ -70,6 +75,7 @@ pub async fn customer(
         slug: row.slug,
         deleted: row.deleted,
         event_id: row.event_id,
+        version: row.version,
         customer: row.polar_customer_id.map(polar::CustomerId),
         erasure_event: row.erasure_event,
         stale: row.stale,
@@ -88,7 +94,8 @@ pub async fn member(
 ) -> Result<Option<WantedMember>, sqlx::Error> {
     let row = sqlx::query!(
         r#"SELECT m.role, m.removed_at IS NOT NULL AS "removed!", p.email,
-                  left(coalesce(p.name, split_part(p.email, '@', 1), ''), 256) AS "name!", p.undeliverable_at,
+                  left(coalesce(nullif(p.name, ''), split_part(p.email, '@', 1), ''), 256) AS "name!",
+                  extract(epoch FROM now() - p.undeliverable_at)::float8 AS undeliverable_for,
                   greatest(m.event_id, p.changed_event) AS "version!"
              FROM polar_jobs.memberships m JOIN polar_jobs.people p USING (user_id)
             WHERE m.organization_id = $1 AND m.user_id = $2"#,
@@ -101,9 +108,11 @@ pub async fn member(
         user,
         role: Role::parse(&row.role).expect("the table holds only the four roles"),
         removed: row.removed,
-        email: row.email.as_deref().and_then(Email::parse),
+        email: row.email.map(Email::from_mirror),
         name: row.name,
-        undeliverable_at: row.undeliverable_at,
+        undeliverable_for: row
+            .undeliverable_for
+            .map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()),
         version: row.version,
     }))
 }

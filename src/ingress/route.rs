@@ -1,7 +1,7 @@
 //! Which delivery starts which job. No wildcard but `Other`: a type that we learn must be decided
 //! here before it compiles.
 
-use jobs::{ApplyBenefits, NewJob, SyncSubscription};
+use jobs::{ApplyBenefits, NewJob, RestoreCustomer, SyncSubscription};
 use polar::{EventType, Peek};
 
 /// The jobs that follow from a delivery; none for what changes nothing on our side (contract 5,
@@ -18,6 +18,7 @@ pub(super) fn jobs(event: i64, about: &Peek) -> Vec<NewJob> {
         | EventType::BenefitGrantUpdated
         | EventType::BenefitGrantRevoked
         | EventType::BenefitUpdated => vec![NewJob::of(&ApplyBenefits::for_delivery(event, about))],
+        EventType::CustomerDeleted => RestoreCustomer::for_delivery(about).into_iter().collect(),
         EventType::CustomerStateChanged
         | EventType::SubscriptionActive
         | EventType::SubscriptionCanceled
@@ -36,7 +37,6 @@ pub(super) fn jobs(event: i64, about: &Peek) -> Vec<NewJob> {
         | EventType::CheckoutExpired
         | EventType::CheckoutUpdated
         | EventType::CustomerCreated
-        | EventType::CustomerDeleted
         | EventType::CustomerUpdated
         | EventType::CustomerSeatAssigned
         | EventType::CustomerSeatClaimed

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jobs::backlog;
-use jobs::terms::OrganizationId;
+use jobs::types::OrganizationId;
 use sqlx::PgPool;
 
 use crate::queue::enqueue;

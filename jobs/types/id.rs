@@ -1,6 +1,6 @@
 //! The application's ids. One type each, so that a user's id cannot be used as an organization's.
 //!
-//! Written lower-case and hyphenated, because Polar compares external ids byte by byte (R35).
+//! Written lower-case and hyphenated, because Polar compares external ids byte by byte.
 
 use std::fmt;
 

@@ -1,7 +1,8 @@
-//! Addresses that Polar does not take (R1).
+//! Addresses that Polar does not take.
 
 use std::time::Duration;
 
+use super::Failure;
 use crate::contract::{Context, Error};
 use crate::mirror::seen;
 use crate::mirror::wanted::WantedMember;
@@ -12,23 +13,20 @@ const SLOW: Duration = Duration::from_secs(30);
 
 /// What becomes of a job whose person's address Polar refused: it looks again once, slowly, and
 /// is then discarded. Another address starts anew.
-pub(crate) async fn refused_address(context: &Context, wanted: &WantedMember) -> Error {
+pub(crate) async fn refused_address(context: &Context, wanted: &WantedMember) -> Failure {
     let reason = format!(
         "Polar cannot deliver mail to the address of user {}",
         wanted.user
     );
-    let Some(first) = wanted.undeliverable_at else {
+    let Some(waited) = wanted.undeliverable_for else {
         return match seen::email_refused(&context.pool, wanted.user).await {
-            Ok(()) => Error::not_yet(format!("{reason}; one more try"), SLOW),
+            Ok(()) => Error::not_yet(format!("{reason}; one more try"), SLOW).into(),
             Err(error) => error.into(),
         };
     };
-    let waited = (context.job.started_at - first)
-        .to_std()
-        .unwrap_or_default();
     match SLOW.checked_sub(waited).filter(|rest| !rest.is_zero()) {
-        Some(rest) => Error::not_yet(format!("{reason}; one more try"), rest),
-        None => Error::discard(format!(
+        Some(rest) => Error::not_yet(format!("{reason}; one more try"), rest).into(),
+        None => Failure::refused(format!(
             "{reason}; it is tried again when the address changes"
         )),
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A role in the application (contract 3).
+/// A role in the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Exactly one per organization.
@@ -36,7 +36,7 @@ impl Role {
         }
     }
 
-    /// The role at Polar (polar-domain (a)). There the owner is set through the customer or by
+    /// The role at Polar. There the owner is set through the customer or by
     /// promotion, and everybody who manages billing is a billing manager.
     #[must_use]
     pub const fn at_polar(self) -> polar::Role {

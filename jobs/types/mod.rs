@@ -1,4 +1,4 @@
-//! The application's words, parsed once into types that cannot be wrong: ids that are not mixed
+//! The application's values, parsed once into types that cannot be wrong: ids that are not mixed
 //! up, roles that exist, addresses that have the form of one.
 
 mod email;

@@ -1,0 +1,178 @@
+//! An address that another member of the customer has at Polar, where each is taken once.
+//!
+//! Every job changes only the member that it is about, so that nobody is removed who has come back
+//! meanwhile. A member of ours who has the address is therefore waited for: who left will be
+//! removed, who wants another address will have it. Where people want each other's addresses in a
+//! ring nobody could ever go first; there each who does not own the customer leaves and comes back.
+//! Two people who want the same address are a mistake that only people can correct.
+//!
+//! Members made by hand have no external id of ours, and none can be given to them. One with a
+//! wanted address is made again; others are left alone.
+
+use polar::{CustomerRef, Member, OrAbsent};
+
+use super::{Failure, PolarCustomer};
+use crate::mirror::wanted::{self, WantedMember};
+use crate::types::{Email, UserId};
+
+/// Who has the address.
+enum Holder {
+    /// Made by hand. A customer made by hand gives its owner its own external id.
+    ByHand,
+    /// Somebody who is not known here.
+    Foreign(Option<UserId>),
+    /// Somebody of ours.
+    Ours(WantedMember),
+}
+
+/// Frees the address that `wanted` shall have and `holder` has at Polar, or says why not.
+pub(super) async fn free_address(
+    customer: &PolarCustomer<'_>,
+    wanted: &WantedMember,
+    holder: &Member,
+) -> Result<(), Failure> {
+    let user = wanted.user;
+    match identify(customer, holder).await? {
+        Holder::ByHand if holder.role == polar::Role::Owner => Err(Failure::Waits {
+            reason: format!(
+                "the address of user {user} belongs to member {}, who was made by hand at Polar and owns the customer there; an owner is not removed",
+                holder.id
+            ),
+            holder: None,
+        }),
+        Holder::ByHand => {
+            tracing::info!(organization = %customer.organization, member = %holder.id,
+                "a member made by hand at Polar is made again with our id");
+            customer
+                .polar
+                .members()
+                .delete_by_id(holder.id)
+                .await
+                .or_absent()?;
+            Ok(())
+        }
+        Holder::Foreign(other) => Err(Failure::Refused {
+            reason: format!(
+                "the address of user {user} belongs to member {} at Polar, who is not ours; remove that member there",
+                holder.id
+            ),
+            holder: other,
+        }),
+        Holder::Ours(theirs) => Err(Failure::Waits {
+            reason: expectation(user, &theirs, holder),
+            holder: Some(theirs.user),
+        }),
+    }
+}
+
+/// What is waited for; all that stays if it does not come.
+fn expectation(user: UserId, theirs: &WantedMember, holder: &Member) -> String {
+    let other = theirs.user;
+    let moves_on = theirs
+        .email
+        .as_ref()
+        .is_some_and(|email| !email.is_same_as(&holder.email));
+    if theirs.removed {
+        format!("the address of user {user} still belongs to user {other}, who left")
+    } else if moves_on {
+        format!("the address of user {user} still belongs to user {other}, who has another one now")
+    } else {
+        format!(
+            "users {user} and {other} of one organization have the same address; Polar takes it once"
+        )
+    }
+}
+
+/// The same for somebody who is the member `own` at Polar already, where Polar does not say who has
+/// the address.
+pub(super) async fn free_address_for_member(
+    customer: &PolarCustomer<'_>,
+    wanted: &WantedMember,
+    email: &Email,
+    own: &Member,
+) -> Result<(), Failure> {
+    let members = customer
+        .polar
+        .members()
+        .all(CustomerRef::External(&customer.external_id))
+        .await?;
+    let Some(holder) = holder_of(&members, email).filter(|holder| holder.id != own.id) else {
+        return Ok(());
+    };
+    let Some(others) = ring(customer, &members, email, own).await? else {
+        return free_address(customer, wanted, holder).await;
+    };
+    // A ring goes through people of ours only.
+    let first = others.first().copied().unwrap_or(wanted.user);
+    let owns = own.role == polar::Role::Owner || wanted.role.at_polar() == polar::Role::Owner;
+    if !owns {
+        let user = wanted.user.to_string();
+        let members = customer.polar.members();
+        members
+            .delete(&customer.external_id, &user)
+            .await
+            .or_absent()?;
+    }
+    Err(Failure::Ring {
+        reason: format!(
+            "user {} and {} others want each other's addresses; whoever does not own the customer leaves and comes back",
+            wanted.user,
+            others.len()
+        ),
+        holder: first,
+        others,
+    })
+}
+
+/// The others in the ring of members in which each wants the address of the next, and the last the
+/// address of `own`; `None` if there is none.
+async fn ring(
+    customer: &PolarCustomer<'_>,
+    members: &[Member],
+    email: &Email,
+    own: &Member,
+) -> Result<Option<Vec<UserId>>, Failure> {
+    let mut others = Vec::new();
+    let mut wants = email.clone();
+    while others.len() < members.len() {
+        let Some(holder) = holder_of(members, &wants) else {
+            return Ok(None);
+        };
+        if holder.id == own.id {
+            return Ok(Some(others));
+        }
+        match identify(customer, holder).await? {
+            Holder::Ours(WantedMember {
+                removed: false,
+                email: Some(next),
+                user,
+                ..
+            }) => {
+                others.push(user);
+                wants = next;
+            }
+            _ => return Ok(None),
+        }
+    }
+    Ok(None)
+}
+
+fn holder_of<'a>(members: &'a [Member], email: &Email) -> Option<&'a Member> {
+    members
+        .iter()
+        .find(|member| email.is_same_as(&member.email))
+}
+
+async fn identify(customer: &PolarCustomer<'_>, holder: &Member) -> Result<Holder, Failure> {
+    let Some(external_id) = holder.external_id.as_deref() else {
+        return Ok(Holder::ByHand);
+    };
+    if external_id == customer.external_id {
+        return Ok(Holder::ByHand);
+    }
+    let Some(user) = UserId::parse(external_id) else {
+        return Ok(Holder::Foreign(None));
+    };
+    let theirs = wanted::member(&customer.context.pool, customer.organization, user).await?;
+    Ok(theirs.map_or(Holder::Foreign(Some(user)), Holder::Ours))
+}

@@ -1,0 +1,17 @@
+//! What more than one job does at Polar: making a person a member of a customer, moving ownership,
+//! and ending with what could not be done noted.
+
+mod address;
+mod address_clash;
+mod backoff;
+mod customer;
+mod failure;
+mod ownership;
+
+pub(crate) use address::refused_address;
+pub(crate) use backoff::Backoff;
+pub(crate) use customer::{NoTeam, PolarCustomer};
+pub(crate) use failure::Failure;
+
+/// Why a job that would call Polar ends without work while billing is off.
+pub(crate) const NOT_CONFIGURED: &str = "not configured";

@@ -1,0 +1,121 @@
+//! Ownership at Polar: exactly one owner per customer, so a new one is promoted before the old one
+//! is demoted or removed. Ownership waits for no address: a new owner whose address somebody else
+//! still has is promoted under a stand-in.
+
+use polar::{CustomerRef, Member, MemberUpdate, OrAbsent, Role};
+
+use super::{Failure, PolarCustomer};
+use crate::contract::Error;
+use crate::mirror::wanted::{self, WantedMember};
+use crate::types::UserId;
+
+impl PolarCustomer<'_> {
+    /// Gives the member the wanted role. Returns the member as it is then, and whom else this
+    /// concerned: the owners before, whom Polar demotes without a word.
+    pub(crate) async fn ensure_role(
+        &self,
+        wanted: &WantedMember,
+        member: Member,
+    ) -> Result<(Member, Vec<UserId>), Failure> {
+        let role = wanted.role.at_polar();
+        if member.role == role {
+            return Ok((member, Vec::new()));
+        }
+        if role == Role::Owner {
+            return self.promote(wanted).await;
+        }
+        if member.role == Role::Owner {
+            self.hand_over(wanted.user).await?;
+        }
+        let update = MemberUpdate {
+            role: Some(role),
+            ..MemberUpdate::default()
+        };
+        match self.update(wanted, &update).await {
+            Err(Failure::Other(Error::Polar(error))) if error.is_sole_owner() => Err(Error::Retry(
+                format!("user {} became the owner at Polar meanwhile", wanted.user),
+            )
+            .into()),
+            result => result.map(|member| (member, Vec::new())),
+        }
+    }
+
+    /// Makes the member the owner; returns who was it before.
+    async fn promote(&self, wanted: &WantedMember) -> Result<(Member, Vec<UserId>), Failure> {
+        let before = self.owners().await?;
+        let promotion = MemberUpdate {
+            role: Some(Role::Owner),
+            ..MemberUpdate::default()
+        };
+        let member = self.update(wanted, &promotion).await?;
+        let others = before.into_iter().filter(|user| *user != wanted.user);
+        Ok((member, others.collect()))
+    }
+
+    /// The people who own the customer at Polar, as far as they are ours.
+    pub(crate) async fn owners(&self) -> Result<Vec<UserId>, polar::Error> {
+        let customer = CustomerRef::External(&self.external_id);
+        let owners = self
+            .polar
+            .members()
+            .all_with_role(customer, &Role::Owner)
+            .await?;
+        Ok(owners
+            .iter()
+            .filter_map(|owner| UserId::parse(owner.external_id.as_deref()?))
+            .collect())
+    }
+
+    /// Makes the wanted owner the owner at Polar, so that `leaving` can go or step down. Everything
+    /// else about the new owner is for the new owner's own job.
+    async fn hand_over(&self, leaving: UserId) -> Result<(), Failure> {
+        let sole = || {
+            Failure::refused(format!(
+                "user {leaving} is the only owner at Polar and no other owner is wanted; done when another owner comes"
+            ))
+        };
+        let pool = &self.context.pool;
+        let organization = wanted::customer(pool, self.organization)
+            .await?
+            .ok_or_else(sole)?;
+        let successor = organization
+            .owner
+            .filter(|owner| *owner != leaving)
+            .ok_or_else(sole)?;
+        let wanted = wanted::member(pool, self.organization, successor)
+            .await?
+            .ok_or_else(sole)?;
+        let Ok(member) = self.ensure_member(&wanted).await? else {
+            return Err(
+                Error::Retry("the customer vanished while ownership moved".to_owned()).into(),
+            );
+        };
+        if member.role != Role::Owner {
+            self.promote(&wanted).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes a member; one who is gone already is no error.
+    pub(crate) async fn remove(&self, user: UserId) -> Result<(), Failure> {
+        let member = user.to_string();
+        let deleted = self
+            .polar
+            .members()
+            .delete(&self.external_id, &member)
+            .await;
+        match deleted.or_absent() {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_sole_owner() => {
+                self.hand_over(user).await?;
+                let members = self.polar.members();
+                members
+                    .delete(&self.external_id, &member)
+                    .await
+                    .or_absent()?;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Brings in step again, every hour, what was given up for a reason that may have passed.
+//!
+//! A worker looks for it when it starts, but one that runs for weeks must not need a restart: a
+//! token gets its scope back, an outage ends after the budget of a job was spent on it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::backlog;
+use crate::contract::{CatchUp, Context, Done, Error, Job, NewJob, Queue, Scheduled, priority};
+use crate::polar_sync::NOT_CONFIGURED;
+use crate::types::OrganizationId;
+
+/// Organizations enqueued by one run.
+const PAGE: u16 = 500;
+/// What was tried less than this ago is left for the next time: what always fails may cost a try an
+/// hour, and no more.
+const REST: Duration = Duration::from_secs(50 * 60);
+
+/// One page of what is out of step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumeSyncs {
+    /// Where it starts; absent for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<OrganizationId>,
+}
+
+impl Job for ResumeSyncs {
+    const KIND: &'static str = "resume_syncs";
+    const QUEUE: Queue = Queue::Bulk;
+    const PRIORITY: i16 = priority::BACKFILL;
+
+    fn unique_key(&self) -> Option<String> {
+        Some(Self::KIND.to_owned())
+    }
+
+    async fn run(self, context: &Context) -> Result<Done, Error> {
+        if context.polar.is_none() {
+            return Ok(Done::ignored(NOT_CONFIGURED));
+        }
+        let page = backlog::rested_page(&context.pool, self.after, PAGE, REST).await?;
+        let rest = page
+            .next
+            .map(|after| NewJob::of(&Self { after: Some(after) }));
+        Ok(Done::applied().then(page.jobs).then(rest))
+    }
+}
+
+impl Scheduled for ResumeSyncs {
+    const CRON: &'static str = "25 * * * *";
+    const CATCH_UP: CatchUp = CatchUp::Skip;
+
+    fn at(_: DateTime<Utc>) -> Self {
+        Self::default()
+    }
+}
