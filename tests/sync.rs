@@ -1,10 +1,14 @@
 //! Customers and members at Polar follow what the application tells, whatever the order.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "sync/addresses.rs"]
+mod addresses;
 #[path = "sync/backlog.rs"]
 mod backlog;
 #[path = "sync/benefits.rs"]
 mod benefits;
+#[path = "sync/by_hand.rs"]
+mod by_hand;
 #[path = "sync/changes.rs"]
 mod changes;
 #[path = "sync/customers.rs"]
@@ -17,7 +21,11 @@ mod local_polar;
 mod members;
 #[path = "sync/mishaps.rs"]
 mod mishaps;
+#[path = "sync/out_of_step.rs"]
+mod out_of_step;
 #[path = "sync/ownership.rs"]
 mod ownership;
 #[path = "sync/prune.rs"]
 mod prune;
+#[path = "sync/restored.rs"]
+mod restored;

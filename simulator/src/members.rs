@@ -88,18 +88,14 @@ pub(crate) fn delete_external(store: &mut Store, call: &Call) -> Outcome {
     let Some(row) = store.find_member(call) else {
         return store.repeat_raced_deletion(call);
     };
-    let (id, owner) = (row.id, row.role == "owner");
-    if owner {
-        let message = "Cannot delete the only owner. Transfer ownership first.";
-        return Err(Refusal::service(vec![Fault::new(
-            "value_error",
-            at(&["body"]),
-            message,
-            json!(id),
-        )]));
-    }
-    store.delete_member(id);
-    Ok(Reply::gone())
+    let id = row.id;
+    store.remove_member(id)
+}
+
+/// `DELETE /v1/members/{id}`: the only way to a member without an external id.
+pub(crate) fn delete(store: &mut Store, call: &Call) -> Outcome {
+    let id = call.id(0)?;
+    store.remove_member(id)
 }
 
 impl Store {
@@ -244,6 +240,23 @@ impl Store {
             row.role = "billing_manager";
             row.modified_at = Some(now);
         }
+    }
+
+    fn remove_member(&mut self, id: Uuid) -> Outcome {
+        let living = |row: &&Member| row.deleted_revision.is_none();
+        let row = self.members.get(id).filter(living);
+        let row = row.ok_or_else(|| Refusal::not_found("Member not found"))?;
+        if row.role == "owner" {
+            let message = "Cannot delete the only owner. Transfer ownership first.";
+            return Err(Refusal::service(vec![Fault::new(
+                "value_error",
+                at(&["body"]),
+                message,
+                json!(id),
+            )]));
+        }
+        self.delete_member(id);
+        Ok(Reply::gone())
     }
 
     fn delete_member(&mut self, id: Uuid) {

@@ -300,9 +300,10 @@ async fn deliveries_that_follow_a_plain_deletion_are_ignored_without_an_external
     buy(&house, &tenant, Product::Growth).await;
     // Here first, so that the organization is known to be gone when the last words arrive.
     house.tell(&[tenant.deleted()]).await;
+    let customer = house.simulator.customer(&tenant.id).unwrap().id;
     let gate = house
         .simulator
-        .gate(RequestMatch::path("/v1/customers/external").method("DELETE"));
+        .gate(RequestMatch::path(&customer.to_string()).method("DELETE"));
     tokio::join!(house.drain(), async {
         assert!(gate.wait_for(1, PATIENCE).await);
         house

@@ -15,7 +15,8 @@ impl Description {
     pub fn load() -> Self {
         // The variants of a discount overlap in the description, so that real answers fit more than one.
         let text = include_str!("../data/polar-openapi.json").replace("\"oneOf\"", "\"anyOf\"");
-        let document = serde_json::from_str(&text).unwrap();
+        let mut document = serde_json::from_str(&text).unwrap();
+        describe_routes_by_id(&mut document);
         Self {
             document,
             validators: HashMap::new(),
@@ -101,6 +102,39 @@ impl Description {
         templates.sort_by_key(|template| template.matches('{').count());
         templates.first().map(|template| (*template).clone())
     }
+}
+
+/// The published description at hand leaves out some routes by Polar's ids. They take and answer what those by external
+/// id do; a customer's kind can be changed there too.
+fn describe_routes_by_id(document: &mut Value) {
+    let external = "/v1/customers/external/{external_id}";
+    let mut customer = document["paths"][external].clone();
+    let mut member =
+        document["paths"]["/v1/customers/external/{external_id}/members/{member_external_id}"]
+            .clone();
+    for (methods, own) in [
+        (&mut customer, "external_id"),
+        (&mut member, "member_external_id"),
+    ] {
+        for operation in methods.as_object_mut().unwrap().values_mut() {
+            let Some(parameters) = operation["parameters"].as_array_mut() else {
+                continue;
+            };
+            parameters.retain(|parameter| parameter["in"] != "path" || parameter["name"] == own);
+            for parameter in parameters
+                .iter_mut()
+                .filter(|parameter| parameter["in"] == "path")
+            {
+                parameter["name"] = "id".into();
+            }
+        }
+    }
+    let mut update = document["components"]["schemas"]["CustomerUpdateExternalID"].clone();
+    update["properties"]["type"] =
+        serde_json::json!({"type": "string", "enum": ["team", "individual"]});
+    customer["patch"]["requestBody"]["content"]["application/json"]["schema"] = update;
+    document["paths"]["/v1/customers/{id}"] = customer;
+    document["paths"]["/v1/members/{id}"] = member;
 }
 
 /// Lets every object of a schema hold what it declares and nothing else, unless the schema itself speaks of more.

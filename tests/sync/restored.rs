@@ -1,0 +1,223 @@
+//! A customer that somebody deleted at Polar although we want it.
+
+use polar::Deletion;
+use serde_json::json;
+use simulator::{Product, RequestMatch};
+use uuid::Uuid;
+
+use crate::house::{House, PATIENCE, Tenant, user};
+
+impl House {
+    async fn someone_deletes(&self, tenant: &Tenant, deletion: Deletion) {
+        self.polar()
+            .customers()
+            .delete_by_external_id(&tenant.id, deletion)
+            .await
+            .unwrap();
+    }
+
+    fn customer_id(&self, tenant: &Tenant) -> Option<Uuid> {
+        self.simulator.customer(&tenant.id).map(|row| row.id)
+    }
+
+    fn roles_at_polar(&self, tenant: &Tenant) -> Vec<(Option<String>, String)> {
+        let members = self.simulator.members(&tenant.id).into_iter();
+        let mut roles: Vec<_> = members.map(|row| (row.external_id, row.role)).collect();
+        roles.sort();
+        roles
+    }
+
+    async fn unsynced(&self) -> i64 {
+        self.count(
+            "SELECT (SELECT count(*) FROM polar_jobs.organizations WHERE synced_event IS DISTINCT FROM event_id)
+                  + (SELECT count(*) FROM polar_jobs.memberships m JOIN polar_jobs.people p USING (user_id)
+                      WHERE removed_at IS NULL AND synced_event IS DISTINCT FROM greatest(event_id, changed_event))
+                  + (SELECT count(*) FROM polar_jobs.out_of_step)",
+        )
+        .await
+    }
+}
+
+/// A synced organization with an admin, a member, one who left, and a plan.
+async fn open() -> (House, Tenant) {
+    let (house, tenant) = (House::open().await, Tenant::new());
+    let left = user();
+    house
+        .tell(&[
+            tenant.created(),
+            tenant.added(&user(), "ada@example.com", "admin"),
+            tenant.added(&user(), "bob@example.com", "member"),
+            tenant.added(&left, "left@example.com", "member"),
+        ])
+        .await;
+    house.settle_waits().await;
+    house.tell(&[tenant.removed(&left)]).await;
+    house.settle_waits().await;
+    house
+        .simulator
+        .purchase(&tenant.id, Product::Scale)
+        .await
+        .unwrap();
+    house.settle_waits().await;
+    assert_eq!(house.unsynced().await, 0);
+    (house, tenant)
+}
+
+async fn plan(house: &House) -> (String, Option<String>, i32) {
+    sqlx::query_as(
+        "SELECT plan, support_tier, fee_basis_points
+           FROM polar_jobs.entitlements JOIN polar_jobs.accounts USING (organization_id)",
+    )
+    .fetch_one(&house.pool)
+    .await
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_comes_back_by_itself_with_everybody_who_belongs_to_it() {
+    for deletion in [Deletion::Keep, Deletion::Anonymize] {
+        let (house, tenant) = open().await;
+        let (before, roles) = (house.customer_id(&tenant), house.roles_at_polar(&tenant));
+        assert_eq!((roles.len(), plan(&house).await.0.as_str()), (3, "Scale"));
+        house.someone_deletes(&tenant, deletion).await;
+        house.settle_waits().await;
+        let now = house.customer_id(&tenant);
+        assert!(now.is_some() && now != before, "{deletion:?}");
+        assert_eq!(house.roles_at_polar(&tenant), roles);
+        assert_eq!(plan(&house).await, ("Free".to_owned(), None, 500));
+        assert_eq!(house.unsynced().await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_delivery_the_next_change_brings_it_back_with_everybody() {
+    let change_of_the_organization = |tenant: &Tenant| json!({"type": "organization.updated", "data": {"id": tenant.id, "name": "Acme 2"}});
+    let change_of_a_member = |tenant: &Tenant| tenant.added(&user(), "new@example.com", "member");
+    let changes: [(&dyn Fn(&Tenant) -> serde_json::Value, usize); 2] =
+        [(&change_of_the_organization, 3), (&change_of_a_member, 4)];
+    for (change, members) in changes {
+        let (house, tenant) = open().await;
+        let before = house.customer_id(&tenant);
+        house.simulator.set_webhook_url(None);
+        house.someone_deletes(&tenant, Deletion::Keep).await;
+        house.tell(&[change(&tenant)]).await;
+        house.settle_waits().await;
+        assert_ne!(house.customer_id(&tenant), before);
+        assert_eq!(house.roles_at_polar(&tenant).len(), members);
+        assert_eq!(plan(&house).await.0, "Free");
+        assert_eq!(house.unsynced().await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_deletion_that_is_delivered_several_times_makes_one_customer() {
+    let (house, tenant) = open().await;
+    // Deletions that run side by side all succeed, and each announces itself.
+    let gate = house
+        .simulator
+        .gate(RequestMatch::path(&tenant.id).method("DELETE"));
+    let deletes = async || house.someone_deletes(&tenant, Deletion::Keep).await;
+    tokio::join!(deletes(), deletes(), deletes(), async {
+        assert!(gate.wait_for(3, PATIENCE).await);
+        gate.open();
+    });
+    house.settle_waits().await;
+    let delivered =
+        "SELECT count(*) FROM polar_jobs.external_events WHERE type = 'customer.deleted'";
+    assert_eq!(house.count(delivered).await, 3);
+    assert_eq!(house.roles_at_polar(&tenant).len(), 3);
+    let living = house.simulator.customers().into_iter();
+    assert_eq!(living.filter(|row| row.deleted_at.is_none()).count(), 1);
+    let failed = "SELECT count(*) FROM polar_jobs.external_events WHERE outcome = 'failed'";
+    assert_eq!(house.count(failed).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_own_deletion_ends_without_another_call() {
+    let (house, tenant) = open().await;
+    house.tell(&[tenant.deleted()]).await;
+    house.settle_waits().await;
+    let requests = house.simulator.requests();
+    let last = requests.last().unwrap();
+    assert_eq!(last.method, "DELETE", "{} {}", last.method, last.path);
+    assert!(house.customer_id(&tenant).is_none());
+    let (outcome, reason) = house.end("restore_customer").await;
+    assert_eq!(outcome, "ignored");
+    assert!(reason.contains("no living organization"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_late_news_of_a_deletion_leave_a_new_life_alone() {
+    let (house, tenant) = open().await;
+    house.simulator.set_webhook_url(None);
+    let old = house.customer_id(&tenant).unwrap();
+    house.tell(&[tenant.deleted(), tenant.created()]).await;
+    house.settle_waits().await;
+    let before = (house.customer_id(&tenant), house.simulator.requests().len());
+    let late = jobs::RestoreCustomer { customer_id: old };
+    let mut connection = house.pool.acquire().await.unwrap();
+    polar_jobs::queue::enqueue::insert(&mut connection, &jobs::NewJob::of(&late))
+        .await
+        .unwrap();
+    house.settle_waits().await;
+    let after = (house.customer_id(&tenant), house.simulator.requests().len());
+    assert_eq!(after, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_while_billing_was_off_comes_back_when_it_is_on() {
+    let (house, tenant) = open().await;
+    house.someone_deletes(&tenant, Deletion::Keep).await;
+    assert!(house.simulator.deliveries_settled(PATIENCE).await);
+    house.drain_without_billing().await;
+    assert!(house.customer_id(&tenant).is_none());
+    house.settle_waits().await;
+    assert_eq!(house.roles_at_polar(&tenant).len(), 3);
+    assert_eq!(house.unsynced().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_worker_that_goes_on_deletes_nothing_of_a_new_life() {
+    let (house, tenant) = open().await;
+    let old = house.customer_id(&tenant).unwrap();
+    let gate = house
+        .simulator
+        .gate(RequestMatch::path(&old.to_string()).method("DELETE"));
+    house.tell(&[tenant.deleted()]).await;
+    tokio::join!(house.drain(), async {
+        assert!(gate.wait_for(1, PATIENCE).await);
+        // What another worker does meanwhile: the deletion is done, and a new life begins.
+        house.someone_deletes(&tenant, Deletion::Anonymize).await;
+        sqlx::query("UPDATE polar_jobs.organizations SET erasure_event = NULL, polar_customer_id = NULL, deleted_at = NULL")
+            .execute(&house.pool)
+            .await
+            .unwrap();
+        let team = polar::NewTeam {
+            name: "Acme".to_owned(),
+            external_id: tenant.id.clone(),
+            metadata: polar::Metadata::default(),
+            owner: polar::Owner {
+                email: "owner@example.com".to_owned(),
+                name: "Olga Owner".to_owned(),
+                external_id: tenant.owner.clone(),
+            },
+        };
+        house.polar().customers().create_team(&team).await.unwrap();
+        gate.open();
+    });
+    let new = house.customer_id(&tenant);
+    assert!(new.is_some() && new != Some(old));
+    house.settle_waits().await;
+    assert_eq!(house.customer_id(&tenant), new);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn making_one_organization_asks_once_and_writes_once() {
+    let (house, tenant) = (House::open().await, Tenant::new());
+    house.simulator.set_webhook_url(None);
+    house.tell(&[tenant.created()]).await;
+    house.settle_waits().await;
+    let requests = house.simulator.requests().into_iter();
+    let methods: Vec<String> = requests.map(|request| request.method).collect();
+    assert_eq!(methods, ["GET", "POST"]);
+}
