@@ -74,7 +74,7 @@ fn a_misspelt_type_is_a_fault_and_an_unknown_field_is_none() {
 #[test]
 fn messages_never_repeat_what_was_sent() {
     let change = json!({"type": "member.added", "data": {
-        "organization_id": "secret", "user": {"id": "secret", "email": "secret secret", "name": ""}, "role": "secret"}});
+        "organization_id": "secret", "user": {"id": "secret", "email": "secret secret", "name": 7}, "role": "secret"}});
     let faults = parse(&change).unwrap_err();
     assert_eq!(faults.len(), 5);
     assert!(

@@ -54,6 +54,16 @@ fn good() -> Vec<(&'static str, Value)> {
             json!({"id": USER.to_uppercase(), "email": "new@example.com"}),
         ),
         ("user.updated", json!({"id": USER})),
+        ("user.updated", json!({"id": USER, "name": " \u{3000}"})),
+        (
+            "member.added",
+            json!({"organization_id": ORGANIZATION, "role": "admin",
+                   "user": {"id": USER, "email": "u\u{308}na@XN--EXMPLE-CUA.com", "name": ""}}),
+        ),
+        (
+            "organization.updated",
+            json!({"id": ORGANIZATION, "name": format!("\u{a0}{}\u{85} \t", "é".repeat(256))}),
+        ),
         (
             "ownership.transferred",
             json!({"organization_id": ORGANIZATION, "user_id": USER}),
@@ -145,7 +155,7 @@ fn bad() -> Vec<(Value, Value)> {
         "organization.created",
         &created(),
         "/owner/name",
-        &no_text(256),
+        &[json!(7), json!({}), long(257)],
     );
     spoil("organization.created", &created(), "/fees", &no_object);
     spoil(
@@ -195,6 +205,14 @@ fn bad() -> Vec<(Value, Value)> {
     );
     spoil("member.added", &member, "/user", &no_object);
     spoil("member.added", &member, "/user/email", &no_email);
+    for (kind, pointer) in [("member.added", "/user/name"), ("user.updated", "/name")] {
+        let data = if kind == "user.updated" {
+            json!({"id": USER})
+        } else {
+            member.clone()
+        };
+        spoil(kind, &data, pointer, &[json!(7), long(257)]);
+    }
     spoil(
         "user.updated",
         &json!({"id": USER}),

@@ -213,7 +213,7 @@ async fn an_address_that_becomes_free_wakes_who_was_given_up_for_it() {
             house
                 .tell(&[
                     tenant.removed(&heir),
-                    tenant.added(&ada, "ada@example.com", "member"),
+                    tenant.added(&ada, "ada.again@example.com", "member"),
                 ])
                 .await;
             house.settle_waits().await;

@@ -17,6 +17,7 @@ impl House {
                 self.simulator.url().trim_end_matches('/')
             ))
             .bearer_auth(self.simulator.access_token())
+            .header("Polar-Version", "2026-04")
             .json(&body)
             .send()
             .await
