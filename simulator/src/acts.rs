@@ -1,8 +1,9 @@
 //! Why: what people and Polar do by themselves, called from tests and from `dev`.
 
 use crate::catalogue::Product;
+use crate::lifecycle::Start;
 use crate::simulator::Simulator;
-use crate::story::{Act, StoryError};
+use crate::story::{Act, Buyer, StoryError};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -40,9 +41,39 @@ impl Simulator {
         external_customer_id: &str,
         product: Product,
     ) -> Result<Uuid, StoryError> {
-        self.shared
-            .lock()
-            .story_purchase(external_customer_id, product)
+        self.purchase_as(external_customer_id, product, Start::Active)
+            .await
+    }
+
+    /// As [`Simulator::purchase`], beginning with a trial or with a charge that has not succeeded yet.
+    ///
+    /// # Errors
+    /// The customer or the plan does not exist.
+    pub async fn purchase_as(
+        &self,
+        external_customer_id: &str,
+        product: Product,
+        start: Start,
+    ) -> Result<Uuid, StoryError> {
+        let buyer = Buyer::External(external_customer_id.to_owned());
+        self.shared.lock().story_purchase(&buyer, product, start)
+    }
+
+    /// Checkout and payment of a customer by Polar's id; made by hand, it may have no other.
+    ///
+    /// # Errors
+    /// The customer or the plan does not exist.
+    pub async fn purchase_for(&self, customer: Uuid, product: Product) -> Result<Uuid, StoryError> {
+        let mut store = self.shared.lock();
+        store.story_purchase(&Buyer::Id(customer), product, Start::Active)
+    }
+
+    /// Lets something happen to one subscription: a customer may have several.
+    ///
+    /// # Errors
+    /// There is none with this id, or its state does not allow it.
+    pub async fn act_on(&self, subscription: Uuid, act: Act) -> Result<(), StoryError> {
+        self.shared.lock().story_act(subscription, act)
     }
 
     /// Lets something happen to the customer's running subscription.

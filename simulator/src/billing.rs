@@ -139,6 +139,22 @@ impl Store {
         self.announce_subscription(id, &["subscription.updated", "subscription.active"]);
     }
 
+    /// The first charge succeeded after all: the subscription begins.
+    pub(crate) fn complete_subscription(&mut self, id: Uuid) {
+        self.recover_subscription(id);
+        self.grant_missing(id);
+    }
+
+    /// The first charge never succeeded: the subscription ends before it began.
+    pub(crate) fn expire_incomplete(&mut self, id: Uuid) {
+        self.change(id, |row, now| {
+            row.status = "incomplete_expired";
+            row.ended_at = Some(now);
+        });
+        self.announce_subscription(id, &["subscription.updated"]);
+        self.void_pending_orders(id);
+    }
+
     /// Attaches or clears a discount; a redemption stays counted for ever (R20).
     pub(crate) fn attach_discount(&mut self, id: Uuid, discount_id: Option<Uuid>) {
         if let Some(discount) = discount_id.and_then(|id| self.discounts.get_mut(id)) {

@@ -12,10 +12,14 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::catalogue::Product;
+use crate::gate::RequestMatch;
+use crate::interventions::Intervention;
+use crate::lifecycle::Start;
+use crate::outages::Gateway;
 use crate::records::{CustomerRecord, DeliveryRecord};
 use crate::shared::Shared;
 use crate::store::Store;
-use crate::story::{Act, StoryError};
+use crate::story::{Act, Buyer, StoryError};
 
 /// Why the control surface refuses: a status and a sentence.
 type Refused = (StatusCode, String);
@@ -52,18 +56,23 @@ pub(crate) async fn handle(shared: &Arc<Shared>, parts: &Parts, body: &Bytes) ->
     response
 }
 
-async fn act(
+/// Does what a request of the control surface asks for.
+pub(crate) async fn act(
     shared: &Arc<Shared>,
     method: &str,
     path: &[&str],
     body: &Value,
 ) -> Result<Value, Refused> {
     match (method, path) {
-        ("GET", ["state"]) => Ok(state(&shared.lock())),
+        ("GET", ["state"]) => Ok(state(shared)),
         ("GET", ["requests"]) => Ok(json!(shared.lock().requests)),
         ("POST", ["purchase"]) => purchase(shared, body),
         ("POST", ["advance"]) => advance(shared, body).await,
         ("POST", ["faults"]) => change_faults(shared, body),
+        ("POST", ["fail"]) => fail(shared, body),
+        ("POST", ["gateway"]) => set_gateway(shared, body),
+        ("POST", ["scopes"]) => withdraw_scopes(shared, body),
+        ("POST", ["arm"]) => arm(shared, body),
         ("POST", ["webhook"]) => register(shared, body),
         ("POST", ["subscriptions", id, word]) => {
             let act = Act::named(word).ok_or_else(|| missing("no such act of a subscription"))?;
@@ -92,8 +101,17 @@ async fn act(
 fn purchase(shared: &Shared, body: &Value) -> Result<Value, Refused> {
     let product = Product::named(field(body, "product")?);
     let product = product.ok_or_else(|| wrong("`product` is pro, growth, scale or free"))?;
-    let customer = field(body, "external_customer_id")?;
-    let bought = shared.lock().story_purchase(customer, product);
+    let buyer = match body.get("customer_id").and_then(Value::as_str) {
+        Some(id) => Buyer::Id(parse(id)?),
+        None => Buyer::External(field(body, "external_customer_id")?.to_owned()),
+    };
+    let start = match body.get("start").and_then(Value::as_str) {
+        None | Some("active") => Start::Active,
+        Some("trial") => Start::Trial(14),
+        Some("incomplete") => Start::Incomplete,
+        Some(_) => return Err(wrong("`start` is active, trial or incomplete")),
+    };
+    let bought = shared.lock().story_purchase(&buyer, product, start);
     bought
         .map(|id| json!({"subscription_id": id}))
         .map_err(|error| refused(&error))
@@ -116,6 +134,66 @@ fn change_faults(shared: &Shared, body: &Value) -> Result<Value, Refused> {
     let text = faults.to_string();
     shared.lock().outbox.faults = faults;
     Ok(json!({"faults": text}))
+}
+
+fn fail(shared: &Shared, body: &Value) -> Result<Value, Refused> {
+    match body.get("customer") {
+        Some(Value::Null) => shared.outages.fail_nobody(),
+        _ => shared.outages.fail(field(body, "customer")?),
+    }
+    Ok(json!({"failing": shared.outages.failing()}))
+}
+
+fn set_gateway(shared: &Shared, body: &Value) -> Result<Value, Refused> {
+    let status = body.get("status").and_then(Value::as_u64);
+    let status = status.map(|status| u16::try_from(status).ok().filter(|code| *code >= 200));
+    let gateway = match status {
+        Some(None) => return Err(wrong("`status` is an HTTP status")),
+        None => None,
+        Some(Some(status)) => Some(Gateway {
+            status,
+            html: body.get("html").and_then(Value::as_bool).unwrap_or(false),
+            path: body
+                .get("path")
+                .and_then(Value::as_str)
+                .unwrap_or("")
+                .to_owned(),
+        }),
+    };
+    shared.outages.set_gateway(gateway);
+    Ok(json!({"status": body.get("status")}))
+}
+
+fn withdraw_scopes(shared: &Shared, body: &Value) -> Result<Value, Refused> {
+    let without = body.get("without").and_then(Value::as_array);
+    let without = without.ok_or_else(|| wrong("`without` is a list of scopes"))?;
+    let scopes: Vec<&str> = without.iter().filter_map(Value::as_str).collect();
+    shared.withdraw_scopes(&scopes);
+    Ok(json!({"without": scopes}))
+}
+
+fn arm(shared: &Shared, body: &Value) -> Result<Value, Refused> {
+    let part = |key: &str| {
+        body.get(key)
+            .ok_or_else(|| wrong(&format!("`{key}` is missing")))
+    };
+    let (when, what) = (part("when")?, part("do")?);
+    let mut matching = RequestMatch::path(field(when, "path")?);
+    if let Some(method) = when.get("method").and_then(Value::as_str) {
+        matching = matching.method(method);
+    }
+    matching = match when.get("point").and_then(Value::as_str) {
+        None | Some("commit") => matching,
+        Some("arrival") => matching.on_arrival(),
+        Some("answer") => matching.after_commit(),
+        Some(_) => return Err(wrong("`point` is arrival, commit or answer")),
+    };
+    let (method, path) = (field(what, "method")?, field(what, "path")?);
+    let body = what.get("body").cloned().unwrap_or_default();
+    let _once = shared
+        .interventions
+        .arm(matching, Intervention::call(method, path, body));
+    Ok(json!({"armed": shared.interventions.waiting()}))
 }
 
 fn register(shared: &Shared, body: &Value) -> Result<Value, Refused> {
@@ -142,7 +220,8 @@ fn edit_benefit(shared: &Shared, id: &str, body: &Value) -> Result<Value, Refuse
 }
 
 /// Everything Polar holds, in the API's own shapes where there are such.
-fn state(store: &Store) -> Value {
+fn state(shared: &Shared) -> Value {
+    let store = &*shared.lock();
     let customers: Vec<Value> = store
         .customers
         .iter()
@@ -170,6 +249,7 @@ fn state(store: &Store) -> Value {
         "now": store.now(), "organization_id": store.organization_id, "customers": customers, "products": products,
         "events": store.event_records(), "deliveries": deliveries, "endpoints": endpoints,
         "deliveries_settled": store.deliveries_settled(), "faults": store.outbox.faults.to_string(),
+        "failing": shared.outages.failing(), "armed": shared.interventions.waiting(),
     })
 }
 

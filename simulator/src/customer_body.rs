@@ -7,8 +7,6 @@ use crate::validation::{self, join};
 use crate::validation::{keep, optional};
 use serde_json::{Map, Value};
 
-pub(crate) const NAME_LENGTH: usize = 256;
-
 /// A customer about to be made.
 #[derive(Debug)]
 pub(crate) struct NewCustomer {
@@ -29,7 +27,7 @@ impl NewCustomer {
             return Err(Refusal::schema(vec![fault]));
         };
         let mut faults = Vec::new();
-        let name = optional(object, "name", &loc, NAME_LENGTH, &mut faults);
+        let name = keep(validation::optional_name(object, &loc), &mut faults).flatten();
         let external_id = optional(object, "external_id", &loc, usize::MAX, &mut faults);
         let email = email_of(object, tag, &loc, &mut faults);
         let metadata = object.get("metadata");
@@ -47,8 +45,9 @@ impl NewCustomer {
         let Some(mut owner) = owner.or(email.clone().map(own)) else {
             return Err(Refusal::schema(vec![ownerless(loc, body)]));
         };
-        // R6: an owner without an external id gets the customer's.
+        // An owner without an external id or a name gets the customer's.
         owner.external_id = owner.external_id.or_else(|| external_id.clone());
+        owner.name = owner.name.or_else(|| name.clone());
         let metadata = metadata.unwrap_or_default();
         Ok(Self {
             team: tag == "team",
@@ -95,10 +94,7 @@ fn owner_of(
     let loc = join(loc, &["owner"]);
     let email = owner.get("email").filter(|email| !email.is_null())?;
     let email = keep(validation::email(email, join(&loc, &["email"])), faults)?;
-    let name = keep(
-        validation::optional_text(owner, "name", &loc, NAME_LENGTH),
-        faults,
-    )?;
+    let name = keep(validation::optional_name(owner, &loc), faults)?;
     let external_id = keep(
         validation::optional_text(owner, "external_id", &loc, usize::MAX),
         faults,
@@ -116,6 +112,10 @@ pub(crate) struct Changes {
     pub(crate) name: Option<Option<String>>,
     pub(crate) email: Option<Option<String>>,
     pub(crate) metadata: Option<Map<String, Value>>,
+    /// Only on the route by Polar's id: the external id of a customer that has none yet.
+    pub(crate) external_id: Option<String>,
+    /// Only on the route by Polar's id: `team` or `individual`.
+    pub(crate) team: Option<bool>,
     pub(crate) others: Vec<(&'static str, Value)>,
 }
 
@@ -125,7 +125,7 @@ impl Changes {
         let mut faults = Vec::new();
         let mut changes = Self::default();
         if object.contains_key("name") {
-            let name = validation::optional_text(object, "name", &at(&["body"]), NAME_LENGTH);
+            let name = validation::optional_name(object, &at(&["body"]));
             changes.name = keep(name, &mut faults);
         }
         changes.email = match object.get("email") {
@@ -150,8 +150,23 @@ impl Changes {
         }
     }
 
+    /// Reads a PATCH of the route by Polar's id, which takes two fields more.
+    pub(crate) fn parse_by_id(object: &Map<String, Value>) -> Result<Self, Refusal> {
+        let mut changes = Self::parse(object)?;
+        let text = |key: &str| object.get(key).and_then(Value::as_str);
+        changes.external_id = text("external_id").map(str::to_owned);
+        changes.team = text("type").map(|kind| kind == "team");
+        Ok(changes)
+    }
+
     /// Metadata is replaced as a whole (b.6).
     pub(crate) fn apply(self, row: &mut Customer) {
+        if let Some(external_id) = self.external_id {
+            row.external_id = Some(external_id);
+        }
+        if let Some(team) = self.team {
+            row.team = team;
+        }
         if let Some(name) = self.name {
             row.name = name;
         }

@@ -4,7 +4,7 @@ use crate::call::{Call, Outcome, Reply};
 use crate::errors::Refusal;
 use crate::model::Customer;
 use crate::store::Store;
-use crate::webhooks::Payload;
+use crate::webhooks::{Payload, Task};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -46,13 +46,15 @@ impl Store {
                 return Err(Refusal::not_found("Not found"));
             }
             self.announce("customer.deleted", Payload::Customer(id));
+            self.announce("customer.state_changed", Payload::CustomerState(id));
             return Ok(Reply::gone());
         }
         self.mark_deleted(id, call.flag("anonymize") == Some(true));
         self.delete_all_members(id);
         self.announce("customer.deleted", Payload::Customer(id));
         self.announce("customer.state_changed", Payload::CustomerState(id));
-        self.end_everything_of(id);
+        let due = self.clock.elapsed() + self.deletion_delay;
+        self.outbox.schedule(due, Task::EndGrants(id));
         Ok(Reply::gone())
     }
 

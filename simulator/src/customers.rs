@@ -13,6 +13,7 @@ use crate::store::Store;
 use crate::webhooks::Payload;
 
 const EMAIL_TAKEN: &str = "A customer with this email address already exists.";
+const DOWNGRADE: &str = "Customer type cannot be downgraded from 'team' to 'individual'.";
 const EXTERNAL_ID_TAKEN: &str = "A customer with this external ID already exists.";
 
 /// `GET /v1/customers/`
@@ -83,36 +84,39 @@ pub(crate) fn state_external(store: &mut Store, call: &Call) -> Outcome {
     Ok(Reply::ok(store.customer_state_view(row)))
 }
 
-/// `PATCH /v1/customers/{id}`: this route refuses a changed external id.
+/// `PATCH /v1/customers/{id}`: this route takes an external id, once, and makes a team of an individual customer.
 pub(crate) fn patch(store: &mut Store, call: &Call) -> Outcome {
     let id = call.id(0)?;
     let row = store
         .living_customer(id)
         .ok_or_else(|| Refusal::not_found("Not found"))?;
-    if let Some(wanted) = call
-        .body
-        .get("external_id")
-        .filter(|wanted| wanted.as_str() != row.external_id.as_deref())
-    {
-        let message = "Customer external ID cannot be updated.";
-        let loc = at(&["body", "external_id"]);
-        return Err(Refusal::service(vec![Fault::new(
-            "value_error",
-            loc,
-            message,
-            wanted.clone(),
-        )]));
+    let mut faults = Vec::new();
+    if let Some(wanted) = call.body.get("external_id") {
+        faults.extend(store.external_id_fault(row, wanted));
     }
-    store.patch_customer(id, call)
+    if row.team
+        && call
+            .body
+            .get("type")
+            .is_some_and(|kind| kind == "individual")
+    {
+        faults.push(Fault::value("type", DOWNGRADE, "individual".into()));
+    }
+    if !faults.is_empty() {
+        return Err(Refusal::service(faults));
+    }
+    let changes = Changes::parse_by_id(call.object()?)?;
+    store.patch_customer(id, changes)
 }
 
-/// `PATCH /v1/customers/external/{external_id}`: this route ignores an external id in the body (R35).
+/// `PATCH /v1/customers/external/{external_id}`: this route ignores an external id and a type in the body (R35).
 pub(crate) fn patch_external(store: &mut Store, call: &Call) -> Outcome {
     let row = store
         .customer_by_external_id(call.param(0))
         .ok_or_else(|| Refusal::not_found("Not found"))?;
     let id = row.id;
-    store.patch_customer(id, call)
+    let changes = Changes::parse(call.object()?)?;
+    store.patch_customer(id, changes)
 }
 
 /// `DELETE /v1/customers/{id}`
@@ -157,6 +161,9 @@ impl Store {
         if let Some(email) = &wanted.email {
             self.customers_by_email.insert(email.to_lowercase(), id);
         }
+        if let Some(external_id) = &wanted.external_id {
+            self.adopt_events(external_id, id);
+        }
         self.customers.insert(Customer {
             id,
             created_at: now,
@@ -180,8 +187,7 @@ impl Store {
         id
     }
 
-    fn patch_customer(&mut self, id: Uuid, call: &Call) -> Outcome {
-        let changes = Changes::parse(call.object()?)?;
+    fn patch_customer(&mut self, id: Uuid, changes: Changes) -> Outcome {
         self.refuse_taken_email(id, &changes)?;
         let now = self.now();
         let Some(row) = self.customers.get_mut(id) else {
@@ -191,7 +197,11 @@ impl Store {
         changes.apply(row);
         if *row != before {
             row.modified_at = Some(now);
-            let email = row.email.clone();
+            let (email, external_id) = (row.email.clone(), row.external_id.clone());
+            if let (None, Some(external_id)) = (before.external_id, external_id) {
+                self.adopt_events(&external_id, id);
+                self.customers_by_external_id.insert(external_id, id);
+            }
             if let Some(email) = before.email {
                 self.customers_by_email.remove(&email.to_lowercase());
             }
@@ -208,6 +218,18 @@ impl Store {
     fn show_customer(&self, id: Uuid, reply: fn(Value) -> Reply) -> Outcome {
         let row = self.customers.get(id).ok_or_else(Refusal::internal)?;
         Ok(reply(self.customer_view(row)))
+    }
+
+    /// An external id is set once, and only one customer has it.
+    fn external_id_fault(&self, row: &Customer, wanted: &Value) -> Option<Fault> {
+        let taken = |id| self.customers_by_external_id.contains_key(id);
+        let message = match (row.external_id.as_deref(), wanted.as_str()) {
+            (before, wanted) if before == wanted => return None,
+            (Some(_), _) => "Customer external ID cannot be updated.",
+            (None, Some(wanted)) if taken(wanted) => EXTERNAL_ID_TAKEN,
+            (None, _) => return None,
+        };
+        Some(Fault::value("external_id", message, wanted.clone()))
     }
 
     /// R4: where both clash, both are named, the address first.

@@ -1,6 +1,7 @@
 //! Why: access ends in several ways, each announced in its own order (polar-domain (c.6)).
 
 use crate::store::Store;
+use crate::webhooks::Task;
 use uuid::Uuid;
 
 impl Store {
@@ -56,31 +57,30 @@ impl Store {
         });
     }
 
-    /// After a customer's deletion: grants go first, then the subscriptions, as recorded.
-    pub(crate) fn end_everything_of(&mut self, customer_id: Uuid) {
+    /// After a customer's deletion a later job of Polar's ends its grants.
+    pub(crate) fn end_grants_of(&mut self, customer_id: Uuid) {
+        for id in self.running_of(customer_id) {
+            self.revoke_grants(id, &[]);
+        }
+        let due = self.clock.elapsed() + self.deletion_delay;
+        self.outbox
+            .schedule(due, Task::EndSubscriptions(customer_id));
+    }
+
+    /// And a job after that one its subscriptions.
+    pub(crate) fn end_subscriptions_of(&mut self, customer_id: Uuid) {
+        for id in self.running_of(customer_id) {
+            self.revoke_subscription(id);
+        }
+    }
+
+    fn running_of(&self, customer_id: Uuid) -> Vec<Uuid> {
         let of_customer = self
             .subscriptions
             .iter()
             .filter(|row| row.customer_id == customer_id);
-        let running: Vec<Uuid> = of_customer
-            .filter(|row| row.ended_at.is_none())
-            .map(|row| row.id)
-            .collect();
-        for id in &running {
-            self.revoke_grants(*id, &[]);
-        }
-        for id in running {
-            self.end_row(id);
-            self.announce_subscription(
-                id,
-                &[
-                    "subscription.updated",
-                    "subscription.canceled",
-                    "subscription.revoked",
-                ],
-            );
-            self.void_pending_orders(id);
-        }
+        let running = of_customer.filter(|row| row.ended_at.is_none());
+        running.map(|row| row.id).collect()
     }
 
     /// Dunning is exhausted: access ends, the debt stays (c.6, row 39).

@@ -50,15 +50,18 @@ pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     let page = Page::of(call)?;
     let wishes = sorting(call, &["timestamp", "occurred_at"])?;
     let names = call.all("name");
+    let customers = store.wanted_customers(call)?;
     let externals = call.all("external_customer_id");
     let mut rows: Vec<&UsageEvent> = store.events.iter().rev().collect();
     rows.retain(|row| names.is_empty() || names.contains(&row.name.as_str()));
-    let of_customer = |row: &UsageEvent| {
-        row.external_customer_id
+    let wanted = |row: &&UsageEvent, ids: &Vec<Uuid>| match row.customer_id {
+        Some(id) => ids.contains(&id),
+        None => row
+            .external_customer_id
             .as_deref()
-            .is_some_and(|id| externals.contains(&id))
+            .is_some_and(|id| externals.contains(&id)),
     };
-    rows.retain(|row| externals.is_empty() || of_customer(row));
+    rows.retain(|row| customers.as_ref().is_none_or(|ids| wanted(row, ids)));
     sort(&mut rows, &wishes, |row, _| text(row.timestamp));
     page.show(&rows, |row| store.event_view(row))
 }
@@ -143,6 +146,30 @@ impl Store {
         false
     }
 
+    /// The customer that has this external id now. Without one the event waits for the next that gets it.
+    fn owner_of_event(&mut self, external_id: &str) -> Option<Uuid> {
+        let owner = self.customer_by_external_id(external_id).map(|row| row.id);
+        if owner.is_none() {
+            let waiting = self.ownerless_events.entry(external_id.to_owned());
+            waiting.or_default().push(self.events.len());
+        }
+        owner
+    }
+
+    /// Gives a customer the events that were sent for its external id before anybody had it. Those of an earlier customer
+    /// with that id stay with the earlier one.
+    pub(crate) fn adopt_events(&mut self, external_id: &str, customer_id: Uuid) {
+        for position in self
+            .ownerless_events
+            .remove(external_id)
+            .unwrap_or_default()
+        {
+            if let Some(event) = self.events.get_mut(position) {
+                event.customer_id = Some(customer_id);
+            }
+        }
+    }
+
     fn insert_event(
         &mut self,
         candidate: Candidate,
@@ -157,13 +184,17 @@ impl Store {
             self.events_by_external_id
                 .insert(external_id.clone(), self.events.len());
         }
+        let customer_id = match &candidate.external_customer_id {
+            Some(external_id) => self.owner_of_event(external_id),
+            None => candidate.customer_id,
+        };
         let (id, now) = (self.fresh_id(), self.now());
         self.events.push(UsageEvent {
             id,
             name: candidate.name,
             external_id: candidate.external_id,
             external_customer_id: candidate.external_customer_id,
-            customer_id: candidate.customer_id,
+            customer_id,
             timestamp: candidate.timestamp.unwrap_or(now),
             ingested_at: now,
             parent: candidate.parent,

@@ -11,7 +11,18 @@ use tokio::sync::{Semaphore, watch};
 pub struct RequestMatch {
     method: Option<String>,
     path: String,
-    after: bool,
+    point: Point,
+}
+
+/// Where in its course a request is met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Point {
+    /// Before it looks at anything.
+    Arrival,
+    /// After it looked, before it commits.
+    Commit,
+    /// After it committed, before it is answered.
+    Answer,
 }
 
 impl RequestMatch {
@@ -22,7 +33,7 @@ impl RequestMatch {
         Self {
             method: None,
             path: path.to_owned(),
-            after: false,
+            point: Point::Commit,
         }
     }
 
@@ -36,13 +47,20 @@ impl RequestMatch {
     /// Hold after the commit, before the answer.
     #[must_use]
     pub fn after_commit(mut self) -> Self {
-        self.after = true;
+        self.point = Point::Answer;
         self
     }
 
-    fn takes(&self, method: &str, path: &str, after: bool) -> bool {
+    /// Before the request looks at anything: what happens there did not race with it, it came first.
+    #[must_use]
+    pub fn on_arrival(mut self) -> Self {
+        self.point = Point::Arrival;
+        self
+    }
+
+    pub(crate) fn takes(&self, method: &str, path: &str, point: Point) -> bool {
         let method_fits = self.method.as_deref().is_none_or(|wanted| wanted == method);
-        self.after == after && method_fits && path.contains(&self.path)
+        self.point == point && method_fits && path.contains(&self.path)
     }
 }
 
@@ -111,12 +129,12 @@ impl Gates {
     }
 
     /// Waits at every closed gate that takes this request.
-    pub(crate) async fn pass(&self, method: &str, path: &str, after: bool) {
+    pub(crate) async fn pass(&self, method: &str, path: &str, point: Point) {
         let bars: Vec<Arc<Bar>> = {
             let gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             gates
                 .iter()
-                .filter(|bar| bar.matching.takes(method, path, after))
+                .filter(|bar| bar.matching.takes(method, path, point))
                 .cloned()
                 .collect()
         };

@@ -150,6 +150,7 @@ impl Store {
             name: row.name.clone(),
             external_id: row.external_id.clone(),
             external_customer_id: row.external_customer_id.clone(),
+            customer_id: row.customer_id,
             timestamp: row.timestamp,
             ingested_at: row.ingested_at,
             parent_id: row.parent.clone(),
@@ -170,6 +171,15 @@ impl Store {
             .filter(ours)
             .filter_map(|row| row.metadata.get("count")?.as_i64());
         counts.sum()
+    }
+
+    /// The sum of `metadata.count` over one customer's life.
+    pub(crate) fn event_sum_of(&self, name: &str, customer_id: Uuid) -> i64 {
+        let theirs = |row: &&UsageEvent| row.name == name && row.customer_id == Some(customer_id);
+        let events = self.events.iter().filter(theirs);
+        events
+            .filter_map(|row| row.metadata.get("count")?.as_i64())
+            .sum()
     }
 
     /// Replaces a plan's benefit by a fresh one of the same type; subscribers get the new one before losing the old.

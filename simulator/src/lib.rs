@@ -13,11 +13,15 @@
 //! |---|---|
 //! | `GET /simulator/state` | everything Polar holds: customers with members, grants, subscriptions and orders; products, events, deliveries, endpoints |
 //! | `GET /simulator/requests` | every API request seen, with its status and body |
-//! | `POST /simulator/purchase` | `{"external_customer_id", "product": "pro"}`: checkout and payment |
+//! | `POST /simulator/purchase` | `{"external_customer_id" or "customer_id", "product": "pro", "start": "active", "trial" or "incomplete"}`: checkout and payment |
 //! | `POST /simulator/advance` | `{"days", "seconds"}`: moves the story clock |
 //! | `POST /simulator/faults` | `{"spec"}`: see [`Faults`] |
+//! | `POST /simulator/fail` | `{"customer"}`: 500 for the calls about this customer, by either id; null: for nobody any more |
+//! | `POST /simulator/gateway` | `{"status", "html", "path"}`: a gateway answers in place of Polar; `"status": null` removes it |
+//! | `POST /simulator/scopes` | `{"without": ["benefits:read", ..]}`: what the token may not do; an empty list gives all back |
+//! | `POST /simulator/arm` | `{"when": {"method", "path", "point"}, "do": {"method", "path", "body"}}`: what somebody else does during the next such request; points are `arrival`, `commit`, `answer` |
 //! | `POST /simulator/webhook` | `{"url", "secret"}`: registers the endpoint; `"url": null` disables it |
-//! | `POST /simulator/subscriptions/{id}/{act}` | `cancel`, `uncancel`, `revoke`, `past_due`, `recover`, `unpaid`, `renew`, `pause`, `resume` |
+//! | `POST /simulator/subscriptions/{id}/{act}` | `cancel`, `uncancel`, `revoke`, `past_due`, `recover`, `unpaid`, `renew`, `pause`, `resume`, `complete`, `expire` |
 //! | `POST /simulator/benefits/{id}` | `{"metadata"}`: edits a benefit |
 //! | `POST /simulator/deliver` | `{"id"}`: sends a delivery again |
 //! | `GET /simulator/invoices/{number}.pdf` | what invoice links point to |
@@ -46,6 +50,7 @@ mod faults;
 mod gate;
 mod grants;
 mod inspect;
+mod interventions;
 mod lifecycle;
 mod lookups;
 mod member_body;
@@ -55,6 +60,7 @@ mod options;
 mod order_views;
 mod orders;
 mod organizations;
+mod outages;
 mod paging;
 mod products;
 pub mod records;
@@ -79,6 +85,9 @@ pub use acts::OrderStatus;
 pub use catalogue::Product;
 pub use faults::{Faults, FaultsError};
 pub use gate::{Gate, RequestMatch};
+pub use interventions::{Armed, Intervention};
+pub use lifecycle::Start;
 pub use options::Options;
+pub use outages::Gateway;
 pub use simulator::{Simulator, StartError};
 pub use story::{Act, StoryError};

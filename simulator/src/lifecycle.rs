@@ -1,7 +1,7 @@
 //! Why: a subscription moves through the same states whoever moves it, the API, the story or the clock; here the moves
 //! are made and announced in Polar's order (polar-domain (c.6)).
 
-use chrono::Months;
+use chrono::{Days, Months};
 use uuid::Uuid;
 
 use crate::model::{Moment, PendingUpdate, Subscription};
@@ -14,6 +14,27 @@ const STARTED: [&str; 3] = [
     "subscription.active",
     "subscription.updated",
 ];
+
+/// In which state a subscription begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Paid at once.
+    Active,
+    /// With so many days that cost nothing; the first charge comes when they are over.
+    Trial(u32),
+    /// The first charge has not succeeded yet: nothing is granted.
+    Incomplete,
+}
+
+impl Start {
+    fn status(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Trial(_) => "trialing",
+            Self::Incomplete => "incomplete",
+        }
+    }
+}
 
 /// When a changed product takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +66,15 @@ impl Store {
         customer_id: Uuid,
         product_id: Uuid,
         checkout: Option<(Uuid, Option<Uuid>)>,
+        start: Start,
     ) -> Uuid {
         let (id, now) = (self.fresh_id(), self.now());
         let discount_id = checkout.and_then(|(_, discount)| discount);
         let amount = self.amount(product_id, discount_id);
+        let trial = match start {
+            Start::Trial(days) => Some((now, now + Days::new(days.into()))),
+            Start::Active | Start::Incomplete => None,
+        };
         self.subscriptions.insert(Subscription {
             id,
             created_at: now,
@@ -57,12 +83,14 @@ impl Store {
             product_id,
             discount_id,
             checkout_id: checkout.map(|(id, _)| id),
-            status: "active",
+            status: start.status(),
             amount,
             period_start: now,
-            period_end: self.next_period_end(product_id, now),
+            period_end: trial
+                .map_or_else(|| self.next_period_end(product_id, now), |trial| trial.1),
             cancel_at_period_end: false,
             pause_at_period_end: false,
+            trial,
             started_at: now,
             canceled_at: None,
             ends_at: None,
@@ -72,7 +100,12 @@ impl Store {
             pending: None,
         });
         self.next_revision();
-        self.announce_subscription(id, &STARTED);
+        let kinds: &[&str] = if start == Start::Incomplete {
+            &["subscription.created", "subscription.updated"]
+        } else {
+            &STARTED
+        };
+        self.announce_subscription(id, kinds);
         id
     }
 
@@ -107,7 +140,8 @@ impl Store {
         }
     }
 
-    /// Notes a change for the end of the period; a discount in the same request waits with it (R19).
+    /// Notes a change for the end of the period; a discount in the same request waits with it (R19). One that waits
+    /// already is changed, not replaced.
     pub(crate) fn postpone(
         &mut self,
         id: Uuid,
@@ -118,9 +152,11 @@ impl Store {
         self.next_revision();
         if let Some(row) = self.subscriptions.get_mut(id) {
             let applies_at = row.period_end;
+            let before = row.pending.as_ref();
             row.pending = Some(PendingUpdate {
-                id: pending_id,
-                created_at: now,
+                id: before.map_or(pending_id, |before| before.id),
+                created_at: before.map_or(now, |before| before.created_at),
+                modified_at: before.map(|_| now),
                 applies_at,
                 product_id,
                 discount_id,
@@ -159,6 +195,7 @@ impl Store {
             .map_or(row.product_id, |row| row.product_id);
         let end = self.next_period_end(product, row.period_end);
         self.change(id, |row, _| {
+            row.status = "active";
             row.period_start = row.period_end;
             row.period_end = end;
         });

@@ -73,10 +73,18 @@ impl Simulator {
         self.shared.lock().event_records()
     }
 
-    /// The sum of `metadata.count` over a customer's events of one name.
+    /// The sum of `metadata.count` over the events of one name that were sent for an external id, whoever had it then:
+    /// customers that were deleted since are counted too.
     #[must_use]
     pub fn event_sum(&self, name: &str, external_customer_id: &str) -> i64 {
         self.shared.lock().event_sum(name, external_customer_id)
+    }
+
+    /// The sum of `metadata.count` over the events of one name of one customer, by Polar's id. A customer that is made
+    /// anew under the same external id starts at zero.
+    #[must_use]
+    pub fn event_sum_of(&self, name: &str, customer: Uuid) -> i64 {
+        self.shared.lock().event_sum_of(name, customer)
     }
 
     /// Every API request seen, in order of arrival.

@@ -6,8 +6,6 @@ use crate::validation;
 use crate::validation::{keep, optional};
 use serde_json::{Map, Value, json};
 
-pub(crate) const NAME_LENGTH: usize = 256;
-
 pub(crate) const ROLES: [&str; 3] = ["owner", "billing_manager", "member"];
 
 /// A member about to be made.
@@ -32,7 +30,7 @@ pub(crate) fn parse_new(object: &Map<String, Value>) -> Result<(NewMember, &'sta
             None
         }
     };
-    let name = optional(object, "name", &loc, NAME_LENGTH, &mut faults);
+    let name = keep(validation::optional_name(object, &loc), &mut faults).flatten();
     let external_id = optional(object, "external_id", &loc, usize::MAX, &mut faults);
     let role = keep(new_role(object.get("role")), &mut faults);
     match (email, role) {
@@ -83,7 +81,7 @@ impl Changes {
         let mut faults = Vec::new();
         let named = object.contains_key("name");
         let name = keep(
-            validation::optional_text(object, "name", &at(&["body"]), NAME_LENGTH),
+            validation::optional_name(object, &at(&["body"])),
             &mut faults,
         );
         let email = object.get("email").filter(|email| !email.is_null());

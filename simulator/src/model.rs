@@ -103,6 +103,7 @@ pub(crate) struct Product {
 pub(crate) struct PendingUpdate {
     pub(crate) id: Uuid,
     pub(crate) created_at: Moment,
+    pub(crate) modified_at: Option<Moment>,
     pub(crate) applies_at: Moment,
     pub(crate) product_id: Uuid,
     pub(crate) discount_id: Option<Option<Uuid>>,
@@ -124,6 +125,7 @@ pub(crate) struct Subscription {
     pub(crate) period_end: Moment,
     pub(crate) cancel_at_period_end: bool,
     pub(crate) pause_at_period_end: bool,
+    pub(crate) trial: Option<(Moment, Moment)>,
     pub(crate) started_at: Moment,
     pub(crate) canceled_at: Option<Moment>,
     pub(crate) ends_at: Option<Moment>,
@@ -218,6 +220,7 @@ pub(crate) struct UsageEvent {
     pub(crate) name: String,
     pub(crate) external_id: Option<String>,
     pub(crate) external_customer_id: Option<String>,
+    /// Whose event it is: the customer that lived under the external id then, or the first that did afterwards.
     pub(crate) customer_id: Option<Uuid>,
     pub(crate) timestamp: Moment,
     pub(crate) ingested_at: Moment,

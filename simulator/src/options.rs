@@ -24,12 +24,16 @@ pub struct Options {
     pub webhook_url: Option<String>,
     /// Calls per minute and organization before 429 (polar-domain (i)).
     pub rate_limit_per_minute: u32,
+    /// More calls at once than this make Polar stand still for half a minute: it then fails or is slow; `None` for never.
+    pub stall_above: Option<usize>,
     /// Where the story clock stands still until moved; `None` follows the machine's clock.
     pub now: Option<DateTime<Utc>>,
     /// Whether the plans of [`Product`](crate::Product) are there from the start.
     pub catalogue: bool,
     /// How long an invoice takes to be made.
     pub invoice_delay: Duration,
+    /// How long each step of a customer's deletion takes to follow: first the grants end, then the subscriptions.
+    pub deletion_delay: Duration,
 }
 
 impl Default for Options {
@@ -42,9 +46,11 @@ impl Default for Options {
             webhook_secret: "whsec_SimulatorSimulatorSimulatorSimulator0000000".into(),
             webhook_url: None,
             rate_limit_per_minute: 500,
+            stall_above: None,
             now: None,
             catalogue: true,
             invoice_delay: Duration::from_millis(500),
+            deletion_delay: Duration::from_millis(20),
         }
     }
 }

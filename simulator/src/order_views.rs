@@ -12,7 +12,6 @@ impl Store {
         let net = row.subtotal - row.discount;
         let total = net + row.tax;
         let paid = row.status == "paid";
-        let (refundable, refundable_tax) = if paid { (net, row.tax) } else { (0, 0) };
         let product = row.product_id.and_then(|id| self.products.get(id));
         let subscription = row
             .subscription_id
@@ -31,7 +30,7 @@ impl Store {
             "next_payment_attempt_at": null, "metadata": {}, "custom_field_data": {}, "platform_fee_amount": 0,
             "platform_fee_currency": null, "user_id": row.customer_id, "product_price": null,
             "description": row.description, "amount": net, "from_balance_amount": 0,
-            "refundable_amount": refundable, "refundable_tax_amount": refundable_tax,
+            "refundable_amount": net, "refundable_tax_amount": row.tax,
         });
         view["customer"] = self.customer_of(row.customer_id);
         view["user"] = self.legacy_user(row.customer_id);

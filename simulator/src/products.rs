@@ -170,14 +170,12 @@ impl Store {
         id
     }
 
-    /// Sets what a product offers; running subscriptions follow.
+    /// Sets what a product offers; running subscriptions follow. The product itself counts as unchanged.
     pub(crate) fn put_benefits(&mut self, product_id: Uuid, benefits: Vec<Uuid>) {
-        let now = self.now();
         let Some(row) = self.products.get_mut(product_id) else {
             return;
         };
         row.benefits = benefits;
-        row.modified_at = Some(now);
         self.announce_product(product_id, "product.updated");
         let on_product = self
             .subscriptions

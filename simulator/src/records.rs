@@ -105,8 +105,10 @@ pub struct EventRecord {
     pub name: String,
     /// The sender's id; unique for ever.
     pub external_id: Option<String>,
-    /// Whose event it is.
+    /// The application's id of the customer, as told.
     pub external_customer_id: Option<String>,
+    /// Polar's id of the customer whose event it is; `None` while nobody has had that external id since.
+    pub customer_id: Option<Uuid>,
     /// When it happened, as told.
     pub timestamp: DateTime<Utc>,
     /// When it arrived.

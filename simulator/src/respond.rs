@@ -2,6 +2,7 @@
 
 use crate::call::Reply;
 use crate::errors::Refusal;
+use crate::outages::Gateway;
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -12,6 +13,7 @@ pub(crate) enum End {
     Refusal(Refusal),
     TooMany(u32),
     Moved(String),
+    Gateway(Gateway),
     Cut,
 }
 
@@ -83,6 +85,7 @@ pub(crate) fn respond(end: &End, version: Option<&str>) -> Response {
             set(&mut response, "cache-control", "private, no-store");
             response
         }
+        End::Gateway(gateway) => return in_place_of_polar(gateway),
         End::Cut => plain(StatusCode::BAD_GATEWAY, ""),
     };
     match version {
@@ -90,6 +93,25 @@ pub(crate) fn respond(end: &End, version: Option<&str>) -> Response {
         // R31: an unknown version is answered before anything else has its say.
         None => drop(response.headers_mut().remove("cache-control")),
     }
+    response
+}
+
+/// Neither Polar's error body nor its version header: that is how such an answer is told apart.
+fn in_place_of_polar(gateway: &Gateway) -> Response {
+    let status = StatusCode::from_u16(gateway.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let reason = status.canonical_reason().unwrap_or("Error");
+    let (kind, text) = if gateway.html {
+        let page =
+            format!("<html><head><title>{reason}</title></head><body>{reason}</body></html>");
+        ("text/html", page)
+    } else {
+        let body = serde_json::json!({"message": reason});
+        ("application/json", body.to_string())
+    };
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    set(&mut response, "content-type", kind);
+    set(&mut response, "server", "gateway");
     response
 }
 

@@ -17,6 +17,8 @@ use crate::connection::Cord;
 use crate::control;
 use crate::errors::{Fault, Refusal};
 use crate::faults::CallFault;
+use crate::gate::Point;
+use crate::interventions::intervene;
 use crate::records::RequestRecord;
 use crate::respond::{End, plain, respond};
 use crate::route::Route;
@@ -50,9 +52,10 @@ async fn answer(shared: &Arc<Shared>, cord: &Cord, parts: &Parts, body: Bytes) -
     let number = note(shared, parts, &body);
     let asked = text(&parts.headers, "polar-version");
     let version = access::version(asked);
-    let end = match version {
-        None => End::Refusal(Refusal::no_such_path()),
-        Some(_) => answer_version(shared, parts, &body).await,
+    let end = match (shared.outages.gateway(parts.uri.path()), version) {
+        (Some(gateway), _) => End::Gateway(gateway),
+        (None, None) => End::Refusal(Refusal::no_such_path()),
+        (None, Some(_)) => answer_version(shared, parts, &body).await,
     };
     let response = respond(&end, version);
     let mut store = shared.lock();
@@ -108,6 +111,7 @@ async fn answer_version(shared: &Arc<Shared>, parts: &Parts, body: &Bytes) -> En
         }
         Found::WrongMethod(allowed) => End::Refusal(Refusal::wrong_method(allowed)),
         Found::Route(route, places) => {
+            meet(shared, parts, Point::Arrival).await;
             let admitted = admit(&credentials, route);
             let call = admitted.and_then(|foreign| {
                 Ok((foreign, read_call(shared, parts, body, places, foreign)?))
@@ -183,14 +187,20 @@ async fn perform(
     call: &Call,
     foreign: bool,
 ) -> End {
-    let (method, path) = (parts.method.as_str(), parts.uri.path());
-    let (fault, hold, retry_after) = {
+    let (fault, hold, retry_after, elapsed) = {
         let mut store = shared.lock();
+        let elapsed = store.clock.elapsed();
         let outbox = &mut store.outbox;
         let fault = outbox.faults.roll_call(&mut outbox.dice);
-        (fault, outbox.faults.timeout_hold, outbox.faults.retry_after)
+        let (hold, retry_after) = (outbox.faults.timeout_hold, outbox.faults.retry_after);
+        (fault, hold, retry_after, elapsed)
     };
-    shared.gates.pass(method, path, false).await;
+    let (_counted, stalled) = shared.outages.enter(shared.stall_above, elapsed);
+    if stalled {
+        tokio::time::sleep(hold).await;
+        return End::Refusal(Refusal::internal());
+    }
+    meet(shared, parts, Point::Commit).await;
     match fault {
         Some(CallFault::TooManyRequests) => return End::TooMany(retry_after),
         Some(CallFault::ErrorBefore) => return End::Refusal(Refusal::internal()),
@@ -201,8 +211,11 @@ async fn perform(
         }
         _ => {}
     }
+    if shared.outages.fails(&shared.lock(), call) {
+        return End::Refusal(Refusal::internal());
+    }
     let outcome = (route.handler)(&mut shared.lock_for(foreign), call);
-    shared.gates.pass(method, path, true).await;
+    meet(shared, parts, Point::Answer).await;
     match (fault, outcome) {
         (Some(CallFault::ErrorAfter), _) => End::Refusal(Refusal::internal()),
         (Some(CallFault::DropAfter), _) => End::Cut,
@@ -213,6 +226,13 @@ async fn perform(
         (_, Ok(reply)) => End::Reply(reply),
         (_, Err(refusal)) => End::Refusal(refusal),
     }
+}
+
+/// Waits where a test holds requests, then lets happen what it armed.
+async fn meet(shared: &Arc<Shared>, parts: &Parts, point: Point) {
+    let (method, path) = (parts.method.as_str(), parts.uri.path());
+    shared.gates.pass(method, path, point).await;
+    intervene(shared, method, path, point).await;
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

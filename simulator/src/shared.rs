@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use crate::access::Access;
+use crate::access::{Access, Credentials};
 use crate::gate::Gates;
+use crate::interventions::Interventions;
 use crate::options::Options;
+use crate::outages::Outages;
+use crate::route_table::ROUTES;
 use crate::store::Store;
 
 /// Everything a running simulator consists of, but its sockets.
@@ -18,6 +21,9 @@ pub(crate) struct Shared {
     foreign: Mutex<Store>,
     pub(crate) access: Access,
     pub(crate) gates: Gates,
+    pub(crate) interventions: Interventions,
+    pub(crate) outages: Outages,
+    pub(crate) stall_above: Option<usize>,
     pub(crate) client: reqwest::Client,
     webhook_secret: Mutex<String>,
     pub(crate) organization_id: uuid::Uuid,
@@ -38,6 +44,9 @@ impl Shared {
             foreign: Mutex::new(Store::new(options)),
             access: Access::new(options),
             gates: Gates::default(),
+            interventions: Interventions::default(),
+            outages: Outages::default(),
+            stall_above: options.stall_above,
             client,
             webhook_secret: Mutex::new(options.webhook_secret.clone()),
             organization_id: options.organization_id,
@@ -72,6 +81,17 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         secret.clone_into(&mut slot);
+    }
+
+    /// The first token has all scopes but these.
+    pub(crate) fn withdraw_scopes(&self, withdrawn: &[&str]) {
+        let all = ROUTES.iter().flat_map(|route| route.scopes);
+        let left = all.filter(|scope| !withdrawn.contains(scope));
+        let left: Vec<String> = left.map(|scope| (*scope).to_owned()).collect();
+        let scopes = (!withdrawn.is_empty()).then_some(left);
+        let foreign = false;
+        let credentials = Credentials::Known { foreign, scopes };
+        self.access.add_token(&self.access_token, credentials);
     }
 
     /// Registers `url` as the endpoint, or disables it.

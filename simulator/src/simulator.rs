@@ -17,7 +17,9 @@ use crate::access::Credentials;
 use crate::connection::{Cord, CordedListener};
 use crate::faults::Faults;
 use crate::gate::{Gate, RequestMatch};
+use crate::interventions::{Armed, Intervention};
 use crate::options::Options;
+use crate::outages::Gateway;
 use crate::server;
 use crate::shared::Shared;
 use crate::webhooks::dispatch;
@@ -128,6 +130,33 @@ impl Simulator {
     /// Makes a token unknown, as a revocation does: 401 from now on.
     pub fn revoke_token(&self, token: &str) {
         self.shared.access.revoke_token(token);
+    }
+
+    /// Takes scopes from the first token; a route that takes one of several scopes is closed when all of them are taken.
+    /// [`Simulator::restore_token`] gives them back.
+    pub fn withdraw_scopes(&self, scopes: &[&str]) {
+        self.shared.withdraw_scopes(scopes);
+    }
+
+    /// Lets every call about one customer fail with 500, by the application's id or Polar's, until
+    /// [`Simulator::fail_nobody`]. Batches of events are about no single customer and go through.
+    pub fn fail_customer(&self, id: &str) {
+        self.shared.outages.fail(id);
+    }
+
+    /// Ends what [`Simulator::fail_customer`] began.
+    pub fn fail_nobody(&self) {
+        self.shared.outages.fail_nobody();
+    }
+
+    /// Lets a gateway answer in place of Polar; `None` takes it away.
+    pub fn set_gateway(&self, gateway: Option<Gateway>) {
+        self.shared.outages.set_gateway(gateway);
+    }
+
+    /// Lets somebody else act during the next request that matches, once.
+    pub fn arm(&self, matching: RequestMatch, intervention: Intervention) -> Armed {
+        self.shared.interventions.arm(matching, intervention)
     }
 
     /// Makes a revoked token good again, with all scopes.

@@ -86,8 +86,11 @@ pub(crate) struct Store {
     pub(crate) sessions: Vec<Session>,
     pub(crate) events: Vec<UsageEvent>,
     pub(crate) events_by_external_id: HashMap<String, usize>,
+    /// Events of external ids that no customer had yet, by that id.
+    pub(crate) ownerless_events: HashMap<String, Vec<usize>>,
     pub(crate) outbox: Outbox,
     pub(crate) invoice_delay: std::time::Duration,
+    pub(crate) deletion_delay: std::time::Duration,
     pub(crate) requests: Vec<RequestRecord>,
 }
 
@@ -115,8 +118,10 @@ impl Store {
             sessions: Vec::new(),
             events: Vec::new(),
             events_by_external_id: HashMap::new(),
+            ownerless_events: HashMap::new(),
             outbox: Outbox::new(options),
             invoice_delay: options.invoice_delay,
+            deletion_delay: options.deletion_delay,
             requests: Vec::new(),
         }
     }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::catalogue::Product;
 use crate::checkouts::Wanted;
+use crate::lifecycle::Start;
 use crate::model::Subscription;
 use crate::store::Store;
 use crate::webhooks::Payload;
@@ -60,6 +61,10 @@ pub enum Act {
     Pause,
     /// The pause ends, charged at once.
     Resume,
+    /// The first charge of an incomplete subscription succeeds.
+    Complete,
+    /// The first charge of an incomplete subscription never succeeds.
+    Expire,
 }
 
 impl Act {
@@ -76,6 +81,8 @@ impl Act {
             "revoke" => Self::Revoke,
             "pause" => Self::Pause,
             "resume" => Self::Resume,
+            "complete" => Self::Complete,
+            "expire" => Self::Expire,
             _ => return None,
         })
     }
@@ -91,6 +98,8 @@ impl Act {
             Self::Revoke => "be revoked",
             Self::Pause => "be paused",
             Self::Resume => "be resumed",
+            Self::Complete => "be completed",
+            Self::Expire => "expire",
         }
     }
 
@@ -105,11 +114,31 @@ impl Act {
             Self::Uncancel => row.cancel_at_period_end,
             Self::Revoke => row.ended_at.is_none(),
             Self::Resume => row.status == "paused",
+            Self::Complete | Self::Expire => row.status == "incomplete",
         }
     }
 }
 
+/// Who buys: by the application's id or by Polar's, which every customer has.
+#[derive(Debug, Clone)]
+pub(crate) enum Buyer {
+    /// The living customer with this external id.
+    External(String),
+    /// The living customer with this id.
+    Id(Uuid),
+}
+
 impl Store {
+    fn buyer(&self, buyer: &Buyer) -> Result<Uuid, StoryError> {
+        match buyer {
+            Buyer::External(external_id) => self.known_customer(external_id),
+            Buyer::Id(id) => {
+                let row = self.living_customer(*id).map(|row| row.id);
+                row.ok_or_else(|| StoryError::UnknownCustomer(id.to_string()))
+            }
+        }
+    }
+
     fn known_customer(&self, external_id: &str) -> Result<Uuid, StoryError> {
         let row = self.customer_by_external_id(external_id);
         row.map(|row| row.id)
@@ -134,14 +163,16 @@ impl Store {
     /// Checkout and payment: subscription, order, grants, and all deliveries in Polar's order.
     pub(crate) fn story_purchase(
         &mut self,
-        external_id: &str,
+        buyer: &Buyer,
         product: Product,
+        start: Start,
     ) -> Result<Uuid, StoryError> {
-        let customer = self.known_customer(external_id)?;
+        let customer = self.buyer(buyer)?;
         let product_id = self
             .plan(product)
             .ok_or_else(|| StoryError::UnknownProduct(product.name().into()))?;
-        let external_customer_id = Some(external_id.to_owned());
+        let row = self.customers.get(customer);
+        let external_customer_id = row.and_then(|row| row.external_id.clone());
         let (products, customer_id) = (vec![product_id], Some(customer));
         let wanted = Wanted {
             products,
@@ -155,9 +186,14 @@ impl Store {
         if product.price() > 0 {
             self.give_billing_details(customer);
         }
-        let id = self.start_subscription(customer, product_id, Some((checkout, None)));
-        let order = self.place_order(id, "subscription_create", "pending");
-        self.pay_order(order);
+        let id = self.start_subscription(customer, product_id, Some((checkout, None)), start);
+        if matches!(start, Start::Active | Start::Incomplete) {
+            let order = self.place_order(id, "subscription_create", "pending");
+            if start == Start::Incomplete {
+                return Ok(id);
+            }
+            self.pay_order(order);
+        }
         self.set_checkout_status(checkout, "succeeded");
         self.grant_missing(id);
         Ok(id)
@@ -181,6 +217,7 @@ impl Store {
         }
         row.modified_at = Some(now);
         self.announce("customer.updated", Payload::Customer(customer));
+        self.announce("customer.state_changed", Payload::CustomerState(customer));
     }
 
     /// Sets or clears a customer's address and card; orders made later copy the address (e.3).
@@ -191,8 +228,9 @@ impl Store {
         card: bool,
     ) -> Result<(), StoryError> {
         let customer = self.known_customer(external_id)?;
-        let id = self.fresh_id();
+        let (id, now) = (self.fresh_id(), self.now());
         if let Some(row) = self.customers.get_mut(customer) {
+            row.modified_at = Some(now);
             row.billing_address = address;
             row.default_payment_method = card.then_some(id);
         }
@@ -221,6 +259,8 @@ impl Store {
             Act::Revoke => self.revoke_subscription(id),
             Act::Pause => self.pause_subscription(id),
             Act::Resume => self.resume_subscription(id),
+            Act::Complete => self.complete_subscription(id),
+            Act::Expire => self.expire_incomplete(id),
         }
         Ok(())
     }

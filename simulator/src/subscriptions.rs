@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::call::{Call, Outcome, Reply, parse_uuid};
 use crate::clock::text;
 use crate::errors::{Refusal, at};
+use crate::lifecycle::Start;
 use crate::model::Subscription;
 use crate::paging::{Page, one_of, sort, sortable, sorting};
 use crate::store::Store;
@@ -47,7 +48,6 @@ pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     let products = call.ids("product_id")?;
     let active = call.flag("active");
     let mut rows: Vec<&Subscription> = store.subscriptions.iter().rev().collect();
-    rows.retain(|row| store.living_customer(row.customer_id).is_some() || row.ended_at.is_some());
     rows.retain(|row| {
         customers
             .as_ref()
@@ -105,7 +105,7 @@ pub(crate) fn create(store: &mut Store, call: &Call) -> Outcome {
             object.get(key).cloned().unwrap_or_default(),
         ));
     };
-    let id = store.start_subscription(customer, product, None);
+    let id = store.start_subscription(customer, product, None, Start::Active);
     store.grant_missing(id);
     store.show_subscription(id, Reply::created)
 }

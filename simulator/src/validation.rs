@@ -1,8 +1,12 @@
 //! Why: Polar's schema refuses with exact names and places; the client's handling of a 422 is tried against them (R1, R5).
 
 use serde_json::{Map, Value, json};
+use unicode_normalization::UnicodeNormalization;
 
 use crate::errors::Fault;
+
+/// The longest name.
+const NAME_LENGTH: usize = 256;
 
 /// Appends to a location.
 pub(crate) fn join(loc: &[Value], rest: &[&str]) -> Vec<Value> {
@@ -43,7 +47,19 @@ pub(crate) fn optional_text(
     }
 }
 
-/// An e-mail address. The domain `undeliverable.test` and everything under `undeliverable.example` has no mail service (R1).
+/// An optional name of a person or company: without blanks at its ends, null when nothing is left.
+pub(crate) fn optional_name(
+    object: &Map<String, Value>,
+    loc: &[Value],
+) -> Result<Option<String>, Fault> {
+    let trimmed = match object.get("name").and_then(Value::as_str) {
+        Some(name) => Map::from_iter([("name".to_owned(), name.trim().into())]),
+        None => return optional_text(object, "name", loc, NAME_LENGTH),
+    };
+    optional_text(&trimmed, "name", loc, NAME_LENGTH)
+}
+
+/// An e-mail address, as it is kept: normalised. The domain `undeliverable.test` and everything under `undeliverable.example` has no mail service (R1).
 pub(crate) fn email(value: &Value, loc: Vec<Value>) -> Result<String, Fault> {
     let Some(address) = value.as_str() else {
         return Err(Fault::new(
@@ -79,7 +95,9 @@ pub(crate) fn email(value: &Value, loc: Vec<Value>) -> Result<String, Fault> {
         let context = json!({"email": address, "reason": reason});
         return Err(Fault::new("value_error", loc, message, value.clone()).context(context));
     }
-    Ok(address.to_owned())
+    let domain = idna::domain_to_unicode(domain).0;
+    let local: String = local.nfc().collect();
+    Ok(format!("{local}@{domain}"))
 }
 
 fn undeliverable(domain: &str) -> bool {

@@ -72,8 +72,8 @@ impl Store {
             "id": row.id, "created_at": text(row.created_at), "modified_at": maybe(row.modified_at),
             "custom_field_data": {}, "metadata": {}, "status": row.status, "amount": row.amount, "currency": "usd",
             "recurring_interval": self.interval_of(row), "current_period_start": text(row.period_start),
-            "current_period_end": text(row.period_end), "trial_start": null, "trial_end": null,
-            "cancel_at_period_end": row.cancel_at_period_end, "canceled_at": maybe(row.canceled_at),
+            "current_period_end": text(row.period_end), "trial_start": maybe(row.trial.map(|trial| trial.0)),
+            "trial_end": maybe(row.trial.map(|trial| trial.1)), "cancel_at_period_end": row.cancel_at_period_end, "canceled_at": maybe(row.canceled_at),
             "started_at": text(row.started_at), "ends_at": maybe(row.ends_at), "product_id": row.product_id,
             "discount_id": row.discount_id, "price_id": self.price_id_of(row), "meters": [],
         })
@@ -154,7 +154,8 @@ impl Store {
             "amount": row.amount, "currency": "usd", "recurring_interval": self.interval_of(row),
             "recurring_interval_count": 1, "status": row.status, "current_period_start": text(row.period_start),
             "current_period_end": text(row.period_end), "current_meter_period_start": null,
-            "current_meter_period_end": null, "trial_start": null, "trial_end": null,
+            "current_meter_period_end": null, "trial_start": maybe(row.trial.map(|trial| trial.0)),
+            "trial_end": maybe(row.trial.map(|trial| trial.1)),
             "cancel_at_period_end": row.cancel_at_period_end, "canceled_at": maybe(row.canceled_at),
             "started_at": text(row.started_at), "ends_at": maybe(row.ends_at), "ended_at": maybe(row.ended_at),
             "past_due_at": maybe(row.past_due_at), "pause_at_period_end": row.pause_at_period_end,
@@ -183,7 +184,7 @@ impl Store {
         view["meters"] = json!([]);
         view["pending_update"] = row.pending.as_ref().map_or(Value::Null, |pending| {
             json!({
-                "created_at": text(pending.created_at), "modified_at": null, "id": pending.id,
+                "created_at": text(pending.created_at), "modified_at": maybe(pending.modified_at), "id": pending.id,
                 "applies_at": text(pending.applies_at), "product_id": pending.product_id, "seats": null,
                 "units": null,
             })

@@ -184,33 +184,27 @@ async fn every_payload_has_the_shape_of_the_recorded_delivery_of_its_type() {
     let (simulator, api, receiver) = shop(&[], Faults::default()).await;
     whole_life(&simulator, &api).await;
     let recorded = recorded_deliveries();
-    let mut compared = 0;
+    let mut compared = std::collections::BTreeSet::new();
     for one in receiver.received() {
-        let same_type = recorded
+        let all = recorded
             .iter()
             .map(|(_, recording)| &recording["body_parsed"]);
-        let same_type = same_type.filter(|body| body["type"] == one.body["type"]);
-        let keys = |body: &Value| {
-            let mut keys: Vec<String> = body["data"].as_object().unwrap().keys().cloned().collect();
-            keys.sort();
-            keys
+        let same_type = all.filter(|body| body["type"] == one.body["type"]);
+        // A list may be empty in one recording and filled in another of its type, an address or a parent absent.
+        let about_shape = |difference: &String| {
+            !difference.contains(" items, ours ") && !difference.contains("null")
         };
-        for body in same_type {
-            assert_eq!(keys(&one.body), keys(body), "{}", one.body["type"]);
-            compared += 1;
+        let differences = same_type.map(|body| -> Vec<String> {
+            let found = shape_differences(body, &one.body, "");
+            found.into_iter().filter(about_shape).collect()
+        });
+        if let Some(least) = differences.min_by_key(Vec::len) {
+            assert_eq!(least, [""; 0], "{}", one.text);
+            compared.insert(one.body["type"].as_str().unwrap().to_owned());
         }
     }
-    assert!(compared > 20);
-    // The grant is the payload that decides over money: compared to the last key.
-    let grant = &receiver.of_type("benefit_grant.created")[0].body;
-    assert_eq!(
-        shape_differences(
-            &recording("webhook-benefit_grant-created")["body_parsed"],
-            grant,
-            ""
-        ),
-        [""; 0]
-    );
+    assert!(compared.len() >= 20, "{compared:?}");
+    assert!(compared.contains("customer.state_changed"));
 }
 
 #[tokio::test]

@@ -13,6 +13,9 @@ mod replay;
 #[path = "common/script.rs"]
 #[allow(unreachable_pub, missing_docs)] // helpers of this test
 mod script;
+#[path = "common/values.rs"]
+#[allow(unreachable_pub, missing_docs)] // helpers of this test
+mod values;
 
 use chrono::TimeDelta;
 use common::{Answer, Api, start};
@@ -21,6 +24,7 @@ use replay::{Ids, faults, recording, shape_differences};
 use script::SCRIPT;
 use serde_json::{Value, json};
 use simulator::{Act, Options, OrderStatus, Product, Simulator};
+use values::value_differences;
 
 const SECOND: &str = "11111111-aaaa-4aaa-8aaa-000000000002";
 
@@ -125,6 +129,9 @@ impl Replay {
             ));
         } else {
             differences.extend(shape_differences(&recorded["body"], &answer.body, ""));
+            let values = value_differences(&recorded["body"], &answer.body, &self.ids, "");
+            let values = values.into_iter().filter(|found| !found.is_excused(name));
+            differences.extend(values.map(|found| found.to_string()));
         }
         if recorded["body"]["error"] != answer.body["error"] {
             differences.push(format!(
@@ -204,17 +211,7 @@ impl Replay {
 
     async fn set_up(&mut self, step: &str) {
         match step {
-            "quiet" => {
-                let id = self.ids.ours("42d826f3-29e0-48bc-9e59-0ae6de106721");
-                let path = format!("/v1/webhooks/endpoints/{id}");
-                assert_eq!(
-                    self.api
-                        .patch(&path, json!({"enabled": false}))
-                        .await
-                        .status,
-                    200
-                );
-            }
+            "quiet" => self.enable_endpoint(false).await,
             "doomed" => {
                 let body = recording("customers-recreate-after-delete")["request"]["body"].clone();
                 let made = self.api.post("/v1/customers/", body).await;
@@ -232,11 +229,9 @@ impl Replay {
                     .await;
             }
             "orders" => self.make_orders().await,
-            "invoice" => {
-                self.simulator.advance(TimeDelta::seconds(2)).await;
-                self.simulator.revoke(SECOND).await.unwrap();
-            }
-            "subscription" => self.buy("b2e8100f-9c37-4077-8865-33c8be1b9d31").await,
+            "invoice" => self.simulator.advance(TimeDelta::seconds(2)).await,
+            "reenabled" => self.enable_endpoint(true).await,
+            "renamed" => self.rename().await,
             "states" => self.make_states().await,
             "uncancelled" => {
                 let id = self.ids.ours("497c24ea-5346-4cc0-a2c7-c857ef5c7c7f");
@@ -254,7 +249,7 @@ impl Replay {
                     .unwrap();
             }
             "discount" => {
-                let wanted = json!({"name": "Ten", "type": "percentage", "basis_points": 1000, "duration": "forever"});
+                let wanted = json!({"name": "D2", "type": "percentage", "basis_points": 1000, "duration": "forever"});
                 let made = self.api.post("/v1/discounts/", wanted).await;
                 self.ids.insert(
                     "ee89e0dc-634b-4685-b799-f6a805bcde79",
@@ -277,43 +272,56 @@ impl Replay {
         self.ids.insert(recorded, id);
     }
 
+    async fn enable_endpoint(&self, enabled: bool) {
+        let id = self.ids.ours("42d826f3-29e0-48bc-9e59-0ae6de106721");
+        let path = format!("/v1/webhooks/endpoints/{id}");
+        let answer = self.api.patch(&path, json!({"enabled": enabled})).await;
+        assert_eq!(answer.status, 200);
+    }
+
+    /// What the run did besides its recordings before it came to the last of them.
+    async fn rename(&self) {
+        let name = json!({"name": "While disabled"});
+        let path = format!("/v1/customers/external/{SECOND}");
+        assert_eq!(self.api.patch(&path, name).await.status, 200);
+        let mut fee = recording("benefits-patch-metadata")["request"]["body"].clone();
+        fee["metadata"]["fee_percent"] = json!(382);
+        let id = self.ids.ours("627cefd4-292d-44de-ac79-1a8986f68c98");
+        let path = format!("/v1/benefits/{id}");
+        assert_eq!(self.api.patch(&path, fee).await.status, 200);
+    }
+
+    /// Five orders of one subscription, oldest first; the third without an address.
     async fn make_orders(&mut self) {
-        self.simulator.purchase(SECOND, Product::Pro).await.unwrap();
-        for _ in 0..3 {
-            self.simulator.renew(SECOND).await.unwrap();
-        }
-        self.simulator
-            .set_billing_details(SECOND, Value::Null, true)
-            .await
-            .unwrap();
+        let address =
+            recording("orders-list-customer")["response"]["body"]["items"][0]["billing_address"]
+                .clone();
+        self.bill_to(address.clone()).await;
+        self.buy("b2e8100f-9c37-4077-8865-33c8be1b9d31").await;
         self.simulator.renew(SECOND).await.unwrap();
-        let statuses = [
-            OrderStatus::Paid,
-            OrderStatus::Pending,
-            OrderStatus::Draft,
-            OrderStatus::Void,
-            OrderStatus::Paid,
+        self.bill_to(Value::Null).await;
+        self.simulator.renew(SECOND).await.unwrap();
+        self.bill_to(address).await;
+        self.simulator.renew(SECOND).await.unwrap();
+        self.simulator.renew(SECOND).await.unwrap();
+        self.bill_to(Value::Null).await;
+        let orders = [
+            (OrderStatus::Paid, "61cfde07-1203-48e9-a273-5103c06bd12c"),
+            (OrderStatus::Pending, "bb6fdada-b57c-4a99-8aa4-7b1650bd4d5a"),
+            (OrderStatus::Paid, "45ba441e-eb66-4847-a464-541946c33997"),
+            (OrderStatus::Draft, "8117072d-d6f1-4b22-82db-9ef8b3f20b80"),
+            (OrderStatus::Void, "f210329b-ecc7-47da-8b0c-9411148de79e"),
         ];
-        let recorded = [
-            "61cfde07-1203-48e9-a273-5103c06bd12c",
-            "bb6fdada-b57c-4a99-8aa4-7b1650bd4d5a",
-            "8117072d-d6f1-4b22-82db-9ef8b3f20b80",
-            "f210329b-ecc7-47da-8b0c-9411148de79e",
-            "45ba441e-eb66-4847-a464-541946c33997",
-        ];
-        for ((order, status), recorded) in self
-            .simulator
-            .orders(SECOND)
-            .iter()
-            .zip(statuses)
-            .zip(recorded)
-        {
-            self.simulator
-                .set_order_status(order.id, status)
-                .await
-                .unwrap();
+        for (order, (status, recorded)) in self.simulator.orders(SECOND).iter().zip(orders) {
+            let set = self.simulator.set_order_status(order.id, status).await;
+            set.unwrap();
             self.ids.insert(recorded, order.id);
         }
+    }
+
+    async fn bill_to(&self, address: Value) {
+        let set = self.simulator.set_billing_details(SECOND, address, true);
+        set.await.unwrap();
     }
 
     async fn make_states(&mut self) {
@@ -328,6 +336,7 @@ impl Replay {
             .await
             .unwrap();
         self.buy("497c24ea-5346-4cc0-a2c7-c857ef5c7c7f").await;
+        self.bill_to(Value::Null).await;
     }
 }
 

@@ -88,6 +88,8 @@ impl Store {
                     due.push(number);
                 }
                 Task::Invoice(order) => self.finish_invoice(order),
+                Task::EndGrants(customer) => self.end_grants_of(customer),
+                Task::EndSubscriptions(customer) => self.end_subscriptions_of(customer),
             }
         }
     }

@@ -42,6 +42,10 @@ pub(crate) enum Task {
     Attempt(usize),
     /// Finish an invoice.
     Invoice(Uuid),
+    /// End the grants of a deleted customer.
+    EndGrants(Uuid),
+    /// End the subscriptions of a deleted customer.
+    EndSubscriptions(Uuid),
 }
 
 /// Endpoints, deliveries, and what is due when.
@@ -94,7 +98,7 @@ impl Outbox {
         let waiting = self
             .timed
             .values()
-            .any(|task| matches!(task, Task::Attempt(_)));
+            .any(|task| !matches!(task, Task::Invoice(_)));
         self.queue.is_empty() && self.in_flight == 0 && !waiting
     }
 }

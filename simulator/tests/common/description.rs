@@ -132,6 +132,7 @@ fn describe_routes_by_id(document: &mut Value) {
     let mut update = document["components"]["schemas"]["CustomerUpdateExternalID"].clone();
     update["properties"]["type"] =
         serde_json::json!({"type": "string", "enum": ["team", "individual"]});
+    update["properties"]["external_id"] = serde_json::json!({"type": ["string", "null"]});
     customer["patch"]["requestBody"]["content"]["application/json"]["schema"] = update;
     document["paths"]["/v1/customers/{id}"] = customer;
     document["paths"]["/v1/members/{id}"] = member;

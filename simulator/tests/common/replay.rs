@@ -36,6 +36,11 @@ impl Ids {
         self.0.insert(recorded.to_owned(), ours.to_string());
     }
 
+    /// What a recorded id stands for here.
+    pub fn known(&self, recorded: &str) -> Option<&str> {
+        self.0.get(recorded).map(String::as_str)
+    }
+
     pub fn ours(&self, text: &str) -> String {
         let replace =
             |text: String, (recorded, ours): (&String, &String)| text.replace(recorded, ours);
@@ -48,6 +53,11 @@ impl Ids {
             (Value::Object(recorded), Value::Object(ours)) => {
                 for (key, value) in recorded {
                     self.learn(value, ours.get(key).unwrap_or(&Value::Null));
+                }
+            }
+            (Value::Array(recorded), Value::Array(ours)) if recorded.len() == ours.len() => {
+                for (recorded, ours) in recorded.iter().zip(ours) {
+                    self.learn(recorded, ours);
                 }
             }
             (Value::String(recorded), Value::String(ours))

@@ -10,8 +10,9 @@ use super::description::Description;
 /// The version of the description.
 const VERSION: &str = "2026-04";
 
-/// Operations that Polar has and our part of the description leaves out; each answers so in a recording.
-const NOT_DESCRIBED: [(&str, &str); 5] = [
+/// Operations that Polar has and our part of the description leaves out.
+const NOT_DESCRIBED: [(&str, &str); 6] = [
+    ("DELETE", "/v1/customers/{}"),
     ("GET", "/v1/customers/{}"),
     ("GET", "/v1/organizations/{}"),
     ("GET", "/v1/products/{}"),

@@ -1,0 +1,119 @@
+//! Why: not every failure is everybody's. One customer's calls may fail while others are served, a gateway in front may
+//! answer in place of Polar, and too many calls at once make Polar itself stand still.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::call::Call;
+use crate::store::Store;
+
+/// How long Polar stands still after too many calls at once.
+const STALL: Duration = Duration::from_secs(30);
+
+/// A gateway that answers in place of Polar: without Polar's error body and without its version header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gateway {
+    /// The status of every answer.
+    pub status: u16,
+    /// A page of HTML rather than an object of JSON.
+    pub html: bool,
+    /// Only requests whose path contains this; empty for all.
+    pub path: String,
+}
+
+/// What is out of order, beside what the dice decide.
+#[derive(Debug, Default)]
+pub(crate) struct Outages {
+    inner: Mutex<Inner>,
+    in_flight: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    failing: BTreeSet<String>,
+    gateway: Option<Gateway>,
+    stalled_until: Duration,
+}
+
+/// Counts a call out when it is over.
+#[derive(Debug)]
+pub(crate) struct InFlight<'a>(&'a Outages);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Outages {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets every call about this customer fail, named by either id.
+    pub(crate) fn fail(&self, customer: &str) {
+        self.lock().failing.insert(customer.to_owned());
+    }
+
+    /// Lets no customer's calls fail any more.
+    pub(crate) fn fail_nobody(&self) {
+        self.lock().failing.clear();
+    }
+
+    /// Whose calls fail.
+    pub(crate) fn failing(&self) -> Vec<String> {
+        self.lock().failing.iter().cloned().collect()
+    }
+
+    /// Puts a gateway in front, or takes it away.
+    pub(crate) fn set_gateway(&self, gateway: Option<Gateway>) {
+        self.lock().gateway = gateway;
+    }
+
+    /// The gateway that answers requests with this path.
+    pub(crate) fn gateway(&self, path: &str) -> Option<Gateway> {
+        let inner = self.lock();
+        let gateway = inner.gateway.as_ref();
+        gateway.filter(|one| path.contains(&one.path)).cloned()
+    }
+
+    /// Counts a call in and says whether Polar stands still: for a while after there were more than `most` at once.
+    pub(crate) fn enter(&self, most: Option<usize>, now: Duration) -> (InFlight<'_>, bool) {
+        let at_once = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut inner = self.lock();
+        if most.is_some_and(|most| at_once > most) {
+            inner.stalled_until = now + STALL;
+        }
+        (InFlight(self), now < inner.stalled_until)
+    }
+
+    /// Whether a call is about a customer whose calls fail. A batch of events is about no single customer.
+    pub(crate) fn fails(&self, store: &Store, call: &Call) -> bool {
+        let inner = self.lock();
+        inner.failing.iter().any(|id| is_about(store, call, id))
+    }
+}
+
+fn is_about(store: &Store, call: &Call, id: &str) -> bool {
+    let own_id = store.customer_by_external_id(id).map(|row| row.id);
+    let own_id = own_id.or_else(|| Uuid::parse_str(id).ok());
+    let own_text = own_id.map(|id| id.to_string());
+    let names = |text: &str| text == id || own_text.as_deref() == Some(text);
+    let subscription = |text: &String| {
+        let row = Uuid::parse_str(text).ok();
+        let row = row.and_then(|id| store.subscriptions.get(id));
+        row.is_some_and(|row| Some(row.customer_id) == own_id)
+    };
+    let in_body = ["external_id", "customer_id", "external_customer_id"];
+    let mut in_body = in_body.iter().filter_map(|key| call.body.get(key));
+    call.params
+        .iter()
+        .any(|text| names(text) || subscription(text))
+        || call.query.iter().any(|(_, value)| names(value))
+        || in_body.any(|value: &Value| value.as_str().is_some_and(names))
+}
