@@ -262,7 +262,7 @@ impl Application<'_> {
     }
 
     /// What follows from a membership that was written. Before the organization is announced
-    /// nothing goes to Polar; its creation brings every member (contract 8, "Early changes").
+    /// nothing goes to Polar; its creation brings every member.
     async fn followed(
         &mut self,
         written: bool,

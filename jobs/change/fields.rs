@@ -180,7 +180,7 @@ pub(super) fn integer<const MIN: i64, const MAX: i64>(value: &Value) -> Result<i
     })
 }
 
-/// A cost: decimal text, zero or more, without sign or exponent (contract 8).
+/// A cost: decimal text, zero or more, without sign or exponent.
 pub(super) fn cost(value: &Value) -> Result<CostUsd, String> {
     let text = value
         .as_str()

@@ -1,7 +1,7 @@
 //! People, and who belongs to which organization.
 //!
 //! At most one active owner per organization stands in the table, kept by a unique index; the
-//! owner before becomes an admin in the same transaction (contract 8, "Owner").
+//! owner before becomes an admin in the same transaction.
 
 use sqlx::PgConnection;
 

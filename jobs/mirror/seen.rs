@@ -7,7 +7,8 @@ use super::out_of_step::{self, Subject};
 use super::wanted::WantedMember;
 use crate::types::{OrganizationId, UserId};
 
-/// Remembers whose customer this is; kept after a deletion (R2).
+/// Remembers whose customer this is; kept after a deletion: what Polar delivers
+/// afterwards may name the customer by this id only.
 ///
 /// # Errors
 /// If the database fails.

@@ -117,7 +117,7 @@ pub async fn member(
     }))
 }
 
-/// Whose customer this is or was: the map of Polar's ids also knows deleted customers (R2).
+/// Whose customer this is or was: the map of Polar's ids also knows deleted customers.
 ///
 /// # Errors
 /// If the database fails.

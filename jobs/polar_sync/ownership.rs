@@ -60,10 +60,12 @@ impl PolarCustomer<'_> {
             .members()
             .all_with_role(customer, &Role::Owner)
             .await?;
-        Ok(owners
+        // A customer made by hand gives its owner its own external id, which is no user's.
+        let theirs = owners
             .iter()
-            .filter_map(|owner| UserId::parse(owner.external_id.as_deref()?))
-            .collect())
+            .filter_map(|owner| owner.external_id.as_deref())
+            .filter(|external_id| *external_id != self.external_id);
+        Ok(theirs.filter_map(UserId::parse).collect())
     }
 
     /// Makes the wanted owner the owner at Polar, so that `leaving` can go or step down. Everything

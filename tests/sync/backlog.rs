@@ -1,4 +1,4 @@
-//! Billing off: everything is stored, and reported once it is configured (contract 8).
+//! Billing off: everything is stored, and reported once it is configured.
 
 use std::sync::{Arc, Mutex};
 

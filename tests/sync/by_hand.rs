@@ -133,7 +133,7 @@ async fn a_member_made_by_hand_who_owns_the_customer_is_never_removed() {
     let team = json!({"type": "team", "name": "By hand", "external_id": tenant.id,
                       "owner": {"email": "ada@example.com", "name": "By hand"}});
     house.by_hand("/v1/customers/", team).await;
-    // Nobody of ours owns it yet, so ownership cannot move.
+    // Nobody of ours owns it when Polar is told, so ownership cannot move.
     house
         .tell(&[
             tenant.created(),
@@ -141,6 +141,7 @@ async fn a_member_made_by_hand_who_owns_the_customer_is_never_removed() {
             tenant.added(&ada, "ada@example.com", "member"),
         ])
         .await;
+    house.drain_without_billing().await;
     house.settle_waits().await;
     assert_eq!(
         house.people(&tenant),

@@ -1,4 +1,4 @@
-//! `sync_customer` (polar-domain (b.2), (b.6), (b.7)).
+//! `sync_customer`: a customer at Polar follows its organization.
 
 use polar::{CustomerUpdate, Metadata, NewTeam, Owner};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! `sync_member` (polar-domain (b.3)-(b.5), R1, R3).
+//! `sync_member`: a member at Polar follows the person.
 
 use polar::{NewMember, Role};
 use serde_json::json;
@@ -290,7 +290,6 @@ async fn two_people_with_one_address_are_reported_and_the_first_stays() {
         .tell(&[tenant.added(&ada, "both@example.com", "member")])
         .await;
     house.settle().await;
-    // Every start of a worker takes up what was given up, so this is one worker.
     let worker = house.work();
     house
         .tell(&[tenant.added(&bob, "both@example.com", "member")])
@@ -310,7 +309,6 @@ async fn an_address_that_takes_no_mail_is_tried_once_more_slowly_and_then_discar
     let (house, tenant) = open().await;
     let ada = user();
     let before = house.writes().len();
-    // Every start of a worker takes up what was given up, so this is one worker.
     let worker = house.work();
     house
         .tell(&[tenant.added(&ada, "ada@undeliverable.test", "member")])

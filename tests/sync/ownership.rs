@@ -1,4 +1,4 @@
-//! Exactly one owner, here and at Polar (contract 8, "Owner"; polar-domain (b.4), (b.5), R37).
+//! Exactly one owner, here and at Polar; a new one is promoted before the one before goes.
 
 use serde_json::json;
 use simulator::RequestMatch;
