@@ -1,50 +1,51 @@
-//! Makes fees, support tier and flags follow the grants that Polar says are active
-//! (polar-domain (d)).
+//! Makes fees, support tier and flags follow the grants that Polar says are active.
 //!
 //! A delivery is only a reason to ask: whether it said granted or revoked, and in which order they
-//! came, plays no role.
+//! came, plays no role. A grant of a benefit that switches nothing on is no reason, and its job has
+//! a key of its own: merged with a job that has a reason, one of the two would decide for both.
 
-use polar::{BenefitGrant, CustomerRef, Envelope, EventType};
+use polar::{CustomerRef, EventType, Peek};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::benefits;
-use crate::contract::{Context, Done, Error, Job, NewJob};
-use crate::mirror::organizations::Standing;
-use crate::mirror::{self, events, organizations, seen, unsynced, wanted};
-use crate::polar_sync::NOT_CONFIGURED;
+use crate::contract::{Context, Done, Error, Job, NewJob, priority};
+use crate::customer::{CustomerIds, Readiness, or_out_of_step};
+use crate::mirror;
 use crate::types::OrganizationId;
 
 /// Apply what a customer's active grants say, or what the holders of one benefit have now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApplyBenefits {
-    /// The stored delivery that is the reason to ask; read only where it could not be peeked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub event: Option<i64>,
-    /// Polar's id of the customer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub customer_id: Option<Uuid>,
-    /// Our id of the customer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub external_customer_id: Option<OrganizationId>,
+    /// Whose grants.
+    #[serde(flatten)]
+    pub customer: CustomerIds,
     /// A benefit whose definition changed: its holders are looked up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub benefit_id: Option<Uuid>,
+    /// The delivery is about a benefit that switches nothing on, so nobody is asked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub switches_nothing: bool,
 }
 
 impl ApplyBenefits {
-    /// The job that a delivery about a grant, a benefit or a customer's state starts.
+    /// The job that a delivery about a grant or a benefit starts.
     #[must_use]
-    pub fn for_delivery(event: i64, peek: &polar::Peek) -> Self {
-        let of_benefit = peek.event_type == Some(EventType::BenefitUpdated);
+    pub fn for_delivery(peek: &Peek) -> Self {
+        if peek.event_type == Some(EventType::BenefitUpdated) {
+            // Whatever it switches on now: its holders may have what it switched on before.
+            return Self {
+                benefit_id: peek.benefit_id.map(Uuid::from),
+                ..Self::default()
+            };
+        }
         Self {
-            event: Some(event),
-            customer_id: peek.customer_id.map(Uuid::from),
-            external_customer_id: peek
-                .external_customer_id
+            customer: CustomerIds::of_delivery(peek),
+            benefit_id: None,
+            switches_nothing: peek
+                .benefit_type
                 .as_deref()
-                .and_then(OrganizationId::parse),
-            benefit_id: peek.benefit_id.filter(|_| of_benefit).map(Uuid::from),
+                .is_some_and(|benefit_type| !benefits::is_ours(benefit_type)),
         }
     }
 
@@ -52,7 +53,7 @@ impl ApplyBenefits {
     #[must_use]
     pub fn of(organization: OrganizationId) -> Self {
         Self {
-            external_customer_id: Some(organization),
+            customer: CustomerIds::of(organization),
             ..Self::default()
         }
     }
@@ -63,19 +64,16 @@ impl Job for ApplyBenefits {
 
     /// A burst about one customer collapses into one asking.
     fn unique_key(&self) -> Option<String> {
-        let subject = match (
-            self.benefit_id,
-            self.external_customer_id,
-            self.customer_id,
-            self.event,
-        ) {
-            (Some(benefit), ..) => format!("benefit/{benefit}"),
-            (_, Some(organization), ..) => format!("organization/{organization}"),
-            (_, _, Some(customer), _) => format!("customer/{customer}"),
-            (_, _, _, Some(event)) => format!("event/{event}"),
-            _ => return None,
+        let subject = match self.benefit_id {
+            Some(benefit) => format!("benefit/{benefit}"),
+            None => self.customer.key()?,
         };
-        Some(format!("{}/{subject}", Self::KIND))
+        let reason = if self.switches_nothing {
+            "nothing/"
+        } else {
+            ""
+        };
+        Some(format!("{}/{reason}{subject}", Self::KIND))
     }
 
     fn ordering_key(&self) -> Option<String> {
@@ -83,92 +81,31 @@ impl Job for ApplyBenefits {
     }
 
     async fn run(self, context: &Context) -> Result<Done, Error> {
-        if let Some(benefit) = self.benefit_id {
-            let holders = mirror::benefits::holders(&context.pool, benefit).await?;
-            return Ok(Done::applied().then(
-                holders
-                    .into_iter()
-                    .map(|holder| NewJob::of(&Self::of(holder))),
-            ));
-        }
-        let Some(organization) = self.organization(context).await? else {
-            return Err(Error::discard(
-                "the customer carries no external id of ours, and its id is not known here",
-            ));
-        };
-        let mut transaction = context.begin().await?;
-        match organizations::standing(&mut transaction, organization).await? {
-            Standing::Unknown => return Ok(Done::ignored("the organization is not known here")),
-            Standing::Deleted => return Ok(Done::ignored("the organization was deleted")),
-            Standing::Living => {}
-        }
-        let Some(polar) = &context.polar else {
-            unsynced::note_stale(&mut transaction, organization).await?;
-            return Ok(Done::ignored(NOT_CONFIGURED).within(transaction));
-        };
-        transaction.commit().await?;
-        if concerns_others_only(context).await? {
+        if self.switches_nothing {
             return Ok(Done::ignored("the benefit switches nothing on here"));
         }
-        apply(context, polar, organization).await
-    }
-}
-
-impl ApplyBenefits {
-    /// Whose grants: as the delivery said, else as the map of Polar's ids says (R2). On the way
-    /// the map learns.
-    async fn organization(&self, context: &Context) -> Result<Option<OrganizationId>, Error> {
-        let (customer, external) = match (self.customer_id, self.external_customer_id, self.event) {
-            (None, None, Some(event)) => read_customer(context, event).await?,
-            (customer, external, _) => (customer, external),
-        };
-        if let (Some(customer), Some(organization)) = (customer, external) {
-            let mut connection = context.pool.acquire().await?;
-            seen::remember_customer(&mut connection, organization, polar::CustomerId(customer))
-                .await?;
+        if let Some(benefit) = self.benefit_id {
+            return Ok(reread_holders(context, benefit).await?);
         }
-        Ok(match external {
-            Some(organization) => Some(organization),
-            None => wanted::organization_of_customer(&context.pool, customer).await?,
-        })
+        match self.customer.readiness(context).await? {
+            Readiness::Ready(polar, organization) => {
+                let applied = apply(context, polar, organization).await;
+                or_out_of_step(context, organization, applied).await
+            }
+            Readiness::Done(done) => Ok(done),
+        }
     }
 }
 
-/// Reads strictly what the front door could not make out.
-async fn read_customer(
-    context: &Context,
-    event: i64,
-) -> Result<(Option<Uuid>, Option<OrganizationId>), Error> {
-    let bodies = events::deliveries(&context.pool, &[event]).await?;
-    let body = bodies
-        .first()
-        .ok_or_else(|| Error::discard(format!("event {event} is no stored delivery")))?;
-    let envelope = Envelope::<BenefitGrant>::parse(body)
-        .map_err(|error| Error::discard(format!("event {event} is no benefit grant: {error}")))?;
-    let external = envelope
-        .data
-        .customer
-        .and_then(|customer| OrganizationId::parse(customer.external_id.as_deref()?));
-    Ok((Some(envelope.data.customer_id.0), external))
-}
-
-/// Whether every delivery behind this job is about a grant of a benefit that switches nothing on
-/// (polar-domain (d.1), step 3: then Polar is not asked).
-async fn concerns_others_only(context: &Context) -> Result<bool, Error> {
-    #[derive(Deserialize)]
-    struct Outline {
-        data: GrantOutline,
+/// There may be ten thousand holders, so this waits behind what people buy; a purchase by one of
+/// them makes that one's job urgent.
+async fn reread_holders(context: &Context, benefit: Uuid) -> Result<Done, sqlx::Error> {
+    let holders = mirror::benefits::holders(&context.pool, benefit).await?;
+    if holders.is_empty() {
+        return Ok(Done::ignored("nobody holds the benefit"));
     }
-    #[derive(Deserialize)]
-    struct GrantOutline {
-        benefit: polar::Benefit,
-    }
-    let bodies = events::deliveries(&context.pool, &context.job.events).await?;
-    let of_others = |body: &Vec<u8>| {
-        serde_json::from_slice::<Outline>(body)
-            .is_ok_and(|outline| !benefits::is_ours(outline.data.benefit.metadata.text("type")))
-    };
-    Ok(!bodies.is_empty() && bodies.iter().all(of_others))
+    let reread = |holder| NewJob::of(&ApplyBenefits::of(holder)).with_priority(priority::BACKFILL);
+    Ok(Done::applied().then(holders.into_iter().map(reread)))
 }
 
 async fn apply(
@@ -176,35 +113,28 @@ async fn apply(
     polar: &polar::Client,
     organization: OrganizationId,
 ) -> Result<Done, Error> {
-    let asked = mirror::benefits::begin_asking(&context.pool).await?;
+    let asked = mirror::asking::begin(&context.pool).await?;
     let external_id = organization.to_string();
     let grants = polar
         .benefit_grants()
         .active(CustomerRef::External(&external_id))
         .await?;
-    let (entitlements, faults) = benefits::read(&grants);
-    let held: Vec<Uuid> = grants.iter().map(|grant| grant.benefit_id.0).collect();
+    let held = benefits::held(&grants);
+    let (entitlements, faults) = benefits::read(&held);
     let mut transaction = context.begin().await?;
-    let fees = context.settings.platform_fees;
-    let written = mirror::benefits::write(
-        &mut transaction,
-        organization,
-        &entitlements,
-        &held,
-        fees,
-        asked,
-    )
-    .await?;
+    let ids: Vec<Uuid> = held.iter().map(|benefit| benefit.id.0).collect();
+    let written =
+        mirror::benefits::write(&mut transaction, organization, &entitlements, &ids, asked).await?;
     if faults.is_empty() {
         return Ok(match written {
             true => Done::applied().within(transaction),
-            false => Done::ignored("newer news were applied before"),
+            false => Done::ignored("a later answer was applied before"),
         });
     }
-    // What can be read is in force at once; the rest waits for somebody to mend the catalogue.
+    // What can be read is in force at once; the rest waits for somebody to correct the catalogue.
     transaction.commit().await?;
     metrics::counter!("polar_jobs_catalogue_faults_total").increment(1);
     let faults = faults.join("; ");
-    tracing::error!(%organization, %faults, "the catalogue at Polar needs mending: an entitlement cannot be decided");
+    tracing::error!(%organization, %faults, "the catalogue at Polar must be corrected: an entitlement cannot be decided");
     Err(Error::Retry(faults))
 }

@@ -44,7 +44,6 @@ impl Job for ApplyChange {
         let applied = Application {
             connection: &mut transaction,
             event: self.event,
-            platform_fees: context.settings.platform_fees,
         };
         Ok(match applied.apply(&change).await? {
             Ok(next) => Done::applied().then(next).within(transaction),

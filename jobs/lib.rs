@@ -4,14 +4,15 @@
 //! [`registry`]. If a webhook starts it, the arm in `ingress/route.rs` that the compiler asks for.
 //!
 //! Folders hold what the jobs share: [`contract`] what a job is, [`change`] what the application
-//! tells us, [`types`] its values, [`mirror`] the only SQL, `benefits` what the
-//! catalogue means, [`backlog`] what Polar has not heard, `polar_sync` what several jobs do there,
-//! `ingest` how events get there.
+//! tells us, [`types`] its values, [`mirror`] the only SQL, [`customer`] whom a job asks about,
+//! `benefits` what the catalogue means, [`backlog`] what Polar has not confirmed, `polar_sync` what
+//! several jobs do there, `ingest` how events get there.
 
 pub mod backlog;
 pub mod benefits;
 pub mod change;
 pub mod contract;
+pub mod customer;
 mod ingest;
 pub mod mirror;
 mod polar_sync;

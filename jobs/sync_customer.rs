@@ -13,10 +13,11 @@ use polar::{
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{Context, Done, Error, Job, NewJob};
+use crate::customer::client_for;
 use crate::mirror::out_of_step::Subject;
 use crate::mirror::wanted::{WantedCustomer, WantedMember};
 use crate::mirror::{seen, unsynced, wanted};
-use crate::polar_sync::{Failure, NOT_CONFIGURED, PolarCustomer, refused_address};
+use crate::polar_sync::{Failure, PolarCustomer, refused_address};
 use crate::types::{OrganizationId, UserId};
 use crate::{ApplyBenefits, SyncMember, SyncSubscription};
 
@@ -44,14 +45,10 @@ impl Job for SyncCustomer {
     }
 
     async fn run(self, context: &Context) -> Result<Done, Error> {
-        let Some(polar) = &context.polar else {
-            return Ok(Done::ignored(NOT_CONFIGURED));
+        let polar = match client_for(context, self.organization_id) {
+            Ok(polar) => polar,
+            Err(reason) => return Ok(Done::ignored(reason)),
         };
-        if context.settings.self_organization == Some(self.organization_id.0) {
-            return Ok(Done::ignored(
-                "the self organization is no customer of its own",
-            ));
-        }
         let Some(wanted) = wanted::customer(&context.pool, self.organization_id).await? else {
             return Ok(Done::ignored("the organization is not created yet"));
         };

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::SyncCustomer;
 use crate::contract::{Context, Done, Error, Job, NewJob};
+use crate::customer::client_for;
 use crate::mirror::out_of_step::{self, Cause, Subject};
 use crate::mirror::wanted::{WantedCustomer, WantedMember};
 use crate::mirror::{seen, wanted};
-use crate::polar_sync::{Backoff, Failure, NOT_CONFIGURED, NoTeam, PolarCustomer};
+use crate::polar_sync::{Backoff, Failure, NoTeam, PolarCustomer};
 use crate::types::{OrganizationId, UserId};
 
 /// Sync one person of one organization.
@@ -37,14 +38,10 @@ impl Job for SyncMember {
     }
 
     async fn run(self, context: &Context) -> Result<Done, Error> {
-        let Some(polar) = &context.polar else {
-            return Ok(Done::ignored(NOT_CONFIGURED));
+        let polar = match client_for(context, self.organization_id) {
+            Ok(polar) => polar,
+            Err(reason) => return Ok(Done::ignored(reason)),
         };
-        if context.settings.self_organization == Some(self.organization_id.0) {
-            return Ok(Done::ignored(
-                "the self organization is no customer of its own",
-            ));
-        }
         let Some(organization) = wanted::customer(&context.pool, self.organization_id).await?
         else {
             return Ok(Done::ignored(

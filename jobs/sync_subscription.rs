@@ -1,41 +1,39 @@
-//! Makes our mirror of an organization's subscription equal Polar's newest one.
+//! Makes our mirror of an organization's subscription equal the one in force at Polar.
+//!
+//! A delivery about a subscription is only a reason to ask. One about a customer's state says by
+//! itself whether there is a reason; it has a key of its own, so that it never decides for a job
+//! that has another one.
 
-use polar::{CustomerRef, Envelope, EventType, OrAbsent, Subscription};
+use std::time::Duration;
+
+use polar::{CustomerRef, EventType, OrAbsent, Peek, Subscription, SubscriptionStatus};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::ApplyBenefits;
 use crate::contract::{Context, Done, Error, Job, NewJob};
-use crate::mirror::organizations::Standing;
-use crate::mirror::{benefits, events, organizations, seen, subscriptions, unsynced, wanted};
-use crate::polar_sync::NOT_CONFIGURED;
+use crate::customer::{CustomerIds, Readiness, or_out_of_step, state};
+use crate::mirror::{asking, subscriptions};
 use crate::types::OrganizationId;
 
-/// Read a customer's subscriptions and keep the newest; on the way, remember whose customer it is.
+/// Read a customer's subscriptions and keep the one in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncSubscription {
-    /// The stored delivery that is the reason to ask; read only where it could not be peeked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub event: Option<i64>,
-    /// Polar's id of the customer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub customer_id: Option<Uuid>,
-    /// Our id of the customer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub external_customer_id: Option<OrganizationId>,
+    /// Whose subscriptions.
+    #[serde(flatten)]
+    pub customer: CustomerIds,
+    /// The deliveries tell the customer's state: Polar is asked, about grants too, only where they
+    /// say something else than what is held here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub state_changed: bool,
 }
 
 impl SyncSubscription {
     /// The job that a delivery about a subscription or a customer's state starts.
     #[must_use]
-    pub fn for_delivery(event: i64, peek: &polar::Peek) -> Self {
+    pub fn for_delivery(peek: &Peek) -> Self {
         Self {
-            event: Some(event),
-            customer_id: peek.customer_id.map(Uuid::from),
-            external_customer_id: peek
-                .external_customer_id
-                .as_deref()
-                .and_then(OrganizationId::parse),
+            customer: CustomerIds::of_delivery(peek),
+            state_changed: peek.event_type == Some(EventType::CustomerStateChanged),
         }
     }
 
@@ -43,8 +41,8 @@ impl SyncSubscription {
     #[must_use]
     pub fn of(organization: OrganizationId) -> Self {
         Self {
-            external_customer_id: Some(organization),
-            ..Self::default()
+            customer: CustomerIds::of(organization),
+            state_changed: false,
         }
     }
 }
@@ -54,13 +52,8 @@ impl Job for SyncSubscription {
 
     /// A burst about one customer collapses into one asking.
     fn unique_key(&self) -> Option<String> {
-        let subject = match (self.external_customer_id, self.customer_id, self.event) {
-            (Some(organization), ..) => format!("organization/{organization}"),
-            (_, Some(customer), _) => format!("customer/{customer}"),
-            (_, _, Some(event)) => format!("event/{event}"),
-            _ => return None,
-        };
-        Some(format!("{}/{subject}", Self::KIND))
+        let reason = if self.state_changed { "state/" } else { "" };
+        Some(format!("{}/{reason}{}", Self::KIND, self.customer.key()?))
     }
 
     fn ordering_key(&self) -> Option<String> {
@@ -68,60 +61,40 @@ impl Job for SyncSubscription {
     }
 
     async fn run(self, context: &Context) -> Result<Done, Error> {
-        let Some(organization) = self.organization(context).await? else {
-            return Err(Error::discard(
-                "the customer carries no external id of ours, and its id is not known here",
-            ));
-        };
-        let mut transaction = context.begin().await?;
-        match organizations::standing(&mut transaction, organization).await? {
-            Standing::Unknown => return Ok(Done::ignored("the organization is not known here")),
-            Standing::Deleted => return Ok(Done::ignored("the organization was deleted")),
-            Standing::Living => {}
+        match self.customer.readiness(context).await? {
+            Readiness::Done(done) => Ok(done),
+            Readiness::Ready(_, organization) if self.state_changed => {
+                compare(context, organization).await
+            }
+            Readiness::Ready(polar, organization) => {
+                let synced = sync(context, polar, organization).await;
+                or_out_of_step(context, organization, synced).await
+            }
         }
-        let Some(polar) = &context.polar else {
-            unsynced::note_stale(&mut transaction, organization).await?;
-            return Ok(Done::ignored(NOT_CONFIGURED).within(transaction));
-        };
-        transaction.commit().await?;
-        sync(context, polar, organization).await
     }
 }
 
-impl SyncSubscription {
-    async fn organization(&self, context: &Context) -> Result<Option<OrganizationId>, Error> {
-        let (customer, external) = match (self.customer_id, self.external_customer_id, self.event) {
-            (None, None, Some(event)) => read_customer(context, event).await?,
-            (customer, external, _) => (customer, external),
-        };
-        if let (Some(customer), Some(organization)) = (customer, external) {
-            let mut connection = context.pool.acquire().await?;
-            seen::remember_customer(&mut connection, organization, polar::CustomerId(customer))
-                .await?;
-        }
-        Ok(match external {
-            Some(organization) => Some(organization),
-            None => wanted::organization_of_customer(&context.pool, customer).await?,
-        })
-    }
-}
+/// How long the jobs may take that ask already; they were mostly started by the same change.
+const OTHERS_ASK: Duration = Duration::from_secs(1);
 
-/// Reads strictly what the front door could not make out.
-async fn read_customer(
-    context: &Context,
-    event: i64,
-) -> Result<(Option<Uuid>, Option<OrganizationId>), Error> {
-    let bodies = events::deliveries(&context.pool, &[event]).await?;
-    let body = bodies
-        .first()
-        .ok_or_else(|| Error::discard(format!("event {event} is no stored delivery")))?;
-    let envelope = Envelope::<Subscription>::parse(body)
-        .map_err(|error| Error::discard(format!("event {event} is no subscription: {error}")))?;
-    let external = envelope
-        .data
-        .customer
-        .and_then(|customer| OrganizationId::parse(customer.external_id.as_deref()?));
-    Ok((Some(envelope.data.customer_id.0), external))
+/// A changed state may be all that we hear of a grant or a subscription whose own delivery was lost.
+/// Mostly it is not, and the jobs that those started bring what it tells: they go first.
+async fn compare(context: &Context, organization: OrganizationId) -> Result<Done, Error> {
+    if state::is_held(context, organization).await? {
+        return Ok(Done::ignored("the customer's state is what is held here"));
+    }
+    let (grants, subscriptions) = (
+        ApplyBenefits::of(organization),
+        SyncSubscription::of(organization),
+    );
+    let keys: Vec<String> = [grants.ordering_key(), subscriptions.ordering_key()]
+        .into_iter()
+        .flatten()
+        .collect();
+    if context.job.attempt == 1 && asking::is_under_way(&context.pool, &keys).await? {
+        return Err(Error::not_yet("other jobs ask Polar already", OTHERS_ASK));
+    }
+    Ok(Done::applied().then([NewJob::of(&grants), NewJob::of(&subscriptions)]))
 }
 
 async fn sync(
@@ -129,37 +102,43 @@ async fn sync(
     polar: &polar::Client,
     organization: OrganizationId,
 ) -> Result<Done, Error> {
-    let asked = benefits::begin_asking(&context.pool).await?;
+    let asked = asking::begin(&context.pool).await?;
     let external_id = organization.to_string();
     let all = polar
         .subscriptions()
         .all(CustomerRef::External(&external_id))
         .await?;
-    let newest = all.first();
-    let name = match newest {
+    let found = to_keep(&all);
+    let name = match found {
         Some(subscription) => product_name(polar, subscription).await?,
         None => String::new(),
     };
-    let next = healed(context, organization).await?;
     let mut transaction = context.begin().await?;
-    let newest = newest.map(|subscription| (subscription, name.as_str()));
-    let done = match subscriptions::write(&mut transaction, organization, newest, asked).await? {
-        true => Done::applied().within(transaction),
-        false => Done::ignored("newer news were applied before"),
-    };
-    Ok(done.then(next))
+    let found = found.map(|subscription| (subscription, name.as_str()));
+    Ok(
+        match subscriptions::write(&mut transaction, organization, found, asked).await? {
+            true => Done::applied().within(transaction),
+            false => Done::ignored("a later answer was applied before"),
+        },
+    )
 }
 
-/// A changed state may be all that we hear of a grant whose own delivery was lost, so the grants
-/// are asked for as well.
-async fn healed(
-    context: &Context,
-    organization: OrganizationId,
-) -> Result<Option<NewJob>, sqlx::Error> {
-    let state_changed = EventType::CustomerStateChanged;
-    let events = &context.job.events;
-    let heard = events::any_of_type(&context.pool, events, state_changed.as_str()).await?;
-    Ok(heard.then(|| NewJob::of(&ApplyBenefits::of(organization))))
+/// Of all subscriptions, newest first, the one in force: the newest that is trialing, active or past
+/// due, else the newest that is paused. Without one in force the newest that ended, so that people
+/// can see what was; one that never began comes last.
+fn to_keep(newest_first: &[Subscription]) -> Option<&Subscription> {
+    let rank = |subscription: &&Subscription| match subscription.status {
+        SubscriptionStatus::Trialing | SubscriptionStatus::Active | SubscriptionStatus::PastDue => {
+            0
+        }
+        SubscriptionStatus::Paused => 1,
+        SubscriptionStatus::Canceled | SubscriptionStatus::Unpaid => 2,
+        SubscriptionStatus::Incomplete
+        | SubscriptionStatus::IncompleteExpired
+        | SubscriptionStatus::Other(_) => 3,
+    };
+    // Of equal ones the first is the minimum.
+    newest_first.iter().min_by_key(rank)
 }
 
 /// The plan's name; the list usually carries it.
@@ -176,4 +155,46 @@ async fn product_name(polar: &polar::Client, subscription: &Subscription) -> Res
         || subscription.product_id.to_string(),
         |product| product.name,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn subscription(status: &str) -> Subscription {
+        serde_json::from_value(
+            json!({"id": Uuid::new_v4(), "status": status, "customer_id": Uuid::new_v4(),
+            "product_id": Uuid::new_v4(), "created_at": "2026-08-14T09:12:09Z"}),
+        )
+        .unwrap()
+    }
+
+    /// Each list is newest first; the answer is a place in it.
+    #[test]
+    fn the_newest_in_force_is_kept_else_the_newest_paused_else_the_newest_that_ended() {
+        let cases: [(&[&str], Option<usize>); 11] = [
+            (&[], None),
+            (&["canceled", "active"], Some(1)),
+            (&["canceled", "unpaid", "past_due", "active"], Some(2)),
+            (&["trialing", "active"], Some(0)),
+            (&["paused", "past_due"], Some(1)),
+            (&["canceled", "paused", "paused"], Some(1)),
+            (&["incomplete", "active"], Some(1)),
+            (&["incomplete", "canceled", "unpaid"], Some(1)),
+            (&["incomplete_expired", "unpaid"], Some(1)),
+            (&["incomplete"], Some(0)),
+            (&["of_a_later_release", "active"], Some(1)),
+        ];
+        for (statuses, wanted) in cases {
+            let all: Vec<Subscription> =
+                statuses.iter().map(|status| subscription(status)).collect();
+            let kept = to_keep(&all).map(|kept| kept.id);
+            assert_eq!(kept, wanted.map(|place| all[place].id), "{statuses:?}");
+        }
+    }
 }

@@ -20,6 +20,10 @@ CREATE TABLE polar_jobs.organizations (
     plain_tier_external_id text,
     preview_access boolean NOT NULL DEFAULT false,
     sso_enabled boolean NOT NULL DEFAULT false,
+    -- Fees that a grant gives; all three or none.
+    granted_fee_basis_points integer,
+    granted_fee_fixed integer,
+    granted_subscription_fee_basis_points integer,
     -- The change that last wrote name, slug, status, fees or deletion.
     event_id bigint NOT NULL,
     -- The customer at Polar; null until one was seen there. Kept when it is found missing, so that
@@ -36,7 +40,9 @@ CREATE TABLE polar_jobs.organizations (
     -- Deliveries came while billing was off: ask for everything once it is configured.
     stale boolean NOT NULL DEFAULT false,
     CHECK ((own_fee_basis_points IS NULL) = (own_fee_fixed IS NULL)
-       AND (own_fee_basis_points IS NULL) = (own_subscription_fee_basis_points IS NULL))
+       AND (own_fee_basis_points IS NULL) = (own_subscription_fee_basis_points IS NULL)),
+    CHECK ((granted_fee_basis_points IS NULL) = (granted_fee_fixed IS NULL)
+       AND (granted_fee_basis_points IS NULL) = (granted_subscription_fee_basis_points IS NULL))
 ) WITH (fillfactor = 80);
 CREATE INDEX organizations_unsynced ON polar_jobs.organizations (id)
     WHERE synced_event IS DISTINCT FROM event_id OR stale;
@@ -129,15 +135,29 @@ SELECT m.organization_id, m.user_id, p.email,
   FROM polar_jobs.memberships m JOIN polar_jobs.people p USING (user_id);
 COMMENT ON VIEW polar_jobs.members IS 'Who belongs to which organization, as the application wants it.';
 
-CREATE TABLE polar_jobs.accounts (
-    organization_id uuid PRIMARY KEY,
+-- What an organization pays that has neither a grant nor fees of its own: the settings of the worker
+-- that started last, and until one starts the defaults of those settings. One row, which no account
+-- copies, so that a changed default holds for everybody at once.
+CREATE TABLE polar_jobs.platform_fees (
+    is_only_row boolean PRIMARY KEY DEFAULT true CHECK (is_only_row),
     fee_basis_points integer NOT NULL CHECK (fee_basis_points BETWEEN 0 AND 10000),
     fee_fixed integer NOT NULL CHECK (fee_fixed >= 0),
     subscription_fee_basis_points integer NOT NULL CHECK (subscription_fee_basis_points BETWEEN 0 AND 10000),
-    -- Whether a grant set them; else they are the organization's own, or the platform's.
-    granted boolean NOT NULL DEFAULT false
+    changed_at timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE polar_jobs.accounts IS 'Fees in force now, in basis points and cents. The application charges by this.';
+INSERT INTO polar_jobs.platform_fees (fee_basis_points, fee_fixed, subscription_fee_basis_points) VALUES (500, 50, 0);
+
+CREATE VIEW polar_jobs.accounts AS
+SELECT o.id AS organization_id,
+       coalesce(o.granted_fee_basis_points, o.own_fee_basis_points, p.fee_basis_points) AS fee_basis_points,
+       coalesce(o.granted_fee_fixed, o.own_fee_fixed, p.fee_fixed) AS fee_fixed,
+       coalesce(o.granted_subscription_fee_basis_points, o.own_subscription_fee_basis_points,
+                p.subscription_fee_basis_points) AS subscription_fee_basis_points,
+       CASE WHEN o.granted_fee_fixed IS NOT NULL THEN 'grant'
+            WHEN o.own_fee_fixed IS NOT NULL THEN 'organization'
+            ELSE 'platform' END AS source
+  FROM polar_jobs.organizations o CROSS JOIN polar_jobs.platform_fees p;
+COMMENT ON VIEW polar_jobs.accounts IS 'Fees in force now, in basis points and cents. The application charges by this.';
 
 -- Polar's customers by their id. Rows stay after a deletion: what Polar delivers afterwards may
 -- name the customer by this id only.
@@ -155,6 +175,7 @@ CREATE TABLE polar_jobs.held_benefits (
 );
 CREATE INDEX held_benefits_benefit ON polar_jobs.held_benefits (benefit_id);
 
+-- The subscription in force, else the newest one that ended.
 CREATE TABLE polar_jobs.subscriptions (
     organization_id uuid PRIMARY KEY REFERENCES polar_jobs.organizations,
     subscription_id uuid NOT NULL,
@@ -179,13 +200,14 @@ CREATE TABLE polar_jobs.subscriptions (
 );
 CREATE INDEX subscriptions_subscription ON polar_jobs.subscriptions (subscription_id);
 
--- A subscription that ended, or never began, gives no plan.
+-- A subscription in force gives the plan, a paused one too; one that ended, is not paid for, or never
+-- began gives none.
 CREATE VIEW polar_jobs.entitlements AS
 SELECT o.id AS organization_id, o.support_tier, o.preview_access, o.sso_enabled,
        coalesce(s.product_name, 'Free') AS plan, s.status AS subscription_status
   FROM polar_jobs.organizations o
   LEFT JOIN polar_jobs.subscriptions s
-    ON s.organization_id = o.id AND s.status NOT IN ('canceled', 'unpaid', 'incomplete', 'incomplete_expired')
+    ON s.organization_id = o.id AND s.status IN ('trialing', 'active', 'past_due', 'paused')
  WHERE o.deleted_at IS NULL;
 
 -- Retention -----------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 //! Benefit grants: which benefits a customer holds. The list of active grants is the only truth
-//! about entitlements; deliveries about grants are only a reason to ask (polar-domain (d.1)).
+//! about entitlements; deliveries about grants are only a reason to ask.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,7 @@ use crate::{
     BenefitGrantId, BenefitId, Client, Customer, CustomerId, CustomerRef, Error, MemberId,
     Metadata, Operation, OrderId, SubscriptionId,
     call::Call,
+    lenient::or_default,
     open_enum::open_enum,
     page::{self, Identified},
 };
@@ -15,38 +16,38 @@ use crate::{
 const LIST: Operation = Operation::get("/v1/benefit-grants/");
 
 /// One benefit held, or once held, by one customer. Two subscriptions of a customer can each grant
-/// the same benefit (R32), so distinct `benefit_id`s are what counts.
+/// the same benefit, so distinct `benefit_id`s are what counts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BenefitGrant {
     /// Polar's id.
     pub id: BenefitGrantId,
     /// Whether it is held now.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub is_granted: bool,
     /// Whether it was withdrawn.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub is_revoked: bool,
     /// Since when it is held.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub granted_at: Option<DateTime<Utc>>,
     /// When it was withdrawn.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub revoked_at: Option<DateTime<Utc>>,
     /// Who holds it.
     pub customer_id: CustomerId,
     /// The member who holds it, where benefits are given per member.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub member_id: Option<MemberId>,
     /// What is held.
     pub benefit_id: BenefitId,
     /// The subscription that gave it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub subscription_id: Option<SubscriptionId>,
     /// The order that gave it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub order_id: Option<OrderId>,
     /// The customer, as it was when this was written.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub customer: Option<Customer>,
     /// The benefit, as it was when this was written.
     pub benefit: Benefit,
@@ -61,13 +62,13 @@ pub struct Benefit {
     #[serde(rename = "type")]
     pub kind: BenefitType,
     /// What people read.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub description: String,
-    /// Flat metadata, whose `type` says what the benefit switches on (polar-domain (d.2)).
+    /// Flat metadata, whose `type` says what the benefit switches on.
     #[serde(default)]
     pub metadata: Metadata,
     /// Whether the benefit was deleted.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub is_deleted: bool,
 }
 

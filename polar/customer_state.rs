@@ -1,6 +1,7 @@
 //! What a customer holds right now, in one answer: for comparing, and as the payload of
 //! `customer.state_changed`.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -14,8 +15,7 @@ pub struct CustomerState {
     /// The customer itself.
     #[serde(flatten)]
     pub customer: Customer,
-    /// Subscriptions that are `active` or `trialing`; a past due one is absent (polar-domain
-    /// (c.6)).
+    /// Subscriptions that are `active` or `trialing`; a past due one is absent.
     #[serde(default)]
     pub active_subscriptions: Vec<ActiveSubscription>,
     /// Benefits held now, with their metadata.
@@ -32,9 +32,38 @@ pub struct ActiveSubscription {
     pub status: SubscriptionStatus,
     /// The plan.
     pub product_id: ProductId,
+    /// The price per period in the smallest unit of the currency.
+    #[serde(default)]
+    pub amount: i64,
+    /// The currency, lower case.
+    #[serde(default)]
+    pub currency: String,
+    /// `month`, `year`, ..
+    #[serde(default)]
+    pub recurring_interval: Option<String>,
+    /// Start of the paid period.
+    #[serde(default)]
+    pub current_period_start: Option<DateTime<Utc>>,
+    /// End of the paid period.
+    #[serde(default)]
+    pub current_period_end: Option<DateTime<Utc>>,
+    /// Whether it ends with the period.
+    #[serde(default)]
+    pub cancel_at_period_end: bool,
+    /// When cancellation was asked for.
+    #[serde(default)]
+    pub canceled_at: Option<DateTime<Utc>>,
+    /// When it began.
+    #[serde(default)]
+    pub started_at: Option<DateTime<Utc>>,
+    /// When access will end.
+    #[serde(default)]
+    pub ends_at: Option<DateTime<Utc>>,
     /// The discount in force.
     #[serde(default)]
     pub discount_id: Option<DiscountId>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
 }
 
 /// A benefit as the customer state shows it.
@@ -47,7 +76,7 @@ pub struct GrantedBenefit {
     /// The kind of benefit; ours are `custom`.
     #[serde(default)]
     pub benefit_type: Option<BenefitType>,
-    /// The benefit's metadata, whose `type` says what it switches on (polar-domain (d)).
+    /// The benefit's metadata, whose `type` says what it switches on.
     #[serde(default)]
     pub benefit_metadata: Metadata,
 }

@@ -1,14 +1,18 @@
 //! Reads what is there and is of the right kind; everything else reads as absent.
 //!
-//! For looking into bodies that nobody promised to be well-formed: one field of an unexpected kind
-//! must not hide the others.
+//! For looking into bodies that nobody promised to be well-formed, and for the parts of answers that
+//! nothing depends on: one field of an unexpected kind must not hide the others.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
+    de::{
+        self, DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor,
+        value::MapAccessDeserializer,
+    },
 };
+use serde_json::Value;
 
 /// The text at this place, borrowed where it holds no escapes. Text with a NUL is absent: neither
 /// Polar's database nor ours can hold it, so it names nothing.
@@ -25,6 +29,30 @@ where
     T: Deserialize<'de> + Default,
 {
     deserializer.deserialize_any(Object(PhantomData))
+}
+
+/// The value at this place; its default if it cannot be read. For what answers carry beside what we
+/// need of them.
+pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned + Default,
+{
+    let value = Value::deserialize(deserializer)?;
+    Ok(T::deserialize(value).unwrap_or_default())
+}
+
+/// The items of the list at this place that can be read.
+pub(crate) fn readable_items<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    let items: Vec<Value> = or_default(deserializer)?;
+    let readable = items
+        .into_iter()
+        .filter_map(|item| T::deserialize(item).ok());
+    Ok(readable.collect())
 }
 
 /// Kinds that are of no use to either visitor: read past them.

@@ -1,7 +1,8 @@
 //! Metadata on customers, products and benefits: flat, and its values keep their kind.
 //!
-//! On update Polar replaces metadata as a whole (polar-domain (b.6)), so what we read must be
-//! written back unchanged: an integer stays an integer, `380.0` stays a float (d).
+//! On update Polar replaces metadata as a whole, so what we read must be written back unchanged: an
+//! integer stays an integer, `380.0` stays a float. What Polar does not promise (a list, an object,
+//! a number beyond 64 bits) is kept as it came: one odd value must not make an answer unreadable.
 
 use std::{
     collections::BTreeMap,
@@ -9,9 +10,10 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
-/// One metadata value. Polar accepts text of 1..500 characters (polar-domain (a)).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One metadata value. Polar accepts text of 1 to 500 characters.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum MetadataValue {
     /// `true` or `false`.
@@ -22,6 +24,8 @@ pub enum MetadataValue {
     Float(f64),
     /// Text.
     Text(String),
+    /// Anything else, as it came.
+    Other(Value),
 }
 
 impl MetadataValue {
@@ -32,6 +36,27 @@ impl MetadataValue {
             Self::Text(text) => Some(text),
             _ => None,
         }
+    }
+}
+
+impl From<Value> for MetadataValue {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Bool(flag) => Self::Boolean(flag),
+            Value::String(text) => Self::Text(text),
+            Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+                (Some(whole), _) => Self::Integer(whole),
+                (None, Some(float)) if number.is_f64() => Self::Float(float),
+                _ => Self::Other(Value::Number(number)),
+            },
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for MetadataValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(Self::from)
     }
 }
 
@@ -59,7 +84,8 @@ impl From<bool> for MetadataValue {
     }
 }
 
-/// Metadata by key. `null` in place of the map, or of a value, reads as absent.
+/// Metadata by key. `null` in place of a value reads as absent, and anything but an object in place
+/// of the map as empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Metadata(pub BTreeMap<String, MetadataValue>);
@@ -99,13 +125,10 @@ impl<K: Into<String>, V: Into<MetadataValue>> FromIterator<(K, V)> for Metadata 
 
 impl<'de> Deserialize<'de> for Metadata {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let entries = Option::<BTreeMap<String, Option<MetadataValue>>>::deserialize(deserializer)?;
-        Ok(Self(
-            entries
-                .unwrap_or_default()
-                .into_iter()
-                .filter_map(|(key, value)| value.map(|value| (key, value)))
-                .collect(),
-        ))
+        let Value::Object(entries) = Value::deserialize(deserializer)? else {
+            return Ok(Self::default());
+        };
+        let present = entries.into_iter().filter(|(_, value)| !value.is_null());
+        Ok(present.collect())
     }
 }

@@ -1,8 +1,7 @@
 //! A quick look into a delivery: its type, and whom it is about.
 //!
 //! The ingress stores whatever is verified and only needs a key for the job, so this look can
-//! never fail: what cannot be read is absent. Strict reading happens in the worker (polar-domain
-//! (c.3)).
+//! never fail: what cannot be read is absent. Strict reading is the worker's.
 
 use std::borrow::Cow;
 
@@ -22,7 +21,7 @@ pub struct Peek {
     /// Polar's id of the customer.
     pub customer_id: Option<CustomerId>,
     /// Our id of the customer, also as kept by an anonymized deletion; a plain deletion leaves
-    /// none, so keep a map from Polar's ids (R2).
+    /// none, so keep a map from Polar's ids.
     pub external_customer_id: Option<String>,
     /// The subscription.
     pub subscription_id: Option<SubscriptionId>,
@@ -30,6 +29,9 @@ pub struct Peek {
     pub order_id: Option<OrderId>,
     /// The benefit.
     pub benefit_id: Option<BenefitId>,
+    /// What the benefit's metadata names as its `type`: empty where they name none, `None` where no
+    /// metadata of a benefit could be seen.
+    pub benefit_type: Option<String>,
     /// Our id of the member.
     pub external_member_id: Option<String>,
 }
@@ -67,11 +69,13 @@ struct Data<'a> {
     #[serde(borrow, default, deserialize_with = "text")]
     benefit_id: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "object")]
-    metadata: Kept<'a>,
+    metadata: Marks<'a>,
     #[serde(borrow, default, deserialize_with = "object")]
     customer: Person<'a>,
     #[serde(borrow, default, deserialize_with = "object")]
     member: Person<'a>,
+    #[serde(borrow, default, deserialize_with = "object")]
+    benefit: Benefit<'a>,
 }
 
 /// A customer or member inside other data.
@@ -82,14 +86,32 @@ struct Person<'a> {
     #[serde(borrow, default, deserialize_with = "text")]
     external_id: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "object")]
-    metadata: Kept<'a>,
+    metadata: Marks<'a>,
 }
 
-/// What an anonymized deletion keeps of the external id (R2).
+/// The benefit inside a grant.
 #[derive(Default, Deserialize)]
-struct Kept<'a> {
+struct Benefit<'a> {
+    #[serde(borrow, default, deserialize_with = "object")]
+    metadata: Marks<'a>,
+}
+
+/// What is of use in metadata.
+#[derive(Default, Deserialize)]
+struct Marks<'a> {
+    /// `false` where there is no object to read.
+    #[serde(skip_deserializing, default = "seen")]
+    seen: bool,
+    /// What an anonymized deletion keeps of a customer's external id.
     #[serde(borrow, rename = "__external_id", default, deserialize_with = "text")]
     external_id: Option<Cow<'a, str>>,
+    /// What a benefit switches on.
+    #[serde(borrow, rename = "type", default, deserialize_with = "text")]
+    kind: Option<Cow<'a, str>>,
+}
+
+const fn seen() -> bool {
+    true
 }
 
 /// What `data` itself is, by the first part of the type.
@@ -100,6 +122,7 @@ enum Subject {
     Subscription,
     Order,
     Benefit,
+    Grant,
     Another,
 }
 
@@ -115,6 +138,11 @@ impl Outline<'_> {
             } else {
                 None
             }
+        };
+        let benefit = match subject {
+            Subject::Benefit => Some(&data.metadata),
+            Subject::Grant => Some(&data.benefit.metadata),
+            _ => None,
         };
         Peek {
             customer_id: uuid([
@@ -138,6 +166,9 @@ impl Outline<'_> {
             ]),
             order_id: uuid([itself(Subject::Order), data.order_id.as_deref()]),
             benefit_id: uuid([itself(Subject::Benefit), data.benefit_id.as_deref()]),
+            benefit_type: benefit
+                .filter(|metadata| metadata.seen)
+                .map(|metadata| metadata.kind.as_deref().unwrap_or_default().to_owned()),
             external_member_id: first_text([
                 named(Subject::Member),
                 data.member.external_id.as_deref(),
@@ -155,6 +186,7 @@ impl Subject {
             Some("subscription") => Self::Subscription,
             Some("order") => Self::Order,
             Some("benefit") => Self::Benefit,
+            Some("benefit_grant") => Self::Grant,
             _ => Self::Another,
         }
     }

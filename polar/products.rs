@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Benefit, Client, Error, Metadata, Operation, ProductId,
     call::Call,
+    lenient::{or_default, readable_items},
     page::{self, Identified},
 };
 
@@ -20,28 +21,28 @@ pub struct Product {
     /// The plan's name.
     pub name: String,
     /// What it offers.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub description: Option<String>,
     /// Whether it renews; plans do.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub is_recurring: bool,
     /// Whether it is withdrawn from sale.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub is_archived: bool,
     /// `public`, `private`, ..
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub visibility: Option<String>,
     /// Flat metadata.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub metadata: Metadata,
     /// What holders get; absent where a product is only mentioned.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "readable_items")]
     pub benefits: Vec<Benefit>,
     /// When it was made.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub created_at: Option<DateTime<Utc>>,
     /// When it last changed.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub modified_at: Option<DateTime<Utc>>,
 }
 

@@ -1,4 +1,4 @@
-//! Subscriptions: which plan a customer pays for. The free tier has none (polar-domain (a)).
+//! Subscriptions: which plan a customer pays for. The free tier has none.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -7,6 +7,7 @@ use crate::{
     Client, Customer, CustomerId, CustomerRef, DiscountId, Error, Metadata, Operation, Product,
     ProductId, SubscriptionId,
     call::Call,
+    lenient::or_default,
     open_enum::open_enum,
     page::{self, Identified},
 };
@@ -55,35 +56,35 @@ pub struct Subscription {
     #[serde(default)]
     pub past_due_at: Option<DateTime<Utc>>,
     /// When it was paused.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub paused_at: Option<DateTime<Utc>>,
     /// Whose it is.
     pub customer_id: CustomerId,
     /// The plan.
     pub product_id: ProductId,
     /// The discount in force.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub discount_id: Option<DiscountId>,
     /// Flat metadata.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub metadata: Metadata,
     /// The customer, as it was when this was written.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub customer: Option<Customer>,
     /// The plan, as it was when this was written.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub product: Option<Product>,
     /// A change that waits for the end of the period.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub pending_update: Option<PendingUpdate>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// When it last changed.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub modified_at: Option<DateTime<Utc>>,
 }
 
-/// A change that waits for the end of the period (R19).
+/// A change that waits for the end of the period.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PendingUpdate {
     /// When it takes effect.

@@ -13,6 +13,8 @@ mod by_hand;
 mod changes;
 #[path = "sync/customers.rs"]
 mod customers;
+#[path = "sync/fees.rs"]
+mod fees;
 #[path = "sync/house.rs"]
 mod house;
 #[path = "local_polar/mod.rs"]
@@ -29,3 +31,9 @@ mod ownership;
 mod prune;
 #[path = "sync/restored.rs"]
 mod restored;
+#[path = "sync/state_changed.rs"]
+mod state_changed;
+#[path = "sync/strangers.rs"]
+mod strangers;
+#[path = "sync/subscriptions.rs"]
+mod subscriptions;

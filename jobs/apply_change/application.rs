@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use crate::change::Change;
-use crate::contract::{Fees, NewJob};
+use crate::contract::NewJob;
 use crate::mirror::organizations::{NewOrganization, Standing};
 use crate::mirror::{members, organizations};
 use crate::types::{Email, OrganizationId, Person, Role, UserId};
@@ -16,7 +16,6 @@ pub(super) type Applied = Result<Vec<NewJob>, &'static str>;
 pub(super) struct Application<'a> {
     pub(super) connection: &'a mut PgConnection,
     pub(super) event: i64,
-    pub(super) platform_fees: Fees,
 }
 
 /// A newer change has been applied already.
@@ -119,12 +118,6 @@ impl Application<'_> {
         if !organizations::create(self.connection, new, self.event).await? {
             return Ok(Err(STALE));
         }
-        organizations::open_account(
-            self.connection,
-            new.id,
-            new.fees.unwrap_or(self.platform_fees),
-        )
-        .await?;
         let mut next = vec![NewJob::of(&SyncCustomer {
             organization_id: new.id,
         })];

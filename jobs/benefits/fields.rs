@@ -1,12 +1,15 @@
-//! Metadata fields, which may be text, integer, float or boolean (polar-domain (d.3)).
+//! Metadata fields, which may be text, integer, float or boolean; whatever else stands there is a
+//! fault of that field alone.
 
 use std::ops::RangeInclusive;
 
-use polar::{Benefit, MetadataValue};
+use polar::MetadataValue;
+
+use super::HeldBenefit;
 
 /// A whole number within a range: an integer, a float without fraction, or text that is one.
 pub(super) fn integer(
-    benefit: &Benefit,
+    benefit: HeldBenefit<'_>,
     field: &str,
     range: RangeInclusive<i64>,
 ) -> Result<i64, String> {
@@ -14,7 +17,7 @@ pub(super) fn integer(
         Some(MetadataValue::Integer(number)) => Some(*number),
         Some(MetadataValue::Float(number)) => whole(*number),
         Some(MetadataValue::Text(text)) => text.trim().parse().ok(),
-        Some(MetadataValue::Boolean(_)) | None => None,
+        _ => None,
     };
     let number = number.ok_or_else(|| fault(benefit, field, "must be a whole number"))?;
     if range.contains(&number) {
@@ -28,7 +31,7 @@ pub(super) fn integer(
 }
 
 /// `true` or `false`, also as exactly that text.
-pub(super) fn boolean(benefit: &Benefit, field: &str) -> Result<bool, String> {
+pub(super) fn boolean(benefit: HeldBenefit<'_>, field: &str) -> Result<bool, String> {
     match benefit.metadata.get(field) {
         Some(MetadataValue::Boolean(flag)) => Ok(*flag),
         Some(MetadataValue::Text(text)) if text == "true" => Ok(true),
@@ -38,7 +41,10 @@ pub(super) fn boolean(benefit: &Benefit, field: &str) -> Result<bool, String> {
 }
 
 /// Absent, or text that is not empty.
-pub(super) fn optional_text(benefit: &Benefit, field: &str) -> Result<Option<String>, String> {
+pub(super) fn optional_text(
+    benefit: HeldBenefit<'_>,
+    field: &str,
+) -> Result<Option<String>, String> {
     match benefit.metadata.get(field) {
         None => Ok(None),
         Some(MetadataValue::Text(text)) if !text.is_empty() => Ok(Some(text.clone())),
@@ -46,7 +52,7 @@ pub(super) fn optional_text(benefit: &Benefit, field: &str) -> Result<Option<Str
     }
 }
 
-fn fault(benefit: &Benefit, field: &str, rule: &str) -> String {
+fn fault(benefit: HeldBenefit<'_>, field: &str, rule: &str) -> String {
     format!("benefit {}: metadata {field} {rule}", benefit.id)
 }
 

@@ -1,4 +1,4 @@
-//! What the benefits that a customer holds say about its entitlements (polar-domain (d)).
+//! What the benefits that a customer holds say about its entitlements.
 //!
 //! A benefit's metadata is written by people in Polar's catalogue, so every field is checked. What
 //! cannot be read keeps its value here and is reported by name; the rest is applied.
@@ -8,13 +8,13 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use polar::{Benefit, BenefitGrant};
+use polar::{BenefitGrant, BenefitId, GrantedBenefit, Metadata};
 
 use crate::contract::Fees;
 
 pub(crate) use read::{is_ours, read};
 
-/// A support tier (polar-domain (d.2)).
+/// A support tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SupportTier {
     /// Level 2.
@@ -35,6 +35,14 @@ impl SupportTier {
             4 => Some(Self::Scale),
             _ => None,
         }
+    }
+
+    /// The tier that [`SupportTier::as_str`] names.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Pro, Self::Growth, Self::Scale]
+            .into_iter()
+            .find(|tier| tier.as_str() == text)
     }
 
     /// As the `entitlements` view shows it.
@@ -70,13 +78,37 @@ pub struct Entitlements {
     pub sso_enabled: bool,
 }
 
-/// Each benefit once: two subscriptions of a customer give two grants of one benefit (R32).
-fn distinct<'a>(grants: &'a [BenefitGrant], benefit_type: &str) -> Vec<&'a Benefit> {
-    let mut benefits: Vec<&Benefit> = grants
-        .iter()
-        .map(|grant| &grant.benefit)
-        .filter(|benefit| benefit.metadata.text("type") == Some(benefit_type))
-        .collect();
+/// A benefit that a customer holds, as far as it matters here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeldBenefit<'a> {
+    pub(crate) id: BenefitId,
+    pub(crate) metadata: &'a Metadata,
+}
+
+impl<'a> From<&'a BenefitGrant> for HeldBenefit<'a> {
+    fn from(grant: &'a BenefitGrant) -> Self {
+        Self {
+            id: grant.benefit_id,
+            metadata: &grant.benefit.metadata,
+        }
+    }
+}
+
+impl<'a> From<&'a GrantedBenefit> for HeldBenefit<'a> {
+    fn from(granted: &'a GrantedBenefit) -> Self {
+        Self {
+            id: granted.benefit_id,
+            metadata: &granted.benefit_metadata,
+        }
+    }
+}
+
+/// Each benefit once, ordered by id: two subscriptions of a customer give two grants of one benefit.
+pub(crate) fn held<'a, G>(grants: &'a [G]) -> Vec<HeldBenefit<'a>>
+where
+    HeldBenefit<'a>: From<&'a G>,
+{
+    let mut benefits: Vec<HeldBenefit<'a>> = grants.iter().map(HeldBenefit::from).collect();
     benefits.sort_by_key(|benefit| benefit.id);
     benefits.dedup_by_key(|benefit| benefit.id);
     benefits

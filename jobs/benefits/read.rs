@@ -1,9 +1,7 @@
-//! From active grants to entitlements.
-
-use polar::{Benefit, BenefitGrant};
+//! From the benefits that are held to entitlements.
 
 use super::fields::{boolean, integer, optional_text};
-use super::{Entitlements, Support, SupportTier, distinct};
+use super::{Entitlements, HeldBenefit, Support, SupportTier};
 use crate::contract::Fees;
 
 const FEES: &str = "transaction_fee";
@@ -17,19 +15,20 @@ const SHARE: std::ops::RangeInclusive<i64> = 0..=10_000;
 const FIXED: std::ops::RangeInclusive<i64> = 0..=1_000_000;
 
 /// Whether a benefit of this metadata type switches anything on.
-pub(crate) fn is_ours(benefit_type: Option<&str>) -> bool {
-    benefit_type.is_some_and(|kind| [FEES, SUPPORT, PREVIEW_ACCESS, SSO].contains(&kind))
+pub(crate) fn is_ours(benefit_type: &str) -> bool {
+    [FEES, SUPPORT, PREVIEW_ACCESS, SSO].contains(&benefit_type)
 }
 
-/// Reads what active grants say, with the faults of the catalogue found on the way: two benefits
-/// of one type, or metadata that cannot be read. They name benefits and fields.
-pub(crate) fn read(grants: &[BenefitGrant]) -> (Entitlements, Vec<String>) {
+/// Reads what the benefits say, each of which is given once, with the faults of the catalogue found
+/// on the way: two benefits of one type, or metadata that cannot be read. They name benefits and
+/// fields.
+pub(crate) fn read(held: &[HeldBenefit<'_>]) -> (Entitlements, Vec<String>) {
     let mut faults = Vec::new();
     let entitlements = Entitlements {
-        fees: single(grants, FEES, fees, &mut faults),
-        support: single(grants, SUPPORT, support, &mut faults).map(Option::unwrap_or_default),
-        preview_access: held(grants, PREVIEW_ACCESS, &mut faults),
-        sso_enabled: held(grants, SSO, &mut faults),
+        fees: single(held, FEES, fees, &mut faults),
+        support: single(held, SUPPORT, support, &mut faults).map(Option::unwrap_or_default),
+        preview_access: is_held(held, PREVIEW_ACCESS, &mut faults),
+        sso_enabled: is_held(held, SSO, &mut faults),
     };
     (entitlements, faults)
 }
@@ -40,15 +39,15 @@ pub(crate) fn read(grants: &[BenefitGrant]) -> (Entitlements, Vec<String>) {
     reason = "unreadable and not held are different things"
 )]
 fn single<T>(
-    grants: &[BenefitGrant],
+    held: &[HeldBenefit<'_>],
     benefit_type: &str,
-    parse: fn(&Benefit) -> Result<T, String>,
+    parse: fn(HeldBenefit<'_>) -> Result<T, String>,
     faults: &mut Vec<String>,
 ) -> Option<Option<T>> {
-    let benefits = distinct(grants, benefit_type);
+    let benefits = of_type(held, benefit_type);
     match benefits.as_slice() {
         [] => Some(None),
-        [benefit] => parse(benefit)
+        [benefit] => parse(*benefit)
             .map(Some)
             .map_err(|fault| faults.push(fault))
             .ok(),
@@ -60,15 +59,22 @@ fn single<T>(
 }
 
 /// Whether a benefit without fields is held. Several are a fault, but leave no doubt.
-fn held(grants: &[BenefitGrant], benefit_type: &str, faults: &mut Vec<String>) -> bool {
-    let benefits = distinct(grants, benefit_type);
+fn is_held(held: &[HeldBenefit<'_>], benefit_type: &str, faults: &mut Vec<String>) -> bool {
+    let benefits = of_type(held, benefit_type);
     if benefits.len() > 1 {
         faults.push(too_many(benefit_type, &benefits));
     }
     !benefits.is_empty()
 }
 
-fn too_many(benefit_type: &str, benefits: &[&Benefit]) -> String {
+fn of_type<'a>(held: &[HeldBenefit<'a>], benefit_type: &str) -> Vec<HeldBenefit<'a>> {
+    held.iter()
+        .copied()
+        .filter(|benefit| benefit.metadata.text("type") == Some(benefit_type))
+        .collect()
+}
+
+fn too_many(benefit_type: &str, benefits: &[HeldBenefit<'_>]) -> String {
     let ids: Vec<String> = benefits
         .iter()
         .map(|benefit| benefit.id.to_string())
@@ -80,7 +86,7 @@ fn too_many(benefit_type: &str, benefits: &[&Benefit]) -> String {
     )
 }
 
-fn fees(benefit: &Benefit) -> Result<Fees, String> {
+fn fees(benefit: HeldBenefit<'_>) -> Result<Fees, String> {
     Ok(Fees {
         basis_points: small(integer(benefit, "fee_percent", SHARE)?),
         fixed: small(integer(benefit, "fee_fixed", FIXED)?),
@@ -92,9 +98,9 @@ fn small(checked: i64) -> i32 {
     i32::try_from(checked).expect("the range was checked while reading")
 }
 
-fn support(benefit: &Benefit) -> Result<Support, String> {
+fn support(benefit: HeldBenefit<'_>) -> Result<Support, String> {
     let level = integer(benefit, "level", i64::MIN..=i64::MAX)?;
-    // Required of the catalogue, although nothing here depends on them (polar-domain (d.2)).
+    // Required of the catalogue, although nothing here depends on them.
     boolean(benefit, "slack")?;
     boolean(benefit, "prioritized")?;
     let plain_tier_external_id = optional_text(benefit, "plain_tier_external_id")?;

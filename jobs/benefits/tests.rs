@@ -3,7 +3,7 @@
 use polar::BenefitGrant;
 use serde_json::{Value, json};
 
-use super::{Entitlements, Support, SupportTier, read};
+use super::{Entitlements, Support, SupportTier, held};
 use crate::contract::Fees;
 
 const BENEFIT: &str = "0b7c0a4e-2f0f-4f5e-8a6f-2a8f3a1d9e01";
@@ -15,6 +15,10 @@ fn grant(benefit: &str, metadata: &Value) -> BenefitGrant {
         "benefit": {"id": benefit, "type": "custom", "metadata": metadata},
     }))
     .unwrap()
+}
+
+fn read(grants: &[BenefitGrant]) -> (Entitlements, Vec<String>) {
+    super::read(&held(grants))
 }
 
 fn read_one(metadata: &Value) -> (Entitlements, Vec<String>) {
@@ -171,4 +175,20 @@ fn two_benefits_of_one_type_are_a_fault_that_names_count_type_and_both() {
 fn flags_without_fields_are_on_while_held() {
     let (entitlements, faults) = read(&[grant(BENEFIT, &json!({"type": "sso"}))]);
     assert!(entitlements.sso_enabled && !entitlements.preview_access && faults.is_empty());
+}
+
+#[test]
+fn a_value_that_is_no_metadata_is_a_fault_of_its_benefit_alone() {
+    let broken =
+        json!({"type": "support", "level": {"of": [2]}, "slack": true, "prioritized": true});
+    let other = "5d1cbd8c-6b2c-4a43-9d52-6d1f6f1a3c11";
+    let (entitlements, faults) = read(&[
+        grant(BENEFIT, &broken),
+        grant(other, &json!({"type": "sso", "note": {"any": ["thing"]}})),
+    ]);
+    assert!(entitlements.support.is_none() && entitlements.sso_enabled);
+    assert!(
+        faults.len() == 1 && faults[0].contains("level"),
+        "{faults:?}"
+    );
 }

@@ -4,6 +4,8 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
+use super::{Error, Verdict};
+
 /// All that a running job may touch: the Polar client, the mirror's database, and the settings.
 #[derive(Clone, Debug)]
 pub struct Context {
@@ -20,7 +22,7 @@ pub struct Context {
 /// What jobs need to know of the configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `POLAR_ORGANIZATION_ID`: never synced as a customer, never metered (polar-domain (b.8)).
+    /// `POLAR_ORGANIZATION_ID`: never synced as a customer, never metered.
     pub self_organization: Option<Uuid>,
     /// What an organization pays without a grant and without fees of its own.
     pub platform_fees: Fees,
@@ -54,6 +56,18 @@ pub struct JobFacts {
     pub events: Vec<i64>,
     /// When this attempt began.
     pub started_at: DateTime<Utc>,
+}
+
+impl JobFacts {
+    /// Whether the job is not tried again after this error.
+    #[must_use]
+    pub fn ends_with(&self, error: &Error) -> bool {
+        match error.verdict() {
+            Verdict::Discard { .. } => true,
+            Verdict::Retry { .. } => self.failures + 1 >= self.max_attempts,
+            Verdict::Wait { .. } => false,
+        }
+    }
 }
 
 impl Context {

@@ -3,23 +3,12 @@
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::benefits::{Entitlements, SupportTier};
+use crate::benefits::{Entitlements, Support, SupportTier};
 use crate::contract::Fees;
 use crate::types::OrganizationId;
 
-/// Draws the number of an asking, before Polar is asked.
-///
-/// # Errors
-/// If the database fails.
-pub async fn begin_asking(pool: &PgPool) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!(r#"SELECT nextval('polar_jobs.asking') AS "asking!""#)
-        .fetch_one(pool)
-        .await
-}
-
-/// Writes what asking number `asked` found; without a grant the organization's own fees are in
-/// force, else `platform_fees`. `false` = a later asking wrote before, or the organization does
-/// not live.
+/// Writes what asking number `asked` found. `false` = a later asking wrote before, or the
+/// organization does not live.
 ///
 /// # Errors
 /// If the database fails.
@@ -28,15 +17,19 @@ pub async fn write(
     organization: OrganizationId,
     entitlements: &Entitlements,
     held: &[Uuid],
-    platform_fees: Fees,
     asked: i64,
 ) -> Result<bool, sqlx::Error> {
     let support = entitlements.support.as_ref();
+    let fees = entitlements.fees.flatten();
     let written = sqlx::query!(
         "UPDATE polar_jobs.organizations
             SET benefits_asked = $2, preview_access = $3, sso_enabled = $4,
                 support_tier = CASE WHEN $5 THEN $6 ELSE support_tier END,
-                plain_tier_external_id = CASE WHEN $5 THEN $7 ELSE plain_tier_external_id END
+                plain_tier_external_id = CASE WHEN $5 THEN $7 ELSE plain_tier_external_id END,
+                granted_fee_basis_points = CASE WHEN $8 THEN $9 ELSE granted_fee_basis_points END,
+                granted_fee_fixed = CASE WHEN $8 THEN $10 ELSE granted_fee_fixed END,
+                granted_subscription_fee_basis_points =
+                    CASE WHEN $8 THEN $11 ELSE granted_subscription_fee_basis_points END
           WHERE id = $1 AND deleted_at IS NULL AND benefits_asked < $2",
         organization.0,
         asked,
@@ -47,46 +40,18 @@ pub async fn write(
             .and_then(|support| support.tier)
             .map(SupportTier::as_str),
         support.and_then(|support| support.plain_tier_external_id.as_deref()),
+        entitlements.fees.is_some(),
+        fees.map(|fees| fees.basis_points),
+        fees.map(|fees| fees.fixed),
+        fees.map(|fees| fees.subscription_basis_points),
     )
     .execute(&mut *connection)
     .await?;
     if written.rows_affected() == 0 {
         return Ok(false);
     }
-    if let Some(granted) = entitlements.fees {
-        write_fees(connection, organization, granted, platform_fees).await?;
-    }
     write_held(connection, organization, held).await?;
     Ok(true)
-}
-
-async fn write_fees(
-    connection: &mut PgConnection,
-    organization: OrganizationId,
-    granted: Option<Fees>,
-    platform: Fees,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "INSERT INTO polar_jobs.accounts
-                (organization_id, fee_basis_points, fee_fixed, subscription_fee_basis_points, granted)
-         SELECT o.id, coalesce($2, o.own_fee_basis_points, $5), coalesce($3, o.own_fee_fixed, $6),
-                coalesce($4, o.own_subscription_fee_basis_points, $7), $2::int IS NOT NULL
-           FROM polar_jobs.organizations o WHERE o.id = $1
-         ON CONFLICT (organization_id) DO UPDATE
-            SET fee_basis_points = excluded.fee_basis_points, fee_fixed = excluded.fee_fixed,
-                subscription_fee_basis_points = excluded.subscription_fee_basis_points,
-                granted = excluded.granted",
-        organization.0,
-        granted.map(|fees| fees.basis_points),
-        granted.map(|fees| fees.fixed),
-        granted.map(|fees| fees.subscription_basis_points),
-        platform.basis_points,
-        platform.fixed,
-        platform.subscription_basis_points,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 async fn write_held(
@@ -105,6 +70,51 @@ async fn write_held(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// What was written last, with the ids of the benefits in their order; `None` where the organization
+/// does not live, or is out of step.
+///
+/// # Errors
+/// If the database fails.
+pub async fn read(
+    pool: &PgPool,
+    organization: OrganizationId,
+) -> Result<Option<(Entitlements, Vec<Uuid>)>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"SELECT support_tier, plain_tier_external_id, preview_access, sso_enabled, granted_fee_basis_points,
+                  granted_fee_fixed, granted_subscription_fee_basis_points,
+                  ARRAY(SELECT h.benefit_id FROM polar_jobs.held_benefits h
+                         WHERE h.organization_id = o.id ORDER BY 1) AS "held!"
+             FROM polar_jobs.organizations o WHERE id = $1 AND deleted_at IS NULL AND NOT stale"#,
+        organization.0,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|row| {
+        let fees = match (
+            row.granted_fee_basis_points,
+            row.granted_fee_fixed,
+            row.granted_subscription_fee_basis_points,
+        ) {
+            (Some(basis_points), Some(fixed), Some(subscription_basis_points)) => Some(Fees {
+                basis_points,
+                fixed,
+                subscription_basis_points,
+            }),
+            _ => None,
+        };
+        let entitlements = Entitlements {
+            fees: Some(fees),
+            support: Some(Support {
+                tier: row.support_tier.as_deref().and_then(SupportTier::parse),
+                plain_tier_external_id: row.plain_tier_external_id,
+            }),
+            preview_access: row.preview_access,
+            sso_enabled: row.sso_enabled,
+        };
+        (entitlements, row.held)
+    }))
 }
 
 /// The living organizations that held a benefit when Polar was last asked.

@@ -1,4 +1,4 @@
-//! What came in at the front door, read by the jobs that it started.
+//! What came in over HTTP, read by the jobs that it started.
 
 use serde_json::Value;
 use sqlx::PgPool;
@@ -38,24 +38,5 @@ pub async fn deliveries(pool: &PgPool, events: &[i64]) -> Result<Vec<Vec<u8>>, s
         events,
     )
     .fetch_all(pool)
-    .await
-}
-
-/// Whether one of these events is a delivery of this type.
-///
-/// # Errors
-/// If the database fails.
-pub async fn any_of_type(
-    pool: &PgPool,
-    events: &[i64],
-    event_type: &str,
-) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT 1 FROM polar_jobs.stored_events
-                           WHERE id = ANY ($1) AND source = 'polar' AND type = $2) AS "any!""#,
-        events,
-        event_type,
-    )
-    .fetch_one(pool)
     .await
 }

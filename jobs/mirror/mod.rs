@@ -1,9 +1,11 @@
 //! The only SQL that jobs use: what the application wants, what Polar was seen to hold, and what
 //! was counted.
 
+pub mod asking;
 pub mod benefits;
 pub mod costs;
 pub mod events;
+pub mod fees;
 pub mod members;
 pub mod organizations;
 pub mod out_of_step;

@@ -1,4 +1,4 @@
-//! Organizations as the application wants them, and the fees in force.
+//! Organizations as the application wants them.
 
 use sqlx::PgConnection;
 
@@ -93,33 +93,6 @@ pub async fn create(
     Ok(written.rows_affected() == 1)
 }
 
-/// Puts the fees without a grant in force, unless a grant's fees are.
-///
-/// # Errors
-/// If the database fails.
-pub async fn open_account(
-    connection: &mut PgConnection,
-    organization: OrganizationId,
-    fees: Fees,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "INSERT INTO polar_jobs.accounts AS a
-                (organization_id, fee_basis_points, fee_fixed, subscription_fee_basis_points)
-         VALUES ($1, $2, $3, $4)
-         ON CONFLICT (organization_id) DO UPDATE
-            SET fee_basis_points = excluded.fee_basis_points, fee_fixed = excluded.fee_fixed,
-                subscription_fee_basis_points = excluded.subscription_fee_basis_points
-          WHERE NOT a.granted",
-        organization.0,
-        fees.basis_points,
-        fees.fixed,
-        fees.subscription_basis_points,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
 /// Changes the fields that are given. `false` = the organization does not live, or a newer change
 /// came before.
 ///
@@ -159,7 +132,11 @@ pub async fn delete(
     event: i64,
 ) -> Result<bool, sqlx::Error> {
     let written = sqlx::query!(
-        "UPDATE polar_jobs.organizations SET deleted_at = now(), event_id = $2, erasure_event = $2
+        "UPDATE polar_jobs.organizations
+            SET deleted_at = now(), event_id = $2, erasure_event = $2, granted_fee_basis_points = NULL,
+                granted_fee_fixed = NULL, granted_subscription_fee_basis_points = NULL,
+                -- What Polar was asked before says nothing about a new life.
+                benefits_asked = nextval('polar_jobs.asking'), subscription_asked = nextval('polar_jobs.asking')
           WHERE id = $1 AND deleted_at IS NULL AND event_id < $2",
         organization.0,
         event,
@@ -174,9 +151,8 @@ pub async fn delete(
              UPDATE polar_jobs.memberships SET removed_at = coalesce(removed_at, now()), event_id = $2
               WHERE organization_id = $1 AND event_id < $2),
          plan AS (DELETE FROM polar_jobs.subscriptions WHERE organization_id = $1),
-         held AS (DELETE FROM polar_jobs.held_benefits WHERE organization_id = $1),
          noted AS (DELETE FROM polar_jobs.out_of_step WHERE organization_id = $1)
-         UPDATE polar_jobs.accounts SET granted = false WHERE organization_id = $1",
+         DELETE FROM polar_jobs.held_benefits WHERE organization_id = $1",
         organization.0,
         event,
     )

@@ -1,8 +1,60 @@
-//! Our mirror of each organization's newest subscription.
+//! Our mirror of each organization's subscription in force, or of the newest one that ended.
 
-use sqlx::PgConnection;
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
 
 use crate::types::OrganizationId;
+
+/// What a customer's state says of a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Polar's id.
+    pub subscription_id: Uuid,
+    /// The plan.
+    pub product_id: Uuid,
+    /// Where it stands, in Polar's word.
+    pub status: String,
+    /// The price per period.
+    pub amount: i64,
+    /// The currency, lower case.
+    pub currency: String,
+    /// `month`, `year`, ..
+    pub recurring_interval: Option<String>,
+    /// Start of the paid period.
+    pub current_period_start: Option<DateTime<Utc>>,
+    /// End of the paid period.
+    pub current_period_end: Option<DateTime<Utc>>,
+    /// Whether it ends with the period.
+    pub cancel_at_period_end: bool,
+    /// When cancellation was asked for.
+    pub canceled_at: Option<DateTime<Utc>>,
+    /// When it began.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When access will end.
+    pub ends_at: Option<DateTime<Utc>>,
+    /// The discount in force.
+    pub discount_id: Option<Uuid>,
+}
+
+/// What was written last; `None` = no subscription.
+///
+/// # Errors
+/// If the database fails.
+pub async fn read(
+    pool: &PgPool,
+    organization: OrganizationId,
+) -> Result<Option<Terms>, sqlx::Error> {
+    sqlx::query_as!(
+        Terms,
+        "SELECT subscription_id, product_id, status, amount, currency, recurring_interval, current_period_start,
+                current_period_end, cancel_at_period_end, canceled_at, started_at, ends_at, discount_id
+           FROM polar_jobs.subscriptions WHERE organization_id = $1",
+        organization.0,
+    )
+    .fetch_optional(pool)
+    .await
+}
 
 /// Writes what asking number `asked` found; `None` = no subscription. `false` = a later asking
 /// wrote before, or the organization does not live.
@@ -12,7 +64,7 @@ use crate::types::OrganizationId;
 pub async fn write(
     connection: &mut PgConnection,
     organization: OrganizationId,
-    newest: Option<(&polar::Subscription, &str)>,
+    found: Option<(&polar::Subscription, &str)>,
     asked: i64,
 ) -> Result<bool, sqlx::Error> {
     let written = sqlx::query!(
@@ -26,7 +78,7 @@ pub async fn write(
     if written.rows_affected() == 0 {
         return Ok(false);
     }
-    match newest {
+    match found {
         Some((subscription, product_name)) => {
             put(connection, organization, subscription, product_name).await?
         }

@@ -1,6 +1,6 @@
 //! Why a customer or member could not be brought in step, and what is noted about it.
 
-use crate::contract::{Context, Error, Verdict};
+use crate::contract::{Context, Error};
 use crate::mirror::out_of_step::{self, Cause, Subject};
 use crate::types::{OrganizationId, UserId};
 
@@ -78,7 +78,7 @@ impl Failure {
                 )
                 .await;
             }
-            Self::Other(error) if is_the_end(context, &error) => {
+            Self::Other(error) if context.job.ends_with(&error) => {
                 let cause = Cause {
                     reason: error.to_string(),
                     refused_version: None,
@@ -133,14 +133,5 @@ async fn wait(
     match out_of_step::note(pool, organization, subject, &cause).await {
         Ok(()) => Error::discard(reason),
         Err(error) => error.into(),
-    }
-}
-
-/// Whether the job is not tried again after this error.
-fn is_the_end(context: &Context, error: &Error) -> bool {
-    match error.verdict() {
-        Verdict::Discard { .. } => true,
-        Verdict::Retry { .. } => context.job.failures + 1 >= context.job.max_attempts,
-        Verdict::Wait { .. } => false,
     }
 }

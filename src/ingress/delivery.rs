@@ -40,7 +40,7 @@ impl Delivery {
 
     /// The row of this delivery with the jobs that follow from it.
     pub(super) fn row(&self, event: i64) -> Row<'_> {
-        let jobs = route::jobs(event, &self.about);
+        let jobs = route::jobs(&self.about);
         Row {
             // Nothing will ever handle what starts no job, so it must not look as if it waited.
             outcome: jobs.is_empty().then_some("ignored"),

@@ -20,4 +20,5 @@ mod token;
 mod webhook;
 
 pub use health::{Metrics, operations_router};
+pub use route::{handled_event_families, handled_events};
 pub use server::{BindError, Ingress, IngressSettings};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use apalis_core::monitor::MonitorError;
 use jobs::contract::{Registry, Settings};
+use jobs::mirror::fees;
 use sqlx::PgPool;
 use tokio::sync::{RwLock, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -180,6 +181,7 @@ pub async fn run(
 async fn start(settings: &WorkerSettings) -> Result<i64, sqlx::Error> {
     let mut connection = settings.database.connect().await?;
     kinds::publish(&mut connection, &settings.registry).await?;
+    fees::declare(&mut connection, settings.settings.platform_fees).await?;
     let identity = Identity {
         host: host_name(),
         pid: i32::try_from(std::process::id()).unwrap_or(0),

@@ -1,7 +1,12 @@
-//! `apply_benefits` and `sync_subscription`: what a customer buys arrives here (polar-domain (d)).
+//! `apply_benefits` and `sync_subscription`: what a customer buys arrives here.
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use polar::{Answer, BoxFuture, CallClass, Gate, Held, HeldReason};
 use serde_json::{Map, Value, json};
 use simulator::{Product, RequestMatch};
+use uuid::Uuid;
 
 use crate::house::{House, PATIENCE, Tenant};
 
@@ -158,11 +163,8 @@ async fn a_late_copy_of_an_old_delivery_changes_nothing() {
                 .fetch_one(&house.pool)
                 .await
                 .unwrap();
-        let job = jobs::NewJob::of(&jobs::ApplyBenefits::for_delivery(
-            event,
-            &polar::peek(&body),
-        ))
-        .caused_by(event);
+        let job = jobs::NewJob::of(&jobs::ApplyBenefits::for_delivery(&polar::peek(&body)))
+            .caused_by(event);
         polar_jobs::queue::enqueue::insert(&mut connection, &job)
             .await
             .unwrap();
@@ -427,27 +429,247 @@ async fn what_was_bought_while_billing_was_off_is_found_once_it_is_configured() 
 #[tokio::test(flavor = "multi_thread")]
 async fn garbage_that_names_nobody_is_discarded_with_its_reason() {
     let house = House::open().await;
-    let event: i64 = sqlx::query_scalar(
-        "INSERT INTO polar_jobs.stored_events (source, external_id, type, body)
-         VALUES ('polar', 'garbage', 'benefit_grant.created', '{\"type\": \"benefit_grant.created\", \"data\": 7}') RETURNING id",
-    )
-    .fetch_one(&house.pool)
-    .await
-    .unwrap();
-    let mut connection = house.pool.acquire().await.unwrap();
-    let about = polar::peek(br#"{"type": "benefit_grant.created", "data": 7}"#);
-    for job in [
-        jobs::NewJob::of(&jobs::ApplyBenefits::for_delivery(event, &about)),
-        jobs::NewJob::of(&jobs::SyncSubscription::for_delivery(event, &about)),
-    ] {
-        polar_jobs::queue::enqueue::insert(&mut connection, &job)
-            .await
-            .unwrap();
+    for event_type in ["benefit_grant.created", "subscription.updated"] {
+        house.deliver(event_type, &json!(7)).await;
     }
     house.settle().await;
+    let failed = "SELECT count(*) FROM polar_jobs.external_events WHERE outcome = 'failed'";
+    assert_eq!(house.count(failed).await, 2);
     for kind in ["apply_benefits", "sync_subscription"] {
         let (state, reason) = house.end(kind).await;
         assert_eq!(state, "discarded");
         assert!(reason.contains("cannot be read"), "{reason}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nested_value_in_the_metadata_of_a_benefit_concerns_that_benefit_only() {
+    let (house, tenant) = open().await;
+    buy(&house, &tenant, Product::Pro).await;
+    let odd = json!({"type": "sso", "regions": ["eu", {"and": "us"}]});
+    add_to_pro(&house, "SSO", odd).await;
+    house.settle().await;
+    assert_eq!(
+        entitled(&house, &tenant).await,
+        on_plan("pro", false, true, "Pro")
+    );
+    let nested = json!({"type": "support", "level": {"of": 3}, "slack": true, "prioritized": true});
+    house
+        .simulator
+        .edit_benefit_metadata(Product::Pro, "support", metadata(nested))
+        .await
+        .unwrap();
+    edit_fee_of_pro(&house, 111).await;
+    house.settle().await;
+    assert_eq!(fees(&house, &tenant).await, (111, 1, 2), "fees can be read");
+    assert_eq!(
+        entitled(&house, &tenant).await,
+        on_plan("pro", false, true, "Pro"),
+        "support stays as it was"
+    );
+}
+
+/// Refuses every call of the class that waits behind all others, and remembers the classes asked for.
+#[derive(Default)]
+struct NothingLeftOver(Mutex<Vec<CallClass>>);
+
+impl Gate for NothingLeftOver {
+    fn enter(&self, class: CallClass) -> BoxFuture<'_, Result<(), Held>> {
+        self.0.lock().unwrap().push(class);
+        let held = Held {
+            until: Duration::from_secs(3600),
+            reason: HeldReason::Budget,
+        };
+        let answer = if class == CallClass::Bulk {
+            Err(held)
+        } else {
+            Ok(())
+        };
+        Box::pin(std::future::ready(answer))
+    }
+
+    fn left(&self, _answer: Answer) {}
+}
+
+async fn edit_fee_of_pro(house: &House, fee_percent: i32) {
+    let edited = metadata(
+        json!({"type": "transaction_fee", "fee_percent": fee_percent, "fee_fixed": 1, "subscription_fee_percent": 2}),
+    );
+    house
+        .simulator
+        .edit_benefit_metadata(Product::Pro, "transaction_fee", edited)
+        .await
+        .unwrap();
+    assert!(house.simulator.deliveries_settled(PATIENCE).await);
+}
+
+/// Gives Pro another benefit; its holders receive it.
+async fn add_to_pro(house: &House, description: &str, with: Value) {
+    let mut benefits = Vec::new();
+    for held in ["transaction_fee", "support"] {
+        benefits.push(house.simulator.benefit_id(Product::Pro, held).unwrap());
+    }
+    benefits.push(
+        house
+            .simulator
+            .add_benefit(description, metadata(with))
+            .await,
+    );
+    house
+        .simulator
+        .set_benefits_of_product(Product::Pro, benefits)
+        .await
+        .unwrap();
+    assert!(house.simulator.deliveries_settled(PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn holders_of_a_changed_benefit_are_read_again_behind_what_people_buy() {
+    let (house, tenant) = open().await;
+    buy(&house, &tenant, Product::Pro).await;
+    house.settle_waits().await;
+    edit_fee_of_pro(&house, 111).await;
+    let busy = Arc::new(NothingLeftOver::default());
+    house.drain_through(busy.clone()).await;
+    assert_eq!(*busy.0.lock().unwrap(), [CallClass::Bulk]);
+    assert_eq!(fees(&house, &tenant).await, (380, 35, 0));
+
+    // A purchase by one of them makes its job urgent.
+    add_to_pro(&house, "SSO", json!({"type": "sso"})).await;
+    house.hurry().await;
+    house.drain_through(busy.clone()).await;
+    assert_eq!(fees(&house, &tenant).await, (111, 1, 2));
+    assert!(entitled(&house, &tenant).await.2, "single sign-on is on");
+}
+
+/// A job that waits because a grant concerns nobody must not swallow a job that has a reason to ask.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_that_switches_nothing_on_takes_no_reason_to_ask_from_others() {
+    let (house, tenant) = open().await;
+    buy(&house, &tenant, Product::Pro).await;
+    house.settle_waits().await;
+    house.simulator.set_webhook_url(None);
+    edit_fee_of_pro(&house, 111).await;
+    let customer = json!({"id": Uuid::new_v4(), "external_id": tenant.id});
+    let coffee = json!({"id": Uuid::new_v4(), "customer_id": customer["id"], "customer": customer,
+        "benefit": {"metadata": {"type": "coffee"}}});
+    house.deliver("benefit_grant.created", &coffee).await;
+    postpone(&house).await;
+    let fee = house.simulator.benefit_id(Product::Pro, "transaction_fee");
+    house.deliver("benefit.updated", &json!({"id": fee})).await;
+    house.settle_waits().await;
+    assert_eq!(fees(&house, &tenant).await, (111, 1, 2));
+}
+
+/// Lets what waits now wait for an hour.
+async fn postpone(house: &House) {
+    let postponed = sqlx::query(
+        "UPDATE polar_jobs.live_jobs SET run_at = now() + interval '1 hour' WHERE worker IS NULL",
+    );
+    assert_eq!(
+        postponed
+            .execute(&house.pool)
+            .await
+            .unwrap()
+            .rows_affected(),
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_subscriptions_with_the_same_benefit_count_once() {
+    let (house, tenant) = open().await;
+    buy(&house, &tenant, Product::Pro).await;
+    buy(&house, &tenant, Product::Pro).await;
+    let (tier, ..) = entitled(&house, &tenant).await;
+    assert_eq!(tier.as_deref(), Some("pro"));
+    assert_eq!(fees(&house, &tenant).await, (380, 35, 0));
+    let given_up =
+        "SELECT count(*) FROM polar_jobs.jobs WHERE state = 'discarded' OR errors <> '[]'";
+    assert_eq!(house.count(given_up).await, 0);
+}
+
+/// The metadata name no type, or one that nobody here knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_of_an_unknown_type_does_nothing_and_calls_nobody() {
+    let (house, tenant) = open().await;
+    let before = house.simulator.requests().len();
+    for benefit in [
+        json!({"metadata": {}}),
+        json!({"metadata": {"type": "tea"}}),
+        json!({"metadata": {"type": 7}}),
+    ] {
+        let data = json!({"id": Uuid::new_v4(), "customer": {"external_id": tenant.id}, "benefit": benefit});
+        for event_type in [
+            "benefit_grant.created",
+            "benefit_grant.updated",
+            "benefit_grant.revoked",
+        ] {
+            house.deliver(event_type, &data).await;
+        }
+    }
+    house.settle().await;
+    assert_eq!(house.simulator.requests().len(), before);
+    let ignored = "SELECT count(*) FROM polar_jobs.external_events WHERE type LIKE 'benefit_grant.%' AND outcome = 'ignored'";
+    assert_eq!(house.count(ignored).await, 9);
+    assert_eq!(
+        house.end("apply_benefits").await.1,
+        "the benefit switches nothing on here"
+    );
+}
+
+/// Grants of an organization that was never announced end quietly: no fees, no flags, no call.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_for_an_organization_that_is_not_known_ends_quietly() {
+    let house = House::open().await;
+    let stranger = Tenant::new();
+    for benefit_type in ["transaction_fee", "support", "preview_access", "sso"] {
+        let data = json!({"id": Uuid::new_v4(), "customer": {"external_id": stranger.id},
+            "benefit": {"metadata": {"type": benefit_type}}});
+        house.deliver("benefit_grant.created", &data).await;
+        house.settle().await;
+        assert_eq!(
+            house.end("apply_benefits").await,
+            (
+                "ignored".to_owned(),
+                "the organization is not known here".to_owned()
+            )
+        );
+    }
+    assert!(house.simulator.requests().is_empty());
+    assert_eq!(
+        house
+            .count("SELECT count(*) FROM polar_jobs.accounts")
+            .await,
+        0
+    );
+}
+
+/// What was given up while Polar was down is asked for again later, without another delivery.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_up_while_polar_was_down_is_asked_for_again() {
+    let (house, tenant) = open().await;
+    house
+        .simulator
+        .set_faults("calls=1".parse::<simulator::Faults>().unwrap());
+    let grant = json!({"id": Uuid::new_v4(), "customer": {"external_id": tenant.id}, "benefit": {"metadata": {"type": "sso"}}});
+    house.deliver("benefit_grant.created", &grant).await;
+    sqlx::query("UPDATE polar_jobs.live_jobs SET max_attempts = 1")
+        .execute(&house.pool)
+        .await
+        .unwrap();
+    house.settle_waits().await;
+    assert_eq!(house.end("apply_benefits").await.0, "discarded");
+    let stale = "SELECT count(*) FROM polar_jobs.organizations WHERE stale";
+    assert_eq!(house.count(stale).await, 1);
+
+    house.simulator.set_faults(simulator::Faults::default());
+    house
+        .simulator
+        .purchase(&tenant.id, Product::Pro)
+        .await
+        .ok();
+    house.settle_waits().await;
+    assert_eq!(entitled(&house, &tenant).await.0.as_deref(), Some("pro"));
+    assert_eq!(house.count(stale).await, 0);
 }

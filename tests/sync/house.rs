@@ -3,6 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chrono::Utc;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use jobs::contract::{Fees, Settings};
 use polar::{ClientConfig, Gate, OpenGate};
 use polar_jobs::ingress::{Ingress, IngressSettings, Metrics};
@@ -10,6 +14,7 @@ use polar_jobs::postgres::testing::{TestDatabase, database};
 use polar_jobs::queue::connect::{Pooler, QueueDatabase};
 use polar_jobs::worker::{QueueSlots, WorkerError, WorkerSettings, run};
 use serde_json::{Value, json};
+use sha2::Sha256;
 use simulator::Options;
 use simulator::records::{MemberRecord, RequestRecord};
 use sqlx::PgPool;
@@ -159,6 +164,50 @@ impl House {
         assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
     }
 
+    /// A delivery that Polar might send, signed as it signs.
+    pub(crate) async fn deliver(&self, event_type: &str, data: &Value) {
+        let body = json!({"type": event_type, "timestamp": Utc::now(), "data": data}).to_string();
+        let (id, timestamp) = (
+            Uuid::new_v4().to_string(),
+            Utc::now().timestamp().to_string(),
+        );
+        let mac = Hmac::<Sha256>::new_from_slice(self.simulator.webhook_secret().as_bytes())
+            .unwrap()
+            .chain_update(format!("{id}.{timestamp}.{body}"));
+        let signature = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
+        let request = reqwest::Client::builder()
+            .tls_certs_only([])
+            .build()
+            .unwrap()
+            .post(format!("{}/integrations/polar/webhook", self.door))
+            .header("webhook-id", id)
+            .header("webhook-timestamp", timestamp)
+            .header("webhook-signature", signature)
+            .body(body);
+        assert_eq!(request.send().await.unwrap().status(), 202);
+    }
+
+    /// Something that somebody else does at Polar through its API.
+    pub(crate) async fn at_polar(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let client = reqwest::Client::builder()
+            .tls_certs_only([])
+            .build()
+            .unwrap();
+        let url = format!("{}{path}", self.simulator.url());
+        let mut request = client
+            .request(method.parse().unwrap(), url)
+            .header("polar-version", "2026-04")
+            .bearer_auth(self.simulator.access_token());
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status();
+        let text = answer.text().await.unwrap();
+        assert!(status.is_success(), "{method} {path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
     fn worker(&self, billing: bool) -> WorkerSettings {
         WorkerSettings {
             database: QueueDatabase::new(&self.url, Pooler::None).unwrap(),
@@ -192,6 +241,15 @@ impl House {
         run(self.worker(true), std::future::pending())
             .await
             .unwrap();
+    }
+
+    /// The same by a worker that has these settings.
+    pub(crate) async fn drain_with(&self, change: impl FnOnce(&mut Settings)) {
+        let mut worker = self.worker(true);
+        let mut settings = Settings::clone(&worker.settings);
+        change(&mut settings);
+        worker.settings = Arc::new(settings);
+        run(worker, std::future::pending()).await.unwrap();
     }
 
     /// The same with this gate before Polar.

@@ -266,3 +266,58 @@ proptest! {
         prop_assert_eq!(peek(&body), Peek::default());
     }
 }
+
+#[test]
+fn a_look_into_a_grant_finds_what_its_benefit_switches_on() {
+    let look = |event_type: &str, data: serde_json::Value| {
+        peek(
+            serde_json::json!({"type": event_type, "data": data})
+                .to_string()
+                .as_bytes(),
+        )
+        .benefit_type
+    };
+    let grant = |benefit: serde_json::Value| {
+        look(
+            "benefit_grant.created",
+            serde_json::json!({"benefit": benefit}),
+        )
+    };
+    let metadata = |metadata: serde_json::Value| serde_json::json!({"metadata": metadata});
+    assert_eq!(
+        grant(metadata(serde_json::json!({"type": "sso"}))).as_deref(),
+        Some("sso")
+    );
+    // Metadata that name no type name nothing; where none can be seen, nothing is known.
+    assert_eq!(grant(metadata(serde_json::json!({}))).as_deref(), Some(""));
+    assert_eq!(
+        grant(metadata(serde_json::json!({"type": 7}))).as_deref(),
+        Some("")
+    );
+    assert_eq!(grant(metadata(serde_json::json!(null))), None);
+    assert_eq!(grant(serde_json::json!("sso")), None);
+    let benefit = metadata(serde_json::json!({"type": "support"}));
+    assert_eq!(
+        look("benefit.updated", benefit.clone()).as_deref(),
+        Some("support")
+    );
+    assert_eq!(look("customer.updated", benefit), None);
+}
+
+#[test]
+fn a_field_that_nobody_needs_makes_no_grant_and_no_subscription_unreadable() {
+    let id = "0b7c0a4e-2f0f-4f5e-8a6f-2a8f3a1d9e01";
+    let grant: BenefitGrant = serde_json::from_value(serde_json::json!({"id": id, "customer_id": id, "benefit_id": id,
+        "granted_at": "yesterday", "is_granted": "yes", "customer": 7, "member_id": [],
+        "benefit": {"id": id, "type": "custom", "description": {"de": "x"}, "metadata": {"type": "sso", "odd": [1]}}}))
+    .unwrap();
+    assert_eq!(grant.benefit.metadata.text("type"), Some("sso"));
+    let subscription: Subscription = serde_json::from_value(serde_json::json!({"id": id, "customer_id": id,
+        "product_id": id, "status": "active", "created_at": "2026-08-14T09:12:09Z", "metadata": "none",
+        "customer": {}, "pending_update": true,
+        "product": {"id": id, "name": "Pro", "benefits": [7, {"id": id, "type": "custom"}], "visibility": 1}}))
+    .unwrap();
+    let product = subscription.product.unwrap();
+    assert_eq!((product.name.as_str(), product.benefits.len()), ("Pro", 1));
+    assert_eq!(subscription.status, SubscriptionStatus::Active);
+}

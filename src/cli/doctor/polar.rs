@@ -10,21 +10,9 @@ use uuid::Uuid;
 use super::super::process::client_config;
 use super::Finding;
 use crate::config::{Billing, PolarSettings};
+use crate::ingress::handled_events;
 
 const ROUTE: &str = "/integrations/polar/webhook";
-
-/// Without these deliveries we hear of changes only from the nightly comparison.
-const NEEDED: [&str; 9] = [
-    "benefit_grant.created",
-    "benefit_grant.revoked",
-    "benefit_grant.updated",
-    "benefit.updated",
-    "order.created",
-    "subscription.canceled",
-    "subscription.past_due",
-    "subscription.revoked",
-    "subscription.updated",
-];
 
 pub(super) async fn check(settings: &PolarSettings, findings: &mut Vec<Finding>) {
     let Some(billing) = &settings.billing else {
@@ -160,7 +148,8 @@ async fn endpoint(client: &Client, findings: &mut Vec<Finding>) {
 
 fn judge(endpoint: &WebhookEndpoint) -> Finding {
     let url = &endpoint.url;
-    let missing: Vec<&str> = NEEDED
+    // Without one of these we hear of its changes only from the nightly comparison.
+    let missing: Vec<&str> = handled_events()
         .into_iter()
         .filter(|event| !endpoint.events.iter().any(|subscribed| subscribed == event))
         .collect();
