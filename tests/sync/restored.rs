@@ -214,7 +214,6 @@ async fn a_stopped_worker_that_goes_on_deletes_nothing_of_a_new_life() {
 #[tokio::test(flavor = "multi_thread")]
 async fn making_one_organization_asks_once_and_writes_once() {
     let (house, tenant) = (House::open().await, Tenant::new());
-    house.simulator.set_webhook_url(None);
     house.tell(&[tenant.created()]).await;
     house.settle_waits().await;
     let requests = house.simulator.requests().into_iter();
