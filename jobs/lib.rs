@@ -6,14 +6,14 @@
 //! Folders hold what the jobs share: [`contract`] what a job is, [`change`] what the application
 //! tells us, [`types`] its values, [`mirror`] the only SQL, [`customer`] whom a job asks about,
 //! `benefits` what the catalogue means, [`backlog`] what Polar has not confirmed, `polar_sync` what
-//! several jobs do there, `ingest` how events get there.
+//! several jobs do there, `event_batches` how events get there.
 
 pub mod backlog;
 pub mod benefits;
 pub mod change;
 pub mod contract;
 pub mod customer;
-mod ingest;
+mod event_batches;
 pub mod mirror;
 mod polar_sync;
 pub mod types;

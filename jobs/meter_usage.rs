@@ -1,18 +1,22 @@
 //! Counts what was used since the last time, once.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{CatchUp, Scheduled, priority};
-use crate::mirror::usage::{close_window, horizon_holder};
-use crate::report_usage::ReportUsage;
-use crate::{Context, Done, Error, Job, NewJob};
+use crate::mirror::clock;
+use crate::mirror::usage::{close_window, create_partitions, deletion_waits, horizon_holder};
+use crate::{Context, Done, Error, Job, NewJob, ReportUsage};
 
 /// A transaction that is open longer than this is named to the operator.
-const PATIENCE: TimeDelta = TimeDelta::seconds(60);
+const LONG_TRANSACTION: TimeDelta = TimeDelta::seconds(60);
+/// How soon it looks again where a deletion waits for usage that may still be committed.
+const DELETION_DELAY: Duration = Duration::from_secs(2);
 
-/// Closes a window and freezes its counts (contract 5, design 5). A run covers everything since
-/// the last one, so missed ticks need no catching up.
+/// Closes a window and freezes its counts. A run covers everything since the last one, so missed
+/// ticks need no catching up; a deletion that waits for its last window starts one as well.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct MeterUsage {}
 
@@ -26,22 +30,26 @@ impl Job for MeterUsage {
 
     async fn run(self, context: &Context) -> Result<Done, Error> {
         warn_of_long_transactions(context).await?;
+        create_partitions(&context.pool).await?;
+        let soon = clock::now(&context.pool).await? + DELETION_DELAY;
         let mut transaction = context.begin().await?;
-        let clock = context.job.started_at;
-        let closed =
-            close_window(&mut transaction, clock, context.settings.self_organization).await?;
+        let closed = close_window(&mut transaction, context.settings.self_organization).await?;
+        // Where billing is off nobody deletes, and nothing is in a hurry.
+        let hurry = context.polar.is_some() && deletion_waits(&mut transaction).await?;
+        let mut next = Vec::new();
+        if hurry {
+            next.push(NewJob::of(&Self {}).at(soon));
+        }
         let Some(window) = closed else {
-            return Ok(
-                Done::ignored("nothing was recorded since the last window").within(transaction)
-            );
+            let done = Done::ignored("nothing was recorded since the last window");
+            return Ok(done.then(next).within(transaction));
         };
         tracing::info!(window_end = %window.end, readings = window.readings, "closed a usage window");
         metrics::counter!("polar_jobs_usage_counted_total")
             .increment(u64::try_from(window.readings).unwrap_or(0));
         // Freezing and moving the window commit together with this job and the one that sends.
-        Ok(Done::applied()
-            .then([NewJob::of(&ReportUsage {})])
-            .within(transaction))
+        next.push(NewJob::of(&ReportUsage {}));
+        Ok(Done::applied().then(next).within(transaction))
     }
 }
 
@@ -61,7 +69,7 @@ async fn warn_of_long_transactions(context: &Context) -> Result<(), Error> {
     let age = holder.as_ref().map_or(0, |holder| holder.age.num_seconds());
     metrics::gauge!("polar_jobs_usage_horizon_age_seconds")
         .set(f64::from(i32::try_from(age).unwrap_or(i32::MAX)));
-    if let Some(holder) = holder.filter(|holder| holder.age > PATIENCE) {
+    if let Some(holder) = holder.filter(|holder| holder.age > LONG_TRANSACTION) {
         tracing::warn!(
             pid = holder.pid,
             application_name = holder.name,

@@ -7,15 +7,16 @@ use rust_decimal::prelude::ToPrimitive;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{CatchUp, Queue, Scheduled, priority};
+use crate::mirror::clock;
 use crate::mirror::usage::prove;
 use crate::{Context, Done, Error, Job};
 
 /// How far back a night looks: two days, so that a missed night is made up for.
 const SPAN: TimeDelta = TimeDelta::hours(48);
 /// What closed this recently may still be on its way to Polar.
-const SETTLING: TimeDelta = TimeDelta::hours(1);
+const UNDERWAY: TimeDelta = TimeDelta::hours(1);
 
-/// Counts the windows of the last two days again (contract 6.6); the gauge
+/// Counts the windows of the last two days again; the gauge
 /// `polar_jobs_usage_difference` is 0 when the books balance.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ProveUsage {}
@@ -31,8 +32,8 @@ impl Job for ProveUsage {
     }
 
     async fn run(self, context: &Context) -> Result<Done, Error> {
-        let now = context.job.started_at;
-        let difference = prove::difference(&context.pool, now - SPAN, now - SETTLING).await?;
+        let now = clock::now(&context.pool).await?;
+        let difference = prove::difference(&context.pool, now - SPAN, now - UNDERWAY).await?;
         let faults = prove::chain_faults(&context.pool).await?;
         metrics::gauge!("polar_jobs_usage_difference")
             .set(difference.to_f64().unwrap_or(f64::INFINITY));

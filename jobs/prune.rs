@@ -1,5 +1,5 @@
-//! Deletes old rows, in small batches: finished jobs, handled events, old ticks (design 3), and
-//! readings that Polar accounted for (design 5).
+//! Deletes old rows, in small batches: finished jobs, handled events, old ticks, and
+//! readings and reports that Polar accounted for.
 
 use std::time::Duration;
 
@@ -8,25 +8,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::{Context, Done, Error, Job, Queue, Scheduled, priority};
 use crate::mirror::prune::{self, Limits};
-use crate::mirror::{costs, usage};
+use crate::mirror::{clock, costs, usage};
 
 /// Completed jobs stay readable for so many days, and so do ticks: most of them are a job's.
 const COMPLETED_DAYS: i64 = 7;
 /// Discarded and cancelled jobs, and events, stay readable for so many days.
 const TROUBLED_DAYS: i64 = 90;
-/// Readings that Polar accounted for stay so many days (design 5).
+/// Readings that Polar accounted for stay so many days.
 const READING_DAYS: i64 = 35;
+/// Reports stay so many days after they were sent; then their months' sums stay for ever.
+const REPORT_DAYS: i64 = 90;
 /// Rows of each kind in one statement.
 const BATCH: i32 = 2000;
-/// Readings in one statement; they are narrow.
-const READINGS: i64 = 20_000;
+/// Readings or reports in one statement; they are narrow.
+const READINGS: i32 = 20_000;
 
-/// Delete what was old at a time.
+/// Delete what is old by the clock of Postgres: a host whose clock is ahead would delete too early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Prune {
-    /// The time that ages are counted from.
-    pub now: DateTime<Utc>,
-}
+pub struct Prune {}
 
 impl Job for Prune {
     const KIND: &'static str = "prune";
@@ -39,15 +38,20 @@ impl Job for Prune {
     }
 
     async fn run(self, context: &Context) -> Result<Done, Error> {
+        let now = clock::now(&context.pool).await?;
         let limits = Limits {
-            completed: self.now - TimeDelta::days(COMPLETED_DAYS),
-            troubled: self.now - TimeDelta::days(TROUBLED_DAYS),
-            events: self.now - TimeDelta::days(TROUBLED_DAYS),
+            completed: now - TimeDelta::days(COMPLETED_DAYS),
+            troubled: now - TimeDelta::days(TROUBLED_DAYS),
+            events: now - TimeDelta::days(TROUBLED_DAYS),
         };
         while prune::batch(&context.pool, limits, BATCH).await? > 0 {}
-        let settled = self.now - TimeDelta::days(READING_DAYS);
-        while usage::prune(&context.pool, settled, READINGS).await? > 0 {}
-        while costs::prune(&context.pool, settled, READINGS).await? > 0 {}
+        let read = now - TimeDelta::days(READING_DAYS);
+        usage::create_partitions(&context.pool).await?;
+        usage::prune(&context.pool, read).await?;
+        while usage::prune_ids(&context.pool, read, READINGS).await? > 0 {}
+        while costs::prune(&context.pool, read, READINGS.into()).await? > 0 {}
+        let reported = now - TimeDelta::days(REPORT_DAYS);
+        while usage::fold(&context.pool, reported, READINGS).await? > 0 {}
         Ok(Done::applied())
     }
 }
@@ -55,7 +59,7 @@ impl Job for Prune {
 impl Scheduled for Prune {
     const CRON: &'static str = "20 3 * * *";
 
-    fn at(tick: DateTime<Utc>) -> Self {
-        Self { now: tick }
+    fn at(_: DateTime<Utc>) -> Self {
+        Self {}
     }
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use polar::{CallClass, Client};
+use polar::{CallClass, Client, Receipt};
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{CatchUp, Retry, Scheduled, priority};
-use crate::ingest::{self, SpanBatch};
+use crate::event_batches::{self, Sent, SpanBatch};
 use crate::mirror::costs::{self, WaitingCost};
 use crate::{Context, Done, Error, Job, NewJob};
 
@@ -17,8 +17,8 @@ const READINGS: i64 = 450;
 /// Rounds of one run; what is left follows as a job of its own.
 const ROUNDS: usize = 20;
 
-/// Sends waiting costs (contract 5, polar-domain (g)). A row is settled once Polar accounted for
-/// all its events; until then it is sent again, identically.
+/// Sends waiting costs. A row is done once Polar accounted for all its events; until then it is sent
+/// again, identically.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ReportCosts {}
 
@@ -73,42 +73,38 @@ impl Scheduled for ReportCosts {
 }
 
 async fn report(context: &Context, polar: &Client, readings: &[WaitingCost]) -> Result<(), Error> {
-    let batches = ingest::pack(readings).map_err(|(position, error)| {
+    let batches = event_batches::pack(readings).map_err(|(position, error)| {
         Error::Retry(format!(
             "cost {}: {error}; the table should have refused it",
             readings[position].id
         ))
     })?;
-    let mut ledger = Ledger::of(&batches);
+    let ids: Vec<i64> = readings.iter().map(|reading| reading.id).collect();
+    let first = costs::mark_sent(&context.pool, &ids).await?;
+    let mut answers = Answers::of(&batches);
     let mut failure = None;
     for batch in &batches {
-        let sent = ingest::ingest(polar, &batch.events).await;
-        ledger.note(batch, &sent);
+        let sent = event_batches::send(polar, &batch.events).await;
+        answers.note(batch, &sent, |reading| first.contains(&ids[reading]));
         if sent.failure.is_some() {
             failure = sent.failure;
             break;
         }
     }
-    let (settled, refused) = ledger.verdicts(readings);
-    costs::settle(&context.pool, &settled).await?;
-    metrics::counter!("polar_jobs_costs_reported_total").increment(settled.len() as u64);
-    if !refused.is_empty() {
-        metrics::counter!("polar_jobs_costs_refused_total").increment(refused.len() as u64);
-        for (id, reason) in &refused {
-            tracing::error!(cost = id, reason, "Polar refused a cost");
-        }
-        costs::refuse(&context.pool, &refused).await?;
-    }
+    answers.store(context, &ids).await?;
     failure.map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// How many events of each reading are still undecided, and which readings were refused.
-struct Ledger {
+/// What Polar said about each reading, by its position.
+struct Answers {
+    /// How many events of each reading are still undecided.
     open: BTreeMap<usize, usize>,
     refused: BTreeMap<usize, String>,
+    /// Why Polar knew readings that it could not know.
+    foreign: BTreeMap<usize, String>,
 }
 
-impl Ledger {
+impl Answers {
     fn of(batches: &[SpanBatch]) -> Self {
         let mut open = BTreeMap::new();
         for position in batches
@@ -120,13 +116,17 @@ impl Ledger {
         Self {
             open,
             refused: BTreeMap::new(),
+            foreign: BTreeMap::new(),
         }
     }
 
-    fn note(&mut self, batch: &SpanBatch, sent: &ingest::Sent) {
-        for event in sent.answered.iter().flat_map(|(events, _)| events) {
-            for reading in &batch.readings[*event] {
+    fn note(&mut self, batch: &SpanBatch, sent: &Sent, is_first: impl Fn(usize) -> bool) {
+        for (events, receipt) in &sent.answered {
+            for reading in events.iter().flat_map(|&event| &batch.readings[event]) {
                 self.open.entry(*reading).and_modify(|events| *events -= 1);
+            }
+            if !sent.repeated {
+                self.note_foreign(batch, events, *receipt, &is_first);
             }
         }
         for (event, reason) in &sent.refused {
@@ -136,19 +136,57 @@ impl Ledger {
         }
     }
 
-    /// Rows that are done, and rows that Polar will not take.
-    fn verdicts(self, readings: &[WaitingCost]) -> (Vec<i64>, Vec<(i64, String)>) {
-        let settled = self
-            .open
+    /// Polar may know roots, and spans that were sent before. If it knew more than these, something
+    /// else has the id of a new span; which one it does not say.
+    fn note_foreign(
+        &mut self,
+        batch: &SpanBatch,
+        events: &[usize],
+        receipt: Receipt,
+        is_first: impl Fn(usize) -> bool,
+    ) {
+        let first: Vec<usize> = events
             .iter()
-            .filter(|&(_, &events)| events == 0)
-            .map(|(&reading, _)| readings[reading].id);
-        let settled = settled.collect();
-        let refused = self
-            .refused
-            .into_iter()
-            .map(|(reading, reason)| (readings[reading].id, reason))
+            .filter(|&&event| batch.events[event].parent_id.is_some())
+            .flat_map(|&event| batch.readings[event].iter().copied())
+            .filter(|&reading| is_first(reading))
             .collect();
-        (settled, refused)
+        let may_be_known = events.len() - first.len();
+        let known = usize::try_from(receipt.duplicates).unwrap_or(usize::MAX);
+        if known > may_be_known && !first.is_empty() {
+            let reason = format!(
+                "Polar knew {} of {} events before they were sent for the first time: it holds something else under such an id",
+                known - may_be_known,
+                first.len()
+            );
+            let foreign = first.into_iter().map(|reading| (reading, reason.clone()));
+            self.foreign.extend(foreign);
+        }
+    }
+
+    /// Stores rows that are done, and rows that Polar will not take or has not taken.
+    async fn store(self, context: &Context, ids: &[i64]) -> Result<(), sqlx::Error> {
+        let mut refused: Vec<(i64, String)> = Vec::new();
+        for (reading, reason) in self.foreign {
+            let id = ids[reading];
+            let kept = costs::refuse_foreign(&context.pool, &[id], &reason).await?;
+            refused.extend(kept.into_iter().map(|id| (id, reason.clone())));
+        }
+        let done = self.open.iter().filter(|&(_, &events)| events == 0);
+        let done: Vec<i64> = done.map(|(&reading, _)| ids[reading]).collect();
+        costs::mark_reported(&context.pool, &done).await?;
+        metrics::counter!("polar_jobs_costs_reported_total")
+            .increment(done.len().saturating_sub(refused.len()) as u64);
+        let by_polar = self.refused.into_iter();
+        let by_polar: Vec<(i64, String)> = by_polar.map(|(at, reason)| (ids[at], reason)).collect();
+        if !by_polar.is_empty() {
+            costs::refuse(&context.pool, &by_polar).await?;
+        }
+        refused.extend(by_polar);
+        metrics::counter!("polar_jobs_costs_refused_total").increment(refused.len() as u64);
+        for (id, reason) in refused {
+            tracing::error!(cost = id, reason, "Polar refused a cost");
+        }
+        Ok(())
     }
 }

@@ -7,19 +7,20 @@ use polar::{CallClass, Client, IngestedEvent, Receipt};
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{CatchUp, Retry, Scheduled, priority};
-use crate::ingest::{self, MAX_EVENTS};
+use crate::event_batches::{self, MAX_EVENTS};
 use crate::mirror::usage::{self, FrozenReport};
 use crate::{Context, Done, Error, Job, NewJob};
 
-/// The event's name at Polar (polar-domain (f.1)).
+/// The event's name at Polar.
 const EVENT: &str = "event_ingestion";
 /// Batches of one run; what is left follows as a job of its own.
 const BATCHES: usize = 20;
-/// How long to wait for Polar's clock where ours is ahead (R18).
+/// How long to wait for Polar's clock where that of Postgres is ahead: Polar refuses an event of the
+/// next second.
 const CLOCK_WAIT: Duration = Duration::from_secs(15);
 
-/// Sends frozen counts (contract 5). Whatever happens between sending and settling, the next run
-/// sends the identical event again, and Polar knows it by its id.
+/// Sends frozen counts. Whatever happens between sending and storing the answer, the next run sends
+/// the identical event again, and Polar knows it by its id.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ReportUsage {}
 
@@ -49,7 +50,7 @@ impl Job for ReportUsage {
             ));
         };
         let polar = polar.with_class(CallClass::Metering);
-        usage::sort_out(&context.pool, context.settings.self_organization).await?;
+        usage::resolve_waiting(&context.pool, context.settings.self_organization).await?;
         let limit = i64::try_from(MAX_EVENTS).expect("a batch fits");
         let (mut last, mut early) = (None, 0);
         for _ in 0..BATCHES {
@@ -73,15 +74,15 @@ impl Scheduled for ReportUsage {
     }
 }
 
-/// Sends one batch and settles what Polar decided, also when the rest failed. Returns how many
+/// Sends one batch and stores what Polar decided, also when the rest failed. Returns how many
 /// were too early.
 async fn report(context: &Context, polar: &Client, batch: &[FrozenReport]) -> Result<usize, Error> {
     let events: Vec<IngestedEvent> = batch.iter().map(event).collect();
-    let sent = ingest::ingest(polar, &events).await;
+    let sent = event_batches::send(polar, &events).await;
     for (positions, receipt) in &sent.answered {
         let reports: Vec<&FrozenReport> =
             positions.iter().map(|&position| &batch[position]).collect();
-        usage::settle(&context.pool, &reports, *receipt).await?;
+        usage::mark_reported(&context.pool, &reports, *receipt).await?;
         metrics::counter!("polar_jobs_usage_reported_total").increment(reports.len() as u64);
     }
     if !sent.refused.is_empty() {
@@ -137,7 +138,9 @@ fn event(report: &FrozenReport) -> IngestedEvent {
 
 fn finish(early: usize, next: Option<NewJob>) -> Result<Done, Error> {
     if early > 0 {
-        let reason = format!("{early} counts are ahead of Polar's clock; set this machine's clock");
+        let reason = format!(
+            "{early} counts are ahead of Polar's clock; set the clock of the Postgres server"
+        );
         return Err(Error::not_yet(reason, CLOCK_WAIT));
     }
     Ok(Done::applied().then(next))

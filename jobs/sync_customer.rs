@@ -6,10 +6,7 @@
 //! external id. What is to be deleted is named by Polar's id: a worker that was stopped in the middle
 //! and goes on later finds its customer gone, and never meets the one that was made since.
 
-use polar::{
-    Customer, CustomerRef, CustomerType, CustomerUpdate, Deletion, Metadata, NewTeam, OrAbsent,
-    Owner, Role,
-};
+use polar::{Customer, CustomerRef, CustomerType, CustomerUpdate, Metadata, NewTeam, Owner, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{Context, Done, Error, Job, NewJob};
@@ -90,7 +87,7 @@ struct Kept {
 impl Sync<'_> {
     async fn run(&self, wanted: &WantedCustomer) -> Result<Done, Failure> {
         if let Some(event) = wanted.erasure_event {
-            self.erase(wanted, event).await?;
+            self.customer().erase(wanted, event).await?;
         }
         if wanted.deleted {
             let mut transaction = self.context.begin().await?;
@@ -98,48 +95,15 @@ impl Sync<'_> {
                 .await?;
             return Ok(Done::applied().within(transaction));
         }
-        let kept = match self.find().await? {
+        let kept = match self.customer().find().await? {
             Some(customer) => self.adopt(wanted, customer).await?,
             None => self.create(wanted).await?,
         };
         Ok(self.finish(wanted, kept).await?)
     }
 
-    /// Deletes the customer of the life that ended with change `event`. Its id is kept first:
-    /// what Polar delivers afterwards may carry no other.
-    async fn erase(&self, wanted: &WantedCustomer, event: i64) -> Result<(), Failure> {
-        let gone = match wanted.customer {
-            Some(customer) => self.delete(customer).await?,
-            None => false,
-        };
-        // Unknown here, or made anew by somebody with our external id.
-        if !gone && let Some(customer) = self.find().await? {
-            // A customer is made only after this note is taken back. So where it still stands, what
-            // was found is of the life that ended.
-            if !seen::is_to_be_erased(&self.context.pool, self.organization, event).await? {
-                return Err(Error::Retry("another worker deleted the customer".to_owned()).into());
-            }
-            let mut connection = self.context.pool.acquire().await?;
-            seen::remember_customer(&mut connection, self.organization, customer.id).await?;
-            drop(connection);
-            self.delete(customer.id).await?;
-        }
-        Ok(seen::erased(&self.context.pool, self.organization, event).await?)
-    }
-
-    /// `true` = it was there.
-    async fn delete(&self, customer: polar::CustomerId) -> Result<bool, polar::Error> {
-        let customers = self.polar.customers();
-        let deleted = customers.delete(customer, Deletion::Anonymize).await;
-        Ok(deleted.or_absent()?.is_some())
-    }
-
-    async fn find(&self) -> Result<Option<Customer>, polar::Error> {
-        self.polar
-            .customers()
-            .get_by_external_id(&self.external_id)
-            .await
-            .or_absent()
+    fn customer(&self) -> PolarCustomer<'_> {
+        PolarCustomer::new(self.context, self.polar, self.organization)
     }
 
     /// Takes a customer that is there, and corrects it.
@@ -149,9 +113,7 @@ impl Sync<'_> {
         let owners = if first_time {
             self.report_foreign_members().await?
         } else {
-            PolarCustomer::new(self.context, self.polar, self.organization)
-                .owners()
-                .await?
+            self.customer().owners().await?
         };
         let displaced = wanted.owner.filter(|owner| !owners.contains(owner));
         Ok(Kept {
@@ -213,7 +175,7 @@ impl Sync<'_> {
                 made_owner: Some(owner),
                 displaced: None,
             }),
-            Err(error) if error.is_duplicate_external_id() => match self.find().await? {
+            Err(error) if error.is_duplicate_external_id() => match self.customer().find().await? {
                 Some(customer) => self.adopt(wanted, customer).await,
                 None => Err(Error::Retry(
                     "another run created the customer, but it is not there".to_owned(),

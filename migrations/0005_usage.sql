@@ -11,16 +11,52 @@ CREATE TABLE polar_jobs.usage (
     -- The largest whole number that every JSON reader keeps exactly.
     quantity bigint NOT NULL CONSTRAINT usage_quantity_range CHECK (quantity BETWEEN 1 AND 9007199254740991),
     recorded_at timestamptz NOT NULL DEFAULT now(),
-    -- Makes a reading idempotent while it is kept.
+    -- Makes a reading idempotent while its id is kept, see `usage_external_ids`.
     external_id text CONSTRAINT usage_external_id_length CHECK (length(external_id) BETWEEN 1 AND 512),
     id bigint GENERATED ALWAYS AS IDENTITY (CACHE 50),
-    -- Left to its default, always: it decides which window counts the row. 64 bits, never reused.
-    written_by bigint NOT NULL DEFAULT pg_current_xact_id()::text::bigint
-) WITH (autovacuum_vacuum_insert_scale_factor = 0.5);
+    -- These two are left to their defaults, always. This one decides which window counts the row:
+    -- 64 bits, never reused.
+    written_by bigint NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
+    -- When the transaction that wrote it began, by the clock of Postgres: chooses the partition, and
+    -- tells whether the organization lived then. `recorded_at` is the application's word and may be
+    -- of any time.
+    written_at timestamptz NOT NULL DEFAULT now()
+) PARTITION BY RANGE (written_at);
 CREATE INDEX usage_written_by ON polar_jobs.usage (written_by);
-CREATE UNIQUE INDEX usage_external_id ON polar_jobs.usage (external_id) WHERE external_id IS NOT NULL;
 COMMENT ON TABLE polar_jobs.usage IS
     'Readings. The application may INSERT or COPY (organization_id, quantity, recorded_at, external_id) here.';
+INSERT INTO polar_jobs.partitioned_tables (parent, storage) VALUES ('usage', 'autovacuum_vacuum_insert_scale_factor = 0.5');
+SELECT polar_jobs.create_partitions('usage', 7);
+
+-- The ids of readings. A unique index of a partitioned table would have to hold the partition's day;
+-- readings without an id have no row here.
+CREATE TABLE polar_jobs.usage_external_ids (
+    external_id text COLLATE "C" CONSTRAINT usage_external_id PRIMARY KEY,
+    written_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX usage_external_ids_time ON polar_jobs.usage_external_ids USING brin (written_at) WITH (pages_per_range = 32);
+
+-- For readings that an application inserts or copies itself. Our own functions below write the ids of
+-- a whole batch at once, and say so. After the row and not before it: a trigger before the row would
+-- make COPY write row by row.
+CREATE FUNCTION polar_jobs.keep_external_id() RETURNS trigger LANGUAGE plpgsql
+    SECURITY DEFINER SET search_path = pg_catalog, polar_jobs, pg_temp AS $$
+BEGIN
+    INSERT INTO polar_jobs.usage_external_ids (external_id) VALUES (NEW.external_id);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER keep_external_id AFTER INSERT ON polar_jobs.usage FOR EACH ROW
+    WHEN (NEW.external_id IS NOT NULL AND current_setting('polar_jobs.external_ids_kept', true) IS DISTINCT FROM 'on')
+    EXECUTE FUNCTION polar_jobs.keep_external_id();
+
+-- The time line of this Postgres: a promoted standby and a recovery to a point in time begin a new one.
+-- Null where the server does not tell.
+CREATE FUNCTION polar_jobs.timeline() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN left(pg_walfile_name(pg_current_wal_lsn()), 8);
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END $$;
 
 -- Where the next window starts. One row.
 CREATE TABLE polar_jobs.usage_cursor (
@@ -33,7 +69,10 @@ CREATE TABLE polar_jobs.usage_cursor (
     since timestamptz,
     -- The transaction that wrote this row. A restored copy was written by another one, and then
     -- transaction ids here mean nothing: metering stops and says so.
-    written_by bigint NOT NULL DEFAULT pg_current_xact_id()::text::bigint
+    written_by bigint NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
+    -- The time line that it was written on. On another one commits may be missing, and with them
+    -- windows that Polar has: metering stops and says so.
+    timeline text DEFAULT polar_jobs.timeline()
 );
 -- Metering starts at the installation: the table above is born empty with it. A transaction that
 -- runs already may still write to it later.
@@ -48,10 +87,9 @@ CREATE TABLE polar_jobs.usage_windows (
     -- What the events say: the window's end, but never ahead of the clock at closing.
     event_timestamp timestamptz NOT NULL CHECK (event_timestamp <= window_end),
     readings bigint NOT NULL,
-    closed_at timestamptz NOT NULL DEFAULT now(),
-    -- Set when its readings start to be deleted after their retention, and when all are gone.
-    pruned_at timestamptz,
-    emptied_at timestamptz
+    closed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- Set when its readings may be gone, after their retention: they are not counted again.
+    pruned_at timestamptz
 );
 
 -- One request to Polar that was answered.
@@ -71,10 +109,13 @@ CREATE TABLE polar_jobs.usage_reports (
     quantity bigint NOT NULL,
     -- Readings behind it, history included.
     readings bigint NOT NULL,
-    -- Quantity recorded before the cursor's `since`, not part of `quantity`.
+    -- Quantity that is not part of `quantity`: recorded before the cursor's `since`, or between the
+    -- organization's deletion and its new creation.
     history bigint NOT NULL DEFAULT 0,
+    -- Which life of the organization used it: 0, and one more with every creation after a deletion.
+    life integer NOT NULL DEFAULT 0,
     external_id text NOT NULL,
-    -- frozen: to be sent · waiting: the organization is not created yet · reported · refused: by
+    -- frozen: to be sent, once its organization has a customer at Polar · waiting: the organization is not created yet · reported · refused: by
     -- Polar, `reason` says why · excluded: not to be sent, `reason` says why
     state text NOT NULL CHECK (state IN ('frozen', 'waiting', 'reported', 'refused', 'excluded')),
     reason text CHECK ((reason IS NULL) = (state IN ('frozen', 'waiting', 'reported'))),
@@ -89,6 +130,64 @@ CREATE INDEX usage_reports_organization ON polar_jobs.usage_reports (organizatio
 CREATE INDEX usage_reports_unsettled ON polar_jobs.usage_reports (window_end, organization_id)
     WHERE state IN ('frozen', 'waiting');
 
+-- What the reports of an organization and month came to, once their retention is over and they are
+-- deleted. A month holds the windows that end in it, in UTC.
+CREATE TABLE polar_jobs.usage_months (
+    organization_id uuid NOT NULL,
+    month date NOT NULL CHECK (extract(day FROM month) = 1),
+    state text NOT NULL CHECK (state IN ('reported', 'excluded')),
+    reports bigint NOT NULL,
+    readings numeric NOT NULL,
+    quantity numeric NOT NULL,
+    history numeric NOT NULL,
+    PRIMARY KEY (organization_id, month, state)
+);
+
+-- Deletions of organizations: what is written after one, and before a new creation, is not reported.
+CREATE TABLE polar_jobs.organization_deletions (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    organization_id uuid NOT NULL,
+    -- When the deletion was recorded, not when it was applied.
+    deleted_at timestamptz NOT NULL,
+    -- The transaction that applied it: whatever was written before the deletion is older.
+    applied_by bigint NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
+    -- When the creation was recorded with which the organization started anew.
+    recreated_at timestamptz CHECK (recreated_at >= deleted_at)
+);
+CREATE INDEX organization_deletions_organization ON polar_jobs.organization_deletions (organization_id);
+
+-- A trigger, so that no way of writing an organization can forget it.
+CREATE FUNCTION polar_jobs.note_deletion() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    recorded timestamptz := coalesce(
+        (SELECT e.received_at FROM polar_jobs.external_events e WHERE e.id = NEW.event_id), clock_timestamp());
+BEGIN
+    IF NEW.deleted_at IS NOT NULL THEN
+        INSERT INTO polar_jobs.organization_deletions (organization_id, deleted_at) VALUES (NEW.id, recorded);
+    ELSE
+        UPDATE polar_jobs.organization_deletions SET recreated_at = greatest(recorded, deleted_at)
+         WHERE organization_id = NEW.id AND recreated_at IS NULL;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_deletion AFTER UPDATE OF deleted_at ON polar_jobs.organizations FOR EACH ROW
+    WHEN ((OLD.deleted_at IS NULL) <> (NEW.deleted_at IS NULL)) EXECUTE FUNCTION polar_jobs.note_deletion();
+
+-- Organizations whose deletion, or creation after one, is recorded and not applied yet, and since when:
+-- which life a later reading belongs to is not known before.
+CREATE INDEX stored_events_lives ON polar_jobs.stored_events (received_at)
+    WHERE source = 'app' AND type IN ('organization.created', 'organization.deleted');
+CREATE FUNCTION polar_jobs.undecided_lives() RETURNS TABLE (organization_id uuid, since timestamptz)
+    LANGUAGE sql STABLE ROWS 10 AS $$
+    SELECT (e.data ->> 'id')::uuid, min(e.received_at) FROM polar_jobs.external_events e
+     WHERE e.source = 'app' AND e.type IN ('organization.created', 'organization.deleted') AND e.handled_at IS NULL
+       AND e.received_at > clock_timestamp() - interval '30 days'
+       AND (e.type = 'organization.deleted' OR EXISTS (
+            SELECT FROM polar_jobs.organization_deletions d
+             WHERE d.organization_id = (e.data ->> 'id')::uuid AND d.recreated_at IS NULL))
+     GROUP BY 1
+$$;
+
 CREATE TABLE polar_jobs.costs (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organization_id uuid NOT NULL,
@@ -102,6 +201,10 @@ CREATE TABLE polar_jobs.costs (
     cost_usd numeric CONSTRAINT costs_cost_usd_range CHECK (cost_usd >= 0 AND cost_usd <= 10000000),
     usage_id text CONSTRAINT costs_usage_id_length CHECK (length(usage_id) BETWEEN 1 AND 512),
     recorded_at timestamptz NOT NULL DEFAULT now(),
+    -- As in `usage`: left to its default, tells which life of the organization it belongs to.
+    written_at timestamptz NOT NULL DEFAULT now(),
+    -- How often it was sent, counted before it is: Polar cannot know what is sent for the first time.
+    sends integer NOT NULL DEFAULT 0,
     reported_at timestamptz CHECK ((reported_at IS NOT NULL) = (state = 'reported')),
     -- The id of the change; makes a reading idempotent while it is kept.
     external_id text CONSTRAINT costs_external_id_length CHECK (length(external_id) BETWEEN 1 AND 512),
@@ -113,21 +216,37 @@ CREATE TABLE polar_jobs.costs (
 ) WITH (fillfactor = 80);
 CREATE INDEX costs_waiting ON polar_jobs.costs (id) WHERE state = 'waiting';
 CREATE INDEX costs_organization ON polar_jobs.costs (organization_id, recorded_at);
+CREATE INDEX costs_usage_id ON polar_jobs.costs (usage_id) WHERE usage_id IS NOT NULL;
 CREATE UNIQUE INDEX costs_external_id ON polar_jobs.costs (external_id) WHERE external_id IS NOT NULL;
 COMMENT ON TABLE polar_jobs.costs IS 'Cost readings; each is reported once, see reported_at.';
 
+-- The context of a cost that names none.
+CREATE FUNCTION polar_jobs.default_context(source text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE source WHEN 'compass_assistant' THEN 'chat' ELSE 'usage' END
+$$;
+
 -- Many readings in one statement; the number that was new. Ids in one order: two batches with the
--- same ids in another order cannot deadlock. Of twins in one batch the first is kept.
+-- same ids in another order cannot deadlock. Of two readings with one id the first is kept.
 CREATE FUNCTION polar_jobs.record_usage_batch(
     organization_ids uuid[], quantities bigint[], recorded_ats timestamptz[], external_ids text[]
-) RETURNS bigint LANGUAGE sql AS $$
-    WITH recorded AS (
+) RETURNS bigint LANGUAGE sql SET polar_jobs.external_ids_kept = 'on' AS $$
+    WITH kept AS (
+        INSERT INTO polar_jobs.usage_external_ids (external_id)
+        SELECT given.id FROM unnest(external_ids) AS given (id) WHERE given.id IS NOT NULL ORDER BY given.id COLLATE "C"
+        ON CONFLICT DO NOTHING
+        RETURNING external_id
+    ), recorded AS (
         INSERT INTO polar_jobs.usage (organization_id, quantity, recorded_at, external_id)
         SELECT r.organization_id, r.quantity, coalesce(r.recorded_at, now()), r.external_id
+          FROM unnest(organization_ids, quantities, recorded_ats, external_ids)
+               AS r (organization_id, quantity, recorded_at, external_id)
+         WHERE r.external_id IS NULL
+        UNION ALL
+        (SELECT DISTINCT ON (r.external_id) r.organization_id, r.quantity, coalesce(r.recorded_at, now()), r.external_id
           FROM unnest(organization_ids, quantities, recorded_ats, external_ids) WITH ORDINALITY
                AS r (organization_id, quantity, recorded_at, external_id, place)
-         ORDER BY r.external_id, r.place
-        ON CONFLICT (external_id) WHERE external_id IS NOT NULL DO NOTHING
+          JOIN kept ON kept.external_id = r.external_id
+         ORDER BY r.external_id, r.place)
         RETURNING 1)
     SELECT count(*) FROM recorded
 $$;
@@ -135,11 +254,16 @@ $$;
 -- One reading; its id, or null for a duplicate.
 CREATE FUNCTION polar_jobs.record_usage(
     organization_id uuid, quantity bigint, recorded_at timestamptz DEFAULT NULL, external_id text DEFAULT NULL
-) RETURNS bigint LANGUAGE sql AS $$
+) RETURNS bigint LANGUAGE sql SET polar_jobs.external_ids_kept = 'on' AS $$
+    WITH kept AS (
+        INSERT INTO polar_jobs.usage_external_ids (external_id)
+        SELECT record_usage.external_id WHERE record_usage.external_id IS NOT NULL
+        ON CONFLICT DO NOTHING
+        RETURNING 1)
     INSERT INTO polar_jobs.usage (organization_id, quantity, recorded_at, external_id)
-    VALUES (record_usage.organization_id, record_usage.quantity,
-            coalesce(record_usage.recorded_at, now()), record_usage.external_id)
-    ON CONFLICT (external_id) WHERE external_id IS NOT NULL DO NOTHING
+    SELECT record_usage.organization_id, record_usage.quantity, coalesce(record_usage.recorded_at, now()),
+           record_usage.external_id
+     WHERE record_usage.external_id IS NULL OR EXISTS (SELECT FROM kept)
     RETURNING id
 $$;
 
@@ -163,9 +287,10 @@ $$;
 -- nothing where no transaction since the last window wrote a reading; then nothing changes.
 -- Two callers at once: the second waits for the first and finds what is left, as a rule nothing.
 --
--- `clock`: the time of closing. Fresh readings are not in the statistics yet, and a plan that
--- sorts ten million rows takes four times as long as one that hashes them: sorting is off.
-CREATE FUNCTION polar_jobs.close_usage_window(clock timestamptz, self_organization uuid)
+-- `clock` is the time of closing, that of Postgres: a worker's clock decides nothing. Only tests give
+-- another. Fresh readings are not in the statistics yet, and a plan that sorts ten million rows takes
+-- four times as long as one that hashes them: sorting is off.
+CREATE FUNCTION polar_jobs.close_usage_window(self_organization uuid, clock timestamptz DEFAULT NULL)
     RETURNS SETOF polar_jobs.usage_windows LANGUAGE plpgsql
     SET enable_sort = off SET jit = off SET plan_cache_mode = force_custom_plan AS $$
 #variable_conflict use_column
@@ -176,6 +301,7 @@ DECLARE
     ending timestamptz;
 BEGIN
     SELECT * INTO STRICT cursor FROM polar_jobs.usage_cursor FOR UPDATE;
+    clock := coalesce(clock, clock_timestamp());
     -- A statement of its own: its snapshot is younger than the lock.
     SELECT c.xmin::text::bigint = (c.written_by & 4294967295), pg_snapshot_xmin(pg_current_snapshot())::text::bigint
       INTO native, horizon FROM polar_jobs.usage_cursor c;
@@ -183,8 +309,13 @@ BEGIN
         RAISE EXCEPTION 'the tables of polar_jobs were restored from another cluster: transaction ids of usage mean nothing here'
             USING HINT = 'Run "polar-jobs usage adopt" once; until then no usage is counted and none is lost.',
                   ERRCODE = 'object_not_in_prerequisite_state';
+    ELSIF cursor.timeline <> polar_jobs.timeline() THEN
+        RAISE EXCEPTION 'this Postgres was promoted or recovered since the last window: the last commits may be missing, and with them windows that Polar has'
+            USING HINT = 'Run "polar-jobs usage adopt" if nothing is missing, else "polar-jobs usage adopt --reported-until TIME"; until then no usage is counted and none is lost.',
+                  ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     IF horizon = cursor.from_xid THEN RETURN; END IF;
+    PERFORM polar_jobs.defer_later_lives(cursor.from_xid, horizon);
     ending := greatest(date_trunc('second', clock), cursor.window_end + interval '1 second');
 
     RETURN QUERY
@@ -195,24 +326,46 @@ BEGIN
           FROM polar_jobs.usage u
          WHERE u.written_by >= cursor.from_xid AND u.written_by < horizon
          GROUP BY u.organization_id
+    ), ended AS MATERIALIZED (
+        -- Of organizations that were ever deleted: where the life ended that these readings belong to.
+        SELECT r.organization_id, min(d.deleted_at) FILTER (WHERE d.recreated_at IS NULL OR d.recreated_at > r.first) AS deleted_at,
+               count(*) FILTER (WHERE d.recreated_at <= r.first)::integer AS life
+          FROM (SELECT u.organization_id, min(u.written_at) AS first FROM polar_jobs.usage u
+                 WHERE u.written_by >= cursor.from_xid AND u.written_by < horizon
+                   AND u.organization_id IN (SELECT x.organization_id FROM polar_jobs.organization_deletions x)
+                 GROUP BY 1) r
+          JOIN polar_jobs.organization_deletions d ON d.organization_id = r.organization_id
+         GROUP BY 1
+    ), too_late AS (
+        SELECT u.organization_id, sum(u.quantity) FILTER (WHERE cursor.since IS NULL OR u.recorded_at >= cursor.since) AS total
+          FROM polar_jobs.usage u JOIN ended e ON e.organization_id = u.organization_id AND u.written_at > e.deleted_at
+         WHERE u.written_by >= cursor.from_xid AND u.written_by < horizon
+         GROUP BY 1
     ), closed AS (
         INSERT INTO polar_jobs.usage_windows (window_end, from_xid, to_xid, event_timestamp, readings)
         SELECT ending, cursor.from_xid, horizon, least(ending, clock), sum(c.readings)
           FROM counted c HAVING count(*) > 0
         RETURNING *
+    ), sums AS (
+        SELECT c.organization_id, c.readings, c.total - coalesce(l.total, 0) AS total,
+               c.history + coalesce(l.total, 0) AS history, l.total > 0 AS late,
+               coalesce(e.life, 0) AS life, o.id IS NULL AS unknown
+          FROM counted c LEFT JOIN too_late l ON l.organization_id = c.organization_id
+                         LEFT JOIN ended e ON e.organization_id = c.organization_id
+                         LEFT JOIN polar_jobs.organizations o ON o.id = c.organization_id
     ), judged AS (
-        SELECT c.*, CASE
-                   WHEN c.organization_id = self_organization THEN 'excluded: the self organization is never metered'
-                   WHEN o.deleted_at IS NOT NULL THEN 'excluded: the organization is deleted'
-                   WHEN c.total = 0 THEN 'excluded: recorded before metering began'
-                   WHEN c.total > 9223372036854775807 THEN 'refused: ' || c.total || ' in one window is more than an event can carry'
-               END AS verdict, o.id IS NULL AS unknown
-          FROM counted c LEFT JOIN polar_jobs.organizations o ON o.id = c.organization_id
+        SELECT s.*, CASE
+                   WHEN s.organization_id = self_organization THEN 'excluded: the self organization is never metered'
+                   WHEN s.total = 0 AND s.late THEN 'excluded: recorded after the organization was deleted'
+                   WHEN s.total = 0 THEN 'excluded: recorded before metering began'
+                   WHEN s.total > 9223372036854775807 THEN 'refused: ' || s.total || ' in one window is more than an event can carry'
+               END AS verdict
+          FROM sums s
     ), frozen AS (
         INSERT INTO polar_jobs.usage_reports
-               (window_end, organization_id, quantity, readings, history, external_id, state, reason)
+               (window_end, organization_id, quantity, readings, history, life, external_id, state, reason)
         SELECT ending, j.organization_id, least(j.total, 9223372036854775807), j.readings,
-               least(j.history, 9223372036854775807),
+               least(j.history, 9223372036854775807), j.life,
                'events_ingested-' || j.organization_id || '-' || extract(epoch FROM ending)::bigint,
                coalesce(split_part(j.verdict, ': ', 1), CASE WHEN j.unknown THEN 'waiting' ELSE 'frozen' END),
                substr(j.verdict, strpos(j.verdict, ': ') + 2)
@@ -224,41 +377,182 @@ BEGIN
     RETURNING closed.*;
 END $$;
 
+-- Of each organization a window holds one life, because it sends one event: readings of a later life
+-- move to the next window. So do readings written after a deletion or creation that is not applied yet.
+CREATE FUNCTION polar_jobs.defer_later_lives(from_xid bigint, horizon bigint) RETURNS void LANGUAGE sql
+    SET enable_sort = off SET jit = off SET plan_cache_mode = force_custom_plan AS $$
+    WITH undecided AS MATERIALIZED (
+        SELECT * FROM polar_jobs.undecided_lives()
+    ), begun AS MATERIALIZED (
+        SELECT u.organization_id, min(u.written_at) AS first FROM polar_jobs.usage u
+         WHERE u.written_by >= defer_later_lives.from_xid AND u.written_by < defer_later_lives.horizon
+           AND u.organization_id IN (
+               SELECT d.organization_id FROM polar_jobs.organization_deletions d WHERE d.recreated_at IS NOT NULL)
+         GROUP BY 1
+    ), later AS (
+        SELECT organization_id, min(since) AS since
+          FROM (SELECT b.organization_id, d.recreated_at AS since
+                  FROM begun b JOIN polar_jobs.organization_deletions d
+                    ON d.organization_id = b.organization_id AND d.recreated_at > b.first
+                UNION ALL SELECT * FROM undecided) lives
+         GROUP BY 1)
+    UPDATE polar_jobs.usage u SET written_by = pg_current_xact_id()::text::bigint
+      FROM later l
+     WHERE u.written_by >= defer_later_lives.from_xid AND u.written_by < defer_later_lives.horizon
+       AND u.organization_id = l.organization_id AND u.written_at >= l.since
+$$;
+
+-- Counts go out while the organization has the customer that used them. Of a life that ended: until
+-- that customer is deleted, which waits for them. Of the present life: once the customer of the life
+-- before is gone, and its own is there.
+CREATE VIEW polar_jobs.organization_lives AS
+SELECT o.id AS organization_id, o.deleted_at IS NOT NULL AS deleted,
+       (SELECT count(*) FROM polar_jobs.organization_deletions d
+         WHERE d.organization_id = o.id AND d.recreated_at IS NOT NULL)::integer AS life,
+       o.erasure_event IS NOT NULL AS erasing, o.polar_customer_id IS NOT NULL AS has_customer
+  FROM polar_jobs.organizations o;
+
+-- Whether a window is missing that holds usage of a life that ended, or whether some of it might
+-- still be committed.
+CREATE FUNCTION polar_jobs.uncounted_before_deletion(organization uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (
+        SELECT FROM (SELECT max(d.applied_by) AS applied_by, max(d.deleted_at) AS deleted_at
+                       FROM polar_jobs.organization_deletions d WHERE d.organization_id = organization) d
+         WHERE pg_snapshot_xmin(pg_current_snapshot())::text::bigint <= d.applied_by
+            OR EXISTS (SELECT FROM polar_jobs.usage u
+                        WHERE u.written_by >= (SELECT c.from_xid FROM polar_jobs.usage_cursor c)
+                          AND u.organization_id = organization AND u.written_at <= d.deleted_at))
+$$;
+
+-- The same, or whether counts or costs of such a life are still to be reported: the customer must stay
+-- at Polar until then.
+CREATE FUNCTION polar_jobs.unreported_before_deletion(organization uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT polar_jobs.uncounted_before_deletion(organization) OR EXISTS (
+        SELECT FROM (SELECT max(d.deleted_at) AS deleted_at, bool_or(d.recreated_at IS NULL) AS deleted,
+                            count(*) FILTER (WHERE d.recreated_at IS NOT NULL) AS life
+                       FROM polar_jobs.organization_deletions d WHERE d.organization_id = organization) d
+         WHERE EXISTS (SELECT FROM polar_jobs.usage_reports r
+                        WHERE r.organization_id = organization AND r.state IN ('frozen', 'waiting')
+                          AND (d.deleted OR r.life < d.life))
+            OR EXISTS (SELECT FROM polar_jobs.costs c
+                        WHERE c.organization_id = organization AND c.state = 'waiting' AND c.written_at <= d.deleted_at))
+$$;
+
+-- Deletes readings of windows that closed before `before` and all of whose counts are reported or
+-- excluded: whole days where possible. The windows and reports stay, so the books can be read, though
+-- no longer be counted again. Returns how many partitions were dropped.
+CREATE FUNCTION polar_jobs.prune_usage(before timestamptz) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    counted_to bigint;
+    dropped integer;
+BEGIN
+    UPDATE polar_jobs.usage_windows w SET pruned_at = clock_timestamp()
+     WHERE w.pruned_at IS NULL AND w.closed_at < before AND NOT EXISTS (
+           SELECT FROM polar_jobs.usage_reports r
+            WHERE r.window_end = w.window_end AND r.state NOT IN ('reported', 'excluded'));
+    SELECT coalesce((SELECT min(w.from_xid) FROM polar_jobs.usage_windows w WHERE w.closed_at >= before), c.from_xid)
+      INTO counted_to FROM polar_jobs.usage_cursor c;
+    -- A reading stays while its window may still be counted again, and with it all of its day.
+    dropped := polar_jobs.drop_partitions('usage', before, format(
+        'r.written_by >= %s OR (SELECT coalesce(range_agg(int8range(w.from_xid, w.to_xid)), ''{}'')
+                                  FROM polar_jobs.usage_windows w WHERE w.pruned_at IS NULL) @> r.written_by', counted_to));
+    RETURN dropped;
+END $$;
+
+-- Adds up to `batch` reports that were decided before `before` to their months and deletes them;
+-- returns how many. Their windows and requests go with the last of them.
+CREATE FUNCTION polar_jobs.fold_usage_reports(before timestamptz, batch integer) RETURNS bigint LANGUAGE plpgsql
+    SET timezone = 'UTC' AS $$
+DECLARE
+    folded bigint;
+BEGIN
+    WITH old AS (
+        DELETE FROM polar_jobs.usage_reports WHERE (window_end, organization_id) IN (
+            SELECT r.window_end, r.organization_id FROM polar_jobs.usage_reports r
+              JOIN polar_jobs.usage_windows w ON w.window_end = r.window_end
+             WHERE w.pruned_at IS NOT NULL AND w.closed_at < before
+               AND r.state IN ('reported', 'excluded') AND coalesce(r.reported_at, w.closed_at) < before
+             ORDER BY r.window_end, r.organization_id LIMIT batch FOR UPDATE OF r SKIP LOCKED)
+        RETURNING *
+    ), months AS (
+        INSERT INTO polar_jobs.usage_months AS m (organization_id, month, state, reports, readings, quantity, history)
+        SELECT organization_id, date_trunc('month', window_end)::date, state, count(*), sum(readings), sum(quantity), sum(history)
+          FROM old GROUP BY 1, 2, 3
+        ON CONFLICT (organization_id, month, state) DO UPDATE
+           SET reports = m.reports + excluded.reports, readings = m.readings + excluded.readings,
+               quantity = m.quantity + excluded.quantity, history = m.history + excluded.history)
+    SELECT count(*) INTO folded FROM old;
+    IF folded < batch THEN
+        DELETE FROM polar_jobs.usage_windows w
+         WHERE w.pruned_at IS NOT NULL AND w.closed_at < before
+           AND NOT EXISTS (SELECT FROM polar_jobs.usage_reports r WHERE r.window_end = w.window_end);
+        DELETE FROM polar_jobs.usage_requests q
+         WHERE q.answered_at < before
+           AND NOT EXISTS (SELECT FROM polar_jobs.usage_reports r WHERE r.request_id = q.id);
+    END IF;
+    RETURN folded;
+END $$;
+
+-- Makes metering go on in a copy of the database. Returns nothing where there was nothing to do.
+--
 -- After a restore into another cluster transaction ids start anew, so the stored ones must be
 -- told apart: the copies, whose fate the copied cursor knows, from what was written here since.
---
 -- A copy was written by the transaction that restored it, not by the one it names; what was
 -- written here was written by the transaction it names or by a savepoint of it, which is younger.
 -- Copies below the copied cursor were counted: they get 0, which no window holds. All others are
 -- stamped with this transaction, so that the next window holds them.
-CREATE FUNCTION polar_jobs.adopt_usage(OUT uncounted bigint, OUT counted bigint)
+--
+-- A copy that lacks the last commits may lack windows that Polar has. What was written before
+-- `reported_until` lies in one of them: it gets 0 as well, and no later window is named like them.
+CREATE FUNCTION polar_jobs.adopt_usage(reported_until timestamptz, OUT uncounted bigint, OUT counted bigint)
     RETURNS SETOF record LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     cursor polar_jobs.usage_cursor;
     restored_by bigint;
+    native boolean;
+    missing bigint := 0;
+    here text := polar_jobs.timeline();
 BEGIN
+    IF reported_until > clock_timestamp() THEN
+        RAISE EXCEPTION 'Polar cannot have windows of a time to come: it is %', clock_timestamp()
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     LOCK TABLE polar_jobs.usage IN SHARE ROW EXCLUSIVE MODE;
     SELECT * INTO STRICT cursor FROM polar_jobs.usage_cursor FOR UPDATE;
     SELECT c.xmin::text::bigint INTO restored_by FROM polar_jobs.usage_cursor c;
-    IF restored_by = (cursor.written_by & 4294967295)
-       AND cursor.from_xid <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint THEN
+    native := restored_by = (cursor.written_by & 4294967295)
+        AND cursor.from_xid <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
+    IF native AND reported_until IS NULL AND cursor.timeline IS NOT DISTINCT FROM here THEN
         RETURN;
     END IF;
-    -- The last transaction that restored: copies name other transactions than their writer, and
-    -- many different ones for one writer.
-    SELECT greatest(restored_by, coalesce(max(writer), 0)) INTO restored_by
-      FROM (SELECT u.xmin::text::bigint AS writer FROM polar_jobs.usage u
-             GROUP BY 1 HAVING count(DISTINCT u.written_by) > 1 OR max(u.written_by) > max(u.xmin::text::bigint)) restores;
+    counted := 0;
+    IF NOT native THEN
+        -- The last transaction that restored: copies name other transactions than their writer, and
+        -- many different ones for one writer.
+        SELECT greatest(restored_by, coalesce(max(writer), 0)) INTO restored_by
+          FROM (SELECT u.xmin::text::bigint AS writer FROM polar_jobs.usage u
+                 GROUP BY 1 HAVING count(DISTINCT u.written_by) > 1 OR max(u.written_by) > max(u.xmin::text::bigint)) restores;
+        UPDATE polar_jobs.usage SET written_by = 0
+         WHERE written_by > 0 AND written_by < cursor.from_xid AND xmin::text::bigint <= restored_by;
+        GET DIAGNOSTICS counted = ROW_COUNT;
+    END IF;
     UPDATE polar_jobs.usage SET written_by = 0
-     WHERE written_by > 0 AND written_by < cursor.from_xid AND xmin::text::bigint <= restored_by;
-    GET DIAGNOSTICS counted = ROW_COUNT;
-    UPDATE polar_jobs.usage SET written_by = pg_current_xact_id()::text::bigint WHERE written_by > 0;
-    GET DIAGNOSTICS uncounted = ROW_COUNT;
-    UPDATE polar_jobs.usage_windows
-       SET pruned_at = coalesce(pruned_at, now()), emptied_at = coalesce(emptied_at, now());
-    -- Not this transaction's id: an older one may still write once the lock is gone.
-    UPDATE polar_jobs.usage_cursor SET from_xid = pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
-                                       written_by = pg_current_xact_id()::text::bigint;
+     WHERE written_by > 0 AND (NOT native OR written_by >= cursor.from_xid) AND written_at < reported_until;
+    GET DIAGNOSTICS missing = ROW_COUNT;
+    counted := counted + missing;
+    IF native THEN
+        SELECT count(*) INTO uncounted FROM polar_jobs.usage WHERE written_by >= cursor.from_xid;
+    ELSE
+        UPDATE polar_jobs.usage SET written_by = pg_current_xact_id()::text::bigint WHERE written_by > 0;
+        GET DIAGNOSTICS uncounted = ROW_COUNT;
+        UPDATE polar_jobs.usage_windows SET pruned_at = coalesce(pruned_at, clock_timestamp());
+        UPDATE polar_jobs.organization_deletions SET applied_by = 0;
+        -- Not this transaction's id: an older one may still write once the lock is gone.
+        cursor.from_xid := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
+    END IF;
+    UPDATE polar_jobs.usage_cursor
+       SET from_xid = cursor.from_xid, timeline = here, written_by = pg_current_xact_id()::text::bigint,
+           window_end = greatest(window_end, date_trunc('second', reported_until) + interval '1 second');
     RETURN NEXT;
 END $$;

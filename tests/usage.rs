@@ -3,12 +3,18 @@
 
 #[path = "usage/commands.rs"]
 mod commands;
+#[path = "usage/copies.rs"]
+mod copies;
 #[path = "usage/costs.rs"]
 mod costs;
 #[path = "usage/killed.rs"]
 mod killed;
+#[path = "usage/lives.rs"]
+mod lives;
 #[path = "local_polar/mod.rs"]
 mod local_polar;
+#[path = "usage/product.rs"]
+mod product;
 #[path = "usage/proof.rs"]
 mod proof;
 #[path = "usage/property.rs"]
@@ -17,6 +23,8 @@ mod property;
 mod recording;
 #[path = "usage/reports.rs"]
 mod reports;
+#[path = "usage/retention.rs"]
+mod retention;
 #[path = "usage/stage.rs"]
 mod stage;
 #[path = "usage/storm.rs"]

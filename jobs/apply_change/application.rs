@@ -7,7 +7,7 @@ use crate::contract::NewJob;
 use crate::mirror::organizations::{NewOrganization, Standing};
 use crate::mirror::{members, organizations};
 use crate::types::{Email, OrganizationId, Person, Role, UserId};
-use crate::{SyncCustomer, SyncMember};
+use crate::{MeterUsage, ReportCosts, SyncCustomer, SyncMember};
 
 /// What an application of a change came to: follow-ups, or the reason why there was nothing to do.
 pub(super) type Applied = Result<Vec<NewJob>, &'static str>;
@@ -168,9 +168,14 @@ impl Application<'_> {
         if !organizations::delete(self.connection, organization, self.event).await? {
             return Ok(Err(STALE));
         }
-        Ok(Ok(vec![NewJob::of(&SyncCustomer {
-            organization_id: organization,
-        })]))
+        // The customer goes once its last usage and costs are reported: count them now.
+        Ok(Ok(vec![
+            NewJob::of(&SyncCustomer {
+                organization_id: organization,
+            }),
+            NewJob::of(&MeterUsage {}),
+            NewJob::of(&ReportCosts {}),
+        ]))
     }
 
     async fn add(

@@ -3,6 +3,7 @@
 
 pub mod asking;
 pub mod benefits;
+pub mod clock;
 pub mod costs;
 pub mod events;
 pub mod fees;

@@ -113,12 +113,7 @@ impl<'a> PolarCustomer<'a> {
 
     /// An individual customer takes no members until it is made a team.
     async fn forbidden(&self, error: polar::Error) -> Result<NoTeam, Failure> {
-        let customers = self.polar.customers();
-        let customer = customers
-            .get_by_external_id(&self.external_id)
-            .await
-            .or_absent()?;
-        match customer {
+        match self.find().await? {
             Some(customer) if customer.kind == CustomerType::Individual => {
                 Ok(NoTeam("the customer at Polar is a single person"))
             }

@@ -5,6 +5,7 @@ mod address;
 mod address_clash;
 mod backoff;
 mod customer;
+mod erasure;
 mod failure;
 mod ownership;
 

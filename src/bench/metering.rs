@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::stand::Stand;
 
-/// Rows of one `POST /changes` request, the most that it may hold (contract 3).
+/// Rows of one `POST /changes` request, the most that it may hold.
 const BATCH: usize = 10_000;
 /// Rows that each manner is measured with.
 const BATCHED: usize = 200_000;
@@ -40,7 +40,7 @@ pub async fn run(url: &str, rows: u64, organizations: u32) -> anyhow::Result<Val
             format!("{name}_rows_per_second"),
             json!(per_second(BATCHED as u64, seconds)),
         );
-        sqlx::query!("TRUNCATE polar_jobs.usage")
+        sqlx::query!("TRUNCATE polar_jobs.usage, polar_jobs.usage_external_ids")
             .execute(&stand.pool)
             .await?;
     }
@@ -48,7 +48,7 @@ pub async fn run(url: &str, rows: u64, organizations: u32) -> anyhow::Result<Val
     let copied = copy(&stand.pool, &ids, rows).await?;
     let begun = Instant::now();
     let mut transaction = stand.pool.begin().await?;
-    let window = close_window(&mut transaction, Utc::now(), None)
+    let window = close_window(&mut transaction, None)
         .await?
         .context("no window closed")?;
     transaction.commit().await?;
@@ -74,8 +74,8 @@ pub async fn run(url: &str, rows: u64, organizations: u32) -> anyhow::Result<Val
 
 async fn create(pool: &PgPool, organizations: u32) -> anyhow::Result<Vec<Uuid>> {
     let ids = sqlx::query_scalar!(
-        "INSERT INTO polar_jobs.organizations (id, name, slug, status, event_id)
-         SELECT gen_random_uuid(), 'n', 's', 'active', 0 FROM generate_series(1, $1::bigint) RETURNING id",
+        "INSERT INTO polar_jobs.organizations (id, name, slug, status, event_id, polar_customer_id)
+         SELECT gen_random_uuid(), 'n', 's', 'active', 0, gen_random_uuid() FROM generate_series(1, $1::bigint) RETURNING id",
         i64::from(organizations),
     );
     Ok(ids.fetch_all(pool).await?)

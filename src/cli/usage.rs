@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Months, NaiveDate, NaiveTime, Utc};
 use clap::{Args, Subcommand};
+use jobs::mirror::clock;
 use jobs::mirror::usage::{self, ReportFilter, ReportRow};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -30,8 +31,15 @@ pub(super) enum Command {
         #[arg(long, value_parser = parse_time)]
         since: Option<DateTime<Utc>>,
     },
-    /// Go on counting after the tables were restored into another Postgres
-    Adopt,
+    /// Go on counting in a copy: tables restored into another Postgres, one promoted or recovered
+    ///
+    /// A copy may lack its last commits, and with them windows that Polar has. Say then until when
+    /// Polar has them, or they are billed again: --reported-until and the end of the last one.
+    Adopt {
+        /// Readings written before are taken as reported (RFC 3339 or YYYY-MM-DD)
+        #[arg(long, value_parser = parse_time)]
+        reported_until: Option<DateTime<Utc>>,
+    },
     /// Send refused reports again at the next run
     Retry {
         /// Only those of one organization
@@ -113,7 +121,7 @@ pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result
         Command::Prove(arguments) => prove(&arguments, &pool, surroundings).await,
         Command::List(arguments) => list(arguments, &pool).await,
         Command::Begin { since } => begin(since, &pool).await,
-        Command::Adopt => adopt(&pool).await,
+        Command::Adopt { reported_until } => adopt(reported_until, &pool).await,
         Command::Retry { organization, yes } => retry(organization, yes, &pool).await,
     }
 }
@@ -123,7 +131,10 @@ async fn prove(
     pool: &PgPool,
     surroundings: &Surroundings,
 ) -> Result<Exit, Failure> {
-    let period = arguments.period.unwrap_or_else(|| Period::of(Utc::now()));
+    let period = match arguments.period {
+        Some(period) => period,
+        None => Period::of(clock::now(pool).await?),
+    };
     let mut proof = Proof::gather(pool, arguments.organization, period.from, period.to).await?;
     if arguments.ask_polar {
         let polar =
@@ -197,13 +208,13 @@ async fn begin(since: Option<DateTime<Utc>>, pool: &PgPool) -> Result<Exit, Fail
     Ok(Exit::Done)
 }
 
-async fn adopt(pool: &PgPool) -> Result<Exit, Failure> {
-    output::line(&match usage::adopt(pool).await? {
+async fn adopt(reported_until: Option<DateTime<Utc>>, pool: &PgPool) -> Result<Exit, Failure> {
+    output::line(&match usage::adopt(pool, reported_until).await? {
         Some(found) => format!(
             "adopted: {} readings were counted before, {} are counted by the next window",
             found.counted, found.uncounted
         ),
-        None => "nothing to adopt: the tables were not restored from another Postgres".to_owned(),
+        None => "nothing to adopt: this Postgres is no copy since the last window".to_owned(),
     })?;
     Ok(Exit::Done)
 }

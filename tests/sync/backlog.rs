@@ -139,9 +139,7 @@ async fn a_failing_database_only_delays_it() {
     sqlx::query(rename).execute(&house.pool).await.unwrap();
     let worker = house.work();
     // The worker works meanwhile.
-    house
-        .enqueue(NewJob::of(&jobs::Prune { now: Utc::now() }))
-        .await;
+    house.enqueue(NewJob::of(&jobs::Prune {})).await;
     let pruned = "SELECT count(*) FROM polar_jobs.finished_jobs WHERE kind = 'prune'";
     let works = async || house.count(pruned).await == 1;
     house.until("the worker works", works).await;

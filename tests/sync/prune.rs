@@ -1,6 +1,5 @@
 //! `prune`: what is old goes, what is not handled stays.
 
-use chrono::{TimeDelta, Utc};
 use jobs::{NewJob, Prune};
 
 use crate::house::{House, Tenant};
@@ -27,9 +26,7 @@ async fn old_rows_go_and_events_that_nobody_handled_stay() {
         sqlx::query(statement).execute(&house.pool).await.unwrap();
     }
     let mut connection = house.pool.acquire().await.unwrap();
-    let prune = NewJob::of(&Prune {
-        now: Utc::now() + TimeDelta::minutes(1),
-    });
+    let prune = NewJob::of(&Prune {});
     polar_jobs::queue::enqueue::insert(&mut connection, &prune)
         .await
         .unwrap();

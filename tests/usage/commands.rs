@@ -1,23 +1,16 @@
 //! `polar-jobs usage` and `polar-jobs costs`, run as people run them.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::stage::{Stage, earlier};
+use crate::product;
+use crate::stage::Stage;
 
 fn polar_jobs(stage: &Stage, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_polar-jobs"))
-        .args(arguments)
-        .env_clear()
-        .env("DATABASE_URL", &stage.url)
-        .env("POLAR_ACCESS_TOKEN", stage.simulator.access_token())
-        .env("POLAR_ORGANIZATION_ID", stage.self_organization.to_string())
-        .env("POLAR_API_URL", stage.simulator.url())
-        .output()
-        .unwrap()
+    product::polar_jobs(stage, arguments).output().unwrap()
 }
 
 fn prove(stage: &Stage, organization: Uuid, more: &[&str]) -> (i32, Value) {
@@ -47,7 +40,7 @@ async fn a_month_is_proven_by_the_windows_that_end_in_it() {
     for quantity in [10, 20] {
         stage.record(organization, &[quantity]).await;
         let clock: DateTime<Utc> = "2026-10-31T23:59:59.999999Z".parse().unwrap();
-        stage.meter(clock).await;
+        stage.meter_at(clock).await;
     }
     let (code, json) = prove(&stage, organization, &["--period", "2026-10"]);
     assert_eq!((code, &json["sums"]["unreported"]), (1, &Value::from("10")));
@@ -71,13 +64,13 @@ async fn a_difference_is_shown_and_ends_with_one() {
     let stage = Stage::set().await;
     let organization = stage.organization().await;
     stage.record(organization, &[10]).await;
-    stage.meter(earlier()).await;
+    stage.meter().await;
     stage.report().await.unwrap();
     sqlx::query("UPDATE polar_jobs.usage_reports SET quantity = 9")
         .execute(&stage.pool)
         .await
         .unwrap();
-    let period = earlier().format("%Y-%m").to_string();
+    let period = Utc::now().format("%Y-%m").to_string();
     let organization = organization.to_string();
     let output = polar_jobs(
         &stage,
@@ -101,7 +94,7 @@ async fn lists_are_one_array_and_bulk_actions_ask_first() {
     let stage = Stage::set().await;
     let organization = stage.organization().await;
     stage.record(organization, &[7]).await;
-    stage.meter(earlier()).await;
+    stage.meter().await;
     sqlx::query("SELECT polar_jobs.record_cost($1, 'compass_assistant', cost_usd => 0.0123)")
         .bind(organization)
         .execute(&stage.pool)

@@ -1,6 +1,5 @@
-//! Costs: spans of polar-domain (g), exact cents, guards of (b.8), once.
+//! Costs: a root and its spans, exact cents, each reported once.
 
-use chrono::Utc;
 use jobs::ReportCosts;
 use jobs::contract::Outcome;
 use jobs::mirror::costs::{CostReading, CostUsd, record_all};
@@ -67,7 +66,7 @@ async fn a_cost_goes_out_as_exact_decimal_text_with_its_usage_id() {
     let span = |id: &str, amount: &str| {
         json!({
         "name": "organization_review.submission", "external_customer_id": organization, "parent_id": root,
-        "external_id": format!("organization_review.submission-{id}"),
+        "external_id": format!("organization_review.submission-{organization}-{id}"),
         "metadata": {
             "_llm": { "vendor": "openai", "model": "gpt-4o-mini", "input_tokens": 100, "output_tokens": 50, "total_tokens": 150 },
             "_cost": { "amount": amount, "currency": "usd" } } })
@@ -191,7 +190,7 @@ async fn a_cost_waits_for_its_organization_and_goes_with_it() {
         states[1],
         (
             "skipped".to_owned(),
-            Some("the organization is deleted".to_owned())
+            Some("recorded after the organization was deleted".to_owned())
         )
     );
 }
@@ -234,12 +233,9 @@ async fn billing_off_keeps_costs_waiting() {
     let stage = Stage::set().await;
     let organization = stage.organization().await;
     record(&stage, &[cost(organization, Some("1"))]).await;
-    let outcome = run(
-        ReportCosts {},
-        &context(&stage.pool, None, None, Utc::now()),
-    )
-    .await
-    .unwrap();
+    let outcome = run(ReportCosts {}, &context(&stage.pool, None, None))
+        .await
+        .unwrap();
     assert!(matches!(outcome, Outcome::Ignored(_)));
     stage.report_costs().await.unwrap();
     assert_eq!(states(&stage).await[0].0, "reported");
@@ -271,10 +267,113 @@ async fn a_cost_above_polars_cap_arrives_whole() {
         .sum();
     assert_eq!(total.to_string(), "12345678.000000");
     assert_eq!(spans.len(), 124);
-    assert!(
-        spans
-            .iter()
-            .any(|span| span["external_id"] == "organization_review.submission-big-124")
+    assert!(spans.iter().any(|span| span["external_id"]
+        == format!("organization_review.submission-{organization}/big-124")));
+    assert_eq!(states(&stage).await[0].0, "reported");
+}
+
+fn amounts(stage: &Stage) -> Vec<String> {
+    let sent = sent(stage);
+    let amounts = sent
+        .iter()
+        .filter_map(|event| event["metadata"]["_cost"]["amount"].as_str());
+    let mut amounts: Vec<String> = amounts.map(str::to_owned).collect();
+    amounts.sort();
+    amounts
+}
+
+#[tokio::test]
+async fn two_organizations_may_give_their_runs_the_same_id() {
+    let stage = Stage::set().await;
+    let (one, other) = (stage.organization().await, stage.organization().await);
+    let run = |id, cost_usd| CostReading {
+        usage_id: Some("run".into()),
+        ..cost(id, Some(cost_usd))
+    };
+    record(&stage, &[run(one, "1"), run(other, "2")]).await;
+    stage.report_costs().await.unwrap();
+    assert_eq!(stage.simulator.events().len(), 4, "two roots and two spans");
+    assert_eq!(amounts(&stage), ["100.000000", "200.000000"]);
+}
+
+#[tokio::test]
+async fn the_parts_of_a_run_are_not_taken_for_another_run() {
+    let stage = Stage::set().await;
+    let organization = stage.organization().await;
+    let run = |id: &str, cost_usd| CostReading {
+        usage_id: Some(id.into()),
+        ..cost(organization, Some(cost_usd))
+    };
+    record(
+        &stage,
+        &[run("run", "1500"), run("run-1", "1"), run("run-2", "2")],
+    )
+    .await;
+    stage.report_costs().await.unwrap();
+    assert_eq!(
+        stage.simulator.events().len(),
+        5,
+        "a root, two parts and two runs"
     );
+}
+
+#[tokio::test]
+async fn a_run_that_was_recorded_twice_is_reported_once_and_says_so() {
+    let stage = Stage::set().await;
+    let organization = stage.organization().await;
+    let run = CostReading {
+        usage_id: Some("run".into()),
+        ..cost(organization, Some("1"))
+    };
+    record(&stage, &[run.clone(), run.clone()]).await;
+    stage.report_costs().await.unwrap();
+    record(&stage, &[run]).await;
+    stage.report_costs().await.unwrap();
+    let states = states(&stage).await;
+    assert_eq!(states[0].0, "reported");
+    for (state, reason) in &states[1..] {
+        assert_eq!(state, "skipped");
+        assert!(
+            reason
+                .as_ref()
+                .unwrap()
+                .starts_with("the same run as cost "),
+            "{reason:?}"
+        );
+    }
+    assert_eq!(amounts(&stage), ["100.000000"]);
+}
+
+#[tokio::test]
+async fn a_cost_whose_id_polar_knows_from_elsewhere_is_refused_with_the_reason() {
+    let stage = Stage::set().await;
+    let organization = stage.organization().await;
+    let run = CostReading {
+        usage_id: Some("run".into()),
+        ..cost(organization, Some("1"))
+    };
+    record(&stage, std::slice::from_ref(&run)).await;
+    stage.report_costs().await.unwrap();
+    // Somebody else reported the run: here a database that this one knows nothing of.
+    sqlx::query("DELETE FROM polar_jobs.costs")
+        .execute(&stage.pool)
+        .await
+        .unwrap();
+    record(&stage, std::slice::from_ref(&run)).await;
+    stage.report_costs().await.unwrap();
+    let (state, reason) = states(&stage).await.remove(0);
+    assert_eq!(state, "refused");
+    assert!(
+        reason
+            .unwrap()
+            .contains("Polar knew 1 of 1 events before they were sent for the first time")
+    );
+
+    // Told to, it goes again, and Polar's answer is what it should be now.
+    let retried = jobs::mirror::costs::retry_refused(&stage.pool, None)
+        .await
+        .unwrap();
+    assert_eq!(retried, 1);
+    stage.report_costs().await.unwrap();
     assert_eq!(states(&stage).await[0].0, "reported");
 }

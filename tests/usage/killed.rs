@@ -1,121 +1,154 @@
-//! The same with real processes and a real `kill -9`: three workers that die again and again while
-//! the application writes and Polar loses answers.
+//! The product's own processes and real `SIGKILL`s: three workers that die again and again while the
+//! application writes, deletes its organizations and makes them anew, and Polar loses answers. At the
+//! end Polar holds exactly what was recorded while its organization lived.
 
-use std::process::{Child, Command, Stdio};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
-use jobs::mirror::usage::record_all;
-use jobs::{MeterUsage, ReportUsage};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use serde_json::json;
 use simulator::Faults;
-use sqlx::postgres::PgPoolOptions;
 use uuid::Uuid;
 
-use crate::stage::{Stage, client_of, context, poll, reading, run};
+use crate::product::{Worker, cost, creation, enqueue_reports, tell, usage};
+use crate::stage::Stage;
 
 const WORKERS: usize = 3;
-const KILLS: usize = 25;
+const KILLS: usize = 20;
+const DEADLINE: Duration = Duration::from_secs(180);
 
-/// Not a test: what a killed worker runs, started by the test below.
-#[tokio::test]
-#[ignore = "a process for the test below"]
-async fn a_worker_that_works_until_it_is_killed() {
-    let setting = |name: &str| std::env::var(name).unwrap();
-    let Ok(database) = std::env::var("KILLED_DATABASE") else {
-        return;
-    };
-    let pool = PgPoolOptions::new()
-        .max_connections(2)
-        .connect(&database)
-        .await
-        .unwrap();
-    let polar = client_of(setting("KILLED_POLAR"), setting("KILLED_TOKEN"));
-    loop {
-        let context = context(&pool, Some(polar.clone()), None, Utc::now());
-        // Failures are what the day is about; the next run mends them.
-        let _ = run(MeterUsage {}, &context).await;
-        let _ = run(ReportUsage {}, &context).await;
-    }
-}
-
-fn worker(stage: &Stage) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--ignored",
-            "--exact",
-            "killed::a_worker_that_works_until_it_is_killed",
-        ])
-        .env("KILLED_DATABASE", &stage.url)
-        .env("KILLED_POLAR", stage.simulator.url())
-        .env("KILLED_TOKEN", stage.simulator.access_token())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+/// An organization as the application knows it.
+struct Tenant {
+    id: Uuid,
+    living: bool,
+    usage: i64,
+    costs: BTreeSet<String>,
+    lives: usize,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn workers_killed_at_any_moment_count_every_committed_reading_once() {
+async fn workers_killed_at_any_moment_report_every_life_of_every_organization_once() {
     let stage = Stage::set().await;
     let mut dice = StdRng::seed_from_u64(9);
-    let mut organizations = Vec::new();
+    let mut tenants = Vec::new();
     for _ in 0..5 {
-        organizations.push((stage.organization().await, 0));
+        let id = Uuid::new_v4();
+        tell(&stage.pool, "organization.created", creation(id)).await;
+        tenants.push(Tenant {
+            id,
+            living: true,
+            usage: 0,
+            costs: BTreeSet::new(),
+            lives: 1,
+        });
     }
-    stage.simulator.set_faults(
-        "500-after=0.1,drop-before=0.1,drop-after=0.1"
-            .parse()
-            .unwrap(),
-    );
-    let mut workers: Vec<Child> = (0..WORKERS).map(|_| worker(&stage)).collect();
+    let faults = "500-after=0.05,drop-before=0.05,drop-after=0.05";
+    stage.simulator.set_faults(faults.parse().unwrap());
+    let mut workers: Vec<Worker> = (0..WORKERS).map(|_| Worker::start(&stage)).collect();
     for kill in 0..KILLS {
-        let until = Instant::now() + Duration::from_millis(dice.random_range(50..250));
-        while Instant::now() < until {
-            write(&stage, &mut dice, &mut organizations).await;
+        // Somewhere in the middle of the work, however fast the machine is.
+        let until = stage.simulator.requests().len() + dice.random_range(1..8);
+        let deadline = Instant::now() + DEADLINE;
+        while stage.simulator.requests().len() < until {
+            assert!(
+                Instant::now() < deadline,
+                "nothing happens before kill {kill}"
+            );
+            step(&stage, &mut dice, &mut tenants).await;
+            enqueue_reports(&stage).await;
         }
-        let victim = &mut workers[kill % WORKERS];
-        victim.kill().unwrap();
-        victim.wait().unwrap();
-        *victim = worker(&stage);
+        workers[kill % WORKERS].kill();
+        workers[kill % WORKERS] = Worker::start(&stage);
     }
     let by_workers = stage.ingest_requests();
-    for mut worker in workers {
-        worker.kill().unwrap();
-        worker.wait().unwrap();
-    }
-    assert!(by_workers > 0, "the workers worked");
+    assert!(by_workers > 5, "the workers worked: {by_workers}");
+    let lives: usize = tenants.iter().map(|tenant| tenant.lives).sum();
+    assert!(lives > 2 * tenants.len(), "there were {lives} lives");
 
     stage.simulator.set_faults(Faults::default());
-    poll("everything is reported", async || {
-        run(MeterUsage {}, &stage.context(Utc::now()))
-            .await
-            .unwrap();
-        stage.report().await.unwrap();
-        stage.uncounted().await == 0
-    })
-    .await;
-    for (organization, committed) in organizations {
-        assert_eq!(stage.reports(organization, "frozen").await, 0);
-        assert_eq!(stage.at_polar(organization), committed);
+    finish(&stage).await;
+    drop(workers);
+    for tenant in tenants {
+        assert_eq!(
+            stage.at_polar(tenant.id),
+            tenant.usage,
+            "usage of {}",
+            tenant.id
+        );
+        let events = stage.simulator.events();
+        let place = format!("compass_assistant.chat-{}-", tenant.id);
+        let costs: Vec<String> = events
+            .iter()
+            .filter_map(|event| Some(event.external_id.as_ref()?.strip_prefix(&place)?.to_owned()))
+            .collect();
+        assert_eq!(costs.len(), tenant.costs.len(), "each cost once");
+        assert_eq!(
+            BTreeSet::from_iter(costs),
+            tenant.costs,
+            "costs of {}",
+            tenant.id
+        );
     }
 }
 
-/// One short transaction of the application, committed or not.
-async fn write(stage: &Stage, dice: &mut StdRng, organizations: &mut [(Uuid, i64)]) {
-    let place = dice.random_range(0..organizations.len());
-    let (organization, committed) = &mut organizations[place];
-    let quantity = dice.random_range(1..100);
+/// The application does something, in a short transaction of its own, committed or not.
+async fn step(stage: &Stage, dice: &mut StdRng, tenants: &mut [Tenant]) {
+    let place = dice.random_range(0..tenants.len());
+    let tenant = &mut tenants[place];
     let mut transaction = stage.pool.begin().await.unwrap();
-    record_all(&mut transaction, &[reading(*organization, quantity)])
+    if dice.random_bool(0.04) {
+        let (change, data) = match tenant.living {
+            true => ("organization.deleted", json!({ "id": tenant.id })),
+            false => ("organization.created", creation(tenant.id)),
+        };
+        tell(&mut *transaction, change, data).await;
+        transaction.commit().await.unwrap();
+        tenant.living = !tenant.living;
+        tenant.lives += usize::from(tenant.living);
+        return;
+    }
+    let quantity = dice.random_range(1..100);
+    let run = Uuid::new_v4().to_string();
+    tell(
+        &mut *transaction,
+        "usage.recorded",
+        usage(tenant.id, quantity),
+    )
+    .await;
+    tell(&mut *transaction, "cost.recorded", cost(tenant.id, &run)).await;
+    tokio::time::sleep(Duration::from_millis(dice.random_range(0..30))).await;
+    if dice.random_bool(0.2) {
+        return transaction.rollback().await.unwrap();
+    }
+    transaction.commit().await.unwrap();
+    if tenant.living {
+        tenant.usage += quantity;
+        tenant.costs.insert(run);
+    }
+}
+
+/// Waits until the workers have nothing left to count, to report or to delete.
+async fn finish(stage: &Stage) {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        enqueue_reports(stage).await;
+        let left: (i64, i64, i64, i64) = sqlx::query_as(
+            "SELECT (SELECT count(*) FROM polar_jobs.usage WHERE written_by >= (SELECT from_xid FROM polar_jobs.usage_cursor)),
+                    (SELECT count(*) FROM polar_jobs.usage_reports WHERE state IN ('frozen', 'waiting', 'refused')),
+                    (SELECT count(*) FROM polar_jobs.costs WHERE state IN ('waiting', 'refused')),
+                    (SELECT count(*) FROM polar_jobs.organizations WHERE erasure_event IS NOT NULL)",
+        )
+        .fetch_one(&stage.pool)
         .await
         .unwrap();
-    tokio::time::sleep(Duration::from_millis(dice.random_range(0..5))).await;
-    if dice.random_bool(0.8) {
-        transaction.commit().await.unwrap();
-        *committed += quantity;
-    } else {
-        transaction.rollback().await.unwrap();
+        if left == (0, 0, 0, 0) {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "left after {DEADLINE:?}: readings, reports, costs, deletions {left:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

@@ -5,7 +5,7 @@ use jobs::mirror::usage::prove::{self, Line};
 use jobs::{ProveUsage, ask_polar};
 use uuid::Uuid;
 
-use crate::stage::{Stage, client, earlier, local_polar, run};
+use crate::stage::{Stage, client, local_polar, run};
 
 async fn lines(stage: &Stage, organization: Uuid) -> Vec<Line> {
     prove::lines(
@@ -39,7 +39,7 @@ async fn settled() -> (Stage, Uuid) {
     let organization = stage.organization().await;
     for quantities in [[1, 2], [30, 40]] {
         stage.record(organization, &quantities).await;
-        stage.meter(earlier()).await;
+        stage.meter().await;
     }
     stage.report().await.unwrap();
     (stage, organization)
@@ -62,9 +62,7 @@ async fn balanced_books_are_green() {
     assert_eq!((open.0, open.1.to_string()), (1, "500".to_owned()));
     assert!(prove::chain_faults(&stage.pool).await.unwrap().is_empty());
     assert_eq!(difference(&stage).await, "0");
-    run(ProveUsage {}, &stage.context(Utc::now()))
-        .await
-        .unwrap();
+    run(ProveUsage {}, &stage.context()).await.unwrap();
 }
 
 #[tokio::test]
@@ -117,7 +115,7 @@ async fn what_is_not_reported_yet_is_told_apart() {
     let (known, unknown) = (stage.organization().await, Uuid::new_v4());
     stage.record(known, &[1]).await;
     stage.record(unknown, &[2]).await;
-    stage.meter(earlier()).await;
+    stage.meter().await;
     assert_eq!(
         lines(&stage, known).await[0].difference().unwrap(),
         "not reported yet"
@@ -144,23 +142,6 @@ async fn a_reading_in_no_window_and_a_broken_chain_are_found() {
         prove::chain_faults(&stage.pool).await.unwrap()[0]
             .contains("does not end where the next one starts")
     );
-}
-
-#[tokio::test]
-async fn pruned_readings_leave_books_that_still_balance() {
-    let (stage, organization) = settled().await;
-    while jobs::mirror::usage::prune(&stage.pool, Utc::now() + TimeDelta::minutes(1), 1)
-        .await
-        .unwrap()
-        > 0
-    {}
-    let lines = lines(&stage, organization).await;
-    assert!(
-        lines
-            .iter()
-            .all(|line| line.readings.is_none() && line.difference().is_none())
-    );
-    assert_eq!(difference(&stage).await, "0");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
-use crate::stage::{Stage, reading, run};
+use crate::stage::{Stage, reading};
 
 const WRITERS: usize = 4;
 
@@ -115,7 +115,7 @@ async fn live(stage: &Stage, history: Vec<Step>) -> Result<(), TestCaseError> {
             }
             Step::Tick { after } => {
                 clock += TimeDelta::seconds(after);
-                run(MeterUsage {}, &stage.context(clock)).await.unwrap();
+                stage.close_at(clock).await;
                 let (counted, open) = books(stage, organization).await?;
                 prop_assert_eq!(
                     counted + open,
@@ -123,11 +123,11 @@ async fn live(stage: &Stage, history: Vec<Step>) -> Result<(), TestCaseError> {
                     "a committed reading is counted, or waits"
                 );
             }
-            Step::LostTick => drop(MeterUsage {}.run(&stage.context(clock)).await.unwrap()),
+            Step::LostTick => drop(MeterUsage {}.run(&stage.context()).await.unwrap()),
         }
     }
     drop(writers);
-    stage.meter(clock).await;
+    stage.meter_at(clock).await;
     prop_assert_eq!(books(stage, organization).await?, (committed, 0));
     prop_assert!(prove::chain_faults(&stage.pool).await.unwrap().is_empty());
     Ok(())

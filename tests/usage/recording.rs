@@ -3,7 +3,7 @@
 use jobs::mirror::usage::{MAX_QUANTITY, Reading, Recorded, record_all};
 use uuid::Uuid;
 
-use crate::stage::{Stage, earlier, reading};
+use crate::stage::{Stage, reading};
 
 #[tokio::test]
 async fn a_batch_is_written_once_however_often_it_comes() {
@@ -70,7 +70,7 @@ async fn insert_copy_and_functions_all_count() {
         ids.0.is_some() && ids.1.is_none(),
         "an id for a new reading, null for a duplicate: {ids:?}"
     );
-    stage.meter(earlier()).await;
+    stage.meter().await;
     stage.report().await.unwrap();
     assert_eq!(stage.at_polar(organization), 4321);
 }

@@ -67,16 +67,15 @@ impl Stage {
         }
     }
 
-    pub(crate) fn context(&self, clock: DateTime<Utc>) -> Context {
+    pub(crate) fn context(&self) -> Context {
         context(
             &self.pool,
             Some(self.polar.clone()),
             Some(self.self_organization),
-            clock,
         )
     }
 
-    /// Creates an organization, as `apply_change` does.
+    /// Creates an organization, as `apply_change` and `sync_customer` do.
     pub(crate) async fn organization(&self) -> Uuid {
         let id = Uuid::new_v4();
         self.create(id).await;
@@ -85,8 +84,8 @@ impl Stage {
 
     pub(crate) async fn create(&self, id: Uuid) {
         sqlx::query(
-            "INSERT INTO polar_jobs.organizations (id, name, slug, status, event_id) VALUES ($1, 'Acme', 'acme', 'active', 0)
-             ON CONFLICT (id) DO UPDATE SET deleted_at = NULL",
+            "INSERT INTO polar_jobs.organizations (id, name, slug, status, event_id, polar_customer_id)
+             VALUES ($1, 'Acme', 'acme', 'active', 0, gen_random_uuid())",
         )
         .bind(id)
         .execute(&self.pool)
@@ -94,8 +93,9 @@ impl Stage {
         .unwrap();
     }
 
+    /// Deletes it as `apply_change` does; its customer is still there.
     pub(crate) async fn delete(&self, id: Uuid) {
-        let delete = "UPDATE polar_jobs.organizations SET deleted_at = now() WHERE id = $1";
+        let delete = "UPDATE polar_jobs.organizations SET deleted_at = now(), erasure_event = 1 WHERE id = $1";
         sqlx::query(delete)
             .bind(id)
             .execute(&self.pool)
@@ -115,12 +115,28 @@ impl Stage {
 
     /// Closes windows until everything that is committed lies in one. Other tests share the server
     /// and may hold the horizon back for a moment.
-    pub(crate) async fn meter(&self, clock: DateTime<Utc>) {
+    pub(crate) async fn meter(&self) {
         poll("all readings are counted", async || {
-            run(MeterUsage {}, &self.context(clock)).await.unwrap();
+            run(MeterUsage {}, &self.context()).await.unwrap();
             self.uncounted().await == 0
         })
         .await;
+    }
+
+    /// The same when it is `clock` in Postgres.
+    pub(crate) async fn meter_at(&self, clock: DateTime<Utc>) {
+        poll("all readings are counted", async || {
+            self.close_at(clock).await;
+            self.uncounted().await == 0
+        })
+        .await;
+    }
+
+    /// Closes a window when it is `clock` in Postgres.
+    pub(crate) async fn close_at(&self, clock: DateTime<Utc>) {
+        let close = "SELECT count(*) FROM polar_jobs.close_usage_window($1, $2)";
+        let close = sqlx::query(close).bind(self.self_organization).bind(clock);
+        close.execute(&self.pool).await.unwrap();
     }
 
     pub(crate) async fn uncounted(&self) -> i64 {
@@ -133,11 +149,11 @@ impl Stage {
     }
 
     pub(crate) async fn report(&self) -> Result<Outcome, Error> {
-        run(ReportUsage {}, &self.context(Utc::now())).await
+        run(ReportUsage {}, &self.context()).await
     }
 
     pub(crate) async fn report_costs(&self) -> Result<Outcome, Error> {
-        run(ReportCosts {}, &self.context(Utc::now())).await
+        run(ReportCosts {}, &self.context()).await
     }
 
     /// What Polar holds for an organization.
@@ -175,11 +191,11 @@ pub(crate) fn reading(organization_id: Uuid, quantity: i64) -> Reading {
     }
 }
 
+/// On a host whose clock is ten years ahead: nothing that is counted or sent may follow it.
 pub(crate) fn context(
     pool: &PgPool,
     polar: Option<polar::Client>,
     self_organization: Option<Uuid>,
-    clock: DateTime<Utc>,
 ) -> Context {
     let fees = Fees {
         basis_points: 500,
@@ -200,7 +216,7 @@ pub(crate) fn context(
             failures: 0,
             max_attempts: 20,
             events: Vec::new(),
-            started_at: clock,
+            started_at: Utc::now() + TimeDelta::days(3650),
         },
     }
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
 use jobs::mirror::usage::{Reading, record_all};
 use jobs::{Job, MeterUsage, ReportUsage};
 use rand::rngs::StdRng;
@@ -86,7 +85,6 @@ struct Day {
     self_organization: Uuid,
     dice: StdRng,
     seed: u64,
-    clock: DateTime<Utc>,
     organizations: Vec<Uuid>,
     /// Not created at dawn.
     newcomer: Uuid,
@@ -118,7 +116,6 @@ impl Day {
             self_organization: stage.self_organization,
             dice: StdRng::seed_from_u64(seed),
             seed,
-            clock: Utc::now() - TimeDelta::hours(3),
             organizations,
             newcomer,
             writers: std::iter::repeat_with(Writer::default)
@@ -221,7 +218,6 @@ impl Day {
 
     /// A tick: one worker, or two at once, or one that dies at some point.
     async fn meter(&mut self) {
-        self.clock += TimeDelta::milliseconds(self.dice.random_range(-20_000..60_000));
         let context = self.context();
         match self.dice.random_range(0..4) {
             0 => {
@@ -334,7 +330,6 @@ impl Day {
             &self.pool,
             Some(self.polar.clone()),
             Some(self.self_organization),
-            self.clock,
         )
     }
 }
@@ -354,7 +349,8 @@ impl Writer {
 
 async fn create(pool: &PgPool, organization: Uuid) {
     sqlx::query(
-        "INSERT INTO polar_jobs.organizations (id, name, slug, status, event_id) VALUES ($1, 'New', 'new', 'active', 0)",
+        "INSERT INTO polar_jobs.organizations (id, name, slug, status, event_id, polar_customer_id)
+         VALUES ($1, 'New', 'new', 'active', 0, gen_random_uuid())",
     )
     .bind(organization)
     .execute(pool)

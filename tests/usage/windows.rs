@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use jobs::contract::Outcome;
-use jobs::mirror::usage::{close_window, horizon_holder};
+use jobs::mirror::usage::horizon_holder;
 use jobs::{Job, MeterUsage};
 use uuid::Uuid;
 
@@ -33,14 +33,14 @@ async fn a_reading_committed_after_its_window_closed_falls_into_the_next() {
         .unwrap();
     // Written before, committed after: what a count by time loses.
     stage.record(organization, &[5]).await;
-    run(MeterUsage {}, &stage.context(earlier())).await.unwrap();
+    run(MeterUsage {}, &stage.context()).await.unwrap();
     assert_eq!(
         counted(&stage, organization).await,
         0,
         "everything from the open transaction on waits"
     );
     late.commit().await.unwrap();
-    stage.meter(earlier()).await;
+    stage.meter().await;
     assert_eq!(counted(&stage, organization).await, 12);
 }
 
@@ -49,7 +49,7 @@ async fn a_long_transaction_delays_only_what_was_written_since_it_began() {
     let stage = Stage::set().await;
     let organization = stage.organization().await;
     stage.record(organization, &[1, 2]).await;
-    stage.meter(earlier()).await;
+    stage.meter().await;
     let mut long = stage.pool.begin().await.unwrap();
     sqlx::query("SET LOCAL application_name = 'a nightly import'")
         .execute(&mut *long)
@@ -59,7 +59,7 @@ async fn a_long_transaction_delays_only_what_was_written_since_it_began() {
         .await
         .unwrap();
     stage.record(organization, &[3]).await;
-    run(MeterUsage {}, &stage.context(earlier())).await.unwrap();
+    run(MeterUsage {}, &stage.context()).await.unwrap();
     assert_eq!(counted(&stage, organization).await, 3);
 
     // Another test's transaction may be older for a moment.
@@ -71,7 +71,7 @@ async fn a_long_transaction_delays_only_what_was_written_since_it_began() {
     })
     .await;
     long.rollback().await.unwrap();
-    stage.meter(earlier()).await;
+    stage.meter().await;
     assert_eq!(
         counted(&stage, organization).await,
         6,
@@ -86,7 +86,9 @@ async fn window_ends_are_whole_seconds_and_grow_even_when_the_clock_steps_back()
     let clock = earlier();
     for offset in [0, 0, 0, -3600, 500, 500] {
         stage.record(organization, &[1]).await;
-        stage.meter(clock + TimeDelta::milliseconds(offset)).await;
+        stage
+            .meter_at(clock + TimeDelta::milliseconds(offset))
+            .await;
     }
     let ends = ends(&stage).await;
     assert_eq!(ends.len(), 6);
@@ -111,11 +113,11 @@ async fn two_ticks_at_once_change_nothing() {
     let stage = Stage::set().await;
     let organization = stage.organization().await;
     stage.record(organization, &[4, 4]).await;
-    let (first, second) = (stage.context(earlier()), stage.context(earlier()));
+    let (first, second) = (stage.context(), stage.context());
     let (first, second) = tokio::join!(run(MeterUsage {}, &first), run(MeterUsage {}, &second));
     first.unwrap();
     second.unwrap();
-    stage.meter(earlier()).await;
+    stage.meter().await;
     assert_eq!(counted(&stage, organization).await, 8);
     assert_eq!(ends(&stage).await.len(), 1);
 }
@@ -125,17 +127,17 @@ async fn a_crash_before_the_commit_leaves_no_trace() {
     let stage = Stage::set().await;
     let organization = stage.organization().await;
     stage.record(organization, &[9]).await;
-    let done = MeterUsage {}.run(&stage.context(earlier())).await.unwrap();
+    let done = MeterUsage {}.run(&stage.context()).await.unwrap();
     drop(done);
     assert_eq!(counted(&stage, organization).await, 0);
-    stage.meter(earlier()).await;
+    stage.meter().await;
     assert_eq!(counted(&stage, organization).await, 9);
 }
 
 #[tokio::test]
 async fn without_readings_no_window_closes() {
     let stage = Stage::set().await;
-    let outcome = run(MeterUsage {}, &stage.context(earlier())).await.unwrap();
+    let outcome = run(MeterUsage {}, &stage.context()).await.unwrap();
     assert!(matches!(outcome, Outcome::Ignored(_)));
     assert!(ends(&stage).await.is_empty());
 }
@@ -154,8 +156,8 @@ async fn after_hours_of_downtime_one_window_covers_everything_once() {
     jobs::mirror::usage::record_all(&mut connection, &readings)
         .await
         .unwrap();
-    stage.meter(earlier()).await;
-    stage.meter(earlier()).await;
+    stage.meter().await;
+    stage.meter().await;
     assert_eq!(counted(&stage, organization).await, 5050);
     assert_eq!(ends(&stage).await.len(), 1);
 }
@@ -166,9 +168,9 @@ async fn the_last_second_of_a_month_belongs_to_it_and_what_commits_later_to_the_
     let organization = stage.organization().await;
     let clock = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
     stage.record(organization, &[10]).await;
-    stage.meter(clock("2026-10-31T23:59:59.999999Z")).await;
+    stage.meter_at(clock("2026-10-31T23:59:59.999999Z")).await;
     stage.record(organization, &[20]).await;
-    stage.meter(clock("2026-10-31T23:59:59.999999Z")).await;
+    stage.meter_at(clock("2026-10-31T23:59:59.999999Z")).await;
     assert_eq!(
         ends(&stage).await,
         [clock("2026-10-31T23:59:59Z"), clock("2026-11-01T00:00:00Z")]
@@ -201,11 +203,11 @@ async fn history_counts_unless_metering_began_later() {
     jobs::mirror::usage::record_all(&mut stage.pool.acquire().await.unwrap(), &readings)
         .await
         .unwrap();
-    stage.meter(earlier()).await;
+    stage.meter().await;
     assert_eq!(counted(&stage, organization).await, 15);
     assert!(jobs::mirror::usage::begin(&stage.pool, None).await.unwrap());
     stage.record(organization, &[1]).await;
-    stage.meter(earlier()).await;
+    stage.meter().await;
     assert_eq!(counted(&stage, organization).await, 16);
 }
 
@@ -218,7 +220,7 @@ async fn a_sum_that_no_event_can_carry_stops_nobody_else() {
         .record(huge, &[jobs::mirror::usage::MAX_QUANTITY; 1_200])
         .await;
     stage.record(small, &[2]).await;
-    stage.meter(earlier()).await;
+    stage.meter().await;
     stage.report().await.unwrap();
     assert_eq!(stage.reports(huge, "refused").await, 1);
     assert_eq!(stage.at_polar(small), 2);
@@ -229,7 +231,7 @@ async fn billing_off_counts_all_the_same_and_makes_no_client() {
     let stage = Stage::set().await;
     let organization = stage.organization().await;
     stage.record(organization, &[3]).await;
-    let off = context(&stage.pool, None, None, earlier());
+    let off = context(&stage.pool, None, None);
     crate::stage::poll("the reading is counted", async || {
         run(MeterUsage {}, &off).await.unwrap();
         stage.uncounted().await == 0
@@ -243,52 +245,5 @@ async fn billing_off_counts_all_the_same_and_makes_no_client() {
         stage.at_polar(organization),
         3,
         "once configured it is reported"
-    );
-}
-
-#[tokio::test]
-async fn tables_restored_from_another_cluster_stop_counting_until_they_are_adopted() {
-    let stage = Stage::set().await;
-    let organization = stage.organization().await;
-    stage.record(organization, &[1]).await;
-    stage.meter(earlier()).await;
-    stage.record(organization, &[10]).await;
-    // What a dump and a restore do: copies that name transactions of a cluster far ahead of this one.
-    let mut restore = stage.pool.begin().await.unwrap();
-    for statement in [
-        "UPDATE polar_jobs.usage SET written_by = written_by + 1000000000",
-        "UPDATE polar_jobs.usage_windows SET from_xid = from_xid + 1000000000, to_xid = to_xid + 1000000000",
-        "UPDATE polar_jobs.usage_cursor SET from_xid = from_xid + 1000000000, written_by = written_by + 1000000000",
-    ] {
-        sqlx::query(statement).execute(&mut *restore).await.unwrap();
-    }
-    restore.commit().await.unwrap();
-    stage.record(organization, &[100]).await;
-
-    let mut connection = stage.pool.acquire().await.unwrap();
-    let refused = close_window(&mut connection, earlier(), None)
-        .await
-        .unwrap_err();
-    assert!(
-        refused
-            .to_string()
-            .contains("restored from another cluster"),
-        "{refused}"
-    );
-    assert!(!jobs::mirror::usage::begin(&stage.pool, None).await.unwrap());
-
-    let adopted = jobs::mirror::usage::adopt(&stage.pool)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!((adopted.counted, adopted.uncounted), (1, 2));
-    assert_eq!(jobs::mirror::usage::adopt(&stage.pool).await.unwrap(), None);
-    stage.meter(earlier()).await;
-    assert_eq!(counted(&stage, organization).await, 111);
-    assert!(
-        jobs::mirror::usage::prove::chain_faults(&stage.pool)
-            .await
-            .unwrap()
-            .is_empty()
     );
 }

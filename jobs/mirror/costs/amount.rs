@@ -3,11 +3,11 @@
 use polar::CostAmount;
 use rust_decimal::Decimal;
 
-/// Decimals of a dollar that are sent: six of a cent (polar-domain (g)).
+/// Decimals of a dollar that are sent: six of a cent.
 const DECIMALS: usize = 8;
 /// The largest cost of one reading, in units of a millionth of a cent: 10 000 000 USD.
 const MAX_UNITS: u64 = 1_000_000_000_000_000;
-/// What one event can carry, in the same units: 99 999.999999 cents (R16).
+/// What one event can carry, in the same units: 99 999.999999 cents.
 const EVENT_UNITS: u64 = 99_999_999_999;
 /// More text than this is no price.
 const MAX_TEXT: usize = 64;

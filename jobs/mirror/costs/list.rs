@@ -62,7 +62,7 @@ pub async fn list(
     .await
 }
 
-/// Sends refused costs again at the next run, once their cause is mended. Returns how many.
+/// Sends refused costs again at the next run, once their cause is repaired. Returns how many.
 ///
 /// # Errors
 /// If the database fails.

@@ -7,14 +7,14 @@ use uuid::Uuid;
 use super::CostUsd;
 use crate::mirror::usage::Recorded;
 
-/// One cost reading as it comes in (contract 3, `cost.recorded`).
+/// One cost reading as it comes in (`cost.recorded`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CostReading {
     /// Who caused it; need not be created yet.
     pub organization_id: Uuid,
     /// What caused it, 1..=63 characters: `organization_review`, `compass_assistant` or another name.
     pub source: String,
-    /// What of it, 1..=63 characters; see contract 8 for the default.
+    /// What of it, 1..=63 characters; by default `chat` of `compass_assistant`, else `usage`.
     pub context: Option<String>,
     /// Who runs the model.
     pub vendor: Option<String>,

@@ -1,5 +1,7 @@
 //! Costs on their way to Polar: which are to be sent, and what became of them.
 
+use std::collections::BTreeSet;
+
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -30,8 +32,9 @@ pub struct WaitingCost {
     pub reading_id: Uuid,
 }
 
-/// Sets aside what is never reported: no cost, a cost of nothing, reviews of the self organization
-/// (polar-domain (b.8)), and costs of deleted organizations.
+/// Sets aside what is never reported: no cost, a cost of nothing, reviews of the self organization,
+/// a run that is there already, and what was recorded between a deletion of the organization and its
+/// new creation.
 ///
 /// # Errors
 /// If the database fails.
@@ -42,10 +45,29 @@ pub async fn skip(pool: &PgPool, self_organization: Option<Uuid>) -> Result<u64,
                         WHEN c.cost_usd IS NULL OR c.cost_usd = 0 THEN 'there is no cost to report'
                         WHEN c.source = 'organization_review' AND c.organization_id = $1
                             THEN 'a review of the self organization'
-                        WHEN o.deleted_at IS NOT NULL THEN 'the organization is deleted'
+                        WHEN EXISTS (SELECT FROM polar_jobs.organization_deletions d
+                                      WHERE d.organization_id = c.organization_id AND c.written_at > d.deleted_at
+                                        AND (d.recreated_at IS NULL OR c.written_at < d.recreated_at))
+                            THEN 'recorded after the organization was deleted'
+                        WHEN (l.deleted OR c.life < l.life) AND NOT l.erasing AND c.organization_id IS DISTINCT FROM $1
+                            THEN 'its customer at Polar was deleted before it was written'
+                        WHEN same.id IS NOT NULL THEN 'the same run as cost ' || same.id
                     END AS reason
-                   FROM polar_jobs.costs c LEFT JOIN polar_jobs.organizations o ON o.id = c.organization_id
-                  WHERE c.state = 'waiting') w
+                   FROM (SELECT *, (SELECT count(*) FROM polar_jobs.organization_deletions d
+                                     WHERE d.organization_id = waiting.organization_id
+                                       AND d.recreated_at <= waiting.written_at)::integer AS life
+                           FROM polar_jobs.costs waiting
+                          WHERE waiting.state = 'waiting' AND NOT EXISTS (
+                                SELECT FROM polar_jobs.undecided_lives() u
+                                 WHERE u.organization_id = waiting.organization_id AND waiting.written_at >= u.since)) c
+                   LEFT JOIN polar_jobs.organization_lives l ON l.organization_id = c.organization_id
+                   LEFT JOIN LATERAL (
+                        SELECT min(earlier.id) AS id FROM polar_jobs.costs earlier
+                         WHERE earlier.usage_id = c.usage_id AND earlier.organization_id = c.organization_id
+                           AND earlier.source = c.source AND earlier.id < c.id
+                           AND coalesce(earlier.context, polar_jobs.default_context(earlier.source))
+                             = coalesce(c.context, polar_jobs.default_context(c.source))
+                           AND earlier.state IN ('waiting', 'reported') AND earlier.cost_usd > 0) same ON true) w
           WHERE c.id = w.id AND w.reason IS NOT NULL AND c.state = 'waiting'",
         self_organization,
     )
@@ -54,8 +76,9 @@ pub async fn skip(pool: &PgPool, self_organization: Option<Uuid>) -> Result<u64,
     Ok(skipped.rows_affected())
 }
 
-/// The next costs to send, oldest first, beyond row `after`. Those of an organization that is not
-/// created yet wait; the self organization needs no row.
+/// The next costs to send, oldest first, beyond row `after`. They wait for their organization, and
+/// for the customer of their life, as usage does; the self organization needs neither. What
+/// [`skip`] would set aside is left out here too: a deletion may have been applied between the two.
 ///
 /// # Errors
 /// If the database fails.
@@ -69,10 +92,17 @@ pub async fn waiting(
         WaitingCost,
         r#"SELECT c.id, c.organization_id, c.source, c.context, c.vendor, c.model, c.input_tokens,
                   c.output_tokens, c.cost_usd::text AS "cost_usd!", c.usage_id, c.reading_id
-             FROM polar_jobs.costs c
+             FROM polar_jobs.costs c LEFT JOIN polar_jobs.organization_lives l ON l.organization_id = c.organization_id
             WHERE c.state = 'waiting' AND c.id > $1 AND c.cost_usd > 0
-              AND (c.organization_id = $2 OR EXISTS (
-                  SELECT 1 FROM polar_jobs.organizations o WHERE o.id = c.organization_id AND o.deleted_at IS NULL))
+              AND (c.organization_id = $2 OR CASE WHEN l.deleted OR l.life > (
+                        SELECT count(*) FROM polar_jobs.organization_deletions d
+                         WHERE d.organization_id = c.organization_id AND d.recreated_at <= c.written_at)
+                   THEN l.erasing ELSE l.has_customer AND NOT l.erasing END)
+              AND NOT EXISTS (SELECT FROM polar_jobs.organization_deletions d
+                               WHERE d.organization_id = c.organization_id AND c.written_at > d.deleted_at
+                                 AND (d.recreated_at IS NULL OR c.written_at < d.recreated_at))
+              AND NOT EXISTS (SELECT FROM polar_jobs.undecided_lives() u
+                               WHERE u.organization_id = c.organization_id AND c.written_at >= u.since)
             ORDER BY c.id LIMIT $3"#,
         after,
         self_organization,
@@ -82,13 +112,50 @@ pub async fn waiting(
     .await
 }
 
+/// These rows are about to be sent: from now on Polar may know them. Returns those that are sent for
+/// the first time, which it cannot know yet.
+///
+/// # Errors
+/// If the database fails; then they must not be sent.
+pub async fn mark_sent(pool: &PgPool, ids: &[i64]) -> Result<BTreeSet<i64>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "UPDATE polar_jobs.costs SET sends = sends + 1 WHERE id = ANY ($1) RETURNING id, sends",
+        ids,
+    )
+    .fetch_all(pool)
+    .await?;
+    let first = rows.into_iter().filter(|row| row.sends == 1);
+    Ok(first.map(|row| row.id).collect())
+}
+
+/// Polar knew these rows although they were sent for the first time: it holds something else under
+/// their ids, and dropped them. Kept with the reason, unless somebody else sent them meanwhile; then
+/// they wait, and are sent again. Returns the refused ones.
+///
+/// # Errors
+/// If the database fails.
+pub async fn refuse_foreign(
+    pool: &PgPool,
+    ids: &[i64],
+    reason: &str,
+) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "UPDATE polar_jobs.costs SET state = 'refused', reason = $2
+          WHERE id = ANY ($1) AND state = 'waiting' AND sends = 1 RETURNING id",
+        ids,
+        reason,
+    )
+    .fetch_all(pool)
+    .await
+}
+
 /// Polar accounted for all events of these rows.
 ///
 /// # Errors
 /// If the database fails; the rows keep waiting and are sent again, to the same effect.
-pub async fn settle(pool: &PgPool, ids: &[i64]) -> Result<(), sqlx::Error> {
+pub async fn mark_reported(pool: &PgPool, ids: &[i64]) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "UPDATE polar_jobs.costs SET state = 'reported', reported_at = now()
+        "UPDATE polar_jobs.costs SET state = 'reported', reported_at = clock_timestamp()
           WHERE id = ANY ($1) AND state = 'waiting'",
         ids,
     )

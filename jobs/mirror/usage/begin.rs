@@ -5,7 +5,7 @@ use sqlx::PgPool;
 
 /// From now on readings recorded before `since` are history, billed elsewhere: kept and shown, not
 /// reported. `None` = everything counts. Windows that are closed already stay as they are. False
-/// where the tables were restored from another cluster and [`adopt`] comes first.
+/// where the tables were restored from another cluster and [`adopt`] must come first.
 ///
 /// # Errors
 /// If the database fails.
@@ -25,18 +25,26 @@ pub async fn begin(pool: &PgPool, since: Option<DateTime<Utc>>) -> Result<bool, 
 pub struct Adopted {
     /// Readings that the next window counts.
     pub uncounted: i64,
-    /// Readings that were counted before the copy was made.
+    /// Readings that a window held which the copy knows, or lacks.
     pub counted: i64,
 }
 
-/// Makes tables that were restored from another cluster count on, once; `None` where nothing was
-/// restored. Writers of usage wait while it runs.
+/// Makes metering go on in a copy of the database, once: in tables that were restored from another
+/// cluster, and in a Postgres that was promoted or recovered. `None` where nothing was to be done.
+/// Writers of usage wait while it runs.
+///
+/// `reported_until`: the end of the last window that Polar has, where the copy lacks it. What was
+/// written before is taken as reported.
 ///
 /// # Errors
-/// If the database fails.
-pub async fn adopt(pool: &PgPool) -> Result<Option<Adopted>, sqlx::Error> {
+/// If the database fails, or the time is still to come.
+pub async fn adopt(
+    pool: &PgPool,
+    reported_until: Option<DateTime<Utc>>,
+) -> Result<Option<Adopted>, sqlx::Error> {
     let row = sqlx::query!(
-        r#"SELECT uncounted AS "uncounted?", counted AS "counted?" FROM polar_jobs.adopt_usage()"#
+        r#"SELECT uncounted AS "uncounted?", counted AS "counted?" FROM polar_jobs.adopt_usage($1)"#,
+        reported_until,
     )
     .fetch_optional(pool)
     .await?;

@@ -4,6 +4,7 @@
 
 mod begin;
 mod list;
+mod lives;
 mod record;
 mod report;
 mod retention;
@@ -13,7 +14,8 @@ pub mod prove;
 
 pub use begin::{Adopted, adopt, begin};
 pub use list::{ReportFilter, ReportRow, list};
+pub use lives::{deletion_waits, unreported_before_deletion};
 pub use record::{MAX_QUANTITY, Reading, Recorded, record_all};
-pub use report::{FrozenReport, frozen, refuse, retry_refused, settle, sort_out};
-pub use retention::prune;
+pub use report::{FrozenReport, frozen, mark_reported, refuse, resolve_waiting, retry_refused};
+pub use retention::{create_partitions, fold, prune, prune_ids};
 pub use window::{HorizonHolder, Window, close_window, horizon_holder};

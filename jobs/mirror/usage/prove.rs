@@ -118,6 +118,46 @@ pub async fn lines(
     Ok(lines.collect())
 }
 
+/// What the reports of a month came to that were deleted after their retention.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Folded {
+    /// `reported` or `excluded`.
+    pub state: String,
+    /// How many reports.
+    pub reports: i64,
+    /// Readings behind them.
+    pub readings: Decimal,
+    /// What their events said, or would have said.
+    pub quantity: Decimal,
+    /// What they held besides, not to be reported.
+    pub history: Decimal,
+}
+
+/// The sums of an organization's deleted reports in the months that begin in `from..to`.
+///
+/// # Errors
+/// If the database fails.
+pub async fn folded(
+    pool: &PgPool,
+    organization: Uuid,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Result<Vec<Folded>, sqlx::Error> {
+    sqlx::query_as!(
+        Folded,
+        r#"SELECT state, sum(reports)::bigint AS "reports!", sum(readings) AS "readings!",
+                  sum(quantity) AS "quantity!", sum(history) AS "history!"
+             FROM polar_jobs.usage_months
+            WHERE organization_id = $1 AND month >= $2 AND month < $3
+            GROUP BY state ORDER BY state DESC"#,
+        organization,
+        from.date_naive(),
+        to.date_naive(),
+    )
+    .fetch_all(pool)
+    .await
+}
+
 /// What was reported for an organization in windows that end in `from..to`, exactly as it was sent.
 ///
 /// # Errors
@@ -178,7 +218,7 @@ pub async fn chain_faults(pool: &PgPool) -> Result<Vec<String>, sqlx::Error> {
                 (SELECT from_xid FROM polar_jobs.usage_windows WHERE pruned_at IS NULL ORDER BY window_end LIMIT 1),
                 (SELECT from_xid FROM polar_jobs.usage_cursor))
               AND NOT EXISTS (SELECT 1 FROM polar_jobs.usage_windows w
-                               WHERE w.emptied_at IS NULL AND u.written_by >= w.from_xid AND u.written_by < w.to_xid)"#
+                               WHERE u.written_by >= w.from_xid AND u.written_by < w.to_xid)"#
     )
     .fetch_one(pool)
     .await?;

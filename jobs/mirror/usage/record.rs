@@ -7,7 +7,7 @@ use uuid::Uuid;
 /// The largest quantity of one reading: 2^53 - 1, which every JSON reader keeps exactly.
 pub const MAX_QUANTITY: i64 = 9_007_199_254_740_991;
 
-/// One usage reading as it comes in (contract 3, `usage.recorded`).
+/// One usage reading as it comes in (`usage.recorded`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// Who used it; need not be created yet.

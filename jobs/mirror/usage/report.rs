@@ -14,24 +14,24 @@ pub struct FrozenReport {
     pub organization_id: Uuid,
     /// How much.
     pub quantity: i64,
-    /// The event's id at Polar (contract 8).
+    /// The event's id at Polar.
     pub external_id: String,
     /// The event's time: the window's end, but never ahead of the clock at closing.
     pub timestamp: DateTime<Utc>,
 }
 
 /// Decides about reports that need no call: organizations created since then are no longer waited
-/// for, deleted ones are excluded before anything of them was sent, and so is the self
-/// organization, which may have been configured after the window closed.
+/// for; the self organization is excluded, which may have been configured after the window closed;
+/// and so is what has no customer any more, because it was written after its deletion was applied.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn sort_out(pool: &PgPool, self_organization: Option<Uuid>) -> Result<(), sqlx::Error> {
+pub async fn resolve_waiting(
+    pool: &PgPool,
+    self_organization: Option<Uuid>,
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "UPDATE polar_jobs.usage_reports r
-            SET state = CASE WHEN o.deleted_at IS NULL THEN 'frozen' ELSE 'excluded' END,
-                reason = CASE WHEN o.deleted_at IS NOT NULL THEN 'the organization is deleted' END
-           FROM polar_jobs.organizations o
+        "UPDATE polar_jobs.usage_reports r SET state = 'frozen' FROM polar_jobs.organizations o
           WHERE r.state = 'waiting' AND o.id = r.organization_id"
     )
     .execute(pool)
@@ -43,10 +43,20 @@ pub async fn sort_out(pool: &PgPool, self_organization: Option<Uuid>) -> Result<
     )
     .execute(pool)
     .await?;
+    sqlx::query!(
+        "UPDATE polar_jobs.usage_reports r SET state = 'excluded', reason = 'its customer at Polar was deleted before it was written'
+           FROM polar_jobs.organization_lives l
+          WHERE r.state = 'frozen' AND l.organization_id = r.organization_id
+            AND (l.deleted OR r.life < l.life) AND NOT l.erasing"
+    )
+    .execute(pool)
+    .await?;
     Ok(())
 }
 
-/// The next reports to send, oldest window first, beyond `after`.
+/// The next reports to send, oldest window first, beyond `after`. Polar gives an event to whoever
+/// holds the organization's id then: a life that ended sends while its customer is not deleted yet,
+/// the present life once that is done and its own customer is there.
 ///
 /// # Errors
 /// If the database fails.
@@ -59,7 +69,9 @@ pub async fn frozen(
         FrozenReport,
         r#"SELECT r.window_end, r.organization_id, r.quantity, r.external_id, w.event_timestamp AS timestamp
              FROM polar_jobs.usage_reports r JOIN polar_jobs.usage_windows w USING (window_end)
+             JOIN polar_jobs.organization_lives l ON l.organization_id = r.organization_id
             WHERE r.state = 'frozen' AND r.state IN ('frozen', 'waiting')
+              AND CASE WHEN l.deleted OR r.life < l.life THEN l.erasing ELSE l.has_customer AND NOT l.erasing END
               AND (r.window_end, r.organization_id) > (coalesce($1, '-infinity'::timestamptz), coalesce($2, '00000000-0000-0000-0000-000000000000'::uuid))
             ORDER BY r.window_end, r.organization_id LIMIT $3"#,
         after.map(|report| report.window_end),
@@ -70,12 +82,12 @@ pub async fn frozen(
     .await
 }
 
-/// Polar accounted for all of these in one answer. Settling twice changes nothing, and keeps both
+/// Polar accounted for all of these in one answer. Doing it twice changes nothing, and keeps both
 /// answers.
 ///
 /// # Errors
 /// If the database fails; the reports stay frozen and are sent again, to the same effect.
-pub async fn settle(
+pub async fn mark_reported(
     pool: &PgPool,
     reports: &[&FrozenReport],
     receipt: Receipt,
@@ -85,7 +97,7 @@ pub async fn settle(
         "WITH request AS (
              INSERT INTO polar_jobs.usage_requests (sent, inserted, duplicates) VALUES ($3, $4, $5) RETURNING id)
          UPDATE polar_jobs.usage_reports r
-            SET state = 'reported', reason = NULL, reported_at = now(), request_id = (SELECT id FROM request),
+            SET state = 'reported', reason = NULL, reported_at = clock_timestamp(), request_id = (SELECT id FROM request),
                 answer = CASE WHEN $5 = 0 THEN 'inserted' WHEN $4 = 0 THEN 'duplicate' ELSE 'inserted or duplicate' END
            FROM unnest($1::timestamptz[], $2::uuid[]) AS sent (window_end, organization_id)
           WHERE r.window_end = sent.window_end AND r.organization_id = sent.organization_id AND r.state = 'frozen'",
@@ -121,7 +133,7 @@ pub async fn refuse(pool: &PgPool, refused: &[(&FrozenReport, &str)]) -> Result<
     Ok(())
 }
 
-/// Sends refused reports again at the next run, once their cause is mended. `None` = of every
+/// Sends refused reports again at the next run, once their cause is repaired. `None` = of every
 /// organization. Returns how many.
 ///
 /// # Errors

@@ -1,78 +1,68 @@
-//! Counted readings go after their retention, but never before Polar's answer is in the books.
+//! How long readings and reports are kept: readings by the day, until nobody counts them again;
+//! reports until they are added up to their month.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
-/// Deletes up to `batch` readings of windows that closed before `before` and all of whose counts
-/// are reported or excluded. Returns how many; 0 = nothing is left to delete. The windows and
-/// reports stay, so the books can be read, though no longer be counted again.
+/// Days for which partitions are made ahead.
+const AHEAD: i32 = 7;
+
+/// Makes the partitions of the next days, where they are missing. Readings of a day without one are
+/// kept all the same, in the default partition.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn prune(pool: &PgPool, before: DateTime<Utc>, batch: i64) -> Result<u64, sqlx::Error> {
-    loop {
-        let Some(window) = next(pool, before).await? else {
-            return prune_adopted(pool, before, batch).await;
-        };
-        let deleted = sqlx::query!(
-            "DELETE FROM polar_jobs.usage WHERE ctid = ANY (ARRAY(
-                 SELECT ctid FROM polar_jobs.usage WHERE written_by >= $1 AND written_by < $2 LIMIT $3))",
-            window.from_xid,
-            window.to_xid,
-            batch,
-        )
-        .execute(pool)
-        .await?
-        .rows_affected();
-        if deleted > 0 {
-            return Ok(deleted);
-        }
-        sqlx::query!(
-            "UPDATE polar_jobs.usage_windows SET emptied_at = now() WHERE window_end = $1",
-            window.window_end
-        )
-        .execute(pool)
+pub async fn create_partitions(pool: &PgPool) -> Result<(), sqlx::Error> {
+    sqlx::query!("SELECT polar_jobs.create_partitions('usage', $1)", AHEAD)
+        .fetch_one(pool)
         .await?;
-    }
+    Ok(())
 }
 
-struct Prunable {
-    window_end: DateTime<Utc>,
-    from_xid: i64,
-    to_xid: i64,
+/// Drops the days whose readings lie in windows that closed before `before` and all of whose counts
+/// are reported or excluded. Returns how many. The windows and reports stay, so the books can be
+/// read, though no longer be counted again.
+///
+/// # Errors
+/// If the database fails.
+pub async fn prune(pool: &PgPool, before: DateTime<Utc>) -> Result<i32, sqlx::Error> {
+    sqlx::query_scalar!(r#"SELECT polar_jobs.prune_usage($1) AS "dropped!""#, before)
+        .fetch_one(pool)
+        .await
 }
 
-/// The oldest window that may lose its readings, marked: from now on nobody counts it again.
-async fn next(pool: &PgPool, before: DateTime<Utc>) -> Result<Option<Prunable>, sqlx::Error> {
-    sqlx::query_as!(
-        Prunable,
-        "UPDATE polar_jobs.usage_windows SET pruned_at = coalesce(pruned_at, now())
-          WHERE window_end = (
-                SELECT w.window_end FROM polar_jobs.usage_windows w
-                 WHERE w.emptied_at IS NULL AND w.closed_at < $1 AND NOT EXISTS (
-                       SELECT 1 FROM polar_jobs.usage_reports r
-                        WHERE r.window_end = w.window_end AND r.state NOT IN ('reported', 'excluded'))
-                 ORDER BY w.window_end LIMIT 1)
-         RETURNING window_end, from_xid, to_xid",
-        before,
-    )
-    .fetch_optional(pool)
-    .await
-}
-
-/// Readings that were counted before the tables were restored here belong to no window any more.
-async fn prune_adopted(
+/// Deletes up to `batch` ids of readings that were written before `before`. Returns how many; 0 =
+/// nothing old is left.
+///
+/// # Errors
+/// If the database fails.
+pub async fn prune_ids(
     pool: &PgPool,
     before: DateTime<Utc>,
-    batch: i64,
+    batch: i32,
 ) -> Result<u64, sqlx::Error> {
     let deleted = sqlx::query!(
-        "DELETE FROM polar_jobs.usage WHERE ctid = ANY (ARRAY(
-             SELECT ctid FROM polar_jobs.usage WHERE written_by = 0 AND recorded_at < $1 LIMIT $2))",
+        "DELETE FROM polar_jobs.usage_external_ids WHERE ctid = ANY (ARRAY(
+             SELECT ctid FROM polar_jobs.usage_external_ids WHERE written_at < $1 LIMIT $2))",
         before,
-        batch,
+        i64::from(batch),
     )
     .execute(pool)
     .await?;
     Ok(deleted.rows_affected())
+}
+
+/// Adds up to `batch` reports that were decided before `before` to the sums of their months and
+/// deletes them. Returns how many; 0 = nothing old is left.
+///
+/// # Errors
+/// If the database fails.
+pub async fn fold(pool: &PgPool, before: DateTime<Utc>, batch: i32) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT polar_jobs.fold_usage_reports($1, $2) AS "folded!""#,
+        before,
+        batch,
+    )
+    .fetch_one(pool)
+    .await
 }

@@ -14,20 +14,26 @@ pub struct Window {
 }
 
 /// Closes a window and freezes its counts, in the caller's transaction; `None` where nothing was
-/// recorded since the last one. `clock` is the time of closing; the self organization is counted
-/// but excluded (polar-domain (b.8)).
+/// recorded since the last one. The time of closing is that of Postgres. The self organization is
+/// counted but excluded.
+///
+/// Where a standby is synchronous the commit waits for it: what is sent afterwards must not be
+/// counted again by a standby that takes over.
 ///
 /// # Errors
-/// If the database fails, or holds tables restored from another cluster; the message then names
-/// the cure.
+/// If the database fails, or is a copy that must be adopted first; the message then says so.
 pub async fn close_window(
     connection: &mut PgConnection,
-    clock: DateTime<Utc>,
     self_organization: Option<Uuid>,
 ) -> Result<Option<Window>, sqlx::Error> {
+    sqlx::query!(
+        "SELECT set_config('synchronous_commit', 'on', true)
+          WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
     let closed = sqlx::query!(
-        r#"SELECT window_end AS "end!", readings AS "readings!" FROM polar_jobs.close_usage_window($1, $2)"#,
-        clock,
+        r#"SELECT window_end AS "end!", readings AS "readings!" FROM polar_jobs.close_usage_window($1)"#,
         self_organization,
     )
     .fetch_optional(connection)

@@ -1,7 +1,7 @@
 //! The proof of one organization's usage in one month, gathered once and printed in two ways.
 
 use chrono::{DateTime, Utc};
-use jobs::mirror::usage::prove::{self, Line};
+use jobs::mirror::usage::prove::{self, Folded, Line};
 use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
 use sqlx::PgPool;
@@ -14,6 +14,7 @@ use crate::cli::output::{self, Format};
 pub(super) struct Proof {
     organization: Uuid,
     lines: Vec<Line>,
+    folded: Vec<Folded>,
     open: (i64, Decimal),
     faults: Vec<String>,
     asked: Option<polar::Receipt>,
@@ -29,6 +30,7 @@ impl Proof {
         Ok(Self {
             organization,
             lines: prove::lines(pool, organization, from, to).await?,
+            folded: prove::folded(pool, organization, from, to).await?,
             open: prove::open(pool, organization).await?,
             faults: prove::chain_faults(pool).await?,
             asked: None,
@@ -75,24 +77,26 @@ impl Proof {
                 .lines
                 .iter()
                 .filter(|line| line.state.as_deref() == Some(state));
-            lines
-                .filter_map(|line| line.quantity)
-                .map(Decimal::from)
-                .sum()
+            let lines = lines.filter_map(|line| line.quantity).map(Decimal::from);
+            let folded = self.folded.iter().filter(|month| month.state == state);
+            lines.sum::<Decimal>() + folded.map(|month| month.quantity).sum::<Decimal>()
         };
-        let counted: Decimal = self.lines.iter().filter_map(|line| line.counted).sum();
-        let recorded: Decimal = self
-            .lines
-            .iter()
-            .filter_map(|line| line.recorded.or(line.counted))
-            .sum();
-        let history = counted
-            - self
-                .lines
+        // What was folded was counted right before, or it would have stayed.
+        let folded = self.folded.iter();
+        let folded: Decimal = folded.map(|month| month.quantity + month.history).sum();
+        let counted = self.lines.iter().filter_map(|line| line.counted);
+        let counted = counted.sum::<Decimal>() + folded;
+        let recorded = self.lines.iter();
+        let recorded = recorded.filter_map(|line| line.recorded.or(line.counted));
+        let recorded = recorded.sum::<Decimal>() + folded;
+        let quantities = self.lines.iter().filter_map(|line| line.quantity);
+        let quantities = quantities.map(Decimal::from).sum::<Decimal>()
+            + self
+                .folded
                 .iter()
-                .filter_map(|line| line.quantity)
-                .map(Decimal::from)
+                .map(|month| month.quantity)
                 .sum::<Decimal>();
+        let history = counted - quantities;
         [
             ("recorded", recorded),
             ("counted", counted),
@@ -129,6 +133,7 @@ impl Proof {
             "polar": self.asked,
             "faults": self.faults,
             "windows": windows,
+            "folded": self.folded,
         })
     }
 
@@ -139,6 +144,12 @@ impl Proof {
             output::line(&format!("{name:<11}{sum:>20}"))?;
         }
         output::line("")?;
+        for month in &self.folded {
+            output::line(&format!(
+                "{} {} windows are kept as a sum of {}",
+                month.reports, month.state, month.quantity
+            ))?;
+        }
         if self.open.0 > 0 {
             output::line(&format!(
                 "{} readings wait for the next window",

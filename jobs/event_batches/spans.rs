@@ -1,5 +1,10 @@
 //! The events of cost readings: a root per organization and source for ever, below it a span per
-//! reading, or several where the cost is above Polar's cap (polar-domain (g), contract 8).
+//! reading, or several where the cost is above Polar's cap.
+//!
+//! Polar drops an event whose id it knows, whatever is in it, so no two readings may share one. An id
+//! is read from the left: source, a dot, context, a hyphen, the organization, then `-` and the usage
+//! id, or `/`, the usage id and the number of the part. Dots in a source and hyphens in a context are
+//! written as `%2E` and `%2D`. A root's id has no dot.
 
 use std::collections::BTreeMap;
 
@@ -66,7 +71,7 @@ impl SpanBatch {
 /// One root per organization and source, for ever the same.
 fn root(reading: &WaitingCost) -> IngestedEvent {
     let organization = reading.organization_id.to_string();
-    let external_id = format!("{}-{organization}", reading.source);
+    let external_id = format!("{}-{organization}", escaped(&reading.source, '.'));
     IngestedEvent::root(reading.source.as_str(), organization, external_id)
 }
 
@@ -76,7 +81,12 @@ fn spans(reading: &WaitingCost, root: &IngestedEvent, cost: &CostUsd) -> Vec<Ing
         .usage_id
         .clone()
         .unwrap_or_else(|| reading.reading_id.to_string());
-    let external_id = format!("{name}-{usage_id}");
+    let place = format!(
+        "{}.{}-{}",
+        escaped(&reading.source, '.'),
+        escaped(context(reading), '-'),
+        reading.organization_id
+    );
     let mut model = llm(reading);
     let amounts = cost.amounts();
     let several = amounts.len() > 1;
@@ -85,9 +95,9 @@ fn spans(reading: &WaitingCost, root: &IngestedEvent, cost: &CostUsd) -> Vec<Ing
         .zip(1u32..)
         .map(|(amount, part)| {
             let id = if several {
-                format!("{external_id}-{part}")
+                format!("{place}/{usage_id}-{part}")
             } else {
-                external_id.clone()
+                format!("{place}-{usage_id}")
             };
             // The tokens were used once: only the first part tells of them.
             IngestedEvent::span(
@@ -99,6 +109,15 @@ fn spans(reading: &WaitingCost, root: &IngestedEvent, cost: &CostUsd) -> Vec<Ing
             )
         })
         .collect()
+}
+
+/// The text without `separator`: it and the sign of escaping are written as hexadecimal numbers.
+fn escaped(text: &str, separator: char) -> String {
+    let mut escaped = text.replace('%', "%25");
+    if text.contains(separator) {
+        escaped = escaped.replace(separator, &format!("%{:02X}", u32::from(separator)));
+    }
+    escaped
 }
 
 fn context(reading: &WaitingCost) -> &str {
@@ -160,7 +179,7 @@ mod tests {
                 { "name": "organization_review", "external_customer_id": organization,
                   "external_id": format!("organization_review-{organization}") },
                 { "name": "organization_review.submission", "external_customer_id": organization,
-                  "external_id": "organization_review.submission-run-1",
+                  "external_id": format!("organization_review.submission-{organization}-run-1"),
                   "parent_id": format!("organization_review-{organization}"),
                   "metadata": {
                       "_llm": { "vendor": "openai", "model": "gpt-4o-mini", "input_tokens": 100,
@@ -183,14 +202,14 @@ mod tests {
             ..bare.clone()
         };
         let events = &pack(&[bare, assistant]).unwrap()[0].events;
-        let id = Uuid::from_u128(9);
+        let (organization, id) = (Uuid::from_u128(7), Uuid::from_u128(9));
         assert_eq!(
             events[1].external_id,
-            format!("organization_review.usage-{id}")
+            format!("organization_review.usage-{organization}-{id}")
         );
         assert_eq!(
             events[3].external_id,
-            format!("compass_assistant.chat-{id}")
+            format!("compass_assistant.chat-{organization}-{id}")
         );
         assert_eq!(events[1].metadata.llm, None);
     }
@@ -198,6 +217,7 @@ mod tests {
     #[test]
     fn a_cost_above_the_cap_is_split_and_its_tokens_are_told_once() {
         let events = &pack(&[reading("2500.5")]).unwrap()[0].events;
+        let organization = Uuid::from_u128(7);
         let ids: Vec<&str> = events
             .iter()
             .map(|event| event.external_id.as_str())
@@ -205,7 +225,8 @@ mod tests {
             .collect();
         assert_eq!(
             ids,
-            [1, 2, 3].map(|part| format!("organization_review.submission-run-1-{part}"))
+            [1, 2, 3]
+                .map(|part| format!("organization_review.submission-{organization}/run-1-{part}"))
         );
         assert_eq!(
             events
@@ -214,6 +235,65 @@ mod tests {
                 .count(),
             1
         );
+    }
+
+    /// Every way to say the same letters in other fields.
+    #[test]
+    fn different_readings_never_share_an_id() {
+        let organizations = [Uuid::from_u128(7), Uuid::from_u128(8)];
+        let texts = |more: &[&str]| -> Vec<String> {
+            let fixed = ["a", "a.b", "a-b", "b", "a%2Eb", "a%2Db", "a.b-c", "a-1"];
+            let ids = organizations.map(|id| id.to_string());
+            let long = [format!("a-{}", ids[0]), format!("a.b-{}", ids[0])];
+            let more = more.iter().copied();
+            fixed
+                .into_iter()
+                .chain(more)
+                .map(str::to_owned)
+                .chain(long)
+                .collect()
+        };
+        let usage_ids = [
+            texts(&["run", "run-1", "run-1-1", "/run-1", "-run", ""]),
+            organizations.map(|id| id.to_string()).to_vec(),
+            vec![format!("{}-run", organizations[1])],
+        ]
+        .concat();
+        let mut seen = std::collections::HashMap::new();
+        for organization_id in organizations {
+            for source in texts(&[]) {
+                for context in texts(&[]) {
+                    for usage_id in &usage_ids {
+                        for cost in ["1", "1500"] {
+                            let reading = WaitingCost {
+                                organization_id,
+                                source: source.clone(),
+                                context: Some(context.clone()),
+                                usage_id: Some(usage_id.clone()),
+                                ..reading(cost)
+                            };
+                            for event in &pack(std::slice::from_ref(&reading)).unwrap()[0].events {
+                                let root = event.parent_id.is_none();
+                                let owner = match root {
+                                    true => (organization_id, source.clone(), None),
+                                    false => (
+                                        organization_id,
+                                        source.clone(),
+                                        Some((context.clone(), usage_id.clone())),
+                                    ),
+                                };
+                                let before = seen.insert(event.external_id.clone(), owner.clone());
+                                assert!(
+                                    before.is_none_or(|before| before == owner),
+                                    "{}",
+                                    event.external_id
+                                );
+                            }
+                        }
+                    }
+                }
+            }
+        }
     }
 
     #[test]

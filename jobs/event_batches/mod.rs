@@ -1,8 +1,8 @@
 //! Sends events so that one bad event stops no other.
 //!
-//! Polar stores all events of a request or none. A refusal names the bad ones by position (R14):
+//! Polar stores all events of a request or none. A refusal names the bad ones by position:
 //! they are taken out and the rest goes again. Where it names none, the batch is halved until the
-//! culprit stands alone. Every event has an `external_id`, so sending one twice does no harm.
+//! refused one is alone. Every event has an `external_id`, so sending one twice does no harm.
 
 mod spans;
 
@@ -12,7 +12,7 @@ use polar::{Client, Error, IngestedEvent, Invalid, Receipt};
 
 pub(crate) use spans::{SpanBatch, pack};
 
-/// The most events of one request: well within Polar's timeout and body limit (R12).
+/// The most events of one request: well within Polar's timeout and body limit.
 pub(crate) const MAX_EVENTS: usize = 500;
 
 /// What became of a batch. Positions are those of the events given.
@@ -22,14 +22,16 @@ pub(crate) struct Sent {
     pub(crate) answered: Vec<(Vec<usize>, Receipt)>,
     /// Events that Polar will never take, and why.
     pub(crate) refused: Vec<(usize, String)>,
-    /// Events dated after Polar's clock: right in a moment (R18).
+    /// Events dated after Polar's clock: taken a moment later.
     pub(crate) early: Vec<usize>,
     /// What ended the attempt before every event was decided.
     pub(crate) failure: Option<Error>,
+    /// An answer did not add up, so its events went again: Polar may have known them from there.
+    pub(crate) repeated: bool,
 }
 
 /// Sends `events`, at most [`MAX_EVENTS`], in as many requests as it takes to decide each.
-pub(crate) async fn ingest(polar: &Client, events: &[IngestedEvent]) -> Sent {
+pub(crate) async fn send(polar: &Client, events: &[IngestedEvent]) -> Sent {
     let mut sent = Sent::default();
     let mut open: Vec<Vec<usize>> = vec![(0..events.len()).collect()];
     while let Some(batch) = open.pop() {
@@ -45,6 +47,7 @@ pub(crate) async fn ingest(polar: &Client, events: &[IngestedEvent]) -> Sent {
                 sent.answered.push((batch, receipt))
             }
             Ok(receipt) => {
+                sent.repeated = true;
                 let reason = format!(
                     "Polar stored {} and knew {} of {} events",
                     receipt.inserted,
@@ -98,7 +101,7 @@ impl Sent {
             .collect()
     }
 
-    /// Splits a batch that Polar refused without naming an event; one that stands alone is it.
+    /// Splits a batch that Polar refused without naming an event; one that is alone is the refused one.
     fn halve(&mut self, batch: Vec<usize>, reason: String, open: &mut Vec<Vec<usize>>) {
         if let [only] = batch[..] {
             self.refused.push((only, reason));

@@ -1,0 +1,60 @@
+//! Deleting a customer, which cannot be taken back: never the wrong one, and not before what it used
+//! is reported.
+
+use std::time::Duration;
+
+use polar::{Customer, CustomerId, Deletion, OrAbsent};
+
+use super::{Failure, PolarCustomer};
+use crate::contract::Error;
+use crate::mirror::wanted::WantedCustomer;
+use crate::mirror::{seen, usage};
+
+/// How soon a deletion looks again whether the last usage and costs are reported.
+const REPORT_DELAY: Duration = Duration::from_secs(2);
+
+impl PolarCustomer<'_> {
+    /// Deletes the customer of the life that ended with change `event`. Its id is kept first:
+    /// what Polar delivers afterwards may carry no other.
+    pub(crate) async fn erase(&self, wanted: &WantedCustomer, event: i64) -> Result<(), Failure> {
+        let pool = &self.context.pool;
+        // Polar bills what it hears of a deleted customer to nobody.
+        if usage::unreported_before_deletion(pool, self.organization).await? {
+            let reason = "usage and costs recorded before the deletion are reported first";
+            return Err(Error::not_yet(reason, REPORT_DELAY).into());
+        }
+        let gone = match wanted.customer {
+            Some(customer) => self.delete(customer).await?,
+            None => false,
+        };
+        // Unknown here, or made anew by somebody with our external id.
+        if !gone && let Some(customer) = self.find().await? {
+            // A customer is made only after this note is taken back. So where it still stands, what
+            // was found is of the life that ended.
+            if !seen::is_to_be_erased(pool, self.organization, event).await? {
+                return Err(Error::Retry("another worker deleted the customer".to_owned()).into());
+            }
+            let mut connection = pool.acquire().await?;
+            seen::remember_customer(&mut connection, self.organization, customer.id).await?;
+            drop(connection);
+            self.delete(customer.id).await?;
+        }
+        Ok(seen::erased(pool, self.organization, event).await?)
+    }
+
+    /// The customer that has our external id now.
+    pub(crate) async fn find(&self) -> Result<Option<Customer>, polar::Error> {
+        self.polar
+            .customers()
+            .get_by_external_id(&self.external_id)
+            .await
+            .or_absent()
+    }
+
+    /// `true` = it was there.
+    async fn delete(&self, customer: CustomerId) -> Result<bool, polar::Error> {
+        let customers = self.polar.customers();
+        let deleted = customers.delete(customer, Deletion::Anonymize).await;
+        Ok(deleted.or_absent()?.is_some())
+    }
+}

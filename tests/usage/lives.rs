@@ -1,0 +1,268 @@
+//! Usage and costs belong to a life of their organization: what was recorded before its deletion is
+//! reported, and before its customer goes; what was recorded after it is not; and a new life waits for
+//! a customer of its own.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use simulator::RequestMatch;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::product::{cost, creation, drain, enqueue_reports, tell, usage};
+use crate::stage::{Stage, poll, run};
+
+const DEADLINE: Duration = Duration::from_secs(120);
+
+async fn record(pool: &PgPool, organization: Uuid, quantity: i64) {
+    tell(pool, "usage.recorded", usage(organization, quantity)).await;
+    tell(
+        pool,
+        "cost.recorded",
+        cost(organization, &format!("run-{quantity}")),
+    )
+    .await;
+}
+
+/// An organization with a customer at Polar.
+async fn living(stage: &Stage) -> Uuid {
+    let organization = Uuid::new_v4();
+    tell(&stage.pool, "organization.created", creation(organization)).await;
+    drain(stage).await;
+    organization
+}
+
+async fn unfinished(stage: &Stage, organization: Uuid) -> i64 {
+    sqlx::query_scalar(
+        "SELECT (SELECT count(*) FROM polar_jobs.usage_reports WHERE state IN ('frozen', 'waiting') AND organization_id = $1)
+              + (SELECT count(*) FROM polar_jobs.costs WHERE state = 'waiting' AND organization_id = $1)
+              + (SELECT count(*) FROM polar_jobs.organizations WHERE id = $1 AND erasure_event IS NOT NULL)",
+    )
+    .bind(organization)
+    .fetch_one(&stage.pool)
+    .await
+    .unwrap()
+}
+
+/// Works until everything about the organization is done.
+async fn finish(stage: &Stage, organization: Uuid) {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        enqueue_reports(stage).await;
+        drain(stage).await;
+        let (uncounted, unfinished) = (
+            stage.uncounted().await,
+            unfinished(stage, organization).await,
+        );
+        if (uncounted, unfinished) == (0, 0) {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{uncounted} readings and {unfinished} others are not done"
+        );
+    }
+}
+
+/// Where in the order of Polar's requests something of the organization's is.
+fn request(stage: &Stage, what: &str, holds: impl Fn(&str, &Value) -> bool) -> usize {
+    let requests = stage.simulator.requests();
+    requests
+        .iter()
+        .position(|request| {
+            holds(
+                &format!("{} {}", request.method, request.path),
+                &request.body,
+            )
+        })
+        .unwrap_or_else(|| panic!("Polar never heard of {what}"))
+}
+
+fn ingest_of(stage: &Stage, what: &str) -> usize {
+    request(stage, what, |route, body| {
+        route == "POST /v1/events/ingest" && body.to_string().contains(what)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_life_reports_to_its_own_customer_and_the_time_between_to_nobody() {
+    let stage = Stage::set().await;
+    let organization = living(&stage).await;
+    record(&stage.pool, organization, 5).await;
+    tell(
+        &stage.pool,
+        "organization.deleted",
+        json!({ "id": organization }),
+    )
+    .await;
+    record(&stage.pool, organization, 70).await;
+    tell(&stage.pool, "organization.created", creation(organization)).await;
+    record(&stage.pool, organization, 900).await;
+    finish(&stage, organization).await;
+
+    assert_eq!(stage.at_polar(organization), 905);
+    let deleted = request(&stage, "the deletion", |route, _| {
+        route.starts_with("DELETE /v1/customers/")
+    });
+    let made = stage.simulator.requests();
+    let made = made
+        .iter()
+        .rposition(|request| request.method == "POST" && request.path == "/v1/customers/")
+        .unwrap();
+    assert!(ingest_of(&stage, "\"count\":5") < deleted && ingest_of(&stage, "run-5") < deleted);
+    assert!(deleted < made);
+    assert!(made < ingest_of(&stage, "\"count\":900") && made < ingest_of(&stage, "run-900"));
+    let costs: Vec<(String, Option<String>)> =
+        sqlx::query_as("SELECT state, reason FROM polar_jobs.costs ORDER BY id")
+            .fetch_all(&stage.pool)
+            .await
+            .unwrap();
+    let costs: Vec<&str> = costs.iter().map(|(state, _)| state.as_str()).collect();
+    assert_eq!(costs, ["reported", "skipped", "reported"]);
+    let faults = jobs::mirror::usage::prove::chain_faults(&stage.pool)
+        .await
+        .unwrap();
+    assert!(faults.is_empty(), "{faults:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_lives_at_once_are_told_apart() {
+    let stage = Stage::set().await;
+    let organization = living(&stage).await;
+    for life in 0..4 {
+        record(&stage.pool, organization, 1 + life * 10).await;
+        tell(
+            &stage.pool,
+            "organization.deleted",
+            json!({ "id": organization }),
+        )
+        .await;
+        record(&stage.pool, organization, 1000 + life).await;
+        tell(&stage.pool, "organization.created", creation(organization)).await;
+    }
+    record(&stage.pool, organization, 500).await;
+    finish(&stage, organization).await;
+    assert_eq!(stage.at_polar(organization), 1 + 11 + 21 + 31 + 500);
+    let reported: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM polar_jobs.costs WHERE state = 'reported'")
+            .fetch_one(&stage.pool)
+            .await
+            .unwrap();
+    assert_eq!(reported, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_stays_while_usage_from_before_may_still_be_committed() {
+    let stage = Stage::set().await;
+    let organization = living(&stage).await;
+    let mut open = stage.pool.begin().await.unwrap();
+    tell(&mut *open, "usage.recorded", usage(organization, 5)).await;
+    tell(
+        &stage.pool,
+        "organization.deleted",
+        json!({ "id": organization }),
+    )
+    .await;
+    enqueue_reports(&stage).await;
+    drain(&stage).await;
+    let deletes = || {
+        let requests = stage.simulator.requests();
+        requests
+            .iter()
+            .filter(|request| request.method == "DELETE")
+            .count()
+    };
+    assert_eq!(
+        deletes(),
+        0,
+        "somebody may still commit what was recorded before"
+    );
+    open.commit().await.unwrap();
+    finish(&stage, organization).await;
+    assert_eq!((stage.at_polar(organization), deletes()), (5, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_waits_until_polar_has_answered_for_the_last_counts() {
+    let stage = Stage::set().await;
+    let organization = living(&stage).await;
+    record(&stage.pool, organization, 5).await;
+    let gate = stage
+        .simulator
+        .gate(RequestMatch::path("/v1/events/ingest"));
+    tell(
+        &stage.pool,
+        "organization.deleted",
+        json!({ "id": organization }),
+    )
+    .await;
+    let worker = crate::product::Worker::start(&stage);
+    assert!(
+        gate.wait_for(1, Duration::from_secs(60)).await,
+        "the deletion closes the window by itself"
+    );
+    let polar_knows: bool = sqlx::query_scalar("SELECT polar_jobs.unreported_before_deletion($1)")
+        .bind(organization)
+        .fetch_one(&stage.pool)
+        .await
+        .unwrap();
+    assert!(polar_knows);
+    assert!(
+        stage
+            .simulator
+            .requests()
+            .iter()
+            .all(|request| request.method != "DELETE")
+    );
+    gate.open();
+    drop(gate);
+    poll("the customer is gone", async || {
+        unfinished(&stage, organization).await == 0
+    })
+    .await;
+    drop(worker);
+    assert_eq!(stage.at_polar(organization), 5);
+    let deleted = request(&stage, "the deletion", |route, _| {
+        route.starts_with("DELETE /v1/customers/")
+    });
+    assert!(ingest_of(&stage, "\"count\":5") < deleted && ingest_of(&stage, "run-5") < deleted);
+}
+
+#[tokio::test]
+async fn usage_recorded_after_a_deletion_that_is_not_applied_yet_waits_for_it() {
+    let stage = Stage::set().await;
+    let organization = stage.organization().await;
+    stage.record(organization, &[1]).await;
+    tell(
+        &stage.pool,
+        "organization.deleted",
+        json!({ "id": organization }),
+    )
+    .await;
+    stage.record(organization, &[10]).await;
+    poll("what was recorded before is counted", async || {
+        run(jobs::MeterUsage {}, &stage.context()).await.unwrap();
+        stage.reports(organization, "frozen").await == 1
+    })
+    .await;
+    stage.report().await.unwrap();
+    assert_eq!(stage.at_polar(organization), 1);
+    assert_eq!(stage.uncounted().await, 1);
+}
+
+#[tokio::test]
+async fn a_life_without_a_customer_waits_for_it() {
+    let stage = Stage::set().await;
+    let organization = stage.organization().await;
+    let customer = async |statement: &'static str| {
+        sqlx::query(statement).execute(&stage.pool).await.unwrap();
+    };
+    customer("UPDATE polar_jobs.organizations SET polar_customer_id = NULL").await;
+    stage.record(organization, &[3]).await;
+    stage.meter().await;
+    stage.report().await.unwrap();
+    assert_eq!(stage.at_polar(organization), 0);
+    customer("UPDATE polar_jobs.organizations SET polar_customer_id = gen_random_uuid()").await;
+    stage.report().await.unwrap();
+    assert_eq!(stage.at_polar(organization), 3);
+}

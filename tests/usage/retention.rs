@@ -1,0 +1,283 @@
+//! Retention: readings go by the day, reports are folded into months, and the books still balance.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use jobs::Prune;
+use jobs::mirror::usage::{self, prove};
+use uuid::Uuid;
+
+use crate::stage::{Stage, run};
+
+/// Everything that is in the tables happened so many days earlier.
+async fn age(stage: &Stage, days: i32) {
+    let mut transaction = stage.pool.begin().await.unwrap();
+    for statement in [
+        // A row that moves to another partition is no new reading.
+        "SET LOCAL polar_jobs.external_ids_kept = 'on'",
+        "UPDATE polar_jobs.usage SET written_at = written_at - make_interval(days => $1)",
+        "UPDATE polar_jobs.usage_external_ids SET written_at = written_at - make_interval(days => $1)",
+        "ALTER TABLE polar_jobs.usage_reports DROP CONSTRAINT IF EXISTS usage_reports_window_end_fkey",
+        "UPDATE polar_jobs.usage_windows
+            SET window_end = window_end - make_interval(days => $1), closed_at = closed_at - make_interval(days => $1),
+                event_timestamp = event_timestamp - make_interval(days => $1)",
+        "UPDATE polar_jobs.usage_reports
+            SET window_end = window_end - make_interval(days => $1), reported_at = reported_at - make_interval(days => $1)",
+        "UPDATE polar_jobs.usage_requests SET answered_at = answered_at - make_interval(days => $1)",
+    ] {
+        let mut query = sqlx::query(statement);
+        if statement.contains("$1") {
+            query = query.bind(days);
+        }
+        query.execute(&mut *transaction).await.unwrap();
+    }
+    transaction.commit().await.unwrap();
+}
+
+async fn number(stage: &Stage, statement: &'static str) -> i64 {
+    sqlx::query_scalar(statement)
+        .fetch_one(&stage.pool)
+        .await
+        .unwrap()
+}
+
+async fn partition_of(stage: &Stage, days: i32) {
+    let make = "SELECT polar_jobs.create_partition('usage', 'fillfactor = 100', 'written_at', current_date - $1)";
+    sqlx::query(make)
+        .bind(days)
+        .execute(&stage.pool)
+        .await
+        .unwrap();
+}
+
+async fn lines(stage: &Stage, organization: Uuid) -> Vec<prove::Line> {
+    let until = Utc::now() + TimeDelta::days(1);
+    prove::lines(&stage.pool, organization, DateTime::UNIX_EPOCH, until)
+        .await
+        .unwrap()
+}
+
+const READINGS: &str = "SELECT count(*) FROM polar_jobs.usage";
+const PARTITIONS: &str =
+    "SELECT count(*) FROM pg_inherits WHERE inhparent = 'polar_jobs.usage'::regclass";
+
+#[tokio::test]
+async fn a_day_of_readings_goes_when_all_of_them_are_accounted_for_and_not_before() {
+    let stage = Stage::set().await;
+    let organization = stage.organization().await;
+    for days in [40, 41] {
+        partition_of(&stage, days).await;
+    }
+    let days = number(&stage, PARTITIONS).await;
+    stage.record(organization, &[1; 25]).await;
+    stage.meter().await;
+    age(&stage, 40).await;
+    stage.record(organization, &[1; 5]).await;
+    run(Prune {}, &stage.context()).await.unwrap();
+    assert_eq!(number(&stage, READINGS).await, 30, "not reported yet");
+    assert_eq!(
+        number(&stage, PARTITIONS).await,
+        days - 1,
+        "a day without readings goes"
+    );
+    stage.report().await.unwrap();
+    run(Prune {}, &stage.context()).await.unwrap();
+    assert_eq!(
+        number(&stage, READINGS).await,
+        5,
+        "what no window holds is not touched"
+    );
+    assert_eq!(number(&stage, PARTITIONS).await, days - 2);
+    assert!(prove::chain_faults(&stage.pool).await.unwrap().is_empty());
+    let lines = lines(&stage, organization).await;
+    assert!(
+        lines
+            .iter()
+            .all(|line| line.readings.is_none() && line.difference().is_none())
+    );
+    let difference = prove::difference(&stage.pool, DateTime::UNIX_EPOCH, Utc::now())
+        .await
+        .unwrap();
+    assert!(difference.is_zero(), "{difference}");
+}
+
+#[tokio::test]
+async fn readings_of_a_day_without_a_partition_are_kept_counted_and_deleted_like_others() {
+    let stage = Stage::set().await;
+    let organization = stage.organization().await;
+    let old = "INSERT INTO polar_jobs.usage (organization_id, quantity, written_at) VALUES ($1, 7, now() - interval '50 days')";
+    sqlx::query(old)
+        .bind(organization)
+        .execute(&stage.pool)
+        .await
+        .unwrap();
+    let default = "SELECT count(*) FROM polar_jobs.usage_default";
+    assert_eq!(number(&stage, default).await, 1);
+    stage.meter().await;
+    stage.report().await.unwrap();
+    assert_eq!(stage.at_polar(organization), 7);
+    run(Prune {}, &stage.context()).await.unwrap();
+    assert_eq!(
+        number(&stage, default).await,
+        1,
+        "its window may still be counted again"
+    );
+    age(&stage, 40).await;
+    run(Prune {}, &stage.context()).await.unwrap();
+    assert_eq!(number(&stage, default).await, 0);
+}
+
+#[tokio::test]
+async fn a_host_ten_years_ahead_deletes_nothing_early() {
+    let stage = Stage::set().await;
+    let organization = stage.organization().await;
+    stage.record(organization, &[3]).await;
+    stage.meter().await;
+    stage.report().await.unwrap();
+    run(Prune {}, &stage.context()).await.unwrap();
+    assert_eq!(number(&stage, READINGS).await, 1);
+    assert_eq!(stage.reports(organization, "reported").await, 1);
+}
+
+#[tokio::test]
+async fn old_reports_become_sums_of_their_month_and_the_proof_adds_up_all_the_same() {
+    let stage = Stage::set().await;
+    let (organization, gone) = (stage.organization().await, stage.organization().await);
+    for quantity in [10, 20, 30] {
+        stage.record(organization, &[quantity, 1]).await;
+        stage.record(gone, &[5]).await;
+        stage.meter().await;
+    }
+    stage.report().await.unwrap();
+    sqlx::query(
+        "UPDATE polar_jobs.usage_reports SET state = 'excluded', reason = 'a test', reported_at = NULL
+          WHERE organization_id = $1",
+    )
+    .bind(gone)
+    .execute(&stage.pool)
+    .await
+    .unwrap();
+    age(&stage, 100).await;
+    partition_of(&stage, 100).await;
+    stage.record(organization, &[400]).await;
+    stage.meter().await;
+    stage.report().await.unwrap();
+    run(Prune {}, &stage.context()).await.unwrap();
+
+    assert_eq!(
+        number(&stage, "SELECT count(*) FROM polar_jobs.usage_reports").await,
+        1
+    );
+    assert_eq!(
+        number(&stage, "SELECT count(*) FROM polar_jobs.usage_windows").await,
+        1
+    );
+    assert_eq!(
+        number(&stage, "SELECT count(*) FROM polar_jobs.usage_requests").await,
+        1
+    );
+    let far = Utc::now() + TimeDelta::days(40);
+    let folded = prove::folded(&stage.pool, organization, DateTime::UNIX_EPOCH, far)
+        .await
+        .unwrap();
+    assert_eq!(folded.len(), 1);
+    assert_eq!(
+        (folded[0].state.as_str(), folded[0].reports),
+        ("reported", 3)
+    );
+    assert_eq!(folded[0].quantity.to_string(), "63");
+    let excluded = prove::folded(&stage.pool, gone, DateTime::UNIX_EPOCH, far)
+        .await
+        .unwrap();
+    assert_eq!(
+        (excluded[0].state.as_str(), excluded[0].quantity.to_string()),
+        ("excluded", "15".to_owned())
+    );
+    let lines = lines(&stage, organization).await;
+    assert_eq!((lines.len(), lines[0].quantity), (1, Some(400)));
+    assert!(prove::chain_faults(&stage.pool).await.unwrap().is_empty());
+
+    // A second run adds nothing, and what comes later is added.
+    run(Prune {}, &stage.context()).await.unwrap();
+    age(&stage, 100).await;
+    run(Prune {}, &stage.context()).await.unwrap();
+    run(Prune {}, &stage.context()).await.unwrap();
+    let folded = prove::folded(&stage.pool, organization, DateTime::UNIX_EPOCH, far)
+        .await
+        .unwrap();
+    let sum: rust_decimal::Decimal = folded.iter().map(|month| month.quantity).sum();
+    assert_eq!(sum.to_string(), "463");
+}
+
+#[tokio::test]
+async fn a_report_that_polar_refused_stays_however_old() {
+    let stage = Stage::set().await;
+    let organization = stage.organization().await;
+    stage.record(organization, &[3]).await;
+    stage.meter().await;
+    sqlx::query("UPDATE polar_jobs.usage_reports SET state = 'refused', reason = 'a test'")
+        .execute(&stage.pool)
+        .await
+        .unwrap();
+    age(&stage, 200).await;
+    partition_of(&stage, 200).await;
+    run(Prune {}, &stage.context()).await.unwrap();
+    assert_eq!(stage.reports(organization, "refused").await, 1);
+    assert_eq!(number(&stage, READINGS).await, 1);
+}
+
+#[tokio::test]
+async fn an_id_is_known_across_days_until_its_retention_is_over() {
+    let stage = Stage::set().await;
+    let organization = stage.organization().await;
+    let record = async || -> Option<i64> {
+        sqlx::query_scalar("SELECT polar_jobs.record_usage($1, 1, null, 'once')")
+            .bind(organization)
+            .fetch_one(&stage.pool)
+            .await
+            .unwrap()
+    };
+    assert!(record().await.is_some());
+    age(&stage, 30).await;
+    assert_eq!(
+        record().await,
+        None,
+        "the reading lies in another partition now"
+    );
+    let own = "INSERT INTO polar_jobs.usage (organization_id, quantity, external_id) VALUES ($1, 1, 'once')";
+    let refused = sqlx::query(own)
+        .bind(organization)
+        .execute(&stage.pool)
+        .await
+        .unwrap_err();
+    let constraint = refused
+        .as_database_error()
+        .and_then(|error| error.constraint().map(str::to_owned));
+    assert_eq!(constraint.as_deref(), Some("usage_external_id"));
+    age(&stage, 30).await;
+    run(Prune {}, &stage.context()).await.unwrap();
+    assert!(record().await.is_some());
+}
+
+#[tokio::test]
+async fn whoever_holds_the_table_is_not_disturbed_by_partitions() {
+    let stage = Stage::set().await;
+    partition_of(&stage, 40).await;
+    let days = number(&stage, PARTITIONS).await;
+    let mut reader = stage.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE polar_jobs.usage IN ACCESS SHARE MODE")
+        .execute(&mut *reader)
+        .await
+        .unwrap();
+    usage::prune(&stage.pool, Utc::now() - TimeDelta::days(35))
+        .await
+        .unwrap();
+    assert_eq!(
+        number(&stage, PARTITIONS).await,
+        days,
+        "given up, and tried again the next time"
+    );
+    reader.rollback().await.unwrap();
+    usage::prune(&stage.pool, Utc::now() - TimeDelta::days(35))
+        .await
+        .unwrap();
+    assert_eq!(number(&stage, PARTITIONS).await, days - 1);
+}
