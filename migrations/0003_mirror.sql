@@ -29,6 +29,8 @@ CREATE TABLE polar_jobs.organizations (
     -- The customer at Polar; null until one was seen there. Kept when it is found missing, so that
     -- the next one is known for another.
     polar_customer_id uuid,
+    -- Since when Polar has that customer no longer although we want it; what it used waits for the next.
+    customer_lost_at timestamptz,
     -- The `event_id` that Polar was last seen to agree with.
     synced_event bigint,
     -- A deletion that Polar has not carried out yet: the customer of an earlier life must go

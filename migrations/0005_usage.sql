@@ -409,7 +409,7 @@ CREATE VIEW polar_jobs.organization_lives AS
 SELECT o.id AS organization_id, o.deleted_at IS NOT NULL AS deleted,
        (SELECT count(*) FROM polar_jobs.organization_deletions d
          WHERE d.organization_id = o.id AND d.recreated_at IS NOT NULL)::integer AS life,
-       o.erasure_event IS NOT NULL AS erasing, o.polar_customer_id IS NOT NULL AS has_customer
+       o.erasure_event IS NOT NULL AS erasing, o.polar_customer_id IS NOT NULL AND o.customer_lost_at IS NULL AS has_customer
   FROM polar_jobs.organizations o;
 
 -- Whether a window is missing that holds usage of a life that ended, or whether some of it might

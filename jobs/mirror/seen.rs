@@ -38,7 +38,7 @@ pub async fn customer_lost(
     customer: polar::CustomerId,
 ) -> Result<Option<OrganizationId>, sqlx::Error> {
     let organization = sqlx::query_scalar!(
-        "UPDATE polar_jobs.organizations SET synced_event = NULL
+        "UPDATE polar_jobs.organizations SET synced_event = NULL, customer_lost_at = now()
           WHERE polar_customer_id = $1 AND deleted_at IS NULL RETURNING id",
         customer.0,
     )
@@ -101,7 +101,7 @@ pub async fn customer_synced(
     out_of_step::clear(connection, organization, Subject::Customer).await?;
     sqlx::query!(
         "UPDATE polar_jobs.organizations
-            SET synced_event = greatest(synced_event, $2),
+            SET synced_event = greatest(synced_event, $2), customer_lost_at = NULL,
                 polar_customer_id = CASE WHEN event_id = $2 OR $3::uuid IS NOT NULL THEN $3 ELSE polar_customer_id END
           WHERE id = $1",
         organization.0,

@@ -306,7 +306,7 @@ async fn deliveries_that_follow_a_plain_deletion_are_ignored_without_an_external
     let gate = house
         .simulator
         .gate(RequestMatch::path(&customer.to_string()).method("DELETE"));
-    tokio::join!(house.drain(), async {
+    tokio::join!(house.settle_waits(), async {
         assert!(gate.wait_for(1, PATIENCE).await);
         house
             .polar()

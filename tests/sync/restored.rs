@@ -171,7 +171,11 @@ async fn what_was_deleted_while_billing_was_off_comes_back_when_it_is_on() {
     assert!(house.simulator.deliveries_settled(PATIENCE).await);
     house.drain_without_billing().await;
     assert!(house.customer_id(&tenant).is_none());
+    // Polar bills to nobody what it hears meanwhile.
+    let billable = "SELECT count(*) FROM polar_jobs.organization_lives WHERE has_customer";
+    assert_eq!(house.count(billable).await, 0);
     house.settle_waits().await;
+    assert_eq!(house.count(billable).await, 1);
     assert_eq!(house.roles_at_polar(&tenant).len(), 3);
     assert_eq!(house.unsynced().await, 0);
 }
@@ -184,7 +188,7 @@ async fn a_stopped_worker_that_goes_on_deletes_nothing_of_a_new_life() {
         .simulator
         .gate(RequestMatch::path(&old.to_string()).method("DELETE"));
     house.tell(&[tenant.deleted()]).await;
-    tokio::join!(house.drain(), async {
+    tokio::join!(house.settle_waits(), async {
         assert!(gate.wait_for(1, PATIENCE).await);
         // What another worker does meanwhile: the deletion is done, and a new life begins.
         house.someone_deletes(&tenant, Deletion::Anonymize).await;
