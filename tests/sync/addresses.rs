@@ -203,7 +203,7 @@ async fn an_address_that_becomes_free_wakes_who_was_given_up_for_it() {
             .await;
         house.settle_waits().await;
         assert_eq!(house.discarded().await, before);
-        house.tell(&[free.clone()]).await;
+        house.tell(std::slice::from_ref(&free)).await;
         house.settle_waits().await;
         match free["type"].as_str() {
             Some("organization.deleted") => assert_eq!(house.notes_out_of_step().await, []),
