@@ -188,11 +188,11 @@ async fn an_address_that_becomes_free_wakes_who_was_given_up_for_it() {
         tenant.removed(&ada),
         tenant.deleted(),
     ] {
-        let heir = user();
+        let next = user();
         let email = house.address(&tenant, &ada);
-        house.tell(&[tenant.added(&heir, &email, "admin")]).await;
+        house.tell(&[tenant.added(&next, &email, "admin")]).await;
         house.settle_waits().await;
-        assert!(house.member(&tenant, &heir).is_none());
+        assert!(house.member(&tenant, &next).is_none());
         let (state, reason) = house.end("sync_member").await;
         assert_eq!(state, "discarded");
         assert!(reason.contains("same address"), "{reason}");
@@ -207,12 +207,12 @@ async fn an_address_that_becomes_free_wakes_who_was_given_up_for_it() {
         house.settle_waits().await;
         match free["type"].as_str() {
             Some("organization.deleted") => assert_eq!(house.notes_out_of_step().await, []),
-            _ => assert_eq!(house.address(&tenant, &heir), email, "{free}"),
+            _ => assert_eq!(house.address(&tenant, &next), email, "{free}"),
         }
         if free["type"] == "member.removed" {
             house
                 .tell(&[
-                    tenant.removed(&heir),
+                    tenant.removed(&next),
                     tenant.added(&ada, "ada.again@example.com", "member"),
                 ])
                 .await;
