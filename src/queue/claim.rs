@@ -75,7 +75,7 @@ impl ClaimCursor {
     }
 }
 
-/// Most rows that one claim takes: beyond it a batch gains nothing (bench/results.md, L3).
+/// Most rows that one claim takes: beyond it a batch gains nothing.
 pub const LARGEST_CLAIM: usize = 500;
 
 /// Stores `completions` and claims up to `limit` due jobs of `queue`, in one commit; from the head of

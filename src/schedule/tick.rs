@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, SubsecRound, Utc};
 use jobs::contract::begin;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use super::timetable::{Line, Timetable};
 use crate::queue::enqueue;
@@ -45,6 +45,8 @@ pub async fn tick(
     now: DateTime<Utc>,
 ) -> Result<Ticked, sqlx::Error> {
     let (names, texts) = timetable.columns();
+    // One transaction for both questions: an idle worker asks them every second.
+    let mut looked = begin(pool).await?;
     let due = sqlx::query_scalar!(
         "SELECT s.name FROM polar_jobs.schedules s JOIN unnest($2::text[], $3::text[]) AS t (name, cron) USING (name, cron)
           WHERE s.next_tick <= $1 ORDER BY s.next_tick, s.name",
@@ -52,8 +54,13 @@ pub async fn tick(
         &names as &[&str],
         &texts as &[&str],
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *looked)
     .await?;
+    let next = next_tick(&mut *looked, now).await?;
+    looked.commit().await?;
+    if due.is_empty() {
+        return Ok(Ticked { written: 0, next });
+    }
     let mut written = 0;
     let mut failure = None;
     for line in due.iter().filter_map(|name| timetable.line(name)) {
@@ -65,14 +72,22 @@ pub async fn tick(
     if let Some(error) = failure {
         return Err(error);
     }
-    // An operator may have moved a tick out of every calendar.
-    let next = sqlx::query_scalar!(
-        "SELECT min(next_tick) FROM polar_jobs.schedules WHERE next_tick BETWEEN $1::timestamptz - interval '1 year' AND $1 + interval '5 years'",
+    let next = next_tick(pool, now).await?;
+    Ok(Ticked { written, next })
+}
+
+/// Of the ticks that are in the calendar: an operator may have moved one out of it.
+async fn next_tick(
+    executor: impl PgExecutor<'_>,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT min(next_tick) FROM polar_jobs.schedules
+          WHERE next_tick BETWEEN $1::timestamptz - interval '1 year' AND $1 + interval '5 years'",
         now,
     )
-    .fetch_one(pool)
-    .await?;
-    Ok(Ticked { written, next })
+    .fetch_one(executor)
+    .await
 }
 
 /// Tick, job and next tick in one transaction. `false` where another worker was there first, or

@@ -37,7 +37,7 @@ async fn a_stopping_worker_finishes_what_runs_and_claims_nothing_more() {
 }
 
 #[tokio::test]
-async fn what_still_runs_after_the_patience_is_handed_back_and_runs_elsewhere_at_once() {
+async fn what_still_runs_after_the_drain_timeout_is_handed_back_and_runs_elsewhere_at_once() {
     let stand = Stand::new().await;
     let mut settings = stand.settings(4).await;
     settings.drain_timeout = Duration::from_millis(100);
