@@ -1,0 +1,101 @@
+-- Daily partitions: old days are dropped as whole tables, which costs the same however many rows they
+-- hold. Partitions are made ahead of time by `migrate` and by the daily prune job; where none was made,
+-- a default partition takes the rows, so that an insert never fails. Whatever needs a strong lock gives
+-- up soon and is tried again the next time: nobody queues up behind it.
+
+-- Tables that are partitioned by day (UTC) of a timestamptz column, and what their partitions look like.
+CREATE TABLE polar_jobs.partitioned_tables (
+    parent text PRIMARY KEY,
+    -- Storage parameters of a partition, as in CREATE TABLE .. WITH (..): a partitioned table has none.
+    storage text NOT NULL
+);
+
+-- The column by whose day a table is partitioned.
+CREATE FUNCTION polar_jobs.partition_column(parent text) RETURNS name LANGUAGE sql STABLE AS $$
+    SELECT a.attname FROM pg_catalog.pg_partitioned_table p
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
+     WHERE p.partrelid = format('polar_jobs.%I', parent)::regclass
+$$;
+
+-- Makes a table's default partition and the partitions of today and `ahead` days more, where they are
+-- missing. Returns how many it made. Rows that the default partition took meanwhile move over.
+CREATE FUNCTION polar_jobs.create_partitions(parent text, ahead integer) RETURNS integer LANGUAGE plpgsql
+    SET lock_timeout = '200ms' SET timezone = 'UTC' AS $$
+#variable_conflict use_variable
+DECLARE
+    storage text := (SELECT t.storage FROM polar_jobs.partitioned_tables t WHERE t.parent = create_partitions.parent);
+    key name := polar_jobs.partition_column(parent);
+    day date;
+    made integer := 0;
+BEGIN
+    IF storage IS NULL OR key IS NULL THEN
+        RAISE EXCEPTION '% is not listed in partitioned_tables', parent;
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtextextended('polar_jobs.partitions/' || parent, 0));
+    IF to_regclass(format('polar_jobs.%I', parent || '_default')) IS NULL THEN
+        EXECUTE format('CREATE TABLE polar_jobs.%I PARTITION OF polar_jobs.%I DEFAULT WITH (%s)',
+                       parent || '_default', parent, storage);
+        made := 1;
+    END IF;
+    FOR day IN SELECT d::date FROM generate_series(current_date, current_date + ahead, '1 day') d LOOP
+        made := made + polar_jobs.create_partition(parent, storage, key, day)::integer;
+    END LOOP;
+    RETURN made;
+EXCEPTION WHEN lock_not_available THEN
+    RAISE LOG 'partitions of % are made later: somebody holds the table', parent;
+    RETURN 0;
+END $$;
+
+-- ATTACH lets others read and write the table meanwhile, which CREATE TABLE .. PARTITION OF does not.
+CREATE FUNCTION polar_jobs.create_partition(parent text, storage text, key name, day date) RETURNS boolean
+    LANGUAGE plpgsql AS $$
+DECLARE
+    partition text := parent || to_char(day, '"_"YYYYMMDD');
+    fallback text := parent || '_default';
+BEGIN
+    IF to_regclass(format('polar_jobs.%I', partition)) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('CREATE TABLE polar_jobs.%I (LIKE polar_jobs.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS
+                    INCLUDING STORAGE INCLUDING GENERATED) WITH (%s)', partition, parent, storage);
+    EXECUTE format('LOCK TABLE polar_jobs.%I IN ACCESS EXCLUSIVE MODE', fallback);
+    EXECUTE format('WITH moved AS (DELETE FROM polar_jobs.%I WHERE %I >= %L AND %I < %L RETURNING *)
+                    INSERT INTO polar_jobs.%I SELECT * FROM moved', fallback, key, day, key, day + 1, partition);
+    EXECUTE format('ALTER TABLE polar_jobs.%I ATTACH PARTITION polar_jobs.%I FOR VALUES FROM (%L) TO (%L)',
+                   parent, partition, day, day + 1);
+    RETURN true;
+END $$;
+
+-- Drops the partitions whose days lie before `before`, and deletes such rows of the default partition.
+-- Returns how many partitions it dropped. With `keep`, a condition on a row named r, a partition that
+-- holds such a row stays whole, and such rows of the default partition stay.
+CREATE FUNCTION polar_jobs.drop_partitions(parent text, before timestamptz, keep text DEFAULT 'false') RETURNS integer
+    LANGUAGE plpgsql SET lock_timeout = '200ms' SET timezone = 'UTC' AS $$
+DECLARE
+    partition name;
+    kept boolean;
+    dropped integer := 0;
+BEGIN
+    EXECUTE format('DELETE FROM polar_jobs.%I r WHERE %I < %L AND NOT coalesce(%s, false)',
+                   parent || '_default', polar_jobs.partition_column(parent), before, keep);
+    FOR partition IN
+        SELECT c.relname FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+         WHERE i.inhparent = format('polar_jobs.%I', parent)::regclass
+           AND c.relname ~ '_[0-9]{8}$' AND to_date(right(c.relname, 8), 'YYYYMMDD') + 1 <= before
+         ORDER BY c.relname
+    LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM polar_jobs.%I r WHERE %s)', partition, keep) INTO kept;
+        CONTINUE WHEN kept;
+        EXECUTE format('DROP TABLE polar_jobs.%I', partition);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+EXCEPTION WHEN lock_not_available THEN
+    RAISE LOG 'old partitions of % are dropped later: somebody holds the table', parent;
+    RETURN 0;
+END $$;
+
+-- Makes the partitions of every table ahead of time.
+CREATE FUNCTION polar_jobs.create_all_partitions(ahead integer DEFAULT 7) RETURNS bigint LANGUAGE sql AS $$
+    SELECT coalesce(sum(polar_jobs.create_partitions(t.parent, ahead)), 0) FROM polar_jobs.partitioned_tables t
+$$;
