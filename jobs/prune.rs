@@ -1,5 +1,6 @@
-//! Deletes old rows, in small batches: finished jobs, handled events, old ticks (design 3), and
-//! readings that Polar accounted for (design 5).
+//! Keeps the tables as small as what people still look at: drops old days of finished jobs and handled
+//! events, makes the partitions of the next days, and deletes old ticks, unused locks of keys, and readings
+//! that Polar accounted for in small batches.
 
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use crate::mirror::{costs, usage};
 /// Completed jobs stay readable for so many days, and so do ticks: most of them are a job's.
 const COMPLETED_DAYS: i64 = 7;
 /// Discarded and cancelled jobs, and events, stay readable for so many days.
-const TROUBLED_DAYS: i64 = 90;
-/// Readings that Polar accounted for stay so many days (design 5).
+const UNSUCCESSFUL_DAYS: i64 = 90;
+/// Readings that Polar accounted for stay so many days.
 const READING_DAYS: i64 = 35;
 /// Rows of each kind in one statement.
 const BATCH: i32 = 2000;
@@ -39,12 +40,17 @@ impl Job for Prune {
     }
 
     async fn run(self, context: &Context) -> Result<Done, Error> {
+        let completed = self.now - TimeDelta::days(COMPLETED_DAYS);
+        let old = self.now - TimeDelta::days(UNSUCCESSFUL_DAYS);
         let limits = Limits {
-            completed: self.now - TimeDelta::days(COMPLETED_DAYS),
-            troubled: self.now - TimeDelta::days(TROUBLED_DAYS),
-            events: self.now - TimeDelta::days(TROUBLED_DAYS),
+            completed,
+            unsuccessful: old,
+            events: old,
         };
-        while prune::batch(&context.pool, limits, BATCH).await? > 0 {}
+        prune::partitions(&context.pool, limits).await?;
+        prune::traces_of_events(&context.pool, BATCH).await?;
+        prune::ticks(&context.pool, completed, BATCH).await?;
+        prune::key_locks(&context.pool, BATCH).await?;
         let settled = self.now - TimeDelta::days(READING_DAYS);
         while usage::prune(&context.pool, settled, READINGS).await? > 0 {}
         while costs::prune(&context.pool, settled, READINGS).await? > 0 {}

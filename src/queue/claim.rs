@@ -86,7 +86,7 @@ pub async fn turn(
     }
 }
 
-/// Completions, turned on their side.
+/// The columns of completions, for `unnest`.
 struct Done<'a> {
     ids: Vec<i64>,
     attempts: Vec<i32>,
@@ -121,12 +121,15 @@ async fn from_head(
                DELETE FROM polar_jobs.live_jobs j USING unnest($3::bigint[], $4::int[], $5::text[]) d (id, attempt, note)
                 WHERE j.id = d.id AND j.attempt = d.attempt AND j.worker = $1
                RETURNING j.id, run_at, created_at, started_at, worker, j.attempt, max_attempts, priority, queue, kind,
-                         held_unique_key, ordering_key, events, d.note, payload, errors
+                         CASE WHEN coalesces THEN ordering_key ELSE held_unique_key END, ordering_key, events, d.note, payload, errors
            ), kept AS (
                INSERT INTO polar_jobs.finished_jobs
                       (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
                        unique_key, ordering_key, events, note, payload, errors, state, outcome)
                SELECT f.*, 'completed', CASE WHEN f.note IS NULL THEN 'applied' ELSE 'ignored' END FROM finished f
+           ), ends AS (
+               INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
+               SELECT e, f.id, CASE WHEN f.note IS NULL THEN 2 ELSE 1 END FROM finished f, unnest(f.events) e
            ), levels (priority) AS (
                (SELECT j.priority FROM polar_jobs.live_jobs j
                  WHERE j.queue = $2 AND NOT j.blocked ORDER BY j.priority LIMIT 1)
@@ -178,12 +181,15 @@ async fn from_place(
                DELETE FROM polar_jobs.live_jobs j USING unnest($3::bigint[], $4::int[], $5::text[]) d (id, attempt, note)
                 WHERE j.id = d.id AND j.attempt = d.attempt AND j.worker = $1
                RETURNING j.id, run_at, created_at, started_at, worker, j.attempt, max_attempts, priority, queue, kind,
-                         held_unique_key, ordering_key, events, d.note, payload, errors
+                         CASE WHEN coalesces THEN ordering_key ELSE held_unique_key END, ordering_key, events, d.note, payload, errors
            ), kept AS (
                INSERT INTO polar_jobs.finished_jobs
                       (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
                        unique_key, ordering_key, events, note, payload, errors, state, outcome)
                SELECT f.*, 'completed', CASE WHEN f.note IS NULL THEN 'applied' ELSE 'ignored' END FROM finished f
+           ), ends AS (
+               INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
+               SELECT e, f.id, CASE WHEN f.note IS NULL THEN 2 ELSE 1 END FROM finished f, unnest(f.events) e
            )
            UPDATE polar_jobs.live_jobs j
               SET worker = $1, attempt = j.attempt + 1, started_at = now(),

@@ -14,6 +14,7 @@ pub mod enqueue;
 pub mod finish;
 pub mod kinds;
 pub mod lease;
+pub mod release;
 pub mod rescue;
 pub mod runnable;
 pub mod shared;

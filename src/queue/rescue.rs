@@ -95,15 +95,7 @@ pub async fn sweep(connection: &mut PgConnection) -> Result<Rescued, sqlx::Error
     Ok(total)
 }
 
-/// Does the releases of ordering keys that had to wait for an open enqueue.
-///
-/// # Errors
-/// If the database fails.
-pub async fn release_noted_keys(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
-    sqlx::query_scalar!(r#"SELECT polar_jobs.release_noted_keys() AS "released!""#)
-        .fetch_one(connection)
-        .await
-}
+pub use super::release::{note_headless_keys, release_noted_keys};
 
 async fn return_jobs(connection: &mut PgConnection, worker: i64) -> Result<Rescued, sqlx::Error> {
     let row = sqlx::query!(

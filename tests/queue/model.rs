@@ -316,9 +316,13 @@ fn moves(old: &str, new: &str, step: &Step) -> bool {
     match (old, new) {
         (old, new) if old == new => true,
         ("available", "running") => matches!(step, Step::Claim(..)),
-        ("available", "cancelled") => matches!(step, Step::Cancel(_)),
+        // Merged into a job that comes back, or cancelled by a person.
+        ("available", "cancelled") => matches!(
+            step,
+            Step::Cancel(_) | Step::Fail(_) | Step::Snooze(_) | Step::Bury(_)
+        ),
         ("running", "completed") => matches!(step, Step::Complete(_)),
-        ("running", "available" | "cancelled") => {
+        ("running", "available") => {
             matches!(step, Step::Fail(_) | Step::Snooze(_) | Step::Bury(_))
         }
         ("running", "discarded") => matches!(step, Step::Discard(_) | Step::Bury(_)),
