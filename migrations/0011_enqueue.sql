@@ -79,9 +79,30 @@ CREATE FUNCTION polar_jobs.store_jobs(rows polar_jobs.live_jobs[]) RETURNS bigin
     SET plan_cache_mode = force_generic_plan SET lock_timeout = '50ms'
 AS $$
 BEGIN
-    RETURN polar_jobs.store_now(rows);
+    RETURN polar_jobs.store_ordered(rows);
 EXCEPTION WHEN lock_not_available OR unique_violation OR serialization_failure OR deadlock_detected THEN
     RETURN polar_jobs.store_pending(rows, false);
+END $$;
+
+-- Jobs of one key that are treated differently (one coalesces, another does not) go in one by one.
+CREATE FUNCTION polar_jobs.store_ordered(rows polar_jobs.live_jobs[]) RETURNS bigint[] LANGUAGE plpgsql AS $$
+DECLARE
+    mixed jsonb := (
+        SELECT jsonb_object_agg(m.ordering_key, true)
+          FROM (SELECT r.ordering_key FROM unnest(rows) r WHERE r.ordering_key IS NOT NULL
+                 GROUP BY r.ordering_key HAVING count(*) > 1 AND bool_or(r.coalesces)) m);
+    row polar_jobs.live_jobs;
+    stored bigint[];
+BEGIN
+    IF mixed IS NULL THEN
+        RETURN polar_jobs.store_now(rows);
+    END IF;
+    stored := polar_jobs.store_now(ARRAY(SELECT r::polar_jobs.live_jobs FROM unnest(rows) r
+                                          WHERE r.ordering_key IS NULL OR NOT mixed ? r.ordering_key));
+    FOR row IN SELECT r.* FROM unnest(rows) r WHERE mixed ? r.ordering_key ORDER BY r.id LOOP
+        stored := stored || polar_jobs.store_now(ARRAY[row]);
+    END LOOP;
+    RETURN stored;
 END $$;
 
 CREATE FUNCTION polar_jobs.store_now(rows polar_jobs.live_jobs[]) RETURNS bigint[] LANGUAGE plpgsql AS $$

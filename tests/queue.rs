@@ -4,6 +4,8 @@
 
 #[path = "queue/ahead.rs"]
 mod ahead;
+#[path = "queue/application.rs"]
+mod application;
 #[path = "queue/claims.rs"]
 mod claims;
 #[path = "queue/cut.rs"]

@@ -236,7 +236,7 @@ async fn a_delivery_whose_event_failed_is_run_again_when_it_comes_again() {
     let door = Door::open().await;
     let delivery = Delivery::grant();
     assert_eq!(door.deliver(&delivery).await.status, 202);
-    let discard = "SELECT count(polar_jobs.end_jobs(ARRAY[id], 'discarded', 'failed', 'x', NULL)) FROM polar_jobs.live_jobs";
+    let discard = "SELECT count(*) FROM polar_jobs.end_jobs(ARRAY(SELECT id FROM polar_jobs.live_jobs), 'discarded', 'failed', 'x', NULL)";
     assert_eq!(count(&door.pool, discard).await, 1);
     let failed = "SELECT count(*) FROM polar_jobs.external_events WHERE outcome = 'failed'";
     assert_eq!(count(&door.pool, failed).await, 1);
