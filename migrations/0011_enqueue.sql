@@ -66,8 +66,8 @@ CREATE FUNCTION polar_jobs.job_rows(
       LEFT JOIN polar_jobs.kinds d ON d.kind = n.kind
 $$;
 
--- Writes rows of jobs in a transaction of ours that ends soon. Returns the ids of those that have a row
--- now; the others were merged into a waiting one.
+-- Writes rows of jobs in a transaction of ours that ends soon. Returns the ids of the rows that they are
+-- in now: their own, or that of the waiting one that they were merged into.
 --
 -- It waits for nobody longer than a moment: where somebody holds a key (a prepared transaction, an
 -- operator's), all that has keys is stored blocked, with notes for the releaser.

@@ -34,7 +34,8 @@ BEGIN
       INTO rows FROM unnest(gone) g LEFT JOIN polar_jobs.kinds k ON k.kind = g.kind;
     stored := polar_jobs.store_jobs(rows);
     INSERT INTO polar_jobs.finished_jobs SELECT g.* FROM unnest(gone) g WHERE g.id <> ALL (stored);
-    RETURN QUERY SELECT l.id, l.queue::text, l.blocked FROM polar_jobs.live_jobs l WHERE l.id = ANY (stored);
+    RETURN QUERY SELECT l.id, l.queue::text, l.blocked FROM polar_jobs.live_jobs l
+     WHERE l.id = ANY (stored) AND l.id = ANY (ids);
 END $$;
 
 -- Ends unfinished jobs; a worker that had one finds its fence broken. With `running` only such jobs end.
