@@ -1,5 +1,6 @@
-//! Deletes old rows, in small batches: finished jobs, handled events, old ticks, and
-//! readings and reports that Polar accounted for.
+//! Keeps the tables as small as what people still look at: drops old days of finished jobs, handled
+//! events and counted readings, makes the partitions of the next days, deletes old ticks and unused locks
+//! of keys in small batches, and folds old reports of usage into monthly sums.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::mirror::{clock, costs, usage};
 /// Completed jobs stay readable for so many days, and so do ticks: most of them are a job's.
 const COMPLETED_DAYS: i64 = 7;
 /// Discarded and cancelled jobs, and events, stay readable for so many days.
-const TROUBLED_DAYS: i64 = 90;
+const UNSUCCESSFUL_DAYS: i64 = 90;
 /// Readings that Polar accounted for stay so many days.
 const READING_DAYS: i64 = 35;
 /// Reports stay so many days after they were sent; then their months' sums stay for ever.
@@ -39,14 +40,18 @@ impl Job for Prune {
 
     async fn run(self, context: &Context) -> Result<Done, Error> {
         let now = clock::now(&context.pool).await?;
+        let completed = now - TimeDelta::days(COMPLETED_DAYS);
+        let old = now - TimeDelta::days(UNSUCCESSFUL_DAYS);
         let limits = Limits {
-            completed: now - TimeDelta::days(COMPLETED_DAYS),
-            troubled: now - TimeDelta::days(TROUBLED_DAYS),
-            events: now - TimeDelta::days(TROUBLED_DAYS),
+            completed,
+            unsuccessful: old,
+            events: old,
         };
-        while prune::batch(&context.pool, limits, BATCH).await? > 0 {}
+        prune::partitions(&context.pool, limits).await?;
+        prune::traces_of_events(&context.pool, BATCH).await?;
+        prune::ticks(&context.pool, completed, BATCH).await?;
+        prune::key_locks(&context.pool, BATCH).await?;
         let read = now - TimeDelta::days(READING_DAYS);
-        usage::create_partitions(&context.pool).await?;
         usage::prune(&context.pool, read).await?;
         while usage::prune_ids(&context.pool, read, READINGS).await? > 0 {}
         while costs::prune(&context.pool, read, READINGS.into()).await? > 0 {}

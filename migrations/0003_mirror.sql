@@ -211,38 +211,3 @@ SELECT o.id AS organization_id, o.support_tier, o.preview_access, o.sso_enabled,
   LEFT JOIN polar_jobs.subscriptions s
     ON s.organization_id = o.id AND s.status IN ('trialing', 'active', 'past_due', 'paused')
  WHERE o.deleted_at IS NULL;
-
--- Retention -----------------------------------------------------------------------------------
--- Deletes at most `batch` old rows of each kind; the number deleted. Called until it answers 0.
--- An event that is not handled yet is never deleted.
-CREATE FUNCTION polar_jobs.prune(
-    batch integer, completed_before timestamptz, troubled_before timestamptz, events_before timestamptz
-) RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE
-    deleted bigint;
-    total bigint := 0;
-BEGIN
-    DELETE FROM polar_jobs.finished_jobs WHERE id = ANY (ARRAY(
-        SELECT id FROM polar_jobs.finished_jobs
-         WHERE state = 'completed' AND finished_at < completed_before LIMIT batch));
-    GET DIAGNOSTICS deleted = ROW_COUNT;
-    total := total + deleted;
-    DELETE FROM polar_jobs.finished_jobs WHERE id = ANY (ARRAY(
-        SELECT id FROM polar_jobs.finished_jobs
-         WHERE state <> 'completed' AND finished_at < troubled_before LIMIT batch));
-    GET DIAGNOSTICS deleted = ROW_COUNT;
-    total := total + deleted;
-    DELETE FROM polar_jobs.stored_events WHERE id = ANY (ARRAY(
-        SELECT id FROM polar_jobs.stored_events
-         WHERE received_at < events_before AND handled_at IS NOT NULL LIMIT batch));
-    GET DIAGNOSTICS deleted = ROW_COUNT;
-    total := total + deleted;
-    DELETE FROM polar_jobs.schedule_ticks WHERE (schedule, tick) IN (
-        SELECT t.schedule, t.tick FROM polar_jobs.schedule_ticks t
-         WHERE t.tick < completed_before
-           AND EXISTS (SELECT 1 FROM polar_jobs.schedule_ticks newer
-                        WHERE newer.schedule = t.schedule AND newer.tick > t.tick)
-         LIMIT batch);
-    GET DIAGNOSTICS deleted = ROW_COUNT;
-    RETURN total + deleted;
-END $$;

@@ -1,75 +1,112 @@
--- The front door's one transaction: what came in and the jobs that follow from it.
+-- What came in and the jobs that follow from it, stored in one transaction.
 
 -- Stores events and writes their jobs, keys honoured, in one call. One entry of the first arrays
 -- per event, one entry of the second per job; `causes` names each job's event. An event that is
--- there already is left alone, and its jobs are not written again.
+-- there already is left alone, and its jobs are not written again; but a delivery whose event failed
+-- is run again when Polar sends it again. Returns the ids of those whose jobs were written.
 --
--- The caller gives the ids, drawn from the sequence of `stored_events`, so that a job's payload can name its event.
--- `patient`: wait for an ordering key that another transaction holds. Otherwise the events whose
--- jobs need such a key are left out and named in `contended`, so that they hold up nobody else.
+-- The caller gives the ids, drawn from the sequence of `stored_events`, so that a job's payload can name
+-- its event.
 CREATE FUNCTION polar_jobs.accept_events(
     source text, ids bigint[], external_ids text[], types text[], occurred_ats timestamptz[],
     changes jsonb[], bodies bytea[], outcomes text[],
     causes bigint[], kinds text[], payloads jsonb[], queues text[], run_ats timestamptz[],
-    priorities smallint[], unique_keys text[], ordering_keys text[], max_attempts integer[],
-    debounce_untils timestamptz[], patient boolean,
-    OUT fresh bigint[], OUT contended bigint[]
-) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+    priorities smallint[], unique_keys text[], ordering_keys text[], max_attempts integer[]
+) RETURNS bigint[] LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_variable
 DECLARE
-    held bigint[];
+    -- Events to be stored, by their ids; and by the id given, the event of an earlier delivery to be run again.
+    fresh jsonb;
+    again jsonb := '{}';
+    accepted bigint[];
 BEGIN
-    -- The keys first, and in one order: two calls can then never wait for each other.
-    IF patient THEN
-        PERFORM pg_advisory_xact_lock(wanted.lock)
-           FROM (SELECT DISTINCT polar_jobs.ordering_lock(given.key) AS lock FROM unnest(ordering_keys) AS given (key)
-                  WHERE given.key IS NOT NULL ORDER BY lock) wanted;
-    ELSE
-        held := ARRAY(SELECT wanted.lock
-                        FROM (SELECT DISTINCT polar_jobs.ordering_lock(given.key) AS lock
-                                FROM unnest(ordering_keys) AS given (key) WHERE given.key IS NOT NULL) wanted
-                       WHERE NOT pg_try_advisory_xact_lock(wanted.lock));
-        IF cardinality(held) > 0 THEN
-            SELECT array_agg(DISTINCT job.cause) INTO contended
-              FROM unnest(causes, ordering_keys) AS job (cause, key)
-             WHERE polar_jobs.ordering_lock(job.key) = ANY (held);
-        END IF;
+    IF source = 'app' THEN
+        PERFORM polar_jobs.lock_changed(ordering_keys);
     END IF;
-    contended := coalesce(contended, '{}');
-
-    WITH stored AS (
-        INSERT INTO polar_jobs.stored_events AS event
-               (id, source, external_id, type, occurred_at, change, body, outcome, handled_at)
-        OVERRIDING SYSTEM VALUE
-        SELECT given.id, source, given.external_id, given.type, given.occurred_at, given.change, given.body,
-               given.outcome, CASE WHEN given.outcome IS NOT NULL THEN now() END
-          FROM unnest(ids, external_ids, types, occurred_ats, changes, bodies, outcomes)
-               AS given (id, external_id, type, occurred_at, change, body, outcome)
-         WHERE given.id <> ALL (contended)
-        ON CONFLICT ON CONSTRAINT stored_events_external_id_key DO NOTHING
-        RETURNING event.id
+    WITH named AS (
+        INSERT INTO polar_jobs.event_ids AS known (external_id, source, event_id)
+        -- In the order of the ids, so that no two calls wait for each other.
+        SELECT given.external_id, source, given.id FROM unnest(ids, external_ids) AS given (id, external_id)
+         WHERE given.external_id IS NOT NULL ORDER BY given.external_id COLLATE "C", given.id
+        ON CONFLICT DO NOTHING RETURNING known.event_id
     )
-    SELECT coalesce(array_agg(stored.id), '{}') INTO fresh FROM stored;
+    SELECT jsonb_object_agg(event.id, true) INTO fresh
+      FROM (SELECT named.event_id AS id FROM named
+             UNION ALL
+            SELECT given.id FROM unnest(ids, external_ids) AS given (id, external_id) WHERE given.external_id IS NULL) event;
+    fresh := coalesce(fresh, '{}');
 
-    IF cardinality(fresh) < cardinality(ids) THEN
-        SELECT array_agg(job.cause ORDER BY place), array_agg(job.kind ORDER BY place),
-               array_agg(job.payload ORDER BY place), array_agg(job.queue ORDER BY place),
-               array_agg(job.run_at ORDER BY place), array_agg(job.priority ORDER BY place),
-               array_agg(job.unique_key ORDER BY place), array_agg(job.ordering_key ORDER BY place),
-               array_agg(job.attempts ORDER BY place), array_agg(job.debounce_until ORDER BY place)
-          INTO causes, kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys,
-               max_attempts, debounce_untils
-          FROM unnest(causes, kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys,
-                      max_attempts, debounce_untils) WITH ORDINALITY
-               AS job (cause, kind, payload, queue, run_at, priority, unique_key, ordering_key,
-                       attempts, debounce_until, place)
-         WHERE job.cause = ANY (fresh);
+    INSERT INTO polar_jobs.stored_events (id, source, external_id, type, occurred_at, change, body, outcome)
+    OVERRIDING SYSTEM VALUE
+    SELECT given.id, source, given.external_id, given.type, given.occurred_at, given.change, given.body, given.outcome
+      FROM unnest(ids, external_ids, types, occurred_ats, changes, bodies, outcomes)
+           AS given (id, external_id, type, occurred_at, change, body, outcome)
+     WHERE fresh ? given.id::text;
+    accepted := ARRAY(SELECT id FROM unnest(ids) id WHERE fresh ? id::text);
+
+    IF cardinality(accepted) < cardinality(ids) THEN
+        IF source = 'polar' THEN
+            again := polar_jobs.reopen_failed(ids, external_ids, fresh);
+            accepted := accepted || ARRAY(SELECT jsonb_object_keys(again)::bigint);
+        END IF;
+        SELECT array_agg(coalesce((again ->> job.cause::text)::bigint, job.cause) ORDER BY place),
+               array_agg(job.kind ORDER BY place),
+               -- What names the event names the one that is there.
+               array_agg(CASE WHEN again ? job.cause::text AND job.payload ? 'event'
+                              THEN job.payload || jsonb_build_object('event', again -> job.cause::text)
+                              ELSE job.payload END ORDER BY place),
+               array_agg(job.queue ORDER BY place), array_agg(job.run_at ORDER BY place),
+               array_agg(job.priority ORDER BY place), array_agg(job.unique_key ORDER BY place),
+               array_agg(job.ordering_key ORDER BY place), array_agg(job.attempts ORDER BY place)
+          INTO causes, kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys, max_attempts
+          FROM unnest(causes, kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys, max_attempts)
+               WITH ORDINALITY
+               AS job (cause, kind, payload, queue, run_at, priority, unique_key, ordering_key, attempts, place)
+         WHERE fresh ? job.cause::text OR again ? job.cause::text;
     END IF;
     IF cardinality(kinds) > 0 THEN
         PERFORM polar_jobs.insert_jobs(kinds, payloads, queues, run_ats, priorities, unique_keys,
-                                       ordering_keys, max_attempts, debounce_untils, causes);
+                                       ordering_keys, max_attempts, causes);
     END IF;
+    RETURN accepted;
 END $$;
+
+-- Changes of one subject are stored in the order of their commits, those in open transactions of the
+-- application included. Waits for such a transaction as long as `lock_timeout` says, then raises PJ001 and names its subject.
+CREATE FUNCTION polar_jobs.lock_changed(ordering_keys text[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    key text;
+BEGIN
+    FOR key IN SELECT DISTINCT k COLLATE "C" FROM unnest(ordering_keys) k WHERE k IS NOT NULL ORDER BY 1 LOOP
+        PERFORM polar_jobs.lock_keys_now(ARRAY['ordering/' || key]);
+    END LOOP;
+EXCEPTION
+    WHEN lock_not_available THEN
+        RAISE EXCEPTION 'a transaction that is still open changes %: try again', replace(key, '/', ' ')
+            USING ERRCODE = 'PJ001';
+    WHEN serialization_failure THEN
+        NULL;
+END $$;
+
+-- Of deliveries that are not fresh those whose event failed: it counts as not handled again. Returns the
+-- event of each, by the id that was given for the delivery.
+CREATE FUNCTION polar_jobs.reopen_failed(ids bigint[], external_ids text[], fresh jsonb) RETURNS jsonb
+    LANGUAGE sql SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+    WITH failed AS MATERIALIZED (
+        SELECT min(given.id) AS id, known.event_id
+          FROM unnest(ids, external_ids) AS given (id, external_id)
+          JOIN polar_jobs.event_ids known ON known.source = 'polar' AND known.external_id = given.external_id
+         WHERE NOT fresh ? given.id::text AND NOT fresh ? known.event_id::text
+           AND (SELECT e.outcome FROM polar_jobs.external_events e WHERE e.id = known.event_id) = 'failed'
+         GROUP BY known.event_id
+    ), ends AS (
+        DELETE FROM polar_jobs.event_ends e WHERE e.event_id = ANY (ARRAY(SELECT f.event_id FROM failed f))
+    ), events AS (
+        UPDATE polar_jobs.stored_events e SET outcome = NULL
+         WHERE e.id = ANY (ARRAY(SELECT f.event_id FROM failed f)) AND e.outcome = 'failed'
+    )
+    SELECT coalesce(jsonb_object_agg(f.id, f.event_id), '{}') FROM failed f
+$$;
 
 -- A change, in the caller's transaction --------------------------------------------------------
 -- The rules are those of `jobs/change/`, which checks what comes in over HTTP; a test sends the same
@@ -225,12 +262,13 @@ END $$;
 -- The same as POST /changes, inside the caller's transaction. Returns the id of the row it wrote,
 -- null for a duplicate; raises with every fault, each named by its field.
 CREATE FUNCTION polar_jobs.record_change(type text, data jsonb, id text DEFAULT NULL) RETURNS bigint
-    LANGUAGE plpgsql AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, polar_jobs, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     faults text := (SELECT string_agg(fault, '; ') FROM polar_jobs.change_faults(type, data, id) fault);
     key text;
     event bigint;
+    job polar_jobs.live_jobs;
 BEGIN
     IF faults IS NOT NULL THEN
         RAISE EXCEPTION 'record_change: %', faults USING ERRCODE = 'invalid_parameter_value';
@@ -246,21 +284,23 @@ BEGIN
     END IF;
     key := CASE WHEN type = 'user.updated' THEN 'user/' || lower(data ->> 'id')
                 ELSE 'organization/' || lower(coalesce(data ->> 'organization_id', data ->> 'id')) END;
-    -- The lock before the id: within a key the order of ids is the order of commits.
-    PERFORM pg_advisory_xact_lock(polar_jobs.ordering_lock(key));
-    INSERT INTO polar_jobs.stored_events (source, external_id, type, change)
-    VALUES ('app', id, type, data)
-    ON CONFLICT ON CONSTRAINT stored_events_external_id_key DO NOTHING
-    RETURNING stored_events.id INTO event;
-    IF event IS NOT NULL THEN
-        PERFORM polar_jobs.insert_jobs(
-            ARRAY['apply_change'], ARRAY[jsonb_build_object('event', event)], ARRAY[NULL::text],
-            ARRAY[NULL::timestamptz], ARRAY[NULL::smallint], ARRAY[NULL::text], ARRAY[key],
-            ARRAY[NULL::integer], ARRAY[NULL::timestamptz], ARRAY[event]);
-        -- Only where somebody sleeps: a notification makes commits queue up behind each other.
-        IF polar_jobs.somebody_sleeps('default') THEN
-            PERFORM pg_notify('polar_jobs', 'default');
+    -- The lock before the ids: within a key their order is the order of commits.
+    PERFORM polar_jobs.lock_keys(ARRAY['ordering/' || key]);
+    event := nextval('polar_jobs.stored_events_id_seq');
+    IF id IS NOT NULL THEN
+        INSERT INTO polar_jobs.event_ids (external_id, source, event_id) VALUES (id, 'app', event) ON CONFLICT DO NOTHING;
+        IF NOT FOUND THEN
+            RETURN NULL;
         END IF;
     END IF;
+    INSERT INTO polar_jobs.stored_events (id, source, external_id, type, change)
+    OVERRIDING SYSTEM VALUE VALUES (event, 'app', id, type, data);
+    SELECT (j.job).* INTO job
+      FROM polar_jobs.job_rows(
+            ARRAY['apply_change'], ARRAY[jsonb_build_object('event', event)], ARRAY[NULL::text],
+            ARRAY[NULL::timestamptz], ARRAY[NULL::smallint], ARRAY[NULL::text], ARRAY[key],
+            ARRAY[NULL::integer], ARRAY[event]) j;
+    PERFORM polar_jobs.store_pending(ARRAY[job], true);
+    PERFORM polar_jobs.wake_at_commit(job.queue);
     RETURN event;
 END $$;

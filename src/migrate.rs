@@ -41,7 +41,8 @@ pub async fn run_guarded(
     loop {
         let mut alone = guard.begin().await?;
         if try_lock(&mut alone).await? {
-            migrator().set_locking(false).run(connection).await?;
+            migrator().set_locking(false).run(&mut *connection).await?;
+            create_partitions(connection).await?;
             return Ok(alone.rollback().await?);
         }
         // Whoever waits holds no server connection: the one whose turn it is needs a second.
@@ -60,7 +61,17 @@ async fn try_lock(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
 /// # Errors
 /// As [`run`].
 pub async fn run_on(connection: &mut PgConnection) -> Result<(), MigrateError> {
-    migrator().run(connection).await
+    migrator().run(&mut *connection).await?;
+    create_partitions(connection).await
+}
+
+/// Makes the partitions of the next days, which the daily prune job does from then on. Where somebody holds
+/// a table they are made later.
+async fn create_partitions(connection: &mut PgConnection) -> Result<(), MigrateError> {
+    sqlx::query("SELECT polar_jobs.create_all_partitions()")
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// The same by URL.

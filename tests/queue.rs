@@ -4,6 +4,8 @@
 
 #[path = "queue/ahead.rs"]
 mod ahead;
+#[path = "queue/application.rs"]
+mod application;
 #[path = "queue/attempts.rs"]
 mod attempts;
 #[path = "queue/claims.rs"]

@@ -24,7 +24,14 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// An attempt that runs longer is cancelled and counts as a failure.
     const TIMEOUT: Duration = Duration::from_secs(60);
 
-    /// Among waiting jobs at most one has this key. A twin that arrives while one runs is kept.
+    /// Among waiting jobs at most one has this key. A duplicate that arrives while one waits is merged into
+    /// it: the job runs at the earlier of both times, with the more urgent priority, and answers for the
+    /// events of both. Its payload is the waiting one's with the newcomer's fields over it, so a field that
+    /// is only serialized where it is set (`#[serde(default, skip_serializing_if = ..)]`) survives every
+    /// merge: that is how a reason to do the whole job is never lost to a job that had less to do.
+    ///
+    /// A duplicate that arrives while one runs is kept. When the running one must wait again, the duplicate
+    /// is merged into it, so failures stay counted.
     fn unique_key(&self) -> Option<String> {
         None
     }

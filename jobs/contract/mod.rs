@@ -15,7 +15,7 @@ pub use context::{Context, Fees, JobFacts, Settings};
 pub use done::{Done, Outcome};
 pub use error::{Error, Verdict};
 pub use job::{CatchUp, Job, Queue, Scheduled, priority};
-pub use new_job::{Debounce, NewJob};
+pub use new_job::NewJob;
 pub use registry::{Entry, Registry, Schedule};
 pub use retry::Retry;
 pub use subject::subject_of;

@@ -1,6 +1,6 @@
 //! A job that is to be written: what the queue's enqueue takes.
 
-use chrono::{DateTime, Duration, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{Job, Queue};
@@ -24,17 +24,8 @@ pub struct NewJob {
     pub ordering_key: Option<String>,
     /// Failures after which it is discarded.
     pub max_attempts: u16,
-    /// Set where a later twin may move this one.
-    pub debounce: Option<Debounce>,
     /// The external event that caused it.
     pub event: Option<i64>,
-}
-
-/// A twin that arrives while this job waits moves it to its own `run_at`, but never past `latest`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Debounce {
-    /// The longest wait, as a point in time.
-    pub latest: DateTime<Utc>,
 }
 
 impl NewJob {
@@ -60,12 +51,11 @@ impl NewJob {
             unique_key: job.unique_key(),
             ordering_key: job.ordering_key(),
             max_attempts: J::RETRY.attempts,
-            debounce: None,
             event: None,
         }
     }
 
-    /// The same, not before `run_at`.
+    /// The same, not before `run_at`; a duplicate that may run earlier brings it forward.
     #[must_use]
     pub fn at(mut self, run_at: DateTime<Utc>) -> Self {
         self.run_at = Some(run_at);
@@ -76,16 +66,6 @@ impl NewJob {
     #[must_use]
     pub fn caused_by(mut self, event: i64) -> Self {
         self.event = Some(event);
-        self
-    }
-
-    /// The same, run `quiet` after the last twin arrived, and at most `longest` after the first.
-    #[must_use]
-    pub fn debounced(mut self, now: DateTime<Utc>, quiet: Duration, longest: Duration) -> Self {
-        self.run_at = Some(now + quiet);
-        self.debounce = Some(Debounce {
-            latest: now + longest,
-        });
         self
     }
 

@@ -1,32 +1,89 @@
-//! Retention: the deletion itself is SQL (`polar_jobs.prune`), because the queue's tables belong
-//! to the queue.
+//! Retention: the deletion itself is SQL, because the queue's tables belong to the queue.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
+/// Days for which partitions are made ahead: a worker may be away for a week.
+const DAYS_AHEAD: i32 = 7;
+/// Pages of a narrow table in one statement.
+const PAGES: i32 = 1000;
+
 /// What is old enough to go.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Completed jobs that finished before, and ticks before; the newest tick of a schedule stays.
+    /// Completed jobs of days before.
     pub completed: DateTime<Utc>,
-    /// Discarded and cancelled jobs that finished before.
-    pub troubled: DateTime<Utc>,
-    /// Handled events received before.
+    /// Discarded and cancelled jobs of days before.
+    pub unsuccessful: DateTime<Utc>,
+    /// Handled events of days before.
     pub events: DateTime<Utc>,
 }
 
-/// Deletes at most `batch` rows of each kind; answers how many. 0 = nothing old is left.
+/// Makes the partitions of the next days and drops those of old ones.
+///
+/// # Errors
+/// If the database fails. What somebody holds is no error: it is left for the next time.
+pub async fn partitions(pool: &PgPool, limits: Limits) -> Result<(), sqlx::Error> {
+    sqlx::query!("SELECT polar_jobs.create_all_partitions($1)", DAYS_AHEAD)
+        .fetch_one(pool)
+        .await?;
+    for (table, before) in [
+        ("completed_jobs", limits.completed),
+        ("unsuccessful_jobs", limits.unsuccessful),
+    ] {
+        sqlx::query!("SELECT polar_jobs.drop_partitions($1, $2)", table, before)
+            .fetch_one(pool)
+            .await?;
+    }
+    sqlx::query!("SELECT polar_jobs.drop_old_events($1)", limits.events)
+        .fetch_one(pool)
+        .await?;
+    Ok(())
+}
+
+/// Deletes what belonged to events that are gone: their names and how they ended.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn batch(pool: &PgPool, limits: Limits, batch: i32) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"SELECT polar_jobs.prune($1, $2, $3, $4) AS "deleted!""#,
-        batch,
-        limits.completed,
-        limits.troubled,
-        limits.events,
-    )
-    .fetch_one(pool)
-    .await
+pub async fn traces_of_events(pool: &PgPool, batch: i32) -> Result<(), sqlx::Error> {
+    let mut page = Some(0);
+    while let Some(from) = page {
+        page = sqlx::query_scalar!("SELECT polar_jobs.prune_event_ids($1, $2)", from, PAGES)
+            .fetch_one(pool)
+            .await?;
+    }
+    let ends =
+        || sqlx::query_scalar!("SELECT polar_jobs.prune_event_ends($1)", batch).fetch_one(pool);
+    while ends().await? > Some(0) {}
+    Ok(())
+}
+
+/// Deletes ticks before a time; the newest tick of a schedule stays.
+///
+/// # Errors
+/// If the database fails.
+pub async fn ticks(pool: &PgPool, before: DateTime<Utc>, batch: i32) -> Result<(), sqlx::Error> {
+    let ticks = || {
+        sqlx::query_scalar!("SELECT polar_jobs.prune_ticks($1, $2)", before, batch).fetch_one(pool)
+    };
+    while ticks().await? > Some(0) {}
+    Ok(())
+}
+
+/// Deletes the locks of keys that nobody holds.
+///
+/// # Errors
+/// If the database fails.
+pub async fn key_locks(pool: &PgPool, batch: i32) -> Result<(), sqlx::Error> {
+    let mut after = Some(String::new());
+    while let Some(key) = after {
+        after = sqlx::query_scalar!(
+            "SELECT last FROM polar_jobs.prune_key_locks($1, $2)",
+            key,
+            batch
+        )
+        .fetch_one(pool)
+        .await?;
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ use super::*;
 const ORGANIZATION: &str = "1dbfc517-0bbf-4301-9ba8-555ca42b9737";
 
 /// Every variable that is read.
-const VARIABLES: [&str; 29] = [
+const VARIABLES: [&str; 30] = [
     "DATABASE_URL",
     "DATABASE_POOLER",
     "PORT",

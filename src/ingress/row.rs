@@ -24,7 +24,7 @@ pub(super) struct Row<'a> {
     pub(super) jobs: Vec<NewJob>,
 }
 
-/// The events, turned on their side.
+/// The columns of the events, for `unnest`.
 pub(super) struct EventColumns<'a> {
     pub(super) ids: Vec<i64>,
     pub(super) external_ids: Vec<Option<&'a str>>,
@@ -49,7 +49,7 @@ impl<'a> EventColumns<'a> {
     }
 }
 
-/// The jobs of all events, turned on their side, each with its cause.
+/// The columns of the jobs of all events, each with its cause.
 pub(super) struct JobColumns<'a> {
     pub(super) causes: Vec<i64>,
     pub(super) kinds: Vec<&'a str>,
@@ -60,7 +60,6 @@ pub(super) struct JobColumns<'a> {
     pub(super) unique_keys: Vec<Option<&'a str>>,
     pub(super) ordering_keys: Vec<Option<&'a str>>,
     pub(super) max_attempts: Vec<i32>,
-    pub(super) debounce_untils: Vec<Option<DateTime<Utc>>>,
 }
 
 impl<'a> JobColumns<'a> {
@@ -87,10 +86,6 @@ impl<'a> JobColumns<'a> {
             max_attempts: jobs
                 .iter()
                 .map(|(_, job)| i32::from(job.max_attempts))
-                .collect(),
-            debounce_untils: jobs
-                .iter()
-                .map(|(_, job)| job.debounce.map(|debounce| debounce.latest))
                 .collect(),
         }
     }

@@ -1,6 +1,6 @@
 //! Writes many jobs by COPY: what a backfill uses.
 //!
-//! COPY cannot look for twins or predecessors, so it is for jobs without keys; keyed ones go through
+//! COPY cannot look for duplicates or predecessors, so it is for jobs without keys; keyed ones go through
 //! [`super::enqueue::insert_all`].
 
 use std::fmt::Write as _;
@@ -16,7 +16,7 @@ const CHUNK: usize = 256 * 1024;
 const KEYED_CHUNK: usize = 1000;
 
 /// Writes jobs, inside the caller's transaction if one is open. Returns how many were written: a
-/// keyed job whose twin waits is not.
+/// keyed job that was merged into a waiting one is not.
 ///
 /// # Errors
 /// If the database refuses; outside a transaction keyed jobs may then be written in part.

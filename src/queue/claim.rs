@@ -139,7 +139,7 @@ async fn from_head(
                DELETE FROM polar_jobs.live_jobs j USING unnest($3::bigint[], $4::int[], $5::text[]) d (id, attempt, note)
                 WHERE j.id = d.id AND j.attempt = d.attempt AND j.worker = $1
                RETURNING j.id, run_at, created_at, started_at, worker, j.attempt, max_attempts, priority, queue, kind,
-                         held_unique_key, ordering_key, events, d.note, payload, errors
+                         CASE WHEN coalesces THEN ordering_key ELSE held_unique_key END, ordering_key, events, d.note, payload, errors
            ), kept AS (
                INSERT INTO polar_jobs.finished_jobs
                       (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
@@ -147,6 +147,9 @@ async fn from_head(
                SELECT f.*, 'completed', CASE WHEN f.note IS NULL THEN 'applied' ELSE 'ignored' END FROM finished f
            ), me AS MATERIALIZED (
                SELECT 1 FROM polar_jobs.claims c WHERE c.worker = $1 AND c.fetcher = $7 AND c.epoch = $8 FOR NO KEY UPDATE
+           ), ends AS (
+               INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
+               SELECT e, f.id, CASE WHEN f.note IS NULL THEN 2 ELSE 1 END FROM finished f, unnest(f.events) e
            ), levels (priority) AS (
                (SELECT j.priority FROM polar_jobs.live_jobs j
                  WHERE j.queue = $2 AND NOT j.blocked ORDER BY j.priority LIMIT 1)
@@ -209,7 +212,7 @@ async fn from_cursor(
                DELETE FROM polar_jobs.live_jobs j USING unnest($3::bigint[], $4::int[], $5::text[]) d (id, attempt, note)
                 WHERE j.id = d.id AND j.attempt = d.attempt AND j.worker = $1
                RETURNING j.id, run_at, created_at, started_at, worker, j.attempt, max_attempts, priority, queue, kind,
-                         held_unique_key, ordering_key, events, d.note, payload, errors
+                         CASE WHEN coalesces THEN ordering_key ELSE held_unique_key END, ordering_key, events, d.note, payload, errors
            ), kept AS (
                INSERT INTO polar_jobs.finished_jobs
                       (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
@@ -232,6 +235,9 @@ async fn from_cursor(
            ), recorded AS (
                UPDATE polar_jobs.claims c SET turn = $9, ids = $10::bigint[] || ARRAY(SELECT t.id FROM taken t)
                 WHERE c.worker = $1 AND c.fetcher = $7 AND EXISTS (SELECT 1 FROM taken)
+           ), ends AS (
+               INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
+               SELECT e, f.id, CASE WHEN f.note IS NULL THEN 2 ELSE 1 END FROM finished f, unnest(f.events) e
            )
            SELECT id AS "id!", attempt AS "attempt!", kind AS "kind!", payload AS "payload!: Json<Box<RawValue>>",
                   failures AS "failures!", max_attempts AS "max_attempts!", events, ordered AS "ordered!",

@@ -1,7 +1,7 @@
 //! Writes jobs, in the caller's transaction or in bulk.
 //!
-//! A job without keys is one plain INSERT. Keys need a lock that is taken before the statement
-//! looks around, so keyed jobs go through the SQL function `insert_jobs`, the same for every caller.
+//! A job without keys is one plain INSERT; keyed jobs go through the SQL function `insert_jobs`, the same
+//! for every caller. The caller's transaction should end soon: a key that it takes is held until then.
 
 use chrono::{DateTime, Utc};
 use jobs::NewJob;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 
 /// Writes one job on the caller's connection, inside the caller's transaction if one is open.
-/// Returns its id, or `None` where a waiting twin with the same unique key exists.
+/// Returns its id, or `None` where it was merged into a job that waits with the same unique key.
 ///
 /// # Errors
 /// If the database refuses; the caller's transaction is then as Postgres leaves it.
@@ -89,7 +89,7 @@ async fn insert_keyed(
     columns: &Columns<'_>,
 ) -> Result<Vec<Option<i64>>, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"SELECT id AS "id?" FROM polar_jobs.insert_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ORDER BY place"#,
+        r#"SELECT id AS "id?" FROM polar_jobs.insert_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9) ORDER BY place"#,
         &columns.kinds as &[&str],
         &columns.payloads as &[&Value],
         &columns.queues as &[&str],
@@ -98,14 +98,13 @@ async fn insert_keyed(
         &columns.unique_keys as &[Option<&str>],
         &columns.ordering_keys as &[Option<&str>],
         &columns.max_attempts,
-        &columns.debounce_untils as &[Option<DateTime<Utc>>],
         &columns.events as &[Option<i64>],
     )
     .fetch_all(connection)
     .await
 }
 
-/// A batch, turned on its side.
+/// The columns of a batch, for `unnest`.
 struct Columns<'a> {
     kinds: Vec<&'a str>,
     payloads: Vec<&'a Value>,
@@ -115,7 +114,6 @@ struct Columns<'a> {
     unique_keys: Vec<Option<&'a str>>,
     ordering_keys: Vec<Option<&'a str>>,
     max_attempts: Vec<i32>,
-    debounce_untils: Vec<Option<DateTime<Utc>>>,
     events: Vec<Option<i64>>,
 }
 
@@ -130,10 +128,6 @@ impl<'a> Columns<'a> {
             unique_keys: jobs.iter().map(|job| job.unique_key.as_deref()).collect(),
             ordering_keys: jobs.iter().map(|job| job.ordering_key.as_deref()).collect(),
             max_attempts: jobs.iter().map(|job| i32::from(job.max_attempts)).collect(),
-            debounce_untils: jobs
-                .iter()
-                .map(|job| job.debounce.map(|debounce| debounce.latest))
-                .collect(),
             events: jobs.iter().map(|job| job.event).collect(),
         }
     }

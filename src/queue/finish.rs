@@ -3,7 +3,7 @@
 
 use chrono::Utc;
 use serde_json::{Value, json};
-use sqlx::{Connection, PgConnection, Postgres, Transaction};
+use sqlx::{PgConnection, Postgres, Transaction};
 
 use jobs::NewJob;
 
@@ -88,12 +88,16 @@ async fn complete_one(
 ) -> Result<bool, sqlx::Error> {
     sqlx::query!(
         "WITH finished AS (
-             DELETE FROM polar_jobs.live_jobs WHERE id = $1 AND attempt = $2 AND worker = $3 RETURNING *)
+             DELETE FROM polar_jobs.live_jobs WHERE id = $1 AND attempt = $2 AND worker = $3 RETURNING *
+         ), ends AS (
+             INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
+             SELECT e, f.id, CASE WHEN $4::text IS NULL THEN 2 ELSE 1 END FROM finished f, unnest(f.events) e
+         )
          INSERT INTO polar_jobs.finished_jobs
                 (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
                  unique_key, ordering_key, events, note, payload, errors, state, outcome)
          SELECT id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
-                held_unique_key, ordering_key, events, $4, payload, errors, 'completed',
+                CASE WHEN coalesces THEN ordering_key ELSE held_unique_key END, ordering_key, events, $4, payload, errors, 'completed',
                 CASE WHEN $4::text IS NULL THEN 'applied' ELSE 'ignored' END
            FROM finished",
         done.id,
@@ -106,11 +110,11 @@ async fn complete_one(
     .map(|done| done.rows_affected() == 1)
 }
 
-/// Puts jobs back to waiting. A job whose twin (same unique key) came to wait meanwhile gives way:
-/// the twin takes over its cause and its delay, and this row ends as `cancelled`.
+/// Puts jobs back to waiting. A job that came to wait with the same unique key meanwhile is merged into
+/// the one that comes back, whose failures stay counted.
 ///
-/// Answers the ids that could not be put back, because an open transaction of somebody else is in the
-/// way: it enqueued or holds a twin. Try those again later; nobody waits here for others.
+/// Returns the ids that could not be put back, because an open transaction of somebody else is in the
+/// way. Try those again later; nobody waits here for others.
 ///
 /// # Errors
 /// If the database fails; repeating is harmless.
@@ -119,127 +123,16 @@ pub async fn put_back(
     worker: i64,
     returns: &[Return],
 ) -> Result<Vec<i64>, sqlx::Error> {
-    let put = match wait_again(connection, worker, returns).await {
-        // A twin came to wait in this very moment, or two of one key come back at once.
-        Err(error) if is_conflict(&error) => Vec::new(),
-        other => other?,
-    };
-    let mut left = Vec::new();
-    for entry in returns.iter().filter(|entry| !put.contains(&entry.id)) {
-        if !put_back_one(connection, worker, entry).await? {
-            left.push(entry.id);
-        }
+    if returns.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(left)
-}
-
-/// True once the job waits again, gave way, or is not ours any more.
-async fn put_back_one(
-    connection: &mut PgConnection,
-    worker: i64,
-    entry: &Return,
-) -> Result<bool, sqlx::Error> {
-    let stored = async {
-        Ok(give_way(connection, worker, entry).await?
-            || !wait_again(connection, worker, std::slice::from_ref(entry))
-                .await?
-                .is_empty())
-    };
-    match stored.await {
-        Ok(true) => return Ok(true),
-        Err(error) if !is_conflict(&error) => return Err(error),
-        // A twin came or went between the two looks, or the row is not ours any more.
-        _ => {}
-    }
-    sqlx::query_scalar!(
-        r#"SELECT NOT EXISTS (SELECT 1 FROM polar_jobs.live_jobs
-                               WHERE id = $1 AND attempt = $2 AND worker = $3) AS "over!""#,
-        entry.id,
-        entry.attempt,
-        worker,
-    )
-    .fetch_one(connection)
-    .await
-}
-
-/// A twin (23505), or somebody who holds one (55P03).
-fn is_conflict(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| {
-        error.is_unique_violation() || error.code().as_deref() == Some("55P03")
-    })
-}
-
-/// A transaction that waits for nobody longer than a moment.
-async fn impatient(
-    connection: &mut PgConnection,
-) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
-    let mut transaction = connection.begin().await?;
-    sqlx::query_scalar!("SELECT set_config('lock_timeout', '100ms', true)")
-        .fetch_one(&mut *transaction)
-        .await?;
-    Ok(transaction)
-}
-
-/// The twin is locked first, so it cannot be claimed while this job hands over to it.
-async fn give_way(
-    connection: &mut PgConnection,
-    worker: i64,
-    entry: &Return,
-) -> Result<bool, sqlx::Error> {
-    let mut transaction = impatient(connection).await?;
-    let gone = sqlx::query!(
-        "WITH twin AS (
-             SELECT t.id FROM polar_jobs.live_jobs j JOIN polar_jobs.live_jobs t ON t.unique_key = j.held_unique_key
-              WHERE j.id = $1 AND j.attempt = $2 AND j.worker = $3 FOR UPDATE OF t
-         ), gone AS (
-             DELETE FROM polar_jobs.live_jobs j USING twin WHERE j.id = $1 RETURNING j.*
-         ), heir AS (
-             UPDATE polar_jobs.live_jobs t
-                SET run_at = greatest(t.run_at, now() + make_interval(secs => $4)),
-                    priority = least(t.priority, gone.priority),
-                    events = CASE WHEN gone.events IS NULL THEN t.events ELSE gone.events || coalesce(t.events, '{}') END
-               FROM twin, gone WHERE t.id = twin.id RETURNING t.id
-         )
-         INSERT INTO polar_jobs.finished_jobs
-                (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
-                 unique_key, ordering_key, note, payload, errors, state, outcome)
-         SELECT g.id, g.run_at, g.created_at, g.started_at, g.worker, g.attempt, g.max_attempts, g.priority, g.queue,
-                g.kind, g.held_unique_key, g.ordering_key, 'gave way to job ' || heir.id || ', which waits with the same unique key',
-                g.payload, CASE WHEN $5::jsonb IS NULL THEN g.errors ELSE g.errors || $5 END, 'cancelled', 'ignored'
-           FROM gone g CROSS JOIN heir",
-        entry.id,
-        entry.attempt,
-        worker,
-        entry.delay,
-        entry.error(),
-    )
-    .execute(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(gone.rows_affected() == 1)
-}
-
-/// Answers the ids that wait again; the others have a waiting twin, or are not ours any more.
-async fn wait_again(
-    connection: &mut PgConnection,
-    worker: i64,
-    returns: &[Return],
-) -> Result<Vec<i64>, sqlx::Error> {
     let ids: Vec<i64> = returns.iter().map(|entry| entry.id).collect();
     let attempts: Vec<i32> = returns.iter().map(|entry| entry.attempt).collect();
     let delays: Vec<f64> = returns.iter().map(|entry| entry.delay).collect();
     let failures: Vec<Option<Value>> = returns.iter().map(Return::error).collect();
     let notes: Vec<Option<&str>> = returns.iter().map(|entry| entry.note.as_deref()).collect();
-    let mut transaction = impatient(connection).await?;
-    let put = sqlx::query_scalar!(
-        "UPDATE polar_jobs.live_jobs j
-            SET worker = NULL, run_at = now() + make_interval(secs => d.delay), note = d.note,
-                unique_key = held_unique_key, held_unique_key = NULL,
-                errors = CASE WHEN d.failure IS NULL THEN errors ELSE errors || d.failure END
-           FROM unnest($2::bigint[], $3::int[], $4::float8[], $5::jsonb[], $6::text[]) d (id, attempt, delay, failure, note)
-          WHERE j.id = d.id AND j.attempt = d.attempt AND j.worker = $1
-            AND NOT EXISTS (SELECT 1 FROM polar_jobs.live_jobs twin WHERE twin.unique_key = j.held_unique_key)
-         RETURNING j.id",
+    sqlx::query_scalar!(
+        r#"SELECT polar_jobs.requeue_jobs($1, $2, $3, $4, $5, $6) AS "again!""#,
         worker,
         &ids,
         &attempts,
@@ -247,10 +140,8 @@ async fn wait_again(
         &failures as &[Option<Value>],
         &notes as &[Option<&str>],
     )
-    .fetch_all(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(put)
+    .fetch_one(connection)
+    .await
 }
 
 /// Discards jobs, each with its reason.
@@ -272,12 +163,17 @@ pub async fn discard(
         "WITH finished AS (
              DELETE FROM polar_jobs.live_jobs j USING unnest($2::bigint[], $3::int[], $4::jsonb[]) d (id, attempt, error)
               WHERE j.id = d.id AND j.attempt = d.attempt AND j.worker = $1
-             RETURNING j.*, d.error)
+             RETURNING j.*, d.error
+         ), ends AS (
+             INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
+             SELECT e, f.id, 3 FROM finished f, unnest(f.events) e
+         )
          INSERT INTO polar_jobs.finished_jobs
                 (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
                  unique_key, ordering_key, events, payload, errors, state, outcome)
          SELECT id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
-                held_unique_key, ordering_key, events, payload, errors || error, 'discarded', 'failed'
+                CASE WHEN coalesces THEN ordering_key ELSE held_unique_key END, ordering_key, events, payload, errors || error,
+                'discarded', 'failed'
            FROM finished",
         worker,
         &ids,

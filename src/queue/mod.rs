@@ -17,6 +17,7 @@ pub mod lease;
 pub mod notifier;
 pub mod reclaim;
 pub mod recovery;
+pub mod release;
 pub mod runnable;
 pub mod shared;
 pub mod table;

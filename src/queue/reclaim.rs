@@ -154,13 +154,3 @@ pub async fn reclaim_jobs(connection: &mut PgConnection) -> Result<Reclaimed, sq
         discarded: row.discarded.unsigned_abs(),
     })
 }
-
-/// Does the releases of ordering keys that had to wait for an open enqueue. Returns how many.
-///
-/// # Errors
-/// If the database fails.
-pub async fn release_noted_keys(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
-    sqlx::query_scalar!(r#"SELECT polar_jobs.release_noted_keys() AS "released!""#)
-        .fetch_one(connection)
-        .await
-}

@@ -40,7 +40,7 @@ impl SharedEnqueue {
         Self { callers }
     }
 
-    /// Writes one job; `None` where a waiting twin exists.
+    /// Writes one job; `None` where it was merged into a waiting one.
     ///
     /// # Errors
     /// If the database did not take it in time. Whether it did is then unknown, as with every lost

@@ -118,9 +118,57 @@ pub const METRICS: &[Metric] = &[
     ),
     count(
         "polar_jobs_attempts_total",
-        "kind ending",
+        "kind result",
         Recorder::Worker,
-        "Attempts of jobs, by kind and how they ended.",
+        "Attempts that ended, by kind and result: applied, ignored, failed, discarded, waiting.",
+    ),
+    histogram(
+        "polar_jobs_attempt_duration_seconds",
+        "kind",
+        Recorder::Worker,
+        "How long attempts ran, by kind.",
+    ),
+    histogram(
+        "polar_jobs_start_delay_seconds",
+        "queue",
+        Recorder::Worker,
+        "From the moment a job was due until its first attempt began, by queue.",
+    ),
+    gauge(
+        "polar_jobs_slots",
+        "queue",
+        Recorder::Worker,
+        "Jobs that this process may run at once, by queue.",
+    ),
+    gauge(
+        "polar_jobs_slots_used",
+        "queue",
+        Recorder::Worker,
+        "Jobs that this process holds, by queue.",
+    ),
+    gauge(
+        "polar_jobs_headless_keys",
+        "",
+        Recorder::Worker,
+        "Ordering keys with waiting jobs of which none could run, at the last check; they are released then.",
+    ),
+    count(
+        "polar_jobs_unknown_kind_total",
+        "",
+        Recorder::Worker,
+        "Jobs put back because this release does not know their kind.",
+    ),
+    count(
+        "polar_jobs_reclaimed_workers_total",
+        "",
+        Recorder::Worker,
+        "Dead workers whose jobs this process took back.",
+    ),
+    count(
+        "polar_jobs_reclaimed_jobs_total",
+        "result",
+        Recorder::Worker,
+        "Jobs taken back from dead workers, by result: returned, discarded.",
     ),
     count(
         "polar_jobs_api_calls_total",
@@ -135,10 +183,22 @@ pub const METRICS: &[Metric] = &[
         "Calls to Polar that came back, by what they came back with.",
     ),
     count(
-        "polar_jobs_api_held_total",
+        "polar_jobs_api_rejected_total",
         "class reason",
         Recorder::Worker,
-        "Calls to Polar that were held back, by reason.",
+        "Calls to Polar that had to wait, by reason.",
+    ),
+    gauge(
+        "polar_jobs_api_calls_in_flight",
+        "",
+        Recorder::Worker,
+        "Calls to Polar under way in this process.",
+    ),
+    gauge(
+        "polar_jobs_missing_scope",
+        "scope",
+        Recorder::Worker,
+        "1 while the access token lacks the scope and the calls that need it wait.",
     ),
     gauge(
         "polar_jobs_api_budget_left",
@@ -244,6 +304,21 @@ const fn gauge(
     Metric {
         name,
         kind: Type::Gauge,
+        labels,
+        recorder,
+        help,
+    }
+}
+
+const fn histogram(
+    name: &'static str,
+    labels: &'static str,
+    recorder: Recorder,
+    help: &'static str,
+) -> Metric {
+    Metric {
+        name,
+        kind: Type::Histogram,
         labels,
         recorder,
         help,

@@ -9,6 +9,7 @@ use sqlx::PgPool;
 use tokio::task::JoinSet;
 
 use crate::queue::reclaim::{self, Findings, Suspect};
+use crate::queue::release;
 
 use super::backoff::Backoff;
 use super::fetcher::Shared;
@@ -151,7 +152,7 @@ impl Repairs {
             freed |= reclaimed.returned > 0;
         }
         if self.noted_keys {
-            freed |= reclaim::release_noted_keys(&mut connection).await? > 0;
+            freed |= release::release_noted_keys(&mut connection).await? > 0;
         }
         Ok(freed)
     }

@@ -20,5 +20,4 @@ mod process;
 mod slots;
 
 pub use attempt::Mask;
-pub use metrics::describe as describe_metrics;
 pub use process::{QueueSlots, WorkerError, WorkerSettings, run};

@@ -106,7 +106,6 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), WorkerError> {
     let timetable = Timetable::of(&settings.registry)?;
-    metrics::describe();
     let worker = start(&settings).await.map_err(WorkerError::Start)?;
     tracing::info!(worker, slots = settings.slots, "the worker runs");
     let names: Vec<String> = settings

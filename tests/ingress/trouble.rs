@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use private_postgres::testing::{TestDatabase, database, durable_server};
 use serde_json::json;
+use sqlx::PgConnection;
 use sqlx::postgres::PgPoolOptions;
 use uuid::Uuid;
 
@@ -160,88 +161,100 @@ async fn a_table_held_by_another_is_503_in_time_and_nothing_appears_later() {
     assert_eq!(door.deliver(&Delivery::grant()).await.status, 202);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_delivery_whose_key_is_held_waits_alone_and_its_neighbours_do_not() {
-    let door = Door::open().await;
-    let (customer, organization) = (Uuid::new_v4(), Uuid::new_v4());
-    // Learn the key, then hold it as an application's open transaction would.
-    assert_eq!(
-        door.deliver(&Delivery::grant_of(customer, organization))
-            .await
-            .status,
-        202
-    );
-    let mut held = door.pool.begin().await.unwrap();
-    let keyed = sqlx::query("SELECT pg_advisory_xact_lock(polar_jobs.ordering_lock(ordering_key)) FROM polar_jobs.live_jobs WHERE ordering_key IS NOT NULL")
-        .execute(&mut *held).await.unwrap().rows_affected();
-    assert_eq!(keyed, 1, "a grant's job has an ordering key");
-    sqlx::query("UPDATE polar_jobs.live_jobs SET worker = 1, held_unique_key = unique_key, unique_key = NULL")
-        .execute(&door.pool).await.unwrap();
+/// What an application does in a transaction that it leaves open: changes for so many organizations.
+async fn change(transaction: &mut PgConnection, organizations: &[Uuid]) {
+    let record = "SELECT count(polar_jobs.record_change('organization.deleted', jsonb_build_object('id', id)))
+                    FROM unnest($1::uuid[]) id";
+    let recorded: i64 = sqlx::query_scalar(record)
+        .bind(organizations)
+        .fetch_one(transaction)
+        .await
+        .unwrap();
+    assert_eq!(recorded, i64::try_from(organizations.len()).unwrap());
+}
 
-    let contended = Delivery::grant_of(customer, organization);
-    let (address, headers, body) = (door.address, contended.headers(), contended.body.clone());
-    let waiting =
-        tokio::spawn(async move { send(address, "POST", WEBHOOK, &headers, &body).await });
-    let asked = Instant::now();
-    let neighbours: Vec<Uuid> = sqlx::query_scalar(
-        "SELECT n.id FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 100)) n
-          WHERE NOT EXISTS (SELECT 1 FROM polar_jobs.live_jobs j WHERE polar_jobs.ordering_lock(j.ordering_key)
-                            = polar_jobs.ordering_lock('apply_benefits/organization/' || n.id))",
-    )
-    .fetch_all(&door.pool)
-    .await
-    .unwrap();
-    let delivered = neighbours
-        .iter()
-        .map(|id| async { door.deliver(&Delivery::grant_of(Uuid::new_v4(), *id)).await });
-    let neighbours = futures::future::join_all(delivered).await;
-    let expected = i64::try_from(neighbours.len()).unwrap() + 2;
-    assert!(
-        neighbours.iter().all(|answer| answer.status == 202),
-        "{:?}",
-        neighbours.iter().find(|a| a.status != 202)
-    );
-    assert!(
-        asked.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        asked.elapsed()
-    );
-    // Longer than anybody waits for a lock.
-    assert_eq!(waiting.await.unwrap().status, 503);
-    held.rollback().await.unwrap();
-    assert_eq!(door.deliver(&contended).await.status, 202);
-    assert_eq!(door.events().await, expected);
+fn organizations(many: usize) -> Vec<Uuid> {
+    (0..many).map(|_| Uuid::new_v4()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_is_released_in_time_costs_only_the_wait() {
+async fn an_open_transaction_with_ten_thousand_organizations_holds_up_no_delivery() {
     let door = Door::open().await;
-    let (customer, organization) = (Uuid::new_v4(), Uuid::new_v4());
+    let theirs = organizations(10_000);
+    let mut open = door.pool.begin().await.unwrap();
+    change(&mut open, &theirs).await;
+    let strangers = organizations(100);
+    for organization in theirs[..100].iter().chain(&strangers) {
+        let delivery = Delivery::grant_of(Uuid::new_v4(), *organization);
+        let answer = door.deliver(&delivery).await;
+        assert_eq!(answer.status, 202, "{answer:?}");
+    }
+    let created = json!({"type": "organization.deleted", "data": {"id": strangers[0]}});
     assert_eq!(
-        door.deliver(&Delivery::grant_of(customer, organization))
-            .await
-            .status,
-        202
+        door.change(&created).await.status,
+        202,
+        "a stranger's change"
     );
-    let mut held = door.pool.begin().await.unwrap();
-    sqlx::query("SELECT pg_advisory_xact_lock(polar_jobs.ordering_lock(ordering_key)) FROM polar_jobs.live_jobs")
-        .execute(&mut *held).await.unwrap();
-    let contended = Delivery::grant_of(customer, organization);
-    let (address, headers, body) = (door.address, contended.headers(), contended.body.clone());
-    let waiting =
-        tokio::spawn(async move { send(address, "POST", WEBHOOK, &headers, &body).await });
-    until("the delivery waits for the key", || async {
-        count(
-            &door.pool,
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted",
-        )
-        .await
-            > 0
-    })
-    .await;
-    held.rollback().await.unwrap();
-    assert_eq!(waiting.await.unwrap().status, 202);
-    assert_eq!(door.events().await, 2);
+    // The same organization's next change must come after the one that is open, so it has to wait.
+    let held = json!({"type": "organization.deleted", "data": {"id": theirs[0]}});
+    let answer = door.change(&held).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.body.contains(&theirs[0].to_string()), "{answer:?}");
+    open.commit().await.unwrap();
+    assert_eq!(door.change(&held).await.status, 202);
+    let free =
+        "SELECT count(*) FROM polar_jobs.live_jobs WHERE kind = 'apply_change' AND NOT blocked";
+    assert_eq!(
+        count(&door.pool, free).await,
+        10_001,
+        "one head for every organization"
+    );
+    let notes = "SELECT count(*) FROM polar_jobs.key_releases";
+    assert_eq!(count(&door.pool, notes).await, 0, "nothing is left to do");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn open_transactions_without_a_common_organization_never_deadlock() {
+    let door = Door::open().await;
+    for many in [300, 1500] {
+        let transactions = (0..4).map(|_| async {
+            let mut transaction = door.pool.begin().await.unwrap();
+            // In no order, and in several statements, as applications do.
+            for part in organizations(many).chunks(50) {
+                change(&mut transaction, part).await;
+            }
+            transaction.commit().await.unwrap();
+        });
+        futures::future::join_all(transactions).await;
+    }
+    let heads = "SELECT count(*) FROM polar_jobs.live_jobs WHERE NOT blocked";
+    assert_eq!(count(&door.pool, heads).await, 4 * (300 + 1500));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_whose_event_failed_is_run_again_when_it_comes_again() {
+    let door = Door::open().await;
+    let delivery = Delivery::grant();
+    assert_eq!(door.deliver(&delivery).await.status, 202);
+    let discard = "SELECT count(*) FROM polar_jobs.end_jobs(ARRAY(SELECT id FROM polar_jobs.live_jobs), 'discarded', 'failed', 'x', NULL)";
+    assert_eq!(count(&door.pool, discard).await, 1);
+    let failed = "SELECT count(*) FROM polar_jobs.external_events WHERE outcome = 'failed'";
+    assert_eq!(count(&door.pool, failed).await, 1);
+    assert_eq!(door.deliver(&delivery).await.status, 202);
+    assert_eq!(
+        count(&door.pool, failed).await,
+        0,
+        "it is not handled again yet"
+    );
+    let caused = "SELECT count(*) FROM polar_jobs.live_jobs j, polar_jobs.stored_events e
+                   WHERE j.events = ARRAY[e.id] AND j.payload ->> 'event' = e.id::text";
+    assert_eq!(count(&door.pool, caused).await, 1);
+    assert_eq!(door.deliver(&delivery).await.status, 202);
+    assert_eq!(
+        (door.events().await, count(&door.pool, caused).await),
+        (1, 1),
+        "and only then"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -149,21 +149,13 @@ async fn a_discarded_or_cancelled_head_releases_its_key() {
 }
 
 #[tokio::test]
-async fn an_enqueue_waits_for_an_open_one_of_the_same_key() {
+async fn an_application_waits_for_its_own_open_enqueue_of_the_same_key() {
     let stand = Stand::new().await;
     let mut other = stand.connect().await;
     let mut open = other.begin().await.unwrap();
-    let first = enqueue::insert(&mut open, &keyed("first", []).row())
-        .await
-        .unwrap()
-        .unwrap();
+    let first = keyed("first", []).enqueue(&mut open).await.unwrap();
     let mut mine = stand.connect().await;
-    let second = tokio::spawn(async move {
-        enqueue::insert(&mut mine, &keyed("second", []).row())
-            .await
-            .unwrap()
-            .unwrap()
-    });
+    let second = tokio::spawn(async move { keyed("second", []).enqueue(&mut mine).await.unwrap() });
     stand.until_somebody_waits().await;
     open.commit().await.unwrap();
     let second = second.await.unwrap();
@@ -181,19 +173,9 @@ async fn an_enqueue_that_is_open_while_the_head_ends_is_released_afterwards() {
     stand.ledger.reached(Mark::Started, "head", 1).await;
     let mut other = stand.connect().await;
     let mut open = other.begin().await.unwrap();
-    let next = enqueue::insert(&mut open, &keyed("next", []).row())
-        .await
-        .unwrap()
-        .unwrap();
+    let next = keyed("next", []).enqueue(&mut open).await.unwrap();
     stand.ledger.open("head");
     stand.until_state(head, "completed").await;
-    assert_eq!(
-        stand
-            .number("SELECT count(*) FROM polar_jobs.key_releases")
-            .await,
-        1,
-        "the release is noted"
-    );
     open.commit().await.unwrap();
     stand.until_state(next, "completed").await;
     stand
@@ -277,19 +259,15 @@ async fn an_old_snapshot_that_saw_a_head_which_is_gone_does_not_block_for_ever()
 }
 
 #[tokio::test]
-async fn a_batch_may_mix_ordering_keys_and_unique_twins() {
+async fn a_batch_may_mix_ordering_keys_and_unique_keys() {
     let stand = Stand::new().await;
+    let later = chrono::Utc::now() + chrono::Duration::hours(1);
     stand
-        .add(
-            Script::note("waiting")
-                .unique("u")
-                .row()
-                .at(chrono::Utc::now() + chrono::Duration::hours(1)),
-        )
+        .add(Script::note("waiting").unique("u").row().at(later))
         .await;
-    // The first of the key is a twin of the waiting one, so the second has nobody before it.
+    // The first of the key is merged into the waiting one, so the second has nobody before it.
     let batch = [
-        keyed("twin", []).unique("u").row(),
+        keyed("merged", []).unique("u").row().at(later),
         keyed("second", []).row(),
         keyed("third", []).unique("v").row(),
         keyed("again", []).unique("v").row(),
@@ -343,10 +321,7 @@ async fn an_open_enqueue_that_noted_its_key_does_not_stop_the_head_from_ending()
         .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ")
         .await
         .unwrap();
-    let next = enqueue::insert(&mut open, &keyed("next", []).row())
-        .await
-        .unwrap()
-        .unwrap();
+    let next = keyed("next", []).enqueue(&mut open).await.unwrap();
     stand.ledger.open("head");
     stand.until_state(head, "completed").await;
     open.commit().await.unwrap();

@@ -86,6 +86,19 @@ impl Script {
         self
     }
 
+    /// Enqueues it as an application does, in its own transaction.
+    pub(crate) async fn enqueue(&self, connection: &mut sqlx::PgConnection) -> Option<i64> {
+        let enqueue =
+            "SELECT polar_jobs.enqueue('trial', $1, unique_key => $2, ordering_key => $3)";
+        sqlx::query_scalar(enqueue)
+            .bind(serde_json::to_value(self).unwrap())
+            .bind(&self.unique)
+            .bind(&self.ordering)
+            .fetch_one(connection)
+            .await
+            .unwrap()
+    }
+
     pub(crate) fn row(&self) -> NewJob {
         NewJob::of(self)
     }

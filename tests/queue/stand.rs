@@ -91,7 +91,7 @@ impl Stand {
     }
 
     pub(crate) async fn add(&self, job: NewJob) -> i64 {
-        self.offer(job).await.expect("no twin waits")
+        self.offer(job).await.expect("no duplicate waits")
     }
 
     pub(crate) async fn offer(&self, job: NewJob) -> Option<i64> {

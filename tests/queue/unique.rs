@@ -5,18 +5,23 @@ use sqlx::Connection;
 
 use crate::ledger::Mark;
 use crate::script::{Act, Script};
-use crate::stand::{Stand, eventually};
+use crate::stand::Stand;
 use polar_jobs::queue::enqueue;
 
-fn twin(label: &str) -> Script {
+fn keyed(label: &str) -> Script {
     Script::note(label).unique("key")
 }
 
+/// The two ways in which a kind may have a unique key: alone, or as its ordering key.
+fn both(label: &str) -> [Script; 2] {
+    [keyed(label), keyed(label).ordered("key")]
+}
+
 #[tokio::test]
-async fn a_waiting_twin_answers_null() {
+async fn a_waiting_duplicate_answers_null_and_takes_the_newer_payload() {
     let stand = Stand::new().await;
-    let first = stand.add(twin("first").row()).await;
-    assert_eq!(stand.offer(twin("second").row()).await, None);
+    let first = stand.add(keyed("first").row()).await;
+    assert_eq!(stand.offer(keyed("second").row()).await, None);
     let sql: Option<i64> = sqlx::query_scalar(
         r#"SELECT polar_jobs.enqueue('trial', '{"label": "x"}', unique_key => 'key')"#,
     )
@@ -25,7 +30,7 @@ async fn a_waiting_twin_answers_null() {
     .unwrap();
     assert_eq!(sql, None);
     let batch = [
-        twin("a").row(),
+        keyed("a").row(),
         Script::note("b").row(),
         Script::note("c").unique("new").row(),
         Script::note("d").unique("new").row(),
@@ -36,34 +41,34 @@ async fn a_waiting_twin_answers_null() {
         [false, true, true, false]
     );
     assert_eq!(stand.job(ids[1].unwrap()).await.payload["label"], "b");
-    assert_eq!(stand.job(ids[2].unwrap()).await.payload["label"], "c");
-    assert_eq!(stand.job(first).await.payload["label"], "first");
+    assert_eq!(stand.job(ids[2].unwrap()).await.payload["label"], "d");
+    assert_eq!(stand.job(first).await.payload["label"], "a");
 }
 
 #[tokio::test]
-async fn a_more_urgent_twin_makes_the_waiting_one_as_urgent() {
+async fn a_more_urgent_duplicate_makes_the_waiting_one_as_urgent() {
     let stand = Stand::new().await;
-    let id = stand.add(twin("first").row().with_priority(30)).await;
+    let id = stand.add(keyed("first").row().with_priority(30)).await;
     let priority = format!("SELECT priority::bigint FROM polar_jobs.jobs WHERE id = {id}");
     for (urgency, expected) in [(10, 10), (20, 10)] {
-        let later = twin("later").row().with_priority(urgency);
+        let later = keyed("later").row().with_priority(urgency);
         assert_eq!(stand.offer(later).await, None);
         assert_eq!(stand.number(&priority).await, expected);
     }
 }
 
 #[tokio::test]
-async fn an_uncommitted_twin_is_waited_for() {
-    for commits in [true, false] {
+async fn an_uncommitted_duplicate_of_the_application_is_waited_for() {
+    for (script, commits) in both("job")
+        .iter()
+        .flat_map(|script| [(script, true), (script, false)])
+    {
         let stand = Stand::new().await;
         let mut other = stand.connect().await;
         let mut open = other.begin().await.unwrap();
-        enqueue::insert(&mut open, &twin("first").row())
-            .await
-            .unwrap()
-            .unwrap();
-        let (mut mine, row) = (stand.connect().await, twin("second").row());
-        let second = tokio::spawn(async move { enqueue::insert(&mut mine, &row).await.unwrap() });
+        assert!(script.enqueue(&mut open).await.is_some());
+        let (mut mine, same) = (stand.connect().await, script.clone());
+        let second = tokio::spawn(async move { same.enqueue(&mut mine).await });
         stand.until_somebody_waits().await;
         if commits {
             open.commit().await.unwrap();
@@ -71,6 +76,8 @@ async fn an_uncommitted_twin_is_waited_for() {
             open.rollback().await.unwrap();
         }
         assert_eq!(second.await.unwrap().is_none(), commits);
+        let free = "SELECT count(*) FROM polar_jobs.jobs WHERE NOT blocked";
+        assert_eq!(stand.number(free).await, 1);
         assert_eq!(
             stand.number("SELECT count(*) FROM polar_jobs.jobs").await,
             1
@@ -79,7 +86,106 @@ async fn an_uncommitted_twin_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_twin_that_arrives_while_one_runs_is_kept() {
+async fn a_duplicate_that_is_claimed_before_the_news_are_committed_does_not_swallow_them() {
+    for script in both("job") {
+        let stand = Stand::new().await;
+        let first = stand.add(script.row()).await;
+        let mut other = stand.connect().await;
+        let mut open = other.begin().await.unwrap();
+        assert_eq!(script.enqueue(&mut open).await, None);
+        let worker = stand.work(4).await;
+        stand.until_state(first, "completed").await;
+        open.commit().await.unwrap();
+        stand.ledger.reached(Mark::Ended, "job", 2).await;
+        worker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_merge_keeps_the_reasons_of_both_and_runs_when_the_earlier_one_would() {
+    for script in both("waiting") {
+        let stand = Stand::new().await;
+        let mut reason = script.row().at(Utc::now() + Duration::hours(2));
+        reason.payload["unconditional"] = true.into();
+        let id = stand.add(reason).await;
+        let newer = Script {
+            label: "newer".to_owned(),
+            ..script.clone()
+        };
+        let soon = Utc::now() + Duration::hours(1);
+        assert_eq!(
+            stand.offer(newer.row().at(soon).with_priority(-3)).await,
+            None
+        );
+        let merged = stand.job(id).await;
+        assert_eq!(merged.payload["label"], "newer");
+        assert_eq!(
+            merged.payload["unconditional"], true,
+            "omitted by the newer one, so it stays"
+        );
+        assert!((merged.wait - 3600.0).abs() < 60.0, "{}", merged.wait);
+        assert_eq!(script.enqueue(&mut stand.connect().await).await, None);
+        let merged = stand.job(id).await;
+        assert!(merged.wait <= 0.0, "{}", merged.wait);
+        assert_eq!(merged.payload["unconditional"], true);
+        let urgency = format!("SELECT priority::bigint FROM polar_jobs.jobs WHERE id = {id}");
+        assert_eq!(stand.number(&urgency).await, -3);
+        assert_eq!(
+            stand.number("SELECT count(*) FROM polar_jobs.jobs").await,
+            1
+        );
+    }
+}
+
+#[tokio::test]
+async fn news_bring_a_failed_job_forward_and_its_failures_stay_counted() {
+    for unique in both("failing") {
+        let stand = Stand::new().await;
+        let worker = stand.work(4).await;
+        let script = Script {
+            acts: vec![vec![Act::Fail("no".into())], vec![Act::Done]],
+            ..unique
+        };
+        let id = stand.add(script.row()).await;
+        stand.until_returned(id, 1).await;
+        stand
+            .execute("UPDATE polar_jobs.live_jobs SET run_at = now() + interval '1 hour'")
+            .await;
+        assert_eq!(stand.offer(script.row()).await, None);
+        let row = stand.until_state(id, "completed").await;
+        assert_eq!((row.attempt, row.failures()), (2, 1));
+        worker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_fails_for_ever_gets_no_new_budget_from_news() {
+    for unique in both("failing") {
+        let stand = Stand::new().await;
+        let worker = stand.work(1).await;
+        let fail = || vec![Act::Hold("failing".into()), Act::Fail("no".into())];
+        let script = Script {
+            acts: vec![fail(), fail()],
+            ..unique
+        };
+        let mut job = script.row();
+        job.max_attempts = 2;
+        let id = stand.add(job).await;
+        stand.ledger.reached(Mark::Started, "failing", 1).await;
+        let news = stand.add(script.row()).await;
+        stand.ledger.open("failing");
+        assert_eq!(stand.until_state(id, "discarded").await.failures(), 2);
+        assert_eq!(
+            stand.job(news).await.state,
+            "cancelled",
+            "merged into the one that failed"
+        );
+        worker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_duplicate_that_arrives_while_one_runs_is_kept() {
     let stand = Stand::new().await;
     let worker = stand.work(4).await;
     stand.add(Script::hold("held").unique("key").row()).await;
@@ -87,9 +193,10 @@ async fn a_twin_that_arrives_while_one_runs_is_kept() {
     let second = stand.add(Script::hold("second").unique("key").row()).await;
     stand.ledger.reached(Mark::Started, "second", 1).await;
     let third = stand
-        .add(twin("third").row().at(Utc::now() + Duration::hours(1)))
+        .add(keyed("third").row().at(Utc::now() + Duration::hours(1)))
         .await;
-    assert_eq!(stand.offer(twin("fourth").row()).await, None);
+    let later = Utc::now() + Duration::hours(2);
+    assert_eq!(stand.offer(keyed("fourth").row().at(later)).await, None);
     stand.ledger.open("held");
     stand.ledger.open("second");
     stand.until_state(second, "completed").await;
@@ -98,64 +205,60 @@ async fn a_twin_that_arrives_while_one_runs_is_kept() {
 }
 
 #[tokio::test]
-async fn a_failing_job_gives_way_to_its_waiting_twin() {
-    let stand = Stand::new().await;
-    let worker = stand.work(4).await;
-    let events: Vec<i64> = sqlx::query_scalar(
-        "INSERT INTO polar_jobs.stored_events (source, type) SELECT 'app', 'x' FROM generate_series(1, 2) RETURNING id",
-    )
-    .fetch_all(&stand.pool)
-    .await
-    .unwrap();
-    let acts = vec![Act::Hold("failing".into()), Act::Fail("no".into())];
-    let first = stand
-        .add(
-            Script::new("failing", [acts])
-                .unique("key")
-                .row()
-                .caused_by(events[0]),
-        )
-        .await;
-    stand.ledger.reached(Mark::Started, "failing", 1).await;
-    stand
-        .execute("UPDATE polar_jobs.queues SET paused_at = now()")
-        .await;
-    let patient = twin("twin").row().caused_by(events[1]);
-    let second = stand.add(patient.with_priority(9)).await;
-    stand.ledger.open("failing");
-    let gone = stand.until_state(first, "cancelled").await;
-    assert_eq!(gone.last_error(), "no", "what went wrong stays readable");
-    assert!(
-        gone.note
-            .unwrap()
-            .contains(&format!("gave way to job {second}"))
-    );
-    let urgent = format!("SELECT priority::bigint FROM polar_jobs.jobs WHERE id = {second}");
-    assert_eq!(
-        stand.number(&urgent).await,
-        0,
-        "as urgent as the one before"
-    );
-    let heir = stand.job(second).await;
-    assert_eq!(
-        heir.events.as_deref(),
-        Some(&events[..]),
-        "its cause moved to the twin"
-    );
-    assert!(heir.wait > 0.0, "so did its delay: {}", heir.wait);
-    let handled = "SELECT count(*) FROM polar_jobs.stored_events WHERE handled_at IS NOT NULL";
-    assert_eq!(
-        stand.number(handled).await,
-        0,
-        "the cause is not settled yet"
-    );
-    stand
-        .execute("UPDATE polar_jobs.queues SET paused_at = NULL")
-        .await;
-    stand.due_now(second).await;
-    stand.until_state(second, "completed").await;
-    assert_eq!(stand.number(handled).await, 2);
-    worker.stop().await;
+async fn a_job_that_comes_back_takes_over_its_waiting_duplicate() {
+    for unique in both("failing") {
+        let stand = Stand::new().await;
+        let worker = stand.work(4).await;
+        let events = [stand.event().await, stand.event().await];
+        let acts = vec![
+            vec![Act::Hold("failing".into()), Act::Fail("no".into())],
+            vec![Act::Done],
+        ];
+        let script = Script { acts, ..unique };
+        let first = stand
+            .add(script.row().caused_by(events[0]).with_priority(9))
+            .await;
+        stand.ledger.reached(Mark::Started, "failing", 1).await;
+        stand
+            .execute("UPDATE polar_jobs.queues SET paused_at = now()")
+            .await;
+        let second = stand.add(script.row().caused_by(events[1])).await;
+        stand.ledger.open("failing");
+        let gone = stand.until_state(second, "cancelled").await;
+        assert_eq!(gone.note.unwrap(), format!("merged into job {first}"));
+        let back = stand.job(first).await;
+        assert_eq!(
+            (back.state.as_str(), back.last_error()),
+            ("available", "no")
+        );
+        assert_eq!(
+            back.events.as_deref(),
+            Some(&events[..]),
+            "it answers for both"
+        );
+        assert!(
+            back.wait <= 0.0,
+            "it runs when the duplicate would: {}",
+            back.wait
+        );
+        let urgency = format!("SELECT priority::bigint FROM polar_jobs.jobs WHERE id = {first}");
+        assert_eq!(
+            stand.number(&urgency).await,
+            0,
+            "as urgent as the duplicate"
+        );
+        for event in events {
+            assert_eq!(stand.outcome(event).await, None, "no cause is handled yet");
+        }
+        stand
+            .execute("UPDATE polar_jobs.queues SET paused_at = NULL")
+            .await;
+        stand.until_state(first, "completed").await;
+        for event in events {
+            assert_eq!(stand.outcome(event).await.as_deref(), Some("applied"));
+        }
+        worker.stop().await;
+    }
 }
 
 #[tokio::test]
@@ -189,44 +292,18 @@ async fn two_of_one_key_that_fail_at_once_leave_one() {
 }
 
 #[tokio::test]
-async fn a_later_twin_moves_a_debounced_job_up_to_its_longest_wait() {
-    let stand = Stand::new().await;
-    let now = Utc::now();
-    let first = twin("v1")
-        .row()
-        .debounced(now, Duration::seconds(60), Duration::seconds(100));
-    let id = stand.add(first).await;
-    let seconds = |wait: f64| (wait / 10.0).round() * 10.0;
-    assert!((seconds(stand.job(id).await.wait) - 60.0).abs() < 1.0);
-    let later = |label: &str, by: i64| {
-        twin(label).row().debounced(
-            now + Duration::seconds(by),
-            Duration::seconds(60),
-            Duration::seconds(100),
-        )
-    };
-    assert_eq!(stand.offer(later("v2", 20)).await, None);
-    let row = stand.job(id).await;
-    assert!((seconds(row.wait) - 80.0).abs() < 1.0, "{}", row.wait);
-    assert_eq!(row.payload["label"], "v2", "the newest payload runs");
-    assert_eq!(stand.offer(later("v3", 90)).await, None);
-    let row = stand.job(id).await;
-    assert!((seconds(row.wait) - 100.0).abs() < 1.0, "{}", row.wait);
-}
-
-#[tokio::test]
 async fn batches_of_the_same_keys_in_other_order_do_not_deadlock() {
     let stand = Stand::new().await;
     let keys: Vec<String> = (0..200).map(|n| format!("key {n}")).collect();
     for _ in 0..10 {
         let forward: Vec<_> = keys
             .iter()
-            .map(|key| Script::note("f").unique(key).row())
+            .map(|key| Script::note("f").unique(key).ordered(key).row())
             .collect();
         let backward: Vec<_> = keys
             .iter()
             .rev()
-            .map(|key| Script::note("b").unique(key).row())
+            .map(|key| Script::note("b").unique(key).ordered(key).row())
             .collect();
         let mut tasks = Vec::new();
         for batch in [forward.clone(), backward.clone(), forward, backward] {
@@ -251,76 +328,58 @@ async fn batches_of_the_same_keys_in_other_order_do_not_deadlock() {
 }
 
 #[tokio::test]
-async fn an_open_transaction_with_a_twin_does_not_hold_up_the_rescue_of_others() {
-    let stand = Stand::new().await;
-    let jobs = [
-        Script::note("unique").unique("key").row(),
-        Script::note("other").row(),
-    ];
-    let ids = stand.add_all(&jobs).await;
-    let dead = 77;
-    stand.execute("UPDATE polar_jobs.live_jobs SET worker = 77, attempt = 1, held_unique_key = unique_key, unique_key = NULL").await;
-    let mut other = stand.connect().await;
-    let mut open = other.begin().await.unwrap();
-    let heir = enqueue::insert(&mut open, &twin("twin").row())
-        .await
-        .unwrap()
-        .unwrap();
-    stand
-        .execute(&format!("SELECT polar_jobs.return_jobs_of({dead})"))
-        .await;
-    assert_eq!(stand.job(ids[1].unwrap()).await.state, "available");
-    assert_eq!(
-        stand.job(ids[0].unwrap()).await.state,
-        "running",
-        "left for the next sweep"
-    );
-    open.commit().await.unwrap();
-    stand
-        .execute(&format!("SELECT polar_jobs.return_jobs_of({dead})"))
-        .await;
-    let gone = stand.job(ids[0].unwrap()).await;
-    assert_eq!(
-        (gone.state.as_str(), gone.failures()),
-        ("cancelled", 1),
-        "charged once"
-    );
-    assert_eq!(stand.job(heir).await.state, "available");
+async fn an_open_transaction_with_a_duplicate_holds_up_no_return() {
+    for unique in both("failing") {
+        let stand = Stand::new().await;
+        let worker = stand.work(4).await;
+        let acts = vec![
+            vec![Act::Hold("failing".into()), Act::Fail("no".into())],
+            vec![Act::Done],
+        ];
+        let script = Script { acts, ..unique };
+        let id = stand.add(script.row()).await;
+        stand.ledger.reached(Mark::Started, "failing", 1).await;
+        stand
+            .execute("UPDATE polar_jobs.queues SET paused_at = now()")
+            .await;
+        let mut other = stand.connect().await;
+        let mut open = other.begin().await.unwrap();
+        let second = script.enqueue(&mut open).await.unwrap();
+        stand.ledger.open("failing");
+        stand.until_returned(id, 1).await;
+        open.commit().await.unwrap();
+        let gone = stand.until_state(second, "cancelled").await;
+        assert_eq!(gone.note.unwrap(), format!("merged into job {id}"));
+        stand
+            .execute("UPDATE polar_jobs.queues SET paused_at = NULL")
+            .await;
+        stand.until_state(id, "completed").await;
+        worker.stop().await;
+    }
 }
 
 #[tokio::test]
-async fn an_open_transaction_with_a_twin_holds_up_nobody_else() {
-    let stand = Stand::new().await;
-    let worker = stand.work(4).await;
-    let failing = Script::new(
-        "failing",
-        [vec![Act::Hold("failing".into()), Act::Fail("no".into())]],
-    )
-    .unique("key");
-    let id = stand.add(failing.row()).await;
-    stand.ledger.reached(Mark::Started, "failing", 1).await;
-    let mut other = stand.connect().await;
-    let mut open = other.begin().await.unwrap();
-    let heir = enqueue::insert(&mut open, &twin("twin").row())
-        .await
-        .unwrap()
-        .unwrap();
-    stand.ledger.open("failing");
-    stand.ledger.reached(Mark::Ended, "failing", 1).await;
-    for n in 0..5 {
-        let next = stand.add(Script::note(&format!("next {n}")).row()).await;
-        stand.until_state(next, "completed").await;
+async fn a_waiting_row_that_somebody_holds_delays_only_its_own_key() {
+    for unique in both("held") {
+        let stand = Stand::new().await;
+        let id = stand
+            .add(unique.row().at(Utc::now() + Duration::hours(1)))
+            .await;
+        let mut operator = stand.connect().await;
+        let mut open = operator.begin().await.unwrap();
+        sqlx::query("SELECT FROM polar_jobs.live_jobs WHERE id = $1 FOR UPDATE")
+            .bind(id)
+            .execute(&mut *open)
+            .await
+            .unwrap();
+        let batch = [unique.row(), Script::note("other").unique("other").row()];
+        let stored = stand.add_all(&batch).await;
+        let worker = stand.work(4).await;
+        stand.until_state(stored[1].unwrap(), "completed").await;
+        open.rollback().await.unwrap();
+        let merged = stand.until_state(stored[0].unwrap(), "cancelled").await;
+        assert_eq!(merged.note.unwrap(), format!("merged into job {id}"));
+        stand.until_state(id, "completed").await;
+        worker.stop().await;
     }
-    open.commit().await.unwrap();
-    stand.until_state(id, "cancelled").await;
-    eventually("the twin takes over", || async {
-        let row = stand.job(heir).await;
-        if row.wait > 0.0 || row.state == "completed" {
-            Ok(())
-        } else {
-            Err(format!("{row:?}"))
-        }
-    })
-    .await;
-    worker.stop().await;
 }

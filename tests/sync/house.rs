@@ -355,7 +355,8 @@ impl House {
         sqlx::query_as(
             "SELECT CASE WHEN state = 'completed' THEN outcome ELSE state END,
                     coalesce(errors -> -1 ->> 'error', note, '')
-               FROM polar_jobs.finished_jobs WHERE kind = $1 ORDER BY id",
+               FROM polar_jobs.finished_jobs
+              WHERE kind = $1 AND coalesce(note NOT LIKE 'merged into job %', true) ORDER BY id",
         )
         .bind(kind)
         .fetch_all(&self.pool)

@@ -15,9 +15,8 @@ async fn old_rows_go_and_events_that_nobody_handled_stay() {
          SELECT -1000 * d - s, now(), now(), now() - make_interval(days => d), 1, 1, 0,
                 CASE s WHEN 1 THEN 'completed' WHEN 2 THEN 'discarded' ELSE 'cancelled' END, 'default', 'old', '{}', '[]'
            FROM unnest(ARRAY[6, 8, 89, 91]) d, generate_series(1, 3) s",
-        "INSERT INTO polar_jobs.stored_events (source, external_id, received_at, handled_at, outcome, body)
-         SELECT 'polar', d || '-' || h, now() - make_interval(days => d), CASE WHEN h THEN now() END,
-                CASE WHEN h THEN 'applied' END, '{}'
+        "INSERT INTO polar_jobs.stored_events (source, external_id, received_at, outcome, body)
+         SELECT 'polar', d || '-' || h, now() - make_interval(days => d), CASE WHEN h THEN 'applied' END, '{}'
            FROM unnest(ARRAY[89, 91]) d, unnest(ARRAY[true, false]) h",
         "INSERT INTO polar_jobs.schedule_ticks (schedule, tick)
          SELECT s, now() - make_interval(days => d)

@@ -9,7 +9,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::store::{Patience, Source, reserve, store};
+use super::store::{Source, reserve, store};
 use super::{Accepted, Unavailable, Waiting};
 use crate::ingress::delivery::Delivery;
 use crate::ingress::row::Row;
@@ -110,10 +110,10 @@ impl Alone {
             .pop()
             .ok_or(sqlx::Error::RowNotFound)?;
         let rows = [row(id)];
-        let stored = store(&mut transaction, Source::Polar, &rows, Patience::Wait).await?;
+        let accepted = store(&mut transaction, Source::Polar, &rows).await?;
         transaction.commit().await?;
         self.ring_for(&rows);
-        Ok(if stored.fresh.is_empty() {
+        Ok(if accepted.is_empty() {
             Accepted::Duplicate
         } else {
             Accepted::Stored

@@ -2,9 +2,8 @@
 //!
 //! Deliveries share commits: what arrives while a commit is under way joins the next statement of
 //! its writer, so a burst costs few flushes. There are two writers, so that one group is stored while
-//! the other is flushed; a customer's deliveries all go to the same one. Whoever would hold up the
-//! others (an ordering key that another transaction holds) tries once more with the next group, then
-//! goes alone; so does everybody in a group with a value that Postgres refuses.
+//! the other is flushed; a customer's deliveries all go to the same one. No delivery waits for an open
+//! transaction of the application. A group with a value that Postgres refuses is stored one by one.
 //!
 //! All database work has a deadline, after which the sender hears 503. The server-side limit is
 //! shorter than ours, so what we gave up on is rolled back there. Only the flush of a commit has
@@ -22,7 +21,7 @@ use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 
 pub(super) use alone::Alone;
-pub(super) use store::{Patience, Source, reserve, store};
+pub(super) use store::{Source, reserve, store};
 
 use self::connection::WriterConnection;
 use super::delivery::Delivery;
@@ -70,8 +69,6 @@ pub(super) enum Unavailable {
 struct Waiting {
     delivery: Delivery,
     since: Instant,
-    /// It gave way to another transaction once.
-    gave_way: bool,
     answer: oneshot::Sender<Result<Accepted, Unavailable>>,
 }
 
@@ -111,7 +108,6 @@ impl Acceptor {
         let waiting = Waiting {
             delivery,
             since: Instant::now(),
-            gave_way: false,
             answer,
         };
         queue.try_send(waiting).map_err(|_| Unavailable::Busy)?;

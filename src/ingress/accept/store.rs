@@ -27,24 +27,6 @@ impl Source {
     }
 }
 
-/// What to do about an ordering key that another transaction holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::ingress) enum Patience {
-    /// Wait until it is free, or the lock timeout strikes.
-    Wait,
-    /// Leave the event out and say so.
-    LeaveOut,
-}
-
-/// Which events went in. What is in neither set was there before.
-#[derive(Debug, Default)]
-pub(in crate::ingress) struct Stored {
-    /// Stored now, with their jobs.
-    pub(in crate::ingress) fresh: HashSet<i64>,
-    /// Left out; only with [`Patience::LeaveOut`].
-    pub(in crate::ingress) contended: HashSet<i64>,
-}
-
 /// Ids for events that are about to be stored; those not used are lost, which harms nobody.
 ///
 /// Never drawn ahead: an event that was acknowledged before another arrived has the smaller id,
@@ -62,18 +44,17 @@ pub(in crate::ingress) async fn reserve(
     .await
 }
 
-/// Stores events with their jobs, all of them or, on an error, none.
+/// Stores events with their jobs, all of them or, on an error, none. Returns those of the ids whose jobs
+/// were written; the others were there before.
 pub(in crate::ingress) async fn store(
     connection: &mut PgConnection,
     source: Source,
     rows: &[Row<'_>],
-    patience: Patience,
-) -> Result<Stored, sqlx::Error> {
+) -> Result<HashSet<i64>, sqlx::Error> {
     let (events, jobs) = (EventColumns::of(rows), JobColumns::of(rows));
-    let answer = sqlx::query!(
-        r#"SELECT fresh AS "fresh!", contended AS "contended!"
-             FROM polar_jobs.accept_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
-                                           $16, $17, $18, $19)"#,
+    sqlx::query_scalar!(
+        r#"SELECT polar_jobs.accept_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+               AS "accepted!""#,
         source.name(),
         &events.ids,
         &events.external_ids as &[Option<&str>],
@@ -91,13 +72,8 @@ pub(in crate::ingress) async fn store(
         &jobs.unique_keys as &[Option<&str>],
         &jobs.ordering_keys as &[Option<&str>],
         &jobs.max_attempts,
-        &jobs.debounce_untils as &[Option<DateTime<Utc>>],
-        patience == Patience::Wait,
     )
     .fetch_one(connection)
-    .await?;
-    Ok(Stored {
-        fresh: answer.fresh.into_iter().collect(),
-        contended: answer.contended.into_iter().collect(),
-    })
+    .await
+    .map(|accepted| accepted.into_iter().collect())
 }

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::alone::Alone;
 use super::connection::WriterConnection;
-use super::store::{Patience, Source, Stored, reserve, store};
+use super::store::{Source, reserve, store};
 use super::{Accepted, DEADLINE, LONGEST_WAIT, Unavailable, Waiting};
 use crate::ingress::row::Row;
 
@@ -25,20 +25,12 @@ pub(super) async fn run(
 ) {
     let mut group = Vec::with_capacity(GROUP);
     loop {
-        // What gave way tries again with whoever has come meanwhile, and waits for nobody.
-        if group.is_empty() && arrivals.recv_many(&mut group, GROUP).await == 0 {
+        if arrivals.recv_many(&mut group, GROUP).await == 0 {
             return;
         }
-        while group.len() < GROUP
-            && let Ok(next) = arrivals.try_recv()
-        {
-            group.push(next);
-        }
-        let mut again = Vec::new();
         for part in parts(group.drain(..)) {
-            again.extend(write(&mut connection, &alone, part).await);
+            write(&mut connection, &alone, part).await;
         }
-        group.extend(again);
     }
 }
 
@@ -60,32 +52,26 @@ fn parts(group: impl Iterator<Item = Waiting>) -> Vec<Vec<Waiting>> {
     parts
 }
 
-/// Answers those that gave way.
-async fn write(
-    connection: &mut WriterConnection,
-    alone: &Alone,
-    group: Vec<Waiting>,
-) -> Vec<Waiting> {
+async fn write(connection: &mut WriterConnection, alone: &Alone, group: Vec<Waiting>) {
     let (group, late): (Vec<_>, Vec<_>) = group
         .into_iter()
         .partition(|one| one.since.elapsed() < LONGEST_WAIT);
     late.into_iter()
         .for_each(|one| one.tell(Err(Unavailable::TooSlow)));
     if group.is_empty() {
-        return Vec::new();
+        return;
     }
     match attempt(connection, alone, &group).await {
-        Ok((ids, stored)) => return settle(group, &ids, &stored, alone),
+        Ok((ids, accepted)) => reply_to_group(group, &ids, &accepted),
         Err(Failure::Unavailable(reason)) => {
             group.into_iter().for_each(|one| one.tell(Err(reason)))
         }
-        // Somebody in the group is contended or unstorable: all go alone, so that only that one suffers.
+        // Something in the group cannot be stored: all go alone, so that only that one suffers.
         Err(Failure::Refused(error)) => {
             tracing::debug!(%error, deliveries = group.len(), "a group was refused; each delivery goes alone");
             group.into_iter().for_each(|one| alone.deliver(one));
         }
     }
-    Vec::new()
 }
 
 /// Why a group was not stored.
@@ -102,7 +88,7 @@ async fn attempt(
     connection: &mut WriterConnection,
     alone: &Alone,
     group: &[Waiting],
-) -> Result<(Vec<i64>, Stored), Failure> {
+) -> Result<(Vec<i64>, HashSet<i64>), Failure> {
     for last in [false, true] {
         match timeout(DEADLINE, store_group(connection, alone, group)).await {
             Ok(Ok(done)) => return Ok(done),
@@ -137,7 +123,7 @@ async fn store_group(
     connection: &mut WriterConnection,
     alone: &Alone,
     group: &[Waiting],
-) -> Result<(Vec<i64>, Stored), sqlx::Error> {
+) -> Result<(Vec<i64>, HashSet<i64>), sqlx::Error> {
     let open = connection.ready().await?;
     let ids = reserve(open, group.len()).await?;
     let rows: Vec<Row<'_>> = group
@@ -145,9 +131,9 @@ async fn store_group(
         .zip(&ids)
         .map(|(one, id)| one.delivery.row(*id))
         .collect();
-    let stored = store(open, Source::Polar, &rows, Patience::LeaveOut).await?;
+    let accepted = store(open, Source::Polar, &rows).await?;
     alone.ring_for(&rows);
-    Ok((ids, stored))
+    Ok((ids, accepted))
 }
 
 /// Whether Postgres itself gave up in time, for which nobody in the group is to blame.
@@ -172,24 +158,12 @@ fn is_refusal(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Answers those that gave way for the first time: another group holds their keys for a moment. Who
-/// gives way twice goes alone, where it may wait.
-fn settle(group: Vec<Waiting>, ids: &[i64], stored: &Stored, alone: &Alone) -> Vec<Waiting> {
-    let contended: &HashSet<i64> = &stored.contended;
-    let mut again = Vec::new();
-    for (mut one, id) in group.into_iter().zip(ids) {
-        if contended.contains(id) {
-            if one.gave_way {
-                alone.deliver(one);
-            } else {
-                one.gave_way = true;
-                again.push(one);
-            }
-        } else if stored.fresh.contains(id) {
-            one.tell(Ok(Accepted::Stored));
+fn reply_to_group(group: Vec<Waiting>, ids: &[i64], accepted: &HashSet<i64>) {
+    for (one, id) in group.into_iter().zip(ids) {
+        one.tell(Ok(if accepted.contains(id) {
+            Accepted::Stored
         } else {
-            one.tell(Ok(Accepted::Duplicate));
-        }
+            Accepted::Duplicate
+        }));
     }
-    again
 }

@@ -7,29 +7,42 @@ use jobs::mirror::{costs, usage};
 use tokio::time::timeout;
 
 use super::batch::{Batch, ToApply};
-use crate::ingress::accept::{
-    Alone, Patience, Source, Unavailable, reserve, store as store_events,
-};
+use crate::ingress::accept::{Alone, Source, Unavailable, reserve, store as store_events};
 use crate::ingress::row::Row;
 
 /// One change has a second, ten thousand have eleven.
 const DEADLINE: Duration = Duration::from_secs(1);
 const DEADLINE_PER_CHANGE: Duration = Duration::from_millis(1);
+/// The SQLSTATE that `polar_jobs.lock_changed` raises with a message for the caller.
+const RAISED_BY_LOCK_CHANGED: &str = "PJ001";
 /// Postgres gives up so much sooner than we do, so that a 503 means that nothing was stored.
 const SOONER: Duration = Duration::from_millis(100);
 
+/// Why nothing was stored.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotStored {
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// A transaction of the application is still open that changed the same organization or user; the
+    /// text names it.
+    #[error("{0}")]
+    Held(String),
+}
+
 /// Stores everything or nothing; returns how many were new.
-pub(super) async fn store(alone: &Alone, batch: &Batch) -> Result<usize, Unavailable> {
+pub(super) async fn store(alone: &Alone, batch: &Batch) -> Result<usize, NotStored> {
     let many = u32::try_from(batch.len()).unwrap_or(u32::MAX);
     let deadline = DEADLINE + DEADLINE_PER_CHANGE * many;
     match timeout(deadline, transact(alone, batch, deadline - SOONER)).await {
         Ok(Ok(accepted)) => Ok(accepted),
         Ok(Err(error)) => {
             tracing::warn!(%error, changes = batch.len(), "changes were not stored");
-            Err(if error.as_database_error().is_some() {
-                Unavailable::Refused
-            } else {
-                Unavailable::Unreachable
+            Err(match error.as_database_error() {
+                None => Unavailable::Unreachable.into(),
+                Some(held) if held.code().as_deref() == Some(RAISED_BY_LOCK_CHANGED) => {
+                    NotStored::Held(held.message().to_owned())
+                }
+                Some(_) => Unavailable::Refused.into(),
             })
         }
         Err(_) => {
@@ -37,7 +50,7 @@ pub(super) async fn store(alone: &Alone, batch: &Batch) -> Result<usize, Unavail
                 changes = batch.len(),
                 "changes were not stored: the database is too slow"
             );
-            Err(Unavailable::TooSlow)
+            Err(Unavailable::TooSlow.into())
         }
     }
 }
@@ -59,9 +72,8 @@ async fn transact(
         .collect();
     let changes = match rows.as_slice() {
         [] => 0,
-        rows => store_events(&mut transaction, Source::Application, rows, Patience::Wait)
+        rows => store_events(&mut transaction, Source::Application, rows)
             .await?
-            .fresh
             .len(),
     };
     let usage = usage::record_all(&mut transaction, &batch.usage).await?;

@@ -80,7 +80,7 @@ async fn retry(pool: &PgPool, id: i64) -> Result<Option<Acted>, sqlx::Error> {
                 blocked: row.blocked,
             }))
         }
-        None => revive::revive(pool, id, None).await,
+        None => revive::revive(pool, id).await,
     }
 }
 
@@ -107,7 +107,7 @@ pub(super) const DISCARDED: Ending = Ending {
     note: "discarded by an operator",
 };
 
-/// Rows move to the history in one statement; a worker that had one finds its fence broken. Answers
+/// Rows move to the history in one statement; a worker that had one finds its fence broken. Returns
 /// for each row that moved whether a worker had it. With `running`, only such rows move.
 pub(super) async fn end_all(
     pool: &PgPool,
@@ -116,16 +116,7 @@ pub(super) async fn end_all(
     running: Option<bool>,
 ) -> Result<Vec<bool>, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"WITH gone AS (
-               DELETE FROM polar_jobs.live_jobs
-                WHERE id = ANY ($1) AND ($5::boolean IS NULL OR (worker IS NOT NULL) = $5) RETURNING *)
-           INSERT INTO polar_jobs.finished_jobs
-                  (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
-                   unique_key, ordering_key, events, note, payload, errors, state, outcome)
-           SELECT id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
-                  coalesce(unique_key, held_unique_key), ordering_key, events, $4, payload, errors, $2, $3
-             FROM gone
-           RETURNING worker IS NOT NULL AS "running!""#,
+        r#"SELECT polar_jobs.end_jobs($1, $2, $3, $4, $5) AS "running!""#,
         ids,
         ending.state,
         ending.outcome,

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use sqlx::PgPool;
 
 use super::act::{CANCELLED, DISCARDED, end_all};
-use super::revive::revive;
+use super::revive::retry_finished;
 use super::wake::wake;
 use super::{Action, Filter, State};
 
@@ -75,12 +75,7 @@ async fn portion(
         }
         (Action::Retry, State::Available) => run_now(pool, ids).await?,
         (Action::Retry, State::Completed | State::Discarded | State::Cancelled) => {
-            let mut revived = 0;
-            for &id in ids {
-                let acted = revive(pool, id, Some(state.name())).await?;
-                revived += usize::from(acted.is_some_and(|acted| acted.happened()));
-            }
-            revived
+            retry_finished(pool, ids, Some(state.name())).await?.len()
         }
         (Action::Retry, State::Running) | (Action::Cancel | Action::Discard, _) => 0,
     };

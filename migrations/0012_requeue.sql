@@ -1,0 +1,109 @@
+-- Jobs that go back to waiting, and jobs that end, one at a time.
+
+-- A running job waits again. A job that waits with its unique key meanwhile merges into it, not the other
+-- way round: so failures stay counted, whatever news come, and the order stays. It runs when the newer one
+-- would have, if that is earlier.
+CREATE FUNCTION polar_jobs.requeue_job(job polar_jobs.live_jobs, at timestamptz, failure jsonb, note text)
+    RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    duplicate polar_jobs.live_jobs;
+BEGIN
+    IF job.coalesces THEN
+        SELECT l.* INTO duplicate FROM polar_jobs.live_jobs l
+         WHERE l.ordering_key = job.ordering_key AND l.blocked AND l.coalesces FOR UPDATE;
+    ELSIF job.held_unique_key IS NOT NULL THEN
+        SELECT l.* INTO duplicate FROM polar_jobs.live_jobs l WHERE l.unique_key = job.held_unique_key FOR UPDATE;
+    END IF;
+    UPDATE polar_jobs.live_jobs l
+       SET worker = NULL, run_at = least(requeue_job.at, duplicate.run_at), note = requeue_job.note,
+           priority = least(l.priority, duplicate.priority),
+           events = polar_jobs.merge_events(l.events, duplicate.events),
+           payload = l.payload || coalesce(duplicate.payload, '{}'),
+           errors = l.errors || coalesce(failure, '[]') || coalesce(duplicate.errors, '[]')
+     WHERE l.id = job.id;
+    IF duplicate.id IS NOT NULL THEN
+        -- The events are the other job's now.
+        duplicate.events := NULL;
+        PERFORM polar_jobs.move_to_history(duplicate, 'cancelled', 'ignored', 'merged into job ' || job.id);
+    END IF;
+    IF job.held_unique_key IS NOT NULL THEN
+        UPDATE polar_jobs.live_jobs l SET unique_key = l.held_unique_key, held_unique_key = NULL WHERE l.id = job.id;
+    END IF;
+END $$;
+
+-- Many, each fenced by (id, attempt, worker) and each for itself: one that somebody is in the way of costs
+-- the others nothing. `failures` are entries of `errors`, null where no attempt is charged. Returns those
+-- that still run and must be tried again.
+CREATE FUNCTION polar_jobs.requeue_jobs(
+    worker bigint, ids bigint[], attempts integer[], delays double precision[], failures jsonb[], notes text[]
+) RETURNS bigint[] LANGUAGE plpgsql SET enable_seqscan = off SET lock_timeout = '100ms' AS $$
+DECLARE
+    entry record;
+    job polar_jobs.live_jobs;
+    again bigint[] := '{}';
+BEGIN
+    FOR entry IN SELECT * FROM unnest(ids, attempts, delays, failures, notes) d (id, attempt, delay, failure, note) LOOP
+        BEGIN
+            SELECT l.* INTO job FROM polar_jobs.live_jobs l
+             WHERE l.id = entry.id AND l.attempt = entry.attempt AND l.worker = requeue_jobs.worker FOR NO KEY UPDATE;
+            IF FOUND THEN
+                PERFORM polar_jobs.requeue_job(job, now() + make_interval(secs => entry.delay), entry.failure, entry.note);
+            END IF;
+        EXCEPTION WHEN lock_not_available OR unique_violation OR serialization_failure OR deadlock_detected THEN
+            again := again || entry.id;
+        END;
+    END LOOP;
+    RETURN again;
+END $$;
+
+-- Puts back what a dead worker held. A dead worker is a failure like any other: it adds an entry
+-- to `errors`, and a spent budget discards. What somebody is in the way of is left for the next call. Without
+-- `ids` the whole table is searched.
+CREATE FUNCTION polar_jobs.return_jobs_of(dead bigint, ids bigint[] DEFAULT NULL, OUT returned bigint, OUT discarded bigint)
+    LANGUAGE plpgsql SET enable_seqscan = off SET lock_timeout = '100ms' AS $$
+DECLARE
+    job polar_jobs.live_jobs;
+    failure jsonb;
+    failures integer;
+BEGIN
+    returned := 0;
+    discarded := 0;
+    FOR job IN SELECT * FROM polar_jobs.live_jobs
+                WHERE id = ANY (coalesce(ids, ARRAY(SELECT id FROM polar_jobs.live_jobs WHERE worker = dead)))
+                  AND worker = dead ORDER BY id FOR UPDATE SKIP LOCKED LOOP
+        failure := jsonb_build_object('at', now(), 'attempt', job.attempt, 'error', 'the worker died');
+        failures := jsonb_array_length(job.errors) + 1;
+        BEGIN
+            IF failures >= job.max_attempts THEN
+                job.errors := job.errors || failure;
+                PERFORM polar_jobs.move_to_history(job, 'discarded', 'failed', job.note);
+                discarded := discarded + 1;
+            ELSE
+                -- At once the first time; a job that kills one process after the other gets slower.
+                PERFORM polar_jobs.requeue_job(job, now() + CASE
+                    WHEN failures > 1 THEN make_interval(secs => least(3600, 2 ^ least(failures, 12))) ELSE '0' END,
+                    failure, NULL);
+                returned := returned + 1;
+            END IF;
+        EXCEPTION WHEN lock_not_available OR unique_violation OR serialization_failure OR deadlock_detected THEN
+            RAISE DEBUG 'job % of worker % is returned later', job.id, dead;
+        END;
+    END LOOP;
+END $$;
+
+CREATE FUNCTION polar_jobs.move_to_history(job polar_jobs.live_jobs, state text, outcome text, note text)
+    RETURNS void LANGUAGE sql AS $$
+    WITH gone AS (
+        DELETE FROM polar_jobs.live_jobs l WHERE l.id = job.id
+    ), ends AS (
+        INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
+        SELECT e, job.id, polar_jobs.end_rank(state, outcome) FROM unnest(job.events) e
+    )
+    INSERT INTO polar_jobs.finished_jobs
+           (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
+            unique_key, ordering_key, events, note, payload, errors, state, outcome)
+    VALUES (job.id, job.run_at, job.created_at, job.started_at, job.worker, job.attempt, job.max_attempts,
+            job.priority, job.queue, job.kind,
+            CASE WHEN job.coalesces THEN job.ordering_key ELSE coalesce(job.held_unique_key, job.unique_key) END,
+            job.ordering_key, job.events, note, job.payload, job.errors, state, outcome)
+$$;

@@ -1,0 +1,175 @@
+//! What a role of the application may do, and what its transactions may do to others.
+
+use chrono::{Duration, Utc};
+use sqlx::{Connection, PgConnection};
+
+use crate::ledger::Mark;
+use crate::script::Script;
+use crate::stand::Stand;
+
+const CHANGE: &str = r#"SELECT polar_jobs.record_change('organization.deleted', '{"id": "00000000-0000-0000-0000-000000000001"}')"#;
+
+/// A session of a role that has what the documentation tells to grant, and nothing else.
+async fn application(stand: &Stand) -> PgConnection {
+    let role = format!("application_{}", std::process::id());
+    let grants = format!(
+        "DO $$ BEGIN CREATE ROLE {role}; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+         GRANT USAGE ON SCHEMA polar_jobs TO {role};
+         GRANT EXECUTE ON FUNCTION polar_jobs.record_change, polar_jobs.enqueue TO {role};
+         GRANT INSERT (organization_id, quantity, recorded_at, external_id) ON polar_jobs.usage TO {role};
+         GRANT SELECT ON polar_jobs.jobs, polar_jobs.external_events, polar_jobs.organizations, polar_jobs.entitlements TO {role}"
+    );
+    let mut connection = stand.connect().await;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(grants))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("SET ROLE {role}")))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    connection
+}
+
+/// The SQLSTATE with which a statement is refused.
+async fn refused(connection: &mut PgConnection, statement: &'static str) -> String {
+    let error = sqlx::raw_sql(statement)
+        .execute(connection)
+        .await
+        .expect_err(statement);
+    let code = error.as_database_error().unwrap().code();
+    code.unwrap().into_owned()
+}
+
+#[tokio::test]
+async fn a_role_of_the_application_records_and_enqueues_and_can_forge_nothing() {
+    let stand = Stand::new().await;
+    let mut application = application(&stand).await;
+    for statement in [
+        CHANGE,
+        r#"SELECT polar_jobs.enqueue('trial', '{"label": "theirs"}', unique_key => 'u', ordering_key => 'o')"#,
+        "INSERT INTO polar_jobs.usage (organization_id, quantity) VALUES (gen_random_uuid(), 1)",
+        "SELECT state, payload FROM polar_jobs.jobs",
+        "SELECT data, outcome, note FROM polar_jobs.external_events",
+        "SELECT * FROM polar_jobs.entitlements",
+    ] {
+        if let Err(error) = sqlx::raw_sql(statement).execute(&mut application).await {
+            panic!("{statement}: {error}");
+        }
+    }
+    for statement in [
+        "UPDATE polar_jobs.jobs SET run_at = now()",
+        "DELETE FROM polar_jobs.live_jobs",
+        "INSERT INTO polar_jobs.live_jobs (kind) VALUES ('x')",
+        "INSERT INTO polar_jobs.event_ends (event_id, job_id, rank) VALUES (1, 1, 2)",
+        "UPDATE polar_jobs.stored_events SET outcome = 'applied'",
+        "SELECT polar_jobs.end_jobs(ARRAY[1], 'completed', 'applied', '', NULL)",
+        "SELECT polar_jobs.insert_jobs('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
+        "SELECT polar_jobs.return_jobs_of(1)",
+        "INSERT INTO polar_jobs.usage (organization_id, quantity, written_by) VALUES (gen_random_uuid(), 1, 1)",
+    ] {
+        assert_eq!(
+            refused(&mut application, statement).await,
+            "42501",
+            "{statement}"
+        );
+    }
+    let worker = stand.work(4).await;
+    stand.ledger.reached(Mark::Ended, "theirs", 1).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn an_open_transaction_holds_up_no_end_and_no_other_key() {
+    let stand = Stand::new().await;
+    let worker = stand.work(4).await;
+    let head = stand
+        .add(Script::hold("head").ordered("key").unique("key").row())
+        .await;
+    stand.ledger.reached(Mark::Started, "head", 1).await;
+    let mut application = stand.connect().await;
+    let mut open = application.begin().await.unwrap();
+    let news = Script::note("news").ordered("key").unique("key");
+    let theirs = news.enqueue(&mut open).await.unwrap();
+    // Our own news about the same key are stored at once, and the head ends.
+    let ours = stand
+        .add(Script::note("ours").ordered("key").unique("key").row())
+        .await;
+    stand.ledger.open("head");
+    stand.until_state(head, "completed").await;
+    stand.until_state(ours, "completed").await;
+    open.commit().await.unwrap();
+    stand.until_state(theirs, "completed").await;
+    let notes = "SELECT count(*) FROM polar_jobs.key_releases";
+    stand.until_number(notes, 0).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn ten_thousand_changes_in_one_transaction_cost_linear_time() {
+    let stand = Stand::new().await;
+    let mut seconds = Vec::new();
+    for many in [2_000, 8_000] {
+        let mut connection = stand.connect().await;
+        let mut open = connection.begin().await.unwrap();
+        let begun = std::time::Instant::now();
+        // Half of them about one organization.
+        let record = format!(
+            "SELECT count(polar_jobs.record_change('organization.deleted', jsonb_build_object('id',
+                    CASE WHEN n % 2 = 0 THEN gen_random_uuid() ELSE '00000000-0000-0000-0000-000000000001' END)))
+               FROM generate_series(1, {many}) n"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(record))
+            .execute(&mut *open)
+            .await
+            .unwrap();
+        open.commit().await.unwrap();
+        seconds.push(begun.elapsed().as_secs_f64());
+    }
+    // Four times as many take four times as long; quadratic would be sixteen.
+    assert!(seconds[1] < 10.0 * seconds[0], "{seconds:?}");
+}
+
+#[tokio::test]
+async fn only_four_columns_of_a_waiting_job_can_be_updated() {
+    let stand = Stand::new().await;
+    let waiting = stand
+        .add(Script::note("n").row().at(Utc::now() + Duration::hours(1)))
+        .await;
+    let mut connection = stand.connect().await;
+    for statement in [
+        "UPDATE polar_jobs.jobs SET state = 'completed'",
+        "UPDATE polar_jobs.jobs SET attempt = 7",
+        "UPDATE polar_jobs.jobs SET ordering_key = 'x', run_at = now()",
+    ] {
+        assert_eq!(
+            refused(&mut connection, statement).await,
+            "55000",
+            "{statement}"
+        );
+    }
+    assert_eq!(
+        refused(
+            &mut connection,
+            "UPDATE polar_jobs.jobs SET run_at = 'infinity'"
+        )
+        .await,
+        "22023"
+    );
+    assert_eq!(
+        refused(
+            &mut connection,
+            "SELECT polar_jobs.enqueue('trial', run_at => 'infinity')"
+        )
+        .await,
+        "22023"
+    );
+    let update = r#"UPDATE polar_jobs.jobs SET run_at = now(), priority = -1, max_attempts = 3, payload = '{"label": "new"}'"#;
+    assert_eq!(stand.execute(update).await, 1);
+    let worker = stand.work(1).await;
+    stand.until_state(waiting, "completed").await;
+    assert_eq!(stand.ledger.labels(Mark::Started), ["new"]);
+    let finished = "UPDATE polar_jobs.jobs SET priority = 3";
+    assert_eq!(refused(&mut connection, finished).await, "55000");
+    worker.stop().await;
+}
