@@ -19,7 +19,7 @@ const UPDATE: Operation =
     Operation::patch("/v1/customers/external/{external_id}/members/{member_external_id}");
 const DELETE: Operation =
     Operation::delete("/v1/customers/external/{external_id}/members/{member_external_id}");
-const DELETE_BY_ID: Operation = Operation::delete("/v1/members/{id}");
+const DELETE_BY_ID: Operation = Operation::delete("/v1/customers/{id}/members/{member_id}");
 
 /// A member as Polar holds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -188,10 +188,9 @@ impl Members<'_> {
     ///
     /// # Errors
     /// As [`Members::delete`].
-    pub async fn delete_by_id(self, member: MemberId) -> Result<(), Error> {
-        self.0
-            .perform(Call::new(DELETE_BY_ID).argument(member))
-            .await
+    pub async fn delete_by_id(self, customer: CustomerId, member: MemberId) -> Result<(), Error> {
+        let call = Call::new(DELETE_BY_ID).argument(customer).argument(member);
+        self.0.perform(call).await
     }
 
     /// All members of a customer, oldest first; empty for an unknown customer.

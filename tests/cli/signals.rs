@@ -130,7 +130,7 @@ async fn a_worker_serves_health_and_metrics_where_it_is_told() {
         .execute(&pool)
         .await
         .unwrap();
-    let counted = r#"polar_jobs_attempts_total{kind="prune",ending="discarded"} 1"#;
+    let counted = r#"polar_jobs_attempts_total{kind="prune",result="applied"} 1"#;
     let delay = r#"polar_jobs_oldest_due_seconds{queue="default"} 0"#;
     until(async || {
         let page = get(address, "/metrics");

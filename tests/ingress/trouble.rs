@@ -247,7 +247,7 @@ async fn a_delivery_whose_event_failed_is_run_again_when_it_comes_again() {
         "it is not handled again yet"
     );
     let caused = "SELECT count(*) FROM polar_jobs.live_jobs j, polar_jobs.stored_events e
-                   WHERE j.events = ARRAY[e.id] AND j.payload ->> 'event' = e.id::text";
+                   WHERE j.events = ARRAY[e.id]";
     assert_eq!(count(&door.pool, caused).await, 1);
     assert_eq!(door.deliver(&delivery).await.status, 202);
     assert_eq!(
