@@ -1,4 +1,4 @@
-//! The addresses we listen on, and who may knock.
+//! The addresses we listen on, and who may post changes.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -6,10 +6,10 @@ use secrecy::SecretString;
 
 use super::{Environment, Wrong, secret};
 
-/// The front door and the metrics page.
+/// The ingress and the metrics page.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
-    /// `BIND`: the address of the front door.
+    /// `BIND`: the address of the ingress.
     pub bind: IpAddr,
     /// `PORT`: its port; 0 lets the system choose.
     pub port: u16,
@@ -20,7 +20,7 @@ pub struct HttpSettings {
 }
 
 impl HttpSettings {
-    /// The front door's address.
+    /// The ingress's address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(self.bind, self.port)

@@ -1,4 +1,4 @@
-//! How mail leaves the house.
+//! How mail is sent: the transport and the sender's address.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -27,14 +27,14 @@ pub use plain::PlainSettings;
 pub use polar::{Billing, PolarSettings};
 pub use wrong::Wrong;
 
-/// Everything that the operator may set (contract 2).
+/// Everything that the operator may set.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `DATABASE_URL`; `None` where it is not set.
     pub database: Option<DatabaseUrl>,
     /// Connections at most per process, all purposes together.
     pub database_connections: u32,
-    /// The front door and the metrics page.
+    /// The ingress and the metrics page.
     pub http: HttpSettings,
     /// Polar, and whether billing is on.
     pub polar: PolarSettings,

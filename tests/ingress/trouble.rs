@@ -1,5 +1,5 @@
 //! When the database is slow, busy, restarted or gone: what is acknowledged is there, what is not
-//! acknowledged is not, and nobody waits for somebody else's trouble.
+//! acknowledged is not, and no request waits because another one fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

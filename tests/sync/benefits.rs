@@ -9,7 +9,7 @@ use crate::house::{House, PATIENCE, Tenant};
 pub(crate) type Entitled = (Option<String>, bool, bool, String, Option<String>);
 pub(crate) type Account = (i32, i32, i32);
 
-/// A house with one synced organization.
+/// An installation with one synced organization.
 pub(crate) async fn open() -> (House, Tenant) {
     let (house, tenant) = (House::open().await, Tenant::new());
     house.tell(&[tenant.created()]).await;

@@ -1,4 +1,4 @@
-//! Everything on one machine: a database, a local Polar, the front door, and a worker that drains.
+//! Everything on one machine: a database, a local Polar, the ingress, and a worker that drains.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -6,7 +6,7 @@ use simulator::RequestMatch;
 
 use crate::house::{House, PATIENCE, Tenant, user};
 
-/// A house with one synced organization.
+/// An installation with one synced organization.
 async fn open() -> (House, Tenant) {
     let (house, tenant) = (House::open().await, Tenant::new());
     house.tell(&[tenant.created()]).await;

@@ -9,7 +9,7 @@ use crate::house::{House, PATIENCE, Tenant};
 
 type Plan = (String, Option<String>);
 
-/// A house with one synced organization.
+/// An installation with one synced organization.
 async fn open() -> (House, Tenant) {
     let (house, tenant) = (House::open().await, Tenant::new());
     house.tell(&[tenant.created()]).await;

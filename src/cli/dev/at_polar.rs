@@ -1,4 +1,4 @@
-//! The end of the story as Polar tells it: people, subscriptions, and what its grants allow.
+//! The end of the demo scenario as Polar shows it: people, subscriptions, and what its grants allow.
 
 use jobs::contract::Fees;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! Who plays: five organizations and their people, new in each run.
+//! The fixtures of the demo scenario: five organizations and their people, new in each run.
 
 use simulator::Product;
 use uuid::Uuid;

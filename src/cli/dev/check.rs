@@ -1,5 +1,5 @@
-//! Compares the end of the story: what the cast should have come to, what Polar holds, and what our
-//! tables say.
+//! Compares the end of the demo scenario: what should have come of the organizations, what Polar
+//! holds, and what our tables say.
 
 use chrono::{DateTime, Utc};
 use jobs::contract::Fees;

@@ -1,4 +1,4 @@
-//! Everything that a story needs around it: a Postgres, a Polar, and the settings that lead to both.
+//! Everything that the demo scenario needs: a Postgres, a Polar, and the settings that lead to both.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use private_postgres::{Options, Server, ensure_database, psql_line};
 
 /// The database inside the private Postgres.
 const DATABASE: &str = "polar_jobs";
-/// Opens `POST /changes` where `APP_TOKEN` is not set: the door is on this machine only.
+/// Opens `POST /changes` where `APP_TOKEN` is not set: the ingress listens on this machine only.
 const APP_TOKEN: &str = "dev-application-token";
 
-/// The surroundings of a story.
+/// The servers that the demo scenario runs on, and the settings that lead to them.
 pub(super) struct House {
     pub(super) surroundings: Surroundings,
     pub(super) database: DatabaseUrl,
@@ -160,7 +160,7 @@ fn mail_to_files(data: &Path) -> MailSettings {
     }
 }
 
-/// A seed of this run's own: the same `--seed` on a fresh data directory gives the same story, and
+/// A seed of this run's own: the same `--seed` on a fresh data directory gives the same scenario, and
 /// a second run on the same data never repeats a delivery's id.
 fn seed_of_run(seed: u64, earlier: i64) -> (u64, Uuid) {
     let run = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{seed} {earlier}").as_bytes());

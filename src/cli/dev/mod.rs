@@ -1,4 +1,4 @@
-//! `polar-jobs dev`: everything on one machine with nothing configured, and a small story in it.
+//! `polar-jobs dev`: everything on one machine with nothing configured, and a demo scenario in it.
 
 mod at_polar;
 mod cast;
@@ -34,7 +34,7 @@ use house::House;
 use story::Stage;
 use watch::Watch;
 
-/// The longest that one act may take on a good day, and on one with mishaps.
+/// The longest that one step may take, without faults and with them.
 const PATIENCE: Duration = Duration::from_secs(120);
 const PATIENCE_WITH_FAULTS: Duration = Duration::from_secs(1800);
 /// How long connections may take to come back at the end.
@@ -78,12 +78,13 @@ pub(super) async fn run(arguments: Arguments, given: &Surroundings) -> Result<Ex
     lived
 }
 
-/// Mishaps in a story that nobody wants to watch for minutes; what is asked for wins.
+/// Faults with shorter waits between deliveries, so that the scenario does not take minutes; what is
+/// asked for wins.
 fn brisk(spec: &str) -> Result<Faults, <Faults as FromStr>::Err> {
     format!("retry-scale=0.05,{spec}").parse()
 }
 
-/// Opens the door, starts the worker, plays; then takes everything down in the opposite order.
+/// Starts the ingress and the worker, runs the scenario; then stops everything in the opposite order.
 async fn live(arguments: &Arguments, house: &House, stop: &Stop) -> Result<Exit, Failure> {
     let connections = house.surroundings.config.database_connections;
     let pool = connect::pool(&house.database, connections).await?;
@@ -112,7 +113,7 @@ async fn live(arguments: &Arguments, house: &House, stop: &Stop) -> Result<Exit,
     played
 }
 
-/// The parts that run beside the story.
+/// The parts that run beside the scenario.
 struct Running {
     address: SocketAddr,
     door: JoinHandle<()>,
@@ -154,7 +155,8 @@ async fn start(
     })
 }
 
-/// Plays the story and checks it; without `--once` it stays open for visitors afterwards.
+/// Runs the scenario and checks its end; without `--once` everything stays open for visitors
+/// afterwards.
 async fn perform(
     arguments: &Arguments,
     house: &House,
@@ -223,7 +225,7 @@ mod tests {
     use super::brisk;
 
     #[test]
-    fn a_story_waits_a_twentieth_of_polars_waits_unless_told_otherwise() {
+    fn the_scenario_waits_a_twentieth_of_polars_waits_unless_set_otherwise() {
         let scale = |spec| brisk(spec).map(|faults| faults.retry_scale).ok();
         assert_eq!(scale("20%"), Some(0.05));
         assert_eq!(scale("20%,retry-scale=1"), Some(1.0));

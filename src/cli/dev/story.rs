@@ -1,5 +1,5 @@
-//! What happens in `dev`: the life of five organizations, told through the real front door and
-//! through Polar's signed deliveries.
+//! What happens in `dev`: the life of five organizations, by changes posted to the real ingress
+//! and by Polar's signed deliveries.
 
 use chrono::Utc;
 use serde_json::json;
@@ -10,7 +10,7 @@ use super::door::Application;
 use super::watch::Watch;
 use crate::schedule::{self, Timetable};
 
-/// The stage on which the story is played.
+/// The runner of the scenario, with all that its steps use.
 pub(super) struct Stage<'a> {
     pub(super) cast: &'a Cast,
     pub(super) application: Application,
@@ -24,7 +24,7 @@ pub(super) struct Stage<'a> {
 pub(super) const USAGE: [[u32; 3]; 2] = [[1, 2, 3], [500, 70, 24]];
 
 impl Stage<'_> {
-    /// Plays everything; each act waits for what it builds on.
+    /// Runs every step; each waits for what it builds on.
     pub(super) async fn play(&mut self) -> anyhow::Result<()> {
         self.sign_up().await?;
         self.join_and_leave().await?;
