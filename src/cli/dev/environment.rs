@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use simulator::{Faults, Options as PolarOptions, Simulator};
 use uuid::Uuid;
 
-use super::super::{Failure, Surroundings, connect, migrate};
+use super::super::{AppContext, Failure, connect, migrate};
 use crate::config::{Billing, Config, DatabaseUrl, MailSettings, Pooler, Transport};
 use crate::telemetry::Masker;
 use private_postgres::{Options, Server, ensure_database, psql_line};
@@ -19,8 +19,8 @@ const DATABASE: &str = "polar_jobs";
 const APP_TOKEN: &str = "dev-application-token";
 
 /// The servers that the demo scenario runs on, and the settings that lead to them.
-pub(super) struct House {
-    pub(super) surroundings: Surroundings,
+pub(super) struct DevEnvironment {
+    pub(super) app: AppContext,
     pub(super) database: DatabaseUrl,
     /// `None`: the settings name a real Polar.
     pub(super) polar: Option<Simulator>,
@@ -30,10 +30,10 @@ pub(super) struct House {
     server: Option<Server>,
 }
 
-impl House {
+impl DevEnvironment {
     /// Starts what the settings do not name, and brings the schema up to date.
     pub(super) async fn build(
-        given: &Surroundings,
+        given: &AppContext,
         data: &Path,
         seed: u64,
         faults: Faults,
@@ -54,7 +54,7 @@ impl House {
         config.mail.get_or_insert_with(|| mail_to_files(data));
         let masker = Masker::new(config.secrets());
         Ok(Self {
-            surroundings: Surroundings { config, masker },
+            app: AppContext { config, masker },
             database,
             polar,
             run,
@@ -63,19 +63,19 @@ impl House {
     }
 
     /// What a person may want to open.
-    pub(super) fn describe(&self, door: SocketAddr) -> String {
+    pub(super) fn describe(&self, address: SocketAddr) -> String {
         let postgres = self.server.as_ref().map_or("DATABASE_URL", Server::origin);
         let polar = self.polar.as_ref().map_or_else(
             || {
                 format!(
                     "{} (a real one: nothing is bought there)",
-                    self.surroundings.config.polar.api_url
+                    self.app.config.polar.api_url
                 )
             },
             |polar| format!("{} (local; state at {0}/simulator/state)", polar.url()),
         );
         let mut lines = vec![
-            format!("front door  http://{door}"),
+            format!("ingress     http://{address}"),
             format!("polar       {polar}"),
             format!("postgres    {} ({postgres})", self.database),
         ];
@@ -102,7 +102,7 @@ impl House {
 }
 
 async fn database(
-    given: &Surroundings,
+    given: &AppContext,
     data: &Path,
 ) -> Result<(DatabaseUrl, Option<Server>), Failure> {
     if let Some(database) = &given.config.database {

@@ -52,11 +52,11 @@ impl Application {
             .json(&json!({ "changes": changes }))
             .send()
             .await
-            .context("the front door does not answer")?;
+            .context("the ingress does not answer")?;
         let status = answer.status();
         if status != StatusCode::ACCEPTED {
             bail!(
-                "the front door answered {status}: {}",
+                "the ingress answered {status}: {}",
                 answer.text().await.unwrap_or_default()
             );
         }
