@@ -87,7 +87,7 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
     let config = &app.config;
     let mut findings = settings::check(config);
     if let Some(pool) = database::check(config, &mut findings).await {
-        fleet::check(&pool, &mut findings).await;
+        fleet::check(&pool, config, &mut findings).await;
     }
     polar::check(&config.polar, &mut findings).await;
     report(&arguments, &findings, &app.masker)
