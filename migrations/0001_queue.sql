@@ -87,7 +87,8 @@ CREATE TABLE polar_jobs.finished_jobs (
     attempt integer NOT NULL,
     max_attempts integer NOT NULL,
     priority smallint NOT NULL,
-    state text NOT NULL CHECK (state IN ('completed', 'discarded', 'cancelled')),
+    -- 'completed', 'discarded' or 'cancelled': there are partitions for no others.
+    state text NOT NULL,
     -- What became of the events that caused the job.
     outcome text NOT NULL DEFAULT 'applied' CHECK (outcome IN ('applied', 'ignored', 'failed')),
     queue text COLLATE "C" NOT NULL,

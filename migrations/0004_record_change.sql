@@ -15,36 +15,43 @@ CREATE FUNCTION polar_jobs.accept_events(
 ) RETURNS bigint[] LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_variable
 DECLARE
-    -- Events to be stored, by their ids; and by the id given, the event of an earlier delivery to be run again.
+    -- Events that nobody stored before, and whether these are all of them; where not, also as keys of an object.
+    named bigint[];
+    all_fresh boolean;
     fresh jsonb;
+    -- By the id given, the event of an earlier delivery to be run again.
     again jsonb := '{}';
     accepted bigint[];
 BEGIN
     IF source = 'app' THEN
         PERFORM polar_jobs.lock_changed(ordering_keys);
     END IF;
-    WITH named AS (
+    WITH inserted AS (
         INSERT INTO polar_jobs.event_ids AS known (external_id, source, event_id)
         -- In the order of the ids, so that no two calls wait for each other.
         SELECT given.external_id, source, given.id FROM unnest(ids, external_ids) AS given (id, external_id)
          WHERE given.external_id IS NOT NULL ORDER BY given.external_id COLLATE "C", given.id
         ON CONFLICT DO NOTHING RETURNING known.event_id
     )
-    SELECT jsonb_object_agg(event.id, true) INTO fresh
-      FROM (SELECT named.event_id AS id FROM named
-             UNION ALL
-            SELECT given.id FROM unnest(ids, external_ids) AS given (id, external_id) WHERE given.external_id IS NULL) event;
-    fresh := coalesce(fresh, '{}');
+    SELECT array_agg(inserted.event_id) INTO named FROM inserted;
+    -- `array_positions` finds the events without a name of the sender's.
+    all_fresh := coalesce(cardinality(named), 0) + cardinality(array_positions(external_ids, NULL)) = cardinality(ids);
+    IF NOT all_fresh THEN
+        SELECT coalesce(jsonb_object_agg(event.id, true), '{}') INTO fresh
+          FROM (SELECT unnest(named) AS id
+                 UNION ALL
+                SELECT given.id FROM unnest(ids, external_ids) AS given (id, external_id) WHERE given.external_id IS NULL) event;
+    END IF;
 
     INSERT INTO polar_jobs.stored_events (id, source, external_id, type, occurred_at, change, body, outcome)
     OVERRIDING SYSTEM VALUE
     SELECT given.id, source, given.external_id, given.type, given.occurred_at, given.change, given.body, given.outcome
       FROM unnest(ids, external_ids, types, occurred_ats, changes, bodies, outcomes)
            AS given (id, external_id, type, occurred_at, change, body, outcome)
-     WHERE fresh ? given.id::text;
-    accepted := ARRAY(SELECT id FROM unnest(ids) id WHERE fresh ? id::text);
+     WHERE all_fresh OR fresh ? given.id::text;
+    accepted := CASE WHEN all_fresh THEN ids ELSE ARRAY(SELECT id FROM unnest(ids) id WHERE fresh ? id::text) END;
 
-    IF cardinality(accepted) < cardinality(ids) THEN
+    IF NOT all_fresh THEN
         IF source = 'polar' THEN
             again := polar_jobs.reopen_failed(ids, external_ids, fresh);
             accepted := accepted || ARRAY(SELECT jsonb_object_keys(again)::bigint);
@@ -65,8 +72,9 @@ BEGIN
          WHERE fresh ? job.cause::text OR again ? job.cause::text;
     END IF;
     IF cardinality(kinds) > 0 THEN
-        PERFORM polar_jobs.insert_jobs(kinds, payloads, queues, run_ats, priorities, unique_keys,
-                                       ordering_keys, max_attempts, causes);
+        PERFORM polar_jobs.store_jobs(ARRAY(
+            SELECT j.job FROM polar_jobs.job_rows(kinds, payloads, queues, run_ats, priorities, unique_keys,
+                                                  ordering_keys, max_attempts, causes) j));
     END IF;
     RETURN accepted;
 END $$;

@@ -37,6 +37,8 @@ CREATE TABLE polar_jobs.claims (
     PRIMARY KEY (worker, fetcher)
     -- A row of a few hundred ids stays in its page, and its next version beside it.
 ) WITH (fillfactor = 10, toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+-- Written by every claim: to compress it would cost more than to store it.
+ALTER TABLE polar_jobs.claims ALTER ids SET STORAGE EXTERNAL;
 
 -- Puts back what workers without a row held, and removes what they recorded once nothing is left. A job
 -- that an open transaction of somebody else holds stays recorded and is tried again at the next call.

@@ -164,11 +164,13 @@ BEGIN
     END;
 END $$;
 
-CREATE FUNCTION polar_jobs.lock_keys_now(keys text[]) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION polar_jobs.lock_keys_now(keys text[]) RETURNS void LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
     INSERT INTO polar_jobs.key_locks AS held (key)
     SELECT DISTINCT k COLLATE "C" FROM unnest(keys) k WHERE k IS NOT NULL ORDER BY 1
-    ON CONFLICT (key) DO UPDATE SET key = excluded.key WHERE false
-$$;
+    ON CONFLICT (key) DO UPDATE SET key = excluded.key WHERE false;
+END $$;
 
 -- Deletes up to `batch` rows that nobody holds; those in use are made anew. Returns how many it looked at.
 CREATE FUNCTION polar_jobs.prune_key_locks(after text, batch integer, OUT last text, OUT deleted bigint) LANGUAGE plpgsql

@@ -27,7 +27,7 @@ DECLARE
     ids bigint[];
     stored jsonb;
 BEGIN
-    SELECT array_agg(j.place ORDER BY j.place), array_agg(j.job ORDER BY j.place), array_agg((j.job).id ORDER BY j.place)
+    SELECT array_agg(j.place), array_agg(j.job), array_agg((j.job).id)
       INTO places, rows, ids
       FROM polar_jobs.job_rows(kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys,
                                max_attempts, events) j;
@@ -38,9 +38,42 @@ BEGIN
       LEFT JOIN (SELECT * FROM unnest(places, ids) p (place, id) WHERE stored ? p.id::text) j ON j.place = g.place;
 END $$;
 
--- The rows of jobs that are about to be written, ids in the order given. Those of one unique key are
--- merged into the first of them.
+-- The rows of jobs that are about to be written, in the order given, and so are their ids. Those of one
+-- unique key are merged into the first of them. PL/pgSQL, like all that is called often here: Postgres plans
+-- the statements of an SQL function again at every call.
 CREATE FUNCTION polar_jobs.job_rows(
+    kinds text[], payloads jsonb[], queues text[], run_ats timestamptz[], priorities smallint[],
+    unique_keys text[], ordering_keys text[], max_attempts integer[], events bigint[]
+) RETURNS TABLE (place bigint, job polar_jobs.live_jobs) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    repeated boolean := cardinality(kinds) > 1 AND (
+        SELECT count(k) > count(DISTINCT k COLLATE "C") FROM unnest(unique_keys) k);
+BEGIN
+    IF repeated THEN
+        RETURN QUERY SELECT m.place, m.job FROM polar_jobs.merged_job_rows(
+            kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys, max_attempts, events) m ORDER BY m.place;
+        RETURN;
+    END IF;
+    RETURN QUERY
+    SELECT g.place, ROW(
+               nextval('polar_jobs.live_jobs_id_seq'), coalesce(g.run_at, now()), now(), NULL, NULL, 0,
+               coalesce(g.attempts, d.max_attempts, 20), coalesce(g.priority, d.priority, 0), false,
+               coalesce(g.unique_key = g.ordering_key, false), coalesce(g.queue, d.queue, 'default'), g.kind,
+               nullif(g.unique_key, g.ordering_key), NULL, g.ordering_key,
+               CASE WHEN g.event IS NOT NULL THEN ARRAY[g.event] END, NULL, coalesce(g.payload, '{}'), '[]'
+           )::polar_jobs.live_jobs
+      FROM unnest(kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys,
+                  max_attempts, events) WITH ORDINALITY
+           AS g (kind, payload, queue, run_at, priority, unique_key, ordering_key, attempts, event, place)
+      -- Looked up one by one, for a join could change the order, and only where something is missing.
+      LEFT JOIN LATERAL (SELECT k.* FROM polar_jobs.kinds k
+                          WHERE k.kind = g.kind AND (g.attempts IS NULL OR g.priority IS NULL OR g.queue IS NULL)
+                         OFFSET 0) d ON true;
+END $$;
+
+-- The same where unique keys are repeated.
+CREATE FUNCTION polar_jobs.merged_job_rows(
     kinds text[], payloads jsonb[], queues text[], run_ats timestamptz[], priorities smallint[],
     unique_keys text[], ordering_keys text[], max_attempts integer[], events bigint[]
 ) RETURNS TABLE (place bigint, job polar_jobs.live_jobs) LANGUAGE sql AS $$
@@ -173,7 +206,10 @@ END $$;
 
 -- Those of the rows that stand in the index of unique keys. One with an ordering key as well is blocked
 -- until it is known whether it may be the head.
-CREATE FUNCTION polar_jobs.store_unique(rows polar_jobs.live_jobs[]) RETURNS bigint[] LANGUAGE sql AS $$
+CREATE FUNCTION polar_jobs.store_unique(rows polar_jobs.live_jobs[]) RETURNS bigint[] LANGUAGE plpgsql AS $$
+DECLARE
+    ids bigint[];
+BEGIN
     WITH stored AS (
         INSERT INTO polar_jobs.live_jobs AS waiting
                (id, run_at, created_at, started_at, attempt, max_attempts, priority, blocked, queue, kind, unique_key,
@@ -189,8 +225,9 @@ CREATE FUNCTION polar_jobs.store_unique(rows polar_jobs.live_jobs[]) RETURNS big
                payload = waiting.payload || excluded.payload
         RETURNING id
     )
-    SELECT ARRAY(SELECT id FROM stored)
-$$;
+    SELECT array_agg(s.id) INTO ids FROM stored s;
+    RETURN ids;
+END $$;
 
 -- Those of the rows that somebody is before: they wait blocked, or merge into the one that does.
 CREATE FUNCTION polar_jobs.store_behind(rows polar_jobs.live_jobs[], ids bigint[]) RETURNS bigint[] LANGUAGE plpgsql AS $$
@@ -219,7 +256,11 @@ END $$;
 -- Writes rows so that nobody has to wait for this transaction: what has a key is blocked and in no unique
 -- index, with a note that asks to put it in order. `at_commit`: this transaction does that itself when it ends.
 CREATE FUNCTION polar_jobs.store_pending(rows polar_jobs.live_jobs[], at_commit boolean) RETURNS bigint[]
-    LANGUAGE sql AS $$
+    LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    ids bigint[];
+BEGIN
     WITH stored AS (
         INSERT INTO polar_jobs.live_jobs
                (id, run_at, created_at, started_at, attempt, max_attempts, priority, blocked, queue, kind, held_unique_key,
@@ -236,8 +277,9 @@ CREATE FUNCTION polar_jobs.store_pending(rows polar_jobs.live_jobs[], at_commit 
         SELECT s.ordering_key, CASE WHEN s.held_unique_key IS NOT NULL THEN s.id END, at_commit
           FROM stored s WHERE s.ordering_key IS NOT NULL OR s.held_unique_key IS NOT NULL ORDER BY s.id
     )
-    SELECT ARRAY(SELECT id FROM stored)
-$$;
+    SELECT array_agg(s.id) INTO ids FROM stored s;
+    RETURN coalesce(ids, '{}');
+END $$;
 -- Finds out whether a job waits, or is about to, with a unique key.
 CREATE INDEX live_jobs_pending ON polar_jobs.live_jobs (held_unique_key) WHERE blocked AND held_unique_key IS NOT NULL;
 
@@ -377,10 +419,11 @@ BEGIN
 END $$;
 
 -- True where a job waits with this unique key, one of this transaction included.
-CREATE FUNCTION polar_jobs.is_waiting(key text) RETURNS boolean LANGUAGE sql
+CREATE FUNCTION polar_jobs.is_waiting(key text) RETURNS boolean LANGUAGE plpgsql
     SET enable_seqscan = off AS $$
-    SELECT EXISTS (SELECT FROM polar_jobs.live_jobs l WHERE l.unique_key = key)
+BEGIN
+    RETURN EXISTS (SELECT FROM polar_jobs.live_jobs l WHERE l.unique_key = key)
         OR EXISTS (SELECT FROM polar_jobs.live_jobs l WHERE l.ordering_key = key AND l.blocked AND l.coalesces)
         OR EXISTS (SELECT FROM polar_jobs.live_jobs l WHERE l.ordering_key = key AND NOT l.blocked AND l.coalesces AND l.worker IS NULL)
-        OR EXISTS (SELECT FROM polar_jobs.live_jobs l WHERE l.held_unique_key = key AND l.blocked)
-$$;
+        OR EXISTS (SELECT FROM polar_jobs.live_jobs l WHERE l.held_unique_key = key AND l.blocked);
+END $$;

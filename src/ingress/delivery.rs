@@ -39,29 +39,30 @@ impl Delivery {
     }
 
     /// The row of this delivery with the jobs that follow from it.
-    pub(super) fn row(&self, event: i64) -> Row<'_> {
+    pub(super) fn row(&self) -> Row<'_> {
         let jobs = route::jobs(&self.about);
         Row {
             // Nothing will ever handle what starts no job, so it must not look as if it waited.
             outcome: jobs.is_empty().then_some("ignored"),
             jobs,
-            ..self.bare(event)
+            ..self.bare()
         }
     }
 
     /// The row alone, for a delivery whose jobs the database refuses: the bytes are kept, people
     /// see that it failed, and Polar need not send it ten times for nothing.
-    pub(super) fn unroutable_row(&self, event: i64) -> Row<'_> {
+    pub(super) fn unroutable_row(&self) -> Row<'_> {
         Row {
             event_type: None,
             outcome: Some("failed"),
-            ..self.bare(event)
+            ..self.bare()
         }
     }
 
-    fn bare(&self, event: i64) -> Row<'_> {
+    fn bare(&self) -> Row<'_> {
         Row {
-            id: event,
+            // Drawn by the statement that stores it.
+            id: 0,
             external_id: Some(&self.id),
             event_type: self
                 .about

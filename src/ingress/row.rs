@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// One event with its jobs.
 pub(super) struct Row<'a> {
-    /// Reserved beforehand, so that jobs can name it.
+    /// Reserved beforehand where jobs name it.
     pub(super) id: i64,
     /// The sender's id, unique within the source.
     pub(super) external_id: Option<&'a str>,
@@ -52,6 +52,8 @@ impl<'a> EventColumns<'a> {
 /// The columns of the jobs of all events, each with its cause.
 pub(super) struct JobColumns<'a> {
     pub(super) causes: Vec<i64>,
+    /// The places of the causes among the events, counted from one.
+    pub(super) places: Vec<i32>,
     pub(super) kinds: Vec<&'a str>,
     pub(super) payloads: Vec<&'a Value>,
     pub(super) queues: Vec<&'a str>,
@@ -64,29 +66,22 @@ pub(super) struct JobColumns<'a> {
 
 impl<'a> JobColumns<'a> {
     pub(super) fn of(rows: &'a [Row<'a>]) -> Self {
-        let jobs: Vec<(i64, &NewJob)> = rows
-            .iter()
-            .flat_map(|row| row.jobs.iter().map(|job| (row.id, job)))
-            .collect();
+        let numbered = (1..).zip(rows);
+        let (causes, places) = numbered
+            .flat_map(|(place, row)| row.jobs.iter().map(move |_| (row.id, place)))
+            .unzip();
+        let jobs: Vec<&NewJob> = rows.iter().flat_map(|row| &row.jobs).collect();
         Self {
-            causes: jobs.iter().map(|(cause, _)| *cause).collect(),
-            kinds: jobs.iter().map(|(_, job)| job.kind).collect(),
-            payloads: jobs.iter().map(|(_, job)| &job.payload).collect(),
-            queues: jobs.iter().map(|(_, job)| job.queue.name()).collect(),
-            run_ats: jobs.iter().map(|(_, job)| job.run_at).collect(),
-            priorities: jobs.iter().map(|(_, job)| job.priority).collect(),
-            unique_keys: jobs
-                .iter()
-                .map(|(_, job)| job.unique_key.as_deref())
-                .collect(),
-            ordering_keys: jobs
-                .iter()
-                .map(|(_, job)| job.ordering_key.as_deref())
-                .collect(),
-            max_attempts: jobs
-                .iter()
-                .map(|(_, job)| i32::from(job.max_attempts))
-                .collect(),
+            causes,
+            places,
+            kinds: jobs.iter().map(|job| job.kind).collect(),
+            payloads: jobs.iter().map(|job| &job.payload).collect(),
+            queues: jobs.iter().map(|job| job.queue.name()).collect(),
+            run_ats: jobs.iter().map(|job| job.run_at).collect(),
+            priorities: jobs.iter().map(|job| job.priority).collect(),
+            unique_keys: jobs.iter().map(|job| job.unique_key.as_deref()).collect(),
+            ordering_keys: jobs.iter().map(|job| job.ordering_key.as_deref()).collect(),
+            max_attempts: jobs.iter().map(|job| i32::from(job.max_attempts)).collect(),
         }
     }
 }

@@ -149,7 +149,7 @@ async fn from_head(
                SELECT 1 FROM polar_jobs.claims c WHERE c.worker = $1 AND c.fetcher = $7 AND c.epoch = $8 FOR NO KEY UPDATE
            ), ends AS (
                INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
-               SELECT e, f.id, CASE WHEN f.note IS NULL THEN 2 ELSE 1 END FROM finished f, unnest(f.events) e
+               SELECT unnest(f.events), f.id, CASE WHEN f.note IS NULL THEN 2 ELSE 1 END FROM finished f
            ), levels (priority) AS (
                (SELECT j.priority FROM polar_jobs.live_jobs j
                  WHERE j.queue = $2 AND NOT j.blocked ORDER BY j.priority LIMIT 1)
@@ -237,7 +237,7 @@ async fn from_cursor(
                 WHERE c.worker = $1 AND c.fetcher = $7 AND EXISTS (SELECT 1 FROM taken)
            ), ends AS (
                INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
-               SELECT e, f.id, CASE WHEN f.note IS NULL THEN 2 ELSE 1 END FROM finished f, unnest(f.events) e
+               SELECT unnest(f.events), f.id, CASE WHEN f.note IS NULL THEN 2 ELSE 1 END FROM finished f
            )
            SELECT id AS "id!", attempt AS "attempt!", kind AS "kind!", payload AS "payload!: Json<Box<RawValue>>",
                   failures AS "failures!", max_attempts AS "max_attempts!", events, ordered AS "ordered!",

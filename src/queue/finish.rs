@@ -91,7 +91,7 @@ async fn complete_one(
              DELETE FROM polar_jobs.live_jobs WHERE id = $1 AND attempt = $2 AND worker = $3 RETURNING *
          ), ends AS (
              INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
-             SELECT e, f.id, CASE WHEN $4::text IS NULL THEN 2 ELSE 1 END FROM finished f, unnest(f.events) e
+             SELECT unnest(f.events), f.id, CASE WHEN $4::text IS NULL THEN 2 ELSE 1 END FROM finished f
          )
          INSERT INTO polar_jobs.finished_jobs
                 (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
@@ -166,7 +166,7 @@ pub async fn discard(
              RETURNING j.*, d.error
          ), ends AS (
              INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
-             SELECT e, f.id, 3 FROM finished f, unnest(f.events) e
+             SELECT unnest(f.events), f.id, 3 FROM finished f
          )
          INSERT INTO polar_jobs.finished_jobs
                 (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,

@@ -49,12 +49,12 @@ pub(super) async fn run(
 ) -> Result<(), Ended> {
     let mut monitor = Monitor::new();
     for queue in queues {
-        let attempts = Attempts {
+        let attempts = Attempts(Arc::new(AttemptContext {
             runner: Arc::clone(&runner),
             prefetch: queue.prefetch,
             sink: queue.sink,
-            running: running.clone(),
-        };
+            _running: running.clone(),
+        }));
         // The Monitor may ask again to restart a worker; ours are never restarted in process.
         let backend = Mutex::new(Some(ClaimedJobs(queue.claimed)));
         let name = queue.queue;
@@ -126,11 +126,14 @@ impl BackendConfig for ClaimedJobs {
 
 /// The service: one attempt with a permit.
 #[derive(Clone)]
-struct Attempts {
+struct Attempts(Arc<AttemptContext>);
+
+/// What all attempts of a queue share.
+struct AttemptContext {
     runner: Arc<Runner>,
     prefetch: Prefetch,
     sink: ResultSink,
-    running: mpsc::Sender<Infallible>,
+    _running: mpsc::Sender<Infallible>,
 }
 
 impl Service<Task<Claimed>> for Attempts {
@@ -143,21 +146,20 @@ impl Service<Task<Claimed>> for Attempts {
     }
 
     fn call(&mut self, task: Task<Claimed>) -> Self::Future {
-        let Self {
-            runner,
-            prefetch,
-            sink,
-            ..
-        } = self.clone();
         let job = task.args;
         let facts = AttemptFacts::of(&job);
         let promise = Arc::new(Promise {
-            sink: sink.clone(),
+            shared: Arc::clone(&self.0),
             facts,
             kept: AtomicBool::new(false),
-            _running: self.running.clone(),
         });
         Box::pin(async move {
+            let AttemptContext {
+                runner,
+                prefetch,
+                sink,
+                ..
+            } = &*promise.shared;
             let result = match prefetch.permit().await {
                 Some(permit) => {
                     let (result, took) = runner.run(job, Arc::clone(&promise)).await;
@@ -170,8 +172,11 @@ impl Service<Task<Claimed>> for Attempts {
                 }
             };
             match result {
-                // Dropped on the way, the job is released, which after its commit changes nothing.
-                AttemptResult::Transactional(result) => sink.commit_completion(*result).await,
+                // Dropped on the way, the job is released, which after its commit changes nothing. Boxed,
+                // so that an attempt that writes nothing does not carry its size.
+                AttemptResult::Transactional(result) => {
+                    Box::pin(sink.commit_completion(*result)).await;
+                }
                 AttemptResult::Buffered(result) => sink.push(result),
             }
             promise.kept.store(true, Ordering::Release);
@@ -183,18 +188,18 @@ impl Service<Task<Claimed>> for Attempts {
 /// Pushes a result even if the future is dropped before it has one, but not before the attempt is gone:
 /// who gets the job next must not meet it.
 struct Promise {
-    sink: ResultSink,
+    // Dropped behind the result.
+    shared: Arc<AttemptContext>,
     facts: AttemptFacts,
     kept: AtomicBool,
-    // Dropped behind the result.
-    _running: mpsc::Sender<Infallible>,
 }
 
 impl Drop for Promise {
     fn drop(&mut self) {
         if !self.kept.load(Ordering::Acquire) {
             let (id, attempt) = (self.facts.id, self.facts.attempt);
-            self.sink
+            self.shared
+                .sink
                 .push(BufferedResult::release(id, attempt, STOPPING));
         }
     }

@@ -110,7 +110,10 @@ impl Runner {
             }
         };
         metrics::ended(entry.kind, &result, took);
-        if let AttemptResult::Buffered(result) = &result {
+        if let AttemptResult::Buffered(
+            result @ (BufferedResult::Return(_) | BufferedResult::Discard(_)),
+        ) = &result
+        {
             span.in_scope(|| log(result));
         }
         (result, took)

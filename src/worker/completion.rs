@@ -104,6 +104,16 @@ impl HeldJobs {
         ordered
     }
 
+    /// What this fetch connection claimed and the process still holds once `completions` are stored.
+    pub(super) fn beside(&self, fetcher: i16, completions: &[Completion]) -> Vec<i64> {
+        let ended: HashMap<i64, i32> = completions.iter().map(|c| (c.id, c.attempt)).collect();
+        self.lock()
+            .iter()
+            .filter(|(id, held)| held.fetcher == fetcher && ended.get(id) != Some(&held.attempt))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
     /// What this fetch connection claimed and the process still holds.
     pub(super) fn of(&self, fetcher: i16) -> Vec<i64> {
         self.lock()

@@ -184,7 +184,7 @@ impl Place {
     ) -> Result<Vec<Claimed>, sqlx::Error> {
         self.ready().await?;
         self.turn += 1;
-        let mut held = self.held.of(self.fetcher);
+        let mut held = self.held.beside(self.fetcher, completions);
         held.extend(&self.unreleased.0);
         let record = ClaimRecord {
             worker: self.worker,

@@ -9,7 +9,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::store::{Source, reserve, store};
+use super::store::store_deliveries;
 use super::{Accepted, Unavailable, Waiting};
 use crate::ingress::delivery::Delivery;
 use crate::ingress::row::Row;
@@ -83,7 +83,7 @@ impl Alone {
             .acquire()
             .await
             .map_err(|_| Unavailable::Stopping)?;
-        let refused = match self.transact(|id| delivery.row(id)).await {
+        let refused = match self.transact(delivery.row()).await {
             Ok(accepted) => return Ok(accepted),
             Err(error) => error,
         };
@@ -92,7 +92,7 @@ impl Alone {
             return Err(Unavailable::Refused);
         }
         tracing::error!(error = %refused, "the jobs of a delivery cannot be stored; it is kept as failed");
-        self.transact(|id| delivery.unroutable_row(id))
+        self.transact(delivery.unroutable_row())
             .await
             .map_err(|error| {
                 tracing::error!(%error, "a delivery cannot be stored at all");
@@ -100,23 +100,15 @@ impl Alone {
             })
     }
 
-    async fn transact<'a>(
-        &self,
-        row: impl FnOnce(i64) -> Row<'a>,
-    ) -> Result<Accepted, sqlx::Error> {
+    async fn transact(&self, row: Row<'_>) -> Result<Accepted, sqlx::Error> {
         let mut transaction = self.begin(STATEMENT_TIMEOUT).await?;
-        let id = reserve(&mut transaction, 1)
-            .await?
-            .pop()
-            .ok_or(sqlx::Error::RowNotFound)?;
-        let rows = [row(id)];
-        let accepted = store(&mut transaction, Source::Polar, &rows).await?;
+        let rows = [row];
+        let stored = store_deliveries(&mut transaction, &rows).await?;
         transaction.commit().await?;
         self.ring_for(&rows);
-        Ok(if accepted.is_empty() {
-            Accepted::Duplicate
-        } else {
-            Accepted::Stored
+        Ok(match stored[..] {
+            [true] => Accepted::Stored,
+            _ => Accepted::Duplicate,
         })
     }
 }

@@ -21,7 +21,7 @@ use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 
 pub(super) use alone::Alone;
-pub(super) use store::{Source, reserve, store};
+pub(super) use store::{reserve, store_changes};
 
 use self::connection::WriterConnection;
 use super::delivery::Delivery;

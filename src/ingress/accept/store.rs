@@ -1,5 +1,5 @@
-//! The statement that stores events and their jobs. The rest of the work is in the SQL function
-//! `accept_events`: one round trip, one snapshot rule for everybody.
+//! The statements that store events and their jobs. The rest of the work is in the SQL function
+//! `accept_events`: one snapshot rule for everybody.
 
 use std::collections::HashSet;
 
@@ -9,25 +9,7 @@ use sqlx::PgConnection;
 
 use crate::ingress::row::{EventColumns, JobColumns, Row};
 
-/// Who sent an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::ingress) enum Source {
-    /// A delivery.
-    Polar,
-    /// The application's change.
-    Application,
-}
-
-impl Source {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Polar => "polar",
-            Self::Application => "app",
-        }
-    }
-}
-
-/// Ids for events that are about to be stored; those not used are lost, which harms nobody.
+/// Ids for changes that are about to be stored; those not used are lost, which harms nobody.
 ///
 /// Never drawn ahead: an event that was acknowledged before another arrived has the smaller id,
 /// which the mirror relies on.
@@ -44,18 +26,58 @@ pub(in crate::ingress) async fn reserve(
     .await
 }
 
-/// Stores events with their jobs, all of them or, on an error, none. Returns those of the ids whose jobs
-/// were written; the others were there before.
-pub(in crate::ingress) async fn store(
+/// Stores deliveries with their jobs, all of them or, on an error, none, and draws their ids: one round
+/// trip. Returns for each in turn whether its jobs were written; if not, it was there before. The rows'
+/// own ids are ignored.
+pub(super) async fn store_deliveries(
     connection: &mut PgConnection,
-    source: Source,
     rows: &[Row<'_>],
-) -> Result<HashSet<i64>, sqlx::Error> {
+) -> Result<Vec<bool>, sqlx::Error> {
+    let (events, jobs) = (EventColumns::of(rows), JobColumns::of(rows));
+    let many = i32::try_from(rows.len()).unwrap_or(i32::MAX);
+    let stored = sqlx::query!(
+        r#"WITH drawn AS MATERIALIZED (
+               SELECT ARRAY(SELECT nextval('polar_jobs.stored_events_id_seq') FROM generate_series(1, $1)) AS ids
+           )
+           SELECT drawn.ids AS "ids!",
+                  polar_jobs.accept_events('polar', drawn.ids, $2, $3, $4, $5, $6, $7,
+                      ARRAY(SELECT drawn.ids[place] FROM unnest($8::int[]) place), $9, $10, $11, $12, $13, $14, $15, $16)
+                  AS "accepted!"
+             FROM drawn"#,
+        many,
+        &events.external_ids as &[Option<&str>],
+        &events.types as &[Option<&str>],
+        &events.occurred_ats as &[Option<DateTime<Utc>>],
+        &events.changes as &[Option<&Value>],
+        &events.bodies as &[Option<&[u8]>],
+        &events.outcomes as &[Option<&str>],
+        &jobs.places,
+        &jobs.kinds as &[&str],
+        &jobs.payloads as &[&Value],
+        &jobs.queues as &[&str],
+        &jobs.run_ats as &[Option<DateTime<Utc>>],
+        &jobs.priorities,
+        &jobs.unique_keys as &[Option<&str>],
+        &jobs.ordering_keys as &[Option<&str>],
+        &jobs.max_attempts,
+    )
+    .fetch_one(connection)
+    .await?;
+    let accepted: HashSet<i64> = stored.accepted.into_iter().collect();
+    Ok(stored.ids.iter().map(|id| accepted.contains(id)).collect())
+}
+
+/// Stores the application's changes with their jobs, all of them or, on an error, none. Returns how many
+/// were new.
+pub(in crate::ingress) async fn store_changes(
+    connection: &mut PgConnection,
+    rows: &[Row<'_>],
+) -> Result<usize, sqlx::Error> {
     let (events, jobs) = (EventColumns::of(rows), JobColumns::of(rows));
     sqlx::query_scalar!(
         r#"SELECT polar_jobs.accept_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
                AS "accepted!""#,
-        source.name(),
+        "app",
         &events.ids,
         &events.external_ids as &[Option<&str>],
         &events.types as &[Option<&str>],
@@ -75,5 +97,5 @@ pub(in crate::ingress) async fn store(
     )
     .fetch_one(connection)
     .await
-    .map(|accepted| accepted.into_iter().collect())
+    .map(|accepted| accepted.len())
 }

@@ -1,13 +1,11 @@
 //! A writer of deliveries: takes all that waits, stores it in one statement, tells everybody.
 
-use std::collections::HashSet;
-
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::alone::Alone;
 use super::connection::WriterConnection;
-use super::store::{Source, reserve, store};
+use super::store::store_deliveries;
 use super::{Accepted, DEADLINE, LONGEST_WAIT, Unavailable, Waiting};
 use crate::ingress::row::Row;
 
@@ -62,7 +60,7 @@ async fn write(connection: &mut WriterConnection, alone: &Alone, group: Vec<Wait
         return;
     }
     match attempt(connection, alone, &group).await {
-        Ok((ids, accepted)) => reply_to_group(group, &ids, &accepted),
+        Ok(stored) => reply_to_group(group, stored),
         Err(Failure::Unavailable(reason)) => {
             group.into_iter().for_each(|one| one.tell(Err(reason)))
         }
@@ -88,7 +86,7 @@ async fn attempt(
     connection: &mut WriterConnection,
     alone: &Alone,
     group: &[Waiting],
-) -> Result<(Vec<i64>, HashSet<i64>), Failure> {
+) -> Result<Vec<bool>, Failure> {
     for last in [false, true] {
         match timeout(DEADLINE, store_group(connection, alone, group)).await {
             Ok(Ok(done)) => return Ok(done),
@@ -123,17 +121,12 @@ async fn store_group(
     connection: &mut WriterConnection,
     alone: &Alone,
     group: &[Waiting],
-) -> Result<(Vec<i64>, HashSet<i64>), sqlx::Error> {
+) -> Result<Vec<bool>, sqlx::Error> {
     let open = connection.ready().await?;
-    let ids = reserve(open, group.len()).await?;
-    let rows: Vec<Row<'_>> = group
-        .iter()
-        .zip(&ids)
-        .map(|(one, id)| one.delivery.row(*id))
-        .collect();
-    let accepted = store(open, Source::Polar, &rows).await?;
+    let rows: Vec<Row<'_>> = group.iter().map(|one| one.delivery.row()).collect();
+    let stored = store_deliveries(open, &rows).await?;
     alone.ring_for(&rows);
-    Ok((ids, accepted))
+    Ok(stored)
 }
 
 /// Whether Postgres itself gave up in time, for which nobody in the group is to blame.
@@ -158,9 +151,9 @@ fn is_refusal(error: &sqlx::Error) -> bool {
     }
 }
 
-fn reply_to_group(group: Vec<Waiting>, ids: &[i64], accepted: &HashSet<i64>) {
-    for (one, id) in group.into_iter().zip(ids) {
-        one.tell(Ok(if accepted.contains(id) {
+fn reply_to_group(group: Vec<Waiting>, stored: Vec<bool>) {
+    for (one, stored) in group.into_iter().zip(stored) {
+        one.tell(Ok(if stored {
             Accepted::Stored
         } else {
             Accepted::Duplicate

@@ -7,7 +7,7 @@ use jobs::mirror::{costs, usage};
 use tokio::time::timeout;
 
 use super::batch::{Batch, ToApply};
-use crate::ingress::accept::{Alone, Source, Unavailable, reserve, store as store_events};
+use crate::ingress::accept::{Alone, Unavailable, reserve, store_changes};
 use crate::ingress::row::Row;
 
 /// One change has a second, ten thousand have eleven.
@@ -72,9 +72,7 @@ async fn transact(
         .collect();
     let changes = match rows.as_slice() {
         [] => 0,
-        rows => store_events(&mut transaction, Source::Application, rows)
-            .await?
-            .len(),
+        rows => store_changes(&mut transaction, rows).await?,
     };
     let usage = usage::record_all(&mut transaction, &batch.usage).await?;
     let costs = costs::record_all(&mut transaction, &batch.costs).await?;
