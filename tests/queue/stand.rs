@@ -69,11 +69,11 @@ impl Stand {
             .connect(url)
             .await
             .unwrap();
-        let name = pool.connect_options().get_database().unwrap().to_owned();
+        let ledger = Ledger::of(&pool.connect_options());
         Self {
             url: url.to_owned(),
             pool,
-            ledger: Ledger::of(&name),
+            ledger,
         }
     }
 
