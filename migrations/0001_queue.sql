@@ -127,7 +127,8 @@ COMMENT ON VIEW polar_jobs.jobs IS
     'Every job, waiting, running or finished. run_at, priority, max_attempts and payload of a waiting job may be updated here.';
 
 -- Operators may correct a waiting job where they see it; nothing else, so that no update is lost in silence.
-CREATE FUNCTION polar_jobs.update_job() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION polar_jobs.update_job() RETURNS trigger LANGUAGE plpgsql
+    SECURITY DEFINER SET search_path = pg_catalog, polar_jobs, pg_temp AS $$
 DECLARE
     editable CONSTANT text[] := ARRAY['run_at', 'priority', 'max_attempts', 'payload'];
     other text := (SELECT string_agg(n.key, ', ' ORDER BY n.key)

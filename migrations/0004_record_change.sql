@@ -110,7 +110,7 @@ $$;
 
 -- A change, in the caller's transaction --------------------------------------------------------
 -- The rules are those of `jobs/change/`, which checks what comes in over HTTP; a test sends the same
--- table of changes through both doors.
+-- table of changes through both.
 
 -- What each type of change has in its data, in the order in which faults are told. A field of
 -- `owner`, `user` or `fees` is looked at where that object is given.

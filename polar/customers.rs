@@ -1,4 +1,4 @@
-//! Customers: the mirror of the application's organizations at Polar (polar-domain (a)).
+//! Customers: the mirror of the application's organizations at Polar (docs/polar-facts.md#ids).
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,8 @@ const STATE_EXTERNAL: Operation = Operation::get("/v1/customers/external/{extern
 pub struct Customer {
     /// Polar's id.
     pub id: CustomerId,
-    /// Our id: the organization's UUID as text. Null after a plain deletion (R2).
+    /// Our id: the organization's UUID as text. Null after a plain deletion
+    /// (docs/polar-facts.md#deleted-customer-deliveries).
     #[serde(default)]
     pub external_id: Option<String>,
     /// Team or individual.
@@ -37,7 +38,7 @@ pub struct Customer {
     /// The customer's own address; null for the teams that we make.
     #[serde(default)]
     pub email: Option<String>,
-    /// Flat metadata; replaced as a whole on update (polar-domain (b.6)).
+    /// Flat metadata; replaced as a whole on update (docs/polar-facts.md#metadata-replaced).
     #[serde(default)]
     pub metadata: Metadata,
     /// The Polar organization that bills this customer.
@@ -69,7 +70,8 @@ impl CustomerType {
     }
 }
 
-/// A team to create together with its owner, in one transaction at Polar (polar-domain (b.2)).
+/// A team to create together with its owner, in one transaction at Polar
+/// (docs/polar-facts.md#customer-create).
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename = "team")]
 pub struct NewTeam {
@@ -84,10 +86,10 @@ pub struct NewTeam {
 }
 
 /// The owner of a new team. The external id is no option: without one Polar gives the owner the
-/// customer's (R6).
+/// customer's (docs/polar-facts.md#owner-external-id).
 #[derive(Clone, Debug, Serialize)]
 pub struct Owner {
-    /// A deliverable address (R1).
+    /// A deliverable address (docs/polar-facts.md#undeliverable).
     pub email: String,
     /// The display name.
     pub name: String,
@@ -104,12 +106,13 @@ pub struct CustomerUpdate {
     /// A new display name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// All metadata: keys left out are deleted (polar-domain (b.6)).
+    /// All metadata: keys left out are deleted (docs/polar-facts.md#metadata-replaced).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Metadata>,
 }
 
-/// What becomes of the personal data of a deleted customer (polar-domain (b.7), R2).
+/// What becomes of the personal data of a deleted customer (docs/polar-facts.md#customer-anonymized,
+/// docs/polar-facts.md#deleted-customer-deliveries).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deletion {
     /// Hash names and addresses. Later deliveries still carry the external id.
@@ -167,7 +170,8 @@ impl Customers<'_> {
         self.0.fetch(Call::new(GET).argument(id)).await
     }
 
-    /// One customer by our external id, which Polar compares case-sensitively (R35).
+    /// One customer by our external id, which Polar compares case-sensitively
+    /// (docs/polar-facts.md#ids).
     ///
     /// # Errors
     /// `NotFound` when there is none, or it is deleted; others as [`Error`] says.
@@ -180,8 +184,9 @@ impl Customers<'_> {
     /// Creates a team with its owner.
     ///
     /// # Errors
-    /// [`Error::is_duplicate_external_id`] when another run was first (R4),
-    /// [`Error::is_undeliverable_email`] for an owner who cannot get mail (R1).
+    /// [`Error::is_duplicate_external_id`] when another run was first
+    /// (docs/polar-facts.md#customer-duplicate), [`Error::is_undeliverable_email`] for an owner who
+    /// cannot get mail (docs/polar-facts.md#undeliverable).
     pub async fn create_team(self, team: &NewTeam) -> Result<Customer, Error> {
         self.0.fetch(Call::new(CREATE).json(team)).await
     }

@@ -1,4 +1,4 @@
-//! Floor 0: the part of Polar that we talk to, typed, and nothing of ours.
+//! The lowest layer: the part of Polar that we talk to, typed, and nothing of ours.
 //!
 //! Two directions, two halves. Outward, [`Client`] makes one HTTP call per method and says in
 //! [`Error`] what happened; when to try again is decided above. Inward, [`webhook::Verifier`] says

@@ -1,4 +1,4 @@
-//! Members: the people of a customer at Polar (polar-domain (b.3)-(b.5)).
+//! Members: the people of a customer at Polar (docs/polar-facts.md#members).
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ const UPDATE: Operation =
     Operation::patch("/v1/customers/external/{external_id}/members/{member_external_id}");
 const DELETE: Operation =
     Operation::delete("/v1/customers/external/{external_id}/members/{member_external_id}");
-const DELETE_BY_ID: Operation = Operation::delete("/v1/members/{id}");
+const DELETE_BY_ID: Operation = Operation::delete("/v1/customers/{id}/members/{member_id}");
 
 /// A member as Polar holds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ pub struct Member {
 }
 
 open_enum! {
-    /// A member's role at Polar (polar-domain (a)).
+    /// A member's role at Polar (docs/polar-facts.md#roles).
     Role {
         /// Exactly one per customer.
         Owner = "owner",
@@ -60,7 +60,7 @@ open_enum! {
 /// A member to create. Polar takes every role here but `owner`.
 #[derive(Clone, Debug, Serialize)]
 pub struct NewMember {
-    /// A deliverable address (R1).
+    /// A deliverable address (docs/polar-facts.md#undeliverable).
     pub email: String,
     /// The display name, at most 256 characters.
     pub name: String,
@@ -106,11 +106,13 @@ impl Members<'_> {
     /// Adds a member by the customer's external id.
     ///
     /// An answer does not prove that the member is as asked: if the address is known already,
-    /// Polar answers with the existing member, unchanged (polar-domain (b.3)). Compare.
+    /// Polar answers with the existing member, unchanged (docs/polar-facts.md#member-email-taken).
+    /// Compare.
     ///
     /// # Errors
     /// `NotFound` when there is no such customer. `Unavailable` once is normal in a race; lasting,
-    /// it means that the external id belongs to another address (R3).
+    /// it means that the external id belongs to another address
+    /// (docs/polar-facts.md#member-external-id-taken).
     pub async fn create_external(
         self,
         customer_external_id: &str,
@@ -153,8 +155,9 @@ impl Members<'_> {
     /// Changes the fields that are set.
     ///
     /// # Errors
-    /// [`Error::is_sole_owner`] when the only owner would lose the role (polar-domain (b.4)),
-    /// [`Error::is_duplicate_email`] when another member has the address; `NotFound` as in `get`.
+    /// [`Error::is_sole_owner`] when the only owner would lose the role
+    /// (docs/polar-facts.md#member-owner), [`Error::is_duplicate_email`] when another member has the
+    /// address; `NotFound` as in `get`.
     pub async fn update(
         self,
         customer_external_id: &str,
@@ -171,8 +174,8 @@ impl Members<'_> {
     /// Removes a member.
     ///
     /// # Errors
-    /// [`Error::is_sole_owner`] for the only owner (polar-domain (b.5)); `NotFound` when the
-    /// member is gone already.
+    /// [`Error::is_sole_owner`] for the only owner (docs/polar-facts.md#member-owner); `NotFound`
+    /// when the member is gone already.
     pub async fn delete(
         self,
         customer_external_id: &str,
@@ -188,10 +191,9 @@ impl Members<'_> {
     ///
     /// # Errors
     /// As [`Members::delete`].
-    pub async fn delete_by_id(self, member: MemberId) -> Result<(), Error> {
-        self.0
-            .perform(Call::new(DELETE_BY_ID).argument(member))
-            .await
+    pub async fn delete_by_id(self, customer: CustomerId, member: MemberId) -> Result<(), Error> {
+        let call = Call::new(DELETE_BY_ID).argument(customer).argument(member);
+        self.0.perform(call).await
     }
 
     /// All members of a customer, oldest first; empty for an unknown customer.
@@ -203,7 +205,7 @@ impl Members<'_> {
     }
 
     /// All members of a customer with one role. Two roles are two calls: of repeated roles Polar
-    /// reads the last (R10).
+    /// reads the last (docs/polar-facts.md#member-roles-list).
     ///
     /// # Errors
     /// As [`Error`] says.

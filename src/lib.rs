@@ -1,4 +1,4 @@
-//! How polar-jobs runs. Three floors, kept by the manifests: `polar` (who we talk to) below
+//! How polar-jobs runs. Three layers, kept by the manifests: `polar` (who we talk to) below
 //! `jobs` (what we do) below this one.
 //!
 //! Data goes one way: `ingress` and `schedule` write jobs, `queue` holds them, `worker` runs them,

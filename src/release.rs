@@ -2,7 +2,7 @@
 //!
 //! During a roll-out two releases run side by side, and a process of the old one may be the last to
 //! start. So a release that declares something says who it is, and only the newest one that was seen
-//! within [`VOICE`] is obeyed: newest by the migrations it carries, then by its version, then by when
+//! within `VOICE` is obeyed: newest by the migrations it carries, then by its version, then by when
 //! this database first saw it. Every worker repeats its declaration, so a newest release that runs is
 //! always seen. When it is taken back for good, the older one has the say again after that time.
 

@@ -1,7 +1,7 @@
 //! What dies dies for real: worker processes by signal 9, Postgres under load, a process that sleeps
 //! beyond its lease. Nothing acknowledged is lost.
 #![allow(clippy::unwrap_used, missing_docs)] // a test that cannot go on has failed, and says where
-#![allow(dead_code)] // shares its stand with the trials of the queue
+#![allow(dead_code)] // shares its fixtures with the tests of the queue
 
 #[path = "crash/connections.rs"]
 mod connections;

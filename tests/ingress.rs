@@ -1,4 +1,4 @@
-//! The front door, from outside: real HTTP, a real database.
+//! The ingress, from outside: real HTTP, a real database.
 #![allow(
     clippy::unwrap_used,
     reason = "a test that cannot go on has failed, and says where"

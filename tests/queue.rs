@@ -1,4 +1,4 @@
-//! The queue and its worker through their front doors: jobs in by SQL and by Rust, a worker between,
+//! The queue and its worker through their public interfaces: jobs in by SQL and by Rust, a worker between,
 //! tables out.
 #![allow(clippy::unwrap_used, missing_docs)] // a test that cannot go on has failed, and says where
 

@@ -15,16 +15,14 @@ mod catalogue;
 mod changes;
 #[path = "sync/customers.rs"]
 mod customers;
+#[path = "sync/faults.rs"]
+mod faults;
 #[path = "sync/fees.rs"]
 mod fees;
-#[path = "sync/house.rs"]
-mod house;
 #[path = "local_polar/mod.rs"]
 mod local_polar;
 #[path = "sync/members.rs"]
 mod members;
-#[path = "sync/mishaps.rs"]
-mod mishaps;
 #[path = "sync/out_of_step.rs"]
 mod out_of_step;
 #[path = "sync/ownership.rs"]
@@ -39,3 +37,5 @@ mod state_changed;
 mod strangers;
 #[path = "sync/subscriptions.rs"]
 mod subscriptions;
+#[path = "sync/test_app.rs"]
+mod test_app;

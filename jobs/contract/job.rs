@@ -19,7 +19,7 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     const QUEUE: Queue = Queue::Default;
     /// Lower runs first; see [`priority`].
     const PRIORITY: i16 = priority::ENTITLEMENT;
-    /// How patient we are with failures.
+    /// How often it is tried after failures, and after which delays.
     const RETRY: Retry = Retry::DEFAULT;
     /// An attempt that runs longer is cancelled and counts as a failure.
     const TIMEOUT: Duration = Duration::from_secs(60);

@@ -20,7 +20,7 @@ pub struct Entry {
     pub queue: Queue,
     /// Lower runs first.
     pub priority: i16,
-    /// How patient we are.
+    /// How often it is tried after failures, and after which delays.
     pub retry: Retry,
     /// How long an attempt may take.
     pub timeout: Duration,

@@ -1,4 +1,4 @@
-//! How patient a job is: a pure function from failures to the next delay.
+//! When a failed job is tried again: a pure function from failures to the next delay.
 
 use std::time::Duration;
 

@@ -46,7 +46,7 @@ pub(super) async fn free_address(
             customer
                 .polar
                 .members()
-                .delete_by_id(holder.id)
+                .delete_by_id(holder.customer_id, holder.id)
                 .await
                 .or_absent()?;
             Ok(())

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-/// The oldest major version that the schema runs on (contract, section 2).
+/// The oldest major version that the schema runs on.
 pub(super) const OLDEST: u32 = 14;
 
 /// Programs that belong together.

@@ -22,7 +22,7 @@ pub(super) struct Place {
     pub(super) base: PathBuf,
     /// `PGDATA`.
     pub(super) data: PathBuf,
-    /// The socket's directory, mode 0700: with trust authentication this is the lock on the door.
+    /// The socket's directory, mode 0700: with trust authentication only this keeps other users out.
     pub(super) socket: PathBuf,
 }
 

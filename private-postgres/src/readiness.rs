@@ -15,7 +15,7 @@ pub(super) enum Readiness {
     Silent,
     /// Somebody listens and says "not now": starting, recovering or shutting down.
     Busy,
-    /// Logins are accepted (or refused only because all seats are taken).
+    /// Logins are accepted (or refused only because all connections are taken).
     Ready,
 }
 

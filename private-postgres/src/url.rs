@@ -13,6 +13,7 @@ pub(super) fn of_socket(directory: &Path, port: u16, database: &str) -> String {
 }
 
 /// The same server, another database.
+#[cfg(any(test, feature = "testing"))]
 pub(super) fn with_database(url: &str, database: &str) -> String {
     let (rest, query) = url
         .split_once('?')

@@ -103,12 +103,20 @@ async fn a_member_without_external_id_is_removed_by_polars_id() {
         .post("/v1/customers/external/acme/members", bare)
         .await
         .body;
-    let path = format!("/v1/members/{}", made["id"].as_str().unwrap());
+    let path = format!(
+        "/v1/customers/{}/members/{}",
+        made["customer_id"].as_str().unwrap(),
+        made["id"].as_str().unwrap()
+    );
     assert_eq!(api.delete(&path).await.status, 204);
     assert_eq!(api.delete(&path).await.status, 404);
     let owner = simulator.members("acme");
     assert_eq!(owner.len(), 1);
-    let path = format!("/v1/members/{}", owner[0].id);
+    let path = format!(
+        "/v1/customers/{}/members/{}",
+        made["customer_id"].as_str().unwrap(),
+        owner[0].id
+    );
     assert_eq!(api.delete(&path).await.status, 422, "nobody else owns it");
 }
 

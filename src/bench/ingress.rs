@@ -1,4 +1,4 @@
-//! How many deliveries the front door takes: signed, 2 KiB, over real HTTP on loopback, each
+//! How many deliveries the ingress takes: signed, 2 KiB, over real HTTP on loopback, each
 //! acknowledged only after its commit, and counted in the table afterwards.
 //!
 //! The load comes from one thread of its own that speaks HTTP over bare sockets, so that the

@@ -1,4 +1,4 @@
-//! The test stand: a scratch database and a worker on it.
+//! The fixture of a benchmark: a scratch database and a worker on it.
 
 use std::sync::Arc;
 use std::time::Duration;

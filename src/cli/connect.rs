@@ -10,7 +10,7 @@ use crate::config::{DatabaseUrl, Pooler};
 use crate::migrate;
 use crate::queue::connect::{self, QueueDatabase};
 
-/// How long a person waits to hear that the database does not answer.
+/// How long a command waits for the database before it reports that it does not answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A pool that is proven to answer and to hold the schema that this program needs.
@@ -20,7 +20,7 @@ pub(crate) async fn pool(database: &DatabaseUrl, connections: u32) -> Result<PgP
         .idle_timeout(connect::IDLE_TIMEOUT)
         .acquire_timeout(PATIENCE);
     let pool = match options.connect_with(database.options()).await {
-        // A pool tries again until its patience is spent and does not say why; one more try does.
+        // A pool tries again until its time is up and does not say why; one more try does.
         Err(sqlx::Error::PoolTimedOut) => {
             connection(database).await?;
             return Err(Failure::failed(silent(database)));
@@ -32,7 +32,7 @@ pub(crate) async fn pool(database: &DatabaseUrl, connections: u32) -> Result<PgP
     Ok(pool)
 }
 
-/// A pool that connects when it is needed: a front door opens also while the database restarts.
+/// A pool that connects when it is needed: the ingress starts also while the database restarts.
 pub(crate) fn lazy_pool(database: &DatabaseUrl, connections: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)

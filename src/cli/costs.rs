@@ -5,7 +5,7 @@ use jobs::mirror::costs::{self, CostFilter, CostRow};
 use uuid::Uuid;
 
 use super::output::{self, Format};
-use super::{Exit, Failure, Surroundings, connect};
+use super::{AppContext, Exit, Failure, connect};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -38,8 +38,8 @@ pub(super) struct List {
     format: Format,
 }
 
-pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let pool = connect::pool(surroundings.config.database()?, 2).await?;
+pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
+    let pool = connect::pool(app.config.database()?, 2).await?;
     match command {
         Command::List(arguments) => {
             let filter = CostFilter {

@@ -10,7 +10,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::output::{self, Format};
-use super::{Exit, Failure, Surroundings, connect};
+use super::{AppContext, Exit, Failure, connect};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -76,8 +76,8 @@ struct Row {
     outcome: Option<String>,
 }
 
-pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let pool = connect::pool(surroundings.config.database()?, 2).await?;
+pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
+    let pool = connect::pool(app.config.database()?, 2).await?;
     match command {
         Command::List(list) => {
             output::list(list.format, HEADER, &rows(&pool, &list).await?, cells)?;

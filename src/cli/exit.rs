@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::config::Wrong;
+use crate::config::ConfigError;
 use crate::telemetry::{self, Masker};
 
 /// An end that needs no explanation.
@@ -83,8 +83,8 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-impl From<Wrong> for Failure {
-    fn from(wrong: Wrong) -> Self {
+impl From<ConfigError> for Failure {
+    fn from(wrong: ConfigError) -> Self {
         Self::Usage(wrong.to_string())
     }
 }
@@ -98,7 +98,7 @@ where
     }
 }
 
-/// Everything that may fail but [`Wrong`], which is wrong usage.
+/// Everything that may fail but [`ConfigError`], which is wrong usage.
 pub(crate) trait NotASetting {}
 
 impl NotASetting for anyhow::Error {}

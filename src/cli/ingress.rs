@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::process::{OperationsPage, page_of};
 use super::signals::Stop;
-use super::{Exit, Failure, Surroundings, connect, pooler};
+use super::{AppContext, Exit, Failure, connect, pooler};
 use crate::config::{Config, DatabaseUrl};
 use crate::ingress::{Ingress, IngressSettings};
 use crate::telemetry::catalogue::{self, Recorder};
@@ -24,19 +24,16 @@ pub(super) struct Arguments {
     port: Option<u16>,
 }
 
-pub(super) async fn run(
-    arguments: Arguments,
-    surroundings: &Surroundings,
-) -> Result<Exit, Failure> {
+pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, Failure> {
     let stop = Stop::on_signals()?;
-    let config = &surroundings.config;
+    let config = &app.config;
     let database = config.database()?;
     let metrics = Metrics::install().context("metrics cannot be recorded")?;
     catalogue::start_at_zero(Recorder::Ingress);
     pooler::prove(database).await?;
     let page = OperationsPage::bind(config).await?;
     let address = SocketAddr::new(config.http.bind, arguments.port.unwrap_or(config.http.port));
-    let ingress = door(config, database, address, &metrics).await?;
+    let ingress = bind(config, database, address, &metrics).await?;
     tracing::info!(address = %ingress.local_addr(), "the ingress listens");
     tell_what_is_not_configured(config);
     let pool = ingress.pool();
@@ -62,7 +59,7 @@ fn tell_what_is_not_configured(config: &Config) {
 }
 
 /// The ingress, bound and not yet serving. The database may still be away: then it answers 503.
-pub(super) async fn door(
+pub(super) async fn bind(
     config: &Config,
     database: &DatabaseUrl,
     address: SocketAddr,

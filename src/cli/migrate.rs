@@ -4,12 +4,12 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use sqlx::Connection;
 
-use super::{Exit, Failure, Surroundings, connect, output};
+use super::{AppContext, Exit, Failure, connect, output};
 use crate::schedule::{self, Timetable};
 use crate::{config::DatabaseUrl, migrate};
 
-pub(super) async fn run(surroundings: &Surroundings) -> Result<Exit, Failure> {
-    up_to_date(surroundings.config.database()?).await?;
+pub(super) async fn run(app: &AppContext) -> Result<Exit, Failure> {
+    up_to_date(app.config.database()?).await?;
     output::line(&format!(
         "The schema polar_jobs is up to date (version {}).",
         connect::newest_version()

@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, Environment, Wrong};
+use crate::config::{Config, ConfigError, Environment};
 use crate::telemetry::{self, Masker};
 
 pub(crate) use exit::{Exit, Failure, causes};
@@ -51,9 +51,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run everything on this machine with nothing configured, and play a small story in it
+    /// Run everything on this machine with nothing configured, and play a small scenario in it
     ///
-    /// Brings its own Postgres and its own Polar, opens the front door, and tells the life of five
+    /// Brings its own Postgres and its own Polar, starts the ingress and a worker, and plays the life of five
     /// organizations through it. With `DATABASE_URL` or `POLAR_ACCESS_TOKEN` it uses those instead.
     Dev(dev::Arguments),
     /// Create the tables in `DATABASE_URL`, or bring them up to date
@@ -96,7 +96,7 @@ enum Command {
 }
 
 /// What every command stands in.
-pub(crate) struct Surroundings {
+pub(crate) struct AppContext {
     pub(crate) config: Config,
     pub(crate) masker: Masker,
 }
@@ -112,7 +112,7 @@ pub fn main() -> ExitCode {
     };
     let masker = Masker::new(config.secrets());
     telemetry::init(&config.log, masker.clone());
-    let surroundings = Surroundings {
+    let app = AppContext {
         config,
         masker: masker.clone(),
     };
@@ -123,14 +123,14 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return Failure::from(error).report(&masker),
     };
-    match runtime.block_on(run(cli.command, &surroundings)) {
+    match runtime.block_on(run(cli.command, &app)) {
         Ok(exit) => exit.code(),
         Err(failure) => failure.report(&masker),
     }
 }
 
 /// Settings that cannot be used. `doctor` is asked about just that, so it answers in its own form.
-fn refuse(command: &Command, wrong: Wrong) -> ExitCode {
+fn refuse(command: &Command, wrong: ConfigError) -> ExitCode {
     let ended = match command {
         Command::Doctor(arguments) => doctor::report_wrong_settings(arguments, &wrong),
         _ => Err(wrong.into()),
@@ -141,20 +141,20 @@ fn refuse(command: &Command, wrong: Wrong) -> ExitCode {
     }
 }
 
-async fn run(command: Command, surroundings: &Surroundings) -> Result<Exit, Failure> {
+async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
     match command {
-        Command::Dev(arguments) => dev::run(arguments, surroundings).await,
-        Command::Migrate => migrate::run(surroundings).await,
-        Command::Ingress(arguments) => ingress::run(arguments, surroundings).await,
-        Command::Worker(arguments) => worker::run(arguments, surroundings).await,
+        Command::Dev(arguments) => dev::run(arguments, app).await,
+        Command::Migrate => migrate::run(app).await,
+        Command::Ingress(arguments) => ingress::run(arguments, app).await,
+        Command::Worker(arguments) => worker::run(arguments, app).await,
         Command::Simulator(arguments) => simulator::run(arguments).await,
-        Command::Jobs(command) => jobs::run(command, surroundings).await,
-        Command::Queues(command) => queues::run(command, surroundings).await,
-        Command::Schedules(command) => schedules::run(command, surroundings).await,
-        Command::Events(command) => events::run(command, surroundings).await,
-        Command::Bench(arguments) => bench::run(arguments, surroundings).await,
-        Command::Doctor(arguments) => doctor::run(arguments, surroundings).await,
-        Command::Usage(command) => usage::run(command, surroundings).await,
-        Command::Costs(command) => costs::run(command, surroundings).await,
+        Command::Jobs(command) => jobs::run(command, app).await,
+        Command::Queues(command) => queues::run(command, app).await,
+        Command::Schedules(command) => schedules::run(command, app).await,
+        Command::Events(command) => events::run(command, app).await,
+        Command::Bench(arguments) => bench::run(arguments, app).await,
+        Command::Doctor(arguments) => doctor::run(arguments, app).await,
+        Command::Usage(command) => usage::run(command, app).await,
+        Command::Costs(command) => costs::run(command, app).await,
     }
 }

@@ -1,4 +1,4 @@
-//! What a pooler between us and Postgres must be told, in words of the settings that mend it.
+//! What a pooler between us and Postgres must allow; a refusal names the setting that fixes it.
 //!
 //! A transaction-mode pooler gives every transaction another server connection. One that does not
 //! carry prepared statements along answers with somebody else's statement or with none, now and

@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use tokio::net::TcpListener;
 
 use super::signals::Stop;
-use super::{Failure, Surroundings, connect};
+use super::{AppContext, Failure, connect};
 use crate::config::{Config, DatabaseUrl, PolarSettings};
 use crate::ingress::{self, operations_router, serve_operations};
 use crate::limiter::{FleetRateLimiter, Timing};
@@ -44,16 +44,16 @@ pub(crate) struct Work {
 impl Process {
     /// Puts the parts together; nothing runs yet.
     pub(crate) fn new(
-        surroundings: &Surroundings,
+        app: &AppContext,
         database: &DatabaseUrl,
         pool: PgPool,
         metrics: Metrics,
     ) -> Result<Self, Failure> {
         Ok(Self {
-            config: surroundings.config.clone(),
-            masker: surroundings.masker.clone(),
+            config: app.config.clone(),
+            masker: app.masker.clone(),
             database: connect::queue_database(database)?,
-            polar: polar_client(&surroundings.config.polar, &pool)?,
+            polar: polar_client(&app.config.polar, &pool)?,
             pool,
             metrics,
         })

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::output::{self, Format};
-use super::{Exit, Failure, Surroundings, connect};
+use super::{AppContext, Exit, Failure, connect};
 use crate::queue::table::{self, QueueRow};
 
 #[derive(Subcommand)]
@@ -29,8 +29,8 @@ pub(super) enum Command {
     },
 }
 
-pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let pool = connect::pool(surroundings.config.database()?, 2).await?;
+pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
+    let pool = connect::pool(app.config.database()?, 2).await?;
     let (name, known, done) = match command {
         Command::List { format, limit } => {
             let mut rows = table::queues(&pool).await?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use sqlx::PgPool;
 
 use super::output::{self, Format};
-use super::{Exit, Failure, Surroundings, connect};
+use super::{AppContext, Exit, Failure, connect};
 use crate::schedule::{RunNowError, Timetable, run_now};
 
 #[derive(Subcommand)]
@@ -39,8 +39,8 @@ struct Row {
     paused_at: Option<Timestamp>,
 }
 
-pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let pool = connect::pool(surroundings.config.database()?, 2).await?;
+pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
+    let pool = connect::pool(app.config.database()?, 2).await?;
     match command {
         Command::List { format, limit } => {
             output::list(format, HEADER, &rows(&pool, limit).await?, cells)?;

@@ -5,7 +5,7 @@ use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// A wish to stop that many parts of a process can wait for.
+/// A request to stop that many parts of a process can wait for.
 #[derive(Clone)]
 pub(crate) struct Stop {
     wished: watch::Sender<bool>,
@@ -13,8 +13,8 @@ pub(crate) struct Stop {
 
 impl Stop {
     /// Takes the signals over from the default, which would end the process at once. The first one
-    /// is a wish; the second one ends the process: leases and open transactions are then cleaned up
-    /// as after a crash.
+    /// asks for a clean stop; the second one ends the process: leases and open transactions are then
+    /// cleaned up as after a crash.
     pub(crate) fn on_signals() -> io::Result<Self> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -41,12 +41,12 @@ impl Stop {
         Ok(stop)
     }
 
-    /// A wish to stop.
+    /// Requests a stop.
     pub(crate) fn request(&self) {
         self.wished.send_replace(true);
     }
 
-    /// Waits for the wish; done at once if it was uttered already.
+    /// Waits for the request; returns at once if it was made already.
     pub(crate) async fn requested(&self) {
         let mut wished = self.wished.subscribe();
         // The sender lives in `self`, so waiting cannot fail.

@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     /// Where signed deliveries go, such as `http://127.0.0.1:8080/integrations/polar/webhook`
     #[arg(long, value_name = "URL")]
     webhook_url: Option<String>,
-    /// Mishaps and how often they happen, such as 20%
+    /// Faults and how often they happen, such as 20%
     #[arg(
         long,
         value_name = "SPEC",
@@ -29,7 +29,7 @@ pub(super) struct Arguments {
         hide_default_value = true
     )]
     faults: Faults,
-    /// Ids, waits and mishaps follow from it
+    /// Ids, waits and faults follow from it
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
 }

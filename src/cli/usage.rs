@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::output::{self, Format};
-use super::{Exit, Failure, Surroundings, connect};
+use super::{AppContext, Exit, Failure, connect};
 
 mod proof;
 
@@ -115,10 +115,10 @@ impl FromStr for Period {
     }
 }
 
-pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let pool = connect::pool(surroundings.config.database()?, 2).await?;
+pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
+    let pool = connect::pool(app.config.database()?, 2).await?;
     match command {
-        Command::Prove(arguments) => prove(&arguments, &pool, surroundings).await,
+        Command::Prove(arguments) => prove(&arguments, &pool, app).await,
         Command::List(arguments) => list(arguments, &pool).await,
         Command::Begin { since } => begin(since, &pool).await,
         Command::Adopt { reported_until } => adopt(reported_until, &pool).await,
@@ -126,23 +126,18 @@ pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result
     }
 }
 
-async fn prove(
-    arguments: &Prove,
-    pool: &PgPool,
-    surroundings: &Surroundings,
-) -> Result<Exit, Failure> {
+async fn prove(arguments: &Prove, pool: &PgPool, app: &AppContext) -> Result<Exit, Failure> {
     let period = match arguments.period {
         Some(period) => period,
         None => Period::of(clock::now(pool).await?),
     };
     let mut proof = Proof::gather(pool, arguments.organization, period.from, period.to).await?;
     if arguments.ask_polar {
-        let polar =
-            super::process::polar_client(&surroundings.config.polar, pool)?.ok_or_else(|| {
-                Failure::usage(
-                    "billing is off: POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID are not set",
-                )
-            })?;
+        let polar = super::process::polar_client(&app.config.polar, pool)?.ok_or_else(|| {
+            Failure::usage(
+                "billing is off: POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID are not set",
+            )
+        })?;
         proof
             .ask_polar(pool, &polar, period.from, period.to)
             .await?;

@@ -8,7 +8,7 @@ use sqlx::PgPool;
 
 use super::process::{Process, Work};
 use super::signals::Stop;
-use super::{Exit, Failure, Surroundings, connect};
+use super::{AppContext, Exit, Failure, connect};
 use crate::config::Config;
 use crate::queue::connect::ConnectionBudget;
 use crate::queue::table;
@@ -61,12 +61,9 @@ impl FromStr for Wanted {
     }
 }
 
-pub(super) async fn run(
-    arguments: Arguments,
-    surroundings: &Surroundings,
-) -> Result<Exit, Failure> {
+pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, Failure> {
     let stop = Stop::on_signals()?;
-    let config = &surroundings.config;
+    let config = &app.config;
     let database = config.database()?;
     let pool = connect::pool(
         database,
@@ -80,7 +77,7 @@ pub(super) async fn run(
         );
     }
     let metrics = Metrics::install().context("metrics cannot be recorded")?;
-    let process = Process::new(surroundings, database, pool, metrics)?;
+    let process = Process::new(app, database, pool, metrics)?;
     process
         .work(
             Work {

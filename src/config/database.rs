@@ -7,7 +7,7 @@ use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 
-use super::{Environment, Wrong};
+use super::{ConfigError, Environment};
 use crate::queue::connect::ConnectionBudget;
 
 /// What `DATABASE_URL` may look like.
@@ -139,16 +139,16 @@ impl fmt::Display for DatabaseUrl {
 }
 
 /// `DATABASE_CONNECTIONS`: how many one process may have at most, all purposes together.
-pub(super) fn connections(environment: &Environment) -> Result<u32, Wrong> {
+pub(super) fn connections(environment: &Environment) -> Result<u32, ConfigError> {
     environment.whole_number("DATABASE_CONNECTIONS", 10, ConnectionBudget::LEAST..=1000)
 }
 
-pub(super) fn read(environment: &Environment) -> Result<Option<DatabaseUrl>, Wrong> {
+pub(super) fn read(environment: &Environment) -> Result<Option<DatabaseUrl>, ConfigError> {
     let pooler = match environment.text("DATABASE_POOLER")? {
         None | Some("none") => Pooler::None,
         Some("transaction") => Pooler::Transaction,
         Some(_) => {
-            return Err(Wrong::new(
+            return Err(ConfigError::new(
                 "DATABASE_POOLER",
                 "is not known",
                 "none, transaction",
@@ -160,5 +160,5 @@ pub(super) fn read(environment: &Environment) -> Result<Option<DatabaseUrl>, Wro
     };
     DatabaseUrl::parse(url, pooler)
         .map(Some)
-        .map_err(|what| Wrong::new("DATABASE_URL", what, ALLOWED))
+        .map_err(|what| ConfigError::new("DATABASE_URL", what, ALLOWED))
 }

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use super::Wrong;
+use super::ConfigError;
 
 /// Variables and their values. An empty value is the same as none, so that a line of `.env` may
 /// stay empty.
@@ -21,13 +21,13 @@ impl Environment {
     }
 
     /// The value of a variable, without the white space around it; `None` where it is empty.
-    pub(crate) fn text(&self, variable: &'static str) -> Result<Option<&str>, Wrong> {
+    pub(crate) fn text(&self, variable: &'static str) -> Result<Option<&str>, ConfigError> {
         let Some(value) = self.0.get(variable) else {
             return Ok(None);
         };
         let text = value
             .to_str()
-            .ok_or_else(|| Wrong::new(variable, "is not UTF-8 text", "UTF-8 text"))?
+            .ok_or_else(|| ConfigError::new(variable, "is not UTF-8 text", "UTF-8 text"))?
             .trim();
         Ok(Some(text).filter(|text| !text.is_empty()))
     }
@@ -38,7 +38,7 @@ impl Environment {
         variable: &'static str,
         default: N,
         bounds: RangeInclusive<N>,
-    ) -> Result<N, Wrong>
+    ) -> Result<N, ConfigError>
     where
         N: FromStr + PartialOrd + Display,
     {
@@ -48,8 +48,8 @@ impl Environment {
         let allowed = || format!("{} to {}", bounds.start(), bounds.end());
         match text.parse() {
             Ok(number) if bounds.contains(&number) => Ok(number),
-            Ok(_) => Err(Wrong::new(variable, "is out of range", allowed())),
-            Err(_) => Err(Wrong::new(
+            Ok(_) => Err(ConfigError::new(variable, "is out of range", allowed())),
+            Err(_) => Err(ConfigError::new(
                 variable,
                 "is not a whole number in range",
                 allowed(),

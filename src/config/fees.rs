@@ -2,12 +2,12 @@
 
 use jobs::contract::Fees;
 
-use super::{Environment, Wrong};
+use super::{ConfigError, Environment};
 
 /// 100 %.
 const WHOLE: i32 = 10_000;
 
-pub(super) fn platform(environment: &Environment) -> Result<Fees, Wrong> {
+pub(super) fn platform(environment: &Environment) -> Result<Fees, ConfigError> {
     Ok(Fees {
         basis_points: environment.whole_number("PLATFORM_FEE_BASIS_POINTS", 500, 0..=WHOLE)?,
         fixed: environment.whole_number("PLATFORM_FEE_FIXED", 50, 0..=i32::MAX)?,
@@ -19,7 +19,7 @@ pub(super) fn platform(environment: &Environment) -> Result<Fees, Wrong> {
     })
 }
 
-pub(super) fn early(environment: &Environment) -> Result<Fees, Wrong> {
+pub(super) fn early(environment: &Environment) -> Result<Fees, ConfigError> {
     Ok(Fees {
         basis_points: environment.whole_number(
             "PLATFORM_FEE_BASIS_POINTS_EARLY_ACCESS",

@@ -1,15 +1,15 @@
-//! The addresses we listen on, and who may knock.
+//! The addresses we listen on, and who may post changes.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use secrecy::SecretString;
 
-use super::{Environment, Wrong, secret};
+use super::{ConfigError, Environment, secret};
 
-/// The front door and the metrics page.
+/// The ingress and the metrics page.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
-    /// `BIND`: the address of the front door.
+    /// `BIND`: the address of the ingress.
     pub bind: IpAddr,
     /// `PORT`: its port; 0 lets the system choose.
     pub port: u16,
@@ -20,14 +20,14 @@ pub struct HttpSettings {
 }
 
 impl HttpSettings {
-    /// The front door's address.
+    /// The ingress's address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(self.bind, self.port)
     }
 }
 
-pub(super) fn read(environment: &Environment) -> Result<HttpSettings, Wrong> {
+pub(super) fn read(environment: &Environment) -> Result<HttpSettings, ConfigError> {
     Ok(HttpSettings {
         bind: bind(environment)?,
         port: environment.whole_number("PORT", 8080, 0..=u16::MAX)?,
@@ -36,11 +36,11 @@ pub(super) fn read(environment: &Environment) -> Result<HttpSettings, Wrong> {
     })
 }
 
-fn bind(environment: &Environment) -> Result<IpAddr, Wrong> {
+fn bind(environment: &Environment) -> Result<IpAddr, ConfigError> {
     match environment.text("BIND")? {
         None => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         Some(text) => parse_host(text).ok_or_else(|| {
-            Wrong::new(
+            ConfigError::new(
                 "BIND",
                 "is not an IP address",
                 "an IP address such as 127.0.0.1, 0.0.0.0 or ::",
@@ -49,7 +49,7 @@ fn bind(environment: &Environment) -> Result<IpAddr, Wrong> {
     }
 }
 
-fn metrics_bind(environment: &Environment) -> Result<Option<SocketAddr>, Wrong> {
+fn metrics_bind(environment: &Environment) -> Result<Option<SocketAddr>, ConfigError> {
     let Some(text) = environment.text("METRICS_BIND")? else {
         return Ok(None);
     };
@@ -58,7 +58,7 @@ fn metrics_bind(environment: &Environment) -> Result<Option<SocketAddr>, Wrong> 
         .and_then(|(host, port)| Some((parse_host(host)?, port.parse().ok()?)));
     match address {
         Some((host, port)) => Ok(Some(SocketAddr::new(host, port))),
-        None => Err(Wrong::new(
+        None => Err(ConfigError::new(
             "METRICS_BIND",
             "is not host:port",
             "localhost or an IP address, and a port, such as 127.0.0.1:9090",

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Environment, Wrong};
+use super::{ConfigError, Environment};
 
 /// What Postgres remarks by the way ("already exists, skipping") is no news.
 const DEFAULT: &str = "info,sqlx::postgres::notice=warn";
@@ -27,19 +27,19 @@ pub enum LogFormat {
     Json,
 }
 
-pub(super) fn read(environment: &Environment) -> Result<LogSettings, Wrong> {
+pub(super) fn read(environment: &Environment) -> Result<LogSettings, ConfigError> {
     let format = match environment.text("LOG_FORMAT")? {
         Some("text") => LogFormat::Text,
         Some("json") => LogFormat::Json,
         None if std::io::stderr().is_terminal() => LogFormat::Text,
         None => LogFormat::Json,
-        Some(_) => return Err(Wrong::new("LOG_FORMAT", "is not known", "text, json")),
+        Some(_) => return Err(ConfigError::new("LOG_FORMAT", "is not known", "text, json")),
     };
     let filter = environment.text("RUST_LOG")?.unwrap_or(DEFAULT);
     if EnvFilter::try_new(filter).is_err() {
         let allowed =
             "a level (error, warn, info, debug, trace) or directives such as info,polar_jobs=debug";
-        return Err(Wrong::new(
+        return Err(ConfigError::new(
             "RUST_LOG",
             "holds a directive that cannot be read",
             allowed,

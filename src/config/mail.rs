@@ -1,4 +1,4 @@
-//! How mail leaves the house.
+//! How mail is sent: the transport and the sender's address.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Environment, Wrong, database::percent_decoded};
+use super::{ConfigError, Environment, database::percent_decoded};
 
 const ALLOWED: &str =
     "smtp://user:password@host:port, smtps://user:password@host:port or file:directory";
@@ -57,7 +57,7 @@ impl fmt::Debug for Transport {
     }
 }
 
-pub(super) fn read(environment: &Environment) -> Result<Option<MailSettings>, Wrong> {
+pub(super) fn read(environment: &Environment) -> Result<Option<MailSettings>, ConfigError> {
     let from = address(environment, "MAIL_FROM")?;
     let reply_to = address(environment, "MAIL_REPLY_TO")?;
     let Some(url) = environment.text("MAIL_URL")? else {
@@ -70,12 +70,12 @@ pub(super) fn read(environment: &Environment) -> Result<Option<MailSettings>, Wr
     }))
 }
 
-fn transport(text: &str) -> Result<Transport, Wrong> {
+fn transport(text: &str) -> Result<Transport, ConfigError> {
     if let Some(path) = text.strip_prefix("file:") {
         // `file:./var/mail`, `file:/var/mail` and `file:///var/mail` all name a directory.
         let path = path.strip_prefix("//").unwrap_or(path);
         return match path {
-            "" => Err(Wrong::new("MAIL_URL", "names no directory", ALLOWED)),
+            "" => Err(ConfigError::new("MAIL_URL", "names no directory", ALLOWED)),
             path => Ok(Transport::Directory(PathBuf::from(path))),
         };
     }
@@ -83,7 +83,7 @@ fn transport(text: &str) -> Result<Transport, Wrong> {
         Ok(url) if matches!(url.scheme(), "smtp" | "smtps") && url.has_host() => {
             Ok(Transport::Smtp(SecretString::from(text)))
         }
-        _ => Err(Wrong::new(
+        _ => Err(ConfigError::new(
             "MAIL_URL",
             "is not a mail address of a server or directory",
             ALLOWED,
@@ -92,7 +92,10 @@ fn transport(text: &str) -> Result<Transport, Wrong> {
 }
 
 /// `name@host` or `Name <name@host>`; whether anybody lives there is the mail server's business.
-fn address(environment: &Environment, variable: &'static str) -> Result<Option<String>, Wrong> {
+fn address(
+    environment: &Environment,
+    variable: &'static str,
+) -> Result<Option<String>, ConfigError> {
     let Some(text) = environment.text(variable)? else {
         return Ok(None);
     };
@@ -105,7 +108,7 @@ fn address(environment: &Environment, variable: &'static str) -> Result<Option<S
     if looks_right && !text.contains(char::is_control) && !bare.contains(char::is_whitespace) {
         Ok(Some(text.to_owned()))
     } else {
-        Err(Wrong::new(
+        Err(ConfigError::new(
             variable,
             "is not a mail address",
             "name@example.com or Name <name@example.com>",

@@ -6,6 +6,7 @@
 
 mod database;
 mod environment;
+mod error;
 mod fees;
 mod http;
 mod log;
@@ -13,28 +14,27 @@ mod mail;
 mod plain;
 mod polar;
 mod secret;
-mod wrong;
 
 use jobs::contract::{Fees, Settings};
 use secrecy::{ExposeSecret, SecretString};
 
 pub use database::{DatabaseUrl, Pooler};
 pub use environment::Environment;
+pub use error::ConfigError;
 pub use http::HttpSettings;
 pub use log::{LogFormat, LogSettings};
 pub use mail::{MailSettings, Transport};
 pub use plain::PlainSettings;
 pub use polar::{Billing, PolarSettings};
-pub use wrong::Wrong;
 
-/// Everything that the operator may set (contract 2).
+/// Everything that the operator may set.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `DATABASE_URL`; `None` where it is not set.
     pub database: Option<DatabaseUrl>,
     /// Connections at most per process, all purposes together.
     pub database_connections: u32,
-    /// The front door and the metrics page.
+    /// The ingress and the metrics page.
     pub http: HttpSettings,
     /// Polar, and whether billing is on.
     pub polar: PolarSettings,
@@ -57,7 +57,7 @@ impl Config {
     ///
     /// # Errors
     /// The first variable that holds something that is not allowed.
-    pub fn read(environment: &Environment) -> Result<Self, Wrong> {
+    pub fn read(environment: &Environment) -> Result<Self, ConfigError> {
         Ok(Self {
             database: database::read(environment)?,
             database_connections: database::connections(environment)?,
@@ -76,10 +76,10 @@ impl Config {
     ///
     /// # Errors
     /// When `DATABASE_URL` is not set.
-    pub fn database(&self) -> Result<&DatabaseUrl, Wrong> {
+    pub fn database(&self) -> Result<&DatabaseUrl, ConfigError> {
         self.database
             .as_ref()
-            .ok_or_else(|| Wrong::missing("DATABASE_URL", database::ALLOWED))
+            .ok_or_else(|| ConfigError::missing("DATABASE_URL", database::ALLOWED))
     }
 
     /// Connections that so many worker and ingress processes with these settings may take together.

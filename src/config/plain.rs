@@ -3,7 +3,7 @@
 use reqwest::Url;
 use secrecy::SecretString;
 
-use super::{Environment, Wrong, polar::web_address, secret};
+use super::{ConfigError, Environment, polar::web_address, secret};
 
 /// Plain's own full GraphQL endpoint.
 const PLAIN: &str = "https://core-api.uk.plain.com/graphql/v1";
@@ -19,7 +19,7 @@ pub struct PlainSettings {
     pub default_tier: Option<String>,
 }
 
-pub(super) fn read(environment: &Environment) -> Result<Option<PlainSettings>, Wrong> {
+pub(super) fn read(environment: &Environment) -> Result<Option<PlainSettings>, ConfigError> {
     let api_url = web_address(environment, "PLAIN_API_URL", PLAIN)?;
     let default_tier = environment
         .text("PLAIN_DEFAULT_TIER_EXTERNAL_ID")?

@@ -6,7 +6,7 @@ use reqwest::Url;
 use secrecy::SecretString;
 use uuid::Uuid;
 
-use super::{Environment, Wrong, secret};
+use super::{ConfigError, Environment, secret};
 use crate::limiter::Limits;
 
 /// Everything about Polar.
@@ -35,7 +35,7 @@ pub struct Billing {
     pub organization: Uuid,
 }
 
-pub(super) fn read(environment: &Environment) -> Result<PolarSettings, Wrong> {
+pub(super) fn read(environment: &Environment) -> Result<PolarSettings, ConfigError> {
     Ok(PolarSettings {
         billing: billing(environment)?,
         webhook_secrets: secret::list(environment, "POLAR_WEBHOOK_SECRET")?,
@@ -46,10 +46,10 @@ pub(super) fn read(environment: &Environment) -> Result<PolarSettings, Wrong> {
     })
 }
 
-fn limits(environment: &Environment) -> Result<Limits, Wrong> {
+fn limits(environment: &Environment) -> Result<Limits, ConfigError> {
     let read = |variable, default, highest| {
         let number: u32 = environment.whole_number(variable, default, 1..=highest)?;
-        Ok::<_, Wrong>(NonZeroU32::new(number).expect("the bounds begin at 1"))
+        Ok::<_, ConfigError>(NonZeroU32::new(number).expect("the bounds begin at 1"))
     };
     Ok(Limits {
         per_window: read("POLAR_RATE_LIMIT", 400, 1_000_000)?,
@@ -58,7 +58,7 @@ fn limits(environment: &Environment) -> Result<Limits, Wrong> {
 }
 
 /// Half a configuration would bill our own organization or nobody, so it is refused.
-fn billing(environment: &Environment) -> Result<Option<Billing>, Wrong> {
+fn billing(environment: &Environment) -> Result<Option<Billing>, ConfigError> {
     const BOTH: &str =
         "both POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID, or neither (billing off)";
     let token = secret::token(environment, "POLAR_ACCESS_TOKEN")?;
@@ -68,20 +68,20 @@ fn billing(environment: &Environment) -> Result<Option<Billing>, Wrong> {
             organization,
         })),
         (None, None) => Ok(None),
-        (Some(_), None) => Err(Wrong::missing("POLAR_ORGANIZATION_ID", BOTH)),
-        (None, Some(_)) => Err(Wrong::missing("POLAR_ACCESS_TOKEN", BOTH)),
+        (Some(_), None) => Err(ConfigError::missing("POLAR_ORGANIZATION_ID", BOTH)),
+        (None, Some(_)) => Err(ConfigError::missing("POLAR_ACCESS_TOKEN", BOTH)),
     }
 }
 
 /// The version is a date, or a word such as `next`; it travels in a header.
-fn api_version(environment: &Environment) -> Result<String, Wrong> {
+fn api_version(environment: &Environment) -> Result<String, ConfigError> {
     let version = environment.text("POLAR_API_VERSION")?.unwrap_or("2026-04");
     let plain =
         |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '.' | '_');
     if version.len() <= 32 && version.chars().all(plain) {
         Ok(version.to_owned())
     } else {
-        Err(Wrong::new(
+        Err(ConfigError::new(
             "POLAR_API_VERSION",
             "is not a version",
             "a version such as 2026-04",
@@ -89,12 +89,12 @@ fn api_version(environment: &Environment) -> Result<String, Wrong> {
     }
 }
 
-fn uuid(environment: &Environment, variable: &'static str) -> Result<Option<Uuid>, Wrong> {
+fn uuid(environment: &Environment, variable: &'static str) -> Result<Option<Uuid>, ConfigError> {
     let Some(text) = environment.text(variable)? else {
         return Ok(None);
     };
     let id = Uuid::try_parse(text).map_err(|_| {
-        Wrong::new(
+        ConfigError::new(
             variable,
             "is not a UUID",
             "a UUID such as 1dbfc517-0bbf-4301-9ba8-555ca42b9737",
@@ -108,7 +108,7 @@ pub(super) fn web_address(
     environment: &Environment,
     variable: &'static str,
     default: &str,
-) -> Result<Url, Wrong> {
+) -> Result<Url, ConfigError> {
     let text = environment.text(variable)?.unwrap_or(default);
     let url = Url::parse(text).ok().filter(|url| {
         matches!(url.scheme(), "http" | "https")
@@ -118,7 +118,7 @@ pub(super) fn web_address(
             && url.fragment().is_none()
     });
     url.ok_or_else(|| {
-        Wrong::new(
+        ConfigError::new(
             variable,
             "is not a plain web address",
             format!("https://… as in {default}"),

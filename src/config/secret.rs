@@ -2,14 +2,14 @@
 
 use secrecy::SecretString;
 
-use super::{Environment, Wrong};
+use super::{ConfigError, Environment};
 
 /// A token, as a header can carry it. A paste with a line break or a blank inside is a mistake that
 /// is better found here than as a 401.
 pub(super) fn token(
     environment: &Environment,
     variable: &'static str,
-) -> Result<Option<SecretString>, Wrong> {
+) -> Result<Option<SecretString>, ConfigError> {
     let Some(text) = environment.text(variable)? else {
         return Ok(None);
     };
@@ -17,7 +17,7 @@ pub(super) fn token(
         Ok(Some(SecretString::from(text)))
     } else {
         let what = "holds blanks or characters that no header can carry";
-        Err(Wrong::new(
+        Err(ConfigError::new(
             variable,
             what,
             "a token of visible ASCII characters",
@@ -29,7 +29,7 @@ pub(super) fn token(
 pub(super) fn list(
     environment: &Environment,
     variable: &'static str,
-) -> Result<Vec<SecretString>, Wrong> {
+) -> Result<Vec<SecretString>, ConfigError> {
     let text = environment.text(variable)?.unwrap_or_default();
     let parts = text.split(|character: char| character == ',' || character.is_whitespace());
     Ok(parts

@@ -43,7 +43,7 @@ const VARIABLES: [&str; 30] = [
     "RUST_LOG",
 ];
 
-fn read(variables: &[(&str, &str)]) -> Result<Config, Wrong> {
+fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
     Config::read(&variables.iter().copied().collect())
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The library that finds the moments counts days of the week from 1 = Sunday and wants both day
 //! fields to match; crontab(5) counts from 0 = Sunday and is content with either when both are
-//! restricted. The difference is mended here, once, where the text is read.
+//! restricted. The difference is resolved here, once, where the text is read.
 
 use chrono::{DateTime, Duration, SubsecRound, Utc};
 

@@ -252,13 +252,13 @@ pub const METRICS: &[Metric] = &[
         "polar_jobs_usage_difference",
         "",
         Recorder::Worker,
-        "Readings of the proven period that no window counted; 0 when it adds up.",
+        "Usage recorded less usage reported, of the proven period; 0 when it adds up.",
     ),
     gauge(
         "polar_jobs_usage_window_faults",
         "",
         Recorder::Worker,
-        "Windows of the proven period whose sum is not that of their readings.",
+        "Windows that do not begin where the one before ended; 0 when none is missing.",
     ),
     count(
         "polar_jobs_costs_reported_total",

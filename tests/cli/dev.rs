@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use super::support::{ended, line_with, run, signal, start, until, with_database};
 
 #[test]
-fn the_story_ends_as_it_should_twice_on_the_same_data() {
+fn the_demo_scenario_ends_as_it_should_twice_on_the_same_data() {
     let data = tempfile::tempdir().unwrap();
     let directory = data.path().to_str().unwrap();
     for _ in 0..2 {
@@ -26,7 +26,7 @@ fn the_story_ends_as_it_should_twice_on_the_same_data() {
 }
 
 #[test]
-fn two_stories_are_not_told_in_one_directory() {
+fn two_demo_scenarios_do_not_run_in_one_directory() {
     let data = tempfile::tempdir().unwrap();
     let arguments = [
         "dev",

@@ -162,7 +162,7 @@ async fn a_retried_job_stands_behind_the_one_that_has_its_ordering_key() {
 }
 
 #[tokio::test]
-async fn a_retry_that_a_waiting_twin_makes_needless_says_so_and_changes_nothing() {
+async fn a_retry_that_a_waiting_duplicate_makes_needless_says_so_and_changes_nothing() {
     let database = testing::database(polar_jobs::migrate::migrator).await;
     let (pool, url) = (&database.pool, &database.url);
     let old = enqueue(pool, "sync_customer", None, Some("customer acme")).await;

@@ -1,4 +1,4 @@
-//! Behind a pooler: what it refuses is said with the cure, and little is enough.
+//! Behind a pooler: what it refuses is reported with the setting that fixes it, and little is enough.
 
 use private_postgres::testing;
 
@@ -61,7 +61,7 @@ async fn fifty_jobs_at_once_end_behind_a_pooler_with_two_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pooler_that_was_not_spoken_of_is_named_with_its_cure() {
+async fn a_pooler_that_no_setting_names_is_reported_with_its_fix() {
     let database = testing::database(polar_jobs::migrate::migrator).await;
     let pooler = Crowd::before(&database.pool, Manners::default()).await;
     for arguments in [&["migrate"][..], &["worker", "--drain"], &["doctor"]] {

@@ -73,7 +73,7 @@ async fn a_worker_refuses_a_queue_that_is_not_there() {
 }
 
 #[tokio::test]
-async fn the_front_door_and_the_simulator_stop_on_a_signal() {
+async fn the_ingress_and_the_simulator_stop_on_a_signal() {
     let database = testing::database(polar_jobs::migrate::migrator).await;
     let door = [("DATABASE_URL", database.url.as_str())];
     for (settings, arguments) in [
@@ -130,7 +130,7 @@ async fn a_worker_serves_health_and_metrics_where_it_is_told() {
         .execute(&pool)
         .await
         .unwrap();
-    let counted = r#"polar_jobs_attempts_total{kind="prune",ending="discarded"} 1"#;
+    let counted = r#"polar_jobs_attempts_total{kind="prune",result="applied"} 1"#;
     let delay = r#"polar_jobs_oldest_due_seconds{queue="default"} 0"#;
     until(async || {
         let page = get(address, "/metrics");

@@ -1,4 +1,4 @@
-//! Wrong usage and wrong settings.
+//! ConfigError usage and wrong settings.
 
 use super::support::run;
 

@@ -12,7 +12,7 @@ use sqlx::Connection;
 use crate::script::{Act, Script};
 use crate::stand::{Stand, Worker, eventually};
 
-/// Three more for this test's own eyes than two workers and an ingress may count on.
+/// Three more for this test's own queries than two workers and an ingress may count on.
 const CONNECTIONS: &str = "23";
 const EYES: u32 = 3;
 

@@ -1,4 +1,4 @@
-//! One table of changes, good and bad, through both doors: `POST /changes` and `record_change`.
+//! One table of changes, good and bad, through both interfaces: `POST /changes` and `record_change`.
 
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -306,7 +306,7 @@ fn bad() -> Vec<(Value, Value)> {
     cases
 }
 
-/// What the SQL door says: the row's id, null, or its faults.
+/// What the SQL function says: the row's id, null, or its faults.
 async fn record(
     pool: &PgPool,
     kind: &Value,
@@ -327,7 +327,7 @@ fn envelope(kind: &Value, data: &Value, id: Option<&str>) -> Value {
 }
 
 #[tokio::test]
-async fn both_doors_refuse_the_same_changes_with_the_same_words() {
+async fn http_and_sql_refuse_the_same_changes_with_the_same_words() {
     let door = Door::open().await;
     let mut cases: Vec<(Value, Value, Option<String>)> = bad()
         .into_iter()
@@ -371,7 +371,7 @@ async fn both_doors_refuse_the_same_changes_with_the_same_words() {
 }
 
 #[tokio::test]
-async fn both_doors_store_the_same_rows() {
+async fn http_and_sql_store_the_same_rows() {
     let (http, sql) = (Door::open().await, Door::open().await);
     for (place, (kind, data)) in good().into_iter().enumerate() {
         let id = format!("change {place}");
@@ -434,7 +434,7 @@ async fn a_change_lives_and_dies_with_the_callers_transaction() {
         row
     );
     assert_eq!(door.jobs().await, 1);
-    // The other door sees the same id as a duplicate.
+    // The other interface sees the same id as a duplicate.
     let again = door
         .change(&envelope(
             &json!("organization.created"),

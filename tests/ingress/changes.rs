@@ -1,4 +1,4 @@
-//! What the application tells us (contract 3).
+//! `POST /changes`: what is stored of a request, and what is refused.
 
 use serde_json::{Value, json};
 use uuid::Uuid;

@@ -36,7 +36,7 @@ pub(crate) async fn start(url: &str) -> (Child, SocketAddr) {
     (child, address)
 }
 
-/// Delivers until the door is gone; returns the ids of what was acknowledged.
+/// Delivers until the ingress is gone; returns the ids of what was acknowledged.
 async fn deliver_until_gone(address: SocketAddr, accepted: Arc<AtomicUsize>) -> Vec<String> {
     let mut acknowledged = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! The door itself: routes, operations, slow clients, and closing it.
+//! The server itself: routes, operations, slow clients, and shutting it down.
 
 use std::time::{Duration, Instant};
 
@@ -87,7 +87,7 @@ async fn health_readiness_and_metrics_answer_without_a_token() {
 }
 
 #[tokio::test]
-async fn without_a_schema_or_behind_it_the_door_is_not_ready_and_says_why() {
+async fn without_a_schema_or_behind_it_the_ingress_is_not_ready_and_says_why() {
     let empty = empty_database(polar_jobs::migrate::migrator).await;
     let door = Door::on(empty.url, empty.pool, &[SECRET], None).await;
     let answer = door.get("/ready").await;
@@ -190,7 +190,7 @@ async fn a_client_that_breaks_off_stores_nothing() {
 async fn closing_answers_what_is_in_flight_and_takes_no_more() {
     let door = Door::open().await;
     let (address, pool) = (door.address, door.pool.clone());
-    // Hold the table, so that a delivery is under way while the door closes.
+    // Hold the table, so that a delivery is under way while the ingress shuts down.
     let mut held = pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE polar_jobs.stored_events IN SHARE MODE")
         .execute(&mut *held)

@@ -13,7 +13,7 @@ use crate::support::{Delivery, Door, SECRET, WEBHOOK, count};
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 static DOOR: LazyLock<Door> = LazyLock::new(|| RUNTIME.block_on(Door::open()));
 
-/// The one door of these tests, opened before anything runs on the runtime.
+/// The one ingress of these tests, started before anything runs on the runtime.
 fn door() -> &'static Door {
     &DOOR
 }

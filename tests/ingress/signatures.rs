@@ -1,5 +1,5 @@
 //! Every way a signature can be wrong, and the ways it may look odd and still be right
-//! (polar-domain (c.2)).
+//! (docs/polar-facts.md#delivery-signature).
 
 use chrono::Utc;
 

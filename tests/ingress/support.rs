@@ -1,4 +1,4 @@
-//! An open front door, and a client that can send anything, right or wrong, byte for byte.
+//! A running ingress, and a client that can send anything, right or wrong, byte for byte.
 
 use std::net::SocketAddr;
 
@@ -23,7 +23,7 @@ pub(crate) const SECRET: &str = "whsec_7Qm2xVbT4kRZ0aLpYc9uJ3nWdE6sHgXf1OiKvBtMy
 pub(crate) const TOKEN: &str = "an application's token";
 pub(crate) const WEBHOOK: &str = "/integrations/polar/webhook";
 
-/// A front door that is open until this is dropped.
+/// An ingress that runs until this is dropped.
 pub(crate) struct Door {
     pub(crate) address: SocketAddr,
     pub(crate) pool: PgPool,

@@ -1,4 +1,4 @@
-//! What becomes of deliveries (contract 3; polar-domain (m) 1 to 9, as the contract changes them).
+//! What becomes of deliveries: which are stored, which are refused, and which start jobs.
 
 use chrono::Utc;
 use serde_json::{Value, json};

@@ -42,7 +42,7 @@ impl LocalPolar {
         }
     }
 
-    /// For tests of how a refusal is borne: exactly this many requests are wrong on purpose.
+    /// For tests of how a refusal is handled: exactly this many requests are wrong on purpose.
     #[allow(dead_code, reason = "not every test provokes one")]
     pub(crate) fn provoked(&self, requests: usize) {
         self.provoked.store(requests, Ordering::Relaxed);

@@ -46,7 +46,7 @@ async fn never_more_jobs_run_at_once_than_there_are_slots() {
     stand.add_all(&jobs).await;
     let worker = stand.work(5).await;
     stand.ledger.reached(Mark::Started, "slow", 5).await;
-    // All seats are taken: what was claimed ahead goes back, and nothing more is claimed.
+    // All slots are taken: what was claimed ahead goes back, and nothing more is claimed.
     let running = "SELECT count(*) FROM polar_jobs.jobs WHERE state = 'running'";
     stand.until_number(running, 5).await;
     assert_eq!(stand.ledger.count(Mark::Started, "slow"), 5);

@@ -118,7 +118,7 @@ async fn a_snooze_waits_with_its_reason_and_no_failure() {
 }
 
 #[tokio::test]
-async fn an_endless_snooze_does_not_stop_the_lane() {
+async fn an_endless_snooze_does_not_stop_the_fetcher() {
     let (stand, row) = run_once(Script::new("s", [vec![Act::Snooze(1e18)]])).await;
     assert_eq!(row.state, "available");
     let worker = stand.work(4).await;

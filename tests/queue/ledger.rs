@@ -1,4 +1,4 @@
-//! What the jobs of a test report while they run, and the gates that hold them. In memory, one per
+//! What the jobs of a test report while they run, and the barriers that hold them. In memory, one per
 //! database; a process of a crash test also appends every entry to a file.
 //!
 //! Tests of one binary run at the same time, some on servers of their own, where databases are named
@@ -146,13 +146,13 @@ impl Ledger {
         }
     }
 
-    /// Lets everybody through a gate, now and later.
+    /// Lets every job through a barrier, now and later.
     pub(crate) fn open(&self, gate: &str) {
         self.state.lock().unwrap().open.push(gate.to_owned());
         self.changed.send_modify(|version| *version += 1);
     }
 
-    /// What a job does that computes until a gate opens.
+    /// What a job does that computes until a barrier opens.
     pub(crate) fn block(&self, gate: &str) {
         let is_open = || {
             self.state
@@ -167,7 +167,7 @@ impl Ledger {
         }
     }
 
-    /// What a job does at a gate.
+    /// What a job does at a barrier.
     pub(crate) async fn pass(&self, gate: &str) {
         let mut changes = self.changed.subscribe();
         while !self

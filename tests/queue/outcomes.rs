@@ -61,7 +61,7 @@ async fn the_worst_end_of_an_events_jobs_counts_whoever_ends_last() {
 }
 
 #[tokio::test]
-async fn one_batch_settles_every_event_of_every_job_in_it() {
+async fn one_batch_sets_the_outcome_of_every_event_of_every_job_in_it() {
     let stand = Stand::new().await;
     let events = [stand.event().await, stand.event().await];
     // Both merge into a duplicate that waits, which then answers for both events.
@@ -83,7 +83,7 @@ async fn one_batch_settles_every_event_of_every_job_in_it() {
 }
 
 #[tokio::test]
-async fn a_retry_mends_an_event_once_no_other_job_of_it_is_given_up() {
+async fn a_retry_repairs_the_outcome_of_an_event_once_no_other_job_of_it_is_given_up() {
     let stand = Stand::new().await;
     let event = stand.event().await;
     let worker = stand.work(4).await;

@@ -11,11 +11,11 @@ use super::ledger::{Entry, Ledger, Mark};
 /// One step of an attempt.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Act {
-    /// Wait at a gate of this process.
+    /// Wait at a barrier of this process.
     Hold(String),
     /// Work for so many milliseconds.
     Work(u64),
-    /// Hold up the thread until a gate of this process opens.
+    /// Hold up the thread until a barrier of this process opens.
     Block(String),
     /// Write a line into the log.
     Log(String),
@@ -71,7 +71,7 @@ impl Script {
         Self::new(label, [])
     }
 
-    /// Done once the gate named like the job is open.
+    /// Done once the barrier named like the job is open.
     pub(crate) fn hold(label: &str) -> Self {
         Self::new(label, [vec![Act::Hold(label.to_owned())]])
     }
@@ -202,7 +202,7 @@ impl Job for Script {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-/// The same with little patience: an attempt may take 300 ms, a failure is tried again at once.
+/// The same with short limits: an attempt may take 300 ms, a failure is tried again at once.
 pub(crate) struct Brief {
     pub(crate) script: Script,
 }

@@ -1,4 +1,4 @@
-//! A database, workers on it, and eyes on the tables.
+//! A database, workers on it, and queries of its tables.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -144,7 +144,7 @@ impl Stand {
         .await
     }
 
-    /// Makes a waiting job due, through the door that operators use.
+    /// Makes a waiting job due, through the view that operators use.
     pub(crate) async fn due_now(&self, id: i64) {
         self.execute(&format!(
             "UPDATE polar_jobs.jobs SET run_at = now() WHERE id = {id}"

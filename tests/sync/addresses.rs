@@ -2,26 +2,26 @@
 
 use serde_json::{Value, json};
 
-use crate::house::{House, Tenant, user};
+use crate::test_app::{Tenant, TestApp, user};
 
 fn moved(user: &str, email: &str) -> Value {
     json!({"type": "user.updated", "data": {"id": user, "email": email}})
 }
 
 /// One synced organization with these members.
-async fn open<const N: usize>(names: [&str; N]) -> (House, Tenant, [String; N]) {
-    let (house, tenant) = (House::open().await, Tenant::new());
+async fn open<const N: usize>(names: [&str; N]) -> (TestApp, Tenant, [String; N]) {
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
     let people = names.map(|_| user());
     let mut told = vec![tenant.created()];
     for (name, id) in names.iter().zip(&people) {
         told.push(tenant.added(id, &format!("{name}@example.com"), "member"));
     }
-    house.tell(&told).await;
-    house.settle_waits().await;
-    (house, tenant, people)
+    app.tell(&told).await;
+    app.resolve_waits().await;
+    (app, tenant, people)
 }
 
-impl House {
+impl TestApp {
     fn address(&self, tenant: &Tenant, user: &str) -> String {
         let member = self.member(tenant, user);
         member.map_or_else(|| "nobody".to_owned(), |row| row.email)
@@ -42,103 +42,97 @@ impl House {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_people_exchange_their_addresses() {
-    let (house, tenant, [ada, bob]) = open(["ada", "bob"]).await;
+    let (app, tenant, [ada, bob]) = open(["ada", "bob"]).await;
     let told = [
         moved(&ada, "bob@example.com"),
         moved(&bob, "ada@example.com"),
     ];
-    house.tell(&told).await;
-    house.settle_waits().await;
-    assert_eq!(house.address(&tenant, &ada), "bob@example.com");
-    assert_eq!(house.address(&tenant, &bob), "ada@example.com");
-    assert_eq!(house.discarded().await, 0);
-    assert_eq!(house.notes_out_of_step().await, []);
+    app.tell(&told).await;
+    app.resolve_waits().await;
+    assert_eq!(app.address(&tenant, &ada), "bob@example.com");
+    assert_eq!(app.address(&tenant, &bob), "ada@example.com");
+    assert_eq!(app.discarded().await, 0);
+    assert_eq!(app.notes_out_of_step().await, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exchange_that_begins_after_one_of_them_gave_up_is_done_too() {
-    let (house, tenant, [ada, bob]) = open(["ada", "bob"]).await;
-    house.tell(&[moved(&ada, "bob@example.com")]).await;
-    house.settle_waits().await;
-    assert_eq!(house.end("sync_member").await.0, "discarded");
-    house.tell(&[moved(&bob, "ada@example.com")]).await;
-    house.settle_waits().await;
-    assert_eq!(house.address(&tenant, &ada), "bob@example.com");
-    assert_eq!(house.address(&tenant, &bob), "ada@example.com");
+    let (app, tenant, [ada, bob]) = open(["ada", "bob"]).await;
+    app.tell(&[moved(&ada, "bob@example.com")]).await;
+    app.resolve_waits().await;
+    assert_eq!(app.end("sync_member").await.0, "discarded");
+    app.tell(&[moved(&bob, "ada@example.com")]).await;
+    app.resolve_waits().await;
+    assert_eq!(app.address(&tenant, &ada), "bob@example.com");
+    assert_eq!(app.address(&tenant, &bob), "ada@example.com");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ring_of_three_with_the_owner_in_it_is_resolved_and_the_owner_never_leaves() {
-    let (house, tenant, [ada, bob]) = open(["ada", "bob"]).await;
-    let owner = house.member(&tenant, &tenant.owner).unwrap().id;
-    house
-        .tell(&[
-            moved(&tenant.owner, "ada@example.com"),
-            moved(&ada, "bob@example.com"),
-            moved(&bob, "owner@example.com"),
-        ])
-        .await;
-    house.settle_waits().await;
-    assert_eq!(house.address(&tenant, &tenant.owner), "ada@example.com");
-    assert_eq!(house.address(&tenant, &ada), "bob@example.com");
-    assert_eq!(house.address(&tenant, &bob), "owner@example.com");
-    let now = house.member(&tenant, &tenant.owner).unwrap();
+    let (app, tenant, [ada, bob]) = open(["ada", "bob"]).await;
+    let owner = app.member(&tenant, &tenant.owner).unwrap().id;
+    app.tell(&[
+        moved(&tenant.owner, "ada@example.com"),
+        moved(&ada, "bob@example.com"),
+        moved(&bob, "owner@example.com"),
+    ])
+    .await;
+    app.resolve_waits().await;
+    assert_eq!(app.address(&tenant, &tenant.owner), "ada@example.com");
+    assert_eq!(app.address(&tenant, &ada), "bob@example.com");
+    assert_eq!(app.address(&tenant, &bob), "owner@example.com");
+    let now = app.member(&tenant, &tenant.owner).unwrap();
     assert_eq!((now.id, now.role.as_str()), (owner, "owner"));
-    assert_eq!(house.discarded().await, 0);
+    assert_eq!(app.discarded().await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_to_one_who_waits_for_an_address_is_done() {
-    let (house, tenant, [ada, bob]) = open(["ada", "bob"]).await;
-    house
-        .tell(&[
-            moved(&ada, "bob@example.com"),
-            tenant.transferred(&ada),
-            tenant.role(&tenant.owner, "member"),
-        ])
-        .await;
-    house.settle_waits().await;
-    assert_eq!(house.role_at_polar(&tenant, &ada).as_deref(), Some("owner"));
+    let (app, tenant, [ada, bob]) = open(["ada", "bob"]).await;
+    app.tell(&[
+        moved(&ada, "bob@example.com"),
+        tenant.transferred(&ada),
+        tenant.role(&tenant.owner, "member"),
+    ])
+    .await;
+    app.resolve_waits().await;
+    assert_eq!(app.role_at_polar(&tenant, &ada).as_deref(), Some("owner"));
     assert_eq!(
-        house.role_at_polar(&tenant, &tenant.owner).as_deref(),
+        app.role_at_polar(&tenant, &tenant.owner).as_deref(),
         Some("member")
     );
-    assert_eq!(house.address(&tenant, &ada), "ada@example.com");
-    assert_eq!(house.address(&tenant, &bob), "bob@example.com");
+    assert_eq!(app.address(&tenant, &ada), "ada@example.com");
+    assert_eq!(app.address(&tenant, &bob), "bob@example.com");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_owner_with_the_address_of_the_one_who_leaves_takes_over() {
-    let (house, tenant, []) = open([]).await;
+    let (app, tenant, []) = open([]).await;
     let next = user();
-    house
-        .tell(&[
-            tenant.added(&next, "owner@example.com", "owner"),
-            tenant.removed(&tenant.owner),
-        ])
-        .await;
-    house.settle_waits().await;
-    assert!(house.member(&tenant, &tenant.owner).is_none());
-    assert_eq!(
-        house.role_at_polar(&tenant, &next).as_deref(),
-        Some("owner")
-    );
-    assert_eq!(house.address(&tenant, &next), "owner@example.com");
+    app.tell(&[
+        tenant.added(&next, "owner@example.com", "owner"),
+        tenant.removed(&tenant.owner),
+    ])
+    .await;
+    app.resolve_waits().await;
+    assert!(app.member(&tenant, &tenant.owner).is_none());
+    assert_eq!(app.role_at_polar(&tenant, &next).as_deref(), Some("owner"));
+    assert_eq!(app.address(&tenant, &next), "owner@example.com");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_polar_refuses_stops_neither_name_nor_role() {
-    let (house, tenant, [ada]) = open(["ada"]).await;
-    house
+    let (app, tenant, [ada]) = open(["ada"]).await;
+    app
         .tell(&[
             json!({"type": "user.updated", "data": {"id": ada, "email": "ada@undeliverable.test", "name": "Ada L"}}),
             tenant.role(&ada, "admin"),
         ])
         .await;
-    house.settle().await;
-    house.age_refusals().await;
-    house.settle_waits().await;
-    let member = house.member(&tenant, &ada).unwrap();
+    app.settle().await;
+    app.age_refusals().await;
+    app.resolve_waits().await;
+    let member = app.member(&tenant, &ada).unwrap();
     assert_eq!(
         (
             member.name.as_deref(),
@@ -147,114 +141,108 @@ async fn an_address_that_polar_refuses_stops_neither_name_nor_role() {
         ),
         (Some("Ada L"), "billing_manager", "ada@example.com")
     );
-    let (state, reason) = house.end("sync_member").await;
+    let (state, reason) = app.end("sync_member").await;
     assert_eq!(state, "discarded");
     assert!(reason.contains("cannot deliver mail"), "{reason}");
     assert_eq!(
-        house.notes_out_of_step().await,
+        app.notes_out_of_step().await,
         [(format!("member/{ada}"), reason)]
     );
     // Name and role go on following the application.
-    house.tell(&[tenant.role(&ada, "finance")]).await;
-    house.settle_waits().await;
-    assert_eq!(
-        house.role_at_polar(&tenant, &ada).as_deref(),
-        Some("member")
-    );
+    app.tell(&[tenant.role(&ada, "finance")]).await;
+    app.resolve_waits().await;
+    assert_eq!(app.role_at_polar(&tenant, &ada).as_deref(), Some("member"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_to_one_whose_address_polar_refuses_is_done_and_the_owner_before_can_leave() {
-    let (house, tenant, [ada]) = open(["ada"]).await;
-    house
-        .tell(&[
-            moved(&ada, "ada@undeliverable.test"),
-            tenant.transferred(&ada),
-            tenant.removed(&tenant.owner),
-        ])
-        .await;
-    house.settle().await;
-    house.age_refusals().await;
-    house.settle_waits().await;
-    assert_eq!(house.role_at_polar(&tenant, &ada).as_deref(), Some("owner"));
-    assert!(house.member(&tenant, &tenant.owner).is_none());
+    let (app, tenant, [ada]) = open(["ada"]).await;
+    app.tell(&[
+        moved(&ada, "ada@undeliverable.test"),
+        tenant.transferred(&ada),
+        tenant.removed(&tenant.owner),
+    ])
+    .await;
+    app.settle().await;
+    app.age_refusals().await;
+    app.resolve_waits().await;
+    assert_eq!(app.role_at_polar(&tenant, &ada).as_deref(), Some("owner"));
+    assert!(app.member(&tenant, &tenant.owner).is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_becomes_free_wakes_who_was_given_up_for_it() {
-    let (house, tenant, [ada, bob]) = open(["ada", "bob"]).await;
+    let (app, tenant, [ada, bob]) = open(["ada", "bob"]).await;
     for free in [
         moved(&ada, "lovelace@example.com"),
         tenant.removed(&ada),
         tenant.deleted(),
     ] {
         let next = user();
-        let email = house.address(&tenant, &ada);
-        house.tell(&[tenant.added(&next, &email, "admin")]).await;
-        house.settle_waits().await;
-        assert!(house.member(&tenant, &next).is_none());
-        let (state, reason) = house.end("sync_member").await;
+        let email = app.address(&tenant, &ada);
+        app.tell(&[tenant.added(&next, &email, "admin")]).await;
+        app.resolve_waits().await;
+        assert!(app.member(&tenant, &next).is_none());
+        let (state, reason) = app.end("sync_member").await;
         assert_eq!(state, "discarded");
         assert!(reason.contains("same address"), "{reason}");
-        let before = house.discarded().await;
+        let before = app.discarded().await;
         // A change of the holder that frees nothing wakes nobody.
-        house
-            .tell(&[tenant.role(&ada, "finance"), tenant.role(&bob, "finance")])
+        app.tell(&[tenant.role(&ada, "finance"), tenant.role(&bob, "finance")])
             .await;
-        house.settle_waits().await;
-        assert_eq!(house.discarded().await, before);
-        house.tell(std::slice::from_ref(&free)).await;
-        house.settle_waits().await;
+        app.resolve_waits().await;
+        assert_eq!(app.discarded().await, before);
+        app.tell(std::slice::from_ref(&free)).await;
+        app.resolve_waits().await;
         match free["type"].as_str() {
-            Some("organization.deleted") => assert_eq!(house.notes_out_of_step().await, []),
-            _ => assert_eq!(house.address(&tenant, &next), email, "{free}"),
+            Some("organization.deleted") => assert_eq!(app.notes_out_of_step().await, []),
+            _ => assert_eq!(app.address(&tenant, &next), email, "{free}"),
         }
         if free["type"] == "member.removed" {
-            house
-                .tell(&[
-                    tenant.removed(&next),
-                    tenant.added(&ada, "ada.again@example.com", "member"),
-                ])
-                .await;
-            house.settle_waits().await;
+            app.tell(&[
+                tenant.removed(&next),
+                tenant.added(&ada, "ada.again@example.com", "member"),
+            ])
+            .await;
+            app.resolve_waits().await;
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clash_after_a_long_outage_is_waited_out_all_the_same() {
-    let (house, tenant, [ada, bob]) = open(["ada", "bob"]).await;
-    house.tell(&[moved(&ada, "bob@example.com")]).await;
+    let (app, tenant, [ada, bob]) = open(["ada", "bob"]).await;
+    app.tell(&[moved(&ada, "bob@example.com")]).await;
     // The jobs of the changes have run; that of the member was put off again and again while Polar was
     // down, which counts as claims and not as failures.
-    house.drain_without_billing().await;
+    app.drain_without_billing().await;
     sqlx::query(
         "SELECT polar_jobs.enqueue('sync_member', $1, ordering_key => $2, unique_key => $2)",
     )
     .bind(json!({"organization_id": tenant.id, "user_id": ada}))
     .bind(format!("sync_member/{}/{ada}", tenant.id))
-    .execute(&house.pool)
+    .execute(&app.pool)
     .await
     .unwrap();
     sqlx::query("UPDATE polar_jobs.live_jobs SET attempt = 500")
-        .execute(&house.pool)
+        .execute(&app.pool)
         .await
         .unwrap();
-    house.settle().await;
+    app.settle().await;
     assert_eq!(
-        house.discarded().await,
+        app.discarded().await,
         0,
         "it waits for its first clash to end"
     );
-    assert_eq!(house.notes().await.len(), 1);
-    house.tell(&[moved(&bob, "bobby@example.com")]).await;
-    house.settle_waits().await;
-    assert_eq!(house.address(&tenant, &ada), "bob@example.com");
+    assert_eq!(app.notes().await.len(), 1);
+    app.tell(&[moved(&bob, "bobby@example.com")]).await;
+    app.resolve_waits().await;
+    assert_eq!(app.address(&tenant, &ada), "bob@example.com");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn names_and_addresses_that_polar_normalises_are_written_once() {
-    let (house, tenant) = (House::open().await, Tenant::new());
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
     let ada = user();
     let mut created = tenant.created();
     created["data"]["name"] = json!("  Acme \u{a0}");
@@ -262,16 +250,16 @@ async fn names_and_addresses_that_polar_normalises_are_written_once() {
     created["data"]["owner"]["email"] = json!("Owner@XN--EXMPLE-CUA.com");
     let mut added = tenant.added(&ada, "u\u{308}na@exa\u{308}mple.com", "member");
     added["data"]["user"]["name"] = json!(" ");
-    house.tell(&[created, added]).await;
-    house.settle_waits().await;
-    let customer = house.simulator.customer(&tenant.id).unwrap();
+    app.tell(&[created, added]).await;
+    app.resolve_waits().await;
+    let customer = app.simulator.customer(&tenant.id).unwrap();
     assert_eq!(customer.name.as_deref(), Some("Acme"));
-    let owner = house.member(&tenant, &tenant.owner).unwrap();
+    let owner = app.member(&tenant, &tenant.owner).unwrap();
     assert_eq!(
         (owner.name.as_deref(), owner.email.as_str()),
         (Some("Olga Owner"), "Owner@exämple.com")
     );
-    let member = house.member(&tenant, &ada).unwrap();
+    let member = app.member(&tenant, &ada).unwrap();
     assert_eq!(
         (member.name.as_deref(), member.email.as_str()),
         (Some("üna"), "üna@exämple.com")
@@ -279,7 +267,7 @@ async fn names_and_addresses_that_polar_normalises_are_written_once() {
     let here: Vec<(String, String)> = sqlx::query_as(
         "SELECT name, email FROM polar_jobs.members UNION SELECT name, '' FROM polar_jobs.organizations ORDER BY 1",
     )
-    .fetch_all(&house.pool)
+    .fetch_all(&app.pool)
     .await
     .unwrap();
     let text = |name: &str, email: &str| (name.to_owned(), email.to_owned());
@@ -291,18 +279,17 @@ async fn names_and_addresses_that_polar_normalises_are_written_once() {
             text("üna", "üna@exämple.com")
         ]
     );
-    let before = house.writes().len();
-    house
-        .tell(&[
-            json!({"type": "organization.updated", "data": {"id": tenant.id, "name": " Acme"}}),
-            tenant.role(&ada, "finance"),
-        ])
-        .await;
+    let before = app.writes().len();
+    app.tell(&[
+        json!({"type": "organization.updated", "data": {"id": tenant.id, "name": " Acme"}}),
+        tenant.role(&ada, "finance"),
+    ])
+    .await;
     sqlx::query("SELECT polar_jobs.record_change('user.updated', $1)")
         .bind(json!({"id": ada, "name": "", "email": "üna@xn--exmple-cua.com"}))
-        .execute(&house.pool)
+        .execute(&app.pool)
         .await
         .unwrap();
-    house.settle_waits().await;
-    assert_eq!(house.writes().len(), before);
+    app.resolve_waits().await;
+    assert_eq!(app.writes().len(), before);
 }

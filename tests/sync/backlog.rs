@@ -8,9 +8,9 @@ use polar::{Admission, Answer, BoxFuture, CallClass, CallFacts, RateLimiter, Rej
 use polar_jobs::queue::enqueue;
 use serde_json::json;
 
-use crate::house::{House, Tenant, user};
+use crate::test_app::{Tenant, TestApp, user};
 
-impl House {
+impl TestApp {
     async fn enqueue(&self, job: NewJob) {
         let mut connection = self.pool.acquire().await.unwrap();
         enqueue::insert(&mut connection, &job).await.unwrap();
@@ -34,97 +34,96 @@ fn spent(tenant: &Tenant) -> serde_json::Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_came_while_billing_was_off_is_told_by_the_first_worker_with_billing() {
-    let (house, tenant, ada) = (House::open().await, Tenant::new(), user());
-    house
-        .tell(&[
-            tenant.created(),
-            tenant.added(&ada, "ada@example.com", "finance"),
-            used(&tenant),
-            spent(&tenant),
-        ])
-        .await;
-    house.enqueue(NewJob::of(&ReportCosts {})).await;
+    let (app, tenant, ada) = (TestApp::open().await, Tenant::new(), user());
+    app.tell(&[
+        tenant.created(),
+        tenant.added(&ada, "ada@example.com", "finance"),
+        used(&tenant),
+        spent(&tenant),
+    ])
+    .await;
+    app.enqueue(NewJob::of(&ReportCosts {})).await;
     // A transaction of another test on this server may keep the reading for a later window.
     let counted = async || {
-        house.enqueue(NewJob::of(&MeterUsage {})).await;
-        house.drain_without_billing().await;
-        !house.ends(ReportUsage::KIND).await.is_empty()
+        app.enqueue(NewJob::of(&MeterUsage {})).await;
+        app.drain_without_billing().await;
+        !app.ends(ReportUsage::KIND).await.is_empty()
     };
-    house.until("the reading is counted", counted).await;
+    app.until("the reading is counted", counted).await;
     let off = ("ignored".to_owned(), "not configured".to_owned());
     for kind in ["sync_customer", "sync_member"] {
-        assert_eq!(house.end(kind).await, off, "{kind}");
+        assert_eq!(app.end(kind).await, off, "{kind}");
     }
     for kind in [ReportUsage::KIND, ReportCosts::KIND] {
-        assert!(house.end(kind).await.1.contains("not configured"), "{kind}");
+        assert!(app.end(kind).await.1.contains("not configured"), "{kind}");
     }
-    assert!(house.simulator.requests().is_empty());
-    assert_eq!(house.backlog().await, 1);
+    assert!(app.simulator.requests().is_empty());
+    assert_eq!(app.backlog().await, 1);
 
-    let worker = house.work();
-    let there = async || house.role_at_polar(&tenant, &ada).as_deref() == Some("member");
-    house.until("the member appears at Polar", there).await;
-    assert!(house.simulator.customer(&tenant.id).is_some());
+    let worker = app.work();
+    let there = async || app.role_at_polar(&tenant, &ada).as_deref() == Some("member");
+    app.until("the member appears at Polar", there).await;
+    assert!(app.simulator.customer(&tenant.id).is_some());
     // What the clock would do every few minutes.
     for job in [NewJob::of(&ReportUsage {}), NewJob::of(&ReportCosts {})] {
-        house.enqueue(job).await;
+        app.enqueue(job).await;
     }
-    let counted = async || house.simulator.event_sum("event_ingestion", &tenant.id) == 7;
-    house.until("usage is reported", counted).await;
+    let counted = async || app.simulator.event_sum("event_ingestion", &tenant.id) == 7;
+    app.until("usage is reported", counted).await;
     let reported = "SELECT count(*) FROM polar_jobs.costs WHERE reported_at IS NOT NULL";
-    let reported = async || house.count(reported).await == 1;
-    house.until("costs are reported", reported).await;
-    let nothing = async || house.backlog().await == 0;
-    house.until("Polar knows everything", nothing).await;
+    let reported = async || app.count(reported).await == 1;
+    app.until("costs are reported", reported).await;
+    let nothing = async || app.backlog().await == 0;
+    app.until("Polar knows everything", nothing).await;
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_unfinished_job_looks_after_is_left_to_it() {
-    let (house, tenant, ada) = (House::open().await, Tenant::new(), user());
+    let (app, tenant, ada) = (TestApp::open().await, Tenant::new(), user());
     let told = [
         tenant.created(),
         tenant.added(&ada, "ada@example.com", "finance"),
     ];
-    house.tell(&told).await;
-    house.drain_without_billing().await;
-    assert_eq!(house.backlog().await, 1);
+    app.tell(&told).await;
+    app.drain_without_billing().await;
+    assert_eq!(app.backlog().await, 1);
     // One matter is the owner's, who has no job yet.
     let look_after = async |user: &str| {
         sqlx::query("SELECT polar_jobs.enqueue('sync_member', '{}', ordering_key => $1)")
             .bind(format!("sync_member/{}/{user}", tenant.id))
-            .execute(&house.pool)
+            .execute(&app.pool)
             .await
             .unwrap();
     };
     sqlx::query("UPDATE polar_jobs.organizations SET synced_event = event_id")
-        .execute(&house.pool)
+        .execute(&app.pool)
         .await
         .unwrap();
     look_after(&ada).await;
-    assert_eq!(house.backlog().await, 1, "the owner is nobody's business");
+    assert_eq!(app.backlog().await, 1, "the owner is nobody's business");
     look_after(&tenant.owner).await;
-    assert_eq!(house.backlog().await, 0);
+    assert_eq!(app.backlog().await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_drains_tells_everything_before_it_ends() {
-    let house = House::open().await;
+    let app = TestApp::open().await;
     let tenants: Vec<Tenant> = (0..5).map(|_| Tenant::new()).collect();
     let created: Vec<_> = tenants.iter().map(Tenant::created).collect();
-    house.tell(&created).await;
-    house.drain_without_billing().await;
-    assert_eq!(house.backlog().await, 5);
-    house.drain().await;
+    app.tell(&created).await;
+    app.drain_without_billing().await;
+    assert_eq!(app.backlog().await, 5);
+    app.drain().await;
     for tenant in &tenants {
-        assert!(house.simulator.customer(&tenant.id).is_some());
+        assert!(app.simulator.customer(&tenant.id).is_some());
     }
     // Polar's own deliveries about them start jobs too.
-    house.settle().await;
-    let before = house.simulator.requests().len();
-    house.drain().await;
+    app.settle().await;
+    let before = app.simulator.requests().len();
+    app.drain().await;
     assert_eq!(
-        house.simulator.requests().len(),
+        app.simulator.requests().len(),
         before,
         "where Polar knows everything, nobody calls"
     );
@@ -132,21 +131,21 @@ async fn a_worker_that_drains_tells_everything_before_it_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_database_only_delays_it() {
-    let (house, tenant) = (House::open().await, Tenant::new());
-    house.tell(&[tenant.created()]).await;
-    house.drain_without_billing().await;
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
+    app.tell(&[tenant.created()]).await;
+    app.drain_without_billing().await;
     let rename = "ALTER TABLE polar_jobs.organizations RENAME TO away";
-    sqlx::query(rename).execute(&house.pool).await.unwrap();
-    let worker = house.work();
+    sqlx::query(rename).execute(&app.pool).await.unwrap();
+    let worker = app.work();
     // The worker works meanwhile.
-    house.enqueue(NewJob::of(&jobs::Prune {})).await;
+    app.enqueue(NewJob::of(&jobs::Prune {})).await;
     let pruned = "SELECT count(*) FROM polar_jobs.finished_jobs WHERE kind = 'prune'";
-    let works = async || house.count(pruned).await == 1;
-    house.until("the worker works", works).await;
+    let works = async || app.count(pruned).await == 1;
+    app.until("the worker works", works).await;
     let back = "ALTER TABLE polar_jobs.away RENAME TO organizations";
-    sqlx::query(back).execute(&house.pool).await.unwrap();
-    let there = async || house.simulator.customer(&tenant.id).is_some();
-    house.until("the customer appears at Polar", there).await;
+    sqlx::query(back).execute(&app.pool).await.unwrap();
+    let there = async || app.simulator.customer(&tenant.id).is_some();
+    app.until("the customer appears at Polar", there).await;
     worker.stop().await;
 }
 
@@ -165,20 +164,20 @@ impl RateLimiter for Noting {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn its_calls_leave_the_budget_to_those_that_somebody_waits_for() {
-    let (house, tenant) = (House::open().await, Tenant::new());
-    house.tell(&[tenant.created()]).await;
-    house.drain_without_billing().await;
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
+    app.tell(&[tenant.created()]).await;
+    app.drain_without_billing().await;
     let limiter = Arc::new(Noting::default());
-    house.drain_through(Arc::clone(&limiter) as _).await;
+    app.drain_through(Arc::clone(&limiter) as _).await;
     let first = limiter.0.lock().unwrap().first().copied();
     assert_eq!(first, Some(CallClass::Bulk));
 
-    house.settle().await;
+    app.settle().await;
     let renamed =
         json!({"type": "organization.updated", "data": {"id": tenant.id, "name": "Acme & Co"}});
-    house.tell(&[renamed]).await;
+    app.tell(&[renamed]).await;
     let limiter = Arc::new(Noting::default());
-    house.drain_through(Arc::clone(&limiter) as _).await;
+    app.drain_through(Arc::clone(&limiter) as _).await;
     let first = limiter.0.lock().unwrap().first().copied();
     assert_eq!(first, Some(CallClass::Entitlement));
 }

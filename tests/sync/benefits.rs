@@ -4,37 +4,37 @@ use serde_json::{Map, Value, json};
 use simulator::{Product, RequestMatch};
 use uuid::Uuid;
 
-use crate::house::{House, PATIENCE, Tenant};
+use crate::test_app::{DEADLINE, Tenant, TestApp};
 
 pub(crate) type Entitled = (Option<String>, bool, bool, String, Option<String>);
 pub(crate) type Account = (i32, i32, i32);
 
-/// A house with one synced organization.
-pub(crate) async fn open() -> (House, Tenant) {
-    let (house, tenant) = (House::open().await, Tenant::new());
-    house.tell(&[tenant.created()]).await;
-    house.settle().await;
-    (house, tenant)
+/// An installation with one synced organization.
+pub(crate) async fn open() -> (TestApp, Tenant) {
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
+    app.tell(&[tenant.created()]).await;
+    app.settle().await;
+    (app, tenant)
 }
 
-pub(crate) async fn entitled(house: &House, tenant: &Tenant) -> Entitled {
+pub(crate) async fn entitled(app: &TestApp, tenant: &Tenant) -> Entitled {
     sqlx::query_as(
         "SELECT support_tier, preview_access, sso_enabled, plan, subscription_status
            FROM polar_jobs.entitlements WHERE organization_id = $1::text::uuid",
     )
     .bind(&tenant.id)
-    .fetch_one(&house.pool)
+    .fetch_one(&app.pool)
     .await
     .unwrap()
 }
 
-pub(crate) async fn fees(house: &House, tenant: &Tenant) -> Account {
+pub(crate) async fn fees(app: &TestApp, tenant: &Tenant) -> Account {
     sqlx::query_as(
         "SELECT fee_basis_points, fee_fixed, subscription_fee_basis_points
            FROM polar_jobs.accounts WHERE organization_id = $1::text::uuid",
     )
     .bind(&tenant.id)
-    .fetch_one(&house.pool)
+    .fetch_one(&app.pool)
     .await
     .unwrap()
 }
@@ -57,14 +57,14 @@ pub(crate) fn metadata(value: Value) -> Map<String, Value> {
     value.as_object().unwrap().clone()
 }
 
-pub(crate) async fn buy(house: &House, tenant: &Tenant, product: Product) {
-    house.simulator.purchase(&tenant.id, product).await.unwrap();
-    house.settle().await;
+pub(crate) async fn buy(app: &TestApp, tenant: &Tenant, product: Product) {
+    app.simulator.purchase(&tenant.id, product).await.unwrap();
+    app.settle().await;
 }
 
 /// Polar's requests for active grants so far.
-fn askings(house: &House) -> usize {
-    let requests = house.simulator.requests();
+fn askings(app: &TestApp) -> usize {
+    let requests = app.simulator.requests();
     requests
         .iter()
         .filter(|request| request.path == "/v1/benefit-grants/")
@@ -73,90 +73,89 @@ fn askings(house: &House) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purchase_switches_on_what_the_plan_grants() {
-    let (house, tenant) = open().await;
+    let (app, tenant) = open().await;
     assert_eq!(
-        (entitled(&house, &tenant).await, fees(&house, &tenant).await),
+        (entitled(&app, &tenant).await, fees(&app, &tenant).await),
         (free(), (500, 50, 0))
     );
-    buy(&house, &tenant, Product::Scale).await;
+    buy(&app, &tenant, Product::Scale).await;
     assert_eq!(
-        entitled(&house, &tenant).await,
+        entitled(&app, &tenant).await,
         on_plan("scale", true, true, "Scale")
     );
-    assert_eq!(fees(&house, &tenant).await, (340, 25, 0));
+    assert_eq!(fees(&app, &tenant).await, (340, 25, 0));
 }
 
 /// A blocked organization still pays, so it still has what it pays for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blocked_organization_has_what_its_plan_grants() {
-    let (house, tenant) = open().await;
+    let (app, tenant) = open().await;
     let blocked =
         json!({"type": "organization.updated", "data": {"id": tenant.id, "status": "blocked"}});
-    house.tell(&[blocked]).await;
-    house.settle().await;
+    app.tell(&[blocked]).await;
+    app.settle().await;
     let there = "SELECT count(*) FROM polar_jobs.organizations WHERE status = 'blocked'";
-    assert_eq!(house.count(there).await, 1);
-    buy(&house, &tenant, Product::Pro).await;
-    let (tier, ..) = entitled(&house, &tenant).await;
+    assert_eq!(app.count(there).await, 1);
+    buy(&app, &tenant, Product::Pro).await;
+    let (tier, ..) = entitled(&app, &tenant).await;
     assert_eq!(tier.as_deref(), Some("pro"));
-    assert_eq!(fees(&house, &tenant).await, (380, 35, 0));
+    assert_eq!(fees(&app, &tenant).await, (380, 35, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_ends_with_the_new_plan_whichever_grant_comes_first() {
     for new_first in [true, false] {
-        let (house, tenant) = open().await;
-        buy(&house, &tenant, Product::Pro).await;
-        assert_eq!(fees(&house, &tenant).await, (380, 35, 0));
-        house
-            .simulator
+        let (app, tenant) = open().await;
+        buy(&app, &tenant, Product::Pro).await;
+        assert_eq!(fees(&app, &tenant).await, (380, 35, 0));
+        app.simulator
             .change_plan(&tenant.id, Product::Growth, new_first)
             .await
             .unwrap();
-        house.settle_waits().await;
+        app.resolve_waits().await;
         assert_eq!(
-            entitled(&house, &tenant).await,
+            entitled(&app, &tenant).await,
             on_plan("growth", true, false, "Growth"),
             "new first: {new_first}"
         );
-        assert_eq!(fees(&house, &tenant).await, (360, 30, 0));
+        assert_eq!(fees(&app, &tenant).await, (360, 30, 0));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_subscription_restores_the_fees_of_the_organization_and_switches_off() {
-    let (house, tenant) = (House::open().await, Tenant::new());
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
     let mut created = tenant.created();
     created["data"]["fees"] =
         json!({"basis_points": 400, "fixed": 40, "subscription_basis_points": 50});
-    house.tell(&[created]).await;
-    house.settle().await;
-    buy(&house, &tenant, Product::Scale).await;
-    house.simulator.revoke(&tenant.id).await.unwrap();
-    house.settle().await;
-    assert_eq!(entitled(&house, &tenant).await, free());
-    assert_eq!(fees(&house, &tenant).await, (400, 40, 50));
+    app.tell(&[created]).await;
+    app.settle().await;
+    buy(&app, &tenant, Product::Scale).await;
+    app.simulator.revoke(&tenant.id).await.unwrap();
+    app.settle().await;
+    assert_eq!(entitled(&app, &tenant).await, free());
+    assert_eq!(fees(&app, &tenant).await, (400, 40, 50));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_copy_of_an_old_delivery_changes_nothing() {
-    let (house, tenant) = open().await;
-    buy(&house, &tenant, Product::Growth).await;
-    house.simulator.revoke(&tenant.id).await.unwrap();
-    house.settle().await;
-    buy(&house, &tenant, Product::Pro).await;
+    let (app, tenant) = open().await;
+    buy(&app, &tenant, Product::Growth).await;
+    app.simulator.revoke(&tenant.id).await.unwrap();
+    app.settle().await;
+    buy(&app, &tenant, Product::Pro).await;
     let old: Vec<i64> = sqlx::query_scalar(
         "SELECT id FROM polar_jobs.external_events WHERE source = 'polar' AND type LIKE 'benefit_grant.%' ORDER BY id",
     )
-    .fetch_all(&house.pool)
+    .fetch_all(&app.pool)
     .await
     .unwrap();
-    let mut connection = house.pool.acquire().await.unwrap();
+    let mut connection = app.pool.acquire().await.unwrap();
     for event in old {
         let body: Vec<u8> =
             sqlx::query_scalar("SELECT body FROM polar_jobs.external_events WHERE id = $1")
                 .bind(event)
-                .fetch_one(&house.pool)
+                .fetch_one(&app.pool)
                 .await
                 .unwrap();
         let job = jobs::NewJob::of(&jobs::ApplyBenefits::for_delivery(&polar::peek(&body)))
@@ -165,140 +164,134 @@ async fn a_late_copy_of_an_old_delivery_changes_nothing() {
             .await
             .unwrap();
     }
-    house.settle().await;
-    assert_eq!(fees(&house, &tenant).await, (380, 35, 0));
+    app.settle().await;
+    assert_eq!(fees(&app, &tenant).await, (380, 35, 0));
     assert_eq!(
-        entitled(&house, &tenant).await,
+        entitled(&app, &tenant).await,
         on_plan("pro", false, false, "Pro")
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grant_of_a_benefit_that_switches_nothing_on_asks_polar_nothing() {
-    let (house, tenant) = open().await;
-    buy(&house, &tenant, Product::Free).await;
-    let before = askings(&house);
-    let coffee = house
+    let (app, tenant) = open().await;
+    buy(&app, &tenant, Product::Free).await;
+    let before = askings(&app);
+    let coffee = app
         .simulator
         .add_benefit("Coffee", metadata(json!({"type": "coffee"})))
         .await;
-    house
-        .simulator
+    app.simulator
         .set_benefits_of_product(Product::Free, vec![coffee])
         .await
         .unwrap();
-    house.settle().await;
+    app.settle().await;
     let grants = "SELECT count(*) FROM polar_jobs.external_events WHERE type = 'benefit_grant.created' AND outcome = 'ignored'";
-    assert_eq!(house.count(grants).await, 1);
-    let by_state_change = house
+    assert_eq!(app.count(grants).await, 1);
+    let by_state_change = app
         .ends("apply_benefits")
         .await
         .iter()
         .filter(|(outcome, _)| outcome == "applied")
         .count();
-    assert!(askings(&house) - before <= by_state_change);
+    assert!(askings(&app) - before <= by_state_change);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deliveries_that_follow_a_plain_deletion_are_ignored_without_an_external_id() {
-    let (house, tenant) = open().await;
-    buy(&house, &tenant, Product::Growth).await;
+    let (app, tenant) = open().await;
+    buy(&app, &tenant, Product::Growth).await;
     // Here first, so that the organization is known to be gone when the last words arrive.
-    house.tell(&[tenant.deleted()]).await;
-    let customer = house.simulator.customer(&tenant.id).unwrap().id;
-    let gate = house
+    app.tell(&[tenant.deleted()]).await;
+    let customer = app.simulator.customer(&tenant.id).unwrap().id;
+    let gate = app
         .simulator
         .gate(RequestMatch::path(&customer.to_string()).method("DELETE"));
-    tokio::join!(house.settle_waits(), async {
-        assert!(gate.wait_for(1, PATIENCE).await);
-        house
-            .polar()
+    tokio::join!(app.resolve_waits(), async {
+        assert!(gate.wait_for(1, DEADLINE).await);
+        app.polar()
             .customers()
             .delete_by_external_id(&tenant.id, polar::Deletion::Keep)
             .await
             .ok();
         gate.open();
     });
-    house.settle().await;
+    app.settle().await;
     let failed = "SELECT count(*) FROM polar_jobs.external_events WHERE source = 'polar' AND outcome = 'failed'";
     assert_eq!(
-        house.count(failed).await,
+        app.count(failed).await,
         0,
         "{:?}",
-        house.ends("apply_benefits").await
+        app.ends("apply_benefits").await
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_customer_deleted_plainly_at_polar_is_known_by_the_map_and_loses_its_plan_here() {
-    let (house, tenant) = open().await;
-    buy(&house, &tenant, Product::Growth).await;
-    house
-        .polar()
+    let (app, tenant) = open().await;
+    buy(&app, &tenant, Product::Growth).await;
+    app.polar()
         .customers()
         .delete_by_external_id(&tenant.id, polar::Deletion::Keep)
         .await
         .unwrap();
-    house.settle_waits().await;
+    app.resolve_waits().await;
     assert_eq!(
-        (entitled(&house, &tenant).await, fees(&house, &tenant).await),
+        (entitled(&app, &tenant).await, fees(&app, &tenant).await),
         (free(), (500, 50, 0))
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_mirror_follows_the_subscription_through_its_life() {
-    let (house, tenant) = open().await;
-    buy(&house, &tenant, Product::Pro).await;
-    house
-        .simulator
+    let (app, tenant) = open().await;
+    buy(&app, &tenant, Product::Pro).await;
+    app.simulator
         .cancel_at_period_end(&tenant.id)
         .await
         .unwrap();
-    house.settle().await;
+    app.settle().await;
     let cancelling = "SELECT count(*) FROM polar_jobs.subscriptions
                        WHERE cancel_at_period_end AND status = 'active' AND amount = 2000 AND currency = 'usd'
                          AND ends_at = current_period_end AND product_name = 'Pro'";
-    assert_eq!(house.count(cancelling).await, 1);
-    house.simulator.uncancel(&tenant.id).await.unwrap();
-    house.simulator.fail_payment(&tenant.id).await.unwrap();
-    house.settle().await;
-    let subscription = house.simulator.subscriptions(&tenant.id).pop().unwrap();
+    assert_eq!(app.count(cancelling).await, 1);
+    app.simulator.uncancel(&tenant.id).await.unwrap();
+    app.simulator.fail_payment(&tenant.id).await.unwrap();
+    app.settle().await;
+    let subscription = app.simulator.subscriptions(&tenant.id).pop().unwrap();
     assert_eq!(
-        entitled(&house, &tenant).await.4.as_deref(),
+        entitled(&app, &tenant).await.4.as_deref(),
         Some(subscription.status.as_str())
     );
     assert_eq!(subscription.status, "past_due");
-    house.simulator.revoke(&tenant.id).await.unwrap();
-    house.settle().await;
-    assert_eq!(house.count("SELECT count(*) FROM polar_jobs.subscriptions WHERE status = 'canceled' AND ended_at IS NOT NULL").await, 1);
-    buy(&house, &tenant, Product::Growth).await;
-    assert_eq!(entitled(&house, &tenant).await.3, "Growth");
+    app.simulator.revoke(&tenant.id).await.unwrap();
+    app.settle().await;
+    assert_eq!(app.count("SELECT count(*) FROM polar_jobs.subscriptions WHERE status = 'canceled' AND ended_at IS NOT NULL").await, 1);
+    buy(&app, &tenant, Product::Growth).await;
+    assert_eq!(entitled(&app, &tenant).await.3, "Growth");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_about_one_customer_asks_a_few_times_only() {
-    let (house, tenant) = open().await;
-    house
-        .simulator
+    let (app, tenant) = open().await;
+    app.simulator
         .purchase(&tenant.id, Product::Scale)
         .await
         .unwrap();
-    assert!(house.simulator.deliveries_settled(PATIENCE).await);
-    let grants = house
+    assert!(app.simulator.deliveries_settled(DEADLINE).await);
+    let grants = app
         .count("SELECT count(*) FROM polar_jobs.external_events WHERE type LIKE 'benefit_grant.%'")
         .await;
     assert_eq!(grants, 4);
     assert_eq!(
-        house
-            .count("SELECT count(*) FROM polar_jobs.live_jobs WHERE kind = 'apply_benefits'")
+        app.count("SELECT count(*) FROM polar_jobs.live_jobs WHERE kind = 'apply_benefits'")
             .await,
         1
     );
-    house.settle().await;
+    app.settle().await;
     let settled = "SELECT count(*) FROM polar_jobs.external_events WHERE type LIKE 'benefit_grant.%' AND outcome = 'applied'";
     assert_eq!(
-        house.count(settled).await,
+        app.count(settled).await,
         4,
         "every delivery knows what became of it"
     );
@@ -306,22 +299,21 @@ async fn a_burst_about_one_customer_asks_a_few_times_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_bought_while_billing_was_off_is_found_once_it_is_configured() {
-    let (house, tenant) = open().await;
-    house
-        .simulator
+    let (app, tenant) = open().await;
+    app.simulator
         .purchase(&tenant.id, Product::Pro)
         .await
         .unwrap();
-    assert!(house.simulator.deliveries_settled(PATIENCE).await);
-    house.drain_without_billing().await;
-    assert_eq!(entitled(&house, &tenant).await, free());
-    house.settle().await;
+    assert!(app.simulator.deliveries_settled(DEADLINE).await);
+    app.drain_without_billing().await;
+    assert_eq!(entitled(&app, &tenant).await, free());
+    app.settle().await;
     assert_eq!(
-        entitled(&house, &tenant).await,
+        entitled(&app, &tenant).await,
         on_plan("pro", false, false, "Pro")
     );
     assert!(
-        jobs::backlog::page(&house.pool, None, 100)
+        jobs::backlog::page(&app.pool, None, 100)
             .await
             .unwrap()
             .jobs
@@ -331,15 +323,15 @@ async fn what_was_bought_while_billing_was_off_is_found_once_it_is_configured() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn garbage_that_names_nobody_is_discarded_with_its_reason() {
-    let house = House::open().await;
+    let app = TestApp::open().await;
     for event_type in ["benefit_grant.created", "subscription.updated"] {
-        house.deliver(event_type, &json!(7)).await;
+        app.deliver(event_type, &json!(7)).await;
     }
-    house.settle().await;
+    app.settle().await;
     let failed = "SELECT count(*) FROM polar_jobs.external_events WHERE outcome = 'failed'";
-    assert_eq!(house.count(failed).await, 2);
+    assert_eq!(app.count(failed).await, 2);
     for kind in ["apply_benefits", "sync_subscription"] {
-        let (state, reason) = house.end(kind).await;
+        let (state, reason) = app.end(kind).await;
         assert_eq!(state, "discarded");
         assert!(reason.contains("cannot be read"), "{reason}");
     }
@@ -347,22 +339,22 @@ async fn garbage_that_names_nobody_is_discarded_with_its_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_subscriptions_with_the_same_benefit_count_once() {
-    let (house, tenant) = open().await;
-    buy(&house, &tenant, Product::Pro).await;
-    buy(&house, &tenant, Product::Pro).await;
-    let (tier, ..) = entitled(&house, &tenant).await;
+    let (app, tenant) = open().await;
+    buy(&app, &tenant, Product::Pro).await;
+    buy(&app, &tenant, Product::Pro).await;
+    let (tier, ..) = entitled(&app, &tenant).await;
     assert_eq!(tier.as_deref(), Some("pro"));
-    assert_eq!(fees(&house, &tenant).await, (380, 35, 0));
+    assert_eq!(fees(&app, &tenant).await, (380, 35, 0));
     let given_up =
         "SELECT count(*) FROM polar_jobs.jobs WHERE state = 'discarded' OR errors <> '[]'";
-    assert_eq!(house.count(given_up).await, 0);
+    assert_eq!(app.count(given_up).await, 0);
 }
 
 /// The metadata name no type, or one that nobody here knows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grant_of_an_unknown_type_does_nothing_and_calls_nobody() {
-    let (house, tenant) = open().await;
-    let before = house.simulator.requests().len();
+    let (app, tenant) = open().await;
+    let before = app.simulator.requests().len();
     for benefit in [
         json!({"metadata": {}}),
         json!({"metadata": {"type": "tea"}}),
@@ -374,15 +366,15 @@ async fn a_grant_of_an_unknown_type_does_nothing_and_calls_nobody() {
             "benefit_grant.updated",
             "benefit_grant.revoked",
         ] {
-            house.deliver(event_type, &data).await;
+            app.deliver(event_type, &data).await;
         }
     }
-    house.settle().await;
-    assert_eq!(house.simulator.requests().len(), before);
+    app.settle().await;
+    assert_eq!(app.simulator.requests().len(), before);
     let ignored = "SELECT count(*) FROM polar_jobs.external_events WHERE type LIKE 'benefit_grant.%' AND outcome = 'ignored'";
-    assert_eq!(house.count(ignored).await, 9);
+    assert_eq!(app.count(ignored).await, 9);
     assert_eq!(
-        house.end("apply_benefits").await.1,
+        app.end("apply_benefits").await.1,
         "the benefit switches nothing on here"
     );
 }
@@ -390,26 +382,24 @@ async fn a_grant_of_an_unknown_type_does_nothing_and_calls_nobody() {
 /// Grants of an organization that was never announced end quietly: no fees, no flags, no call.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grant_for_an_organization_that_is_not_known_ends_quietly() {
-    let house = House::open().await;
+    let app = TestApp::open().await;
     let stranger = Tenant::new();
     for benefit_type in ["transaction_fee", "support", "preview_access", "sso"] {
         let data = json!({"id": Uuid::new_v4(), "customer": {"external_id": stranger.id},
             "benefit": {"metadata": {"type": benefit_type}}});
-        house.deliver("benefit_grant.created", &data).await;
-        house.settle().await;
+        app.deliver("benefit_grant.created", &data).await;
+        app.settle().await;
         assert_eq!(
-            house.end("apply_benefits").await,
+            app.end("apply_benefits").await,
             (
                 "ignored".to_owned(),
                 "the organization is not known here".to_owned()
             )
         );
     }
-    assert!(house.simulator.requests().is_empty());
+    assert!(app.simulator.requests().is_empty());
     assert_eq!(
-        house
-            .count("SELECT count(*) FROM polar_jobs.accounts")
-            .await,
+        app.count("SELECT count(*) FROM polar_jobs.accounts").await,
         0
     );
 }
@@ -417,28 +407,23 @@ async fn a_grant_for_an_organization_that_is_not_known_ends_quietly() {
 /// What was given up while Polar was down is asked for again later, without another delivery.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_given_up_while_polar_was_down_is_asked_for_again() {
-    let (house, tenant) = open().await;
-    house
-        .simulator
+    let (app, tenant) = open().await;
+    app.simulator
         .set_faults("calls=1".parse::<simulator::Faults>().unwrap());
     let grant = json!({"id": Uuid::new_v4(), "customer": {"external_id": tenant.id}, "benefit": {"metadata": {"type": "sso"}}});
-    house.deliver("benefit_grant.created", &grant).await;
+    app.deliver("benefit_grant.created", &grant).await;
     sqlx::query("UPDATE polar_jobs.live_jobs SET max_attempts = 1")
-        .execute(&house.pool)
+        .execute(&app.pool)
         .await
         .unwrap();
-    house.settle_waits().await;
-    assert_eq!(house.end("apply_benefits").await.0, "discarded");
+    app.resolve_waits().await;
+    assert_eq!(app.end("apply_benefits").await.0, "discarded");
     let stale = "SELECT count(*) FROM polar_jobs.organizations WHERE stale";
-    assert_eq!(house.count(stale).await, 1);
+    assert_eq!(app.count(stale).await, 1);
 
-    house.simulator.set_faults(simulator::Faults::default());
-    house
-        .simulator
-        .purchase(&tenant.id, Product::Pro)
-        .await
-        .ok();
-    house.settle_waits().await;
-    assert_eq!(entitled(&house, &tenant).await.0.as_deref(), Some("pro"));
-    assert_eq!(house.count(stale).await, 0);
+    app.simulator.set_faults(simulator::Faults::default());
+    app.simulator.purchase(&tenant.id, Product::Pro).await.ok();
+    app.resolve_waits().await;
+    assert_eq!(entitled(&app, &tenant).await.0.as_deref(), Some("pro"));
+    assert_eq!(app.count(stale).await, 0);
 }

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::house::{House, Tenant, user};
+use crate::test_app::{Tenant, TestApp, user};
 
-impl House {
+impl TestApp {
     /// Somebody else's call, with what our client never sends.
     async fn by_hand(&self, path: &str, body: Value) {
         let client = reqwest::Client::builder()
@@ -46,56 +46,53 @@ fn person(id: &str, email: &str, role: &str) -> (Option<String>, String, String)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_team_made_by_hand_with_our_owners_address_gets_our_owner_and_its_other_members_stay() {
-    let (house, tenant, ada) = (House::open().await, Tenant::new(), user());
+    let (app, tenant, ada) = (TestApp::open().await, Tenant::new(), user());
     // Polar gives an owner without an external id that of the customer.
     let team = json!({"type": "team", "name": "By hand", "external_id": tenant.id,
                       "owner": {"email": "owner@example.com", "name": "By hand"}});
-    house.by_hand("/v1/customers/", team).await;
-    house
-        .member_by_hand(
-            &tenant,
-            json!({"email": "foreign@example.com", "external_id": "foreign"}),
-        )
-        .await;
-    house
-        .tell(&[
-            tenant.created(),
-            tenant.added(&ada, "ada@example.com", "admin"),
-        ])
-        .await;
-    house.settle_waits().await;
+    app.by_hand("/v1/customers/", team).await;
+    app.member_by_hand(
+        &tenant,
+        json!({"email": "foreign@example.com", "external_id": "foreign"}),
+    )
+    .await;
+    app.tell(&[
+        tenant.created(),
+        tenant.added(&ada, "ada@example.com", "admin"),
+    ])
+    .await;
+    app.resolve_waits().await;
     assert_eq!(
-        house.people(&tenant),
+        app.people(&tenant),
         [
             person(&ada, "ada@example.com", "billing_manager"),
             person("foreign", "foreign@example.com", "member"),
             person(&tenant.owner, "owner@example.com", "owner"),
         ]
     );
-    let customer = house.simulator.customer(&tenant.id).unwrap();
+    let customer = app.simulator.customer(&tenant.id).unwrap();
     assert_eq!(
         (customer.name.as_deref(), &customer.metadata["slug"]),
         (Some("Acme"), &json!("acme"))
     );
     let left = "SELECT count(*) FROM polar_jobs.out_of_step";
-    assert_eq!(house.count(left).await, 0);
+    assert_eq!(app.count(left).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_single_person_made_by_hand_becomes_a_team_with_our_people() {
-    let (house, tenant, ada) = (House::open().await, Tenant::new(), user());
+    let (app, tenant, ada) = (TestApp::open().await, Tenant::new(), user());
     let single = json!({"type": "individual", "name": "By hand", "external_id": tenant.id, "email": "owner@example.com"});
-    house.by_hand("/v1/customers/", single).await;
-    house
-        .tell(&[
-            tenant.created(),
-            tenant.added(&ada, "ada@example.com", "finance"),
-        ])
-        .await;
-    house.settle_waits().await;
-    assert!(house.simulator.customer(&tenant.id).unwrap().team);
+    app.by_hand("/v1/customers/", single).await;
+    app.tell(&[
+        tenant.created(),
+        tenant.added(&ada, "ada@example.com", "finance"),
+    ])
+    .await;
+    app.resolve_waits().await;
+    assert!(app.simulator.customer(&tenant.id).unwrap().team);
     assert_eq!(
-        house.people(&tenant),
+        app.people(&tenant),
         [
             person(&ada, "ada@example.com", "member"),
             person(&tenant.owner, "owner@example.com", "owner"),
@@ -105,21 +102,19 @@ async fn a_single_person_made_by_hand_becomes_a_team_with_our_people() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_made_by_hand_with_a_wanted_address_is_made_again_with_our_id() {
-    let (house, tenant, ada) = (House::open().await, Tenant::new(), user());
-    house.tell(&[tenant.created()]).await;
-    house.settle().await;
-    house
-        .member_by_hand(
-            &tenant,
-            json!({"email": "Ada@example.com", "name": "By hand"}),
-        )
+    let (app, tenant, ada) = (TestApp::open().await, Tenant::new(), user());
+    app.tell(&[tenant.created()]).await;
+    app.settle().await;
+    app.member_by_hand(
+        &tenant,
+        json!({"email": "Ada@example.com", "name": "By hand"}),
+    )
+    .await;
+    app.tell(&[tenant.added(&ada, "ada@example.com", "admin")])
         .await;
-    house
-        .tell(&[tenant.added(&ada, "ada@example.com", "admin")])
-        .await;
-    house.settle_waits().await;
+    app.resolve_waits().await;
     assert_eq!(
-        house.people(&tenant),
+        app.people(&tenant),
         [
             person(&ada, "ada@example.com", "billing_manager"),
             person(&tenant.owner, "owner@example.com", "owner"),
@@ -129,32 +124,31 @@ async fn a_member_made_by_hand_with_a_wanted_address_is_made_again_with_our_id()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_made_by_hand_who_owns_the_customer_is_never_removed() {
-    let (house, tenant, ada) = (House::open().await, Tenant::new(), user());
+    let (app, tenant, ada) = (TestApp::open().await, Tenant::new(), user());
     let team = json!({"type": "team", "name": "By hand", "external_id": tenant.id,
                       "owner": {"email": "ada@example.com", "name": "By hand"}});
-    house.by_hand("/v1/customers/", team).await;
+    app.by_hand("/v1/customers/", team).await;
     // Nobody of ours owns it when Polar is told, so ownership cannot move.
-    house
-        .tell(&[
-            tenant.created(),
-            tenant.removed(&tenant.owner),
-            tenant.added(&ada, "ada@example.com", "member"),
-        ])
-        .await;
-    house.drain_without_billing().await;
-    house.settle_waits().await;
+    app.tell(&[
+        tenant.created(),
+        tenant.removed(&tenant.owner),
+        tenant.added(&ada, "ada@example.com", "member"),
+    ])
+    .await;
+    app.drain_without_billing().await;
+    app.resolve_waits().await;
     assert_eq!(
-        house.people(&tenant),
+        app.people(&tenant),
         [person(&tenant.id, "ada@example.com", "owner")]
     );
-    let (state, reason) = house.end("sync_member").await;
+    let (state, reason) = app.end("sync_member").await;
     assert_eq!(state, "discarded");
     assert!(reason.contains("an owner is not removed"), "{reason}");
     // Another owner comes: then the member by hand is no owner any more.
-    house.tell(&[tenant.transferred(&ada)]).await;
-    house.settle_waits().await;
+    app.tell(&[tenant.transferred(&ada)]).await;
+    app.resolve_waits().await;
     assert_eq!(
-        house.people(&tenant),
+        app.people(&tenant),
         [person(&ada, "ada@example.com", "owner")]
     );
 }

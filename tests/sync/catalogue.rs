@@ -11,7 +11,7 @@ use simulator::Product;
 use uuid::Uuid;
 
 use crate::benefits::{buy, entitled, fees, metadata, on_plan, open};
-use crate::house::{House, PATIENCE};
+use crate::test_app::{DEADLINE, TestApp};
 
 /// Refuses every call of the class that waits behind all others, and remembers the classes asked for.
 #[derive(Default)]
@@ -35,168 +35,151 @@ impl RateLimiter for NothingLeftOver {
     fn record(&self, _call: CallFacts, _admission: Admission, _answer: Answer) {}
 }
 
-async fn edit_fee_of_pro(house: &House, fee_percent: i32) {
+async fn edit_fee_of_pro(app: &TestApp, fee_percent: i32) {
     let edited = metadata(
         json!({"type": "transaction_fee", "fee_percent": fee_percent, "fee_fixed": 1, "subscription_fee_percent": 2}),
     );
-    house
-        .simulator
+    app.simulator
         .edit_benefit_metadata(Product::Pro, "transaction_fee", edited)
         .await
         .unwrap();
-    assert!(house.simulator.deliveries_settled(PATIENCE).await);
+    assert!(app.simulator.deliveries_settled(DEADLINE).await);
 }
 
 /// Gives Pro another benefit; its holders receive it.
-async fn add_to_pro(house: &House, description: &str, with: Value) {
+async fn add_to_pro(app: &TestApp, description: &str, with: Value) {
     let mut benefits = Vec::new();
     for held in ["transaction_fee", "support"] {
-        benefits.push(house.simulator.benefit_id(Product::Pro, held).unwrap());
+        benefits.push(app.simulator.benefit_id(Product::Pro, held).unwrap());
     }
-    benefits.push(
-        house
-            .simulator
-            .add_benefit(description, metadata(with))
-            .await,
-    );
-    house
-        .simulator
+    benefits.push(app.simulator.add_benefit(description, metadata(with)).await);
+    app.simulator
         .set_benefits_of_product(Product::Pro, benefits)
         .await
         .unwrap();
-    assert!(house.simulator.deliveries_settled(PATIENCE).await);
+    assert!(app.simulator.deliveries_settled(DEADLINE).await);
 }
 
 /// Lets what waits now wait for an hour.
-async fn postpone(house: &House) {
+async fn postpone(app: &TestApp) {
     let postponed = sqlx::query(
         "UPDATE polar_jobs.live_jobs SET run_at = now() + interval '1 hour' WHERE worker IS NULL",
     );
     assert_eq!(
-        postponed
-            .execute(&house.pool)
-            .await
-            .unwrap()
-            .rows_affected(),
+        postponed.execute(&app.pool).await.unwrap().rows_affected(),
         1
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edited_benefit_reaches_its_holders_without_any_grant_event() {
-    let (house, tenant) = open().await;
-    buy(&house, &tenant, Product::Pro).await;
+    let (app, tenant) = open().await;
+    buy(&app, &tenant, Product::Pro).await;
     let edited = metadata(
         json!({"type": "transaction_fee", "fee_percent": "111", "fee_fixed": 1.0, "subscription_fee_percent": 2}),
     );
-    house
-        .simulator
+    app.simulator
         .edit_benefit_metadata(Product::Pro, "transaction_fee", edited)
         .await
         .unwrap();
-    house.settle().await;
-    assert_eq!(fees(&house, &tenant).await, (111, 1, 2));
+    app.settle().await;
+    assert_eq!(fees(&app, &tenant).await, (111, 1, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metadata_that_cannot_be_read_keeps_what_is_in_force_until_it_is_corrected() {
-    let (house, tenant) = open().await;
-    buy(&house, &tenant, Product::Pro).await;
+    let (app, tenant) = open().await;
+    buy(&app, &tenant, Product::Pro).await;
     let broken = metadata(
         json!({"type": "transaction_fee", "fee_percent": "much", "fee_fixed": 1, "subscription_fee_percent": 2}),
     );
-    house
-        .simulator
+    app.simulator
         .edit_benefit_metadata(Product::Pro, "transaction_fee", broken)
         .await
         .unwrap();
-    house.settle().await;
-    assert_eq!(fees(&house, &tenant).await, (380, 35, 0));
+    app.settle().await;
+    assert_eq!(fees(&app, &tenant).await, (380, 35, 0));
     let (error, failures): (String, i64) = sqlx::query_as(
         "SELECT errors -> -1 ->> 'error', jsonb_array_length(errors)::bigint FROM polar_jobs.jobs
           WHERE kind = 'apply_benefits' AND state = 'available'",
     )
-    .fetch_one(&house.pool)
+    .fetch_one(&app.pool)
     .await
     .unwrap();
     assert!(error.contains("fee_percent") && failures >= 1, "{error}");
     let corrected = metadata(
         json!({"type": "transaction_fee", "fee_percent": 222, "fee_fixed": 1, "subscription_fee_percent": 2}),
     );
-    house
-        .simulator
+    app.simulator
         .edit_benefit_metadata(Product::Pro, "transaction_fee", corrected)
         .await
         .unwrap();
-    house.settle_waits().await;
-    assert_eq!(fees(&house, &tenant).await, (222, 1, 2));
+    app.resolve_waits().await;
+    assert_eq!(fees(&app, &tenant).await, (222, 1, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_benefits_of_one_type_are_retried_until_the_budget_is_spent_and_the_rest_is_applied() {
-    let (house, tenant) = open().await;
-    buy(&house, &tenant, Product::Pro).await;
-    let second = house
+    let (app, tenant) = open().await;
+    buy(&app, &tenant, Product::Pro).await;
+    let second = app
         .simulator
         .add_benefit(
             "Also support",
             metadata(json!({"type": "support", "level": 4, "slack": true, "prioritized": true})),
         )
         .await;
-    let sso = house
+    let sso = app
         .simulator
         .add_benefit("SSO", metadata(json!({"type": "sso"})))
         .await;
-    let fee = house
+    let fee = app
         .simulator
         .benefit_id(Product::Pro, "transaction_fee")
         .unwrap();
-    let support = house.simulator.benefit_id(Product::Pro, "support").unwrap();
-    house
-        .simulator
+    let support = app.simulator.benefit_id(Product::Pro, "support").unwrap();
+    app.simulator
         .set_benefits_of_product(Product::Pro, vec![fee, support, second, sso])
         .await
         .unwrap();
-    house.settle_waits().await;
-    let (state, reason) = house.end("apply_benefits").await;
+    app.resolve_waits().await;
+    let (state, reason) = app.end("apply_benefits").await;
     assert_eq!(state, "discarded");
     assert!(reason.contains("2 benefits of type support"), "{reason}");
     assert_eq!(
-        entitled(&house, &tenant).await,
+        entitled(&app, &tenant).await,
         on_plan("pro", false, true, "Pro"),
         "sso is on, support is as before"
     );
-    house
-        .simulator
+    app.simulator
         .set_benefits_of_product(Product::Pro, vec![fee, second, sso])
         .await
         .unwrap();
-    house.settle_waits().await;
-    assert_eq!(entitled(&house, &tenant).await.0.as_deref(), Some("scale"));
+    app.resolve_waits().await;
+    assert_eq!(entitled(&app, &tenant).await.0.as_deref(), Some("scale"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nested_value_in_the_metadata_of_a_benefit_concerns_that_benefit_only() {
-    let (house, tenant) = open().await;
-    buy(&house, &tenant, Product::Pro).await;
+    let (app, tenant) = open().await;
+    buy(&app, &tenant, Product::Pro).await;
     let odd = json!({"type": "sso", "regions": ["eu", {"and": "us"}]});
-    add_to_pro(&house, "SSO", odd).await;
-    house.settle().await;
+    add_to_pro(&app, "SSO", odd).await;
+    app.settle().await;
     assert_eq!(
-        entitled(&house, &tenant).await,
+        entitled(&app, &tenant).await,
         on_plan("pro", false, true, "Pro")
     );
     let nested = json!({"type": "support", "level": {"of": 3}, "slack": true, "prioritized": true});
-    house
-        .simulator
+    app.simulator
         .edit_benefit_metadata(Product::Pro, "support", metadata(nested))
         .await
         .unwrap();
-    edit_fee_of_pro(&house, 111).await;
-    house.settle().await;
-    assert_eq!(fees(&house, &tenant).await, (111, 1, 2), "fees can be read");
+    edit_fee_of_pro(&app, 111).await;
+    app.settle().await;
+    assert_eq!(fees(&app, &tenant).await, (111, 1, 2), "fees can be read");
     assert_eq!(
-        entitled(&house, &tenant).await,
+        entitled(&app, &tenant).await,
         on_plan("pro", false, true, "Pro"),
         "support stays as it was"
     );
@@ -204,39 +187,39 @@ async fn a_nested_value_in_the_metadata_of_a_benefit_concerns_that_benefit_only(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn holders_of_a_changed_benefit_are_read_again_behind_what_people_buy() {
-    let (house, tenant) = open().await;
-    buy(&house, &tenant, Product::Pro).await;
-    house.settle_waits().await;
-    edit_fee_of_pro(&house, 111).await;
+    let (app, tenant) = open().await;
+    buy(&app, &tenant, Product::Pro).await;
+    app.resolve_waits().await;
+    edit_fee_of_pro(&app, 111).await;
     let busy = Arc::new(NothingLeftOver::default());
-    house.drain_through(busy.clone()).await;
+    app.drain_through(busy.clone()).await;
     assert_eq!(*busy.0.lock().unwrap(), [CallClass::Bulk]);
-    assert_eq!(fees(&house, &tenant).await, (380, 35, 0));
+    assert_eq!(fees(&app, &tenant).await, (380, 35, 0));
 
     // A purchase by one of them makes its job urgent.
-    add_to_pro(&house, "SSO", json!({"type": "sso"})).await;
-    house.hurry().await;
-    house.drain_through(busy.clone()).await;
-    assert_eq!(fees(&house, &tenant).await, (111, 1, 2));
-    assert!(entitled(&house, &tenant).await.2, "single sign-on is on");
+    add_to_pro(&app, "SSO", json!({"type": "sso"})).await;
+    app.hurry().await;
+    app.drain_through(busy.clone()).await;
+    assert_eq!(fees(&app, &tenant).await, (111, 1, 2));
+    assert!(entitled(&app, &tenant).await.2, "single sign-on is on");
 }
 
 /// A job that waits because a grant concerns nobody must not swallow a job that has a reason to ask.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grant_that_switches_nothing_on_takes_no_reason_to_ask_from_others() {
-    let (house, tenant) = open().await;
-    buy(&house, &tenant, Product::Pro).await;
-    house.settle_waits().await;
-    house.simulator.set_webhook_url(None);
-    edit_fee_of_pro(&house, 111).await;
+    let (app, tenant) = open().await;
+    buy(&app, &tenant, Product::Pro).await;
+    app.resolve_waits().await;
+    app.simulator.set_webhook_url(None);
+    edit_fee_of_pro(&app, 111).await;
     let customer = json!({"id": Uuid::new_v4(), "external_id": tenant.id});
     let coffee = json!({"id": Uuid::new_v4(), "customer_id": customer["id"], "customer": customer,
         "benefit_id": Uuid::new_v4(), "is_granted": true,
         "benefit": {"id": Uuid::new_v4(), "type": "custom", "metadata": {"type": "coffee"}}});
-    house.deliver("benefit_grant.created", &coffee).await;
-    postpone(&house).await;
-    let fee = house.simulator.benefit_id(Product::Pro, "transaction_fee");
-    house.deliver("benefit.updated", &json!({"id": fee})).await;
-    house.settle_waits().await;
-    assert_eq!(fees(&house, &tenant).await, (111, 1, 2));
+    app.deliver("benefit_grant.created", &coffee).await;
+    postpone(&app).await;
+    let fee = app.simulator.benefit_id(Product::Pro, "transaction_fee");
+    app.deliver("benefit.updated", &json!({"id": fee})).await;
+    app.resolve_waits().await;
+    assert_eq!(fees(&app, &tenant).await, (111, 1, 2));
 }

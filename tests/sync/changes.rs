@@ -2,76 +2,73 @@
 
 use serde_json::json;
 
-use crate::house::{House, Tenant, user};
+use crate::test_app::{Tenant, TestApp, user};
 
 type Row = (String, String, String, bool);
 
-async fn members(house: &House) -> Vec<Row> {
+async fn members(app: &TestApp) -> Vec<Row> {
     sqlx::query_as("SELECT user_id::text, coalesce(email, ''), role, removed_at IS NULL FROM polar_jobs.members ORDER BY email")
-        .fetch_all(&house.pool)
+        .fetch_all(&app.pool)
         .await
         .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_change_that_is_replayed_overwrites_nothing() {
-    let (house, tenant, ada) = (House::open().await, Tenant::new(), user());
-    house
-        .tell(&[
-            tenant.created(),
-            tenant.added(&ada, "ada@example.com", "member"),
-            tenant.transferred(&ada),
-            tenant.transferred(&tenant.owner),
-            json!({"type": "user.updated", "data": {"id": ada, "email": "new@example.com"}}),
-            json!({"type": "organization.updated", "data": {"id": tenant.id, "name": "Acme 2"}}),
-        ])
-        .await;
-    house.settle_waits().await;
-    let before = members(&house).await;
+    let (app, tenant, ada) = (TestApp::open().await, Tenant::new(), user());
+    app.tell(&[
+        tenant.created(),
+        tenant.added(&ada, "ada@example.com", "member"),
+        tenant.transferred(&ada),
+        tenant.transferred(&tenant.owner),
+        json!({"type": "user.updated", "data": {"id": ada, "email": "new@example.com"}}),
+        json!({"type": "organization.updated", "data": {"id": tenant.id, "name": "Acme 2"}}),
+    ])
+    .await;
+    app.resolve_waits().await;
+    let before = members(&app).await;
     let events: Vec<i64> = sqlx::query_scalar(
         "SELECT id FROM polar_jobs.external_events WHERE source = 'app' ORDER BY id",
     )
-    .fetch_all(&house.pool)
+    .fetch_all(&app.pool)
     .await
     .unwrap();
-    let mut connection = house.pool.acquire().await.unwrap();
+    let mut connection = app.pool.acquire().await.unwrap();
     for event in events {
         let replay = jobs::NewJob::of(&jobs::ApplyChange { event });
         polar_jobs::queue::enqueue::insert(&mut connection, &replay)
             .await
             .unwrap();
     }
-    house.settle_waits().await;
-    assert_eq!(members(&house).await, before);
+    app.resolve_waits().await;
+    assert_eq!(members(&app).await, before);
     assert_eq!(
-        house
-            .count("SELECT count(*) FROM polar_jobs.organizations WHERE name = 'Acme 2'")
+        app.count("SELECT count(*) FROM polar_jobs.organizations WHERE name = 'Acme 2'")
             .await,
         1
     );
     assert_eq!(
-        house.role_at_polar(&tenant, &tenant.owner).as_deref(),
+        app.role_at_polar(&tenant, &tenant.owner).as_deref(),
         Some("owner")
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_deletion_member_changes_are_ignored() {
-    let (house, tenant) = (House::open().await, Tenant::new());
-    house
-        .tell(&[
-            tenant.created(),
-            tenant.deleted(),
-            tenant.added(&user(), "ada@example.com", "member"),
-        ])
-        .await;
-    house.settle_waits().await;
-    assert_eq!(house.end("apply_change").await.0, "ignored");
-    assert!(members(&house).await.iter().all(|(.., active)| !active));
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
+    app.tell(&[
+        tenant.created(),
+        tenant.deleted(),
+        tenant.added(&user(), "ada@example.com", "member"),
+    ])
+    .await;
+    app.resolve_waits().await;
+    assert_eq!(app.end("apply_change").await.0, "ignored");
+    assert!(members(&app).await.iter().all(|(.., active)| !active));
     let outcome: String = sqlx::query_scalar(
         "SELECT outcome FROM polar_jobs.external_events WHERE type = 'member.added'",
     )
-    .fetch_one(&house.pool)
+    .fetch_one(&app.pool)
     .await
     .unwrap();
     assert_eq!(outcome, "ignored");
@@ -79,20 +76,20 @@ async fn after_a_deletion_member_changes_are_ignored() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fees_are_the_organizations_own_or_the_platforms() {
-    let house = House::open().await;
+    let app = TestApp::open().await;
     let (plain, special) = (Tenant::new(), Tenant::new());
     let mut created = special.created();
     created["data"]["fees"] =
         json!({"basis_points": 123, "fixed": 4, "subscription_basis_points": 5});
-    house.tell(&[plain.created(), created]).await;
-    house.settle_waits().await;
+    app.tell(&[plain.created(), created]).await;
+    app.resolve_waits().await;
     for (tenant, fees) in [(plain, (500, 50, 0)), (special, (123, 4, 5))] {
         let row: (i32, i32, i32) = sqlx::query_as(
             "SELECT fee_basis_points, fee_fixed, subscription_fee_basis_points
                FROM polar_jobs.accounts WHERE organization_id = $1::text::uuid",
         )
         .bind(&tenant.id)
-        .fetch_one(&house.pool)
+        .fetch_one(&app.pool)
         .await
         .unwrap();
         assert_eq!(row, fees);
@@ -101,39 +98,34 @@ async fn fees_are_the_organizations_own_or_the_platforms() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ownership_given_to_somebody_unknown_waits_for_the_address() {
-    let (house, tenant, ada) = (House::open().await, Tenant::new(), user());
-    house
-        .tell(&[tenant.created(), tenant.transferred(&ada)])
+    let (app, tenant, ada) = (TestApp::open().await, Tenant::new(), user());
+    app.tell(&[tenant.created(), tenant.transferred(&ada)])
         .await;
-    house.settle_waits().await;
-    assert_eq!(house.end("sync_member").await.0, "discarded");
-    house
-        .tell(&[json!({"type": "user.updated", "data": {"id": ada, "email": "ada@example.com"}})])
+    app.resolve_waits().await;
+    assert_eq!(app.end("sync_member").await.0, "discarded");
+    app.tell(&[json!({"type": "user.updated", "data": {"id": ada, "email": "ada@example.com"}})])
         .await;
-    house.settle_waits().await;
-    assert_eq!(house.role_at_polar(&tenant, &ada).as_deref(), Some("owner"));
+    app.resolve_waits().await;
+    assert_eq!(app.role_at_polar(&tenant, &ada).as_deref(), Some("owner"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_organization_leaves_nothing_but_its_row() {
-    let (house, tenant) = (House::open().await, Tenant::new());
-    house.tell(&[tenant.created(), tenant.deleted()]).await;
-    house.settle_waits().await;
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
+    app.tell(&[tenant.created(), tenant.deleted()]).await;
+    app.resolve_waits().await;
     assert_eq!(
-        house
-            .count("SELECT count(*) FROM polar_jobs.organizations WHERE deleted_at IS NOT NULL")
+        app.count("SELECT count(*) FROM polar_jobs.organizations WHERE deleted_at IS NOT NULL")
             .await,
         1
     );
     assert_eq!(
-        house
-            .count("SELECT count(*) FROM polar_jobs.entitlements")
+        app.count("SELECT count(*) FROM polar_jobs.entitlements")
             .await,
         0
     );
     assert!(
-        house
-            .simulator
+        app.simulator
             .customers()
             .iter()
             .all(|customer| customer.deleted_at.is_some())
@@ -142,40 +134,36 @@ async fn a_deleted_organization_leaves_nothing_but_its_row() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn news_about_a_person_that_come_with_one_organization_reach_the_others() {
-    let house = House::open().await;
+    let app = TestApp::open().await;
     let (first, second, ada) = (Tenant::new(), Tenant::new(), user());
-    house
-        .tell(&[
-            first.created(),
-            second.created(),
-            first.added(&ada, "old@example.com", "member"),
-        ])
+    app.tell(&[
+        first.created(),
+        second.created(),
+        first.added(&ada, "old@example.com", "member"),
+    ])
+    .await;
+    app.resolve_waits().await;
+    app.tell(&[second.added(&ada, "new@example.com", "member")])
         .await;
-    house.settle_waits().await;
-    house
-        .tell(&[second.added(&ada, "new@example.com", "member")])
-        .await;
-    house.settle_waits().await;
+    app.resolve_waits().await;
     for tenant in [&first, &second] {
-        assert_eq!(house.member(tenant, &ada).unwrap().email, "new@example.com");
+        assert_eq!(app.member(tenant, &ada).unwrap().email, "new@example.com");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_organization_without_an_owner_is_no_customer_until_one_comes() {
-    let (house, tenant, ada) = (House::open().await, Tenant::new(), user());
-    house
-        .tell(&[tenant.created(), tenant.removed(&tenant.owner)])
+    let (app, tenant, ada) = (TestApp::open().await, Tenant::new(), user());
+    app.tell(&[tenant.created(), tenant.removed(&tenant.owner)])
         .await;
-    house.drain_without_billing().await;
-    house.settle_waits().await;
-    let (state, reason) = house.end("sync_customer").await;
+    app.drain_without_billing().await;
+    app.resolve_waits().await;
+    let (state, reason) = app.end("sync_customer").await;
     assert_eq!(state, "discarded");
     assert!(reason.contains("nobody owns"), "{reason}");
-    house
-        .tell(&[tenant.added(&ada, "ada@example.com", "owner")])
+    app.tell(&[tenant.added(&ada, "ada@example.com", "owner")])
         .await;
-    house.settle_waits().await;
-    assert_eq!(house.role_at_polar(&tenant, &ada).as_deref(), Some("owner"));
-    assert!(house.member(&tenant, &tenant.owner).is_none());
+    app.resolve_waits().await;
+    assert_eq!(app.role_at_polar(&tenant, &ada).as_deref(), Some("owner"));
+    assert!(app.member(&tenant, &tenant.owner).is_none());
 }

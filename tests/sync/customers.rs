@@ -4,20 +4,20 @@ use polar::{CustomerUpdate, Metadata, NewTeam, Owner};
 use serde_json::json;
 use simulator::RequestMatch;
 
-use crate::house::{House, PATIENCE, Tenant, user};
+use crate::test_app::{DEADLINE, Tenant, TestApp, user};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_created_organization_becomes_a_customer_with_name_slug_and_owner() {
-    let house = House::open().await;
+    let app = TestApp::open().await;
     let tenant = Tenant::new();
-    house.tell(&[tenant.created()]).await;
-    house.settle().await;
-    let customer = house.simulator.customer(&tenant.id).unwrap();
+    app.tell(&[tenant.created()]).await;
+    app.settle().await;
+    let customer = app.simulator.customer(&tenant.id).unwrap();
     assert_eq!(
         (customer.name.as_deref(), &customer.metadata["slug"]),
         (Some("Acme"), &json!("acme"))
     );
-    let owner = house.member(&tenant, &tenant.owner).unwrap();
+    let owner = app.member(&tenant, &tenant.owner).unwrap();
     assert_eq!(
         (
             owner.role.as_str(),
@@ -27,8 +27,7 @@ async fn a_created_organization_becomes_a_customer_with_name_slug_and_owner() {
         ("owner", "owner@example.com", Some("Olga Owner"))
     );
     assert_eq!(
-        house
-            .count("SELECT count(*) FROM polar_jobs.polar_customers")
+        app.count("SELECT count(*) FROM polar_jobs.polar_customers")
             .await,
         1
     );
@@ -36,24 +35,23 @@ async fn a_created_organization_becomes_a_customer_with_name_slug_and_owner() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_slug_and_name_keep_every_other_key_of_the_metadata() {
-    let house = House::open().await;
+    let app = TestApp::open().await;
     let tenant = Tenant::new();
-    house.tell(&[tenant.created()]).await;
-    house.settle().await;
+    app.tell(&[tenant.created()]).await;
+    app.settle().await;
     let metadata = Metadata::from_iter([("slug", "acme"), ("startup_program_discount_id", "d")]);
     let update = CustomerUpdate {
         metadata: Some(metadata),
         ..CustomerUpdate::default()
     };
-    house
-        .polar()
+    app.polar()
         .customers()
         .update_by_external_id(&tenant.id, &update)
         .await
         .unwrap();
-    house.tell(&[json!({"type": "organization.updated", "data": {"id": tenant.id, "name": "Acme 2", "slug": "acme-2"}})]).await;
-    house.settle().await;
-    let customer = house.simulator.customer(&tenant.id).unwrap();
+    app.tell(&[json!({"type": "organization.updated", "data": {"id": tenant.id, "name": "Acme 2", "slug": "acme-2"}})]).await;
+    app.settle().await;
+    let customer = app.simulator.customer(&tenant.id).unwrap();
     assert_eq!(customer.name.as_deref(), Some("Acme 2"));
     assert_eq!(
         json!(customer.metadata),
@@ -63,28 +61,27 @@ async fn a_new_slug_and_name_keep_every_other_key_of_the_metadata() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_sync_changes_nothing_at_polar() {
-    let house = House::open().await;
+    let app = TestApp::open().await;
     let tenant = Tenant::new();
-    house.tell(&[tenant.created()]).await;
-    house.settle().await;
-    let before = house.writes().len();
-    house
-        .tell(&[json!({"type": "organization.updated", "data": {"id": tenant.id, "slug": "acme"}})])
+    app.tell(&[tenant.created()]).await;
+    app.settle().await;
+    let before = app.writes().len();
+    app.tell(&[json!({"type": "organization.updated", "data": {"id": tenant.id, "slug": "acme"}})])
         .await;
-    house.settle().await;
-    assert_eq!(house.writes().len(), before);
+    app.settle().await;
+    assert_eq!(app.writes().len(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_loses_the_race_to_create_the_customer_adopts_it() {
-    let house = House::open().await;
+    let app = TestApp::open().await;
     let tenant = Tenant::new();
-    let gate = house
+    let gate = app
         .simulator
         .gate(RequestMatch::path("/v1/customers/").method("POST"));
-    house.tell(&[tenant.created()]).await;
-    tokio::join!(house.settle(), async {
-        assert!(gate.wait_for(1, PATIENCE).await);
+    app.tell(&[tenant.created()]).await;
+    tokio::join!(app.settle(), async {
+        assert!(gate.wait_for(1, DEADLINE).await);
         // The winner comes through first, with another name.
         let rival = NewTeam {
             name: "Rival".to_owned(),
@@ -96,11 +93,11 @@ async fn whoever_loses_the_race_to_create_the_customer_adopts_it() {
                 external_id: tenant.owner.clone(),
             },
         };
-        let polar = house.polar();
+        let polar = app.polar();
         let customers = polar.customers();
         let winner = customers.create_team(&rival);
         let release = async {
-            assert!(gate.wait_for(2, PATIENCE).await);
+            assert!(gate.wait_for(2, DEADLINE).await);
             gate.open();
         };
         // Who of the two commits first is Polar's affair: one gets 422, both see one customer.
@@ -109,65 +106,62 @@ async fn whoever_loses_the_race_to_create_the_customer_adopts_it() {
             assert!(error.is_duplicate_external_id(), "{error}");
         }
     });
-    assert_eq!(house.simulator.customers().len(), 1);
+    assert_eq!(app.simulator.customers().len(), 1);
     assert_eq!(
-        house
-            .simulator
-            .customer(&tenant.id)
-            .unwrap()
-            .name
-            .as_deref(),
+        app.simulator.customer(&tenant.id).unwrap().name.as_deref(),
         Some("Acme")
     );
-    assert_eq!(house.end("sync_customer").await.0, "applied");
+    assert_eq!(app.end("sync_customer").await.0, "applied");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_whose_address_takes_no_mail_is_tried_once_more_and_then_discarded_until_it_changes()
  {
-    let house = House::open().await;
+    let app = TestApp::open().await;
     let tenant = Tenant::new();
     let mut created = tenant.created();
     created["data"]["owner"]["email"] = json!("owner@undeliverable.test");
-    house.tell(&[created]).await;
-    house.settle().await;
+    app.tell(&[created]).await;
+    app.settle().await;
     assert!(
-        house
-            .notes()
+        app.notes()
             .await
             .iter()
             .any(|(kind, note)| kind == "sync_customer" && note.is_some())
     );
-    house.age_refusals().await;
-    house.settle_waits().await;
-    let (state, reason) = house.end("sync_customer").await;
+    app.age_refusals().await;
+    app.resolve_waits().await;
+    let (state, reason) = app.end("sync_customer").await;
     assert_eq!(state, "discarded");
     assert!(
         reason.contains("cannot deliver mail") && !reason.contains('@'),
         "{reason}"
     );
-    assert_eq!(house.writes().len(), 2, "the first try and one more");
+    assert_eq!(app.writes().len(), 2, "the first try and one more");
 
-    house.tell(&[json!({"type": "user.updated", "data": {"id": tenant.owner, "email": "owner@example.com"}})]).await;
-    house.settle_waits().await;
+    app.tell(&[
+        json!({"type": "user.updated", "data": {"id": tenant.owner, "email": "owner@example.com"}}),
+    ])
+    .await;
+    app.resolve_waits().await;
     assert_eq!(
-        house.role_at_polar(&tenant, &tenant.owner).as_deref(),
+        app.role_at_polar(&tenant, &tenant.owner).as_deref(),
         Some("owner")
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_organization_is_anonymized_and_its_customer_remembered() {
-    let house = House::open().await;
+    let app = TestApp::open().await;
     let tenant = Tenant::new();
-    house.tell(&[tenant.created()]).await;
-    house.settle().await;
-    let customer = house.simulator.customer(&tenant.id).unwrap().id;
-    house.tell(&[tenant.deleted()]).await;
+    app.tell(&[tenant.created()]).await;
+    app.settle().await;
+    let customer = app.simulator.customer(&tenant.id).unwrap().id;
+    app.tell(&[tenant.deleted()]).await;
     // Usage may be counted late where another test on this server holds a transaction open.
-    house.settle_waits().await;
-    assert!(house.simulator.customer(&tenant.id).is_none());
-    let delete = house
+    app.resolve_waits().await;
+    assert!(app.simulator.customer(&tenant.id).is_none());
+    let delete = app
         .writes()
         .into_iter()
         .rfind(|request| request.method == "DELETE")
@@ -177,13 +171,12 @@ async fn a_deleted_organization_is_anonymized_and_its_customer_remembered() {
         "SELECT organization_id::text FROM polar_jobs.polar_customers WHERE polar_customer_id = $1",
     )
     .bind(customer)
-    .fetch_one(&house.pool)
+    .fetch_one(&app.pool)
     .await
     .unwrap();
     assert_eq!(remembered, tenant.id);
     assert_eq!(
-        house
-            .count("SELECT count(*) FROM polar_jobs.entitlements")
+        app.count("SELECT count(*) FROM polar_jobs.entitlements")
             .await,
         0
     );
@@ -191,39 +184,37 @@ async fn a_deleted_organization_is_anonymized_and_its_customer_remembered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deleting_what_is_gone_already_is_no_error() {
-    let house = House::open().await;
+    let app = TestApp::open().await;
     let tenant = Tenant::new();
-    house.tell(&[tenant.created()]).await;
-    house.settle().await;
-    house
-        .polar()
+    app.tell(&[tenant.created()]).await;
+    app.settle().await;
+    app.polar()
         .customers()
         .delete_by_external_id(&tenant.id, polar::Deletion::Keep)
         .await
         .unwrap();
-    house.tell(&[tenant.deleted()]).await;
-    house.settle_waits().await;
-    assert_eq!(house.end("sync_customer").await.0, "applied");
+    app.tell(&[tenant.deleted()]).await;
+    app.resolve_waits().await;
+    assert_eq!(app.end("sync_customer").await.0, "applied");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_organization_that_starts_anew_gets_a_new_customer_even_if_both_came_at_once() {
-    let house = House::open().await;
+    let app = TestApp::open().await;
     let tenant = Tenant::new();
-    house
-        .tell(&[
-            tenant.created(),
-            tenant.added(&user(), "left@example.com", "member"),
-        ])
-        .await;
-    house.settle_waits().await;
-    let first = house.simulator.customer(&tenant.id).unwrap().id;
-    house.tell(&[tenant.deleted(), tenant.created()]).await;
-    house.settle_waits().await;
-    let second = house.simulator.customer(&tenant.id).unwrap().id;
+    app.tell(&[
+        tenant.created(),
+        tenant.added(&user(), "left@example.com", "member"),
+    ])
+    .await;
+    app.resolve_waits().await;
+    let first = app.simulator.customer(&tenant.id).unwrap().id;
+    app.tell(&[tenant.deleted(), tenant.created()]).await;
+    app.resolve_waits().await;
+    let second = app.simulator.customer(&tenant.id).unwrap().id;
     assert_ne!(first, second);
     assert_eq!(
-        house.simulator.members(&tenant.id).len(),
+        app.simulator.members(&tenant.id).len(),
         1,
         "nobody of the earlier life came along"
     );
@@ -231,18 +222,17 @@ async fn an_organization_that_starts_anew_gets_a_new_customer_even_if_both_came_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_self_organization_is_never_a_customer_of_its_own() {
-    let house = House::open().await;
+    let app = TestApp::open().await;
     let tenant = Tenant {
-        id: house.simulator.organization_id().to_string(),
+        id: app.simulator.organization_id().to_string(),
         owner: user(),
     };
-    house
-        .tell(&[
-            tenant.created(),
-            tenant.added(&user(), "ada@example.com", "member"),
-        ])
-        .await;
-    house.settle_waits().await;
-    assert!(house.simulator.requests().is_empty());
-    assert_eq!(house.end("sync_customer").await.0, "ignored");
+    app.tell(&[
+        tenant.created(),
+        tenant.added(&user(), "ada@example.com", "member"),
+    ])
+    .await;
+    app.resolve_waits().await;
+    assert!(app.simulator.requests().is_empty());
+    assert_eq!(app.end("sync_customer").await.0, "ignored");
 }

@@ -4,17 +4,17 @@ use jobs::contract::Fees;
 use serde_json::json;
 use simulator::Product;
 
-use crate::house::{House, PLATFORM, Tenant};
+use crate::test_app::{PLATFORM, Tenant, TestApp};
 
 type Account = (i32, i32, i32, String);
 
-async fn account(house: &House, tenant: &Tenant) -> Account {
+async fn account(app: &TestApp, tenant: &Tenant) -> Account {
     sqlx::query_as(
         "SELECT fee_basis_points, fee_fixed, subscription_fee_basis_points, source
            FROM polar_jobs.accounts WHERE organization_id = $1::text::uuid",
     )
     .bind(&tenant.id)
-    .fetch_one(&house.pool)
+    .fetch_one(&app.pool)
     .await
     .unwrap()
 }
@@ -31,57 +31,51 @@ const RAISED: Fees = Fees {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_default_holds_at_once_for_everybody_without_a_grant_and_fees_of_their_own() {
-    let house = House::open().await;
+    let app = TestApp::open().await;
     let (plain, special, paying) = (Tenant::new(), Tenant::new(), Tenant::new());
     let mut created = special.created();
     created["data"]["fees"] =
         json!({"basis_points": 123, "fixed": 4, "subscription_basis_points": 5});
-    house
-        .tell(&[plain.created(), created, paying.created()])
+    app.tell(&[plain.created(), created, paying.created()])
         .await;
-    house.settle().await;
-    house
-        .simulator
+    app.settle().await;
+    app.simulator
         .purchase(&paying.id, Product::Pro)
         .await
         .unwrap();
-    house.settle().await;
+    app.settle().await;
 
     // No job runs: the start of the worker is enough.
-    house
-        .drain_with(|settings| settings.platform_fees = RAISED)
+    app.drain_with(|settings| settings.platform_fees = RAISED)
         .await;
     assert_eq!(
-        account(&house, &plain).await,
+        account(&app, &plain).await,
         account_of((600, 60, 6), "platform")
     );
     assert_eq!(
-        account(&house, &special).await,
+        account(&app, &special).await,
         account_of((123, 4, 5), "organization")
     );
     assert_eq!(
-        account(&house, &paying).await,
+        account(&app, &paying).await,
         account_of((380, 35, 0), "grant")
     );
 
     let newcomer = Tenant::new();
-    house.tell(&[newcomer.created()]).await;
-    house
-        .drain_with(|settings| settings.platform_fees = RAISED)
+    app.tell(&[newcomer.created()]).await;
+    app.drain_with(|settings| settings.platform_fees = RAISED)
         .await;
-    house.simulator.revoke(&paying.id).await.unwrap();
+    app.simulator.revoke(&paying.id).await.unwrap();
     assert!(
-        house
-            .simulator
-            .deliveries_settled(crate::house::PATIENCE)
+        app.simulator
+            .deliveries_settled(crate::test_app::DEADLINE)
             .await
     );
-    house
-        .drain_with(|settings| settings.platform_fees = RAISED)
+    app.drain_with(|settings| settings.platform_fees = RAISED)
         .await;
     for tenant in [&plain, &newcomer, &paying] {
         assert_eq!(
-            account(&house, tenant).await,
+            account(&app, tenant).await,
             account_of((600, 60, 6), "platform")
         );
     }
@@ -89,37 +83,33 @@ async fn a_changed_default_holds_at_once_for_everybody_without_a_grant_and_fees_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_with_the_same_settings_changes_nothing() {
-    let house = House::open().await;
+    let app = TestApp::open().await;
     let version = "SELECT xmin::text::bigint FROM polar_jobs.platform_fees";
-    house
-        .drain_with(|settings| settings.platform_fees = RAISED)
+    app.drain_with(|settings| settings.platform_fees = RAISED)
         .await;
-    let written = house.count(version).await;
-    house
-        .drain_with(|settings| settings.platform_fees = RAISED)
+    let written = app.count(version).await;
+    app.drain_with(|settings| settings.platform_fees = RAISED)
         .await;
-    assert_eq!(house.count(version).await, written);
-    house
-        .drain_with(|settings| settings.platform_fees = PLATFORM)
+    assert_eq!(app.count(version).await, written);
+    app.drain_with(|settings| settings.platform_fees = PLATFORM)
         .await;
-    assert_ne!(house.count(version).await, written);
+    assert_ne!(app.count(version).await, written);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_life_of_an_organization_has_no_fees_of_the_earlier_one() {
-    let (house, tenant) = (House::open().await, Tenant::new());
-    house.tell(&[tenant.created()]).await;
-    house.settle().await;
-    house
-        .simulator
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
+    app.tell(&[tenant.created()]).await;
+    app.settle().await;
+    app.simulator
         .purchase(&tenant.id, Product::Scale)
         .await
         .unwrap();
-    house.settle().await;
-    house.tell(&[tenant.deleted(), tenant.created()]).await;
-    house.settle_waits().await;
+    app.settle().await;
+    app.tell(&[tenant.deleted(), tenant.created()]).await;
+    app.resolve_waits().await;
     assert_eq!(
-        account(&house, &tenant).await,
+        account(&app, &tenant).await,
         account_of((500, 50, 0), "platform")
     );
 }

@@ -2,14 +2,14 @@
 
 use jobs::{NewJob, Prune};
 
-use crate::house::{House, Tenant};
+use crate::test_app::{Tenant, TestApp};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn old_rows_go_and_events_that_nobody_handled_stay() {
-    let house = House::open().await;
+    let app = TestApp::open().await;
     let tenant = Tenant::new();
-    house.tell(&[tenant.created()]).await;
-    house.settle().await;
+    app.tell(&[tenant.created()]).await;
+    app.settle().await;
     for statement in [
         "INSERT INTO polar_jobs.finished_jobs (id, run_at, created_at, finished_at, attempt, max_attempts, priority, state, queue, kind, payload, errors)
          SELECT -1000 * d - s, now(), now(), now() - make_interval(days => d), 1, 1, 0,
@@ -22,19 +22,19 @@ async fn old_rows_go_and_events_that_nobody_handled_stay() {
          SELECT s, now() - make_interval(days => d)
            FROM (VALUES ('busy', 6), ('busy', 8), ('busy', 91), ('retired', 91), ('retired', 92)) t (s, d)",
     ] {
-        sqlx::query(statement).execute(&house.pool).await.unwrap();
+        sqlx::query(statement).execute(&app.pool).await.unwrap();
     }
-    let mut connection = house.pool.acquire().await.unwrap();
+    let mut connection = app.pool.acquire().await.unwrap();
     let prune = NewJob::of(&Prune {});
     polar_jobs::queue::enqueue::insert(&mut connection, &prune)
         .await
         .unwrap();
-    house.settle().await;
+    app.settle().await;
 
     let jobs: Vec<(i64, String)> = sqlx::query_as(
         "SELECT -id / 1000, state FROM polar_jobs.finished_jobs WHERE kind = 'old' ORDER BY 1, 2",
     )
-    .fetch_all(&house.pool)
+    .fetch_all(&app.pool)
     .await
     .unwrap();
     let kept = [
@@ -50,14 +50,14 @@ async fn old_rows_go_and_events_that_nobody_handled_stay() {
     let events: Vec<String> = sqlx::query_scalar(
         "SELECT external_id FROM polar_jobs.external_events WHERE source = 'polar' AND body = '{}' ORDER BY 1",
     )
-    .fetch_all(&house.pool)
+    .fetch_all(&app.pool)
     .await
     .unwrap();
     assert_eq!(events, ["89-false", "89-true", "91-false"]);
     let ticks: Vec<(String, i32)> = sqlx::query_as(
         "SELECT schedule, extract(day FROM now() - tick)::int FROM polar_jobs.schedule_ticks ORDER BY 1, 2",
     )
-    .fetch_all(&house.pool)
+    .fetch_all(&app.pool)
     .await
     .unwrap();
     let kept = [("busy", 6), ("retired", 91)];

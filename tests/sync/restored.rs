@@ -5,9 +5,9 @@ use serde_json::json;
 use simulator::{Product, RequestMatch};
 use uuid::Uuid;
 
-use crate::house::{House, PATIENCE, Tenant, user};
+use crate::test_app::{DEADLINE, Tenant, TestApp, user};
 
-impl House {
+impl TestApp {
     async fn someone_deletes(&self, tenant: &Tenant, deletion: Deletion) {
         self.polar()
             .customers()
@@ -39,36 +39,34 @@ impl House {
 }
 
 /// A synced organization with an admin, a member, one who left, and a plan.
-async fn open() -> (House, Tenant) {
-    let (house, tenant) = (House::open().await, Tenant::new());
+async fn open() -> (TestApp, Tenant) {
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
     let left = user();
-    house
-        .tell(&[
-            tenant.created(),
-            tenant.added(&user(), "ada@example.com", "admin"),
-            tenant.added(&user(), "bob@example.com", "member"),
-            tenant.added(&left, "left@example.com", "member"),
-        ])
-        .await;
-    house.settle_waits().await;
-    house.tell(&[tenant.removed(&left)]).await;
-    house.settle_waits().await;
-    house
-        .simulator
+    app.tell(&[
+        tenant.created(),
+        tenant.added(&user(), "ada@example.com", "admin"),
+        tenant.added(&user(), "bob@example.com", "member"),
+        tenant.added(&left, "left@example.com", "member"),
+    ])
+    .await;
+    app.resolve_waits().await;
+    app.tell(&[tenant.removed(&left)]).await;
+    app.resolve_waits().await;
+    app.simulator
         .purchase(&tenant.id, Product::Scale)
         .await
         .unwrap();
-    house.settle_waits().await;
-    assert_eq!(house.unsynced().await, 0);
-    (house, tenant)
+    app.resolve_waits().await;
+    assert_eq!(app.unsynced().await, 0);
+    (app, tenant)
 }
 
-async fn plan(house: &House) -> (String, Option<String>, i32) {
+async fn plan(app: &TestApp) -> (String, Option<String>, i32) {
     sqlx::query_as(
         "SELECT plan, support_tier, fee_basis_points
            FROM polar_jobs.entitlements JOIN polar_jobs.accounts USING (organization_id)",
     )
-    .fetch_one(&house.pool)
+    .fetch_one(&app.pool)
     .await
     .unwrap()
 }
@@ -76,125 +74,125 @@ async fn plan(house: &House) -> (String, Option<String>, i32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_comes_back_by_itself_with_everybody_who_belongs_to_it() {
     for deletion in [Deletion::Keep, Deletion::Anonymize] {
-        let (house, tenant) = open().await;
-        let (before, roles) = (house.customer_id(&tenant), house.roles_at_polar(&tenant));
-        assert_eq!((roles.len(), plan(&house).await.0.as_str()), (3, "Scale"));
-        house.someone_deletes(&tenant, deletion).await;
-        house.settle_waits().await;
-        let now = house.customer_id(&tenant);
+        let (app, tenant) = open().await;
+        let (before, roles) = (app.customer_id(&tenant), app.roles_at_polar(&tenant));
+        assert_eq!((roles.len(), plan(&app).await.0.as_str()), (3, "Scale"));
+        app.someone_deletes(&tenant, deletion).await;
+        app.resolve_waits().await;
+        let now = app.customer_id(&tenant);
         assert!(now.is_some() && now != before, "{deletion:?}");
-        assert_eq!(house.roles_at_polar(&tenant), roles);
-        assert_eq!(plan(&house).await, ("Free".to_owned(), None, 500));
-        assert_eq!(house.unsynced().await, 0);
+        assert_eq!(app.roles_at_polar(&tenant), roles);
+        assert_eq!(plan(&app).await, ("Free".to_owned(), None, 500));
+        assert_eq!(app.unsynced().await, 0);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_delivery_the_next_change_brings_it_back_with_everybody() {
     for (of_a_member, members) in [(false, 3), (true, 4)] {
-        let (house, tenant) = open().await;
-        let before = house.customer_id(&tenant);
-        house.simulator.set_webhook_url(None);
-        house.someone_deletes(&tenant, Deletion::Keep).await;
+        let (app, tenant) = open().await;
+        let before = app.customer_id(&tenant);
+        app.simulator.set_webhook_url(None);
+        app.someone_deletes(&tenant, Deletion::Keep).await;
         let change = if of_a_member {
             tenant.added(&user(), "new@example.com", "member")
         } else {
             json!({"type": "organization.updated", "data": {"id": tenant.id, "name": "Acme 2"}})
         };
-        house.tell(&[change]).await;
-        house.settle_waits().await;
-        assert_ne!(house.customer_id(&tenant), before);
-        assert_eq!(house.roles_at_polar(&tenant).len(), members);
-        assert_eq!(plan(&house).await.0, "Free");
-        assert_eq!(house.unsynced().await, 0);
+        app.tell(&[change]).await;
+        app.resolve_waits().await;
+        assert_ne!(app.customer_id(&tenant), before);
+        assert_eq!(app.roles_at_polar(&tenant).len(), members);
+        assert_eq!(plan(&app).await.0, "Free");
+        assert_eq!(app.unsynced().await, 0);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_deletion_that_is_delivered_several_times_makes_one_customer() {
-    let (house, tenant) = open().await;
+    let (app, tenant) = open().await;
     // Deletions that run side by side all succeed, and each announces itself.
-    let gate = house
+    let gate = app
         .simulator
         .gate(RequestMatch::path(&tenant.id).method("DELETE"));
-    let deletes = async || house.someone_deletes(&tenant, Deletion::Keep).await;
+    let deletes = async || app.someone_deletes(&tenant, Deletion::Keep).await;
     tokio::join!(deletes(), deletes(), deletes(), async {
-        assert!(gate.wait_for(3, PATIENCE).await);
+        assert!(gate.wait_for(3, DEADLINE).await);
         gate.open();
     });
-    house.settle_waits().await;
+    app.resolve_waits().await;
     let delivered =
         "SELECT count(*) FROM polar_jobs.external_events WHERE type = 'customer.deleted'";
-    assert_eq!(house.count(delivered).await, 3);
-    assert_eq!(house.roles_at_polar(&tenant).len(), 3);
-    let living = house.simulator.customers().into_iter();
+    assert_eq!(app.count(delivered).await, 3);
+    assert_eq!(app.roles_at_polar(&tenant).len(), 3);
+    let living = app.simulator.customers().into_iter();
     assert_eq!(living.filter(|row| row.deleted_at.is_none()).count(), 1);
     let failed = "SELECT count(*) FROM polar_jobs.external_events WHERE outcome = 'failed'";
-    assert_eq!(house.count(failed).await, 0);
+    assert_eq!(app.count(failed).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn our_own_deletion_ends_without_another_call() {
-    let (house, tenant) = open().await;
-    house.tell(&[tenant.deleted()]).await;
-    house.settle_waits().await;
-    let requests = house.simulator.requests();
+    let (app, tenant) = open().await;
+    app.tell(&[tenant.deleted()]).await;
+    app.resolve_waits().await;
+    let requests = app.simulator.requests();
     let last = requests.last().unwrap();
     assert_eq!(last.method, "DELETE", "{} {}", last.method, last.path);
-    assert!(house.customer_id(&tenant).is_none());
-    let (outcome, reason) = house.end("restore_customer").await;
+    assert!(app.customer_id(&tenant).is_none());
+    let (outcome, reason) = app.end("restore_customer").await;
     assert_eq!(outcome, "ignored");
     assert!(reason.contains("no living organization"), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_late_news_of_a_deletion_leave_a_new_life_alone() {
-    let (house, tenant) = open().await;
-    house.simulator.set_webhook_url(None);
-    let old = house.customer_id(&tenant).unwrap();
-    house.tell(&[tenant.deleted(), tenant.created()]).await;
-    house.settle_waits().await;
-    let before = (house.customer_id(&tenant), house.simulator.requests().len());
+    let (app, tenant) = open().await;
+    app.simulator.set_webhook_url(None);
+    let old = app.customer_id(&tenant).unwrap();
+    app.tell(&[tenant.deleted(), tenant.created()]).await;
+    app.resolve_waits().await;
+    let before = (app.customer_id(&tenant), app.simulator.requests().len());
     let late = jobs::RestoreCustomer { customer_id: old };
-    let mut connection = house.pool.acquire().await.unwrap();
+    let mut connection = app.pool.acquire().await.unwrap();
     polar_jobs::queue::enqueue::insert(&mut connection, &jobs::NewJob::of(&late))
         .await
         .unwrap();
-    house.settle_waits().await;
-    let after = (house.customer_id(&tenant), house.simulator.requests().len());
+    app.resolve_waits().await;
+    let after = (app.customer_id(&tenant), app.simulator.requests().len());
     assert_eq!(after, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_deleted_while_billing_was_off_comes_back_when_it_is_on() {
-    let (house, tenant) = open().await;
-    house.someone_deletes(&tenant, Deletion::Keep).await;
-    assert!(house.simulator.deliveries_settled(PATIENCE).await);
-    house.drain_without_billing().await;
-    assert!(house.customer_id(&tenant).is_none());
+    let (app, tenant) = open().await;
+    app.someone_deletes(&tenant, Deletion::Keep).await;
+    assert!(app.simulator.deliveries_settled(DEADLINE).await);
+    app.drain_without_billing().await;
+    assert!(app.customer_id(&tenant).is_none());
     // Polar bills to nobody what it hears meanwhile.
     let billable = "SELECT count(*) FROM polar_jobs.organization_lives WHERE has_customer";
-    assert_eq!(house.count(billable).await, 0);
-    house.settle_waits().await;
-    assert_eq!(house.count(billable).await, 1);
-    assert_eq!(house.roles_at_polar(&tenant).len(), 3);
-    assert_eq!(house.unsynced().await, 0);
+    assert_eq!(app.count(billable).await, 0);
+    app.resolve_waits().await;
+    assert_eq!(app.count(billable).await, 1);
+    assert_eq!(app.roles_at_polar(&tenant).len(), 3);
+    assert_eq!(app.unsynced().await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_worker_that_goes_on_deletes_nothing_of_a_new_life() {
-    let (house, tenant) = open().await;
-    let old = house.customer_id(&tenant).unwrap();
-    let gate = house
+    let (app, tenant) = open().await;
+    let old = app.customer_id(&tenant).unwrap();
+    let gate = app
         .simulator
         .gate(RequestMatch::path(&old.to_string()).method("DELETE"));
-    house.tell(&[tenant.deleted()]).await;
-    tokio::join!(house.settle_waits(), async {
-        assert!(gate.wait_for(1, PATIENCE).await);
+    app.tell(&[tenant.deleted()]).await;
+    tokio::join!(app.resolve_waits(), async {
+        assert!(gate.wait_for(1, DEADLINE).await);
         // What another worker does meanwhile: the deletion is done, and a new life begins.
-        house.someone_deletes(&tenant, Deletion::Anonymize).await;
+        app.someone_deletes(&tenant, Deletion::Anonymize).await;
         sqlx::query("UPDATE polar_jobs.organizations SET erasure_event = NULL, polar_customer_id = NULL, deleted_at = NULL")
-            .execute(&house.pool)
+            .execute(&app.pool)
             .await
             .unwrap();
         let team = polar::NewTeam {
@@ -207,21 +205,21 @@ async fn a_stopped_worker_that_goes_on_deletes_nothing_of_a_new_life() {
                 external_id: tenant.owner.clone(),
             },
         };
-        house.polar().customers().create_team(&team).await.unwrap();
+        app.polar().customers().create_team(&team).await.unwrap();
         gate.open();
     });
-    let new = house.customer_id(&tenant);
+    let new = app.customer_id(&tenant);
     assert!(new.is_some() && new != Some(old));
-    house.settle_waits().await;
-    assert_eq!(house.customer_id(&tenant), new);
+    app.resolve_waits().await;
+    assert_eq!(app.customer_id(&tenant), new);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn making_one_organization_asks_once_and_writes_once() {
-    let (house, tenant) = (House::open().await, Tenant::new());
-    house.tell(&[tenant.created()]).await;
-    house.settle_waits().await;
-    let requests = house.simulator.requests().into_iter();
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
+    app.tell(&[tenant.created()]).await;
+    app.resolve_waits().await;
+    let requests = app.simulator.requests().into_iter();
     let methods: Vec<String> = requests.map(|request| request.method).collect();
     assert_eq!(methods, ["GET", "POST"]);
 }

@@ -5,24 +5,24 @@ use serde_json::json;
 use simulator::Product;
 use uuid::Uuid;
 
-use crate::house::{House, PATIENCE, Tenant};
+use crate::test_app::{DEADLINE, Tenant, TestApp};
 
 type Plan = (String, Option<String>);
 
-/// A house with one synced organization.
-async fn open() -> (House, Tenant) {
-    let (house, tenant) = (House::open().await, Tenant::new());
-    house.tell(&[tenant.created()]).await;
-    house.settle().await;
-    (house, tenant)
+/// An installation with one synced organization.
+async fn open() -> (TestApp, Tenant) {
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
+    app.tell(&[tenant.created()]).await;
+    app.settle().await;
+    (app, tenant)
 }
 
-async fn plan(house: &House, tenant: &Tenant) -> Plan {
+async fn plan(app: &TestApp, tenant: &Tenant) -> Plan {
     sqlx::query_as(
         "SELECT plan, subscription_status FROM polar_jobs.entitlements WHERE organization_id = $1::text::uuid",
     )
     .bind(&tenant.id)
-    .fetch_one(&house.pool)
+    .fetch_one(&app.pool)
     .await
     .unwrap()
 }
@@ -35,60 +35,60 @@ fn free() -> Plan {
     ("Free".to_owned(), None)
 }
 
-async fn mirrored(house: &House) -> Vec<(Uuid, String)> {
+async fn mirrored(app: &TestApp) -> Vec<(Uuid, String)> {
     sqlx::query_as("SELECT subscription_id, status FROM polar_jobs.subscriptions")
-        .fetch_all(&house.pool)
+        .fetch_all(&app.pool)
         .await
         .unwrap()
 }
 
 /// Buys a plan some days after what was bought before.
-async fn buy(house: &House, tenant: &Tenant, product: Product) -> Uuid {
-    house.simulator.advance(TimeDelta::days(2)).await;
-    house.simulator.purchase(&tenant.id, product).await.unwrap()
+async fn buy(app: &TestApp, tenant: &Tenant, product: Product) -> Uuid {
+    app.simulator.advance(TimeDelta::days(2)).await;
+    app.simulator.purchase(&tenant.id, product).await.unwrap()
 }
 
-async fn revoke(house: &House, subscription: Uuid) {
+async fn revoke(app: &TestApp, subscription: Uuid) {
     let path = format!("/v1/subscriptions/{subscription}");
     let revoke = json!({"revoke": true});
-    house.at_polar("PATCH", &path, Some(&revoke)).await;
+    app.at_polar("PATCH", &path, Some(&revoke)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_later_subscription_that_was_cancelled_never_hides_a_living_one() {
-    let (house, tenant) = open().await;
-    let living = buy(&house, &tenant, Product::Pro).await;
-    let later = buy(&house, &tenant, Product::Growth).await;
-    revoke(&house, later).await;
-    house.settle().await;
-    assert_eq!(plan(&house, &tenant).await, on("Pro", "active"));
-    assert_eq!(mirrored(&house).await, [(living, "active".to_owned())]);
+    let (app, tenant) = open().await;
+    let living = buy(&app, &tenant, Product::Pro).await;
+    let later = buy(&app, &tenant, Product::Growth).await;
+    revoke(&app, later).await;
+    app.settle().await;
+    assert_eq!(plan(&app, &tenant).await, on("Pro", "active"));
+    assert_eq!(mirrored(&app).await, [(living, "active".to_owned())]);
     let fee = "SELECT fee_basis_points::bigint FROM polar_jobs.accounts";
-    assert_eq!(house.count(fee).await, 380);
+    assert_eq!(app.count(fee).await, 380);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_newest_living_one_goes_before_a_paused_one_and_that_before_an_ended_one() {
-    let (house, tenant) = open().await;
-    let paused = buy(&house, &tenant, Product::Pro).await;
-    house.simulator.pause(&tenant.id).await.unwrap();
-    house.settle().await;
-    assert_eq!(plan(&house, &tenant).await, on("Pro", "paused"));
+    let (app, tenant) = open().await;
+    let paused = buy(&app, &tenant, Product::Pro).await;
+    app.simulator.pause(&tenant.id).await.unwrap();
+    app.settle().await;
+    assert_eq!(plan(&app, &tenant).await, on("Pro", "paused"));
 
-    let living = buy(&house, &tenant, Product::Growth).await;
-    house.settle().await;
-    assert_eq!(plan(&house, &tenant).await, on("Growth", "active"));
+    let living = buy(&app, &tenant, Product::Growth).await;
+    app.settle().await;
+    assert_eq!(plan(&app, &tenant).await, on("Growth", "active"));
 
-    revoke(&house, living).await;
-    house.settle().await;
-    assert_eq!(plan(&house, &tenant).await, on("Pro", "paused"));
-    assert_eq!(mirrored(&house).await, [(paused, "paused".to_owned())]);
+    revoke(&app, living).await;
+    app.settle().await;
+    assert_eq!(plan(&app, &tenant).await, on("Pro", "paused"));
+    assert_eq!(mirrored(&app).await, [(paused, "paused".to_owned())]);
 
-    revoke(&house, paused).await;
-    house.settle().await;
-    assert_eq!(plan(&house, &tenant).await, free());
+    revoke(&app, paused).await;
+    app.settle().await;
+    assert_eq!(plan(&app, &tenant).await, free());
     assert_eq!(
-        mirrored(&house).await,
+        mirrored(&app).await,
         [(living, "canceled".to_owned())],
         "the newest that ended stays to be seen"
     );
@@ -96,36 +96,35 @@ async fn the_newest_living_one_goes_before_a_paused_one_and_that_before_an_ended
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_past_due_subscription_is_in_force_and_an_unpaid_one_reads_as_free() {
-    let (house, tenant) = open().await;
-    buy(&house, &tenant, Product::Pro).await;
-    house.simulator.fail_payment(&tenant.id).await.unwrap();
-    house.settle().await;
-    assert_eq!(plan(&house, &tenant).await, on("Pro", "past_due"));
-    house
-        .simulator
+    let (app, tenant) = open().await;
+    buy(&app, &tenant, Product::Pro).await;
+    app.simulator.fail_payment(&tenant.id).await.unwrap();
+    app.settle().await;
+    assert_eq!(plan(&app, &tenant).await, on("Pro", "past_due"));
+    app.simulator
         .step(&tenant.id, simulator::SubscriptionStep::ExhaustDunning)
         .await
         .unwrap();
-    house.settle().await;
-    assert_eq!(plan(&house, &tenant).await, free());
+    app.settle().await;
+    assert_eq!(plan(&app, &tenant).await, free());
 }
 
 /// A page holds a hundred.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_living_subscription_is_found_behind_more_than_a_page_of_later_ones() {
-    let (house, tenant) = open().await;
-    let living = buy(&house, &tenant, Product::Pro).await;
-    house.simulator.set_webhook_url(None);
+    let (app, tenant) = open().await;
+    let living = buy(&app, &tenant, Product::Pro).await;
+    app.simulator.set_webhook_url(None);
     for _ in 0..101 {
-        let later = buy(&house, &tenant, Product::Free).await;
-        revoke(&house, later).await;
+        let later = buy(&app, &tenant, Product::Free).await;
+        revoke(&app, later).await;
     }
-    assert!(house.simulator.deliveries_settled(PATIENCE).await);
+    assert!(app.simulator.deliveries_settled(DEADLINE).await);
     let updated = json!({"id": living, "customer": {"external_id": tenant.id}});
-    house.deliver("subscription.updated", &updated).await;
-    house.settle().await;
-    assert_eq!(mirrored(&house).await, [(living, "active".to_owned())]);
-    let pages = house.simulator.requests();
+    app.deliver("subscription.updated", &updated).await;
+    app.settle().await;
+    assert_eq!(mirrored(&app).await, [(living, "active".to_owned())]);
+    let pages = app.simulator.requests();
     let pages = pages
         .iter()
         .filter(|request| request.path == "/v1/subscriptions/" && request.query.contains("page=2"));

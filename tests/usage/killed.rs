@@ -46,6 +46,7 @@ async fn workers_killed_at_any_moment_report_every_life_of_every_organization_on
     let faults = "500-after=0.05,drop-before=0.05,drop-after=0.05";
     app.simulator.set_faults(faults.parse().unwrap());
     let mut workers: Vec<Worker> = (0..WORKERS).map(|_| Worker::start(&app)).collect();
+    let mut steps = 0;
     for kill in 0..KILLS {
         // Somewhere in the middle of the work, however fast the machine is.
         let until = app.simulator.requests().len() + dice.random_range(1..8);
@@ -55,7 +56,8 @@ async fn workers_killed_at_any_moment_report_every_life_of_every_organization_on
                 Instant::now() < deadline,
                 "nothing happens before kill {kill}"
             );
-            step(&app, &mut dice, &mut tenants).await;
+            steps += 1;
+            step(&app, &mut dice, &mut tenants, steps).await;
             enqueue_reports(&app).await;
         }
         workers[kill % WORKERS].kill();
@@ -92,12 +94,13 @@ async fn workers_killed_at_any_moment_report_every_life_of_every_organization_on
     }
 }
 
-/// The application does something, in a short transaction of its own, committed or not.
-async fn step(app: &TestApp, dice: &mut StdRng, tenants: &mut [Tenant]) {
+/// The application does something, in a short transaction of its own, committed or not. Every tenth
+/// step ends or begins the life of an organization.
+async fn step(app: &TestApp, dice: &mut StdRng, tenants: &mut [Tenant], number: usize) {
     let place = dice.random_range(0..tenants.len());
     let tenant = &mut tenants[place];
     let mut transaction = app.pool.begin().await.unwrap();
-    if dice.random_bool(0.04) {
+    if number.is_multiple_of(10) {
         let (change, data) = match tenant.living {
             true => ("organization.deleted", json!({ "id": tenant.id })),
             false => ("organization.created", creation(tenant.id)),

@@ -72,7 +72,7 @@ async fn five_thousand_organizations_travel_in_ten_requests() {
             .collect();
         assert!(
             ids.len() <= 500 && ids.is_sorted(),
-            "sorted, because unordered requests can deadlock at Polar (R13)"
+            "sorted, because unordered requests can deadlock at Polar"
         );
     }
     let (sent, accounted): (i64, i64) =

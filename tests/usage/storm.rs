@@ -241,7 +241,7 @@ impl Day {
         self.windows += 1;
     }
 
-    /// A report: three workers at once, or one that dies somewhere between sending and settling.
+    /// A report: three workers at once, or one that dies somewhere between sending and storing the answer.
     async fn report(&mut self) {
         let context = self.context();
         match self.dice.random_range(0..5) {

@@ -1,6 +1,6 @@
 //! The cached, migrated cluster that every test process copies, and the copies.
 
-use super::shared::{migrated, throwaway, wait_for};
+use super::server::{migrated, throwaway, wait_for};
 use crate::{
     Error, Search, Server,
     account::{Account, own_user},

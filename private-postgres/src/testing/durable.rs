@@ -3,7 +3,7 @@
 use super::{
     blocking,
     cache::{self, Copy},
-    shared::{migrated, wait_for},
+    server::{migrated, wait_for},
 };
 use crate::{Error, Options, Server, ensure_database};
 use sqlx::migrate::Migrator;

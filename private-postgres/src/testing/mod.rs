@@ -9,6 +9,7 @@
 
 mod cache;
 mod durable;
+mod server;
 mod shared;
 
 pub use self::durable::{DurableServer, durable_server};

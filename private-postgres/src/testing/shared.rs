@@ -1,8 +1,9 @@
 //! The one server of a test process and the databases on it.
 
 use super::cache::{self, Copy};
+use super::server::{migrated, throwaway, wait_for};
 use crate::{
-    Durability, Error, Options, Server,
+    Error, Server,
     database::{ensure_database, quoted},
     url::with_database,
 };
@@ -127,40 +128,6 @@ impl Shared {
         connection.close().await.map_err(failed)?;
         Ok(with_database(&self.maintenance, &name))
     }
-}
-
-/// A server for tests in `directory`.
-pub(super) fn throwaway(directory: &std::path::Path) -> Options {
-    Options {
-        durability: Durability::Throwaway,
-        ..Options::durable(directory)
-    }
-}
-
-/// Brings a database to the current schema.
-pub(super) async fn migrated(url: &str, migrator: &Migrator) -> Result<(), Error> {
-    let failed = |source| Error::Sql {
-        action: "migrate the test template".to_owned(),
-        source,
-    };
-    let mut connection = PgConnection::connect(url).await.map_err(failed)?;
-    let migrated = migrator.run(&mut connection).await;
-    migrated.map_err(|error| failed(sqlx::Error::Migrate(Box::new(error))))?;
-    connection.close().await.map_err(failed)
-}
-
-/// Runs a future to its end on this (blocking) thread.
-pub(super) fn wait_for<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let failed = |source| Error::Io {
-        action: "start",
-        path: "a runtime for the tests".into(),
-        source,
-    };
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(failed)?
-        .block_on(work)
 }
 
 async fn remove_leftovers(connection: &mut PgConnection) -> Result<(), Error> {

@@ -26,7 +26,7 @@ fn installation(bin: &Path, version: &str) {
 }
 
 #[test]
-fn nothing_anywhere_is_one_message_with_three_cures_and_what_was_looked_at() {
+fn nothing_anywhere_is_one_message_with_three_remedies_and_what_was_looked_at() {
     let (home, cluster) = (directory(), directory());
     let error = refusal(Server::start_from(
         &options(cluster.path()),

@@ -110,7 +110,12 @@ pub(crate) const ROUTES: &[Route] = &[
         customers::delete,
     ),
     route("GET", "/v1/members/", MEMBERS_READ, members::list),
-    route("DELETE", "/v1/members/{}", MEMBERS_WRITE, members::delete),
+    route(
+        "DELETE",
+        "/v1/customers/{}/members/{}",
+        MEMBERS_WRITE,
+        members::delete,
+    ),
     route("GET", "/v1/products/", PRODUCTS_READ, products::list),
     route("POST", "/v1/products/", PRODUCTS_WRITE, products::create),
     route("GET", "/v1/products/{}", PRODUCTS_READ, products::get),

@@ -93,9 +93,12 @@ pub(crate) fn delete_external(store: &mut Store, call: &Call) -> Outcome {
     store.remove_member(id)
 }
 
-/// `DELETE /v1/members/{id}`: the only way to a member without an external id.
+/// `DELETE /v1/customers/{id}/members/{member_id}`: the only way to a member without an external id.
 pub(crate) fn delete(store: &mut Store, call: &Call) -> Outcome {
-    let id = call.id(0)?;
+    let (customer, id) = (call.id(0)?, call.id(1)?);
+    if !store.living_members(customer).any(|row| row.id == id) {
+        return Err(Refusal::not_found("Member not found"));
+    }
     store.remove_member(id)
 }
 

@@ -55,7 +55,7 @@ fn positive(call: &Call, key: &str, default: usize) -> Result<usize, Refusal> {
     Err(Refusal::schema(vec![fault]))
 }
 
-/// One wish of the `sorting` parameter.
+/// One criterion of the `sorting` parameter.
 #[derive(Debug, Clone)]
 pub(crate) struct Sorting {
     /// The property, without its sign.
@@ -108,7 +108,7 @@ pub(crate) fn one_of(loc: Vec<Value>, choices: &[&str], input: Value) -> Fault {
         .context(json!({"expected": expected}))
 }
 
-/// Sorts by the wishes, the first one first; `key` gives the text of a property. Ties keep the order they come in.
+/// Sorts by the criteria, the first one first; `key` gives the text of a property. Ties keep the order they come in.
 pub(crate) fn sort<T>(rows: &mut [T], wishes: &[Sorting], key: impl Fn(&T, &str) -> String) {
     rows.sort_by(|left, right| {
         for wish in wishes {

@@ -135,7 +135,19 @@ fn describe_routes_by_id(document: &mut Value) {
     update["properties"]["external_id"] = serde_json::json!({"type": ["string", "null"]});
     customer["patch"]["requestBody"]["content"]["application/json"]["schema"] = update;
     document["paths"]["/v1/customers/{id}"] = customer;
-    document["paths"]["/v1/members/{id}"] = member;
+    for operation in member.as_object_mut().unwrap().values_mut() {
+        let Some(parameters) = operation["parameters"].as_array_mut() else {
+            continue;
+        };
+        for parameter in parameters
+            .iter_mut()
+            .filter(|parameter| parameter["name"] == "id")
+        {
+            parameter["name"] = "member_id".into();
+        }
+        parameters.push(serde_json::json!({"name": "id", "in": "path", "required": true, "schema": {"type": "string"}}));
+    }
+    document["paths"]["/v1/customers/{id}/members/{member_id}"] = member;
 }
 
 /// Lets every object of a schema hold what it declares and nothing else, unless the schema itself speaks of more.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use sqlx::postgres::PgConnectOptions;
 
 use super::signals::Stop;
-use super::{Exit, Failure, Surroundings, output};
+use super::{AppContext, Exit, Failure, output};
 use crate::bench::drain::Drain;
 use crate::bench::enqueue::Manner;
 use crate::bench::ingress::Bodies;
@@ -105,12 +105,9 @@ fn at_least_one(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "1 to 10000".to_owned())
 }
 
-pub(super) async fn run(
-    arguments: Arguments,
-    surroundings: &Surroundings,
-) -> Result<Exit, Failure> {
+pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, Failure> {
     let stop = Stop::on_signals()?;
-    let scratch = Scratch::make(surroundings.config.database.as_ref()).await?;
+    let scratch = Scratch::make(app.config.database.as_ref()).await?;
     // Whatever comes of it, the database goes: also after a failure or a signal.
     let measured = tokio::select! {
         measured = measure(scratch.url(), arguments) => Some(measured),

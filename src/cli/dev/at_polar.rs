@@ -1,15 +1,15 @@
-//! The end of the story as Polar tells it: people, subscriptions, and what its grants allow.
+//! The end of the demo scenario as Polar shows it: people, subscriptions, and what its grants allow.
 
 use jobs::contract::Fees;
 use serde_json::Value;
 use simulator::Simulator;
 use simulator::records::GrantRecord;
 
-use super::cast::{Cast, Company};
+use super::fixtures::{Company, Fixtures};
 use super::outcome::Outcome;
 
 /// The customer and its people.
-pub(super) fn outcomes(polar: &Simulator, cast: &Cast, company: &Company) -> Vec<Outcome> {
+pub(super) fn outcomes(polar: &Simulator, fixtures: &Fixtures, company: &Company) -> Vec<Outcome> {
     let external = company.external_id();
     let name = company.name;
     let customer = polar
@@ -28,14 +28,14 @@ pub(super) fn outcomes(polar: &Simulator, cast: &Cast, company: &Company) -> Vec
             format!("{} ({slug})", row.name.as_deref().unwrap_or_default())
         }
     };
-    if company.id == cast.hooli.id {
+    if company.id == fixtures.hooli.id {
         return vec![Outcome::new(
             format!("{name}: customer at Polar"),
             "gone",
             found,
         )];
     }
-    let wanted = if company.id == cast.globex.id {
+    let wanted = if company.id == fixtures.globex.id {
         "Globex International"
     } else {
         name
@@ -48,14 +48,14 @@ pub(super) fn outcomes(polar: &Simulator, cast: &Cast, company: &Company) -> Vec
         ),
         Outcome::new(
             format!("{name}: people at Polar"),
-            people_wanted(cast, company),
-            people_found(polar, cast, &external),
+            people_wanted(fixtures, company),
+            people_found(polar, fixtures, &external),
         ),
     ]
 }
 
-fn people_wanted(cast: &Cast, company: &Company) -> String {
-    let (owner, person) = (&company.owner, |name| cast.person(name));
+fn people_wanted(fixtures: &Fixtures, company: &Company) -> String {
+    let (owner, person) = (&company.owner, |name| fixtures.person(name));
     let people = match company.name {
         "Acme" => vec![
             (owner.clone(), "billing_manager"),
@@ -66,16 +66,16 @@ fn people_wanted(cast: &Cast, company: &Company) -> String {
         _ => vec![(owner.clone(), "owner")],
     };
     shown(
-        cast,
+        fixtures,
         people
             .into_iter()
             .map(|(person, role)| (person.email, role.to_owned())),
     )
 }
 
-fn people_found(polar: &Simulator, cast: &Cast, external: &str) -> String {
+fn people_found(polar: &Simulator, fixtures: &Fixtures, external: &str) -> String {
     shown(
-        cast,
+        fixtures,
         polar
             .members(external)
             .into_iter()
@@ -84,8 +84,8 @@ fn people_found(polar: &Simulator, cast: &Cast, external: &str) -> String {
 }
 
 /// Addresses of this run are shown without what they share; any other address stays whole.
-fn shown(cast: &Cast, people: impl Iterator<Item = (String, String)>) -> String {
-    let host = cast.host();
+fn shown(fixtures: &Fixtures, people: impl Iterator<Item = (String, String)>) -> String {
+    let host = fixtures.host();
     let mut people: Vec<String> = people
         .map(|(email, role)| format!("{} {role}", email.strip_suffix(&host).unwrap_or(&email)))
         .collect();

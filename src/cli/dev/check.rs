@@ -1,5 +1,5 @@
-//! Compares the end of the story: what the cast should have come to, what Polar holds, and what our
-//! tables say.
+//! Compares the end of the demo scenario: what should have come of the organizations, what Polar
+//! holds, and what our tables say.
 
 use chrono::{DateTime, Utc};
 use jobs::contract::Fees;
@@ -7,14 +7,14 @@ use simulator::Simulator;
 use sqlx::PgPool;
 
 use super::at_polar;
-use super::cast::{Cast, Company};
 use super::entitlements;
+use super::fixtures::{Company, Fixtures};
 use super::outcome::Outcome;
-use super::story::USAGE;
+use super::scenario::USAGE;
 
 /// Everything that is compared with.
 pub(super) struct Check<'a> {
-    pub(super) cast: &'a Cast,
+    pub(super) fixtures: &'a Fixtures,
     pub(super) pool: &'a PgPool,
     pub(super) polar: Option<&'a Simulator>,
     pub(super) platform_fees: Fees,
@@ -24,11 +24,11 @@ pub(super) struct Check<'a> {
 impl Check<'_> {
     pub(super) async fn outcomes(&self) -> Result<Vec<Outcome>, sqlx::Error> {
         let mut outcomes = Vec::new();
-        for company in self.cast.companies() {
+        for company in self.fixtures.companies() {
             outcomes.push(self.wanted_people(company).await?);
             match self.polar {
                 Some(polar) => {
-                    outcomes.extend(at_polar::outcomes(polar, self.cast, company));
+                    outcomes.extend(at_polar::outcomes(polar, self.fixtures, company));
                     outcomes.extend(self.entitlements(polar, company).await?);
                 }
                 None => outcomes.push(self.seen_at_polar(company).await?),
@@ -113,7 +113,7 @@ impl Check<'_> {
             r#"SELECT (SELECT coalesce(sum(quantity), 0) FROM polar_jobs.usage WHERE organization_id = $1)::bigint AS "recorded!",
                       (SELECT coalesce(sum(quantity), 0) FROM polar_jobs.usage_reports WHERE organization_id = $1)::bigint
                       AS "counted!""#,
-            self.cast.acme.id,
+            self.fixtures.acme.id,
         )
         .fetch_one(self.pool)
         .await?;
@@ -122,7 +122,7 @@ impl Check<'_> {
             Outcome::new("Acme: usage counted", expected, sums.counted),
         ];
         outcomes.extend(self.polar.map(|polar| {
-            let reported = polar.event_sum("event_ingestion", &self.cast.acme.external_id());
+            let reported = polar.event_sum("event_ingestion", &self.fixtures.acme.external_id());
             Outcome::new("Acme: usage at Polar", expected, reported)
         }));
         Ok(outcomes)
@@ -131,13 +131,13 @@ impl Check<'_> {
     async fn costs(&self) -> Result<Vec<Outcome>, sqlx::Error> {
         let reported = sqlx::query_scalar!(
             r#"SELECT count(*) FILTER (WHERE reported_at IS NOT NULL) AS "count!" FROM polar_jobs.costs WHERE organization_id = $1"#,
-            self.cast.acme.id,
+            self.fixtures.acme.id,
         )
         .fetch_one(self.pool)
         .await?;
         let mut outcomes = vec![Outcome::new("Acme: costs reported", 1, reported)];
         outcomes.extend(self.polar.map(|polar| {
-            let acme = self.cast.acme.external_id();
+            let acme = self.fixtures.acme.external_id();
             let spans = polar.events().into_iter().filter(|event| {
                 event.name == "compass_assistant.chat"
                     && event.external_customer_id.as_deref() == Some(&*acme)

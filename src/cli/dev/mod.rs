@@ -1,13 +1,13 @@
-//! `polar-jobs dev`: everything on one machine with nothing configured, and a small story in it.
+//! `polar-jobs dev`: everything on one machine with nothing configured, and a demo scenario in it.
 
 mod at_polar;
-mod cast;
 mod check;
-mod door;
+mod client;
 mod entitlements;
-mod house;
+mod environment;
+mod fixtures;
 mod outcome;
-mod story;
+mod scenario;
 mod watch;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,19 +24,19 @@ use tokio::task::JoinHandle;
 
 use super::process::{Process, Work};
 use super::signals::Stop;
-use super::{Exit, Failure, Surroundings, connect, ingress, output, worker};
+use super::{AppContext, Exit, Failure, connect, ingress, output, worker};
 use crate::schedule::Timetable;
 use crate::telemetry::Metrics;
-use cast::Cast;
 use check::Check;
-use door::Application;
-use house::House;
-use story::Stage;
+use client::Application;
+use environment::DevEnvironment;
+use fixtures::Fixtures;
+use scenario::Stage;
 use watch::Watch;
 
-/// The longest that one act may take on a good day, and on one with mishaps.
-const PATIENCE: Duration = Duration::from_secs(120);
-const PATIENCE_WITH_FAULTS: Duration = Duration::from_secs(1800);
+/// The longest that one step may take, without faults and with them.
+const STEP_TIMEOUT: Duration = Duration::from_secs(120);
+const STEP_TIMEOUT_WITH_FAULTS: Duration = Duration::from_secs(1800);
 /// How long connections may take to come back at the end.
 const CLOSING: Duration = Duration::from_secs(5);
 /// Between two lines of the running summary.
@@ -44,58 +44,63 @@ const SUMMARY: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// The port of the front door; 0 takes a free one
+    /// The port of the ingress; 0 takes a free one
     #[arg(long, default_value_t = 8080)]
     port: u16,
     /// Where the database and mail are kept
     #[arg(long, value_name = "DIR", default_value = "./var")]
     data_dir: PathBuf,
-    /// Play the story, wait until every job is done, check every outcome, and exit
+    /// Play the scenario, wait until every job is done, check every outcome, and exit
     #[arg(long)]
     once: bool,
-    /// Ids and mishaps follow from it
+    /// Ids and faults follow from it
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Mishaps between Polar and us and how often they happen, such as 20%
+    /// Faults between Polar and us and how often they happen, such as 20%
     ///
     /// The local Polar sends a lost delivery again after a twentieth of Polar's real waits, which
     /// begin at seconds and double; `20%,retry-scale=1` waits as long as Polar does.
-    #[arg(long, value_name = "SPEC", default_value = "", hide_default_value = true, value_parser = brisk)]
+    #[arg(long, value_name = "SPEC", default_value = "", hide_default_value = true, value_parser = faults_with_short_waits)]
     faults: Faults,
 }
 
-pub(super) async fn run(arguments: Arguments, given: &Surroundings) -> Result<Exit, Failure> {
+pub(super) async fn run(arguments: Arguments, given: &AppContext) -> Result<Exit, Failure> {
     let stop = Stop::on_signals()?;
-    let house = House::build(
+    let environment = DevEnvironment::build(
         given,
         &arguments.data_dir,
         arguments.seed,
         arguments.faults.clone(),
     )
     .await?;
-    let lived = live(&arguments, &house, &stop).await;
-    house.leave().await?;
+    let lived = live(&arguments, &environment, &stop).await;
+    environment.leave().await?;
     lived
 }
 
-/// Mishaps in a story that nobody wants to watch for minutes; what is asked for wins.
-fn brisk(spec: &str) -> Result<Faults, <Faults as FromStr>::Err> {
+/// Faults with shorter waits between deliveries, so that the scenario does not take minutes; what is
+/// asked for wins.
+fn faults_with_short_waits(spec: &str) -> Result<Faults, <Faults as FromStr>::Err> {
     format!("retry-scale=0.05,{spec}").parse()
 }
 
-/// Opens the door, starts the worker, plays; then takes everything down in the opposite order.
-async fn live(arguments: &Arguments, house: &House, stop: &Stop) -> Result<Exit, Failure> {
-    let connections = house.surroundings.config.database_connections;
-    let pool = connect::pool(&house.database, connections).await?;
+/// Starts the ingress and the worker, runs the scenario; then stops everything in the opposite order.
+async fn live(
+    arguments: &Arguments,
+    environment: &DevEnvironment,
+    stop: &Stop,
+) -> Result<Exit, Failure> {
+    let connections = environment.app.config.database_connections;
+    let pool = connect::pool(&environment.database, connections).await?;
     let Running {
         address,
-        door,
+        server,
         mut work,
-    } = start(arguments, house, &pool, stop).await?;
+    } = start(arguments, environment, &pool, stop).await?;
     let mut worker_ended = false;
     let played = tokio::select! {
-        played = perform(arguments, house, &pool, address) => played,
-        () = stop.requested(), if arguments.once => Err(Failure::failed("stopped before the story was over")),
+        played = perform(arguments, environment, &pool, address) => played,
+        () = stop.requested(), if arguments.once => Err(Failure::failed("stopped before the scenario was over")),
         () = stop.requested(), if !arguments.once => Ok(Exit::Done),
         ended = &mut work => {
             worker_ended = true;
@@ -103,7 +108,7 @@ async fn live(arguments: &Arguments, house: &House, stop: &Stop) -> Result<Exit,
         }
     };
     stop.request();
-    door.await.context("the front door died")?;
+    server.await.context("the ingress died")?;
     if !worker_ended {
         work.await.context("the worker died")??;
     }
@@ -112,34 +117,34 @@ async fn live(arguments: &Arguments, house: &House, stop: &Stop) -> Result<Exit,
     played
 }
 
-/// The parts that run beside the story.
+/// The parts that run beside the scenario.
 struct Running {
     address: SocketAddr,
-    door: JoinHandle<()>,
+    server: JoinHandle<()>,
     work: JoinHandle<Result<(), Failure>>,
 }
 
 async fn start(
     arguments: &Arguments,
-    house: &House,
+    environment: &DevEnvironment,
     pool: &PgPool,
     stop: &Stop,
 ) -> Result<Running, Failure> {
-    let surroundings = &house.surroundings;
+    let app = &environment.app;
     let metrics = Metrics::install().context("metrics cannot be recorded")?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port));
-    let door = ingress::door(&surroundings.config, &house.database, address, &metrics).await?;
-    let address = door.local_addr();
-    if let Some(polar) = &house.polar {
+    let server = ingress::bind(&app.config, &environment.database, address, &metrics).await?;
+    let address = server.local_addr();
+    if let Some(polar) = &environment.polar {
         polar.set_webhook_url(Some(format!("http://{address}/integrations/polar/webhook")));
     }
-    output::line(&house.describe(address))?;
-    let queues = worker::served(pool, &surroundings.config, &[]).await?;
-    let process = Process::new(surroundings, &house.database, pool.clone(), metrics)?;
-    let (door_stop, work_stop) = (stop.clone(), stop.clone());
+    output::line(&environment.describe(address))?;
+    let queues = worker::served(pool, &app.config, &[]).await?;
+    let process = Process::new(app, &environment.database, pool.clone(), metrics)?;
+    let (ingress_stop, work_stop) = (stop.clone(), stop.clone());
     Ok(Running {
         address,
-        door: tokio::spawn(async move { door.serve(door_stop.requested()).await }),
+        server: tokio::spawn(async move { server.serve(ingress_stop.requested()).await }),
         work: tokio::spawn(async move {
             process
                 .work(
@@ -154,31 +159,36 @@ async fn start(
     })
 }
 
-/// Plays the story and checks it; without `--once` it stays open for visitors afterwards.
+/// Runs the scenario and checks its end; without `--once` everything stays open for visitors
+/// afterwards.
 async fn perform(
     arguments: &Arguments,
-    house: &House,
+    environment: &DevEnvironment,
     pool: &PgPool,
-    door: SocketAddr,
+    address: SocketAddr,
 ) -> Result<Exit, Failure> {
     let began = Utc::now();
-    let config = &house.surroundings.config;
-    let cast = Cast::of_run(house.run);
+    let config = &environment.app.config;
+    let fixtures = Fixtures::of_run(environment.run);
     let token = config
         .http
         .app_token
         .clone()
-        .context("the house has an application token")?;
-    let calm = brisk("").is_ok_and(|none| none == arguments.faults);
+        .context("the environment has an application token")?;
+    let calm = faults_with_short_waits("").is_ok_and(|none| none == arguments.faults);
     let watch = Watch {
         pool: pool.clone(),
-        patience: if calm { PATIENCE } else { PATIENCE_WITH_FAULTS },
+        patience: if calm {
+            STEP_TIMEOUT
+        } else {
+            STEP_TIMEOUT_WITH_FAULTS
+        },
     };
-    let application = Application::new(&format!("http://{door}"), token, cast.run())?;
-    let polar = house.polar.as_ref();
+    let application = Application::new(&format!("http://{address}"), token, fixtures.run())?;
+    let polar = environment.polar.as_ref();
     let timetable = Timetable::of(&jobs::registry()).context("a schedule cannot be used")?;
     let told = Stage {
-        cast: &cast,
+        fixtures: &fixtures,
         application,
         watch: &watch,
         timetable: &timetable,
@@ -187,10 +197,10 @@ async fn perform(
     .play()
     .await;
     if let (Err(error), false) = (&told, arguments.once) {
-        output::line(&format!("The story broke off: {error:#}"))?;
+        output::line(&format!("The scenario broke off: {error:#}"))?;
     }
     let check = Check {
-        cast: &cast,
+        fixtures: &fixtures,
         pool,
         polar,
         platform_fees: config.platform_fees,
@@ -220,11 +230,15 @@ async fn stay_open(watch: &Watch) -> Result<Exit, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::brisk;
+    use super::faults_with_short_waits;
 
     #[test]
-    fn a_story_waits_a_twentieth_of_polars_waits_unless_told_otherwise() {
-        let scale = |spec| brisk(spec).map(|faults| faults.retry_scale).ok();
+    fn the_scenario_waits_a_twentieth_of_polars_waits_unless_set_otherwise() {
+        let scale = |spec| {
+            faults_with_short_waits(spec)
+                .map(|faults| faults.retry_scale)
+                .ok()
+        };
         assert_eq!(scale("20%"), Some(0.05));
         assert_eq!(scale("20%,retry-scale=1"), Some(1.0));
         assert_eq!(scale("nonsense"), None);

@@ -1,4 +1,4 @@
-//! What should have come of the story, and what was found.
+//! What should have come of the demo scenario, and what was found.
 
 use std::fmt::Display;
 

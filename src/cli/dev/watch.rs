@@ -16,7 +16,7 @@ const SUMMARY: Duration = Duration::from_secs(5);
 /// Looks at the tables.
 pub(super) struct Watch {
     pub(super) pool: PgPool,
-    /// The longest that one act may take to be over.
+    /// The longest that one step may take.
     pub(super) patience: Duration,
 }
 

@@ -4,9 +4,7 @@
 use sqlx::{PgPool, Row};
 
 use super::Finding;
-
-/// What one process takes at most, all purposes together.
-const PER_PROCESS: i64 = 10;
+use crate::config::Config;
 
 /// What the server offers and who uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +15,12 @@ struct Connections {
     others: i64,
     /// Our processes: living workers, and an ingress.
     processes: i64,
+    /// What they take at most together.
+    needed: i64,
 }
 
-pub(super) async fn check(pool: &PgPool) -> Result<Finding, sqlx::Error> {
+/// As if every process had the settings of this one.
+pub(super) async fn check(pool: &PgPool, config: &Config) -> Result<Finding, sqlx::Error> {
     // Names of columns and settings that only some versions have are asked for by text.
     let row = sqlx::query(
         "SELECT least(current_setting('max_connections')::bigint
@@ -33,10 +34,12 @@ pub(super) async fn check(pool: &PgPool) -> Result<Finding, sqlx::Error> {
     )
     .fetch_one(pool)
     .await?;
+    let processes: i64 = row.try_get("processes")?;
     Ok(judge(Connections {
         offered: row.try_get("offered")?,
         others: row.try_get("others")?,
-        processes: row.try_get("processes")?,
+        processes,
+        needed: i64::from(config.connections_needed(u32::try_from(processes).unwrap_or(u32::MAX))),
     }))
 }
 
@@ -47,8 +50,8 @@ fn judge(connections: Connections) -> Finding {
         offered,
         others,
         processes,
+        needed,
     } = connections;
-    let needed = processes * PER_PROCESS;
     let what = format!(
         "{processes} of our processes (an ingress, and each living worker) may take {needed}; \
          the server offers {offered}, others use {others}"
@@ -79,6 +82,7 @@ mod tests {
                 offered,
                 others,
                 processes,
+                needed: processes * 10,
             };
             assert_eq!(judge(connections).level, level, "{connections:?}");
         }

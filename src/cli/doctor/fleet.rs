@@ -6,6 +6,7 @@ use sqlx::PgPool;
 
 use super::super::output::{counted, moment};
 use super::{Finding, connections};
+use crate::config::Config;
 use crate::queue::table;
 use crate::schedule::overdue;
 
@@ -14,9 +15,9 @@ const OVERDUE_SECONDS: f64 = 120.0;
 /// A window closes every five minutes: an older transaction has kept one of them short.
 const HORIZON_AGE: TimeDelta = TimeDelta::minutes(5);
 
-pub(super) async fn check(pool: &PgPool, findings: &mut Vec<Finding>) {
+pub(super) async fn check(pool: &PgPool, config: &Config, findings: &mut Vec<Finding>) {
     let checked = async {
-        findings.push(connections::check(pool).await?);
+        findings.push(connections::check(pool, config).await?);
         findings.push(workers(pool).await?);
         findings.extend(schedules(pool).await?);
         findings.extend(queues(pool).await?);

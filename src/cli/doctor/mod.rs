@@ -10,8 +10,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::output::{self, Format};
-use super::{Exit, Failure, Surroundings};
-use crate::config::Wrong;
+use super::{AppContext, Exit, Failure};
+use crate::config::ConfigError;
 use crate::telemetry::Masker;
 
 /// What the doctor may be told.
@@ -83,21 +83,21 @@ impl Finding {
     }
 }
 
-pub(super) async fn run(
-    arguments: Arguments,
-    surroundings: &Surroundings,
-) -> Result<Exit, Failure> {
-    let config = &surroundings.config;
+pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, Failure> {
+    let config = &app.config;
     let mut findings = settings::check(config);
     if let Some(pool) = database::check(config, &mut findings).await {
-        fleet::check(&pool, &mut findings).await;
+        fleet::check(&pool, config, &mut findings).await;
     }
     polar::check(&config.polar, &mut findings).await;
-    report(&arguments, &findings, &surroundings.masker)
+    report(&arguments, &findings, &app.masker)
 }
 
 /// Settings that cannot even be read, said in the form of this command.
-pub(super) fn report_wrong_settings(arguments: &Arguments, wrong: &Wrong) -> Result<Exit, Failure> {
+pub(super) fn report_wrong_settings(
+    arguments: &Arguments,
+    wrong: &ConfigError,
+) -> Result<Exit, Failure> {
     let what = format!("{} {}", wrong.variable, wrong.what);
     let finding = Finding::error("settings", what, format!("allowed: {}", wrong.allowed));
     report(arguments, &[finding], &Masker::default())

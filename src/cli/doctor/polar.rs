@@ -186,7 +186,7 @@ async fn endpoint(client: &Client, findings: &mut Vec<Finding>) {
                 endpoints.iter().filter(|endpoint| endpoint.url.trim_end_matches('/').ends_with(ROUTE)).collect();
             if ours.is_empty() {
                 let what = format!("Polar has no endpoint that ends in {ROUTE}");
-                findings.push(Finding::error("endpoint", what, "add one in Polar, format raw, with all events"));
+                findings.push(Finding::error("endpoint", what, format!("add one in Polar, format raw, for {}", handled_events().join(", "))));
             }
             findings.extend(ours.into_iter().map(judge));
         }
@@ -201,7 +201,7 @@ async fn endpoint(client: &Client, findings: &mut Vec<Finding>) {
 
 fn judge(endpoint: &WebhookEndpoint) -> Finding {
     let url = &endpoint.url;
-    // Without one of these we hear of its changes only from the nightly comparison.
+    // What an endpoint does not deliver we never hear of.
     let missing: Vec<&str> = handled_events()
         .into_iter()
         .filter(|event| !endpoint.events.iter().any(|subscribed| subscribed == event))

@@ -9,7 +9,7 @@ use jobs::types::Timestamp;
 use uuid::Uuid;
 
 use super::output::{self, Format};
-use super::{Exit, Failure, Surroundings, connect};
+use super::{AppContext, Exit, Failure, connect};
 use crate::queue::table::{self, Action, Filter, JobRow, State};
 
 /// Lists are for people: one connection is enough, the second one is for a look beside it.
@@ -114,8 +114,8 @@ impl Filters {
     }
 }
 
-pub(super) async fn run(command: Command, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let pool = connect::pool(surroundings.config.database()?, CONNECTIONS).await?;
+pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
+    let pool = connect::pool(app.config.database()?, CONNECTIONS).await?;
     match command {
         Command::List(List {
             filters,

@@ -1,8 +1,8 @@
 //! `POST /changes`: what the application tells us, one change or many, all or nothing.
 //!
-//! Here, unlike with deliveries, everything is checked at the door: the application is the one that
-//! can correct a mistake, and hears of every fault at once. Readings of usage and cost become rows and
-//! no job: the schedules pick them up.
+//! Here, unlike with deliveries, everything is checked before it is stored: the application is the
+//! one that can correct a mistake, and hears of every fault at once. Readings of usage and cost become
+//! rows and no job: the schedules pick them up.
 
 mod batch;
 mod store;

@@ -1,10 +1,10 @@
-//! Who plays: five organizations and their people, new in each run.
+//! The fixtures of the demo scenario: five organizations and their people, new in each run.
 
 use simulator::Product;
 use uuid::Uuid;
 
 /// Everybody's ids follow from the run, so a run on old data meets nobody from before.
-pub(super) struct Cast {
+pub(super) struct Fixtures {
     run: Uuid,
     /// Buys a small plan, upgrades, and changes hands.
     pub(super) acme: Company,
@@ -36,7 +36,7 @@ pub(super) struct Person {
     pub(super) email: String,
 }
 
-impl Cast {
+impl Fixtures {
     pub(super) fn of_run(run: Uuid) -> Self {
         let company = |name: &'static str, owner: &'static str, buys| Company {
             id: Uuid::new_v5(&run, name.as_bytes()),

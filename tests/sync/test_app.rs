@@ -1,4 +1,4 @@
-//! Everything on one machine: a database, a local Polar, the front door, and a worker that drains.
+//! Everything on one machine: a database, a local Polar, the ingress, and a worker that drains.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,14 +26,14 @@ use crate::local_polar::LocalPolar;
 
 const TOKEN: &str = "an application's token";
 /// Long enough for a loaded machine; a condition that comes earlier ends the wait earlier.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) const PLATFORM: Fees = Fees {
     basis_points: 500,
     fixed: 50,
     subscription_basis_points: 0,
 };
 
-pub(crate) struct House {
+pub(crate) struct TestApp {
     pub(crate) simulator: LocalPolar,
     pub(crate) pool: PgPool,
     url: String,
@@ -41,7 +41,7 @@ pub(crate) struct House {
     server: JoinHandle<()>,
 }
 
-impl Drop for House {
+impl Drop for TestApp {
     fn drop(&mut self) {
         self.server.abort();
     }
@@ -106,7 +106,7 @@ pub(crate) fn user() -> String {
     Uuid::new_v4().to_string()
 }
 
-impl House {
+impl TestApp {
     pub(crate) async fn open() -> Self {
         // Fails only where another test of this process was first.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -285,7 +285,7 @@ impl House {
         loop {
             self.drain().await;
             assert!(
-                self.simulator.deliveries_settled(PATIENCE).await,
+                self.simulator.deliveries_settled(DEADLINE).await,
                 "deliveries do not settle"
             );
             if self
@@ -303,7 +303,7 @@ impl House {
         let begun = Instant::now();
         while !holds().await {
             assert!(
-                begun.elapsed() < PATIENCE,
+                begun.elapsed() < DEADLINE,
                 "{what} did not happen; waiting: {:?}",
                 self.notes().await
             );
@@ -319,7 +319,7 @@ impl House {
     }
 
     /// Lets every waiting job run now, as if its time had come, until nothing waits.
-    pub(crate) async fn settle_waits(&self) {
+    pub(crate) async fn resolve_waits(&self) {
         for _round in 0..60 {
             self.settle().await;
             if self.hurry().await == 0 {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 /// Why start-up stops: one line, without the value, which may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{variable} {what}; allowed: {allowed}")]
-pub struct Wrong {
+pub struct ConfigError {
     /// The environment variable.
     pub variable: &'static str,
     /// What is wrong with its value, without the value.
@@ -14,7 +14,7 @@ pub struct Wrong {
     pub allowed: Cow<'static, str>,
 }
 
-impl Wrong {
+impl ConfigError {
     /// A value that is not allowed.
     pub(crate) fn new(
         variable: &'static str,

@@ -1,4 +1,4 @@
-//! Everything that a story needs around it: a Postgres, a Polar, and the settings that lead to both.
+//! Everything that the demo scenario needs: a Postgres, a Polar, and the settings that lead to both.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -8,19 +8,19 @@ use secrecy::SecretString;
 use simulator::{Faults, Options as PolarOptions, Simulator};
 use uuid::Uuid;
 
-use super::super::{Failure, Surroundings, connect, migrate};
+use super::super::{AppContext, Failure, connect, migrate};
 use crate::config::{Billing, Config, DatabaseUrl, MailSettings, Pooler, Transport};
 use crate::telemetry::Masker;
 use private_postgres::{Options, Server, ensure_database, psql_line};
 
 /// The database inside the private Postgres.
 const DATABASE: &str = "polar_jobs";
-/// Opens `POST /changes` where `APP_TOKEN` is not set: the door is on this machine only.
+/// Opens `POST /changes` where `APP_TOKEN` is not set: the ingress listens on this machine only.
 const APP_TOKEN: &str = "dev-application-token";
 
-/// The surroundings of a story.
-pub(super) struct House {
-    pub(super) surroundings: Surroundings,
+/// The servers that the demo scenario runs on, and the settings that lead to them.
+pub(super) struct DevEnvironment {
+    pub(super) app: AppContext,
     pub(super) database: DatabaseUrl,
     /// `None`: the settings name a real Polar.
     pub(super) polar: Option<Simulator>,
@@ -30,10 +30,10 @@ pub(super) struct House {
     server: Option<Server>,
 }
 
-impl House {
+impl DevEnvironment {
     /// Starts what the settings do not name, and brings the schema up to date.
     pub(super) async fn build(
-        given: &Surroundings,
+        given: &AppContext,
         data: &Path,
         seed: u64,
         faults: Faults,
@@ -54,7 +54,7 @@ impl House {
         config.mail.get_or_insert_with(|| mail_to_files(data));
         let masker = Masker::new(config.secrets());
         Ok(Self {
-            surroundings: Surroundings { config, masker },
+            app: AppContext { config, masker },
             database,
             polar,
             run,
@@ -63,19 +63,19 @@ impl House {
     }
 
     /// What a person may want to open.
-    pub(super) fn describe(&self, door: SocketAddr) -> String {
+    pub(super) fn describe(&self, address: SocketAddr) -> String {
         let postgres = self.server.as_ref().map_or("DATABASE_URL", Server::origin);
         let polar = self.polar.as_ref().map_or_else(
             || {
                 format!(
                     "{} (a real one: nothing is bought there)",
-                    self.surroundings.config.polar.api_url
+                    self.app.config.polar.api_url
                 )
             },
             |polar| format!("{} (local; state at {0}/simulator/state)", polar.url()),
         );
         let mut lines = vec![
-            format!("front door  http://{door}"),
+            format!("ingress     http://{address}"),
             format!("polar       {polar}"),
             format!("postgres    {} ({postgres})", self.database),
         ];
@@ -102,7 +102,7 @@ impl House {
 }
 
 async fn database(
-    given: &Surroundings,
+    given: &AppContext,
     data: &Path,
 ) -> Result<(DatabaseUrl, Option<Server>), Failure> {
     if let Some(database) = &given.config.database {
@@ -160,7 +160,7 @@ fn mail_to_files(data: &Path) -> MailSettings {
     }
 }
 
-/// A seed of this run's own: the same `--seed` on a fresh data directory gives the same story, and
+/// A seed of this run's own: the same `--seed` on a fresh data directory gives the same scenario, and
 /// a second run on the same data never repeats a delivery's id.
 fn seed_of_run(seed: u64, earlier: i64) -> (u64, Uuid) {
     let run = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{seed} {earlier}").as_bytes());

@@ -1,4 +1,4 @@
-//! The application's side of the story: changes over the real front door.
+//! The application's side of the demo scenario: changes posted to the real ingress.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(super) struct Application {
 
 impl Application {
     pub(super) fn new(base: &str, token: SecretString, run: Uuid) -> anyhow::Result<Self> {
-        // A machine without certificates can still reach its own front door.
+        // A machine without certificates can still reach its own ingress.
         let http = Client::builder()
             .timeout(Duration::from_secs(10))
             .tls_certs_only([])
@@ -52,11 +52,11 @@ impl Application {
             .json(&json!({ "changes": changes }))
             .send()
             .await
-            .context("the front door does not answer")?;
+            .context("the ingress does not answer")?;
         let status = answer.status();
         if status != StatusCode::ACCEPTED {
             bail!(
-                "the front door answered {status}: {}",
+                "the ingress answered {status}: {}",
                 answer.text().await.unwrap_or_default()
             );
         }

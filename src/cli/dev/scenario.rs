@@ -1,18 +1,18 @@
-//! What happens in `dev`: the life of five organizations, told through the real front door and
-//! through Polar's signed deliveries.
+//! What happens in `dev`: the life of five organizations, by changes posted to the real ingress
+//! and by Polar's signed deliveries.
 
 use chrono::Utc;
 use serde_json::json;
 use simulator::{Product, Simulator};
 
-use super::cast::{Cast, Company, Person};
-use super::door::Application;
+use super::client::Application;
+use super::fixtures::{Company, Fixtures, Person};
 use super::watch::Watch;
 use crate::schedule::{self, Timetable};
 
-/// The stage on which the story is played.
+/// The runner of the scenario, with all that its steps use.
 pub(super) struct Stage<'a> {
-    pub(super) cast: &'a Cast,
+    pub(super) fixtures: &'a Fixtures,
     pub(super) application: Application,
     pub(super) watch: &'a Watch,
     pub(super) timetable: &'a Timetable,
@@ -24,7 +24,7 @@ pub(super) struct Stage<'a> {
 pub(super) const USAGE: [[u32; 3]; 2] = [[1, 2, 3], [500, 70, 24]];
 
 impl Stage<'_> {
-    /// Plays everything; each act waits for what it builds on.
+    /// Runs every step; each waits for what it builds on.
     pub(super) async fn play(&mut self) -> anyhow::Result<()> {
         self.sign_up().await?;
         self.join_and_leave().await?;
@@ -36,10 +36,11 @@ impl Stage<'_> {
 
     async fn sign_up(&mut self) -> anyhow::Result<()> {
         say("Five organizations sign up, people join");
-        let cast = self.cast;
+        let fixtures = self.fixtures;
         self.application
             .tell(
-                cast.companies()
+                fixtures
+                    .companies()
                     .map(|company| ("organization.created", created(company))),
             )
             .await?;
@@ -48,9 +49,9 @@ impl Stage<'_> {
             ("Margaret", "finance"),
             ("Ken", "member"),
         ];
-        let joined = team.map(|(name, role)| joined(&cast.acme, &cast.person(name), role));
+        let joined = team.map(|(name, role)| joined(&fixtures.acme, &fixtures.person(name), role));
         self.application.tell(joined).await?;
-        self.application.tell([joined_globex(cast)]).await?;
+        self.application.tell([joined_globex(fixtures)]).await?;
         self.watch.jobs_done().await
     }
 
@@ -58,8 +59,8 @@ impl Stage<'_> {
         say(
             "Somebody leaves, somebody moves up, an organization changes hands and another its name",
         );
-        let (cast, acme) = (self.cast, &self.cast.acme);
-        let id = |name| cast.person(name).id;
+        let (fixtures, acme) = (self.fixtures, &self.fixtures.acme);
+        let id = |name| fixtures.person(name).id;
         self.application
             .tell([
                 (
@@ -76,11 +77,11 @@ impl Stage<'_> {
                 ),
                 (
                     "user.updated",
-                    json!({"id": cast.globex.owner.id, "name": "Grace Hopper"}),
+                    json!({"id": fixtures.globex.owner.id, "name": "Grace Hopper"}),
                 ),
                 (
                     "organization.updated",
-                    json!({"id": cast.globex.id, "name": "Globex International"}),
+                    json!({"id": fixtures.globex.id, "name": "Globex International"}),
                 ),
             ])
             .await?;
@@ -89,7 +90,7 @@ impl Stage<'_> {
 
     async fn use_and_cost(&mut self) -> anyhow::Result<()> {
         say("Usage and costs accrue, are counted and reported");
-        let acme = self.cast.acme.id;
+        let acme = self.fixtures.acme.id;
         for readings in USAGE {
             let usage = readings.map(|quantity| {
                 (
@@ -118,20 +119,20 @@ impl Stage<'_> {
             return Ok(());
         };
         say("Plans are bought");
-        for company in self.cast.companies() {
+        for company in self.fixtures.companies() {
             if let Some(product) = company.buys {
                 polar.purchase(&company.external_id(), product).await?;
             }
         }
         self.watch.jobs_done().await?;
         say("One is upgraded and renewed, one is past due, one is cancelled, one ends at once");
-        let Cast {
+        let Fixtures {
             acme,
             globex,
             initech,
             umbrella,
             ..
-        } = self.cast;
+        } = self.fixtures;
         polar
             .change_plan(&acme.external_id(), Product::Scale, true)
             .await?;
@@ -145,7 +146,10 @@ impl Stage<'_> {
     async fn leave(&mut self) -> anyhow::Result<()> {
         say("An organization leaves for good");
         self.application
-            .tell([("organization.deleted", json!({"id": self.cast.hooli.id}))])
+            .tell([(
+                "organization.deleted",
+                json!({"id": self.fixtures.hooli.id}),
+            )])
             .await
     }
 }
@@ -161,8 +165,8 @@ fn joined(company: &Company, person: &Person, role: &str) -> (&'static str, serd
     )
 }
 
-fn joined_globex(cast: &Cast) -> (&'static str, serde_json::Value) {
-    joined(&cast.globex, &cast.person("Dennis"), "member")
+fn joined_globex(fixtures: &Fixtures) -> (&'static str, serde_json::Value) {
+    joined(&fixtures.globex, &fixtures.person("Dennis"), "member")
 }
 
 fn user(person: &Person) -> serde_json::Value {
