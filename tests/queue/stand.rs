@@ -111,9 +111,10 @@ impl Stand {
     }
 
     pub(crate) async fn find(&self, id: i64) -> Option<Row> {
+        // What is seen may have been committed after the `now()` of whoever sees it.
         sqlx::query_as(
             "SELECT id, state, attempt, errors, note, outcome, worker, blocked, unique_key, events, payload,
-                    extract(epoch FROM run_at - now())::float8 AS wait
+                    extract(epoch FROM run_at - clock_timestamp())::float8 AS wait
                FROM polar_jobs.jobs WHERE id = $1",
         )
         .bind(id)
