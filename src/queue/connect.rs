@@ -161,6 +161,23 @@ impl QueueDatabase {
     }
 }
 
+/// Bounds the waits for locks in the rest of a transaction.
+///
+/// # Errors
+/// If the database fails.
+pub async fn set_lock_timeout(
+    transaction: &mut PgConnection,
+    timeout: Duration,
+) -> Result<(), sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT set_config('lock_timeout', $1, true)",
+        timeout.as_millis().to_string()
+    )
+    .fetch_one(transaction)
+    .await
+    .map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

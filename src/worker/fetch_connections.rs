@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::queue::claim::{self, ClaimCursor, ClaimRecord, Claimed};
-use crate::queue::connect::{IDLE_TIMEOUT, Pooler, QueueDatabase};
+use crate::queue::connect::{IDLE_TIMEOUT, Pooler, QueueDatabase, set_lock_timeout};
 use crate::queue::finish::Completion;
 use crate::queue::recovery::{self, Backend, LostClaim};
 
@@ -212,7 +212,7 @@ impl Place {
                 }
                 Pooler::Transaction => {
                     let mut transaction = open.connection.begin().await?;
-                    set_lock_timeout(&mut transaction).await?;
+                    set_lock_timeout(&mut transaction, LOCK_TIMEOUT).await?;
                     let rows = claim::complete_and_claim(
                         &mut transaction,
                         record,
@@ -326,14 +326,4 @@ fn is_answer(error: &sqlx::Error) -> bool {
         .as_database_error()
         .and_then(|error| error.try_downcast_ref::<PgDatabaseError>())
         .is_some_and(|error| error.severity() == PgSeverity::Error)
-}
-
-async fn set_lock_timeout(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query_scalar!(
-        "SELECT set_config('lock_timeout', $1, true)",
-        LOCK_TIMEOUT.as_millis().to_string()
-    )
-    .fetch_one(connection)
-    .await
-    .map(drop)
 }
