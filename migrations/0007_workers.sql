@@ -40,21 +40,19 @@ CREATE TABLE polar_jobs.claims (
 -- Written by every claim: to compress it would cost more than to store it.
 ALTER TABLE polar_jobs.claims ALTER ids SET STORAGE EXTERNAL;
 
+-- A job that was taken back from a dead worker, as an operator wants to hear of it.
+CREATE TYPE polar_jobs.reclaimed_job AS (id bigint, kind text, organization text, discarded boolean);
+
 -- Puts back what workers without a row held, and removes what they recorded once nothing is left. A job
 -- that an open transaction of somebody else holds stays recorded and is tried again at the next call.
-CREATE FUNCTION polar_jobs.reclaim_jobs(OUT returned bigint, OUT discarded bigint) LANGUAGE plpgsql AS $$
+CREATE FUNCTION polar_jobs.reclaim_jobs() RETURNS SETOF polar_jobs.reclaimed_job LANGUAGE plpgsql AS $$
 DECLARE
     gone polar_jobs.claims;
-    ended record;
 BEGIN
-    returned := 0;
-    discarded := 0;
     FOR gone IN SELECT c.* FROM polar_jobs.claims c
                  WHERE NOT EXISTS (SELECT 1 FROM polar_jobs.workers w WHERE w.id = c.worker)
                  ORDER BY c.worker, c.fetcher FOR UPDATE OF c SKIP LOCKED LOOP
-        SELECT * INTO ended FROM polar_jobs.return_jobs_of(gone.worker, gone.ids);
-        returned := returned + ended.returned;
-        discarded := discarded + ended.discarded;
+        RETURN QUERY SELECT * FROM polar_jobs.return_jobs_of(gone.worker, gone.ids);
         gone.ids := ARRAY(SELECT id FROM polar_jobs.live_jobs WHERE id = ANY (gone.ids) AND worker = gone.worker);
         IF cardinality(gone.ids) = 0 THEN
             DELETE FROM polar_jobs.claims c WHERE c.worker = gone.worker AND c.fetcher = gone.fetcher;

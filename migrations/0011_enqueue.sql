@@ -141,12 +141,14 @@ END $$;
 CREATE FUNCTION polar_jobs.store_now(rows polar_jobs.live_jobs[]) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
     -- Keys whose first job here may not simply become the head: others are blocked before it, or it must
-    -- first find room in the index of unique keys.
+    -- first find room in the index of unique keys. One that coalesces may, unless the key waits to be released.
     unsure jsonb := (
         SELECT coalesce(jsonb_object_agg(r.ordering_key, true), '{}') FROM unnest(rows) r
          WHERE r.ordering_key IS NOT NULL
-           AND (r.unique_key IS NOT NULL OR NOT r.coalesces AND EXISTS (
-                SELECT FROM polar_jobs.live_jobs b WHERE b.ordering_key = r.ordering_key AND b.blocked)));
+           AND (r.unique_key IS NOT NULL
+                OR EXISTS (SELECT FROM polar_jobs.live_jobs b WHERE b.ordering_key = r.ordering_key AND b.blocked)
+                   AND NOT (r.coalesces AND EXISTS (
+                       SELECT FROM polar_jobs.live_jobs h WHERE h.ordering_key = r.ordering_key AND NOT h.blocked))));
     uniques bigint[];
     stored bigint[];
     behind bigint[];

@@ -59,15 +59,13 @@ END $$;
 -- Puts back what a dead worker held. A dead worker is a failure like any other: it adds an entry
 -- to `errors`, and a spent budget discards. What somebody is in the way of is left for the next call. Without
 -- `ids` the whole table is searched.
-CREATE FUNCTION polar_jobs.return_jobs_of(dead bigint, ids bigint[] DEFAULT NULL, OUT returned bigint, OUT discarded bigint)
+CREATE FUNCTION polar_jobs.return_jobs_of(dead bigint, ids bigint[] DEFAULT NULL) RETURNS SETOF polar_jobs.reclaimed_job
     LANGUAGE plpgsql SET enable_seqscan = off SET lock_timeout = '100ms' AS $$
 DECLARE
     job polar_jobs.live_jobs;
     failure jsonb;
     failures integer;
 BEGIN
-    returned := 0;
-    discarded := 0;
     FOR job IN SELECT * FROM polar_jobs.live_jobs
                 WHERE id = ANY (coalesce(ids, ARRAY(SELECT id FROM polar_jobs.live_jobs WHERE worker = dead)))
                   AND worker = dead ORDER BY id FOR UPDATE SKIP LOCKED LOOP
@@ -77,14 +75,14 @@ BEGIN
             IF failures >= job.max_attempts THEN
                 job.errors := job.errors || failure;
                 PERFORM polar_jobs.move_to_history(job, 'discarded', 'failed', job.note);
-                discarded := discarded + 1;
             ELSE
                 -- At once the first time; a job that kills one process after the other gets slower.
                 PERFORM polar_jobs.requeue_job(job, now() + CASE
                     WHEN failures > 1 THEN make_interval(secs => least(3600, 2 ^ least(failures, 12))) ELSE '0' END,
                     failure, NULL);
-                returned := returned + 1;
             END IF;
+            RETURN NEXT (job.id, job.kind, coalesce(job.payload ->> 'organization_id', job.payload ->> 'external_customer_id'),
+                         failures >= job.max_attempts)::polar_jobs.reclaimed_job;
         EXCEPTION WHEN lock_not_available OR unique_violation OR serialization_failure OR deadlock_detected THEN
             RAISE DEBUG 'job % of worker % is returned later', job.id, dead;
         END;

@@ -5,6 +5,8 @@
 
 #[path = "crash/connections.rs"]
 mod connections;
+#[path = "ingress/support.rs"]
+mod ingress_support;
 #[path = "crash/killed.rs"]
 mod killed;
 #[path = "queue/ledger.rs"]
@@ -19,3 +21,5 @@ mod script;
 mod sessions;
 #[path = "queue/stand.rs"]
 mod stand;
+#[path = "wait/mod.rs"]
+mod wait;

@@ -10,11 +10,9 @@ use super::signals::Stop;
 use super::{AppContext, Exit, Failure, connect, pooler};
 use crate::config::{Config, DatabaseUrl};
 use crate::ingress::{Ingress, IngressSettings};
+use crate::queue::connect::ConnectionBudget;
 use crate::telemetry::catalogue::{self, Recorder};
 use crate::telemetry::{Metrics, fleet};
-
-/// Connections of the writers of deliveries, beside the pool.
-const WRITERS: u32 = 2;
 
 /// What the ingress may be told.
 #[derive(Args)]
@@ -69,7 +67,10 @@ pub(super) async fn bind(
         bind: address,
         webhook_secrets: config.polar.webhook_secrets.clone(),
         app_token: config.http.app_token.clone(),
-        pool: connect::lazy_pool(database, config.database_connections - WRITERS),
+        pool: connect::lazy_pool(
+            database,
+            ConnectionBudget::ingress_pool(config.database_connections),
+        ),
         database: connect::queue_database(database)?,
         metrics: match config.http.metrics_bind {
             // Moved off the public port.

@@ -140,7 +140,12 @@ impl fmt::Display for DatabaseUrl {
 
 /// `DATABASE_CONNECTIONS`: how many one process may have at most, all purposes together.
 pub(super) fn connections(environment: &Environment) -> Result<u32, ConfigError> {
-    environment.whole_number("DATABASE_CONNECTIONS", 10, ConnectionBudget::LEAST..=1000)
+    let default = ConnectionBudget::DEFAULT;
+    environment.whole_number(
+        "DATABASE_CONNECTIONS",
+        default,
+        ConnectionBudget::LEAST..=1000,
+    )
 }
 
 pub(super) fn read(environment: &Environment) -> Result<Option<DatabaseUrl>, ConfigError> {

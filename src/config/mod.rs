@@ -82,12 +82,6 @@ impl Config {
             .ok_or_else(|| ConfigError::missing("DATABASE_URL", database::ALLOWED))
     }
 
-    /// Connections that so many worker and ingress processes with these settings may take together.
-    #[must_use]
-    pub fn connections_needed(&self, processes: u32) -> u32 {
-        self.database_connections.saturating_mul(processes)
-    }
-
     /// What jobs need to know of the configuration.
     #[must_use]
     pub fn job_settings(&self) -> Settings {

@@ -27,6 +27,10 @@ pub enum Pooler {
 }
 
 /// How many connections a worker process may have, and for what.
+///
+/// `DATABASE_CONNECTIONS` is the most that any process may take. A worker keeps to four fifths of it and an
+/// ingress to two, so that two workers and an ingress together, which is what a roll-out needs at least,
+/// take no more than twice the number: with the default of 10 the 20 of a small managed database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionBudget {
     /// For storing results and claiming. One is enough while little happens; a second keeps the
@@ -41,12 +45,17 @@ pub struct ConnectionBudget {
 impl ConnectionBudget {
     /// One holds the lease and listens.
     const LEASE: u32 = 1;
+    /// What a process may have if nobody says otherwise.
+    pub const DEFAULT: u32 = 10;
     /// The fewest with which a worker works.
     pub const LEAST: u32 = 4;
+    /// The connections of an ingress that only write deliveries.
+    pub const WRITERS: u32 = 2;
 
-    /// Divides `total` connections, at least [`Self::LEAST`].
+    /// Divides what a worker takes where a process may have `most`, at least [`Self::LEAST`].
     #[must_use]
-    pub fn of(total: u32) -> Self {
+    pub fn of(most: u32) -> Self {
+        let total = Self::of_worker(most);
         let (fetchers, housekeeping) = match total {
             ..6 => (1, 1),
             6..8 => (2, 1),
@@ -58,6 +67,24 @@ impl ConnectionBudget {
             housekeeping,
             jobs: rest.max(1),
         }
+    }
+
+    /// What a worker takes where a process may have `most`.
+    #[must_use]
+    pub fn of_worker(most: u32) -> u32 {
+        (most * 4 / 5).max(Self::LEAST)
+    }
+
+    /// What an ingress takes where a process may have `most`.
+    #[must_use]
+    pub fn of_ingress(most: u32) -> u32 {
+        (most * 2 / 5).max(Self::WRITERS + 1)
+    }
+
+    /// What an ingress has beside the writers of deliveries, for changes, readiness and metrics.
+    #[must_use]
+    pub fn ingress_pool(most: u32) -> u32 {
+        Self::of_ingress(most) - Self::WRITERS
     }
 }
 
@@ -134,17 +161,44 @@ impl QueueDatabase {
     }
 }
 
+/// Bounds the waits for locks in the rest of a transaction.
+///
+/// # Errors
+/// If the database fails.
+pub async fn set_lock_timeout(
+    transaction: &mut PgConnection,
+    timeout: Duration,
+) -> Result<(), sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT set_config('lock_timeout', $1, true)",
+        timeout.as_millis().to_string()
+    )
+    .fetch_one(transaction)
+    .await
+    .map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_worker_never_takes_more_than_it_may() {
-        for total in ConnectionBudget::LEAST..=100 {
-            let budget = ConnectionBudget::of(total);
+        for most in ConnectionBudget::LEAST..=100 {
+            let budget = ConnectionBudget::of(most);
             let sum = budget.fetchers + budget.housekeeping + budget.jobs + ConnectionBudget::LEASE;
-            assert_eq!(sum, total);
+            assert_eq!(sum, ConnectionBudget::of_worker(most));
+            assert!(sum <= most);
             assert!(budget.jobs > 0 && budget.fetchers > 0 && budget.housekeeping > 0);
+        }
+    }
+
+    #[test]
+    fn two_workers_and_an_ingress_take_no_more_than_twice_what_one_process_may() {
+        for most in 6..=1000 {
+            let together =
+                2 * ConnectionBudget::of_worker(most) + ConnectionBudget::of_ingress(most);
+            assert!(together <= 2 * most, "{together} of {most}");
         }
     }
 }

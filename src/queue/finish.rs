@@ -1,13 +1,19 @@
 //! Ends attempts: completed, back to waiting, or discarded. Every statement is fenced by
 //! `(id, attempt, worker)`: whoever lost its lease changes nothing.
 
+use std::time::Duration;
+
 use chrono::Utc;
 use serde_json::{Value, json};
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use jobs::NewJob;
 
-use super::enqueue;
+use super::{connect, enqueue};
+
+/// How long a completion waits for a row that somebody else holds. It keeps a connection of the jobs' pool
+/// meanwhile, and a few of them would keep all others from theirs.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A job whose work is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +77,7 @@ pub async fn complete_with(
     completion: &Completion,
     next: &[NewJob],
 ) -> Result<bool, sqlx::Error> {
+    connect::set_lock_timeout(&mut transaction, LOCK_TIMEOUT).await?;
     let held = complete_one(&mut transaction, worker, completion).await?;
     if !held {
         transaction.rollback().await?;

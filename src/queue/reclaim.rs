@@ -36,13 +36,17 @@ pub struct Findings {
     pub due: Vec<String>,
 }
 
-/// Jobs that were taken back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reclaimed {
-    /// Jobs put back to waiting.
-    pub returned: u64,
-    /// Jobs whose budget was spent: a job that kills its process ends as discarded.
-    pub discarded: u64,
+/// A job that was taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReclaimedJob {
+    /// The row.
+    pub id: i64,
+    /// Which job.
+    pub kind: String,
+    /// The organization that it is about, where its payload says so.
+    pub organization: Option<String>,
+    /// True if its budget was spent, as of a job that kills its process each time; else it waits again.
+    pub discarded: bool,
 }
 
 /// Looks for everything that there is to do, for worker `me` and its queues. Priorities are visited one
@@ -143,14 +147,12 @@ pub async fn remove_dead_worker(
 ///
 /// # Errors
 /// If the database fails; then nothing was changed.
-pub async fn reclaim_jobs(connection: &mut PgConnection) -> Result<Reclaimed, sqlx::Error> {
-    let row = sqlx::query!(
-        r#"SELECT returned AS "returned!", discarded AS "discarded!" FROM polar_jobs.reclaim_jobs()"#
+pub async fn reclaim_jobs(connection: &mut PgConnection) -> Result<Vec<ReclaimedJob>, sqlx::Error> {
+    sqlx::query_as!(
+        ReclaimedJob,
+        r#"SELECT id AS "id!", kind AS "kind!", organization, discarded AS "discarded!"
+             FROM polar_jobs.reclaim_jobs()"#
     )
-    .fetch_one(connection)
-    .await?;
-    Ok(Reclaimed {
-        returned: row.returned.unsigned_abs(),
-        discarded: row.discarded.unsigned_abs(),
-    })
+    .fetch_all(connection)
+    .await
 }

@@ -21,8 +21,27 @@ pub struct Backend {
 pub struct LastClaim {
     /// Which one it was.
     pub turn: i64,
-    /// What the fetcher held then, that claim included.
+    /// What the fetcher held then, followed by what that claim took.
     pub ids: Vec<i64>,
+}
+
+impl LastClaim {
+    /// What the claim took, if the fetcher held `held` jobs before. One of those may have ended meanwhile and be
+    /// claimed again by another connection of this process, where it runs: it is no part of the loss.
+    #[must_use]
+    pub fn taken(&self, held: usize) -> &[i64] {
+        self.ids.get(held..).unwrap_or_default()
+    }
+}
+
+/// A claim of a job that nobody runs, because the answer was lost. The attempt tells it from a later claim of
+/// the same job: a release whose own answer was lost is repeated, and must not end that one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostClaim {
+    /// The row.
+    pub id: i64,
+    /// The fence.
+    pub attempt: i32,
 }
 
 /// The session behind a connection.
@@ -87,36 +106,43 @@ pub async fn begin_epoch(
     .await
 }
 
-/// Hands back, without charging an attempt, those of `ids` that the worker still holds. Returns the ids that
-/// an open transaction of somebody else is in the way of.
+/// The claims by which the worker holds `ids`. To be asked before any of them is released.
+///
+/// # Errors
+/// If the database fails.
+pub async fn lost_claims(
+    connection: &mut PgConnection,
+    worker: i64,
+    ids: &[i64],
+) -> Result<Vec<LostClaim>, sqlx::Error> {
+    sqlx::query_as!(
+        LostClaim,
+        "SELECT id, attempt FROM polar_jobs.live_jobs WHERE id = ANY ($2) AND worker = $1",
+        worker,
+        ids,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Hands claims back without charging an attempt. Returns the ids that an open transaction of somebody else
+/// is in the way of.
 ///
 /// # Errors
 /// If the database fails; repeating is harmless.
 pub async fn release(
     connection: &mut PgConnection,
     worker: i64,
-    ids: &[i64],
+    claims: &[LostClaim],
 ) -> Result<Vec<i64>, sqlx::Error> {
-    let held = sqlx::query!(
-        "SELECT id, attempt FROM polar_jobs.live_jobs WHERE id = ANY ($2) AND worker = $1",
-        worker,
-        ids,
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    let returns: Vec<Return> = held
-        .into_iter()
-        .map(|row| Return {
-            id: row.id,
-            attempt: row.attempt,
-            delay: 0.0,
-            failure: None,
-            note: None,
-        })
-        .collect();
-    if returns.is_empty() {
-        return Ok(Vec::new());
-    }
+    let release = |claim: &LostClaim| Return {
+        id: claim.id,
+        attempt: claim.attempt,
+        delay: 0.0,
+        failure: None,
+        note: None,
+    };
+    let returns: Vec<Return> = claims.iter().map(release).collect();
     finish::put_back(connection, worker, &returns).await
 }
 

@@ -15,9 +15,9 @@ use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::queue::claim::{self, ClaimCursor, ClaimRecord, Claimed};
-use crate::queue::connect::{IDLE_TIMEOUT, Pooler, QueueDatabase};
+use crate::queue::connect::{IDLE_TIMEOUT, Pooler, QueueDatabase, set_lock_timeout};
 use crate::queue::finish::Completion;
-use crate::queue::recovery::{self, Backend};
+use crate::queue::recovery::{self, Backend, LostClaim};
 
 use super::completion::HeldJobs;
 
@@ -57,7 +57,7 @@ pub(super) struct Place {
     /// What was given up and not looked after yet.
     lost: Option<Lost>,
     /// Claims without an answer that somebody else's transaction is in the way of, and the last try.
-    unreleased: (Vec<i64>, Option<Instant>),
+    unreleased: (Vec<LostClaim>, Option<Instant>),
     used: Instant,
 }
 
@@ -69,9 +69,16 @@ struct Open {
 
 #[derive(Clone, Copy)]
 struct Lost {
-    /// The claim that was under way.
-    turn: Option<i64>,
+    claim: Option<Unanswered>,
     backend: Option<Backend>,
+}
+
+/// A claim that was under way when its connection was given up.
+#[derive(Clone, Copy)]
+struct Unanswered {
+    turn: i64,
+    /// How many jobs it recorded as held before.
+    held: usize,
 }
 
 impl FetchConnections {
@@ -141,7 +148,8 @@ impl FetchConnections {
     pub(super) async fn recover(&self) -> Result<(), sqlx::Error> {
         for place in &self.places {
             let mut place = place.lock().await;
-            if place.lost.is_some() {
+            if place.lost.is_some() || !place.unreleased.0.is_empty() {
+                place.unreleased.1 = None;
                 place.ready().await?;
             }
         }
@@ -185,7 +193,7 @@ impl Place {
         self.ready().await?;
         self.turn += 1;
         let mut held = self.held.beside(self.fetcher, completions);
-        held.extend(&self.unreleased.0);
+        held.extend(self.unreleased.0.iter().map(|claim| claim.id));
         let record = ClaimRecord {
             worker: self.worker,
             fetcher: self.fetcher,
@@ -204,7 +212,7 @@ impl Place {
                 }
                 Pooler::Transaction => {
                     let mut transaction = open.connection.begin().await?;
-                    set_lock_timeout(&mut transaction).await?;
+                    set_lock_timeout(&mut transaction, LOCK_TIMEOUT).await?;
                     let rows = claim::complete_and_claim(
                         &mut transaction,
                         record,
@@ -220,7 +228,11 @@ impl Place {
             }
         };
         let claimed = timeout(TURN_TIMEOUT, claim).await;
-        let rows = self.judged(claimed, Some(self.turn))?;
+        let unanswered = Unanswered {
+            turn: self.turn,
+            held: held.len(),
+        };
+        let rows = self.judged(claimed, Some(unanswered))?;
         self.held.add(self.fetcher, &rows);
         Ok(rows)
     }
@@ -253,16 +265,18 @@ impl Place {
         let last = recovery::begin_epoch(&mut connection, worker, fetcher, epoch).await?;
         // Without a row this process is about to learn that it lost its lease.
         let last = last.ok_or(sqlx::Error::RowNotFound)?;
-        if self.lost.and_then(|lost| lost.turn) == Some(last.turn) {
-            let known = self.held.of(fetcher);
-            let lost = last.ids.into_iter().filter(|id| !known.contains(id));
-            self.unreleased.0.extend(lost);
-            self.unreleased.1 = None;
-        }
         let backend = match sessions {
             true => Some(recovery::backend_of(&mut connection).await?),
             false => None,
         };
+        let unanswered = self.lost.and_then(|lost| lost.claim);
+        if let Some(claim) = unanswered.filter(|claim| claim.turn == last.turn) {
+            let taken = last.taken(claim.held);
+            let lost = recovery::lost_claims(&mut connection, worker, taken).await?;
+            // The last that is done here: what comes before may fail, and is done again as a whole.
+            self.unreleased.0.extend(lost);
+            self.unreleased.1 = None;
+        }
         Ok(Open {
             connection,
             backend,
@@ -270,36 +284,36 @@ impl Place {
     }
 
     async fn release_rest(&mut self) -> Result<(), sqlx::Error> {
-        let (ids, last_try) = &mut self.unreleased;
+        let (claims, last_try) = &mut self.unreleased;
         let due = last_try.is_none_or(|at| at.elapsed() > RELEASE_INTERVAL);
-        if ids.is_empty() || !due {
+        if claims.is_empty() || !due {
             return Ok(());
         }
         let open = self.open.as_mut().expect("called with an open connection");
         *last_try = Some(Instant::now());
         let released = timeout(
             TURN_TIMEOUT,
-            recovery::release(&mut open.connection, self.worker, ids),
+            recovery::release(&mut open.connection, self.worker, claims),
         )
         .await;
-        *ids = match released {
-            Ok(Ok(left)) => left,
+        match released {
+            Ok(Ok(left)) => claims.retain(|claim| left.contains(&claim.id)),
             failed => return self.judged(failed, None).map(drop),
-        };
+        }
         Ok(())
     }
 
-    /// Gives the connection up unless what came is an answer to the statement. `turn` is the claim that was
+    /// Gives the connection up unless what came is an answer to the statement. `claim` is the one that was
     /// under way.
     fn judged<T>(
         &mut self,
         done: Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>,
-        turn: Option<i64>,
+        claim: Option<Unanswered>,
     ) -> Result<T, sqlx::Error> {
         let done = done.unwrap_or(Err(sqlx::Error::PoolTimedOut));
         if done.as_ref().is_err_and(|error| !is_answer(error)) {
             let backend = self.open.take().and_then(|open| open.backend);
-            self.lost = Some(Lost { turn, backend });
+            self.lost = Some(Lost { claim, backend });
         }
         done
     }
@@ -312,14 +326,4 @@ fn is_answer(error: &sqlx::Error) -> bool {
         .as_database_error()
         .and_then(|error| error.try_downcast_ref::<PgDatabaseError>())
         .is_some_and(|error| error.severity() == PgSeverity::Error)
-}
-
-async fn set_lock_timeout(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query_scalar!(
-        "SELECT set_config('lock_timeout', $1, true)",
-        LOCK_TIMEOUT.as_millis().to_string()
-    )
-    .fetch_one(connection)
-    .await
-    .map(drop)
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 
-use crate::queue::reclaim::{self, Findings, Suspect};
+use crate::queue::reclaim::{self, Findings, ReclaimedJob, Suspect};
 use crate::queue::release;
 
 use super::backoff::Backoff;
@@ -143,17 +143,40 @@ impl Repairs {
         }
         let mut freed = false;
         if removed || self.orphans {
-            let reclaimed = reclaim::reclaim_jobs(&mut connection).await?;
-            if reclaimed != reclaim::Reclaimed::default() {
-                let (returned, discarded) = (reclaimed.returned, reclaimed.discarded);
-                tracing::warn!(returned, discarded, "jobs of dead workers were taken back");
-                metrics::jobs_reclaimed(reclaimed);
+            for job in reclaim::reclaim_jobs(&mut connection).await? {
+                report_reclaimed(&job);
+                freed |= !job.discarded;
             }
-            freed |= reclaimed.returned > 0;
         }
         if self.noted_keys {
             freed |= release::release_noted_keys(&mut connection).await? > 0;
         }
         Ok(freed)
     }
+}
+
+fn report_reclaimed(job: &ReclaimedJob) {
+    let &ReclaimedJob {
+        id,
+        ref kind,
+        ref organization,
+        discarded,
+    } = job;
+    let organization = organization.as_deref();
+    if discarded {
+        tracing::warn!(
+            job = id,
+            kind,
+            organization,
+            "the worker died, the job is discarded: its attempts are spent"
+        );
+    } else {
+        tracing::warn!(
+            job = id,
+            kind,
+            organization,
+            "the worker died, the job is taken back and waits again"
+        );
+    }
+    metrics::job_reclaimed(job);
 }

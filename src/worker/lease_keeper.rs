@@ -23,6 +23,9 @@ use super::backoff::Backoff;
 const MARK_TIMEOUT: Duration = Duration::from_millis(500);
 /// A heartbeat, or a command, that hangs is worse than one that fails.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two tries to take the lease again, however many failed: others believe that this process is dead
+/// when its lock has been free for two and a half seconds, and connecting takes its time too.
+const LONGEST_BACKOFF: Duration = Duration::from_millis(500);
 
 /// The queues of a process, by name.
 pub(super) type IdleStates = HashMap<String, Arc<IdleState>>;
@@ -155,7 +158,7 @@ impl LeaseKeeper {
 
     /// Keeps the lease until it is lost or retired.
     pub(super) async fn run(mut self) -> Result<(), LeaseLost> {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::up_to(LONGEST_BACKOFF);
         loop {
             match self.keep().await {
                 Ok(Ended::Retired) => return Ok(()),

@@ -8,7 +8,7 @@ use sqlx::PgPool;
 
 use crate::queue::claim::Claimed;
 use crate::queue::finish::Completion;
-use crate::queue::reclaim::Reclaimed;
+use crate::queue::reclaim::ReclaimedJob;
 use crate::queue::release;
 
 use super::completion::{AttemptResult, BufferedResult};
@@ -58,12 +58,14 @@ pub(super) fn worker_reclaimed() {
     counter!("polar_jobs_reclaimed_workers_total").increment(1);
 }
 
-/// The jobs of dead workers were taken back.
-pub(super) fn jobs_reclaimed(reclaimed: Reclaimed) {
-    counter!("polar_jobs_reclaimed_jobs_total", "result" => "returned")
-        .increment(reclaimed.returned);
-    counter!("polar_jobs_reclaimed_jobs_total", "result" => "discarded")
-        .increment(reclaimed.discarded);
+/// A job of a dead worker was taken back.
+pub(super) fn job_reclaimed(job: &ReclaimedJob) {
+    let result = if job.discarded {
+        "discarded"
+    } else {
+        "returned"
+    };
+    counter!("polar_jobs_reclaimed_jobs_total", "result" => result).increment(1);
 }
 
 /// Measures the slots in use, and looks for ordering keys that nobody would release, for ever.

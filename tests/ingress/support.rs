@@ -149,6 +149,7 @@ pub(crate) async fn count(pool: &PgPool, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
 }
 
+#[allow(unused_imports, reason = "not every test binary waits with it")]
 pub(crate) use crate::wait::eventually as until;
 
 /// A delivery as Polar would send it, every part of which can be spoilt.

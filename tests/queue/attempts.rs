@@ -5,11 +5,12 @@ use std::sync::{Mutex, Once};
 use std::time::Duration;
 
 use jobs::NewJob;
+use polar_jobs::queue::lease::{self, Identity};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::ledger::Mark;
 use crate::script::{Act, Brief, Script};
-use crate::stand::{Stand, eventually};
+use crate::stand::{Stand, complete_and_claim, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_handler_that_blocks_its_thread_holds_up_neither_others_nor_their_timeouts() {
@@ -87,8 +88,7 @@ fn lines_with(text: &str) -> Vec<serde_json::Value> {
         .collect()
 }
 
-#[tokio::test]
-async fn each_failed_attempt_is_one_line_that_says_what_failed_and_when_it_runs_again() {
+fn keep_lines() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         tracing_subscriber::fmt()
@@ -97,6 +97,70 @@ async fn each_failed_attempt_is_one_line_that_says_what_failed_and_when_it_runs_
             .with_writer(Lines)
             .init();
     });
+}
+
+#[tokio::test]
+async fn each_job_of_a_dead_worker_is_one_line_that_says_whose_it_is() {
+    keep_lines();
+    let stand = Stand::new().await;
+    let organizations = [
+        "3f1b1c0e-6a57-4c1c-9f0a-2b3c4d5e6f70",
+        "91d0a1b2-c3d4-4e5f-8a9b-0c1d2e3f4a5b",
+    ];
+    let jobs = organizations.map(|organization| {
+        let mut row = Script::note("held").row();
+        row.payload["external_customer_id"] = organization.into();
+        row
+    });
+    let [first, second] = [
+        stand.add(jobs[0].clone()).await,
+        stand.add(jobs[1].clone()).await,
+    ];
+    stand
+        .execute(&format!(
+            "UPDATE polar_jobs.live_jobs SET max_attempts = 1 WHERE id = {second}"
+        ))
+        .await;
+    let mut connection = stand.connect().await;
+    let me = Identity {
+        host: "here".to_owned(),
+        pid: 1,
+        queues: vec![],
+    };
+    let dead = lease::register(&mut connection, &me).await.unwrap();
+    let claimed = complete_and_claim(&mut connection, dead, &[], 2).await;
+    assert_eq!(claimed.unwrap().len(), 2);
+    stand
+        .execute("UPDATE polar_jobs.workers SET leased_until = now() - interval '1 second'")
+        .await;
+    let worker = stand.work(4).await;
+    stand.until_state(first, "completed").await;
+    let expected = [(first, "taken back"), (second, "discarded")];
+    for ((id, what), organization) in expected.into_iter().zip(organizations) {
+        eventually("its line", || async {
+            let there = !lines_with(organization).is_empty();
+            there.then_some(()).ok_or(String::new())
+        })
+        .await;
+        let lines = lines_with(organization);
+        let [line] = &lines[..] else {
+            panic!("one line: {lines:#?}");
+        };
+        assert_eq!(line["level"], "WARN");
+        let fields = &line["fields"];
+        assert!(fields["message"].as_str().unwrap().contains(what), "{line}");
+        assert_eq!(
+            (&fields["job"], &fields["kind"]),
+            (&id.into(), &"trial".into())
+        );
+        assert_eq!(fields["organization"], organization);
+    }
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn each_failed_attempt_is_one_line_that_says_what_failed_and_when_it_runs_again() {
+    keep_lines();
     let stand = Stand::new().await;
     let worker = stand.work(4).await;
     let organization = "0d3d6cf2-8a0c-4d1e-9b4e-5f0e4d3c2b1a";

@@ -1,6 +1,7 @@
 //! A person holds the row of a job that ends: only that job waits.
 
 use jobs::contract::Queue;
+use polar_jobs::queue::connect::QueueDatabase;
 use polar_jobs::worker::QueueSlots;
 use sqlx::Connection;
 
@@ -85,4 +86,38 @@ async fn a_held_row_of_a_discarded_job_holds_up_no_other() {
 #[tokio::test]
 async fn a_held_row_of_a_job_that_waits_again_holds_up_no_other() {
     hold_up(&|gate| vec![Act::Hold(gate.into()), Act::Snooze(3600.0)]).await;
+}
+
+#[tokio::test]
+async fn a_held_row_of_a_job_with_local_writes_does_not_keep_its_connection_from_others() {
+    let stand = Stand::new().await;
+    let mut settings = stand.settings(4).await;
+    settings.pool = QueueDatabase::pool(settings.database.plain(), 1);
+    let worker = Worker::start(settings);
+    let writing = |label: &str| {
+        let acts = vec![Act::Hold("go".into()), Act::Write(label.into())];
+        Script::new(label, [acts]).row()
+    };
+    let held = stand.add(writing("held")).await;
+    stand.ledger.reached(Mark::Started, "held", 1).await;
+    let mut person = stand.connect().await;
+    let mut open = person.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM polar_jobs.live_jobs WHERE id = $1 FOR UPDATE")
+        .bind(held)
+        .execute(&mut *open)
+        .await
+        .unwrap();
+    stand.ledger.open("go");
+    stand.ledger.reached(Mark::Ended, "held", 1).await;
+    let other = stand.add(writing("other")).await;
+    let row = stand.until_state(other, "completed").await;
+    assert_eq!((row.attempt, row.failures()), (1, 0));
+    open.commit().await.unwrap();
+    // Its writes were rolled back, so it runs again; nothing is charged.
+    let row = stand.until_state(held, "completed").await;
+    assert_eq!((row.attempt, row.failures()), (2, 0));
+    let written =
+        "SELECT count(*) FROM polar_jobs.schedule_ticks WHERE schedule IN ('held', 'other')";
+    assert_eq!(stand.number(written).await, 2);
+    worker.stop().await;
 }

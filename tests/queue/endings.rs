@@ -114,7 +114,7 @@ async fn a_snooze_waits_with_its_reason_and_no_failure() {
     let (_, row) = run_once(Script::new("s", [vec![Act::Snooze(600.0)]])).await;
     assert_eq!((row.state.as_str(), row.failures()), ("available", 0));
     assert_eq!(row.note.as_deref(), Some("not there yet: snoozed"));
-    assert!(row.wait > 500.0 && row.wait <= 600.0);
+    assert!(row.wait > 500.0 && row.wait <= 600.0, "{row:?}");
 }
 
 #[tokio::test]

@@ -1,12 +1,16 @@
 //! What the jobs of a test report while they run, and the barriers that hold them. In memory, one per
 //! database; a process of a crash test also appends every entry to a file.
+//!
+//! Tests of one binary run at the same time, some on servers of their own, where databases are named
+//! alike and ids are counted from one: only server and name together tell whose jobs these are.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
+use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 
 /// How long anything may take that happens at once unless it is broken.
@@ -30,6 +34,17 @@ pub(crate) struct Entry {
     pub(crate) attempt: i32,
 }
 
+static ALL: LazyLock<Mutex<HashMap<String, Arc<Ledger>>>> = LazyLock::new(Mutex::default);
+
+fn address(options: &PgConnectOptions) -> String {
+    let server = match options.get_socket() {
+        Some(directory) => directory.display().to_string(),
+        None => options.get_host().to_owned(),
+    };
+    let name = options.get_database().unwrap_or_default();
+    format!("{server}:{}/{name}", options.get_port())
+}
+
 #[derive(Default)]
 struct State {
     entries: Vec<Entry>,
@@ -43,11 +58,10 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// The ledger of a database, by its name.
-    pub(crate) fn of(database: &str) -> Arc<Self> {
-        static ALL: OnceLock<Mutex<HashMap<String, Arc<Ledger>>>> = OnceLock::new();
-        let mut all = ALL.get_or_init(Mutex::default).lock().unwrap();
-        Arc::clone(all.entry(database.to_owned()).or_insert_with(|| {
+    /// The ledger of the database that these options lead to.
+    pub(crate) fn of(options: &PgConnectOptions) -> Arc<Self> {
+        let mut all = ALL.lock().unwrap();
+        Arc::clone(all.entry(address(options)).or_insert_with(|| {
             let file = std::env::var_os(LOG_VARIABLE).map(|path| {
                 OpenOptions::new()
                     .append(true)
@@ -61,6 +75,13 @@ impl Ledger {
                 file,
             })
         }))
+    }
+
+    /// These options lead to the same database by another way.
+    pub(crate) fn is_also_of(self: &Arc<Self>, options: &PgConnectOptions) {
+        ALL.lock()
+            .unwrap()
+            .insert(address(options), Arc::clone(self));
     }
 
     pub(crate) fn write(&self, entry: Entry) {

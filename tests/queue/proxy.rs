@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::ledger::Ledger;
+
 /// Listens on a socket of its own and passes everything on to the server's.
 pub(crate) struct Proxy {
     /// The same database, through this wire.
@@ -32,6 +34,7 @@ impl Proxy {
             options.get_port(),
             options.get_database().unwrap()
         );
+        Ledger::of(&options).is_also_of(&url.parse().unwrap());
         Self {
             url,
             cuts,

@@ -1,7 +1,10 @@
-//! Whoever takes a worker for dead looks again under the lock of its row.
+//! Whoever takes a worker for dead looks again under the lock of its row, and what a worker claimed without
+//! hearing of it goes back once.
 
+use polar_jobs::queue::claim::{self, ClaimRecord};
 use polar_jobs::queue::lease::{self, Identity};
-use polar_jobs::queue::reclaim::{self, Suspect};
+use polar_jobs::queue::reclaim::{self, ReclaimedJob, Suspect};
+use polar_jobs::queue::recovery::{self, LostClaim};
 use sqlx::{Connection, PgConnection};
 
 use crate::script::Script;
@@ -49,7 +52,13 @@ async fn a_worker_without_its_lock_is_removed_and_its_jobs_are_put_back() {
     assert!(remove(&stand, suspect).await);
     let mut connection = stand.connect().await;
     let reclaimed = reclaim::reclaim_jobs(&mut connection).await.unwrap();
-    assert_eq!((reclaimed.returned, reclaimed.discarded), (1, 0));
+    let expected = ReclaimedJob {
+        id: job,
+        kind: "trial".to_owned(),
+        organization: None,
+        discarded: false,
+    };
+    assert_eq!(reclaimed, [expected]);
     assert_eq!(stand.job(job).await.last_error(), "the worker died");
     assert_eq!(
         stand.number("SELECT count(*) FROM polar_jobs.claims").await,
@@ -103,4 +112,68 @@ async fn a_removed_worker_claims_nothing_more() {
     let claimed = complete_and_claim(&mut connection, worker, &[], 1).await;
     assert!(claimed.unwrap().is_empty());
     assert!(!lease::renew(&mut connection, worker).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_lost_claim_that_is_released_twice_does_not_end_the_next_one_of_the_same_job() {
+    let stand = Stand::new().await;
+    let (mut connection, worker, job) = cut_worker(&stand).await;
+    let lost = recovery::lost_claims(&mut connection, worker, &[job])
+        .await
+        .unwrap();
+    assert_eq!(
+        lost,
+        [LostClaim {
+            id: job,
+            attempt: 1
+        }]
+    );
+    let left = recovery::release(&mut connection, worker, &lost).await;
+    assert!(left.unwrap().is_empty());
+    // Another connection of the same process claims it, and the answer to the release does not come.
+    let again = complete_and_claim(&mut connection, worker, &[], 1).await;
+    assert_eq!(again.unwrap()[0].attempt, 2);
+    recovery::release(&mut connection, worker, &lost)
+        .await
+        .unwrap();
+    let row = stand.job(job).await;
+    assert_eq!((row.state.as_str(), row.attempt), ("running", 2));
+}
+
+#[tokio::test]
+async fn what_a_lost_claim_took_is_told_from_what_was_held_before() {
+    let stand = Stand::new().await;
+    let (mut connection, worker, held) = cut_worker(&stand).await;
+    let taken = stand.add(Script::note("taken").row()).await;
+    let claim = async |connection: &mut PgConnection, fetcher, turn, held: &[i64]| {
+        let record = ClaimRecord {
+            worker,
+            fetcher,
+            epoch: 1,
+            turn,
+            held,
+        };
+        claim::complete_and_claim(connection, record, "default", &[], 1, None)
+            .await
+            .unwrap()
+    };
+    assert_eq!(
+        claim(&mut connection, 0, 2, &[held]).await[0].id,
+        taken,
+        "the answer of this one is lost"
+    );
+    // Meanwhile the other one goes back to waiting, and a second connection of this process claims it.
+    let back = recovery::lost_claims(&mut connection, worker, &[held])
+        .await
+        .unwrap();
+    recovery::release(&mut connection, worker, &back)
+        .await
+        .unwrap();
+    recovery::begin_epoch(&mut connection, worker, 1, 1)
+        .await
+        .unwrap();
+    assert_eq!(claim(&mut connection, 1, 1, &[]).await[0].id, held);
+    let last = recovery::begin_epoch(&mut connection, worker, 0, 2).await;
+    let last = last.unwrap().unwrap();
+    assert_eq!((last.turn, last.taken(1)), (2, [taken].as_slice()));
 }

@@ -111,13 +111,8 @@ impl Script {
     }
 
     async fn play(self, context: &Context) -> Result<Done, Error> {
-        let database = context
-            .pool
-            .connect_options()
-            .get_database()
-            .unwrap_or_default()
-            .to_owned();
-        let mut running = Running::begin(&Ledger::of(&database), &self.label, context);
+        let ledger = Ledger::of(&context.pool.connect_options());
+        let mut running = Running::begin(&ledger, &self.label, context);
         let turn = usize::try_from(context.job.attempt).unwrap() - 1;
         let acts = self
             .acts

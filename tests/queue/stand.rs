@@ -69,11 +69,11 @@ impl Stand {
             .connect(url)
             .await
             .unwrap();
-        let name = pool.connect_options().get_database().unwrap().to_owned();
+        let ledger = Ledger::of(&pool.connect_options());
         Self {
             url: url.to_owned(),
             pool,
-            ledger: Ledger::of(&name),
+            ledger,
         }
     }
 
@@ -111,6 +111,7 @@ impl Stand {
     }
 
     pub(crate) async fn find(&self, id: i64) -> Option<Row> {
+        // What is seen may have been committed after the `now()` of whoever sees it.
         sqlx::query_as(
             "SELECT id, state, attempt, errors, note, outcome, worker, blocked, unique_key, events, payload,
                     extract(epoch FROM run_at - clock_timestamp())::float8 AS wait

@@ -4,7 +4,7 @@
 use sqlx::{PgPool, Row};
 
 use super::Finding;
-use crate::config::Config;
+use crate::queue::connect::ConnectionBudget;
 
 /// What the server offers and who uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,14 +13,12 @@ struct Connections {
     offered: i64,
     /// Open ones that are not ours.
     others: i64,
-    /// Our processes: living workers, and an ingress.
-    processes: i64,
-    /// What they take at most together.
-    needed: i64,
+    /// Living workers.
+    workers: i64,
 }
 
-/// As if every process had the settings of this one.
-pub(super) async fn check(pool: &PgPool, config: &Config) -> Result<Finding, sqlx::Error> {
+/// `most` is what `DATABASE_CONNECTIONS` allows one process.
+pub(super) async fn check(pool: &PgPool, most: u32) -> Result<Finding, sqlx::Error> {
     // Names of columns and settings that only some versions have are asked for by text.
     let row = sqlx::query(
         "SELECT least(current_setting('max_connections')::bigint
@@ -30,28 +28,29 @@ pub(super) async fn check(pool: &PgPool, config: &Config) -> Result<Finding, sql
                       (SELECT nullif(rolconnlimit, -1) FROM pg_catalog.pg_roles WHERE rolname = current_user))::bigint AS offered,
                 (SELECT count(*) FROM pg_catalog.pg_stat_activity
                   WHERE backend_type = 'client backend' AND application_name NOT LIKE 'polar-jobs%') AS others,
-                (SELECT count(*) FROM polar_jobs.workers WHERE leased_until > now()) + 1 AS processes",
+                (SELECT count(*) FROM polar_jobs.workers WHERE leased_until > now()) AS workers",
     )
     .fetch_one(pool)
     .await?;
-    let processes: i64 = row.try_get("processes")?;
-    Ok(judge(Connections {
+    let found = Connections {
         offered: row.try_get("offered")?,
         others: row.try_get("others")?,
-        processes,
-        needed: i64::from(config.connections_needed(u32::try_from(processes).unwrap_or(u32::MAX))),
-    }))
+        workers: row.try_get("workers")?,
+    };
+    Ok(judge(found, most))
 }
 
-fn judge(connections: Connections) -> Finding {
+fn judge(connections: Connections, most: u32) -> Finding {
     const FIX: &str =
         "raise the server's limit, lower DATABASE_CONNECTIONS, or put a pooler before Postgres";
     let Connections {
         offered,
         others,
-        processes,
-        needed,
+        workers,
     } = connections;
+    let needed = workers * i64::from(ConnectionBudget::of_worker(most))
+        + i64::from(ConnectionBudget::of_ingress(most));
+    let processes = workers + 1;
     let what = format!(
         "{processes} of our processes (an ingress, and each living worker) may take {needed}; \
          the server offers {offered}, others use {others}"
@@ -72,7 +71,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_had_is_an_error_and_what_others_may_take_a_warning() {
-        for (offered, others, processes, level) in [
+        for (offered, others, workers, level) in [
             (97, 20, 3, Level::Ok),
             (20, 0, 2, Level::Ok),
             (20, 1, 2, Level::Warning),
@@ -81,10 +80,10 @@ mod tests {
             let connections = Connections {
                 offered,
                 others,
-                processes,
-                needed: processes * 10,
+                workers,
             };
-            assert_eq!(judge(connections).level, level, "{connections:?}");
+            let found = judge(connections, ConnectionBudget::DEFAULT);
+            assert_eq!(found.level, level, "{connections:?}");
         }
     }
 }

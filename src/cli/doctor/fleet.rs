@@ -17,7 +17,7 @@ const HORIZON_AGE: TimeDelta = TimeDelta::minutes(5);
 
 pub(super) async fn check(pool: &PgPool, config: &Config, findings: &mut Vec<Finding>) {
     let checked = async {
-        findings.push(connections::check(pool, config).await?);
+        findings.push(connections::check(pool, config.database_connections).await?);
         findings.push(workers(pool).await?);
         findings.extend(schedules(pool).await?);
         findings.extend(queues(pool).await?);
