@@ -114,15 +114,6 @@ impl HeldJobs {
             .collect()
     }
 
-    /// What this fetch connection claimed and the process still holds.
-    pub(super) fn of(&self, fetcher: i16) -> Vec<i64> {
-        self.lock()
-            .iter()
-            .filter(|(_, held)| held.fetcher == fetcher)
-            .map(|(id, _)| *id)
-            .collect()
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Held>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
