@@ -139,7 +139,8 @@ async fn a_process_that_slept_beyond_its_lease_changes_nothing_and_ends_badly() 
     let (_directory, log) = log();
     let mut sleeper = Process::start(&stand.url, 4, &log.0);
     let late = |label: &str, acts: Vec<Act>| {
-        let mut first = vec![Act::Work(400)];
+        // Long enough to be stopped in the middle of it, and over before its jobs are taken back.
+        let mut first = vec![Act::Work(2000)];
         first.extend(acts);
         Script::new(label, [first, vec![Act::Hold("go".into())]])
     };

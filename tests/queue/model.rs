@@ -27,7 +27,7 @@ enum Step {
     /// By an operator, a waiting job.
     Cancel(usize),
     /// A worker is taken for dead; a new one takes its place.
-    Bury(usize),
+    Reclaim(usize),
     /// Ends of a claim that was taken over: they must change nothing.
     LateEnds(usize),
     Pause(bool),
@@ -57,7 +57,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => any::<prop::sample::Index>().prop_map(|index| Step::Snooze(index.index(1000))),
         1 => any::<prop::sample::Index>().prop_map(|index| Step::Discard(index.index(1000))),
         1 => any::<prop::sample::Index>().prop_map(|index| Step::Cancel(index.index(1000))),
-        1 => (0..WORKERS).prop_map(Step::Bury),
+        1 => (0..WORKERS).prop_map(Step::Reclaim),
         1 => any::<prop::sample::Index>().prop_map(|index| Step::LateEnds(index.index(1000))),
         1 => any::<bool>().prop_map(Step::Pause),
         1 => Just(Step::ReleaseNoted),
@@ -175,7 +175,7 @@ impl Case {
                     .await
                     .unwrap();
             }
-            Step::Bury(index) => {
+            Step::Reclaim(index) => {
                 let dead = self.workers[*index];
                 let over = "UPDATE polar_jobs.workers SET leased_until = now() - interval '1 second' WHERE id = $1";
                 sqlx::query(over)
@@ -448,27 +448,29 @@ fn moves(old: &str, new: &str, step: &Step) -> bool {
     match (old, new) {
         (old, new) if old == new => true,
         ("available", "running") => matches!(step, Step::Claim(..)),
-        // Merged into a job that comes back, or cancelled by a person.
         // Merged into a job that comes back, or that waited when the application committed; or by a person.
         ("available", "cancelled") => matches!(
             step,
             Step::Cancel(_)
                 | Step::Fail(_)
                 | Step::Snooze(_)
-                | Step::Bury(_)
+                | Step::Reclaim(_)
                 | Step::ReleaseNoted
                 | Step::Operator(Action::Cancel, _)
         ),
         ("available" | "running", "discarded") if matches!(step, Step::Operator(..)) => true,
-        ("running", "cancelled") => matches!(step, Step::Operator(Action::Cancel, _)),
+        // Of two running jobs with one unique key, the first that comes back is merged into the second.
+        ("running", "cancelled") => {
+            matches!(step, Step::Reclaim(_) | Step::Operator(Action::Cancel, _))
+        }
         ("completed" | "discarded" | "cancelled", "available") => {
             matches!(step, Step::Operator(Action::Retry, _))
         }
         ("running", "completed") => matches!(step, Step::Complete(_)),
         ("running", "available") => {
-            matches!(step, Step::Fail(_) | Step::Snooze(_) | Step::Bury(_))
+            matches!(step, Step::Fail(_) | Step::Snooze(_) | Step::Reclaim(_))
         }
-        ("running", "discarded") => matches!(step, Step::Discard(_) | Step::Bury(_)),
+        ("running", "discarded") => matches!(step, Step::Discard(_) | Step::Reclaim(_)),
         _ => false,
     }
 }
