@@ -153,7 +153,7 @@ pub async fn run(
         () = shutdown => Ok(()),
         () = async {
             while catching_up.join_next().await.is_some() {}
-            drained(&pool, &names, tasks.quiet.clone()).await;
+            drained(&pool, &names, tasks.quiet.clone(), &tasks.total).await;
         }, if settings.drain => Ok(()),
         kept = keeping.join_next() => Err(lost(kept)),
         ran = &mut tasks.runner => Err(runner_ended(ran)),
@@ -236,6 +236,7 @@ struct WorkerTasks {
     /// Closed once nothing of any attempt runs any more.
     running: mpsc::Receiver<Infallible>,
     quiet: Vec<watch::Receiver<bool>>,
+    total: Arc<Total>,
     slots: Vec<(String, Slots)>,
 }
 
@@ -314,6 +315,7 @@ impl WorkerTasks {
             runner: tokio::spawn(adapter::run(queues, runner, tx)),
             running,
             quiet,
+            total,
             slots: all_slots,
         }
     }
@@ -345,16 +347,28 @@ impl Drop for WorkerTasks {
 }
 
 /// Waits until every queue looked and found nothing while nothing of it ran, and nothing can run now:
-/// the last job of one queue may have left another one in a queue that was idle before.
-async fn drained(pool: &PgPool, queues: &[String], quiet: Vec<watch::Receiver<bool>>) {
+/// the last job of one queue may have left another one in a queue that was idle before. A job that was
+/// claimed meanwhile is no longer seen to wait, and may have left others: so nothing may be claimed
+/// between the two looks at the slots.
+async fn drained(
+    pool: &PgPool,
+    queues: &[String],
+    quiet: Vec<watch::Receiver<bool>>,
+    total: &Total,
+) {
     let mut backoff = Backoff::default();
     loop {
         for mut quiet in quiet.clone() {
             // An error means that the fetcher is gone, which `run` notices itself.
             drop(quiet.wait_for(|quiet| *quiet).await);
         }
+        let takes = total.takes_if_unused();
         let asked = async { runnable::any(&mut *pool.acquire().await?, queues).await };
-        if matches!(asked.await, Ok(false)) && quiet.iter().all(|quiet| *quiet.borrow()) {
+        if takes.is_some()
+            && matches!(asked.await, Ok(false))
+            && total.takes_if_unused() == takes
+            && quiet.iter().all(|quiet| *quiet.borrow())
+        {
             return;
         }
         backoff.wait().await;

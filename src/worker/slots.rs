@@ -22,6 +22,8 @@ pub(super) struct Total {
     queues: AtomicUsize,
     /// Queues that look for a slot and find none.
     wanting: AtomicUsize,
+    /// How often slots were taken. A slot is taken before its job is claimed.
+    takes: AtomicU64,
 }
 
 /// The slots of one queue.
@@ -42,7 +44,15 @@ impl Total {
             freed: Arc::default(),
             queues: AtomicUsize::new(0),
             wanting: AtomicUsize::new(0),
+            takes: AtomicU64::new(0),
         })
+    }
+
+    /// While no slot is in use, how often slots were taken so far: where it is the same later on, nothing
+    /// was claimed in between.
+    pub(super) fn takes_if_unused(&self) -> Option<u64> {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        (*used == 0).then(|| self.takes.load(Ordering::Acquire))
     }
 }
 
@@ -104,6 +114,9 @@ impl Slots {
         let taken = most.min(allowed.saturating_sub(*used)).min(free);
         *used += taken;
         *total += taken;
+        if taken > 0 {
+            self.total.takes.fetch_add(1, Ordering::AcqRel);
+        }
         taken
     }
 
