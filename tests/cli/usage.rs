@@ -1,4 +1,4 @@
-//! ConfigError usage and wrong settings.
+//! Wrong usage and wrong settings.
 
 use super::support::run;
 
