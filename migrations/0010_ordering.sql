@@ -17,15 +17,21 @@ CREATE TABLE polar_jobs.key_releases (
     written_by xid8 NOT NULL DEFAULT pg_current_xact_id()
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
 
--- The lowest blocked job of a key becomes its head. False where it is locked, which is tried again later:
--- nobody waits here. Only for a caller who knows that the key has no head.
+-- The lowest blocked job of a key becomes its head. False where that must be tried again later: the job is
+-- locked, for nobody waits here, or it is pending, for its own note gives it its unique key first. Only for
+-- a caller who knows that the key has no head.
 CREATE FUNCTION polar_jobs.promote_next(key text) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     next bigint;
+    pending boolean;
 BEGIN
-    SELECT l.id INTO next FROM polar_jobs.live_jobs l WHERE l.ordering_key = key AND l.blocked ORDER BY l.id LIMIT 1;
+    SELECT l.id, l.held_unique_key IS NOT NULL INTO next, pending
+      FROM polar_jobs.live_jobs l WHERE l.ordering_key = key AND l.blocked ORDER BY l.id LIMIT 1;
     IF next IS NULL THEN
         RETURN true;
+    END IF;
+    IF pending THEN
+        RETURN false;
     END IF;
     PERFORM FROM polar_jobs.live_jobs l WHERE l.id = next AND l.blocked FOR NO KEY UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
