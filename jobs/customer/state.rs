@@ -37,7 +37,8 @@ struct Held {
     benefits: Vec<Uuid>,
 }
 
-/// Whether every delivery behind this job tells what is held here.
+/// Whether the newest state behind this job tells what is held here: it says all that earlier ones do. One
+/// that cannot be read may be the newest.
 pub(crate) async fn is_held(
     context: &Context,
     organization: OrganizationId,
@@ -53,10 +54,12 @@ pub(crate) async fn is_held(
         entitlements,
         benefits,
     };
-    let says_the_same = |body: &Vec<u8>| {
-        Envelope::<State>::parse(body).is_ok_and(|delivery| held.is_told_by(&delivery.data))
-    };
-    Ok(!bodies.is_empty() && bodies.iter().all(says_the_same))
+    let states: Result<Vec<Envelope<State>>, _> =
+        bodies.iter().map(|body| Envelope::parse(body)).collect();
+    let newest = states
+        .ok()
+        .and_then(|states| states.into_iter().max_by_key(|state| state.timestamp));
+    Ok(newest.is_some_and(|state| held.is_told_by(&state.data)))
 }
 
 impl Held {
