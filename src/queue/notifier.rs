@@ -143,10 +143,11 @@ async fn send_for_ever(pool: PgPool, requests: Arc<Requests>) {
     }
 }
 
-/// A sleeper holds its queue's lock in share mode, so who gets it exclusively is alone.
+/// A sleeper holds its queue's lock in share mode, so who gets it exclusively is alone. A NOTIFY commits
+/// like a write, but need not reach the disk before it is heard: what it tells of already has.
 async fn send(pool: &PgPool, queue: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "SELECT pg_notify('polar_jobs', $1) FROM (SELECT 1) AS one
+        "SELECT pg_notify('polar_jobs', $1) FROM (SELECT set_config('synchronous_commit', 'off', true)) AS unflushed
           WHERE NOT pg_try_advisory_xact_lock(polar_jobs.sleep_lock($1))",
         queue
     )
