@@ -18,7 +18,7 @@ use super::connect::Pooler;
 /// The shortest time between two wake-ups of a queue from a process that is busy writing jobs for it. The
 /// worker that was woken looks again by itself meanwhile.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// A process is busy if it wrote so many jobs for a queue within an interval. Single jobs are told of at
+/// A process is busy if it wrote so many jobs for a queue within an interval. Single jobs are notified at
 /// once.
 const BUSY: usize = 10;
 
