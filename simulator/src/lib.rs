@@ -32,6 +32,7 @@ mod http;
 mod lookups;
 mod options;
 mod people;
+mod plain;
 pub mod records;
 mod resources;
 mod simulator;
@@ -44,6 +45,10 @@ pub use http::hold::{HeldRequests, RequestMatch};
 pub use http::outages::Gateway;
 pub use options::Options;
 pub use people::OrderStatus;
+pub use plain::{
+    PlainCustomerRecord, PlainFault, PlainOptions, PlainOutage, PlainRequestRecord, PlainSimulator,
+    PlainTenantRecord,
+};
 pub use simulator::{Simulator, StartError};
 pub use world::catalogue::Product;
 pub use world::lifecycle::Start;

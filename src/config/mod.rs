@@ -93,6 +93,7 @@ impl Config {
                 .map(|billing| billing.organization),
             platform_fees: self.platform_fees,
             early_fees: self.early_fees,
+            support_desk: None,
         }
     }
 
