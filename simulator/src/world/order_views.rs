@@ -93,6 +93,11 @@ impl Store {
                 view[key] = value.clone();
             }
         }
+        // One amount for one currency, told in both ways.
+        if let (Some(amount), Some(currency)) = (view["amount"].as_i64(), view["currency"].as_str())
+        {
+            view["amounts"] = json!({ currency: amount });
+        }
         view
     }
 
