@@ -1,5 +1,4 @@
--- Writing jobs. One path for everybody: `store_jobs` for our own short transactions, `store_pending` for
--- transactions of the application, which may stay open.
+-- Writing jobs in our own transactions, which end soon: `store_jobs`.
 --
 -- News for a key that already waits merge into the waiting job: it runs at the earlier of both times,
 -- with the more urgent priority, answers for the events of both, and its payload is the waiting one with
@@ -186,13 +185,13 @@ BEGIN
                payload = head.payload || excluded.payload
          WHERE head.coalesces AND excluded.coalesces AND head.worker IS NULL
         RETURNING id, ordering_key
-    ), settled AS (
+    ), head_keys AS (
         SELECT coalesce(jsonb_object_agg(h.ordering_key, true), '{}') AS keys FROM heads h
     )
     SELECT ARRAY(SELECT id FROM plain UNION ALL SELECT id FROM heads),
            ARRAY(SELECT g.id FROM given g
                   WHERE g.ordering_key IS NOT NULL AND g.unique_key IS NULL
-                    AND NOT (g.first AND (SELECT s.keys FROM settled s) ? g.ordering_key))
+                    AND NOT (g.first AND (SELECT h.keys FROM head_keys h) ? g.ordering_key))
       INTO stored, behind;
 
     IF cardinality(behind) > 0 THEN
@@ -253,179 +252,4 @@ BEGIN
     )
     SELECT array_agg(b.id) INTO stored FROM behind b;
     RETURN stored;
-END $$;
-
--- Writes rows so that nobody has to wait for this transaction: what has a key is blocked and in no unique
--- index, with a note that asks to put it in order. `at_commit`: this transaction does that itself when it ends.
-CREATE FUNCTION polar_jobs.store_pending(rows polar_jobs.live_jobs[], at_commit boolean) RETURNS bigint[]
-    LANGUAGE plpgsql AS $$
-#variable_conflict use_column
-DECLARE
-    ids bigint[];
-BEGIN
-    WITH stored AS (
-        INSERT INTO polar_jobs.live_jobs
-               (id, run_at, created_at, started_at, attempt, max_attempts, priority, blocked, queue, kind, held_unique_key,
-                ordering_key, events, note, payload, errors)
-        OVERRIDING SYSTEM VALUE
-        SELECT r.id, r.run_at, r.created_at, r.started_at, r.attempt, r.max_attempts, r.priority,
-               r.ordering_key IS NOT NULL OR r.unique_key IS NOT NULL, r.queue, r.kind,
-               CASE WHEN r.coalesces THEN r.ordering_key ELSE r.unique_key END,
-               r.ordering_key, r.events, r.note, r.payload, r.errors
-          FROM unnest(rows) r ORDER BY r.id
-        RETURNING id, ordering_key, held_unique_key
-    ), notes AS (
-        INSERT INTO polar_jobs.key_releases (ordering_key, pending_job, at_commit)
-        SELECT s.ordering_key, CASE WHEN s.held_unique_key IS NOT NULL THEN s.id END, at_commit
-          FROM stored s WHERE s.ordering_key IS NOT NULL OR s.held_unique_key IS NOT NULL ORDER BY s.id
-    )
-    SELECT array_agg(s.id) INTO ids FROM stored s;
-    RETURN coalesce(ids, '{}');
-END $$;
--- Finds out whether a job waits, or is about to, with a unique key.
-CREATE INDEX live_jobs_pending ON polar_jobs.live_jobs (held_unique_key) WHERE blocked AND held_unique_key IS NOT NULL;
-
--- A pending job takes its unique key, or is merged into the one that waits with it. False: try again later.
-CREATE FUNCTION polar_jobs.take_unique_key(pending bigint) RETURNS boolean LANGUAGE plpgsql AS $$
-DECLARE
-    job polar_jobs.live_jobs;
-    duplicate bigint;
-BEGIN
-    SELECT l.* INTO job FROM polar_jobs.live_jobs l
-     WHERE l.id = pending AND l.blocked AND l.held_unique_key IS NOT NULL FOR UPDATE SKIP LOCKED;
-    IF NOT FOUND THEN
-        RETURN NOT EXISTS (SELECT FROM polar_jobs.live_jobs l
-                            WHERE l.id = pending AND l.blocked AND l.held_unique_key IS NOT NULL);
-    END IF;
-    IF job.held_unique_key = job.ordering_key THEN
-        -- The head if it still waits, else the one behind it. A head that ends at this moment has locked its row.
-        SELECT l.id INTO duplicate FROM polar_jobs.live_jobs l
-         WHERE l.ordering_key = job.ordering_key AND NOT l.blocked AND l.coalesces AND l.worker IS NULL FOR NO KEY UPDATE;
-        IF duplicate IS NULL THEN
-            SELECT l.id INTO duplicate FROM polar_jobs.live_jobs l
-             WHERE l.ordering_key = job.ordering_key AND l.blocked AND l.coalesces FOR NO KEY UPDATE;
-        END IF;
-    ELSE
-        SELECT l.id INTO duplicate FROM polar_jobs.live_jobs l
-         WHERE l.unique_key = job.held_unique_key FOR NO KEY UPDATE;
-    END IF;
-    IF duplicate IS NOT NULL THEN
-        PERFORM polar_jobs.merge_into_duplicate(job, duplicate);
-    ELSE
-        UPDATE polar_jobs.live_jobs l
-           SET unique_key = nullif(job.held_unique_key, job.ordering_key), held_unique_key = NULL,
-               coalesces = coalesce(job.held_unique_key = job.ordering_key, false),
-               blocked = job.ordering_key IS NOT NULL
-         WHERE l.id = pending;
-    END IF;
-    RETURN true;
-END $$;
-
--- A job that waits hands its news over to the one that waits with the same unique key, and ends.
-CREATE FUNCTION polar_jobs.merge_into_duplicate(job polar_jobs.live_jobs, duplicate bigint) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    UPDATE polar_jobs.live_jobs l
-       SET priority = least(l.priority, job.priority), run_at = least(l.run_at, job.run_at),
-           events = polar_jobs.merge_events(l.events, job.events), payload = l.payload || job.payload
-     WHERE l.id = duplicate;
-    -- The events are the other job's now.
-    job.events := NULL;
-    IF job.note = polar_jobs.duplicate_note() THEN
-        DELETE FROM polar_jobs.live_jobs l WHERE l.id = job.id;
-    ELSE
-        PERFORM polar_jobs.move_to_history(job, 'cancelled', 'ignored', 'merged into job ' || duplicate);
-    END IF;
-END $$;
-
--- Marks a job whose id nobody was given, because one with its unique key waited.
-CREATE FUNCTION polar_jobs.duplicate_note() RETURNS text LANGUAGE sql IMMUTABLE AS $$
-    SELECT 'enqueued while another job waited with its unique key'
-$$;
-
--- Wake-up --------------------------------------------------------------------------------------------
--- A worker that is about to sleep on a queue holds this lock in share mode; whoever cannot take
--- it exclusively knows that somebody sleeps. No row is written for a nap.
-CREATE FUNCTION polar_jobs.sleep_lock(queue text) RETURNS bigint
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT hashtextextended('polar_jobs.sleep/' || queue, 0) $$;
-
--- Tries the lock and lets it go at once, which costs the same however many locks the server holds.
-CREATE FUNCTION polar_jobs.somebody_sleeps(queue text) RETURNS boolean LANGUAGE sql AS $$
-    SELECT CASE WHEN pg_try_advisory_lock(polar_jobs.sleep_lock(queue))
-                THEN NOT pg_advisory_unlock(polar_jobs.sleep_lock(queue)) ELSE true END
-$$;
-
--- Wakes a queue's workers when this transaction commits, if any sleeps; asked once per transaction. Only
--- where somebody sleeps: a notification makes commits queue up behind each other. Not where transactions
--- may be prepared, which a notification makes impossible: polling finds the job as well.
-CREATE FUNCTION polar_jobs.wake_at_commit(queue text) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    setting CONSTANT text := 'polar_jobs.woken_' || wake_at_commit.queue;
-BEGIN
-    IF current_setting(setting, true) IS DISTINCT FROM '1' THEN
-        PERFORM set_config(setting, '1', true);
-        IF current_setting('max_prepared_transactions')::integer = 0 AND polar_jobs.somebody_sleeps(wake_at_commit.queue) THEN
-            PERFORM pg_notify('polar_jobs', wake_at_commit.queue);
-        END IF;
-    END IF;
-END $$;
-
--- For the application --------------------------------------------------------------------------------
--- One job in the caller's transaction. Returns its id, or null where a job waits with the same unique key;
--- that one then takes the news over when the transaction commits, or, if it was claimed meanwhile, this
--- one runs after all. A duplicate of a transaction that is still open is waited for.
-CREATE FUNCTION polar_jobs.enqueue(
-    kind text, payload jsonb DEFAULT '{}', queue text DEFAULT NULL, run_at timestamptz DEFAULT NULL,
-    priority integer DEFAULT NULL, unique_key text DEFAULT NULL, ordering_key text DEFAULT NULL,
-    max_attempts integer DEFAULT NULL
-) RETURNS bigint LANGUAGE plpgsql
-    SECURITY DEFINER SET search_path = pg_catalog, polar_jobs, pg_temp AS $$
-DECLARE
-    job polar_jobs.live_jobs;
-    duplicate boolean := false;
-BEGIN
-    PERFORM polar_jobs.check_enqueue(kind, payload, run_at, priority, max_attempts);
-    IF unique_key IS NOT NULL OR ordering_key IS NOT NULL THEN
-        PERFORM polar_jobs.lock_keys(ARRAY['unique/' || unique_key, 'ordering/' || ordering_key]);
-        duplicate := polar_jobs.is_waiting(unique_key);
-    END IF;
-    -- The lock before the id: within a key the order of ids is the order of commits.
-    SELECT (j.job).* INTO job
-      FROM polar_jobs.job_rows(ARRAY[kind], ARRAY[payload], ARRAY[queue], ARRAY[run_at], ARRAY[priority::smallint],
-                               ARRAY[unique_key], ARRAY[ordering_key], ARRAY[max_attempts], ARRAY[NULL::bigint]) j;
-    IF NOT EXISTS (SELECT 1 FROM polar_jobs.queues q WHERE q.name = job.queue) THEN
-        RAISE EXCEPTION 'enqueue: there is no queue "%"', job.queue
-            USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Known queues: ' || (SELECT string_agg(q.name, ', ' ORDER BY q.name) FROM polar_jobs.queues q);
-    END IF;
-    job.note := CASE WHEN duplicate THEN polar_jobs.duplicate_note() END;
-    PERFORM polar_jobs.store_pending(ARRAY[job], true);
-    PERFORM polar_jobs.wake_at_commit(job.queue);
-    RETURN CASE WHEN NOT duplicate THEN job.id END;
-END $$;
-
-CREATE FUNCTION polar_jobs.check_enqueue(
-    kind text, payload jsonb, run_at timestamptz, priority integer, max_attempts integer
-) RETURNS void LANGUAGE plpgsql IMMUTABLE AS $$
-DECLARE
-    fault text := CASE
-        WHEN coalesce(kind, '') = '' THEN 'kind is missing'
-        WHEN jsonb_typeof(payload) IS DISTINCT FROM 'object' THEN 'payload of ' || kind || ' must be a JSON object'
-        WHEN NOT isfinite(run_at) THEN 'run_at must be a time, got ' || run_at
-        WHEN max_attempts < 1 THEN 'max_attempts must be at least 1, got ' || max_attempts
-        WHEN priority NOT BETWEEN -32768 AND 32767 THEN 'priority must be between -32768 and 32767, got ' || priority
-    END;
-BEGIN
-    IF fault IS NOT NULL THEN
-        RAISE EXCEPTION 'enqueue: %', fault USING ERRCODE = 'invalid_parameter_value';
-    END IF;
-END $$;
-
--- True where a job waits with this unique key, one of this transaction included.
-CREATE FUNCTION polar_jobs.is_waiting(key text) RETURNS boolean LANGUAGE plpgsql
-    SET enable_seqscan = off AS $$
-BEGIN
-    RETURN EXISTS (SELECT FROM polar_jobs.live_jobs l WHERE l.unique_key = key)
-        OR EXISTS (SELECT FROM polar_jobs.live_jobs l WHERE l.ordering_key = key AND l.blocked AND l.coalesces)
-        OR EXISTS (SELECT FROM polar_jobs.live_jobs l WHERE l.ordering_key = key AND NOT l.blocked AND l.coalesces AND l.worker IS NULL)
-        OR EXISTS (SELECT FROM polar_jobs.live_jobs l WHERE l.held_unique_key = key AND l.blocked);
 END $$;
