@@ -5,6 +5,7 @@
 //! secret. What a command needs and does not find is asked for by that command alone.
 
 mod database;
+mod dotenv;
 mod environment;
 mod error;
 mod fees;
