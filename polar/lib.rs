@@ -23,6 +23,7 @@ mod limiter;
 mod members;
 mod metadata;
 mod open_enum;
+mod orders;
 mod organizations;
 mod page;
 mod peek;
@@ -58,6 +59,7 @@ pub use limiter::{
 };
 pub use members::{Member, MemberUpdate, Members, NewMember, Role};
 pub use metadata::{Metadata, MetadataValue};
+pub use orders::{BillingReason, InvoiceLink, Order, OrderStatus, Orders};
 pub use organizations::{Organization, Organizations};
 pub use page::Page;
 pub use peek::{Peek, peek};

@@ -16,6 +16,8 @@ mod polar;
 mod secret;
 
 use jobs::contract::{Fees, Settings};
+use jobs::mail::Mailer;
+use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
 pub use database::{DatabaseUrl, Pooler};
@@ -23,7 +25,7 @@ pub use environment::Environment;
 pub use error::ConfigError;
 pub use http::HttpSettings;
 pub use log::{LogFormat, LogSettings};
-pub use mail::{MailSettings, Transport};
+pub use mail::MailSettings;
 pub use plain::PlainSettings;
 pub use polar::{Billing, PolarSettings};
 
@@ -46,6 +48,8 @@ pub struct Config {
     pub early_fees: Fees,
     /// How mail leaves; `None` without `MAIL_URL`.
     pub mail: Option<MailSettings>,
+    /// `APP_URL`: where the links in mails lead.
+    pub app_url: Option<Url>,
     /// Jobs at once per worker process, at least 1.
     pub worker_slots: u32,
     /// How and how much is logged.
@@ -67,6 +71,7 @@ impl Config {
             platform_fees: fees::platform(environment)?,
             early_fees: fees::early(environment)?,
             mail: mail::read(environment)?,
+            app_url: mail::app_url(environment)?,
             worker_slots: environment.whole_number("WORKER_SLOTS", 50, 1..=10_000)?,
             log: log::read(environment)?,
         })
@@ -94,6 +99,14 @@ impl Config {
             platform_fees: self.platform_fees,
             early_fees: self.early_fees,
         }
+    }
+
+    /// What takes mail away; `None` without `MAIL_URL`. One for a process: it remembers whether the mail server
+    /// answers.
+    #[must_use]
+    pub fn mailer(&self) -> Option<Mailer> {
+        let mail = self.mail.as_ref()?;
+        Some(mail.mailer(self.app_url.as_ref()))
     }
 
     /// Every configured secret, for the masker; nothing else may expose them.

@@ -9,7 +9,7 @@ use simulator::{Faults, Options as PolarOptions, Simulator};
 use uuid::Uuid;
 
 use super::super::{AppContext, Failure, connect, migrate};
-use crate::config::{Billing, Config, DatabaseUrl, MailSettings, Pooler, Transport};
+use crate::config::{Billing, Config, DatabaseUrl, MailSettings, Pooler};
 use crate::telemetry::Masker;
 use private_postgres::{Options, Server, ensure_database, psql_line};
 
@@ -51,7 +51,9 @@ impl DevEnvironment {
             .http
             .app_token
             .get_or_insert_with(|| SecretString::from(APP_TOKEN));
-        config.mail.get_or_insert_with(|| mail_to_files(data));
+        config
+            .mail
+            .get_or_insert_with(|| MailSettings::to_directory(data.join("mail")));
         let masker = Masker::new(config.secrets());
         Ok(Self {
             app: AppContext { config, masker },
@@ -150,14 +152,6 @@ async fn local_polar(config: &mut Config, seed: u64, faults: Faults) -> Result<S
     });
     config.polar.webhook_secrets = vec![SecretString::from(polar.webhook_secret())];
     Ok(polar)
-}
-
-fn mail_to_files(data: &Path) -> MailSettings {
-    MailSettings {
-        transport: Transport::Directory(data.join("mail")),
-        from: Some("billing@example.com".to_owned()),
-        reply_to: None,
-    }
 }
 
 /// A seed of this run's own: the same `--seed` on a fresh data directory gives the same scenario, and
