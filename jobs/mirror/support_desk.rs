@@ -199,8 +199,8 @@ pub async fn unsynced(
                       THEN t.synced_event IS DISTINCT FROM o.event_id OR t.synced_tier IS DISTINCT FROM o.plain_tier_external_id
                       ELSE t.synced_event <> o.event_id END
                  OR EXISTS (SELECT 1 FROM polar_jobs.support_desk_unsynced_members(o.id) user_id
-                             WHERE NOT polar_jobs.is_looked_after($4 || o.id || '/' || user_id)))
-            AND NOT polar_jobs.is_looked_after($4 || o.id)
+                             WHERE NOT polar_jobs.has_unfinished_job($4 || o.id || '/' || user_id)))
+            AND NOT polar_jobs.has_unfinished_job($4 || o.id)
           ORDER BY o.id LIMIT $3",
         after.map(|organization| organization.0),
         except,

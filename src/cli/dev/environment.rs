@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use secrecy::SecretString;
-use simulator::{Faults, Options as PolarOptions, Simulator};
+use simulator::{Faults, Options as PolarOptions, PlainOptions, PlainSimulator, Simulator};
 use uuid::Uuid;
 
 use super::super::{AppContext, Failure, connect, migrate};
-use crate::config::{Billing, Config, DatabaseUrl, MailSettings, Pooler, Transport};
+use crate::config::{Billing, Config, DatabaseUrl, MailSettings, PlainSettings, Pooler, Transport};
 use crate::telemetry::Masker;
 use private_postgres::{Options, Server, ensure_database, psql_line};
 
@@ -24,6 +24,8 @@ pub(super) struct DevEnvironment {
     pub(super) database: DatabaseUrl,
     /// `None`: the settings name a real Polar.
     pub(super) polar: Option<Simulator>,
+    /// `None`: the settings name a support desk.
+    pub(super) plain: Option<PlainSimulator>,
     /// What the ids of this run follow from.
     pub(super) run: Uuid,
     /// `None`: the settings name a database.
@@ -46,6 +48,10 @@ impl DevEnvironment {
             Some(_) => None,
             None => Some(local_polar(&mut config, seed, faults).await?),
         };
+        let plain = match &config.plain {
+            Some(_) => None,
+            None => Some(local_plain(&mut config).await?),
+        };
         config.database = Some(database.clone());
         config
             .http
@@ -57,6 +63,7 @@ impl DevEnvironment {
             app: AppContext { config, masker },
             database,
             polar,
+            plain,
             run,
             server,
         })
@@ -74,9 +81,12 @@ impl DevEnvironment {
             },
             |polar| format!("{} (local; state at {0}/simulator/state)", polar.url()),
         );
+        let plain = self.app.config.plain.as_ref();
+        let plain = plain.map_or_else(String::new, |plain| plain.api_url.to_string());
         let mut lines = vec![
             format!("ingress     http://{address}"),
             format!("polar       {polar}"),
+            format!("plain       {plain}"),
             format!("postgres    {} ({postgres})", self.database),
         ];
         // The URL of a database that was given to us has its password in it.
@@ -88,9 +98,9 @@ impl DevEnvironment {
         lines.join("\n")
     }
 
-    /// Stops Polar, then Postgres.
+    /// Stops Polar and Plain, then Postgres.
     pub(super) async fn leave(self) -> Result<(), Failure> {
-        drop(self.polar);
+        drop((self.polar, self.plain));
         if let Some(server) = self.server {
             tokio::task::spawn_blocking(move || server.stop())
                 .await
@@ -150,6 +160,23 @@ async fn local_polar(config: &mut Config, seed: u64, faults: Faults) -> Result<S
     });
     config.polar.webhook_secrets = vec![SecretString::from(polar.webhook_secret())];
     Ok(polar)
+}
+
+/// Starts a local support desk and points the settings at it.
+async fn local_plain(config: &mut Config) -> Result<PlainSimulator, Failure> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let plain = PlainSimulator::start(PlainOptions::default(), address)
+        .await
+        .context("the local Plain cannot start")?;
+    config.plain = Some(PlainSettings {
+        token: SecretString::from(plain.token()),
+        api_url: plain
+            .url()
+            .parse()
+            .context("the local Plain has no address")?,
+        default_tier: Some("free".to_owned()),
+    });
+    Ok(plain)
 }
 
 fn mail_to_files(data: &Path) -> MailSettings {
