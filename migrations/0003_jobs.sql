@@ -9,20 +9,14 @@ CREATE TABLE polar_jobs.queues (
 );
 INSERT INTO polar_jobs.queues (name) VALUES ('default'), ('mail'), ('bulk');
 
--- One row per living worker process. `id` is never used twice, so a restarted process
--- can never be taken for the one that died.
-CREATE TABLE polar_jobs.workers (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    host text NOT NULL,
-    pid integer NOT NULL,
-    version text NOT NULL,
-    started_at timestamptz NOT NULL DEFAULT now(),
-    leased_until timestamptz NOT NULL,
-    -- True where the process also holds a session advisory lock, which Postgres drops
-    -- the moment the process dies. False behind a transaction-mode pooler.
-    session_lock boolean NOT NULL DEFAULT false,
-    queues text[] NOT NULL DEFAULT '{}'
-) WITH (fillfactor = 50);
+-- The kinds that the installed release knows, with their defaults; kept by `migrate` and by
+-- every starting worker.
+CREATE TABLE polar_jobs.kinds (
+    kind text PRIMARY KEY,
+    queue text NOT NULL,
+    priority smallint NOT NULL,
+    max_attempts integer NOT NULL
+);
 
 -- A job is waiting (`worker IS NULL`) or running. `worker`, `attempt` and `started_at` stand in no index
 -- and in no index predicate, and half of each page is free: a claim is a HOT update.
@@ -74,6 +68,8 @@ CREATE INDEX live_jobs_blocked ON polar_jobs.live_jobs (ordering_key, id) WHERE 
 -- Behind a running head at most one job waits for all the news that came meanwhile.
 CREATE UNIQUE INDEX live_jobs_follower ON polar_jobs.live_jobs (ordering_key) WHERE blocked AND coalesces;
 CREATE UNIQUE INDEX live_jobs_unique ON polar_jobs.live_jobs (unique_key) WHERE unique_key IS NOT NULL;
+-- Finds out whether a job waits, or is about to, with a unique key.
+CREATE INDEX live_jobs_pending ON polar_jobs.live_jobs (held_unique_key) WHERE blocked AND held_unique_key IS NOT NULL;
 
 -- The history: completed jobs are kept for days, the others for months, so each have partitions of
 -- their own. A job's id is in one of the three tables only, because whoever writes it here deletes it there.
@@ -101,8 +97,10 @@ CREATE TABLE polar_jobs.finished_jobs (
     errors jsonb NOT NULL
 ) PARTITION BY LIST (state);
 CREATE INDEX finished_jobs_id ON polar_jobs.finished_jobs (id);
+
 CREATE TABLE polar_jobs.completed_jobs PARTITION OF polar_jobs.finished_jobs FOR VALUES IN ('completed')
     PARTITION BY RANGE (finished_at);
+
 CREATE TABLE polar_jobs.unsuccessful_jobs PARTITION OF polar_jobs.finished_jobs FOR VALUES IN ('discarded', 'cancelled')
     PARTITION BY RANGE (finished_at);
 INSERT INTO polar_jobs.partitioned_tables (parent, storage) VALUES
@@ -157,34 +155,8 @@ END $$;
 CREATE TRIGGER update_job INSTEAD OF UPDATE ON polar_jobs.jobs
     FOR EACH ROW EXECUTE FUNCTION polar_jobs.update_job();
 
--- The kinds that the installed release knows, with their defaults; kept by `migrate` and by
--- every starting worker.
-CREATE TABLE polar_jobs.kinds (
-    kind text PRIMARY KEY,
-    queue text NOT NULL,
-    priority smallint NOT NULL,
-    max_attempts integer NOT NULL
-);
-
 -- True while a job with this ordering key waits or runs: somebody looks after its matter already.
 CREATE FUNCTION polar_jobs.has_unfinished_job(key text) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT EXISTS (SELECT 1 FROM polar_jobs.live_jobs WHERE ordering_key = key AND NOT blocked)
         OR EXISTS (SELECT 1 FROM polar_jobs.live_jobs WHERE ordering_key = key AND blocked)
 $$;
-
--- Schedules ----------------------------------------------------------------------------------
-CREATE TABLE polar_jobs.schedules (
-    name text PRIMARY KEY,
-    cron text NOT NULL,
-    next_tick timestamptz NOT NULL,
-    last_tick timestamptz,
-    paused_at timestamptz
-);
--- A tick is a primary key: however many workers look at the clock, one of them writes its job.
-CREATE TABLE polar_jobs.schedule_ticks (
-    schedule text NOT NULL,
-    tick timestamptz NOT NULL,
-    job_id bigint,
-    PRIMARY KEY (schedule, tick)
-);
-

@@ -1,10 +1,24 @@
--- Which worker lives, what it claimed, and who takes its jobs over when it is gone.
+-- Which worker lives, and what it claimed: all that others need to take its jobs over when it is gone.
 
--- `session` counts the connections on which the worker took its lock: a reclaimer that sees another
--- number knows that the worker came back meanwhile. `incarnation` is the server's when it did.
-ALTER TABLE polar_jobs.workers
-    ADD COLUMN session integer NOT NULL DEFAULT 0,
-    ADD COLUMN incarnation text;
+-- One row per living worker process. `id` is never used twice, so a restarted process
+-- can never be taken for the one that died.
+CREATE TABLE polar_jobs.workers (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    host text NOT NULL,
+    pid integer NOT NULL,
+    version text NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    leased_until timestamptz NOT NULL,
+    -- True where the process also holds a session advisory lock, which Postgres drops
+    -- the moment the process dies. False behind a transaction-mode pooler.
+    session_lock boolean NOT NULL DEFAULT false,
+    queues text[] NOT NULL DEFAULT '{}',
+    -- Counts the connections on which the worker took its lock: a reclaimer that sees another number knows
+    -- that the worker came back meanwhile.
+    session integer NOT NULL DEFAULT 0,
+    -- The server's when it took the lock last.
+    incarnation text
+) WITH (fillfactor = 50);
 
 -- Changes whenever the server lost its sessions, and with them all advisory locks: at a start
 -- (postmaster), after the crash of one backend (statistics are reset by crash recovery), and on a
@@ -40,25 +54,17 @@ CREATE TABLE polar_jobs.claims (
 -- Written by every claim: to compress it would cost more than to store it.
 ALTER TABLE polar_jobs.claims ALTER ids SET STORAGE EXTERNAL;
 
--- A job that was taken back from a dead worker, as an operator wants to hear of it.
-CREATE TYPE polar_jobs.reclaimed_job AS (id bigint, kind text, organization text, discarded boolean);
-
--- Puts back what workers without a row held, and removes what they recorded once nothing is left. A job
--- that an open transaction of somebody else holds stays recorded and is tried again at the next call.
-CREATE FUNCTION polar_jobs.reclaim_jobs() RETURNS SETOF polar_jobs.reclaimed_job LANGUAGE plpgsql AS $$
-DECLARE
-    gone polar_jobs.claims;
-BEGIN
-    FOR gone IN SELECT c.* FROM polar_jobs.claims c
-                 WHERE NOT EXISTS (SELECT 1 FROM polar_jobs.workers w WHERE w.id = c.worker)
-                 ORDER BY c.worker, c.fetcher FOR UPDATE OF c SKIP LOCKED LOOP
-        RETURN QUERY SELECT * FROM polar_jobs.requeue_jobs_of(gone.worker, gone.ids);
-        gone.ids := ARRAY(SELECT id FROM polar_jobs.live_jobs WHERE id = ANY (gone.ids) AND worker = gone.worker);
-        IF cardinality(gone.ids) = 0 THEN
-            DELETE FROM polar_jobs.claims c WHERE c.worker = gone.worker AND c.fetcher = gone.fetcher;
-        ELSE
-            UPDATE polar_jobs.claims c SET epoch = c.epoch + 1, ids = gone.ids
-             WHERE c.worker = gone.worker AND c.fetcher = gone.fetcher;
-        END IF;
-    END LOOP;
-END $$;
+-- Which releases of the program declared their schedules and kinds here. During a roll-out two of them run side by
+-- side, and processes of the old one may start last: the newest one that still runs has the say (`src/release.rs`).
+CREATE TABLE polar_jobs.releases (
+    -- In the order in which they were first seen, which tells builds of one version apart.
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    version text NOT NULL,
+    -- The newest migration it carries, then its version's numbers: compared from the left.
+    rank bigint[] NOT NULL,
+    -- Of what it declares.
+    fingerprint text NOT NULL,
+    first_seen timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_seen timestamptz NOT NULL DEFAULT clock_timestamp(),
+    UNIQUE (rank, fingerprint)
+) WITH (fillfactor = 50);

@@ -15,6 +15,5 @@ CREATE TABLE polar_jobs.rate_limiter (
     -- that was read. A version says so without comparing floating-point numbers.
     version bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
-
 -- Counted long ago, so the first call of a new installation finds a full budget.
 INSERT INTO polar_jobs.rate_limiter (name, calls_left, counted_at) VALUES ('polar', 0, '2000-01-01T00:00:00Z');

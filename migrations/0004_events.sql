@@ -74,3 +74,33 @@ SELECT id, source, external_id, type,
 FROM polar_jobs.stored_events;
 COMMENT ON VIEW polar_jobs.external_events IS
     'Every verified delivery and every change: how it came, and what became of it (outcome is null until it is handled).';
+
+-- An event that is not handled yet keeps its day.
+CREATE FUNCTION polar_jobs.drop_old_events(before timestamptz) RETURNS integer LANGUAGE sql AS $$
+    SELECT polar_jobs.drop_partitions('stored_events', before,
+        'r.outcome IS NULL AND NOT EXISTS (SELECT FROM polar_jobs.event_ends e WHERE e.event_id = r.id)')
+$$;
+
+-- Deletes the names of events that are gone, page by page through the table, so that the cost does not
+-- grow with what was deleted before. Returns the page to go on from, null at the end.
+CREATE FUNCTION polar_jobs.prune_event_ids(page bigint, pages integer) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM polar_jobs.event_ids
+     WHERE ctid >= format('(%s,0)', page)::tid AND ctid < format('(%s,0)', page + pages)::tid
+       AND event_id < coalesce((SELECT min(e.id) FROM polar_jobs.stored_events e), 9223372036854775807);
+    RETURN CASE WHEN (page + pages) * current_setting('block_size')::bigint
+                     < pg_relation_size('polar_jobs.event_ids') THEN page + pages END;
+END $$;
+
+-- Deletes how events that are gone ended, at most `batch` of them; the number deleted.
+CREATE FUNCTION polar_jobs.prune_event_ends(batch integer) RETURNS bigint LANGUAGE plpgsql SET enable_seqscan = off AS $$
+DECLARE
+    deleted bigint;
+BEGIN
+    DELETE FROM polar_jobs.event_ends WHERE ctid = ANY (ARRAY(
+        SELECT e.ctid FROM polar_jobs.event_ends e
+         WHERE e.event_id < coalesce((SELECT min(s.id) FROM polar_jobs.stored_events s), 9223372036854775807)
+         ORDER BY e.event_id LIMIT batch));
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    RETURN deleted;
+END $$;
