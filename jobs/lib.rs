@@ -23,6 +23,7 @@ mod apply_change;
 mod meter_usage;
 mod prove_usage;
 mod prune;
+mod redeliver_events;
 mod report_costs;
 mod report_usage;
 mod restore_customer;
@@ -32,6 +33,7 @@ mod sync_customer;
 mod sync_member;
 mod sync_subscription;
 mod sync_support_desk;
+mod watch_endpoint;
 
 pub use apply_benefits::ApplyBenefits;
 pub use apply_change::ApplyChange;
@@ -39,6 +41,7 @@ pub use contract::{Context, Done, Error, Job, NewJob, Registry};
 pub use meter_usage::MeterUsage;
 pub use prove_usage::ProveUsage;
 pub use prune::Prune;
+pub use redeliver_events::RedeliverEvents;
 pub use report_costs::ReportCosts;
 pub use report_usage::{ReportUsage, ask_polar};
 pub use restore_customer::RestoreCustomer;
@@ -48,6 +51,7 @@ pub use sync_customer::SyncCustomer;
 pub use sync_member::SyncMember;
 pub use sync_subscription::SyncSubscription;
 pub use sync_support_desk::SyncSupportDesk;
+pub use watch_endpoint::{Deliveries, WEBHOOK_ROUTE, WatchEndpoint, is_ours};
 
 /// Everything that a worker runs.
 #[must_use]
@@ -55,6 +59,7 @@ pub fn registry() -> Registry {
     Registry::new()
         .job::<ApplyBenefits>()
         .job::<ApplyChange>()
+        .job::<RedeliverEvents>()
         .job::<RestoreCustomer>()
         .job::<SyncCustomer>()
         .job::<SyncMember>()
@@ -67,6 +72,7 @@ pub fn registry() -> Registry {
         .scheduled::<ReportUsage>()
         .scheduled::<ResumeSupportDesk>()
         .scheduled::<ResumeSyncs>()
+        .scheduled::<WatchEndpoint>()
 }
 
 #[cfg(test)]

@@ -18,3 +18,4 @@ pub mod support_desk;
 pub mod unsynced;
 pub mod usage;
 pub mod wanted;
+pub mod webhook_endpoint;

@@ -19,6 +19,8 @@ mod secret;
 use jobs::contract::{Fees, Settings};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::ingress::handled_events;
+
 pub use app::AppSettings;
 pub use database::{DatabaseUrl, Pooler};
 pub use environment::Environment;
@@ -99,6 +101,7 @@ impl Config {
             platform_fees: self.platform_fees,
             early_fees: self.early_fees,
             support_desk: None,
+            webhook_events: handled_events(),
         }
     }
 

@@ -16,6 +16,12 @@ pub(super) fn jobs(about: &Peek) -> Vec<NewJob> {
     start.and_then(|start| start(about)).into_iter().collect()
 }
 
+/// Returns the jobs that follow from the body of a delivery.
+#[must_use]
+pub fn jobs_of_delivery(body: &[u8]) -> Vec<NewJob> {
+    jobs(&polar::peek(body))
+}
+
 /// The types of event that start a job, as Polar writes them, in alphabetical order.
 #[must_use]
 pub fn handled_events() -> Vec<&'static str> {

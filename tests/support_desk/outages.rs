@@ -16,8 +16,10 @@ async fn half_an_hour_without_plain_loses_nothing_uses_up_no_attempt_and_touches
     let people: Vec<String> = tenants.iter().map(|_| user()).collect();
     for (number, (tenant, person)) in tenants.iter().zip(&people).enumerate() {
         let email = format!("person{number}@example.com");
+        let mut created = tenant.created();
+        created["data"]["owner"]["email"] = format!("owner{number}@example.com").into();
         desk.tell(&[
-            tenant.created(),
+            created,
             tenant.added(person, &email, "member"),
             renamed(tenant, "Later"),
         ])

@@ -137,6 +137,20 @@ impl TestApp {
         }
     }
 
+    /// The settings with which commands find the same database and Polar.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let organization = self.simulator.organization_id().to_string();
+        vec![
+            ("DATABASE_URL", self.url.clone()),
+            ("POLAR_API_URL", self.simulator.url()),
+            (
+                "POLAR_ACCESS_TOKEN",
+                self.simulator.access_token().to_owned(),
+            ),
+            ("POLAR_ORGANIZATION_ID", organization),
+        ]
+    }
+
     /// A client of our own, for what others do at Polar meanwhile.
     pub(crate) fn polar(&self) -> polar::Client {
         self.polar_through(Arc::new(Unlimited))
@@ -227,6 +241,7 @@ impl TestApp {
                     subscription_basis_points: 50,
                 },
                 support_desk: self.support_desk.lock().unwrap().clone(),
+                webhook_events: polar_jobs::ingress::handled_events(),
             }),
             queues: ["default", "bulk", "support"]
                 .map(|queue| QueueSlots {
