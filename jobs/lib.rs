@@ -24,6 +24,7 @@ mod apply_change;
 mod meter_usage;
 mod prove_usage;
 mod prune;
+mod redeliver_events;
 mod report_costs;
 mod report_usage;
 mod restore_customer;
@@ -36,6 +37,7 @@ mod sync_customer;
 mod sync_member;
 mod sync_subscription;
 mod sync_support_desk;
+mod watch_endpoint;
 
 pub use apply_benefits::ApplyBenefits;
 pub use apply_change::ApplyChange;
@@ -43,6 +45,7 @@ pub use contract::{Context, Done, Error, Job, NewJob, Registry};
 pub use meter_usage::MeterUsage;
 pub use prove_usage::ProveUsage;
 pub use prune::Prune;
+pub use redeliver_events::RedeliverEvents;
 pub use report_costs::ReportCosts;
 pub use report_usage::{ReportUsage, ask_polar};
 pub use restore_customer::RestoreCustomer;
@@ -55,6 +58,7 @@ pub use sync_customer::SyncCustomer;
 pub use sync_member::SyncMember;
 pub use sync_subscription::SyncSubscription;
 pub use sync_support_desk::SyncSupportDesk;
+pub use watch_endpoint::{Deliveries, WEBHOOK_ROUTE, WatchEndpoint, is_ours};
 
 /// Everything that a worker runs.
 #[must_use]
@@ -62,6 +66,7 @@ pub fn registry() -> Registry {
     Registry::new()
         .job::<ApplyBenefits>()
         .job::<ApplyChange>()
+        .job::<RedeliverEvents>()
         .job::<RestoreCustomer>()
         .job::<SendEmail>()
         .job::<SendOrderEmail>()
@@ -77,6 +82,7 @@ pub fn registry() -> Registry {
         .scheduled::<ReportUsage>()
         .scheduled::<ResumeSupportDesk>()
         .scheduled::<ResumeSyncs>()
+        .scheduled::<WatchEndpoint>()
 }
 
 #[cfg(test)]

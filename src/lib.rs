@@ -13,6 +13,7 @@ pub mod migrate;
 pub mod operators;
 pub mod queue;
 pub mod release;
+pub mod replay;
 pub mod schedule;
 pub mod telemetry;
 pub mod worker;

@@ -19,3 +19,4 @@ pub mod support_desk;
 pub mod unsynced;
 pub mod usage;
 pub mod wanted;
+pub mod webhook_endpoint;

@@ -6,6 +6,7 @@ mod connect;
 mod costs;
 mod dev;
 mod doctor;
+mod endpoint;
 mod events;
 mod exit;
 mod ingress;
@@ -86,6 +87,9 @@ enum Command {
     /// Look at what came in: deliveries of Polar and changes of the application
     #[command(subcommand)]
     Events(events::Command),
+    /// Our webhook endpoint at Polar
+    #[command(subcommand)]
+    Endpoint(endpoint::Command),
     /// Measure this installation: one JSON line per result
     ///
     /// Works in a database of its own, which it drops: beside `DATABASE_URL`, or without one on a
@@ -176,6 +180,7 @@ async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
         Command::Queues(command) => queues::run(command, app).await,
         Command::Schedules(command) => schedules::run(command, app).await,
         Command::Events(command) => events::run(command, app).await,
+        Command::Endpoint(command) => endpoint::run(command, app).await,
         Command::Bench(arguments) => bench::run(arguments, app).await,
         Command::Doctor(arguments) => doctor::run(arguments, app).await,
         Command::Usage(command) => usage::run(command, app).await,

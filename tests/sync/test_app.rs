@@ -1,13 +1,13 @@
 //! Everything on one machine: a database, a local Polar, the ingress, and a worker that drains.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::Utc;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use jobs::contract::{Fees, Settings};
+use jobs::contract::{Fees, Settings, SupportDesk};
 use polar::{ClientConfig, RateLimiter, Unlimited};
 use polar_jobs::ingress::{Ingress, IngressSettings, Metrics};
 use polar_jobs::queue::connect::{ConnectionBudget, Pooler, QueueDatabase};
@@ -36,6 +36,8 @@ pub(crate) const PLATFORM: Fees = Fees {
 pub(crate) struct TestApp {
     pub(crate) simulator: LocalPolar,
     pub(crate) pool: PgPool,
+    /// What workers that start from now on have.
+    pub(crate) support_desk: Mutex<Option<SupportDesk>>,
     url: String,
     door: String,
     server: JoinHandle<()>,
@@ -128,10 +130,25 @@ impl TestApp {
         Self {
             simulator,
             pool,
+            support_desk: Mutex::default(),
             url,
             door,
             server,
         }
+    }
+
+    /// The settings with which commands find the same database and Polar.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let organization = self.simulator.organization_id().to_string();
+        vec![
+            ("DATABASE_URL", self.url.clone()),
+            ("POLAR_API_URL", self.simulator.url()),
+            (
+                "POLAR_ACCESS_TOKEN",
+                self.simulator.access_token().to_owned(),
+            ),
+            ("POLAR_ORGANIZATION_ID", organization),
+        ]
     }
 
     /// A client of our own, for what others do at Polar meanwhile.
@@ -224,9 +241,10 @@ impl TestApp {
                     fixed: 40,
                     subscription_basis_points: 50,
                 },
-                support_desk: None,
+                support_desk: self.support_desk.lock().unwrap().clone(),
+                webhook_events: polar_jobs::ingress::handled_events(),
             }),
-            queues: ["default", "bulk"]
+            queues: ["default", "bulk", "support"]
                 .map(|queue| QueueSlots {
                     queue: queue.to_owned(),
                     slots: 10,

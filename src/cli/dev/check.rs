@@ -3,20 +3,21 @@
 
 use chrono::{DateTime, Utc};
 use jobs::contract::Fees;
-use simulator::Simulator;
+use simulator::{PlainSimulator, Simulator};
 use sqlx::PgPool;
 
-use super::at_polar;
 use super::entitlements;
 use super::fixtures::{Company, Fixtures};
 use super::outcome::Outcome;
 use super::scenario::USAGE;
+use super::{at_plain, at_polar};
 
 /// Everything that is compared with.
 pub(super) struct Check<'a> {
     pub(super) fixtures: &'a Fixtures,
     pub(super) pool: &'a PgPool,
     pub(super) polar: Option<&'a Simulator>,
+    pub(super) plain: Option<&'a PlainSimulator>,
     pub(super) platform_fees: Fees,
     pub(super) began: DateTime<Utc>,
 }
@@ -33,6 +34,12 @@ impl Check<'_> {
                 }
                 None => outcomes.push(self.seen_at_polar(company).await?),
             }
+            let bought = self.polar.is_some();
+            outcomes.extend(
+                self.plain
+                    .into_iter()
+                    .flat_map(|plain| at_plain::outcomes(plain, self.fixtures, company, bought)),
+            );
         }
         outcomes.extend(self.usage().await?);
         outcomes.extend(self.costs().await?);

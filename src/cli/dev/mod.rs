@@ -1,5 +1,6 @@
 //! `polar-jobs dev`: everything on one machine with nothing configured, and a demo scenario in it.
 
+mod at_plain;
 mod at_polar;
 mod check;
 mod client;
@@ -218,6 +219,7 @@ async fn perform(
         fixtures: &fixtures,
         pool,
         polar,
+        plain: environment.plain.as_ref(),
         platform_fees: config.platform_fees,
         began,
     };

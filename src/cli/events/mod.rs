@@ -1,5 +1,7 @@
 //! `polar-jobs events …`: what came in over HTTP.
 
+mod replay;
+
 use clap::{Args, Subcommand, ValueEnum};
 use jobs::types::Timestamp;
 use serde::Serialize;
@@ -24,6 +26,10 @@ pub(super) enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Run events again, or show what that would change
+    ///
+    /// An old change never turns back time: what was recorded later stays.
+    Replay(replay::Replay),
 }
 
 #[derive(Args)]
@@ -84,6 +90,7 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
             Ok(Exit::Done)
         }
         Command::Show { id, format } => show(&pool, id, format).await,
+        Command::Replay(arguments) => replay::run(arguments, &pool, app).await,
     }
 }
 
