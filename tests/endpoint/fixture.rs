@@ -20,8 +20,10 @@ impl TestApp {
         let arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
         // The simulator answers meanwhile, so its thread must not be held.
         tokio::task::spawn_blocking(move || {
-            let settings: Vec<(&str, &str)> =
-                settings.iter().map(|(name, value)| (*name, &**value)).collect();
+            let settings: Vec<(&str, &str)> = settings
+                .iter()
+                .map(|(name, value)| (*name, &**value))
+                .collect();
             let arguments: Vec<&str> = arguments.iter().map(|text| &**text).collect();
             run(&settings, &arguments)
         })
@@ -33,9 +35,11 @@ impl TestApp {
     pub(crate) async fn watch(&self) {
         let mut connection = self.pool.acquire().await.unwrap();
         let job = NewJob::of(&WatchEndpoint {});
-        polar_jobs::queue::enqueue::insert(&mut connection, &job).await.unwrap();
+        polar_jobs::queue::enqueue::insert(&mut connection, &job)
+            .await
+            .unwrap();
         drop(connection);
-        self.work_until_idle().await;
+        self.drain().await;
     }
 
     pub(crate) async fn noted(&self) -> Noted {
@@ -45,7 +49,9 @@ impl TestApp {
 
     /// The endpoints at Polar, oldest first.
     pub(crate) async fn endpoints(&self) -> Vec<Value> {
-        let list = self.at_polar("GET", "/v1/webhooks/endpoints?limit=100", None).await;
+        let list = self
+            .at_polar("GET", "/v1/webhooks/endpoints?limit=100", None)
+            .await;
         let mut endpoints = list["items"].as_array().unwrap().clone();
         endpoints.reverse();
         endpoints
@@ -61,6 +67,8 @@ impl TestApp {
     /// How often Polar was asked to send an event again.
     pub(crate) fn redeliveries(&self) -> usize {
         let requests = self.simulator.requests().into_iter();
-        requests.filter(|one| one.path.ends_with("/redeliver")).count()
+        requests
+            .filter(|one| one.path.ends_with("/redeliver"))
+            .count()
     }
 }
