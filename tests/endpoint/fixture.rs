@@ -39,7 +39,7 @@ impl TestApp {
             .await
             .unwrap();
         drop(connection);
-        self.work_until_idle().await;
+        self.drain().await;
     }
 
     pub(crate) async fn noted(&self) -> Noted {

@@ -39,9 +39,6 @@ async fn what_was_missed_while_polar_delivered_nothing_is_asked_for_once_it_deli
     app.simulator.renew(&tenant.id).await.unwrap();
     for _hour in 0..20 {
         app.simulator.advance(TimeDelta::minutes(10)).await;
-        assert!(
-            app.simulator.deliveries_finished(DEADLINE).await || !app.simulator.endpoint_enabled()
-        );
     }
     assert!(!app.simulator.endpoint_enabled(), "Polar disabled it");
     app.watch().await;
@@ -56,6 +53,8 @@ async fn what_was_missed_while_polar_delivered_nothing_is_asked_for_once_it_deli
     assert!(app.noted().await.gap, "the gap lasts");
     assert_eq!(app.plan().await, "Free");
 
+    let deliveries = "SELECT count(*) FROM polar_jobs.external_events WHERE source = 'polar'";
+    let before = app.count(deliveries).await;
     app.simulator.set_webhook_url(Some(ingress));
     let said = app.command(&["endpoint", "enable"]).await;
     assert_eq!(said.code, Some(0), "{}", said.err);
@@ -63,10 +62,9 @@ async fn what_was_missed_while_polar_delivered_nothing_is_asked_for_once_it_deli
     assert_eq!(app.plan().await, "Scale");
     let noted = app.noted().await;
     assert!(noted.enabled && !noted.gap, "{noted:?}");
-    assert!(app.redeliveries() > 0, "what failed for good is sent again");
-    let arrived =
-        "SELECT count(*) FROM polar_jobs.external_events WHERE type = 'subscription.created'";
-    assert_eq!(app.count(arrived).await, 1);
+    let asked = i64::try_from(app.redeliveries()).unwrap();
+    assert!(asked > 0, "what failed for good is sent again");
+    assert!(app.count(deliveries).await >= before + asked, "and arrives");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,6 +143,8 @@ async fn missing_types_of_events_are_noticed_and_enable_subscribes_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_endpoint_at_all_is_a_gap_too() {
     let app = TestApp::open().await;
+    // People delete one in Polar's dashboard; its published description has no such operation.
+    app.simulator.provoked(1);
     let id = app.endpoints().await[0]["id"].as_str().unwrap().to_owned();
     app.at_polar("DELETE", &format!("/v1/webhooks/endpoints/{id}"), None)
         .await;

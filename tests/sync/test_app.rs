@@ -137,6 +137,30 @@ impl TestApp {
         }
     }
 
+    /// Where Polar delivers to from the start.
+    pub(crate) fn webhook_url(&self) -> String {
+        format!("{}/integrations/polar/webhook", self.door)
+    }
+
+    /// Another ingress beside the first one, with these secrets; its address.
+    pub(crate) async fn ingress_with(&self, secrets: &[&str]) -> String {
+        let ingress = Ingress::bind(IngressSettings {
+            bind: "127.0.0.1:0".parse().unwrap(),
+            webhook_secrets: secrets
+                .iter()
+                .map(|&secret| secret.to_owned().into())
+                .collect(),
+            app_token: None,
+            pool: self.pool.clone(),
+            database: QueueDatabase::new(&self.url, Pooler::None).unwrap(),
+            metrics: Metrics::none(),
+        });
+        let ingress = ingress.await.unwrap();
+        let address = ingress.local_addr().to_string();
+        tokio::spawn(ingress.serve(std::future::pending()));
+        address
+    }
+
     /// The settings with which commands find the same database and Polar.
     pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
         let organization = self.simulator.organization_id().to_string();
