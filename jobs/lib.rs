@@ -27,6 +27,7 @@ mod prune;
 mod report_costs;
 mod report_usage;
 mod restore_customer;
+mod resume_support_desk;
 mod resume_syncs;
 mod send_email;
 mod send_order_email;
@@ -34,6 +35,7 @@ mod send_subscription_email;
 mod sync_customer;
 mod sync_member;
 mod sync_subscription;
+mod sync_support_desk;
 
 pub use apply_benefits::ApplyBenefits;
 pub use apply_change::ApplyChange;
@@ -44,6 +46,7 @@ pub use prune::Prune;
 pub use report_costs::ReportCosts;
 pub use report_usage::{ReportUsage, ask_polar};
 pub use restore_customer::RestoreCustomer;
+pub use resume_support_desk::ResumeSupportDesk;
 pub use resume_syncs::ResumeSyncs;
 pub use send_email::SendEmail;
 pub use send_order_email::SendOrderEmail;
@@ -51,6 +54,7 @@ pub use send_subscription_email::{Change, SendSubscriptionEmail};
 pub use sync_customer::SyncCustomer;
 pub use sync_member::SyncMember;
 pub use sync_subscription::SyncSubscription;
+pub use sync_support_desk::SyncSupportDesk;
 
 /// Everything that a worker runs.
 #[must_use]
@@ -65,11 +69,13 @@ pub fn registry() -> Registry {
         .job::<SyncCustomer>()
         .job::<SyncMember>()
         .job::<SyncSubscription>()
+        .job::<SyncSupportDesk>()
         .scheduled::<Prune>()
         .scheduled::<MeterUsage>()
         .scheduled::<ProveUsage>()
         .scheduled::<ReportCosts>()
         .scheduled::<ReportUsage>()
+        .scheduled::<ResumeSupportDesk>()
         .scheduled::<ResumeSyncs>()
 }
 

@@ -112,13 +112,12 @@ enum Decision {
 
 fn decide(order: &Order, now: DateTime<Utc>) -> Decision {
     let template = match order.billing_reason {
-        BillingReason::SubscriptionCreate | BillingReason::SubscriptionUpdate => {
+        Some(BillingReason::SubscriptionCreate | BillingReason::SubscriptionUpdate) => {
             Template::SubscriptionConfirmation
         }
-        BillingReason::SubscriptionCycle => Template::SubscriptionCycled,
-        BillingReason::Purchase
-        | BillingReason::SubscriptionMeterCycle
-        | BillingReason::Other(_) => {
+        Some(BillingReason::SubscriptionCycle) => Template::SubscriptionCycled,
+        // Purchases, metered usage, and what a later Polar may add.
+        _ => {
             return Decision::Nothing("the order is about no plan");
         }
     };

@@ -1,17 +1,22 @@
-//! Orders and their invoices (docs/polar-facts.md#invoices).
+//! Orders and their invoices: what a customer was asked to pay.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Client, CustomerId, Error, Operation, OrderId, Product, ProductId, Subscription,
-    SubscriptionId, call::Call, lenient::or_default, open_enum::open_enum,
+    Client, Customer, CustomerId, CustomerRef, Error, Operation, OrderId, Page, Product, ProductId,
+    Subscription, SubscriptionId,
+    call::Call,
+    lenient::or_default,
+    open_enum::open_enum,
+    page::{self, Identified},
 };
 
+const LIST: Operation = Operation::get("/v1/orders/");
 const GET: Operation = Operation::get("/v1/orders/{id}");
-const CREATE_INVOICE: Operation = Operation::post("/v1/orders/{id}/invoice");
 const GET_INVOICE: Operation = Operation::get("/v1/orders/{id}/invoice");
+const CREATE_INVOICE: Operation = Operation::post("/v1/orders/{id}/invoice");
 
 /// An order as Polar holds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,26 +27,34 @@ pub struct Order {
     pub created_at: DateTime<Utc>,
     /// Where it stands.
     pub status: OrderStatus,
-    /// Why it was made.
-    pub billing_reason: BillingReason,
-    /// After discounts, before tax, in the smallest unit of the currency.
+    /// Whether it is paid.
+    #[serde(default, deserialize_with = "or_default")]
+    pub paid: bool,
+    /// After the discount, before tax, in the smallest unit of the currency. Not optional: an answer without it
+    /// must not read as a free order.
     pub net_amount: i64,
     /// With tax.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub total_amount: i64,
+    /// What was paid back of it, without tax.
+    #[serde(default, deserialize_with = "or_default")]
+    pub refunded_amount: i64,
     /// The currency, lower case.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub currency: String,
-    /// Who is billed; an invoice needs it.
+    /// Why it was made.
+    #[serde(default, deserialize_with = "or_default")]
+    pub billing_reason: Option<BillingReason>,
+    /// Whom the invoice is made out to.
     #[serde(default, deserialize_with = "or_default")]
     pub billing_name: Option<String>,
-    /// Where they are; an invoice needs it.
+    /// Where; its parts are personal data and only looked at for presence.
     #[serde(default, deserialize_with = "or_default")]
     pub billing_address: Option<Value>,
-    /// The invoice's number; orders have one before the invoice is made.
+    /// The invoice's number.
     #[serde(default, deserialize_with = "or_default")]
     pub invoice_number: Option<String>,
-    /// Whether the invoice can be fetched.
+    /// Whether the invoice can be downloaded.
     #[serde(default, deserialize_with = "or_default")]
     pub is_invoice_generated: bool,
     /// Whose it is.
@@ -49,34 +62,37 @@ pub struct Order {
     /// What was bought.
     #[serde(default, deserialize_with = "or_default")]
     pub product_id: Option<ProductId>,
-    /// The subscription it belongs to.
+    /// The subscription that it is of.
     #[serde(default, deserialize_with = "or_default")]
     pub subscription_id: Option<SubscriptionId>,
-    /// The customer, as it is now.
+    /// Whose it is, as they are now.
     #[serde(default, deserialize_with = "or_default")]
-    pub customer: Option<crate::Customer>,
-    /// What was bought.
-    #[serde(default, deserialize_with = "or_default")]
-    pub product: Option<Product>,
-    /// The subscription it belongs to.
+    pub customer: Option<Customer>,
+    /// The subscription that it is of, as it is now.
     #[serde(default, deserialize_with = "or_default")]
     pub subscription: Option<Subscription>,
+    /// What was bought, as it was when this was written.
+    #[serde(default, deserialize_with = "or_default")]
+    pub product: Option<Product>,
+    /// What was bought, in words.
+    #[serde(default, deserialize_with = "or_default")]
+    pub description: String,
 }
 
 open_enum! {
     /// Where an order stands.
     OrderStatus {
-        /// Not yet final.
+        /// Not final yet.
         Draft = "draft",
         /// Not paid yet.
         Pending = "pending",
         /// Paid.
         Paid = "paid",
-        /// Paid and given back.
+        /// Paid back.
         Refunded = "refunded",
-        /// Paid and given back in part.
+        /// Paid back in part.
         PartiallyRefunded = "partially_refunded",
-        /// Withdrawn; it will never be paid.
+        /// Withdrawn.
         Void = "void",
     }
 }
@@ -97,11 +113,24 @@ open_enum! {
     }
 }
 
-/// Where an invoice lies. The link is signed and lives for ten minutes: it is a secret, and not to be kept.
-#[derive(Clone, Deserialize)]
-pub struct InvoiceLink {
-    /// The address.
+impl Identified for Order {
+    fn id(&self) -> uuid::Uuid {
+        self.id.0
+    }
+}
+
+/// Where an invoice can be downloaded.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+pub struct Invoice {
+    /// A signed address, good for ten minutes (docs/polar-facts.md#invoice). Whoever has it can read the
+    /// invoice, so it is never logged.
     pub url: String,
+}
+
+impl std::fmt::Debug for Invoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Invoice(..)")
+    }
 }
 
 /// The operations on orders; see [`Client::orders`].
@@ -109,7 +138,7 @@ pub struct InvoiceLink {
 pub struct Orders<'a>(pub(crate) &'a Client);
 
 impl Orders<'_> {
-    /// One order.
+    /// One order, whoever's it is.
     ///
     /// # Errors
     /// `NotFound` when there is none.
@@ -117,8 +146,35 @@ impl Orders<'_> {
         self.0.fetch(Call::new(GET).argument(id)).await
     }
 
-    /// Has the invoice made, which takes some seconds and is told by `order.updated`. Repeated, it changes
-    /// nothing.
+    /// One page of a customer's orders, newest first; empty for an unknown customer. `page` counts
+    /// from 1, `limit` goes to 100.
+    ///
+    /// # Errors
+    /// As [`Error`] says.
+    pub async fn page(
+        self,
+        customer: CustomerRef<'_>,
+        page: u32,
+        limit: u32,
+    ) -> Result<Page<Order>, Error> {
+        let list = || {
+            customer
+                .filter(Call::new(LIST))
+                .query("sorting", "-created_at")
+        };
+        page::limited(self.0, page, limit, list).await
+    }
+
+    /// Where the invoice can be downloaded. Never starts its generation.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such order, or, with the name `InvoiceDoesNotExist`, no invoice yet
+    /// (docs/polar-facts.md#invoice).
+    pub async fn invoice(self, id: OrderId) -> Result<Invoice, Error> {
+        self.0.fetch(Call::new(GET_INVOICE).argument(id)).await
+    }
+
+    /// Asks for the invoice to be made, which takes a while. Asking again changes nothing.
     ///
     /// # Errors
     /// [`Error::is_order_without_invoice`] while the order is a draft, or once it is void;
@@ -127,25 +183,18 @@ impl Orders<'_> {
         self.0.perform(Call::new(CREATE_INVOICE).argument(id)).await
     }
 
-    /// Where the invoice lies.
+    /// The invoice's bytes. The access token is not sent: the address leads to somebody else's storage.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] for an unknown order, and before the invoice was made.
-    pub async fn invoice(self, id: OrderId) -> Result<InvoiceLink, Error> {
-        self.0.fetch(Call::new(GET_INVOICE).argument(id)).await
-    }
-
-    /// The invoice's bytes. The access token is not sent: the link leads to somebody else's storage.
-    ///
-    /// # Errors
-    /// `Unreadable` for a document above `largest` bytes, one that is no PDF, and a link that is not encrypted
-    /// (to a local Polar it may be); `Unavailable` and `Unreachable` when the storage does not give it.
+    /// `Unreadable` for a document above `largest` bytes, one that is no PDF, and an address that is not
+    /// encrypted (a local Polar's need not be); `Unavailable` and `Unreachable` when the storage does not give
+    /// it.
     pub async fn download_invoice(
         self,
-        link: &InvoiceLink,
+        invoice: &Invoice,
         largest: usize,
     ) -> Result<Vec<u8>, Error> {
-        let document = self.0.download(GET_INVOICE, &link.url, largest).await?;
+        let document = self.0.download(GET_INVOICE, &invoice.url, largest).await?;
         if document.starts_with(b"%PDF-") {
             return Ok(document);
         }

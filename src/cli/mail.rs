@@ -49,7 +49,7 @@ fn template(name: &str) -> Result<Template, String> {
 pub(super) fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
     let Command::Preview(preview) = command;
     let links = Links {
-        billing: app.config.app_url.as_ref().map(ToString::to_string),
+        billing: app.config.app.url.as_ref().map(ToString::to_string),
     };
     let invoice = (!preview.without_invoice).then_some("SELF-0001");
     let Rendered {

@@ -4,7 +4,9 @@
 //! is allowed. No value is ever repeated in it, because a secret in the wrong variable is still a
 //! secret. What a command needs and does not find is asked for by that command alone.
 
+mod app;
 mod database;
+mod dotenv;
 mod environment;
 mod error;
 mod fees;
@@ -17,9 +19,9 @@ mod secret;
 
 use jobs::contract::{Fees, Settings};
 use jobs::mail::Mailer;
-use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
+pub use app::AppSettings;
 pub use database::{DatabaseUrl, Pooler};
 pub use environment::Environment;
 pub use error::ConfigError;
@@ -38,6 +40,8 @@ pub struct Config {
     pub database_connections: u32,
     /// The ingress and the metrics page.
     pub http: HttpSettings,
+    /// The application, and who of its people may call us.
+    pub app: AppSettings,
     /// Polar, and whether billing is on.
     pub polar: PolarSettings,
     /// The support desk; `None` without `PLAIN_TOKEN`: its calls are skipped.
@@ -48,8 +52,6 @@ pub struct Config {
     pub early_fees: Fees,
     /// How mail leaves; `None` without `MAIL_URL`.
     pub mail: Option<MailSettings>,
-    /// `APP_URL`: where the links in mails lead.
-    pub app_url: Option<Url>,
     /// Jobs at once per worker process, at least 1.
     pub worker_slots: u32,
     /// How and how much is logged.
@@ -66,12 +68,12 @@ impl Config {
             database: database::read(environment)?,
             database_connections: database::connections(environment)?,
             http: http::read(environment)?,
+            app: app::read(environment)?,
             polar: polar::read(environment)?,
             plain: plain::read(environment)?,
             platform_fees: fees::platform(environment)?,
             early_fees: fees::early(environment)?,
             mail: mail::read(environment)?,
-            app_url: mail::app_url(environment)?,
             worker_slots: environment.whole_number("WORKER_SLOTS", 50, 1..=10_000)?,
             log: log::read(environment)?,
         })
@@ -98,6 +100,7 @@ impl Config {
                 .map(|billing| billing.organization),
             platform_fees: self.platform_fees,
             early_fees: self.early_fees,
+            support_desk: None,
         }
     }
 
@@ -106,7 +109,7 @@ impl Config {
     #[must_use]
     pub fn mailer(&self) -> Option<Mailer> {
         let mail = self.mail.as_ref()?;
-        Some(mail.mailer(self.app_url.as_ref()))
+        Some(mail.mailer(self.app.url.as_ref()))
     }
 
     /// Every configured secret, for the masker; nothing else may expose them.
@@ -120,6 +123,7 @@ impl Config {
                 .map(|billing| billing.access_token.clone()),
         );
         secrets.extend(self.http.app_token.clone());
+        secrets.extend(self.app.session_secret.clone());
         secrets.extend(self.plain.as_ref().map(|plain| plain.token.clone()));
         secrets.extend(self.database.iter().flat_map(DatabaseUrl::passwords));
         secrets.extend(self.mail.iter().flat_map(MailSettings::passwords));

@@ -291,7 +291,7 @@ impl TestApp {
     pub(crate) async fn settle(&self) {
         loop {
             self.drain().await;
-            let settled = self.simulator.deliveries_settled(DEADLINE).await;
+            let settled = self.simulator.deliveries_finished(DEADLINE).await;
             assert!(settled, "deliveries do not come to an end");
             let runnable = "SELECT count(*) FROM polar_jobs.live_jobs WHERE run_at <= now()";
             if self.count(runnable).await == 0 {

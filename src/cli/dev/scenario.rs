@@ -2,6 +2,7 @@
 //! and by Polar's signed deliveries.
 
 use chrono::Utc;
+use jobs::mail::Template;
 use serde_json::json;
 use simulator::{Product, Simulator};
 
@@ -10,8 +11,8 @@ use super::fixtures::{Company, Fixtures, Person};
 use super::watch::Watch;
 use crate::schedule::{self, Timetable};
 
-/// The runner of the scenario, with all that its steps use.
-pub(super) struct Stage<'a> {
+/// The scenario, with all that its steps use.
+pub(super) struct Scenario<'a> {
     pub(super) fixtures: &'a Fixtures,
     pub(super) application: Application,
     pub(super) watch: &'a Watch,
@@ -23,7 +24,7 @@ pub(super) struct Stage<'a> {
 /// Quantities of the readings, counted in two windows.
 pub(super) const USAGE: [[u32; 3]; 2] = [[1, 2, 3], [500, 70, 24]];
 
-impl Stage<'_> {
+impl Scenario<'_> {
     /// Runs every step; each waits for what it builds on.
     pub(super) async fn play(&mut self) -> anyhow::Result<()> {
         self.sign_up().await?;
@@ -109,7 +110,13 @@ impl Stage<'_> {
 
     /// A schedule's job now, and its end: nobody wants to wait for the next tick.
     async fn start(&self, schedule: &str) -> anyhow::Result<()> {
-        schedule::run_now(&self.watch.pool, self.timetable, schedule, Utc::now()).await?;
+        schedule::run_now(
+            &mut *self.watch.pool.acquire().await?,
+            self.timetable,
+            schedule,
+            Utc::now(),
+        )
+        .await?;
         self.watch.jobs_done().await
     }
 
@@ -140,6 +147,11 @@ impl Stage<'_> {
         polar.fail_payment(&globex.external_id()).await?;
         polar.cancel_at_period_end(&initech.external_id()).await?;
         polar.revoke(&umbrella.external_id()).await?;
+        say("The one that is past due is told so, and pays");
+        self.watch
+            .mail_sent(globex.id, Template::SubscriptionPastDue)
+            .await?;
+        polar.recover_payment(&globex.external_id()).await?;
         Ok(())
     }
 

@@ -4,9 +4,13 @@
 use std::time::Duration;
 
 use anyhow::bail;
+use jobs::mail::Template;
 use simulator::Simulator;
 use sqlx::PgPool;
 use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::mails;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
@@ -17,7 +21,7 @@ const SUMMARY: Duration = Duration::from_secs(5);
 pub(super) struct Watch {
     pub(super) pool: PgPool,
     /// The longest that one step may take.
-    pub(super) patience: Duration,
+    pub(super) step_timeout: Duration,
 }
 
 /// How far everything is.
@@ -38,11 +42,11 @@ impl Watch {
 
     /// The same, and every delivery of the local Polar has arrived.
     pub(super) async fn all_done(&self, polar: Option<&Simulator>) -> anyhow::Result<()> {
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.step_timeout;
         let mut last = (Instant::now(), String::new());
         loop {
             let arrived = match polar {
-                Some(polar) => polar.deliveries_settled(LOOK).await,
+                Some(polar) => polar.deliveries_finished(LOOK).await,
                 None => true,
             };
             let progress = self.progress().await?;
@@ -56,7 +60,7 @@ impl Watch {
             };
             let line = format!("{}{deliveries}", progress.line());
             if Instant::now() >= deadline {
-                bail!("not over after {} s: {line}", self.patience.as_secs());
+                bail!("not over after {} s: {line}", self.step_timeout.as_secs());
             }
             if last.0.elapsed() >= SUMMARY && last.1 != line {
                 let _unread = crate::cli::output::line(&format!("  {line}"));
@@ -64,6 +68,26 @@ impl Watch {
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Waits until a mail was sent to everybody who manages an organization's billing.
+    pub(super) async fn mail_sent(
+        &self,
+        organization: Uuid,
+        template: Template,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + self.step_timeout;
+        while !mails::is_sent(&self.pool, organization, template).await? {
+            if Instant::now() >= deadline {
+                let line = self.progress().await?.line();
+                bail!(
+                    "no mail {template} after {} s: {line}",
+                    self.step_timeout.as_secs()
+                );
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
     }
 
     /// One look.

@@ -54,7 +54,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
             "set MAIL_URL, MAIL_FROM and APP_URL",
         ),
     });
-    if config.mail.is_some() && config.app_url.is_none() {
+    if config.mail.is_some() && config.app.url.is_none() {
         findings.push(Finding::warning(
             "mail",
             "mails have no link to the billing settings",
