@@ -112,12 +112,13 @@ enum Decision {
 
 fn decide(order: &Order, now: DateTime<Utc>) -> Decision {
     let template = match order.billing_reason {
-        Some(BillingReason::SubscriptionCreate | BillingReason::SubscriptionUpdate) => {
+        BillingReason::SubscriptionCreate | BillingReason::SubscriptionUpdate => {
             Template::SubscriptionConfirmation
         }
-        Some(BillingReason::SubscriptionCycle) => Template::SubscriptionCycled,
-        // Purchases, metered usage, and what a later Polar may add.
-        _ => {
+        BillingReason::SubscriptionCycle => Template::SubscriptionCycled,
+        BillingReason::Purchase
+        | BillingReason::SubscriptionMeterCycle
+        | BillingReason::Other(_) => {
             return Decision::Nothing("the order is about no plan");
         }
     };

@@ -26,8 +26,8 @@ pub struct MailSettings {
 }
 
 impl MailSettings {
-    /// `MAIL_FROM` where mail goes to files and none is set: nobody needs to exist for that.
-    pub const SENDER_IN_FILES: &str = "billing@example.com";
+    /// The sender where mail goes to files and none is set: nobody needs to exist for that.
+    const SENDER_IN_FILES: &str = "billing@example.com";
 
     /// Mail to files in this directory.
     #[must_use]

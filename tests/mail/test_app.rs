@@ -258,6 +258,7 @@ impl TestApp {
                 self_organization: Some(self.simulator.organization_id()),
                 platform_fees: FEES,
                 early_fees: FEES,
+                support_desk: None,
             }),
             queues: [("default", 10), ("mail", 4), ("bulk", 2)]
                 .map(|(queue, slots)| QueueSlots {

@@ -19,6 +19,8 @@ use private_postgres::{Options, Server, ensure_database, psql_line};
 const DATABASE: &str = "polar_jobs";
 /// Opens `POST /changes` where `APP_TOKEN` is not set: the ingress listens on this machine only.
 const APP_TOKEN: &str = "dev-application-token";
+/// Who sends the mail that goes to files.
+const MAIL_FROM: &str = "billing@example.com";
 
 /// The servers that the demo scenario runs on, and the settings that lead to them.
 pub(super) struct DevEnvironment {
@@ -60,7 +62,7 @@ impl DevEnvironment {
             let directory = data.join("mail");
             let full = std::path::absolute(&directory).unwrap_or_else(|_| directory.clone());
             brought.push(("MAIL_URL", format!("file:{}", full.display())));
-            brought.push(("MAIL_FROM", MailSettings::SENDER_IN_FILES.to_owned()));
+            brought.push(("MAIL_FROM", MAIL_FROM.to_owned()));
             config.mail = Some(MailSettings::to_directory(directory));
         }
         let masker = Masker::new(config.secrets());
