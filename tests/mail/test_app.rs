@@ -177,7 +177,7 @@ impl TestApp {
             added("member"),
         ])
         .await;
-        self.run_until_quiet().await;
+        self.settle().await;
         id
     }
 
@@ -259,7 +259,6 @@ impl TestApp {
                 platform_fees: FEES,
                 early_fees: FEES,
                 support_desk: None,
-                webhook_events: Vec::new(),
             }),
             queues: [("default", 10), ("mail", 4), ("bulk", 2)]
                 .map(|(queue, slots)| QueueSlots {
@@ -290,7 +289,7 @@ impl TestApp {
     }
 
     /// Runs what is runnable and lets deliveries come in until both are quiet.
-    pub(crate) async fn run_until_quiet(&self) {
+    pub(crate) async fn settle(&self) {
         loop {
             self.drain().await;
             let settled = self.simulator.deliveries_finished(DEADLINE).await;
@@ -306,13 +305,13 @@ impl TestApp {
     pub(crate) async fn look_again(&self) {
         let hurried = "UPDATE polar_jobs.live_jobs SET run_at = now() WHERE worker IS NULL";
         sqlx::query(hurried).execute(&self.pool).await.unwrap();
-        self.run_until_quiet().await;
+        self.settle().await;
     }
 
     /// The same until nothing waits.
     pub(crate) async fn finish(&self) {
         for _round in 0..30 {
-            self.run_until_quiet().await;
+            self.settle().await;
             if self
                 .count("SELECT count(*) FROM polar_jobs.live_jobs")
                 .await

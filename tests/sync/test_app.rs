@@ -333,7 +333,7 @@ impl TestApp {
                 "deliveries do not end"
             );
             if self
-                .count("SELECT count(*) FROM polar_jobs.live_jobs WHERE run_at <= now()")
+                .count("SELECT count(*) FROM polar_jobs.live_jobs WHERE run_at <= now() AND queue <> 'mail'")
                 .await
                 == 0
             {
@@ -355,10 +355,11 @@ impl TestApp {
         }
     }
 
-    /// Lets every waiting job run now.
+    /// Lets every waiting job run now, mail apart, which has tests of its own.
     pub(crate) async fn hurry(&self) -> u64 {
-        let hurried =
-            sqlx::query("UPDATE polar_jobs.live_jobs SET run_at = now() WHERE worker IS NULL");
+        let hurried = sqlx::query(
+            "UPDATE polar_jobs.live_jobs SET run_at = now() WHERE worker IS NULL AND queue <> 'mail'",
+        );
         hurried.execute(&self.pool).await.unwrap().rows_affected()
     }
 

@@ -7,6 +7,7 @@ mod client;
 mod entitlements;
 mod environment;
 mod fixtures;
+mod mails;
 mod outcome;
 mod scenario;
 mod settings_file;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use anyhow::Context;
 use chrono::Utc;
 use clap::Args;
+use jobs::mail::Transport;
 use simulator::Faults;
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
@@ -221,6 +223,10 @@ async fn perform(
         polar,
         plain: environment.plain.as_ref(),
         platform_fees: config.platform_fees,
+        mail_directory: match config.mail.as_ref().map(|mail| &mail.transport) {
+            Some(Transport::Directory(directory)) => Some(directory),
+            _ => None,
+        },
         began,
     };
     let checked = outcome::report(&check.outcomes().await?);
