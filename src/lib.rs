@@ -13,5 +13,6 @@ pub mod migrate;
 pub mod queue;
 pub mod release;
 pub mod schedule;
+mod sqlstate;
 pub mod telemetry;
 pub mod worker;

@@ -11,7 +11,7 @@ use crate::queue::finish::Completion;
 use crate::queue::reclaim::ReclaimedJob;
 use crate::queue::release;
 
-use super::completion::{AttemptResult, BufferedResult};
+use super::result::{AttemptResult, BufferedResult};
 use super::slots::Slots;
 
 /// Between two looks at the slots.
