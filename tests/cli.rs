@@ -20,6 +20,8 @@ mod logging;
 mod metrics;
 #[path = "cli/migrate.rs"]
 mod migrate;
+#[path = "cli/operators.rs"]
+mod operators;
 #[path = "cli/pool_of_two.rs"]
 mod pool_of_two;
 #[path = "cli/pooler.rs"]

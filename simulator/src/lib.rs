@@ -1,5 +1,5 @@
 //! A local Polar over HTTP, with state: customers, members, plans with benefits, checkout and purchase, subscriptions,
-//! orders and invoices, grants, events, sessions, signed deliveries; a simulated clock that can be moved, and seeded faults.
+//! orders and invoices, grants, events, the customer portal, signed deliveries; a simulated clock that can be moved, and seeded faults.
 //!
 //! Why: billing is tried against something that answers as the real server does, refusals and races included, without
 //! an account, a network or a wait. It shares no code with the client, so that neither hides the other's mistakes. What
@@ -21,10 +21,11 @@
 //! | `POST /simulator/scopes` | `{"without": ["benefits:read", ..]}`: what the token may not do; an empty list gives all back |
 //! | `POST /simulator/arm` | `{"when": {"method", "path", "point"}, "do": {"method", "path", "body"}}`: what somebody else does during the next such request; points are `arrival`, `commit`, `answer` |
 //! | `POST /simulator/webhook` | `{"url", "secret"}`: registers the endpoint; `"url": null` disables it |
-//! | `POST /simulator/subscriptions/{id}/{step}` | `cancel`, `uncancel`, `revoke`, `past_due`, `recover`, `unpaid`, `renew`, `pause`, `resume`, `complete`, `expire` |
+//! | `POST /simulator/subscriptions/{id}/{step}` | `cancel`, `uncancel`, `revoke`, `past_due`, `recover`, `unpaid`, `renew`, `pause`, `resume`, `complete`, `expire`, `lock`, `unlock` |
 //! | `POST /simulator/benefits/{id}` | `{"metadata"}`: edits a benefit |
 //! | `POST /simulator/deliver` | `{"id"}`: sends a delivery again |
 //! | `GET /simulator/invoices/{number}.pdf` | what invoice links point to |
+//! | `GET`, `POST /checkout/{secret}` | the page behind the link of a checkout: a person chooses a plan and a card that pays, is declined later, or is declined now |
 
 mod faults;
 mod faults_text;
@@ -32,6 +33,7 @@ mod http;
 mod lookups;
 mod options;
 mod people;
+mod plain;
 pub mod records;
 mod resources;
 mod simulator;
@@ -44,6 +46,10 @@ pub use http::hold::{HeldRequests, RequestMatch};
 pub use http::outages::Gateway;
 pub use options::Options;
 pub use people::OrderStatus;
+pub use plain::{
+    PlainCustomerRecord, PlainFault, PlainOptions, PlainOutage, PlainRequestRecord, PlainSimulator,
+    PlainTenantRecord,
+};
 pub use simulator::{Simulator, StartError};
 pub use world::catalogue::Product;
 pub use world::lifecycle::Start;

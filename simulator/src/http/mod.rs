@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod armed;
+pub(crate) mod checkout_pages;
 pub(crate) mod connection;
 pub(crate) mod control;
 pub(crate) mod control_answers;

@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 use crate::faults::CallFault;
 use crate::http::access::{self, Credentials};
 use crate::http::connection::Cord;
-use crate::http::control;
 use crate::http::hold::Point;
 use crate::http::interventions::intervene;
 use crate::http::respond::{End, plain, respond};
-use crate::http::route::Route;
+use crate::http::route::{Caller, Route};
 use crate::http::routes::{self, Found};
 use crate::http::shared::Shared;
+use crate::http::{checkout_pages, control};
 use crate::records::RequestRecord;
 use crate::resources::call::Call;
 use crate::resources::errors::{Fault, Refusal};
@@ -42,6 +42,9 @@ pub(crate) async fn handle(
     };
     if parts.uri.path().starts_with("/simulator") {
         return control::handle(&shared, &parts, &body).await;
+    }
+    if parts.uri.path().starts_with("/checkout/") {
+        return checkout_pages::handle(&shared, &parts, &body);
     }
     let work = tokio::spawn(async move { answer(&shared, &cord, &parts, body).await });
     work.await
@@ -94,8 +97,8 @@ async fn answer_version(shared: &Arc<Shared>, parts: &Parts, body: &Bytes) -> En
         return End::TooMany(60);
     }
     let credentials = shared.access.credentials(authorization);
-    let dead_session =
-        credentials == Credentials::Session && !shared.lock().session_lives(authorization);
+    let member = shared.lock().session_member(authorization);
+    let dead_session = credentials == Credentials::Session && member.is_none();
     if credentials == Credentials::Unknown || dead_session {
         return End::Refusal(Refusal::invalid_token());
     }
@@ -114,7 +117,9 @@ async fn answer_version(shared: &Arc<Shared>, parts: &Parts, body: &Bytes) -> En
             meet(shared, parts, Point::Arrival).await;
             let admitted = admit(&credentials, route);
             let call = admitted.and_then(|foreign| {
-                Ok((foreign, read_call(shared, parts, body, places, foreign)?))
+                let mut call = read_call(shared, parts, body, places, foreign)?;
+                call.member = member;
+                Ok((foreign, call))
             });
             match call {
                 Ok((foreign, call)) => perform(shared, parts, route, &call, foreign).await,
@@ -124,10 +129,12 @@ async fn answer_version(shared: &Arc<Shared>, parts: &Parts, body: &Bytes) -> En
     }
 }
 
-/// Whether a token may use a route; says whether it belongs to another organization.
+/// Whether these credentials may use a route; says whether it belongs to another organization.
 fn admit(credentials: &Credentials, route: &Route) -> Result<bool, Refusal> {
-    let Credentials::Known { foreign, scopes } = credentials else {
-        return Err(Refusal::unauthorized());
+    let (foreign, scopes) = match (credentials, route.caller) {
+        (Credentials::Session, Caller::Member) => return Ok(false),
+        (Credentials::Known { foreign, scopes }, Caller::Organization) => (foreign, scopes),
+        _ => return Err(Refusal::unauthorized()),
     };
     let held = |scope: &&str| scopes.iter().flatten().any(|own| own == scope);
     if scopes.is_some() && !route.scopes.iter().any(held) {
@@ -155,6 +162,7 @@ fn read_call(
         query,
         body,
         arrival,
+        member: None,
         base_url: base_url(&parts.headers),
     })
 }

@@ -54,7 +54,11 @@ impl DevEnvironment {
         config.mail.get_or_insert_with(|| mail_to_files(data));
         let masker = Masker::new(config.secrets());
         Ok(Self {
-            app: AppContext { config, masker },
+            app: AppContext {
+                config,
+                masker,
+                actor: given.actor.clone(),
+            },
             database,
             polar,
             run,
