@@ -25,7 +25,7 @@ pub struct WantedTenant {
 pub struct WantedMember {
     /// Whether the person should not belong to it.
     pub removed: bool,
-    /// The address; `None` where the application never told a usable one.
+    /// The address; `None` where the application never gave a usable one.
     pub email: Option<Email>,
     /// The newest change that this reading is of.
     pub version: i64,
@@ -199,8 +199,8 @@ pub async fn unsynced(
                       THEN t.synced_event IS DISTINCT FROM o.event_id OR t.synced_tier IS DISTINCT FROM o.plain_tier_external_id
                       ELSE t.synced_event <> o.event_id END
                  OR EXISTS (SELECT 1 FROM polar_jobs.support_desk_unsynced_members(o.id) user_id
-                             WHERE NOT polar_jobs.is_looked_after($4 || o.id || '/' || user_id)))
-            AND NOT polar_jobs.is_looked_after($4 || o.id)
+                             WHERE NOT polar_jobs.has_unfinished_job($4 || o.id || '/' || user_id)))
+            AND NOT polar_jobs.has_unfinished_job($4 || o.id)
           ORDER BY o.id LIMIT $3",
         after.map(|organization| organization.0),
         except,
