@@ -6,6 +6,7 @@
 
 mod app;
 mod database;
+mod dotenv;
 mod environment;
 mod error;
 mod fees;
