@@ -21,7 +21,7 @@ use tracing::Instrument;
 use crate::queue::claim::Claimed;
 use crate::queue::finish::{Completion, Discard, Return};
 
-use super::metrics;
+use super::metrics::{self, AttemptMetrics};
 use super::result::{AttemptFacts, AttemptResult, BufferedResult, TransactionalCompletion};
 
 /// Replaces configured secrets in a text that is about to be stored.
@@ -43,6 +43,7 @@ pub(super) struct Runner {
     pub(super) pool: PgPool,
     pub(super) settings: Arc<Settings>,
     pub(super) mask: Mask,
+    pub(super) metrics: AttemptMetrics,
 }
 
 /// Ends a task whose result nobody waits for any more.
@@ -68,7 +69,7 @@ impl Runner {
         };
         let facts = AttemptFacts::of(&job);
         let span = span(&job);
-        metrics::started(entry.queue.name(), &job);
+        self.metrics.started(entry, &job);
         let outcome = self.run_within_time(entry, job, &span, until_gone).await;
         let (result, took) = match outcome {
             Ok((Ok(done), took)) => (
@@ -84,7 +85,7 @@ impl Runner {
                 (AttemptResult::Buffered(result), took)
             }
         };
-        metrics::ended(entry.kind, &result, took);
+        self.metrics.ended(entry, &result, took);
         if let AttemptResult::Buffered(
             result @ (BufferedResult::Return(_) | BufferedResult::Discard(_)),
         ) = &result
