@@ -10,6 +10,7 @@ mod events;
 mod exit;
 mod ingress;
 mod jobs;
+mod mail;
 mod migrate;
 mod output;
 mod pooler;
@@ -97,6 +98,9 @@ enum Command {
     /// What was used, counted and reported, and whether it adds up
     #[command(subcommand)]
     Usage(usage::Command),
+    /// See the mails that are sent
+    #[command(subcommand)]
+    Mail(mail::Command),
     /// What organizations cost us, and what of it Polar knows
     #[command(subcommand)]
     Costs(costs::Command),
@@ -175,6 +179,7 @@ async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
         Command::Bench(arguments) => bench::run(arguments, app).await,
         Command::Doctor(arguments) => doctor::run(arguments, app).await,
         Command::Usage(command) => usage::run(command, app).await,
+        Command::Mail(command) => mail::run(command, app),
         Command::Costs(command) => costs::run(command, app).await,
     }
 }
