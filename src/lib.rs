@@ -15,5 +15,6 @@ pub mod queue;
 pub mod release;
 pub mod replay;
 pub mod schedule;
+mod sqlstate;
 pub mod telemetry;
 pub mod worker;
