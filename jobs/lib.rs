@@ -5,12 +5,13 @@
 //!
 //! Folders hold what the jobs share: [`contract`] what a job is, [`change`] what the application
 //! tells us, [`types`] its values, [`mirror`] the only SQL, [`customer`] whom a job asks about,
-//! `benefits` what the catalogue means, [`backlog`] what Polar has not confirmed, `polar_sync` what
+//! `benefits` what the catalogue means, [`comparison`] what differs there, [`backlog`] what Polar has not confirmed, `polar_sync` what
 //! several jobs do there, `event_batches` how events get there.
 
 pub mod backlog;
 pub mod benefits;
 pub mod change;
+pub mod comparison;
 pub mod contract;
 pub mod customer;
 mod event_batches;
@@ -23,6 +24,7 @@ mod apply_change;
 mod meter_usage;
 mod prove_usage;
 mod prune;
+mod reconcile;
 mod report_costs;
 mod report_usage;
 mod restore_customer;
@@ -37,6 +39,7 @@ pub use contract::{Context, Done, Error, Job, NewJob, Registry};
 pub use meter_usage::MeterUsage;
 pub use prove_usage::ProveUsage;
 pub use prune::Prune;
+pub use reconcile::Reconcile;
 pub use report_costs::ReportCosts;
 pub use report_usage::{ReportUsage, ask_polar};
 pub use restore_customer::RestoreCustomer;
@@ -58,6 +61,7 @@ pub fn registry() -> Registry {
         .scheduled::<Prune>()
         .scheduled::<MeterUsage>()
         .scheduled::<ProveUsage>()
+        .scheduled::<Reconcile>()
         .scheduled::<ReportCosts>()
         .scheduled::<ReportUsage>()
         .scheduled::<ResumeSyncs>()

@@ -11,10 +11,13 @@ mod exit;
 mod ingress;
 mod jobs;
 mod migrate;
+mod organizations;
 mod output;
 mod pooler;
 mod process;
+mod progress;
 mod queues;
+mod reconcile;
 mod schedules;
 mod signals;
 mod simulator;
@@ -82,6 +85,13 @@ enum Command {
     /// Look at what came in: deliveries of Polar and changes of the application
     #[command(subcommand)]
     Events(events::Command),
+    /// Look at organizations: where they stand, what happened to them; erase deleted ones
+    #[command(subcommand)]
+    Organizations(organizations::Command),
+    /// Compare what we hold with what Polar holds, and repair it
+    ///
+    /// Exits with 1 where something differs and --repair is not given.
+    Reconcile(reconcile::Arguments),
     /// Measure this installation: one JSON line per result
     ///
     /// Works in a database of its own, which it drops: beside `DATABASE_URL`, or without one on a
@@ -159,6 +169,8 @@ async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
         Command::Queues(command) => queues::run(command, app).await,
         Command::Schedules(command) => schedules::run(command, app).await,
         Command::Events(command) => events::run(command, app).await,
+        Command::Organizations(command) => organizations::run(command, app).await,
+        Command::Reconcile(arguments) => reconcile::run(arguments, app).await,
         Command::Bench(arguments) => bench::run(arguments, app).await,
         Command::Doctor(arguments) => doctor::run(arguments, app).await,
         Command::Usage(command) => usage::run(command, app).await,

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jobs::mirror::differences;
 use metrics::gauge;
 use sqlx::PgPool;
 
@@ -35,6 +36,7 @@ async fn look(pool: &PgPool, schedules: &mut BTreeSet<String>) -> Result<(), sql
         gauge!("polar_jobs_queue_depth", "queue" => backlog.queue).set(as_gauge(backlog.depth));
     }
     gauge!("polar_jobs_workers_alive").set(as_gauge(workers_alive(pool).await?));
+    gauge!("polar_jobs_oldest_difference_seconds").set(differences::oldest_seconds(pool).await?);
     let overdue = overdue(pool).await?;
     let known: BTreeSet<String> = overdue.iter().map(|one| one.schedule.clone()).collect();
     // A schedule that went with its release is not overdue for ever.

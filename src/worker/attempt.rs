@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use jobs::contract::{
-    Context, Done, Entry, Error, JobFacts, Outcome, Registry, Retry, Settings, Verdict, priority,
-    subject_of,
+    Context, Done, Entry, Error, JobFacts, NewJob, Outcome, Registry, Retry, Settings, Verdict,
+    priority, subject_of,
 };
 use polar::CallClass;
 use rand::RngExt;
@@ -48,6 +48,7 @@ pub(super) struct AttemptFacts {
     pub(super) attempt: i32,
     pub(super) failures: i32,
     pub(super) max_attempts: i32,
+    pub(super) priority: i16,
 }
 
 impl AttemptFacts {
@@ -57,6 +58,7 @@ impl AttemptFacts {
             attempt: job.attempt,
             failures: job.failures,
             max_attempts: job.max_attempts,
+            priority: job.priority,
         }
     }
 }
@@ -262,6 +264,16 @@ impl Runner {
     }
 }
 
+/// What follows from a job is no more urgent than the job: a backfill's thousand follow-ups stay behind
+/// what people wait for. News from elsewhere make one of them urgent by being merged into it.
+fn no_more_urgent(priority: i16, next: Vec<NewJob>) -> Vec<NewJob> {
+    let behind = |job: NewJob| {
+        let own = job.priority;
+        job.with_priority(own.max(priority))
+    };
+    next.into_iter().map(behind).collect()
+}
+
 fn complete(
     facts: AttemptFacts,
     retry: Retry,
@@ -281,7 +293,7 @@ fn complete(
     }
     AttemptResult::Transactional(Box::new(TransactionalCompletion {
         completion,
-        next: done.next,
+        next: no_more_urgent(facts.priority, done.next),
         transaction: done.transaction,
         facts,
         retry,

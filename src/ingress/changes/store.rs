@@ -89,6 +89,8 @@ fn row(change: &ToApply, id: i64) -> Row<'_> {
         occurred_at: change.occurred_at,
         change: Some(&change.data),
         body: None,
+        organization: None,
+        customer: None,
         outcome: None,
         jobs: ApplyChange::for_event(id, &change.change)
             .into_iter()
