@@ -2,6 +2,7 @@
 //! was counted.
 
 pub mod asking;
+pub mod backfill;
 pub mod benefits;
 pub mod clock;
 pub mod costs;

@@ -36,7 +36,7 @@ pub(crate) const PLATFORM: Fees = Fees {
 pub(crate) struct TestApp {
     pub(crate) simulator: LocalPolar,
     pub(crate) pool: PgPool,
-    url: String,
+    pub(crate) url: String,
     door: String,
     server: JoinHandle<()>,
 }

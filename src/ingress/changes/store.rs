@@ -81,7 +81,7 @@ async fn transact(
     Ok(changes + usize::try_from(usage.accepted + costs.accepted).unwrap_or(usize::MAX))
 }
 
-fn row(change: &ToApply, id: i64) -> Row<'_> {
+pub(in crate::ingress) fn row(change: &ToApply, id: i64) -> Row<'_> {
     Row {
         id,
         external_id: change.id.as_deref(),
