@@ -138,8 +138,8 @@ pub async fn with_customer(pool: &PgPool, ids: &[Uuid]) -> Result<i64, sqlx::Err
     .await
 }
 
-/// How many of these organizations unfinished jobs are about that run within `minutes`; `None` = all living
-/// ones.
+/// How many of these organizations unfinished jobs are about that are not known to wait for a reason of
+/// their own; `None` = all.
 ///
 /// # Errors
 /// If the database fails.
@@ -148,7 +148,11 @@ pub async fn unfinished(pool: &PgPool, ids: Option<&[Uuid]>) -> Result<i64, sqlx
     sqlx::query_scalar!(
         r#"SELECT count(DISTINCT polar_jobs.job_organization(j.payload, j.ordering_key)) AS "unfinished!"
              FROM polar_jobs.jobs j
-            WHERE j.state IN ('available', 'running') AND j.run_at < now() + interval '5 minutes'
+            WHERE j.state IN ('available', 'running')
+              AND (j.run_at < now() + interval '2 seconds' OR NOT EXISTS (
+                       SELECT FROM polar_jobs.out_of_step s
+                        WHERE s.organization_id::text = j.payload ->> 'organization_id'
+                          AND s.subject = CASE j.kind WHEN 'sync_member' THEN 'member/' || (j.payload ->> 'user_id') ELSE 'customer' END))
               AND j.kind IN ('apply_change', 'sync_customer', 'sync_member', 'apply_benefits', 'sync_subscription')
               AND ($1::text[] IS NULL OR polar_jobs.job_organization(j.payload, j.ordering_key) = ANY ($1))"#,
         ids.as_deref(),
