@@ -14,7 +14,7 @@ use super::{Action, Filter, State};
 use crate::operators::{self, Actor, OperatorAction};
 
 /// Ids looked up at a time.
-const PORTION: i64 = 1000;
+const BATCH: i64 = 1000;
 
 /// How many jobs an action would touch.
 ///
@@ -52,13 +52,14 @@ pub async fn act_on_all(
     let mut after = 0;
     let mut left = filter.limit.unwrap_or(i64::MAX);
     loop {
-        let ids = ids_after(pool, action, filter, after, left.min(PORTION)).await?;
+        let ids = ids_after(pool, action, filter, after, left.min(BATCH)).await?;
         let Some(last) = ids.last() else {
             return Ok(done);
         };
         (after, left) = (*last, left - ids.len() as i64);
         let mut transaction = begin(pool).await?;
-        let touched = portion(&mut transaction, action, state_for(action, filter), &ids).await?;
+        let touched =
+            act_on_batch(&mut transaction, action, state_for(action, filter), &ids).await?;
         if touched > 0 {
             let recorded = OperatorAction::new(action.command(), "jobs")
                 .about(filter.organization)
@@ -85,7 +86,7 @@ fn description(action: Action, filter: &Filter, ids: &[i64], touched: i64) -> Va
 
 /// The state is checked again in each statement: what a worker has taken or ended in between is
 /// not what was meant.
-async fn portion(
+async fn act_on_batch(
     connection: &mut PgConnection,
     action: Action,
     state: State,
@@ -107,7 +108,7 @@ async fn portion(
         }
         (Action::Retry, State::Running) | (Action::Cancel | Action::Discard, _) => 0,
     };
-    Ok(i64::try_from(done).expect("a portion fits"))
+    Ok(i64::try_from(done).expect("a batch fits"))
 }
 
 async fn run_now(connection: &mut PgConnection, ids: &[i64]) -> Result<usize, sqlx::Error> {

@@ -44,7 +44,7 @@ async fn duplicate_of(
     connection: &mut PgConnection,
     id: i64,
 ) -> Result<Option<Acted>, sqlx::Error> {
-    let twin = sqlx::query_scalar!(
+    let duplicate = sqlx::query_scalar!(
         r#"SELECT l.id FROM polar_jobs.finished_jobs f
              JOIN polar_jobs.live_jobs l ON l.worker IS NULL
               AND (l.unique_key = f.unique_key OR l.coalesces AND l.ordering_key = f.unique_key)
@@ -53,5 +53,5 @@ async fn duplicate_of(
     )
     .fetch_optional(connection)
     .await?;
-    Ok(twin.map(|twin| Acted::TwinWaits { twin }))
+    Ok(duplicate.map(|duplicate| Acted::DuplicateWaits { duplicate }))
 }

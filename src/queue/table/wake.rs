@@ -1,4 +1,4 @@
-//! Notifies workers of an operator's change.
+//! Notifies workers after an operator's change.
 
 use sqlx::PgConnection;
 
