@@ -203,3 +203,34 @@ pub async fn worker_lives(pool: &PgPool) -> Result<bool, sqlx::Error> {
     .fetch_one(pool)
     .await
 }
+
+/// How much of these organizations Polar has confirmed.
+#[derive(Clone, Copy, Debug)]
+pub struct Confirmed {
+    /// Customers and members that Polar has as they are wanted.
+    pub confirmed: i64,
+    /// Customers and members in all.
+    pub total: i64,
+}
+
+/// Counts customers and members of living organizations; `None` = of all.
+///
+/// # Errors
+/// If the database fails.
+pub async fn confirmed(pool: &PgPool, ids: Option<&[Uuid]>) -> Result<Confirmed, sqlx::Error> {
+    sqlx::query_as!(
+        Confirmed,
+        r#"SELECT count(*) FILTER (WHERE subject.confirmed) AS "confirmed!", count(*) AS "total!"
+             FROM polar_jobs.organizations o
+            CROSS JOIN LATERAL (
+                SELECT o.synced_event IS NOT DISTINCT FROM o.event_id AS confirmed
+                 UNION ALL
+                SELECT m.synced_event IS NOT DISTINCT FROM greatest(m.event_id, p.changed_event)
+                  FROM polar_jobs.memberships m JOIN polar_jobs.people p USING (user_id)
+                 WHERE m.organization_id = o.id AND m.removed_at IS NULL) subject
+            WHERE o.deleted_at IS NULL AND ($1::uuid[] IS NULL OR o.id = ANY ($1))"#,
+        ids,
+    )
+    .fetch_one(pool)
+    .await
+}

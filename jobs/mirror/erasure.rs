@@ -78,7 +78,9 @@ pub async fn erase(
              ON CONFLICT DO NOTHING),
          found AS (
              UPDATE polar_jobs.differences SET wanted = NULL, found = NULL, repaired_at = coalesce(repaired_at, now())
-              WHERE organization_id = $1)
+              WHERE organization_id = $1),
+         -- Answers of the organizations API name whoever pays.
+         answers AS (DELETE FROM polar_jobs.idempotent_requests WHERE organization_id = $1)
          UPDATE polar_jobs.organizations SET name = '', slug = '', erased_at = coalesce(erased_at, now()) WHERE id = $1",
         organization.0,
     )

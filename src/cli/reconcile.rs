@@ -86,7 +86,7 @@ impl Reconciliation<'_> {
                 "there is no living organization {organization}"
             )));
         }
-        let finding = patiently(|| self.run.one(organization)).await?;
+        let finding = until_answered(|| self.run.one(organization)).await?;
         if finding.comparison.is_none() {
             return Err(Failure::failed(format!(
                 "organization {organization} could not be compared: it changed meanwhile, or Polar failed; try again"
@@ -109,7 +109,7 @@ impl Reconciliation<'_> {
         let left = differences::left(pool, since, self_organization).await?;
         let progress = Progress::new("organizations compared", left);
         loop {
-            let batch = patiently(|| self.run.next()).await?;
+            let batch = until_answered(|| self.run.next()).await?;
             let (wait, is_last) = (batch.wait, batch.is_last);
             progress.advance(batch.findings.len());
             let mut transaction = begin(pool).await?;
@@ -128,7 +128,7 @@ impl Reconciliation<'_> {
     async fn strangers(&self, pool: &PgPool, since: DateTime<Utc>) -> Result<(), Failure> {
         let mut page = 1;
         loop {
-            let strangers = patiently(|| self.run.strangers(page)).await?;
+            let strangers = until_answered(|| self.run.strangers(page)).await?;
             let mut transaction = begin(pool).await?;
             strangers.write(&mut transaction).await?;
             if strangers.deleted > 0 {
@@ -167,7 +167,7 @@ impl Reconciliation<'_> {
 }
 
 /// Waits as long as Polar, or our budget, asks for; fails with what does not pass by waiting.
-async fn patiently<T, F: Future<Output = Result<T, Error>>>(
+async fn until_answered<T, F: Future<Output = Result<T, Error>>>(
     mut ask: impl FnMut() -> F,
 ) -> Result<T, Failure> {
     loop {

@@ -72,7 +72,7 @@ async fn every_organization_of_a_file_is_at_polar_with_its_members() {
     );
     let behind = "SELECT count(*) FROM polar_jobs.live_jobs WHERE priority < 30";
     assert_eq!(app.count(behind).await, 0, "live traffic goes first");
-    app.settle().await;
+    app.work_until_idle().await;
     assert!(crowd.is_complete_at(&app));
     let hurried = "SELECT count(*) FROM polar_jobs.finished_jobs WHERE kind IN ('sync_customer', 'sync_member') AND priority < 30";
     assert_eq!(app.count(hurried).await, 0, "what follows stays behind too");
@@ -88,7 +88,7 @@ async fn every_organization_of_a_file_is_at_polar_with_its_members() {
         "{}",
         again.out
     );
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(
         app.simulator.requests().len(),
         calls,
@@ -185,7 +185,7 @@ async fn every_organization_we_know_is_synced_and_a_stopped_run_goes_on() {
     let tenants: Vec<Tenant> = (0..3).map(|_| Tenant::new()).collect();
     let changes: Vec<Value> = tenants.iter().map(Tenant::created).collect();
     app.tell(&changes).await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.simulator.set_webhook_url(None);
     let mut ids: Vec<Uuid> = tenants
         .iter()
@@ -209,7 +209,7 @@ async fn every_organization_we_know_is_synced_and_a_stopped_run_goes_on() {
     .await
     .unwrap();
     assert_eq!(run(&app, &["backfill"]).await.code, 0);
-    app.settle().await;
+    app.work_until_idle().await;
     let names = |app: &TestApp| -> Vec<String> {
         ids.iter()
             .map(|id| {
@@ -227,7 +227,7 @@ async fn every_organization_we_know_is_synced_and_a_stopped_run_goes_on() {
         0,
         "the next one begins anew"
     );
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(names(&app), ["Acme", "Acme", "Acme"]);
 }
 

@@ -23,7 +23,7 @@ async fn in_step(app: &TestApp) -> (Tenant, String) {
         tenant.added(&member, "ada@example.com", "admin"),
     ])
     .await;
-    app.settle().await;
+    app.work_until_idle().await;
     (tenant, member)
 }
 
@@ -59,15 +59,15 @@ async fn nothing_differs_after_a_sync_whatever_the_plan() {
         .purchase(&paying.id, Product::Scale)
         .await
         .unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     let (late, _) = in_step(&app).await;
     app.simulator
         .purchase(&late.id, Product::Pro)
         .await
         .unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     app.simulator.fail_payment(&late.id).await.unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     let (code, differences) = json(&app, &["reconcile"]).await;
     assert_eq!((code, differences), (0, json!([])));
     let (code, differences) = json(&app, &["reconcile", "--organization", &free.id]).await;
@@ -92,7 +92,7 @@ async fn what_people_change_at_polar_is_found_with_its_cause_and_repaired_when_a
         Some(&json!({"name": "Somebody Else", "role": "member"})),
     )
     .await;
-    app.settle().await;
+    app.work_until_idle().await;
 
     let (code, differences) = json(&app, &["reconcile"]).await;
     assert_eq!(code, 1);
@@ -122,7 +122,7 @@ async fn what_people_change_at_polar_is_found_with_its_cause_and_repaired_when_a
     assert_eq!(said.code, 0, "{}", said.err);
     let actions = "SELECT count(*) FROM polar_jobs.operator_actions WHERE actor = 'Ada' AND action = 'reconcile --repair'";
     assert_eq!(app.count(actions).await, 1);
-    app.settle().await;
+    app.work_until_idle().await;
     let (code, differences) = json(&app, &["reconcile"]).await;
     assert_eq!((code, differences), (0, json!([])));
     let repaired = "SELECT count(*) FROM polar_jobs.differences WHERE repaired_at IS NOT NULL AND last_seen > first_seen";
@@ -198,7 +198,7 @@ async fn a_difference_that_comes_again_is_a_new_row() {
     for _ in 0..2 {
         app.at_polar("PATCH", &path, Some(&json!({"name": "Renamed"})))
             .await;
-        app.settle().await;
+        app.work_until_idle().await;
         night(&app).await;
         night(&app).await;
     }
@@ -274,7 +274,7 @@ async fn one_organization_that_polar_fails_for_does_not_keep_the_others_from_bei
     let path = format!("/v1/customers/external/{}", renamed.id);
     app.at_polar("PATCH", &path, Some(&json!({"name": "Renamed"})))
         .await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.simulator.fail_customer(&broken.id);
     let (code, differences) = json(&app, &["reconcile"]).await;
     assert_eq!((code, causes(&differences).len()), (1, 1), "{differences}");

@@ -52,13 +52,13 @@ async fn tables_with(app: &TestApp, needle: &str) -> Vec<String> {
 async fn lived(app: &TestApp, tenant: &Tenant, name: &str, member: (&str, &str)) {
     app.tell(&[created(tenant, name), added(tenant, member.0, member.1)])
         .await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.tell(&[json!({"type": "user.updated", "data": {"id": tenant.owner, "name": format!("Renamed {name}")}})]).await;
     app.simulator
         .purchase(&tenant.id, Product::Scale)
         .await
         .unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     let path = format!("/v1/customers/external/{}", tenant.id);
     app.at_polar(
         "PATCH",
@@ -73,7 +73,7 @@ async fn lived(app: &TestApp, tenant: &Tenant, name: &str, member: (&str, &str))
         Some(&json!({"name": format!("{name} by hand")})),
     )
     .await;
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(
         run(app, &["reconcile", "--organization", &tenant.id])
             .await
@@ -93,7 +93,7 @@ async fn after_an_erasure_no_table_tells_who_the_people_were() {
         .await;
     lived(&app, &gone, "gustav", (&only_there, "mona")).await;
     app.tell(&[added(&gone, &everywhere, "eve")]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     assert!(
         tables_with(&app, "gustav")
             .await
@@ -143,7 +143,7 @@ async fn people_of_a_living_organization_stay_there() {
         added(&gone, &shared, "eve"),
     ])
     .await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.tell(&[gone.deleted()]).await;
     app.resolve_waits().await;
     assert_eq!(
@@ -173,7 +173,7 @@ async fn a_living_or_unknown_organization_is_not_erased() {
     let app = TestApp::open().await;
     let tenant = Tenant::new();
     app.tell(&[created(&tenant, "lena")]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     for id in [tenant.id.clone(), user()] {
         assert_eq!(run(&app, &["organizations", "erase", &id]).await.code, 1);
     }
@@ -195,7 +195,7 @@ async fn what_polar_delivers_about_an_erased_organization_is_stored_without_its_
     let (gone, living) = (Tenant::new(), Tenant::new());
     app.tell(&[created(&gone, "gustav"), created(&living, "lena")])
         .await;
-    app.settle().await;
+    app.work_until_idle().await;
     let customer = app.simulator.customer(&gone.id).unwrap().id;
     app.tell(&[gone.deleted()]).await;
     app.resolve_waits().await;
@@ -214,7 +214,7 @@ async fn what_polar_delivers_about_an_erased_organization_is_stored_without_its_
     ] {
         app.deliver("benefit_grant.revoked", &about).await;
     }
-    app.settle().await;
+    app.work_until_idle().await;
     let later: Vec<(Option<String>, bool)> = sqlx::query_as(
         "SELECT outcome, body IS NULL FROM polar_jobs.external_events WHERE id > $1 AND type = 'benefit_grant.revoked' ORDER BY id",
     )
@@ -231,7 +231,7 @@ async fn the_daily_prune_erases_what_was_deleted_three_weeks_ago_and_nothing_you
     let (old, young) = (Tenant::new(), Tenant::new());
     app.tell(&[created(&old, "gustav"), created(&young, "lena")])
         .await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.tell(&[old.deleted(), young.deleted()]).await;
     app.resolve_waits().await;
     for (tenant, days) in [(&old, 22), (&young, 20)] {
@@ -243,7 +243,7 @@ async fn the_daily_prune_erases_what_was_deleted_three_weeks_ago_and_nothing_you
         .await
         .unwrap();
     drop(connection);
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(tables_with(&app, "gustav").await, Vec::<String>::new());
     assert!(
         tables_with(&app, "lena")
@@ -257,7 +257,7 @@ async fn an_organization_that_starts_anew_after_its_erasure_is_as_any_other() {
     let app = TestApp::open().await;
     let tenant = Tenant::new();
     app.tell(&[created(&tenant, "gustav")]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.tell(&[tenant.deleted()]).await;
     app.resolve_waits().await;
     assert_eq!(
@@ -272,7 +272,7 @@ async fn an_organization_that_starts_anew_after_its_erasure_is_as_any_other() {
         .purchase(&tenant.id, Product::Scale)
         .await
         .unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(
         app.simulator.members(&tenant.id)[0].email,
         "greta@people.example"
@@ -293,7 +293,7 @@ async fn somebody_who_joins_elsewhere_during_the_erasure_keeps_the_address() {
     let (gone, living) = (Tenant::new(), Tenant::new());
     app.tell(&[created(&gone, "gustav"), created(&living, "lena")])
         .await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.tell(&[gone.deleted()]).await;
     app.resolve_waits().await;
     let id = |text: &str| text.parse::<uuid::Uuid>().unwrap();

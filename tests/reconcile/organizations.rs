@@ -20,12 +20,12 @@ async fn the_list_says_where_each_organization_stands() {
     let app = TestApp::open().await;
     let (paying, waiting) = (Tenant::new(), Tenant::new());
     app.tell(&[paying.created()]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.simulator
         .purchase(&paying.id, Product::Scale)
         .await
         .unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     app.simulator.fail_customer(&waiting.id);
     app.tell(&[waiting.created()]).await;
     app.drain().await;
@@ -90,12 +90,12 @@ async fn show_adds_members_account_entitlements_and_subscription() {
         tenant.added(&ada, "ada@example.com", "finance"),
     ])
     .await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.simulator
         .purchase(&tenant.id, Product::Pro)
         .await
         .unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     let (code, shown) = answer(&app, &["organizations", "show", &tenant.id]).await;
     assert_eq!(code, 0);
     let members = shown["members"].as_array().unwrap();
@@ -120,16 +120,16 @@ async fn the_timeline_tells_everything_in_one_order() {
     let app = TestApp::open().await;
     let (tenant, other) = (Tenant::new(), Tenant::new());
     app.tell(&[tenant.created(), other.created()]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.simulator
         .purchase(&tenant.id, Product::Scale)
         .await
         .unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     let path = format!("/v1/customers/external/{}", tenant.id);
     app.at_polar("PATCH", &path, Some(&json!({"name": "Renamed"})))
         .await;
-    app.settle().await;
+    app.work_until_idle().await;
     let repair = [
         "--actor",
         "Ada",
@@ -139,7 +139,7 @@ async fn the_timeline_tells_everything_in_one_order() {
         &tenant.id,
     ];
     assert_eq!(run(&app, &repair).await.code, 0);
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(run(&app, &["reconcile"]).await.code, 0);
 
     let (code, timeline) = answer(&app, &["organizations", "timeline", &tenant.id]).await;

@@ -33,7 +33,7 @@ async fn customers_of_nobody_are_reported_and_deleted_only_as_strangers() {
         app.at_polar("POST", "/v1/customers/", Some(&team(external_id)))
             .await;
     }
-    app.settle().await;
+    app.work_until_idle().await;
     let (code, differences) = answer(&app, &["reconcile"]).await;
     assert_eq!(code, 1);
     let mut found: Vec<String> = differences
@@ -72,16 +72,16 @@ async fn members_who_are_none_of_ours_are_deleted_only_as_strangers() {
     let app = TestApp::open().await;
     let tenant = Tenant::new();
     app.tell(&[tenant.created()]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     let path = format!("/v1/customers/external/{}/members", tenant.id);
     let stranger = json!({"email": "sam@example.com", "name": "Sam", "role": "member"});
     app.at_polar("POST", &path, Some(&stranger)).await;
-    app.settle().await;
+    app.work_until_idle().await;
     let (code, differences) = answer(&app, &["reconcile"]).await;
     assert_eq!(code, 1);
     assert_eq!(differences[0]["cause"], "made at Polar by somebody else");
     assert_eq!(run(&app, &["reconcile", "--repair"]).await.code, 0);
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(app.simulator.members(&tenant.id).len(), 2);
     assert_eq!(
         run(&app, &["reconcile", "--repair", "--strangers"])

@@ -77,14 +77,11 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
 /// Watches until no job about these organizations is left that runs soon, or no worker lives. Returns for
 /// how many organizations jobs are left.
 async fn follow(pool: &PgPool, organizations: Option<&[Uuid]>) -> Result<i64, Failure> {
-    let total = match organizations {
-        Some(organizations) => i64::try_from(organizations.len()).unwrap_or(i64::MAX),
-        None => backfill::extent(pool, None).await?.organizations,
-    };
-    let progress = Progress::new("organizations done", total);
+    let progress = Progress::new("customers and members confirmed by Polar", 0);
     loop {
         let left = backfill::unfinished(pool, organizations).await?;
-        progress.set(u64::try_from(total - left).unwrap_or(0));
+        let confirmed = backfill::confirmed(pool, organizations).await?;
+        progress.set(confirmed.confirmed, confirmed.total);
         if left == 0 || !backfill::worker_lives(pool).await? {
             progress.finish();
             return Ok(left);

@@ -1,4 +1,4 @@
-//! `polar-jobs organizations …`: where organizations stand, what happened to one, and its erasure.
+//! `polar-jobs organizations …`: how far organizations are in step, what happened to one, and its erasure.
 
 mod show;
 mod timeline;
