@@ -5,12 +5,14 @@
 //!
 //! Folders hold what the jobs share: [`contract`] what a job is, [`change`] what the application
 //! tells us, [`types`] its values, [`mirror`] the only SQL, [`customer`] whom a job asks about,
-//! `benefits` what the catalogue means, [`mail`] what people are told and how it leaves, [`backlog`] what Polar has not confirmed, `polar_sync` what
+//! `benefits` what the catalogue means, [`mail`] what people are told and how it leaves, [`comparison`] what differs there,
+//! [`backlog`] what Polar has not confirmed, `polar_sync` what
 //! several jobs do there, `event_batches` how events get there.
 
 pub mod backlog;
 pub mod benefits;
 pub mod change;
+pub mod comparison;
 pub mod contract;
 pub mod customer;
 mod event_batches;
@@ -24,6 +26,7 @@ mod apply_change;
 mod meter_usage;
 mod prove_usage;
 mod prune;
+mod reconcile;
 mod redeliver_events;
 mod report_costs;
 mod report_usage;
@@ -45,6 +48,7 @@ pub use contract::{Context, Done, Error, Job, NewJob, Registry};
 pub use meter_usage::MeterUsage;
 pub use prove_usage::ProveUsage;
 pub use prune::Prune;
+pub use reconcile::Reconcile;
 pub use redeliver_events::RedeliverEvents;
 pub use report_costs::ReportCosts;
 pub use report_usage::{ReportUsage, ask_polar};
@@ -78,6 +82,7 @@ pub fn registry() -> Registry {
         .scheduled::<Prune>()
         .scheduled::<MeterUsage>()
         .scheduled::<ProveUsage>()
+        .scheduled::<Reconcile>()
         .scheduled::<ReportCosts>()
         .scheduled::<ReportUsage>()
         .scheduled::<ResumeSupportDesk>()

@@ -1,6 +1,7 @@
 //! The commands, thin: each one reads settings, opens what it needs, calls the part of the program
 //! that does the work, and prints.
 
+mod backfill;
 mod bench;
 mod connect;
 mod costs;
@@ -13,10 +14,13 @@ mod ingress;
 mod jobs;
 mod mail;
 mod migrate;
+mod organizations;
 mod output;
 mod pooler;
 mod process;
+mod progress;
 mod queues;
+mod reconcile;
 mod schedules;
 mod signals;
 mod simulator;
@@ -87,6 +91,17 @@ enum Command {
     /// Look at what came in: deliveries of Polar and changes of the application
     #[command(subcommand)]
     Events(events::Command),
+    /// Look at organizations: where they stand, what happened to them; erase deleted ones
+    #[command(subcommand)]
+    Organizations(organizations::Command),
+    /// Turn changes from a file, or every organization we know, into jobs
+    ///
+    /// Live traffic goes first. May be stopped at any time: the next run goes on.
+    Backfill(backfill::Arguments),
+    /// Compare what we hold with what Polar holds, and repair it
+    ///
+    /// Exits with 1 where something differs and --repair is not given.
+    Reconcile(reconcile::Arguments),
     /// Our webhook endpoint at Polar
     #[command(subcommand)]
     Endpoint(endpoint::Command),
@@ -180,6 +195,9 @@ async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
         Command::Queues(command) => queues::run(command, app).await,
         Command::Schedules(command) => schedules::run(command, app).await,
         Command::Events(command) => events::run(command, app).await,
+        Command::Organizations(command) => organizations::run(command, app).await,
+        Command::Backfill(arguments) => backfill::run(arguments, app).await,
+        Command::Reconcile(arguments) => reconcile::run(arguments, app).await,
         Command::Endpoint(command) => endpoint::run(command, app).await,
         Command::Bench(arguments) => bench::run(arguments, app).await,
         Command::Doctor(arguments) => doctor::run(arguments, app).await,

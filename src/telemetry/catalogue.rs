@@ -63,6 +63,12 @@ pub const METRICS: &[Metric] = &[
         "Jobs that wait, without those behind another one of their ordering key; counted up to 10 000.",
     ),
     gauge(
+        "polar_jobs_oldest_difference_seconds",
+        "",
+        Recorder::Both,
+        "For how long the oldest difference to Polar that is not repaired has been known; 0 without one.",
+    ),
+    gauge(
         "polar_jobs_schedule_overdue_seconds",
         "schedule",
         Recorder::Both,

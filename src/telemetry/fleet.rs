@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jobs::mirror::differences;
 use metrics::gauge;
 use sqlx::PgPool;
 
@@ -38,6 +39,7 @@ async fn look(pool: &PgPool, schedules: &mut BTreeSet<String>) -> Result<(), sql
     if let Some(enabled) = endpoint_enabled(pool).await? {
         gauge!("polar_jobs_webhook_endpoint_enabled").set(if enabled { 1.0 } else { 0.0 });
     }
+    gauge!("polar_jobs_oldest_difference_seconds").set(differences::oldest_seconds(pool).await?);
     let overdue = overdue(pool).await?;
     let known: BTreeSet<String> = overdue.iter().map(|one| one.schedule.clone()).collect();
     // A schedule that went with its release is not overdue for ever.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use jobs::contract::{
-    Context, Done, Entry, Error, JobFacts, Outcome, Registry, Retry, Settings, Verdict, priority,
-    subject_of,
+    Context, Done, Entry, Error, JobFacts, NewJob, Outcome, Registry, Retry, Settings, Verdict,
+    priority, subject_of,
 };
 use jobs::mail::Mailer;
 use polar::CallClass;
@@ -241,6 +241,16 @@ impl Runner {
     }
 }
 
+/// What follows from a job is no more urgent than the job: a backfill's thousand follow-ups stay behind
+/// what people wait for. News from elsewhere make one of them urgent by being merged into it.
+fn no_more_urgent(priority: i16, next: Vec<NewJob>) -> Vec<NewJob> {
+    let behind = |job: NewJob| {
+        let own = job.priority;
+        job.with_priority(own.max(priority))
+    };
+    next.into_iter().map(behind).collect()
+}
+
 fn complete(
     facts: AttemptFacts,
     retry: Retry,
@@ -260,7 +270,7 @@ fn complete(
     }
     AttemptResult::Transactional(Box::new(TransactionalCompletion {
         completion,
-        next: done.next,
+        next: no_more_urgent(facts.priority, done.next),
         transaction: done.transaction,
         facts,
         retry,

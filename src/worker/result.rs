@@ -19,6 +19,7 @@ pub(super) struct AttemptFacts {
     pub(super) attempt: i32,
     pub(super) failures: i32,
     pub(super) max_attempts: i32,
+    pub(super) priority: i16,
 }
 
 impl AttemptFacts {
@@ -28,6 +29,7 @@ impl AttemptFacts {
             attempt: job.attempt,
             failures: job.failures,
             max_attempts: job.max_attempts,
+            priority: job.priority,
         }
     }
 }

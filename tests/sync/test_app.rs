@@ -38,7 +38,7 @@ pub(crate) struct TestApp {
     pub(crate) pool: PgPool,
     /// What workers that start from now on have.
     pub(crate) support_desk: Mutex<Option<SupportDesk>>,
-    url: String,
+    pub(crate) url: String,
     ingress_url: String,
     server: JoinHandle<()>,
 }

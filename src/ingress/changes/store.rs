@@ -82,7 +82,7 @@ async fn transact(
     Ok(changes + usize::try_from(usage.accepted + costs.accepted).unwrap_or(usize::MAX))
 }
 
-fn row(change: &ToApply, id: i64) -> Row<'_> {
+pub(in crate::ingress) fn row(change: &ToApply, id: i64) -> Row<'_> {
     Row {
         id,
         external_id: change.id.as_deref(),
@@ -90,6 +90,8 @@ fn row(change: &ToApply, id: i64) -> Row<'_> {
         occurred_at: change.occurred_at,
         change: Some(&change.data),
         body: None,
+        organization: None,
+        customer: None,
         outcome: None,
         jobs: ApplyChange::for_event(id, &change.change)
             .into_iter()
