@@ -167,7 +167,7 @@ CREATE TABLE polar_jobs.kinds (
 );
 
 -- True while a job with this ordering key waits or runs: somebody looks after its matter already.
-CREATE FUNCTION polar_jobs.is_looked_after(key text) RETURNS boolean LANGUAGE sql STABLE AS $$
+CREATE FUNCTION polar_jobs.has_unfinished_job(key text) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT EXISTS (SELECT 1 FROM polar_jobs.live_jobs WHERE ordering_key = key AND NOT blocked)
         OR EXISTS (SELECT 1 FROM polar_jobs.live_jobs WHERE ordering_key = key AND blocked)
 $$;

@@ -59,9 +59,9 @@ CREATE TABLE polar_jobs.people (
     user_id uuid PRIMARY KEY,
     -- Null where only a name, or a membership, was announced.
     email text,
-    -- Empty where a blank one was told: then the part of the address before `@` is used.
+    -- Empty where a blank one was given: then the part of the address before `@` is used.
     name text,
-    -- The newest change that told them, and the one that last made a difference.
+    -- The newest change that named them, and the one that last made a difference.
     email_event bigint NOT NULL DEFAULT 0,
     name_event bigint NOT NULL DEFAULT 0,
     changed_event bigint NOT NULL DEFAULT 0,

@@ -120,7 +120,7 @@ $$;
 -- The rules are those of `jobs/change/`, which checks what comes in over HTTP; a test sends the same
 -- table of changes through both.
 
--- What each type of change has in its data, in the order in which faults are told. A field of
+-- What each type of change has in its data, in the order in which faults are listed. A field of
 -- `owner`, `user` or `fees` is looked at where that object is given.
 CREATE FUNCTION polar_jobs.change_fields() RETURNS TABLE (
     place integer, change text, parent text, field text, required boolean, rule text, low bigint, high bigint

@@ -127,7 +127,7 @@ CREATE TABLE polar_jobs.usage_reports (
     PRIMARY KEY (window_end, organization_id)
 ) WITH (fillfactor = 80);
 CREATE INDEX usage_reports_organization ON polar_jobs.usage_reports (organization_id, window_end);
-CREATE INDEX usage_reports_unsettled ON polar_jobs.usage_reports (window_end, organization_id)
+CREATE INDEX usage_reports_unreported ON polar_jobs.usage_reports (window_end, organization_id)
     WHERE state IN ('frozen', 'waiting');
 
 -- What the reports of an organization and month came to, once their retention is over and they are

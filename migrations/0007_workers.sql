@@ -52,7 +52,7 @@ BEGIN
     FOR gone IN SELECT c.* FROM polar_jobs.claims c
                  WHERE NOT EXISTS (SELECT 1 FROM polar_jobs.workers w WHERE w.id = c.worker)
                  ORDER BY c.worker, c.fetcher FOR UPDATE OF c SKIP LOCKED LOOP
-        RETURN QUERY SELECT * FROM polar_jobs.return_jobs_of(gone.worker, gone.ids);
+        RETURN QUERY SELECT * FROM polar_jobs.requeue_jobs_of(gone.worker, gone.ids);
         gone.ids := ARRAY(SELECT id FROM polar_jobs.live_jobs WHERE id = ANY (gone.ids) AND worker = gone.worker);
         IF cardinality(gone.ids) = 0 THEN
             DELETE FROM polar_jobs.claims c WHERE c.worker = gone.worker AND c.fetcher = gone.fetcher;

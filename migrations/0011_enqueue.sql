@@ -186,13 +186,13 @@ BEGIN
                payload = head.payload || excluded.payload
          WHERE head.coalesces AND excluded.coalesces AND head.worker IS NULL
         RETURNING id, ordering_key
-    ), settled AS (
+    ), head_keys AS (
         SELECT coalesce(jsonb_object_agg(h.ordering_key, true), '{}') AS keys FROM heads h
     )
     SELECT ARRAY(SELECT id FROM plain UNION ALL SELECT id FROM heads),
            ARRAY(SELECT g.id FROM given g
                   WHERE g.ordering_key IS NOT NULL AND g.unique_key IS NULL
-                    AND NOT (g.first AND (SELECT s.keys FROM settled s) ? g.ordering_key))
+                    AND NOT (g.first AND (SELECT h.keys FROM head_keys h) ? g.ordering_key))
       INTO stored, behind;
 
     IF cardinality(behind) > 0 THEN

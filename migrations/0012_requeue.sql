@@ -59,7 +59,7 @@ END $$;
 -- Puts back what a dead worker held. A dead worker is a failure like any other: it adds an entry
 -- to `errors`, and a spent budget discards. What somebody is in the way of is left for the next call. Without
 -- `ids` the whole table is searched.
-CREATE FUNCTION polar_jobs.return_jobs_of(dead bigint, ids bigint[] DEFAULT NULL) RETURNS SETOF polar_jobs.reclaimed_job
+CREATE FUNCTION polar_jobs.requeue_jobs_of(dead bigint, ids bigint[] DEFAULT NULL) RETURNS SETOF polar_jobs.reclaimed_job
     LANGUAGE plpgsql SET enable_seqscan = off SET lock_timeout = '100ms' AS $$
 DECLARE
     job polar_jobs.live_jobs;

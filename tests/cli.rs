@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used)] // a test may stop at the first surprise
 
-#[path = "cli/crowd.rs"]
-mod crowd;
 #[path = "wire/detour.rs"]
 mod detour;
 #[path = "cli/dev.rs"]
@@ -32,6 +30,8 @@ mod rows;
 mod signals;
 #[path = "cli/support.rs"]
 mod support;
+#[path = "cli/test_pooler.rs"]
+mod test_pooler;
 #[path = "cli/unreachable.rs"]
 mod unreachable;
 #[path = "cli/usage.rs"]

@@ -40,7 +40,7 @@ mod world;
 
 pub use faults::{Faults, FaultsError};
 pub use http::armed::{Armed, Intervention};
-pub use http::gate::{Gate, RequestMatch};
+pub use http::hold::{HeldRequests, RequestMatch};
 pub use http::outages::Gateway;
 pub use options::Options;
 pub use people::OrderStatus;

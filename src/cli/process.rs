@@ -106,7 +106,7 @@ impl OperationsPage {
         Ok(Some(Self(listener)))
     }
 
-    /// Serves it until told to stop.
+    /// Serves it until a stop is requested.
     pub(crate) async fn serve(
         self,
         pool: PgPool,

@@ -9,7 +9,7 @@ use simulator::{Faults, Options, Simulator};
 use super::signals::Stop;
 use super::{Exit, Failure, output};
 
-/// What the local Polar may be told.
+/// Arguments of `simulator`.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// The port to listen on; 0 takes a free one

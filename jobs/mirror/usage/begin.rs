@@ -1,4 +1,4 @@
-//! Where counting begins: at the installation, or later when told; and again after a restore.
+//! Where counting begins: at the installation, or later on command; and again after a restore.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;

@@ -112,7 +112,7 @@ pub async fn mark_reported(
     Ok(())
 }
 
-/// Polar refused these, each for its reason. They are kept, and sent again only when told.
+/// Polar refused these, each for its reason. They are kept, and sent again only on command.
 ///
 /// # Errors
 /// If the database fails.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::http::armed::Intervention;
 use crate::http::control;
-use crate::http::gate::Point;
+use crate::http::hold::Point;
 use crate::http::routes::{self, Found};
 use crate::http::shared::Shared;
 use crate::resources::call::Call;

@@ -7,7 +7,7 @@ pub(crate) mod control;
 pub(crate) mod control_answers;
 pub(crate) mod control_faults;
 pub(crate) mod control_state;
-pub(crate) mod gate;
+pub(crate) mod hold;
 pub(crate) mod interventions;
 pub(crate) mod outages;
 pub(crate) mod respond;

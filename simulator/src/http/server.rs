@@ -1,4 +1,4 @@
-//! Why: every request goes the same way: version, call count, credentials, route, scope, gate, fault, commit, gate,
+//! Why: every request goes the same way: version, call count, credentials, route, scope, hold, fault, commit, hold,
 //! fault, answer. What is refused where is part of what a client must cope with.
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::faults::CallFault;
 use crate::http::access::{self, Credentials};
 use crate::http::connection::Cord;
 use crate::http::control;
-use crate::http::gate::Point;
+use crate::http::hold::Point;
 use crate::http::interventions::intervene;
 use crate::http::respond::{End, plain, respond};
 use crate::http::route::Route;
@@ -231,7 +231,7 @@ async fn perform(
 /// Waits where a test holds requests, then lets happen what it armed.
 async fn meet(shared: &Arc<Shared>, parts: &Parts, point: Point) {
     let (method, path) = (parts.method.as_str(), parts.uri.path());
-    shared.gates.pass(method, path, point).await;
+    shared.holds.pass(method, path, point).await;
     intervene(shared, method, path, point).await;
 }
 

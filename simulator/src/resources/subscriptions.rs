@@ -39,7 +39,7 @@ const PROPERTIES: [&str; 9] = [
 /// `GET /v1/subscriptions/`: newest start first unless sorted.
 pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     let page = Page::of(call)?;
-    let wishes = sorting(call, &PROPERTIES)?;
+    let sortings = sorting(call, &PROPERTIES)?;
     let statuses = call.all("status");
     if statuses.iter().any(|status| !STATUSES.contains(status)) {
         return Err(bad_statuses(&statuses));
@@ -58,7 +58,7 @@ pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     rows.retain(|row| {
         active.is_none_or(|active| active == matches!(row.status, "active" | "trialing"))
     });
-    sort(&mut rows, &wishes, |row, property| match property {
+    sort(&mut rows, &sortings, |row, property| match property {
         "status" => row.status.to_owned(),
         "current_period_end" => text(row.period_end),
         "ended_at" => row.ended_at.map(text).unwrap_or_default(),

@@ -77,8 +77,8 @@ fn words(action: Action, acted: &Acted) -> String {
                 past(action)
             )
         }
-        Acted::TwinWaits { twin } => {
-            format!("not needed: job {twin} waits with the same unique key")
+        Acted::DuplicateWaits { duplicate } => {
+            format!("not needed: job {duplicate} waits with the same unique key")
         }
         Acted::Refused { state } => format!("is {state}, so there is nothing to {}", action.verb()),
         Acted::Unknown => "there is no such job, or no longer".to_owned(),

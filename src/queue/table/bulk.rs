@@ -11,7 +11,7 @@ use super::wake::wake;
 use super::{Action, Filter, State};
 
 /// Ids looked up at a time.
-const PORTION: i64 = 1000;
+const BATCH: i64 = 1000;
 
 /// How many jobs an action would touch.
 ///
@@ -48,18 +48,18 @@ pub async fn act_on_all(
     let mut after = 0;
     let mut left = filter.limit.unwrap_or(i64::MAX);
     loop {
-        let ids = ids_after(pool, action, filter, after, left.min(PORTION)).await?;
+        let ids = ids_after(pool, action, filter, after, left.min(BATCH)).await?;
         let Some(last) = ids.last() else {
             return Ok(done);
         };
         (after, left) = (*last, left - ids.len() as i64);
-        done += portion(pool, action, state_for(action, filter), &ids).await?;
+        done += act_on_batch(pool, action, state_for(action, filter), &ids).await?;
     }
 }
 
 /// The state is checked again in each statement: what a worker has taken or ended in between is
 /// not what was meant.
-async fn portion(
+async fn act_on_batch(
     pool: &PgPool,
     action: Action,
     state: State,
@@ -79,7 +79,7 @@ async fn portion(
         }
         (Action::Retry, State::Running) | (Action::Cancel | Action::Discard, _) => 0,
     };
-    Ok(i64::try_from(done).expect("a portion fits"))
+    Ok(i64::try_from(done).expect("a batch fits"))
 }
 
 async fn run_now(pool: &PgPool, ids: &[i64]) -> Result<usize, sqlx::Error> {

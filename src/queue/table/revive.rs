@@ -38,7 +38,7 @@ pub(super) async fn retry_finished(
 /// The job that waits with the same unique key. `None` where it has gone in this very moment: the caller
 /// hears of the state that is there now.
 async fn duplicate_of(pool: &PgPool, id: i64) -> Result<Option<Acted>, sqlx::Error> {
-    let twin = sqlx::query_scalar!(
+    let duplicate = sqlx::query_scalar!(
         r#"SELECT l.id FROM polar_jobs.finished_jobs f
              JOIN polar_jobs.live_jobs l ON l.worker IS NULL
               AND (l.unique_key = f.unique_key OR l.coalesces AND l.ordering_key = f.unique_key)
@@ -47,5 +47,5 @@ async fn duplicate_of(pool: &PgPool, id: i64) -> Result<Option<Acted>, sqlx::Err
     )
     .fetch_optional(pool)
     .await?;
-    Ok(twin.map(|twin| Acted::TwinWaits { twin }))
+    Ok(duplicate.map(|duplicate| Acted::DuplicateWaits { duplicate }))
 }

@@ -1,4 +1,4 @@
-//! Rings for workers after an operator's change.
+//! Notifies workers after an operator's change.
 
 use sqlx::PgPool;
 

@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgPoolOptions;
 use uuid::Uuid;
 
-use crate::support::{Delivery, Door, SECRET, TOKEN, WEBHOOK, count, send, until};
+use crate::support::{Delivery, SECRET, TOKEN, TestIngress, WEBHOOK, count, send, until};
 use crate::wire::Wire;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -22,19 +22,19 @@ async fn a_database_that_is_gone_is_503_soon_and_its_return_is_noticed() {
         .connect(&durable.url)
         .await
         .unwrap();
-    let door = Door::on(durable.url.clone(), pool, &[SECRET], Some(TOKEN)).await;
-    assert_eq!(door.deliver(&Delivery::grant()).await.status, 202);
+    let ingress = TestIngress::on(durable.url.clone(), pool, &[SECRET], Some(TOKEN)).await;
+    assert_eq!(ingress.deliver(&Delivery::grant()).await.status, 202);
 
     durable.server.kill9().unwrap();
     // A backend lives a moment longer than its postmaster, and may still commit.
     let mut accepted = 1;
-    while door.deliver(&Delivery::grant()).await.status == 202 {
+    while ingress.deliver(&Delivery::grant()).await.status == 202 {
         accepted += 1;
         assert!(accepted < 1000, "the database is gone");
     }
     for _ in 0..3 {
         let asked = Instant::now();
-        let answer = door.deliver(&Delivery::grant()).await;
+        let answer = ingress.deliver(&Delivery::grant()).await;
         assert_eq!(answer.status, 503, "{answer:?}");
         assert!(answer.head.contains("retry-after: "), "{answer:?}");
         assert!(
@@ -42,20 +42,20 @@ async fn a_database_that_is_gone_is_503_soon_and_its_return_is_noticed() {
             "{:?}",
             asked.elapsed()
         );
-        assert_eq!(door.get("/ready").await.status, 503);
-        assert_eq!(door.get("/health").await.status, 200);
+        assert_eq!(ingress.get("/ready").await.status, 503);
+        assert_eq!(ingress.get("/health").await.status, 200);
     }
     durable.server.restart().unwrap();
-    until("the door works again", || async {
-        door.deliver(&Delivery::grant()).await.status == 202
+    until("the ingress works again", || async {
+        ingress.deliver(&Delivery::grant()).await.status == 202
     })
     .await;
-    until("the door is ready again", || async {
-        door.get("/ready").await.status == 200
+    until("the ingress is ready again", || async {
+        ingress.get("/ready").await.status == 200
     })
     .await;
     assert_eq!(
-        (door.events().await, door.jobs().await),
+        (ingress.events().await, ingress.jobs().await),
         (accepted + 1, accepted + 1),
         "a 503 stores nothing"
     );
@@ -66,11 +66,11 @@ const KILL_WRITER: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn backends_killed_in_the_middle_lose_and_halve_nothing() {
-    let door = Arc::new(Door::open().await);
+    let ingress = Arc::new(TestIngress::start().await);
     let over = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..64)
         .map(|_| {
-            let (address, over) = (door.address, Arc::clone(&over));
+            let (address, over) = (ingress.address, Arc::clone(&over));
             tokio::spawn(async move {
                 let mut acknowledged = Vec::new();
                 while !over.load(Ordering::Relaxed) {
@@ -94,13 +94,13 @@ async fn backends_killed_in_the_middle_lose_and_halve_nothing() {
         })
         .collect();
     for _ in 0..10 {
-        let before = door.events().await;
+        let before = ingress.events().await;
         until("more is stored", || async {
-            door.events().await > before + 20
+            ingress.events().await > before + 20
         })
         .await;
         until("there is a writer to kill", || async {
-            count(&door.pool, KILL_WRITER).await > 0
+            count(&ingress.pool, KILL_WRITER).await > 0
         })
         .await;
     }
@@ -114,7 +114,7 @@ async fn backends_killed_in_the_middle_lose_and_halve_nothing() {
         "SELECT count(*) FROM polar_jobs.stored_events WHERE external_id = ANY ($1)",
     )
     .bind(&acknowledged)
-    .fetch_one(&door.pool)
+    .fetch_one(&ingress.pool)
     .await
     .unwrap();
     assert_eq!(
@@ -124,25 +124,26 @@ async fn backends_killed_in_the_middle_lose_and_halve_nothing() {
     );
     let without_job = "SELECT count(*) FROM polar_jobs.stored_events e WHERE NOT EXISTS (SELECT 1 FROM polar_jobs.jobs j WHERE e.id = ANY (j.events))";
     assert_eq!(
-        count(&door.pool, without_job).await,
+        count(&ingress.pool, without_job).await,
         0,
         "no event is without its job"
     );
-    assert_eq!(door.events().await, door.jobs().await);
+    assert_eq!(ingress.events().await, ingress.jobs().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_held_by_another_is_503_in_time_and_nothing_appears_later() {
-    let door = Door::open().await;
-    let mut held = door.pool.begin().await.unwrap();
+    let ingress = TestIngress::start().await;
+    let mut held = ingress.pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE polar_jobs.stored_events IN SHARE MODE")
         .execute(&mut *held)
         .await
         .unwrap();
     let asked = Instant::now();
-    let answers =
-        futures::future::join_all((0..8).map(|_| async { door.deliver(&Delivery::grant()).await }))
-            .await;
+    let answers = futures::future::join_all(
+        (0..8).map(|_| async { ingress.deliver(&Delivery::grant()).await }),
+    )
+    .await;
     assert!(
         asked.elapsed() < Duration::from_secs(2),
         "{:?}",
@@ -154,11 +155,11 @@ async fn a_table_held_by_another_is_503_in_time_and_nothing_appears_later() {
     }
     held.rollback().await.unwrap();
     until("nobody works for us any more", || async {
-        count(&door.pool, "SELECT count(*) FROM pg_stat_activity WHERE state <> 'idle' AND datname = current_database() AND pid <> pg_backend_pid()").await == 0
+        count(&ingress.pool, "SELECT count(*) FROM pg_stat_activity WHERE state <> 'idle' AND datname = current_database() AND pid <> pg_backend_pid()").await == 0
     })
     .await;
-    assert_eq!((door.events().await, door.jobs().await), (0, 0));
-    assert_eq!(door.deliver(&Delivery::grant()).await.status, 202);
+    assert_eq!((ingress.events().await, ingress.jobs().await), (0, 0));
+    assert_eq!(ingress.deliver(&Delivery::grant()).await.status, 202);
 }
 
 /// What an application does in a transaction that it leaves open: changes for so many organizations.
@@ -179,46 +180,50 @@ fn organizations(many: usize) -> Vec<Uuid> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_open_transaction_with_ten_thousand_organizations_holds_up_no_delivery() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let theirs = organizations(10_000);
-    let mut open = door.pool.begin().await.unwrap();
+    let mut open = ingress.pool.begin().await.unwrap();
     change(&mut open, &theirs).await;
     let strangers = organizations(100);
     for organization in theirs[..100].iter().chain(&strangers) {
         let delivery = Delivery::grant_of(Uuid::new_v4(), *organization);
-        let answer = door.deliver(&delivery).await;
+        let answer = ingress.deliver(&delivery).await;
         assert_eq!(answer.status, 202, "{answer:?}");
     }
     let created = json!({"type": "organization.deleted", "data": {"id": strangers[0]}});
     assert_eq!(
-        door.change(&created).await.status,
+        ingress.change(&created).await.status,
         202,
         "a stranger's change"
     );
     // The same organization's next change must come after the one that is open, so it has to wait.
     let held = json!({"type": "organization.deleted", "data": {"id": theirs[0]}});
-    let answer = door.change(&held).await;
+    let answer = ingress.change(&held).await;
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(answer.body.contains(&theirs[0].to_string()), "{answer:?}");
     open.commit().await.unwrap();
-    assert_eq!(door.change(&held).await.status, 202);
+    assert_eq!(ingress.change(&held).await.status, 202);
     let free =
         "SELECT count(*) FROM polar_jobs.live_jobs WHERE kind = 'apply_change' AND NOT blocked";
     assert_eq!(
-        count(&door.pool, free).await,
+        count(&ingress.pool, free).await,
         10_001,
         "one head for every organization"
     );
     let notes = "SELECT count(*) FROM polar_jobs.key_releases";
-    assert_eq!(count(&door.pool, notes).await, 0, "nothing is left to do");
+    assert_eq!(
+        count(&ingress.pool, notes).await,
+        0,
+        "nothing is left to do"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn open_transactions_without_a_common_organization_never_deadlock() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     for many in [300, 1500] {
         let transactions = (0..4).map(|_| async {
-            let mut transaction = door.pool.begin().await.unwrap();
+            let mut transaction = ingress.pool.begin().await.unwrap();
             // In no order, and in several statements, as applications do.
             for part in organizations(many).chunks(50) {
                 change(&mut transaction, part).await;
@@ -228,30 +233,30 @@ async fn open_transactions_without_a_common_organization_never_deadlock() {
         futures::future::join_all(transactions).await;
     }
     let heads = "SELECT count(*) FROM polar_jobs.live_jobs WHERE NOT blocked";
-    assert_eq!(count(&door.pool, heads).await, 4 * (300 + 1500));
+    assert_eq!(count(&ingress.pool, heads).await, 4 * (300 + 1500));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delivery_whose_event_failed_is_run_again_when_it_comes_again() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let delivery = Delivery::grant();
-    assert_eq!(door.deliver(&delivery).await.status, 202);
+    assert_eq!(ingress.deliver(&delivery).await.status, 202);
     let discard = "SELECT count(*) FROM polar_jobs.end_jobs(ARRAY(SELECT id FROM polar_jobs.live_jobs), 'discarded', 'failed', 'x', NULL)";
-    assert_eq!(count(&door.pool, discard).await, 1);
+    assert_eq!(count(&ingress.pool, discard).await, 1);
     let failed = "SELECT count(*) FROM polar_jobs.external_events WHERE outcome = 'failed'";
-    assert_eq!(count(&door.pool, failed).await, 1);
-    assert_eq!(door.deliver(&delivery).await.status, 202);
+    assert_eq!(count(&ingress.pool, failed).await, 1);
+    assert_eq!(ingress.deliver(&delivery).await.status, 202);
     assert_eq!(
-        count(&door.pool, failed).await,
+        count(&ingress.pool, failed).await,
         0,
         "it is not handled again yet"
     );
     let caused = "SELECT count(*) FROM polar_jobs.live_jobs j, polar_jobs.stored_events e
                    WHERE j.events = ARRAY[e.id]";
-    assert_eq!(count(&door.pool, caused).await, 1);
-    assert_eq!(door.deliver(&delivery).await.status, 202);
+    assert_eq!(count(&ingress.pool, caused).await, 1);
+    assert_eq!(ingress.deliver(&delivery).await.status, 202);
     assert_eq!(
-        (door.events().await, count(&door.pool, caused).await),
+        (ingress.events().await, count(&ingress.pool, caused).await),
         (1, 1),
         "and only then"
     );
@@ -259,11 +264,12 @@ async fn a_delivery_whose_event_failed_is_run_again_when_it_comes_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_of_one_customer_keep_the_order_in_which_they_were_committed() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let customer = Uuid::new_v4();
     futures::future::join_all((0..50).map(|_| async {
         assert_eq!(
-            door.deliver(&Delivery::grant_of(customer, customer))
+            ingress
+                .deliver(&Delivery::grant_of(customer, customer))
                 .await
                 .status,
             202
@@ -272,13 +278,13 @@ async fn jobs_of_one_customer_keep_the_order_in_which_they_were_committed() {
     .await;
     let heads = "SELECT count(*) FROM polar_jobs.live_jobs WHERE NOT blocked";
     assert_eq!(
-        count(&door.pool, heads).await,
+        count(&ingress.pool, heads).await,
         1,
         "one job of a key may run"
     );
     let named = "SELECT count(DISTINCT e) FROM polar_jobs.live_jobs, unnest(events) AS e";
     assert_eq!(
-        count(&door.pool, named).await,
+        count(&ingress.pool, named).await,
         50,
         "every delivery is a cause of a job"
     );
@@ -286,18 +292,19 @@ async fn jobs_of_one_customer_keep_the_order_in_which_they_were_committed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_takes_too_long_is_503_in_time_and_rolled_back_by_the_database_itself() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     sqlx::raw_sql(
         "CREATE FUNCTION slow_down() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(3); RETURN NEW; END $$;
          CREATE TRIGGER slow BEFORE INSERT ON polar_jobs.stored_events FOR EACH ROW EXECUTE FUNCTION slow_down()",
     )
-    .execute(&door.pool)
+    .execute(&ingress.pool)
     .await
     .unwrap();
     let asked = Instant::now();
-    let answers =
-        futures::future::join_all((0..8).map(|_| async { door.deliver(&Delivery::grant()).await }))
-            .await;
+    let answers = futures::future::join_all(
+        (0..8).map(|_| async { ingress.deliver(&Delivery::grant()).await }),
+    )
+    .await;
     assert!(
         asked.elapsed() < Duration::from_secs(2),
         "{:?}",
@@ -308,11 +315,11 @@ async fn what_takes_too_long_is_503_in_time_and_rolled_back_by_the_database_itse
         "{answers:?}"
     );
     sqlx::raw_sql("DROP TRIGGER slow ON polar_jobs.stored_events")
-        .execute(&door.pool)
+        .execute(&ingress.pool)
         .await
         .unwrap();
-    assert_eq!((door.events().await, door.jobs().await), (0, 0));
-    assert_eq!(door.deliver(&Delivery::grant()).await.status, 202);
+    assert_eq!((ingress.events().await, ingress.jobs().await), (0, 0));
+    assert_eq!(ingress.deliver(&Delivery::grant()).await.status, 202);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -321,11 +328,11 @@ async fn a_request_that_is_given_up_while_its_transaction_begins_leaves_none_ope
     let wire = Wire::before(&pool);
     let only_one = PgPoolOptions::new().max_connections(1);
     let narrow = only_one.connect(&wire.url).await.unwrap();
-    let door = Door::on(url, narrow, &[SECRET], Some(TOKEN)).await;
+    let ingress = TestIngress::on(url, narrow, &[SECRET], Some(TOKEN)).await;
     let change = json!({"type": "organization.deleted", "data": {"id": Uuid::new_v4()}});
 
     wire.hold_begins();
-    assert_eq!(door.change(&change).await.status, 503);
+    assert_eq!(ingress.change(&change).await.status, 503);
     wire.begun().await;
     wire.release();
     let open = "SELECT count(*) FROM pg_stat_activity
@@ -334,6 +341,6 @@ async fn a_request_that_is_given_up_while_its_transaction_begins_leaves_none_ope
         count(&pool, open).await == 0
     })
     .await;
-    assert_eq!(door.change(&change).await.status, 202);
-    assert_eq!(door.events().await, 1, "a 503 stored nothing");
+    assert_eq!(ingress.change(&change).await.status, 202);
+    assert_eq!(ingress.events().await, 1, "a 503 stored nothing");
 }

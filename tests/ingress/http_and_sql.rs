@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::support::{Door, count};
+use crate::support::{TestIngress, count};
 
 const ORGANIZATION: &str = "5D1CBD8C-6b2c-4a43-9d52-6d1f6f1a3c10";
 const USER: &str = "0b7c0a4e-2f0f-4f5e-8a6f-2a8f3a1d9e01";
@@ -356,7 +356,7 @@ fn envelope(kind: &Value, data: &Value, id: Option<&str>) -> Value {
 
 #[tokio::test]
 async fn http_and_sql_refuse_the_same_changes_with_the_same_words() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let mut cases: Vec<(Value, Value, Option<String>)> = bad()
         .into_iter()
         .map(|(kind, data)| (kind, data, None))
@@ -371,7 +371,7 @@ async fn http_and_sql_refuse_the_same_changes_with_the_same_words() {
     }
     assert!(cases.len() > 100);
     for (kind, data, id) in cases {
-        let answer = door.change(&envelope(&kind, &data, id.as_deref())).await;
+        let answer = ingress.change(&envelope(&kind, &data, id.as_deref())).await;
         assert_eq!(answer.status, 422, "{kind} {data}: {answer:?}");
         let errors: Value = serde_json::from_str(&answer.body).unwrap();
         let over_http: Vec<String> = errors["errors"]
@@ -386,7 +386,7 @@ async fn http_and_sql_refuse_the_same_changes_with_the_same_words() {
                 )
             })
             .collect();
-        let over_sql = record(&door.pool, &kind, &data, id.as_deref())
+        let over_sql = record(&ingress.pool, &kind, &data, id.as_deref())
             .await
             .expect_err(&format!("{kind} {data}"));
         assert_eq!(
@@ -395,12 +395,12 @@ async fn http_and_sql_refuse_the_same_changes_with_the_same_words() {
             "{kind} {data}"
         );
     }
-    assert_eq!((door.events().await, door.jobs().await), (0, 0));
+    assert_eq!((ingress.events().await, ingress.jobs().await), (0, 0));
 }
 
 #[tokio::test]
 async fn http_and_sql_store_the_same_rows() {
-    let (http, sql) = (Door::open().await, Door::open().await);
+    let (http, sql) = (TestIngress::start().await, TestIngress::start().await);
     for (place, (kind, data)) in good().into_iter().enumerate() {
         let id = format!("change {place}");
         let answer = http.change(&envelope(&json!(kind), &data, Some(&id))).await;
@@ -434,8 +434,8 @@ async fn http_and_sql_store_the_same_rows() {
 
 #[tokio::test]
 async fn a_change_lives_and_dies_with_the_callers_transaction() {
-    let door = Door::open().await;
-    let mut transaction = door.pool.begin().await.unwrap();
+    let ingress = TestIngress::start().await;
+    let mut transaction = ingress.pool.begin().await.unwrap();
     let row: Option<i64> = sqlx::query_scalar(
         "SELECT polar_jobs.record_change('organization.created', $1, id => 'a')",
     )
@@ -444,11 +444,11 @@ async fn a_change_lives_and_dies_with_the_callers_transaction() {
     .await
     .unwrap();
     assert!(row.is_some());
-    assert_eq!((door.events().await, door.jobs().await), (0, 0));
+    assert_eq!((ingress.events().await, ingress.jobs().await), (0, 0));
     transaction.rollback().await.unwrap();
-    assert_eq!((door.events().await, door.jobs().await), (0, 0));
+    assert_eq!((ingress.events().await, ingress.jobs().await), (0, 0));
 
-    let mut transaction = door.pool.begin().await.unwrap();
+    let mut transaction = ingress.pool.begin().await.unwrap();
     let row: Option<i64> = sqlx::query_scalar(
         "SELECT polar_jobs.record_change('organization.created', $1, id => 'a')",
     )
@@ -458,12 +458,12 @@ async fn a_change_lives_and_dies_with_the_callers_transaction() {
     .unwrap();
     transaction.commit().await.unwrap();
     assert_eq!(
-        Some(count(&door.pool, "SELECT id FROM polar_jobs.external_events").await),
+        Some(count(&ingress.pool, "SELECT id FROM polar_jobs.external_events").await),
         row
     );
-    assert_eq!(door.jobs().await, 1);
+    assert_eq!(ingress.jobs().await, 1);
     // The other interface sees the same id as a duplicate.
-    let again = door
+    let again = ingress
         .change(&envelope(
             &json!("organization.created"),
             &created(),
@@ -475,11 +475,11 @@ async fn a_change_lives_and_dies_with_the_callers_transaction() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_changes_of_one_organization_get_ids_in_the_order_of_their_jobs() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let data = json!({"id": Uuid::new_v4(), "name": "x"});
     futures::future::join_all((0..40).map(|_| async {
         assert!(
-            record(&door.pool, &json!("organization.updated"), &data, None)
+            record(&ingress.pool, &json!("organization.updated"), &data, None)
                 .await
                 .unwrap()
                 .is_some()
@@ -487,10 +487,10 @@ async fn concurrent_changes_of_one_organization_get_ids_in_the_order_of_their_jo
     }))
     .await;
     let out_of_order = "SELECT count(*) FROM (SELECT events[1] < lag(events[1]) OVER (ORDER BY id) AS wrong FROM polar_jobs.jobs) j WHERE wrong";
-    assert_eq!(count(&door.pool, out_of_order).await, 0);
+    assert_eq!(count(&ingress.pool, out_of_order).await, 0);
     assert_eq!(
         count(
-            &door.pool,
+            &ingress.pool,
             "SELECT count(*) FROM polar_jobs.live_jobs WHERE NOT blocked"
         )
         .await,

@@ -6,11 +6,11 @@ use private_postgres::testing::empty_database;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Delivery, Door, SECRET, WEBHOOK, read_answer, until};
+use crate::support::{Delivery, SECRET, TestIngress, WEBHOOK, read_answer, until};
 
 #[tokio::test]
 async fn unknown_routes_are_404_and_wrong_methods_405_and_nothing_redirects() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     for path in [
         "/",
         "/integrations/polar/webhook/",
@@ -20,7 +20,7 @@ async fn unknown_routes_are_404_and_wrong_methods_405_and_nothing_redirects() {
         "/health/",
         "//ready",
     ] {
-        let answer = door.send("POST", path, &[], b"{}").await;
+        let answer = ingress.send("POST", path, &[], b"{}").await;
         assert_eq!(answer.status, 404, "{path}: {answer:?}");
         assert!(
             answer.head.contains("content-type: application/json")
@@ -34,7 +34,7 @@ async fn unknown_routes_are_404_and_wrong_methods_405_and_nothing_redirects() {
         ("POST", "/health"),
         ("DELETE", "/ready"),
     ] {
-        let answer = door.send(method, path, &[], b"").await;
+        let answer = ingress.send(method, path, &[], b"").await;
         assert_eq!(answer.status, 405, "{method} {path}: {answer:?}");
         assert!(answer.head.contains("allow: "), "{answer:?}");
     }
@@ -43,16 +43,19 @@ async fn unknown_routes_are_404_and_wrong_methods_405_and_nothing_redirects() {
 /// Closing on somebody who still writes resets the connection, and the answer is lost with it.
 #[tokio::test]
 async fn who_is_refused_unread_may_finish_writing_and_hears_why() {
-    let (open, bare) = (Door::open().await, Door::with(&[], None).await);
+    let (open, bare) = (
+        TestIngress::start().await,
+        TestIngress::with(&[], None).await,
+    );
     let body = vec![b'x'; 8 << 20];
-    for (door, method, path, status) in [
+    for (ingress, method, path, status) in [
         (&open, "POST", "/changes", 401),
         (&bare, "POST", "/changes", 503),
         (&bare, "POST", WEBHOOK, 503),
         (&open, "POST", "/nowhere", 404),
         (&open, "PUT", "/changes", 405),
     ] {
-        let answer = door.send(method, path, &[], &body).await;
+        let answer = ingress.send(method, path, &[], &body).await;
         assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
     }
 }
@@ -60,8 +63,8 @@ async fn who_is_refused_unread_may_finish_writing_and_hears_why() {
 /// `curl` asks before it sends much; then there is nothing to wait for.
 #[tokio::test]
 async fn who_asks_before_sending_is_refused_at_once() {
-    let door = Door::open().await;
-    let mut stream = TcpStream::connect(door.address).await.unwrap();
+    let ingress = TestIngress::start().await;
+    let mut stream = TcpStream::connect(ingress.address).await.unwrap();
     let head = "POST /changes HTTP/1.1\r\nhost: test\r\ncontent-length: 5000000\r\nexpect: 100-continue\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut first = [0; 12];
@@ -71,10 +74,10 @@ async fn who_asks_before_sending_is_refused_at_once() {
 
 #[tokio::test]
 async fn health_readiness_and_metrics_answer_without_a_token() {
-    let door = Door::with(&[], None).await;
-    assert_eq!(door.get("/health").await.status, 200);
-    assert_eq!(door.get("/ready").await.body, r#"{"status":"ready"}"#);
-    let metrics = door.get("/metrics").await;
+    let ingress = TestIngress::with(&[], None).await;
+    assert_eq!(ingress.get("/health").await.status, 200);
+    assert_eq!(ingress.get("/ready").await.body, r#"{"status":"ready"}"#);
+    let metrics = ingress.get("/metrics").await;
     assert_eq!(
         (metrics.status, metrics.body.as_str()),
         (200, "polar_jobs_up 1\n")
@@ -89,22 +92,22 @@ async fn health_readiness_and_metrics_answer_without_a_token() {
 #[tokio::test]
 async fn without_a_schema_or_behind_it_the_ingress_is_not_ready_and_says_why() {
     let empty = empty_database(polar_jobs::migrate::migrator).await;
-    let door = Door::on(empty.url, empty.pool, &[SECRET], None).await;
-    let answer = door.get("/ready").await;
+    let ingress = TestIngress::on(empty.url, empty.pool, &[SECRET], None).await;
+    let answer = ingress.get("/ready").await;
     assert_eq!(answer.status, 503);
     assert!(
         answer.body.contains("no schema") && answer.body.contains("polar-jobs migrate"),
         "{answer:?}"
     );
-    assert_eq!(door.get("/health").await.status, 200);
-    assert_eq!(door.deliver(&Delivery::grant()).await.status, 503);
+    assert_eq!(ingress.get("/health").await.status, 200);
+    assert_eq!(ingress.deliver(&Delivery::grant()).await.status, 503);
 
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     sqlx::query("DELETE FROM polar_jobs._migrations WHERE version = (SELECT max(version) FROM polar_jobs._migrations)")
-        .execute(&door.pool)
+        .execute(&ingress.pool)
         .await
         .unwrap();
-    let answer = door.get("/ready").await;
+    let answer = ingress.get("/ready").await;
     assert_eq!(answer.status, 503);
     assert!(
         answer.body.contains("the schema is at version"),
@@ -114,8 +117,8 @@ async fn without_a_schema_or_behind_it_the_ingress_is_not_ready_and_says_why() {
 
 #[tokio::test]
 async fn one_connection_carries_many_deliveries() {
-    let door = Door::open().await;
-    let mut stream = TcpStream::connect(door.address).await.unwrap();
+    let ingress = TestIngress::start().await;
+    let mut stream = TcpStream::connect(ingress.address).await.unwrap();
     let mut buffer = vec![0; 4096];
     for _ in 0..20 {
         let delivery = Delivery::grant();
@@ -141,15 +144,15 @@ async fn one_connection_carries_many_deliveries() {
             String::from_utf8_lossy(&buffer[..read])
         );
     }
-    assert_eq!(door.events().await, 20);
+    assert_eq!(ingress.events().await, 20);
 }
 
 #[tokio::test]
 async fn slow_clients_hold_up_nobody() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let mut slow = Vec::new();
     for _ in 0..200 {
-        let mut stream = TcpStream::connect(door.address).await.unwrap();
+        let mut stream = TcpStream::connect(ingress.address).await.unwrap();
         stream
             .write_all(format!("POST {WEBHOOK} HTTP/1.1\r\ncontent-length: 10\r\n").as_bytes())
             .await
@@ -157,15 +160,15 @@ async fn slow_clients_hold_up_nobody() {
         slow.push(stream);
     }
     let started = Instant::now();
-    assert_eq!(door.deliver(&Delivery::grant()).await.status, 202);
+    assert_eq!(ingress.deliver(&Delivery::grant()).await.status, 202);
     assert!(started.elapsed() < Duration::from_secs(2));
 }
 
 #[tokio::test]
 async fn a_client_that_breaks_off_stores_nothing() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let delivery = Delivery::grant();
-    let mut stream = TcpStream::connect(door.address).await.unwrap();
+    let mut stream = TcpStream::connect(ingress.address).await.unwrap();
     let mut head = format!(
         "POST {WEBHOOK} HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n",
         delivery.body.len()
@@ -182,14 +185,14 @@ async fn a_client_that_breaks_off_stores_nothing() {
         .unwrap();
     stream.write_all(&delivery.body[..10]).await.unwrap();
     drop(stream);
-    assert_eq!(door.deliver(&Delivery::grant()).await.status, 202);
-    assert_eq!(door.events().await, 1);
+    assert_eq!(ingress.deliver(&Delivery::grant()).await.status, 202);
+    assert_eq!(ingress.events().await, 1);
 }
 
 #[tokio::test]
 async fn closing_answers_what_is_in_flight_and_takes_no_more() {
-    let door = Door::open().await;
-    let (address, pool) = (door.address, door.pool.clone());
+    let ingress = TestIngress::start().await;
+    let (address, pool) = (ingress.address, ingress.pool.clone());
     // Hold the table, so that a delivery is under way while the ingress shuts down.
     let mut held = pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE polar_jobs.stored_events IN SHARE MODE")
@@ -211,8 +214,8 @@ async fn closing_answers_what_is_in_flight_and_takes_no_more() {
         crate::support::count(&pool, "SELECT count(*) FROM pg_locks WHERE NOT granted").await > 0
     })
     .await;
-    let closing = tokio::spawn(door.close());
-    until("the door is closed", || async {
+    let closing = tokio::spawn(ingress.close());
+    until("the ingress is closed", || async {
         TcpStream::connect(address).await.is_err()
     })
     .await;
@@ -227,19 +230,19 @@ async fn closing_answers_what_is_in_flight_and_takes_no_more() {
 
 #[tokio::test]
 async fn garbage_instead_of_http_is_refused() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     for garbage in [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
         b"GET\r\n\r\n",
         b"\0\0\0\0\r\n\r\n",
         b"POST / HTTP/9.9\r\n\r\n",
     ] {
-        let mut stream = TcpStream::connect(door.address).await.unwrap();
+        let mut stream = TcpStream::connect(ingress.address).await.unwrap();
         stream.write_all(garbage).await.unwrap();
         stream.shutdown().await.unwrap();
         if let Ok(answer) = read_answer(&mut stream).await {
             assert!((400..600).contains(&answer.status), "{answer:?}");
         }
     }
-    assert_eq!(door.deliver(&Delivery::grant()).await.status, 202);
+    assert_eq!(ingress.deliver(&Delivery::grant()).await.status, 202);
 }

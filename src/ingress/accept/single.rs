@@ -15,27 +15,27 @@ use crate::ingress::delivery::Delivery;
 use crate::ingress::row::Row;
 use crate::queue::notifier::Notifier;
 
-/// Deliveries alone at once: enough to wait for a few locks without taking the pool from changes.
+/// Single deliveries at once: enough to wait for a few locks without taking the pool from changes.
 const AT_ONCE: usize = 4;
-/// One transaction, the wait for a place included.
+/// One transaction, the wait for a permit included.
 const DEADLINE: Duration = Duration::from_secs(1);
 const STATEMENT_TIMEOUT: &str = "900ms";
 const LOCK_TIMEOUT: &str = "600ms";
 
 /// The way for requests that come with a transaction of their own.
 #[derive(Clone)]
-pub(in crate::ingress) struct Alone {
+pub(in crate::ingress) struct SingleWriter {
     pool: PgPool,
     notifier: Notifier,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
-impl Alone {
+impl SingleWriter {
     pub(super) fn new(pool: PgPool, notifier: Notifier) -> Self {
         Self {
             pool,
             notifier,
-            places: Arc::new(Semaphore::new(AT_ONCE)),
+            permits: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 
@@ -55,9 +55,9 @@ impl Alone {
         Ok(transaction)
     }
 
-    /// Wakes sleeping workers for the jobs of rows just committed. For those that were there before
-    /// it rings in vain, which costs nothing.
-    pub(in crate::ingress) fn ring_for(&self, rows: &[Row<'_>]) {
+    /// Notifies sleeping workers of the jobs of rows just committed. For those that were there before
+    /// it notifies in vain, which costs nothing.
+    pub(in crate::ingress) fn notify_for(&self, rows: &[Row<'_>]) {
         for queue in Queue::ALL {
             if rows
                 .iter()
@@ -70,16 +70,16 @@ impl Alone {
 
     /// Stores one delivery and tells its sender, without making the caller wait.
     pub(super) fn deliver(&self, waiting: Waiting) {
-        let alone = self.clone();
+        let single = self.clone();
         tokio::spawn(async move {
-            let answer = timeout(DEADLINE, alone.store(&waiting.delivery)).await;
+            let answer = timeout(DEADLINE, single.store(&waiting.delivery)).await;
             waiting.tell(answer.unwrap_or(Err(Unavailable::TooSlow)));
         });
     }
 
     async fn store(&self, delivery: &Delivery) -> Result<Accepted, Unavailable> {
-        let _place = self
-            .places
+        let _permit = self
+            .permits
             .acquire()
             .await
             .map_err(|_| Unavailable::Stopping)?;
@@ -105,7 +105,7 @@ impl Alone {
         let rows = [row];
         let stored = store_deliveries(&mut transaction, &rows).await?;
         transaction.commit().await?;
-        self.ring_for(&rows);
+        self.notify_for(&rows);
         Ok(match stored[..] {
             [true] => Accepted::Stored,
             _ => Accepted::Duplicate,
@@ -113,7 +113,7 @@ impl Alone {
     }
 }
 
-/// Whether the value itself is the trouble, so that the same again can never go in: a data
+/// Whether the value itself is the reason, so that the same again can never go in: a data
 /// exception (22), a broken constraint (23), or a limit of the program (54).
 fn is_unstorable(error: &sqlx::Error) -> bool {
     let code = error

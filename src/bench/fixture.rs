@@ -12,7 +12,7 @@ use crate::worker::{QueueSlots, WorkerSettings};
 
 /// A scratch database.
 #[derive(Clone, Debug)]
-pub struct Stand {
+pub struct Fixture {
     /// Where it is.
     pub url: String,
     /// Connections to it.
@@ -21,7 +21,7 @@ pub struct Stand {
     pub database: QueueDatabase,
 }
 
-impl Stand {
+impl Fixture {
     /// Connects to a migrated scratch database.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ impl Stand {
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn settle(&self) -> Result<(), sqlx::Error> {
+    pub async fn vacuum_and_checkpoint(&self) -> Result<(), sqlx::Error> {
         for statement in [
             "VACUUM ANALYZE polar_jobs.live_jobs",
             "VACUUM ANALYZE polar_jobs.finished_jobs",

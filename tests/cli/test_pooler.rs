@@ -26,27 +26,27 @@ const KNOWN: [&str; 9] = [
 
 /// How a pooler differs from a good one.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Manners {
+pub(crate) struct Behaviour {
     /// Statements get in each other's way, as before version 1.21.
     pub(crate) statements_taken: bool,
 }
 
 /// A pooler in front of a private server.
-pub(crate) struct Crowd {
+pub(crate) struct TestPooler {
     pub(crate) url: String,
 }
 
 #[derive(Clone)]
-struct House {
-    server: std::path::PathBuf,
-    places: Arc<Semaphore>,
-    manners: Manners,
+struct PoolerSettings {
+    socket: std::path::PathBuf,
+    permits: Arc<Semaphore>,
+    behaviour: Behaviour,
 }
 
-type Place = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
+type HeldPermit = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
 
-impl Crowd {
-    pub(crate) async fn before(pool: &PgPool, manners: Manners) -> Self {
+impl TestPooler {
+    pub(crate) async fn before(pool: &PgPool, behaviour: Behaviour) -> Self {
         let options = pool.connect_options();
         let socket = options.get_socket().expect("a server with a socket");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -56,21 +56,21 @@ impl Crowd {
             listener.local_addr().unwrap(),
             options.get_database().unwrap()
         );
-        let house = House {
-            server: socket.join(format!(".s.PGSQL.{}", options.get_port())),
-            places: Arc::new(Semaphore::new(SERVERS)),
-            manners,
+        let settings = PoolerSettings {
+            socket: socket.join(format!(".s.PGSQL.{}", options.get_port())),
+            permits: Arc::new(Semaphore::new(SERVERS)),
+            behaviour,
         };
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(welcome(client, house.clone()));
+                tokio::spawn(serve(client, settings.clone()));
             }
         });
         Self { url }
     }
 }
 
-async fn welcome(mut client: TcpStream, house: House) -> std::io::Result<()> {
+async fn serve(mut client: TcpStream, settings: PoolerSettings) -> std::io::Result<()> {
     client.set_nodelay(true)?;
     let start = loop {
         let length = client.read_u32().await?;
@@ -90,26 +90,26 @@ async fn welcome(mut client: TcpStream, house: House) -> std::io::Result<()> {
         let refusal = error("08P01", &format!("unsupported startup parameter: {name}"));
         return client.write_all(&refusal).await;
     }
-    let (from_server, mut to_server) = UnixStream::connect(&house.server).await?.into_split();
+    let (from_server, mut to_server) = UnixStream::connect(&settings.socket).await?.into_split();
     to_server.write_all(&start).await?;
-    let (place, (from_client, to_client)) = (Place::default(), client.into_split());
+    let (permit, (from_client, to_client)) = (HeldPermit::default(), client.into_split());
     let answers = tokio::spawn(answer(
         from_server,
         to_client,
-        Arc::clone(&place),
-        house.manners,
+        Arc::clone(&permit),
+        settings.behaviour,
     ));
-    let asked = ask(from_client, to_server, &place, &house.places).await;
+    let asked = ask(from_client, to_server, &permit, &settings.permits).await;
     answers.abort();
     asked
 }
 
-/// Forwards what a client says, as soon as there is a place for its transaction.
+/// Forwards what a client says, as soon as there is a permit for its transaction.
 async fn ask(
     mut client: tokio::net::tcp::OwnedReadHalf,
     mut server: OwnedWriteHalf,
-    place: &Place,
-    places: &Arc<Semaphore>,
+    permit: &HeldPermit,
+    permits: &Arc<Semaphore>,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -117,20 +117,20 @@ async fn ask(
         if read == 0 {
             return Ok(());
         }
-        if place.lock().unwrap().is_none() {
-            let permit = Arc::clone(places).acquire_owned().await.unwrap();
-            *place.lock().unwrap() = Some(permit);
+        if permit.lock().unwrap().is_none() {
+            let acquired = Arc::clone(permits).acquire_owned().await.unwrap();
+            *permit.lock().unwrap() = Some(acquired);
         }
         server.write_all(&buffer[..read]).await?;
     }
 }
 
-/// Forwards what the server says; with "ready, no transaction" the place is free again.
+/// Forwards what the server says; with "ready, no transaction" the permit is free again.
 async fn answer(
     mut server: OwnedReadHalf,
     mut client: tokio::net::tcp::OwnedWriteHalf,
-    place: Place,
-    manners: Manners,
+    permit: HeldPermit,
+    behaviour: Behaviour,
 ) -> std::io::Result<()> {
     let mut ready = 0;
     loop {
@@ -141,11 +141,11 @@ async fn answer(
         if kind == b'Z' {
             ready += 1;
             if rest == b"I" {
-                *place.lock().unwrap() = None;
+                *permit.lock().unwrap() = None;
             }
         }
         // Instead of "parsed", after the greeting.
-        if kind == b'1' && ready > 0 && manners.statements_taken {
+        if kind == b'1' && ready > 0 && behaviour.statements_taken {
             message = error("42P05", "prepared statement \"sqlx_s_1\" already exists");
         }
         client.write_all(&message).await?;

@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use super::ledger::{DEADLINE, Ledger};
 use super::script;
 
-pub(crate) struct Stand {
+pub(crate) struct TestApp {
     pub(crate) url: String,
     pub(crate) pool: PgPool,
     pub(crate) ledger: Arc<Ledger>,
@@ -57,7 +57,7 @@ impl Row {
     }
 }
 
-impl Stand {
+impl TestApp {
     pub(crate) async fn new() -> Self {
         let database = private_postgres::testing::database(polar_jobs::migrate::migrator).await;
         Self::at(&database.url).await

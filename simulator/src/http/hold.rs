@@ -1,4 +1,4 @@
-//! Why: races are tested by making them happen. A gate holds matching requests before or after their commit and lets
+//! Why: races are tested by making them happen. A hold keeps matching requests before or after their commit and lets
 //! them go one by one.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
-/// Which requests a [`Gate`] holds, and where.
+/// Which requests a [`HeldRequests`] holds, and where.
 #[derive(Debug, Clone)]
 pub struct RequestMatch {
     method: Option<String>,
@@ -64,29 +64,29 @@ impl RequestMatch {
     }
 }
 
-/// Holds requests until they are let go. Dropping it opens it.
+/// Requests that are held until they are released. Dropping it releases all.
 #[derive(Debug)]
-pub struct Gate {
-    bar: Arc<Bar>,
+pub struct HeldRequests {
+    hold: Arc<Hold>,
 }
 
 #[derive(Debug)]
-struct Bar {
+struct Hold {
     matching: RequestMatch,
     permits: Semaphore,
     arrived: watch::Sender<usize>,
 }
 
-impl Gate {
-    /// How many requests have arrived at this gate so far.
+impl HeldRequests {
+    /// How many requests have arrived so far.
     #[must_use]
     pub fn arrived(&self) -> usize {
-        *self.bar.arrived.borrow()
+        *self.hold.arrived.borrow()
     }
 
     /// Waits until `count` requests in all have arrived; false when `timeout` runs out first.
     pub async fn wait_for(&self, count: usize, timeout: Duration) -> bool {
-        let mut arrived = self.bar.arrived.subscribe();
+        let mut arrived = self.hold.arrived.subscribe();
         let reached = arrived.wait_for(|arrived| *arrived >= count);
         tokio::time::timeout(timeout, reached)
             .await
@@ -95,53 +95,53 @@ impl Gate {
 
     /// Lets `count` requests go, those that wait or the next to come, in the order they arrived.
     pub fn release(&self, count: usize) {
-        self.bar.permits.add_permits(count);
+        self.hold.permits.add_permits(count);
     }
 
     /// Lets everything go from now on.
-    pub fn open(&self) {
-        self.bar.permits.close();
+    pub fn release_all(&self) {
+        self.hold.permits.close();
     }
 }
 
-impl Drop for Gate {
+impl Drop for HeldRequests {
     fn drop(&mut self) {
-        self.open();
+        self.release_all();
     }
 }
 
-/// All gates of a server.
+/// The holds of a server.
 #[derive(Debug, Default)]
-pub(crate) struct Gates(Mutex<Vec<Arc<Bar>>>);
+pub(crate) struct Holds(Mutex<Vec<Arc<Hold>>>);
 
-impl Gates {
-    /// Sets up a gate.
-    pub(crate) fn add(&self, matching: RequestMatch) -> Gate {
-        let bar = Arc::new(Bar {
+impl Holds {
+    /// Holds matching requests until they are released.
+    pub(crate) fn add(&self, matching: RequestMatch) -> HeldRequests {
+        let hold = Arc::new(Hold {
             matching,
             permits: Semaphore::new(0),
             arrived: watch::Sender::new(0),
         });
-        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        gates.retain(|bar| !bar.permits.is_closed());
-        gates.push(Arc::clone(&bar));
-        Gate { bar }
+        let mut holds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        holds.retain(|hold| !hold.permits.is_closed());
+        holds.push(Arc::clone(&hold));
+        HeldRequests { hold }
     }
 
-    /// Waits at every closed gate that takes this request.
+    /// Waits at every hold that takes this request.
     pub(crate) async fn pass(&self, method: &str, path: &str, point: Point) {
-        let bars: Vec<Arc<Bar>> = {
-            let gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            gates
+        let matching_holds: Vec<Arc<Hold>> = {
+            let holds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            holds
                 .iter()
-                .filter(|bar| bar.matching.takes(method, path, point))
+                .filter(|hold| hold.matching.takes(method, path, point))
                 .cloned()
                 .collect()
         };
-        for bar in bars {
-            bar.arrived.send_modify(|arrived| *arrived += 1);
-            // A closed semaphore is an open gate.
-            if let Ok(permit) = bar.permits.acquire().await {
+        for hold in matching_holds {
+            hold.arrived.send_modify(|arrived| *arrived += 1);
+            // A closed semaphore lets everything through.
+            if let Ok(permit) = hold.permits.acquire().await {
                 permit.forget();
             }
         }
