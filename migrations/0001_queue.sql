@@ -21,7 +21,9 @@ CREATE TABLE polar_jobs.workers (
     -- True where the process also holds a session advisory lock, which Postgres drops
     -- the moment the process dies. False behind a transaction-mode pooler.
     session_lock boolean NOT NULL DEFAULT false,
-    queues text[] NOT NULL DEFAULT '{}'
+    queues text[] NOT NULL DEFAULT '{}',
+    -- How many jobs of each of them it runs at once.
+    slots integer[] NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 50);
 
 -- A job is waiting (`worker IS NULL`) or running. `worker`, `attempt` and `started_at` stand in no index
@@ -98,7 +100,9 @@ CREATE TABLE polar_jobs.finished_jobs (
     events bigint[],
     note text,
     payload jsonb NOT NULL,
-    errors jsonb NOT NULL
+    errors jsonb NOT NULL,
+    -- When an operator took note of a discarded job: from then on nothing warns of it.
+    acknowledged_at timestamptz
 ) PARTITION BY LIST (state);
 CREATE INDEX finished_jobs_id ON polar_jobs.finished_jobs (id);
 CREATE TABLE polar_jobs.completed_jobs PARTITION OF polar_jobs.finished_jobs FOR VALUES IN ('completed')

@@ -19,7 +19,7 @@ pub(super) struct Arguments {
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     bind: IpAddr,
     /// Where signed deliveries go, such as `http://127.0.0.1:8080/integrations/polar/webhook`
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = web_address)]
     webhook_url: Option<String>,
     /// Faults and how often they happen, such as 20%
     #[arg(
@@ -56,4 +56,14 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
     output::line(&format!("POLAR_WEBHOOK_SECRET={}", polar.webhook_secret()))?;
     stop.requested().await;
     Ok(Exit::Done)
+}
+
+/// An address that deliveries can go to; without its scheme each would fail in silence.
+fn web_address(text: &str) -> Result<String, String> {
+    match reqwest::Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
+            Ok(text.to_owned())
+        }
+        _ => Err("it must begin with http:// or https:// and name a host".to_owned()),
+    }
 }

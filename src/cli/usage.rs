@@ -217,7 +217,8 @@ async fn adopt(reported_until: Option<DateTime<Utc>>, pool: &PgPool) -> Result<E
 async fn retry(organization: Option<Uuid>, yes: bool, pool: &PgPool) -> Result<Exit, Failure> {
     if yes {
         let retried = usage::retry_refused(pool, organization).await?;
-        output::line(&format!("{retried} reports are sent again at the next run"))?;
+        let reports = output::counted(i64::try_from(retried).unwrap_or(i64::MAX), "report");
+        output::line(&format!("sent again at the next run: {reports}"))?;
         return Ok(Exit::Done);
     }
     let filter = ReportFilter {
@@ -226,7 +227,8 @@ async fn retry(organization: Option<Uuid>, yes: bool, pool: &PgPool) -> Result<E
     };
     let refused = usage::list(pool, &filter, i64::MAX).await?.len();
     Err(Failure::usage(format!(
-        "{refused} reports would be sent again; repeat with --yes"
+        "{} would be sent again; repeat with --yes",
+        output::counted(i64::try_from(refused).unwrap_or(i64::MAX), "report")
     )))
 }
 

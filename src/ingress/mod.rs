@@ -13,6 +13,7 @@ mod delivery;
 mod fallback;
 mod health;
 mod readiness;
+mod refused;
 mod route;
 mod row;
 mod server;
@@ -22,5 +23,6 @@ mod webhook;
 mod write_timeout;
 
 pub use health::{Metrics, operations_router};
+pub use refused::{Refused, refused_deliveries};
 pub use route::{handled_event_families, handled_events};
 pub use server::{BindError, Ingress, IngressSettings, Limits, serve_operations};

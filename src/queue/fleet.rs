@@ -51,13 +51,28 @@ pub async fn backlogs(pool: &PgPool) -> Result<Vec<Backlog>, sqlx::Error> {
     .await
 }
 
-/// Workers whose lease holds.
+/// Workers whose lease holds and whose session lock Postgres has not dropped.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn workers_alive(pool: &PgPool) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"SELECT count(*) AS "count!" FROM polar_jobs.workers WHERE leased_until > now()"#
+        r#"SELECT count(*) AS "count!" FROM polar_jobs.workers w WHERE polar_jobs.is_alive(w)"#
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Discarded jobs that nobody retried or acknowledged, no more than [`COUNTED`].
+///
+/// # Errors
+/// If the database fails.
+pub async fn discarded(pool: &PgPool) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM (
+             SELECT FROM polar_jobs.finished_jobs
+              WHERE state = 'discarded' AND acknowledged_at IS NULL LIMIT $1) counted"#,
+        COUNTED,
     )
     .fetch_one(pool)
     .await

@@ -124,6 +124,7 @@ async fn each_job_of_a_dead_worker_is_one_line_that_says_whose_it_is() {
         host: "here".to_owned(),
         pid: 1,
         queues: vec![],
+        slots: vec![],
     };
     let dead = lease::register(&mut connection, &me).await.unwrap();
     let claimed = complete_and_claim(&mut connection, dead, &[], 2).await;

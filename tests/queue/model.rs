@@ -137,6 +137,7 @@ impl Case {
             host: "here".to_owned(),
             pid: 1,
             queues: vec![],
+            slots: vec![],
         };
         lease::register(&mut self.connection, &me).await.unwrap()
     }

@@ -2,9 +2,11 @@
 
 mod connections;
 mod database;
+mod failing;
 mod fleet;
 mod polar;
 mod settings;
+mod usage;
 
 use clap::Args;
 use serde::Serialize;
@@ -86,10 +88,11 @@ impl Finding {
 pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, Failure> {
     let config = &app.config;
     let mut findings = settings::check(config);
-    if let Some(pool) = database::check(config, &mut findings).await {
-        fleet::check(&pool, config, &mut findings).await;
+    let pool = database::check(config, &mut findings).await;
+    if let Some(pool) = &pool {
+        fleet::check(pool, config, &mut findings).await;
     }
-    polar::check(&config.polar, &mut findings).await;
+    polar::check(&config.polar, pool, &mut findings).await;
     report(&arguments, &findings, &app.masker)
 }
 

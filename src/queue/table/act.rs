@@ -13,8 +13,10 @@ pub enum Action {
     Retry,
     /// Take an unfinished job back.
     Cancel,
-    /// Give an unfinished job up: like a cancellation, but it counts as a failure.
+    /// Discard an unfinished job: like a cancellation, but it counts as a failure.
     Discard,
+    /// Take note of a discarded job: nothing warns of it any more.
+    Acknowledge,
 }
 
 impl Acted {
@@ -23,7 +25,10 @@ impl Acted {
     pub fn happened(&self) -> bool {
         matches!(
             self,
-            Self::RunsNow { .. } | Self::WaitsAgain { .. } | Self::Ended { .. }
+            Self::RunsNow { .. }
+                | Self::WaitsAgain { .. }
+                | Self::Ended { .. }
+                | Self::Acknowledged
         )
     }
 }
@@ -35,6 +40,7 @@ impl Action {
         match self {
             Self::Retry => !matches!(state, State::Running),
             Self::Cancel | Self::Discard => matches!(state, State::Available | State::Running),
+            Self::Acknowledge => matches!(state, State::Discarded),
         }
     }
 
@@ -45,6 +51,7 @@ impl Action {
             Self::Retry => "retry",
             Self::Cancel => "cancel",
             Self::Discard => "discard",
+            Self::Acknowledge => "acknowledge",
         }
     }
 }
@@ -58,6 +65,7 @@ pub async fn act(pool: &PgPool, action: Action, id: i64) -> Result<Acted, sqlx::
         Action::Retry => retry(pool, id).await?,
         Action::Cancel => end(pool, id, &CANCELLED).await?,
         Action::Discard => end(pool, id, &DISCARDED).await?,
+        Action::Acknowledge => (acknowledge(pool, &[id]).await? > 0).then_some(Acted::Acknowledged),
     };
     match done {
         Some(acted) => Ok(acted),
@@ -87,6 +95,18 @@ async fn retry(pool: &PgPool, id: i64) -> Result<Option<Acted>, sqlx::Error> {
 async fn end(pool: &PgPool, id: i64, ending: &Ending) -> Result<Option<Acted>, sqlx::Error> {
     let ended = end_all(pool, &[id], ending, None).await?;
     Ok(ended.first().map(|&running| Acted::Ended { running }))
+}
+
+/// Takes note of those of the jobs that are discarded; how many there were. Again does nothing new.
+pub(super) async fn acknowledge(pool: &PgPool, ids: &[i64]) -> Result<u64, sqlx::Error> {
+    sqlx::query!(
+        "UPDATE polar_jobs.finished_jobs SET acknowledged_at = coalesce(acknowledged_at, now())
+          WHERE id = ANY ($1) AND state = 'discarded'",
+        ids,
+    )
+    .execute(pool)
+    .await
+    .map(|done| done.rows_affected())
 }
 
 /// How a person ends a job.

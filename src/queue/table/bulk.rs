@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use sqlx::PgPool;
 
-use super::act::{CANCELLED, DISCARDED, end_all};
+use super::act::{CANCELLED, DISCARDED, acknowledge, end_all};
 use super::revive::retry_finished;
 use super::wake::wake;
 use super::{Action, Filter, State};
@@ -77,7 +77,12 @@ async fn act_on_batch(
         (Action::Retry, State::Completed | State::Discarded | State::Cancelled) => {
             retry_finished(pool, ids, Some(state.name())).await?.len()
         }
-        (Action::Retry, State::Running) | (Action::Cancel | Action::Discard, _) => 0,
+        (Action::Acknowledge, State::Discarded) => {
+            let done = acknowledge(pool, ids).await?;
+            usize::try_from(done).expect("a portion fits")
+        }
+        (Action::Retry, State::Running)
+        | (Action::Cancel | Action::Discard | Action::Acknowledge, _) => 0,
     };
     Ok(i64::try_from(done).expect("a batch fits"))
 }
@@ -125,7 +130,7 @@ async fn ids_after(
 /// Without a state, an action means the jobs that people usually mean by it.
 fn state_for(action: Action, filter: &Filter) -> State {
     filter.state.unwrap_or(match action {
-        Action::Retry => State::Discarded,
+        Action::Retry | Action::Acknowledge => State::Discarded,
         Action::Cancel | Action::Discard => State::Available,
     })
 }
