@@ -8,6 +8,9 @@ pub enum Error {
     /// Polar answered with an error, or not at all.
     #[error(transparent)]
     Polar(#[from] polar::Error),
+    /// The support desk refused, or did not answer.
+    #[error(transparent)]
+    Plain(#[from] plain::Error),
     /// The database failed.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
@@ -41,6 +44,9 @@ pub enum Verdict {
         after: Duration,
         /// Shown in `note` while it waits.
         reason: String,
+        /// Whether the work is due all the same, as while Polar is not to be asked. False where there
+        /// is nothing to do yet.
+        still_due: bool,
     },
     /// The end: discarded with its reason.
     Discard {
@@ -73,8 +79,10 @@ impl Error {
             Self::NotYet { after, .. } => Verdict::Wait {
                 after: *after,
                 reason,
+                still_due: false,
             },
             Self::Polar(error) => polar_verdict(error, reason),
+            Self::Plain(error) => plain_verdict(error, reason),
         }
     }
 }
@@ -91,14 +99,17 @@ fn polar_verdict(error: &polar::Error, reason: String) -> Verdict {
         polar::Error::Rejected(rejected) => Verdict::Wait {
             after: rejected.retry_after,
             reason,
+            still_due: true,
         },
         polar::Error::RateLimited { retry_after, .. } => Verdict::Wait {
             after: *retry_after,
             reason,
+            still_due: true,
         },
         polar::Error::Unauthorized { .. } | polar::Error::MissingScope { .. } => Verdict::Wait {
             after: TOKEN_DELAY,
             reason,
+            still_due: true,
         },
         polar::Error::Unavailable { .. }
         | polar::Error::Unreachable { .. }
@@ -111,5 +122,21 @@ fn polar_verdict(error: &polar::Error, reason: String) -> Verdict {
         // A wrong URL or route answers for every job, and is repaired by us.
         _ if error.is_misdirected() => Verdict::Retry { reason },
         _ => Verdict::Discard { reason },
+    }
+}
+
+/// What says nothing about the job waits: Plain is down, busy, or refuses the token. Everything else may
+/// pass: Plain does not say which of its refusals are final.
+fn plain_verdict(error: &plain::Error, reason: String) -> Verdict {
+    match error {
+        plain::Error::NotSent { .. } => Verdict::Discard { reason },
+        _ => match error.retry_after() {
+            Some(after) => Verdict::Wait {
+                after,
+                reason,
+                still_due: true,
+            },
+            None => Verdict::Retry { reason },
+        },
     }
 }

@@ -4,7 +4,9 @@
 //! is allowed. No value is ever repeated in it, because a secret in the wrong variable is still a
 //! secret. What a command needs and does not find is asked for by that command alone.
 
+mod app;
 mod database;
+mod dotenv;
 mod environment;
 mod error;
 mod fees;
@@ -18,6 +20,7 @@ mod secret;
 use jobs::contract::{Fees, Settings};
 use secrecy::{ExposeSecret, SecretString};
 
+pub use app::AppSettings;
 pub use database::{DatabaseUrl, Pooler};
 pub use environment::Environment;
 pub use error::ConfigError;
@@ -36,6 +39,8 @@ pub struct Config {
     pub database_connections: u32,
     /// The ingress and the metrics page.
     pub http: HttpSettings,
+    /// The application, and who of its people may call us.
+    pub app: AppSettings,
     /// Polar, and whether billing is on.
     pub polar: PolarSettings,
     /// The support desk; `None` without `PLAIN_TOKEN`: its calls are skipped.
@@ -62,6 +67,7 @@ impl Config {
             database: database::read(environment)?,
             database_connections: database::connections(environment)?,
             http: http::read(environment)?,
+            app: app::read(environment)?,
             polar: polar::read(environment)?,
             plain: plain::read(environment)?,
             platform_fees: fees::platform(environment)?,
@@ -93,6 +99,7 @@ impl Config {
                 .map(|billing| billing.organization),
             platform_fees: self.platform_fees,
             early_fees: self.early_fees,
+            support_desk: None,
         }
     }
 
@@ -107,6 +114,7 @@ impl Config {
                 .map(|billing| billing.access_token.clone()),
         );
         secrets.extend(self.http.app_token.clone());
+        secrets.extend(self.app.session_secret.clone());
         secrets.extend(self.plain.as_ref().map(|plain| plain.token.clone()));
         secrets.extend(self.database.iter().flat_map(DatabaseUrl::passwords));
         secrets.extend(self.mail.iter().flat_map(MailSettings::passwords));

@@ -7,7 +7,8 @@ use sqlx::PgPool;
 pub struct Backlog {
     /// Its name.
     pub queue: String,
-    /// For how many seconds its oldest job that could run has been due; 0 where none is.
+    /// For how many seconds its oldest unfinished work has been due, whether it could run all the time or
+    /// was put back; 0 where none is.
     pub oldest_due: f64,
     /// Jobs that wait and are not behind another one of their ordering key; no more than
     /// [`COUNTED`] are counted.
@@ -37,7 +38,11 @@ pub async fn backlogs(pool: &PgPool) -> Result<Vec<Backlog>, sqlx::Error> {
                  FROM levels l WHERE l.priority IS NOT NULL
            )
            SELECT l.queue AS "queue!",
-                  coalesce(max(extract(epoch FROM now()) - extract(epoch FROM due.run_at)), 0)::float8 AS "oldest_due!",
+                  greatest(max(extract(epoch FROM now()) - extract(epoch FROM due.run_at)),
+                           extract(epoch FROM now()) - extract(epoch FROM (
+                               SELECT j.due_at FROM polar_jobs.live_jobs j
+                                WHERE j.queue = l.queue AND j.due_at IS NOT NULL ORDER BY j.due_at LIMIT 1)),
+                           0)::float8 AS "oldest_due!",
                   (SELECT count(*) FROM (SELECT FROM polar_jobs.live_jobs j
                     WHERE j.queue = l.queue AND NOT j.blocked AND j.worker IS NULL LIMIT $1) counted) AS "depth!"
              FROM levels l LEFT JOIN LATERAL (

@@ -54,7 +54,7 @@ pub const METRICS: &[Metric] = &[
         "polar_jobs_oldest_due_seconds",
         "queue",
         Recorder::Both,
-        "For how long the oldest job that could run has been due.",
+        "For how long the oldest unfinished work has been due, its retries included.",
     ),
     gauge(
         "polar_jobs_queue_depth",

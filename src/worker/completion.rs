@@ -61,6 +61,7 @@ impl BufferedResult {
             delay: 0.0,
             failure: None,
             note: Some(note.to_owned()),
+            still_due: true,
         })
     }
 }
@@ -246,6 +247,7 @@ impl ResultSink {
                 delay: 1.0,
                 failure: None,
                 note: Some("its completion could not be stored".to_owned()),
+                still_due: true,
             })
         });
     }

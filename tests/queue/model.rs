@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use polar_jobs::operators::Actor;
 use polar_jobs::queue::claim::Claimed;
 use polar_jobs::queue::finish::{self, Completion, Discard, Return};
 use polar_jobs::queue::table::{self, Acted, Action};
@@ -234,7 +235,9 @@ impl Case {
             return;
         }
         let id = ids[index % ids.len()];
-        let acted = table::act(&self.pool, action, id).await.unwrap();
+        let acted = table::act(&self.pool, &Actor::of_system(), action, id)
+            .await
+            .unwrap();
         self.reordered |= matches!(acted, Acted::WaitsAgain { .. });
         if acted == (Acted::Ended { running: true }) {
             let (late, held) = std::mem::take(&mut self.held)
@@ -507,6 +510,7 @@ async fn requeue(
         delay: 0.0,
         failure,
         note: None,
+        still_due: true,
     };
     assert!(
         finish::requeue(connection, worker, &[back])

@@ -42,6 +42,7 @@ async fn perform(shared: &Arc<Shared>, intervention: &Intervention) -> u16 {
         query,
         body: body.clone(),
         arrival: store.revision,
+        member: None,
         base_url: "http://polar".to_owned(),
     };
     let outcome = (route.handler)(&mut store, &call);

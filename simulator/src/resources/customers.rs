@@ -179,6 +179,7 @@ impl Store {
             locale: Value::Null,
             metadata: wanted.metadata,
             default_payment_method: None,
+            balance: 0,
             deleted_at: None,
             deleted_revision: 0,
         });

@@ -8,7 +8,7 @@ use crate::resources::call::{Call, Outcome, Reply, parse_uuid};
 use crate::resources::errors::{Refusal, at};
 use crate::resources::paging::{Page, one_of, sort, sortable, sorting};
 use crate::resources::subscription_body::check_variants;
-use crate::resources::subscription_changes::refuse_canceled;
+use crate::resources::subscription_changes::{refuse_canceled, refuse_locked};
 use crate::world::clock::text;
 use crate::world::lifecycle::Start;
 use crate::world::model::Subscription;
@@ -132,6 +132,7 @@ pub(crate) fn patch(store: &mut Store, call: &Call) -> Outcome {
         .get(id)
         .ok_or_else(|| Refusal::not_found("Not found"))?
         .clone();
+    refuse_locked(&row)?;
     if let Some(cancel) = object.get("cancel_at_period_end").and_then(Value::as_bool) {
         store.cancel_by_request(&row, cancel)?;
     } else if object.get("revoke").is_some() {

@@ -32,6 +32,8 @@ pub(crate) enum Task {
     Attempt(usize),
     /// Finish an invoice.
     Invoice(Uuid),
+    /// Send the invitation to a shared Slack channel.
+    SlackInvite(Uuid),
     /// End the grants of a deleted customer.
     EndGrants(Uuid),
     /// End the subscriptions of a deleted customer.
