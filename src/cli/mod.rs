@@ -10,11 +10,13 @@ mod events;
 mod exit;
 mod ingress;
 mod jobs;
+mod mail;
 mod migrate;
 mod output;
 mod pooler;
 mod process;
 mod queues;
+mod resync;
 mod schedules;
 mod signals;
 mod simulator;
@@ -73,7 +75,7 @@ enum Command {
     Worker(worker::Arguments),
     /// Run a local Polar that forgets everything when it ends, or let something happen in a running one
     Simulator(simulator::Arguments),
-    /// Look into the job table: list, explain, retry, cancel, discard
+    /// Look into the job table: list, explain, retry, cancel, discard, acknowledge
     #[command(subcommand)]
     Jobs(jobs::Command),
     /// Look at the queues, pause and resume them
@@ -85,6 +87,11 @@ enum Command {
     /// Look at what came in: deliveries of Polar and changes of the application
     #[command(subcommand)]
     Events(events::Command),
+    /// Ask Polar about everything of an organization again and repair what differs, whatever is believed to be in step
+    ///
+    /// Enqueues the jobs of its customer, members, subscription, benefits and support desk. They give way
+    /// to what the application and Polar ask for.
+    Resync(resync::Arguments),
     /// Measure this installation: one JSON line per result
     ///
     /// Works in a database of its own, which it drops: beside `DATABASE_URL`, or without one on a
@@ -97,6 +104,9 @@ enum Command {
     /// What was used, counted and reported, and whether it adds up
     #[command(subcommand)]
     Usage(usage::Command),
+    /// See the mails that are sent
+    #[command(subcommand)]
+    Mail(mail::Command),
     /// What organizations cost us, and what of it Polar knows
     #[command(subcommand)]
     Costs(costs::Command),
@@ -172,9 +182,11 @@ async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
         Command::Queues(command) => queues::run(command, app).await,
         Command::Schedules(command) => schedules::run(command, app).await,
         Command::Events(command) => events::run(command, app).await,
+        Command::Resync(arguments) => resync::run(arguments, app).await,
         Command::Bench(arguments) => bench::run(arguments, app).await,
         Command::Doctor(arguments) => doctor::run(arguments, app).await,
         Command::Usage(command) => usage::run(command, app).await,
+        Command::Mail(command) => mail::run(command, app),
         Command::Costs(command) => costs::run(command, app).await,
     }
 }

@@ -13,8 +13,12 @@ use sha2::Sha256;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
+use simulator::Options;
+
+use crate::local_polar::LocalPolar;
+
 use super::support::{
-    Said, ended, free_port, line_with, signal, start, try_get, until, with_database,
+    Said, ended, free_port, line_with, run, signal, start, try_get, until, with_database,
 };
 
 const ACME: &str = "1dbfc517-0bbf-4301-9ba8-555ca42b9737";
@@ -379,4 +383,164 @@ async fn lists_name_the_organization() {
     assert!(table.contains("Acme") && table.contains(GLOBEX), "{table}");
     let events = with_database(url, &["events", "list"]).out;
     assert!(events.contains("Acme"), "{events}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_polar_refuses_the_token_for_is_late_since_it_was_due_first() {
+    let database = testing::database(polar_jobs::migrate::migrator).await;
+    let (pool, url) = (&database.pool, &database.url);
+    let polar = LocalPolar::start(Options::default()).await;
+    add_organization(pool, ACME, "Acme").await;
+    execute(
+        pool,
+        format!(
+            "SELECT polar_jobs.enqueue('sync_customer', '{{\"organization_id\": \"{ACME}\"}}')"
+        ),
+    )
+    .await;
+    let drain = async || {
+        let settings = [
+            ("DATABASE_URL", url.clone()),
+            ("POLAR_API_URL", polar.url()),
+            ("POLAR_ACCESS_TOKEN", "polar_oat_revoked_token".to_owned()),
+            ("POLAR_ORGANIZATION_ID", polar.organization_id().to_string()),
+        ];
+        let drained = tokio::task::spawn_blocking(move || {
+            let settings: Vec<(&str, &str)> = settings
+                .iter()
+                .map(|(name, value)| (*name, &**value))
+                .collect();
+            run(&settings, &["worker", "--drain", "--queue", "default=1"])
+        });
+        assert_eq!(drained.await.unwrap().code, Some(0));
+    };
+    let oldest = async || {
+        let backlogs = polar_jobs::queue::fleet::backlogs(pool).await.unwrap();
+        let default = backlogs.iter().find(|one| one.queue == "default").unwrap();
+        default.oldest_due
+    };
+    execute(
+        pool,
+        "UPDATE polar_jobs.live_jobs SET run_at = now() - interval '1 hour' WHERE kind = 'sync_customer'",
+    )
+    .await;
+    drain().await;
+    let ahead = "SELECT count(*) FROM polar_jobs.jobs WHERE kind = 'sync_customer' AND state = 'available' AND attempt > 0 AND run_at > now()";
+    let ahead: i64 = sqlx::query_scalar(ahead).fetch_one(pool).await.unwrap();
+    assert_eq!(ahead, 1, "it waits for the token");
+    assert!(oldest().await >= 3600.0, "{}", oldest().await);
+
+    // A person who puts it off says that it is not due.
+    execute(
+        pool,
+        "UPDATE polar_jobs.jobs SET run_at = now() + interval '1 day' WHERE kind = 'sync_customer'",
+    )
+    .await;
+    assert!(oldest().await < 3600.0, "{}", oldest().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_fails_with_a_follow_up_of_its_job_and_is_applied_again_with_its_retry() {
+    let database = testing::database(polar_jobs::migrate::migrator).await;
+    let (pool, url) = (&database.pool, &database.url);
+    let data = format!(
+        r#"{{"id": "{ACME}", "name": "Acme", "slug": "acme", "owner": {{"id": "{GLOBEX}", "email": "ada@example.com"}}}}"#
+    );
+    execute(
+        pool,
+        format!("SELECT polar_jobs.record_change('organization.created', '{data}')"),
+    )
+    .await;
+    // Polar cannot be asked: the change is applied here, and what follows from it waits.
+    let settings = [
+        ("DATABASE_URL", url.as_str()),
+        ("POLAR_API_URL", "http://127.0.0.1:1"),
+        ("POLAR_ACCESS_TOKEN", "polar_oat_token"),
+        ("POLAR_ORGANIZATION_ID", GLOBEX),
+    ];
+    let drain = ["worker", "--drain", "--queue", "default=1"];
+    assert_eq!(run(&settings, &drain).code, Some(0));
+    let outcome = async || -> Option<String> {
+        let outcome = "SELECT outcome FROM polar_jobs.external_events";
+        sqlx::query_scalar(outcome).fetch_one(pool).await.unwrap()
+    };
+    assert_eq!(outcome().await.as_deref(), Some("applied"));
+    let follow_up =
+        "SELECT id FROM polar_jobs.jobs WHERE kind = 'sync_customer' AND state = 'available'";
+    let id: i64 = sqlx::query_scalar(follow_up).fetch_one(pool).await.unwrap();
+    let id = id.to_string();
+    assert_eq!(with_database(url, &["jobs", "discard", &id]).code, Some(0));
+    assert_eq!(outcome().await.as_deref(), Some("failed"));
+    assert_eq!(with_database(url, &["jobs", "retry", &id]).code, Some(0));
+    assert_eq!(outcome().await.as_deref(), Some("applied"));
+}
+
+#[tokio::test]
+async fn resync_enqueues_everything_of_an_organization_and_says_who_asked() {
+    let database = testing::database(polar_jobs::migrate::migrator).await;
+    let (pool, url) = (&database.pool, &database.url);
+    for (id, name) in [(ACME, "Acme"), (GLOBEX, "Globex")] {
+        add_organization(pool, id, name).await;
+    }
+    execute(
+        pool,
+        format!(
+            "INSERT INTO polar_jobs.people (user_id, email) VALUES ('{ACME}', 'ada@example.com');
+             INSERT INTO polar_jobs.memberships (organization_id, user_id, role, event_id, synced_event)
+             VALUES ('{ACME}', '{ACME}', 'owner', 0, 0)"
+        ),
+    )
+    .await;
+    let kinds = async |organization: &str| -> Vec<String> {
+        let kinds = "SELECT kind FROM polar_jobs.jobs WHERE payload ->> 'organization_id' = $1
+                         OR payload ->> 'external_customer_id' = $1 ORDER BY kind";
+        let kinds = sqlx::query_scalar(kinds).bind(organization.to_owned());
+        kinds.fetch_all(pool).await.unwrap()
+    };
+    let one = ["--actor", "ada", "resync", "--organization", ACME];
+    let said = with_database(url, &one);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let everything = [
+        "apply_benefits",
+        "sync_customer",
+        "sync_member",
+        "sync_subscription",
+        "sync_support_desk",
+    ];
+    assert_eq!(kinds(ACME).await, everything);
+    assert!(kinds(GLOBEX).await.is_empty());
+    let who: (String, Uuid) = sqlx::query_as(
+        "SELECT actor, organization_id FROM polar_jobs.operator_actions WHERE action = 'resync'",
+    )
+    .fetch_one(pool)
+    .await
+    .unwrap();
+    assert_eq!((who.0.as_str(), who.1.to_string().as_str()), ("ada", ACME));
+
+    assert_eq!(with_database(url, &["resync"]).code, Some(2));
+    let asked = with_database(url, &["resync", "--all"]);
+    assert_eq!(asked.code, Some(2));
+    assert!(
+        asked.err.contains("2 organizations; add --yes"),
+        "{}",
+        asked.err
+    );
+    assert_eq!(
+        with_database(url, &["resync", "--all", "--yes"]).code,
+        Some(0)
+    );
+    assert_eq!(
+        kinds(ACME).await,
+        everything,
+        "what waits already is not doubled"
+    );
+    assert_eq!(kinds(GLOBEX).await.len(), 4, "nobody belongs to it");
+    let nobody = Uuid::new_v4().to_string();
+    let unknown = with_database(url, &["resync", "--organization", &nobody]);
+    assert_eq!(unknown.code, Some(1));
+    assert!(
+        unknown.err.contains("there is no organization"),
+        "{}",
+        unknown.err
+    );
 }

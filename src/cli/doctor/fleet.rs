@@ -1,4 +1,4 @@
-//! The fleet at work: who lives, what is paused or late, what was given up, what Polar said to it.
+//! The fleet at work: who lives, what is paused, late, refused or discarded, what Polar said to it.
 
 use sqlx::PgPool;
 

@@ -92,7 +92,7 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
     if let Some(pool) = &pool {
         fleet::check(pool, config, &mut findings).await;
     }
-    polar::check(&config.polar, pool, &mut findings).await;
+    polar::check(&config.polar, config.mail.is_some(), pool, &mut findings).await;
     report(&arguments, &findings, &app.masker)
 }
 

@@ -1,4 +1,4 @@
-//! What a person may do to one job: run it now or again, cancel it, give it up.
+//! What a person may do to one job: run it now or again, cancel, discard or acknowledge it.
 
 use jobs::contract::begin;
 use serde_json::json;
@@ -15,7 +15,7 @@ use crate::operators::{self, Actor, OperatorAction};
 pub enum Action {
     /// Run a waiting job now, or a finished one again.
     Retry,
-    /// Take an unfinished job back.
+    /// Cancel an unfinished job.
     Cancel,
     /// Discard an unfinished job: like a cancellation, but it counts as a failure.
     Discard,

@@ -26,6 +26,7 @@ pub use explain::{Explanation, HeadOfKey, Holder, explain};
 pub use failing::{FailingJob, failing};
 pub use list::{caused_by, find, list};
 pub use queues::{QueueRow, WorkerRow, pause, queues, resume, workers};
+pub use wake::wake;
 
 /// A row of `polar_jobs.jobs`. Applications and operators may fill it with any time and any JSON, so
 /// neither is taken to pieces here.
@@ -103,9 +104,9 @@ pub enum State {
     Running,
     /// Done.
     Completed,
-    /// Given up.
+    /// Failed for good.
     Discarded,
-    /// Taken back by a person, or superseded.
+    /// Cancelled by a person, or superseded.
     Cancelled,
 }
 
