@@ -21,6 +21,7 @@ mod process;
 mod progress;
 mod queues;
 mod reconcile;
+mod resync;
 mod schedules;
 mod signals;
 mod simulator;
@@ -79,7 +80,7 @@ enum Command {
     Worker(worker::Arguments),
     /// Run a local Polar that forgets everything when it ends, or let something happen in a running one
     Simulator(simulator::Arguments),
-    /// Look into the job table: list, explain, retry, cancel, discard
+    /// Look into the job table: list, explain, retry, cancel, discard, acknowledge
     #[command(subcommand)]
     Jobs(jobs::Command),
     /// Look at the queues, pause and resume them
@@ -105,6 +106,11 @@ enum Command {
     /// Our webhook endpoint at Polar
     #[command(subcommand)]
     Endpoint(endpoint::Command),
+    /// Ask Polar about everything of an organization again and repair what differs, whatever is believed to be in step
+    ///
+    /// Enqueues the jobs of its customer, members, subscription, benefits and support desk. They give way
+    /// to what the application and Polar ask for.
+    Resync(resync::Arguments),
     /// Measure this installation: one JSON line per result
     ///
     /// Works in a database of its own, which it drops: beside `DATABASE_URL`, or without one on a
@@ -199,6 +205,7 @@ async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
         Command::Backfill(arguments) => backfill::run(arguments, app).await,
         Command::Reconcile(arguments) => reconcile::run(arguments, app).await,
         Command::Endpoint(command) => endpoint::run(command, app).await,
+        Command::Resync(arguments) => resync::run(arguments, app).await,
         Command::Bench(arguments) => bench::run(arguments, app).await,
         Command::Doctor(arguments) => doctor::run(arguments, app).await,
         Command::Usage(command) => usage::run(command, app).await,
