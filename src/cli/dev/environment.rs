@@ -9,6 +9,7 @@ use simulator::{Faults, Options as PolarOptions, Simulator};
 use uuid::Uuid;
 
 use super::super::{AppContext, Failure, connect, migrate};
+use super::billing_page::BillingPage;
 use crate::config::{Billing, Config, DatabaseUrl, MailSettings, Pooler, Transport};
 use crate::telemetry::Masker;
 use private_postgres::{Options, Server, ensure_database, psql_line};
@@ -26,6 +27,7 @@ pub(super) struct DevEnvironment {
     pub(super) polar: Option<Simulator>,
     /// What the ids of this run follow from.
     pub(super) run: Uuid,
+    billing_page: String,
     /// `None`: the settings name a database.
     server: Option<Server>,
 }
@@ -37,6 +39,7 @@ impl DevEnvironment {
         data: &Path,
         seed: u64,
         faults: Faults,
+        page: &BillingPage,
     ) -> Result<Self, Failure> {
         let (database, server) = database(given, data).await?;
         migrate::up_to_date(&database).await?;
@@ -52,12 +55,14 @@ impl DevEnvironment {
             .app_token
             .get_or_insert_with(|| SecretString::from(APP_TOKEN));
         config.mail.get_or_insert_with(|| mail_to_files(data));
+        page.allow(&mut config.app);
         let masker = Masker::new(config.secrets());
         Ok(Self {
             app: AppContext { config, masker },
             database,
             polar,
             run,
+            billing_page: page.url(),
             server,
         })
     }
@@ -77,6 +82,10 @@ impl DevEnvironment {
         let mut lines = vec![
             format!("ingress     http://{address}"),
             format!("polar       {polar}"),
+            format!(
+                "billing     {} (a billing page on the organizations API)",
+                self.billing_page
+            ),
             format!("postgres    {} ({postgres})", self.database),
         ];
         // The URL of a database that was given to us has its password in it.
