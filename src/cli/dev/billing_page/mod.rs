@@ -180,7 +180,7 @@ async fn guard(
     }
     let mut response = next.run(request).await;
     let policy = format!(
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' {}; base-uri 'none'; \
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self' {}; base-uri 'none'; \
          form-action 'none'; frame-ancestors 'none'",
         application.api
     );
