@@ -12,6 +12,8 @@ mod detour;
 mod dev;
 #[path = "cli/doctor.rs"]
 mod doctor;
+#[path = "cli/dotenv.rs"]
+mod dotenv;
 #[path = "cli/jobs.rs"]
 mod jobs;
 #[path = "cli/lists.rs"]
@@ -24,6 +26,8 @@ mod logging;
 mod metrics;
 #[path = "cli/migrate.rs"]
 mod migrate;
+#[path = "cli/operators.rs"]
+mod operators;
 #[path = "cli/pool_of_two.rs"]
 mod pool_of_two;
 #[path = "cli/pooler.rs"]
@@ -32,6 +36,8 @@ mod pooler;
 mod rows;
 #[path = "cli/signals.rs"]
 mod signals;
+#[path = "cli/simulator.rs"]
+mod simulator;
 #[path = "cli/support.rs"]
 mod support;
 #[path = "cli/test_pooler.rs"]

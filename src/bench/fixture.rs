@@ -91,6 +91,7 @@ impl Fixture {
                 self_organization: None,
                 platform_fees: fees,
                 early_fees: fees,
+                support_desk: None,
             }),
             queues: vec![QueueSlots {
                 queue: "default".to_owned(),

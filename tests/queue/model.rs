@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use polar_jobs::operators::Actor;
 use polar_jobs::queue::claim::Claimed;
 use polar_jobs::queue::finish::{self, Completion, Discard, Return};
 use polar_jobs::queue::table::{self, Acted, Action};
@@ -233,7 +234,9 @@ impl Case {
             return;
         }
         let id = ids[index % ids.len()];
-        let acted = table::act(&self.pool, action, id).await.unwrap();
+        let acted = table::act(&self.pool, &Actor::of_system(), action, id)
+            .await
+            .unwrap();
         self.reordered |= matches!(acted, Acted::WaitsAgain { .. });
         if acted == (Acted::Ended { running: true }) {
             let (late, held) = std::mem::take(&mut self.held)

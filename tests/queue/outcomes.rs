@@ -1,6 +1,7 @@
 //! What becomes of an event that has several jobs.
 
 use jobs::NewJob;
+use polar_jobs::operators::Actor;
 use polar_jobs::queue::claim::Claimed;
 use polar_jobs::queue::connect::{Pooler, QueueDatabase};
 use polar_jobs::queue::finish::Completion;
@@ -91,14 +92,18 @@ async fn a_retry_repairs_the_outcome_of_an_event_once_no_other_job_of_it_is_give
     let other = app.add(ending("failed", event)).await;
     app.until_empty().await;
 
-    table::act(&app.pool, Action::Retry, one).await.unwrap();
+    table::act(&app.pool, &Actor::of_system(), Action::Retry, one)
+        .await
+        .unwrap();
     app.until_state(one, "completed").await;
     assert_eq!(
         app.outcome(event).await.as_deref(),
         Some("failed"),
         "the other one is still given up"
     );
-    table::act(&app.pool, Action::Retry, other).await.unwrap();
+    table::act(&app.pool, &Actor::of_system(), Action::Retry, other)
+        .await
+        .unwrap();
     app.until_state(other, "completed").await;
     assert_eq!(app.outcome(event).await.as_deref(), Some("applied"));
     worker.stop().await;

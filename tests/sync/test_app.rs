@@ -223,6 +223,7 @@ impl TestApp {
                     fixed: 40,
                     subscription_basis_points: 50,
                 },
+                support_desk: None,
             }),
             queues: ["default", "bulk"]
                 .map(|queue| QueueSlots {

@@ -109,7 +109,13 @@ impl Scenario<'_> {
 
     /// A schedule's job now, and its end: nobody wants to wait for the next tick.
     async fn start(&self, schedule: &str) -> anyhow::Result<()> {
-        schedule::run_now(&self.watch.pool, self.timetable, schedule, Utc::now()).await?;
+        schedule::run_now(
+            &mut *self.watch.pool.acquire().await?,
+            self.timetable,
+            schedule,
+            Utc::now(),
+        )
+        .await?;
         self.watch.jobs_done().await
     }
 

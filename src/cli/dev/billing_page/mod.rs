@@ -54,14 +54,23 @@ impl BillingPage {
         format!("http://{}", self.address)
     }
 
-    /// Lets the page call the organizations API and be returned to from a checkout. What was set stays.
-    pub(super) fn allow(&self, app: &mut AppSettings) {
+    /// Lets the page call the organizations API and be returned to from a checkout. What was set stays; returns what was
+    /// not, by the names of the settings.
+    pub(super) fn allow(&self, app: &mut AppSettings) -> Vec<(&'static str, String)> {
+        let mut brought = Vec::new();
+        if app.origins.is_empty() {
+            brought.push(("APP_ORIGINS", self.url()));
+        }
         app.origins.push(self.url());
         if app.url.is_none() {
             app.url = Url::parse(&self.url()).ok();
+            brought.push(("APP_URL", self.url()));
         }
-        app.session_secret
-            .get_or_insert_with(|| SecretString::from(SESSION_SECRET));
+        if app.session_secret.is_none() {
+            app.session_secret = Some(SecretString::from(SESSION_SECRET));
+            brought.push(("APP_SESSION_SECRET", SESSION_SECRET.to_owned()));
+        }
+        brought
     }
 
     /// Serves until dropped; people of `fixtures` are signed in, for calls to the ingress at `api`.
