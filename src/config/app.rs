@@ -26,7 +26,11 @@ pub struct AppSettings {
 pub(super) fn read(environment: &Environment) -> Result<AppSettings, ConfigError> {
     Ok(AppSettings {
         url: match environment.text("APP_URL")? {
-            Some(_) => Some(web_address(environment, "APP_URL", "https://app.example.com")?),
+            Some(_) => Some(web_address(
+                environment,
+                "APP_URL",
+                "https://app.example.com",
+            )?),
             None => None,
         },
         session_secret: session_secret(environment)?,

@@ -249,7 +249,10 @@ fn the_application_is_a_url_a_long_key_origins_and_networks() {
     let app = read(&[
         ("APP_URL", "https://app.example.com"),
         ("APP_SESSION_SECRET", "0123456789abcdef0123456789abcdef"),
-        ("APP_ORIGINS", "https://App.example.com http://localhost:3000"),
+        (
+            "APP_ORIGINS",
+            "https://App.example.com http://localhost:3000",
+        ),
         ("TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.7 2001:db8::/32"),
     ])
     .unwrap()

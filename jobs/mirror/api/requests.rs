@@ -74,13 +74,15 @@ pub async fn begin(
         if row.fingerprint != request.fingerprint {
             return Ok(Begun::OtherBody);
         }
-        return Ok(match row.status.and_then(|status| u16::try_from(status).ok()) {
-            Some(status) => Begun::Answered {
-                status,
-                answer: row.answer.unwrap_or_default(),
+        return Ok(
+            match row.status.and_then(|status| u16::try_from(status).ok()) {
+                Some(status) => Begun::Answered {
+                    status,
+                    answer: row.answer.unwrap_or_default(),
+                },
+                None => Begun::InProgress,
             },
-            None => Begun::InProgress,
-        });
+        );
     }
 }
 
@@ -147,11 +149,7 @@ pub async fn finish(
 ///
 /// # Errors
 /// If the database fails; then it goes on when the term is over.
-pub async fn release(
-    pool: &PgPool,
-    request: &RequestKey,
-    holder: Uuid,
-) -> Result<(), sqlx::Error> {
+pub async fn release(pool: &PgPool, request: &RequestKey, holder: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "UPDATE polar_jobs.idempotent_requests SET busy_until = clock_timestamp()
           WHERE organization_id = $1 AND caller = $2 AND route = $3 AND key = $4 AND holder = $5",
