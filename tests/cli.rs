@@ -2,14 +2,14 @@
 
 #![allow(clippy::unwrap_used)] // a test may stop at the first surprise
 
-#[path = "cli/crowd.rs"]
-mod crowd;
 #[path = "wire/detour.rs"]
 mod detour;
 #[path = "cli/dev.rs"]
 mod dev;
 #[path = "cli/doctor.rs"]
 mod doctor;
+#[path = "cli/dotenv.rs"]
+mod dotenv;
 #[path = "cli/jobs.rs"]
 mod jobs;
 #[path = "cli/lists.rs"]
@@ -22,6 +22,8 @@ mod logging;
 mod metrics;
 #[path = "cli/migrate.rs"]
 mod migrate;
+#[path = "cli/operators.rs"]
+mod operators;
 #[path = "cli/pool_of_two.rs"]
 mod pool_of_two;
 #[path = "cli/pooler.rs"]
@@ -30,8 +32,12 @@ mod pooler;
 mod rows;
 #[path = "cli/signals.rs"]
 mod signals;
+#[path = "cli/simulator.rs"]
+mod simulator;
 #[path = "cli/support.rs"]
 mod support;
+#[path = "cli/test_pooler.rs"]
+mod test_pooler;
 #[path = "cli/unreachable.rs"]
 mod unreachable;
 #[path = "cli/usage.rs"]

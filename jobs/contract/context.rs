@@ -28,6 +28,17 @@ pub struct Settings {
     pub platform_fees: Fees,
     /// What early members pay.
     pub early_fees: Fees,
+    /// The support desk; `None` without a token: nothing goes there.
+    pub support_desk: Option<SupportDesk>,
+}
+
+/// The support desk, Plain.
+#[derive(Clone, Debug)]
+pub struct SupportDesk {
+    /// The client; clones share what is known about Plain.
+    pub client: plain::Client,
+    /// The tier of a tenant without any, by Plain's external id.
+    pub default_tier: Option<String>,
 }
 
 /// What an organization pays for a transaction.

@@ -77,11 +77,13 @@ pub enum Queue {
     Mail,
     /// Backfill and nightly scans, which may wait.
     Bulk,
+    /// The support desk, which may be slow or away for long.
+    Support,
 }
 
 impl Queue {
     /// Every queue.
-    pub const ALL: [Self; 3] = [Self::Default, Self::Mail, Self::Bulk];
+    pub const ALL: [Self; 4] = [Self::Default, Self::Mail, Self::Bulk, Self::Support];
 
     /// The name in the job table.
     #[must_use]
@@ -90,6 +92,7 @@ impl Queue {
             Self::Default => "default",
             Self::Mail => "mail",
             Self::Bulk => "bulk",
+            Self::Support => "support",
         }
     }
 }

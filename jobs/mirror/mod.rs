@@ -14,6 +14,7 @@ pub mod out_of_step;
 pub mod prune;
 pub mod seen;
 pub mod subscriptions;
+pub mod support_desk;
 pub mod unsynced;
 pub mod usage;
 pub mod wanted;

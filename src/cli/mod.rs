@@ -18,14 +18,17 @@ mod queues;
 mod schedules;
 mod signals;
 mod simulator;
+mod span;
 mod usage;
 mod worker;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Environment};
+use crate::operators::Actor;
 use crate::telemetry::{self, Masker};
 
 pub(crate) use exit::{Exit, Failure, causes};
@@ -33,7 +36,8 @@ pub(crate) use exit::{Exit, Failure, causes};
 /// Durable background jobs that keep an application's organizations, members, subscriptions, usage
 /// and costs in step with Polar, on nothing but Postgres.
 ///
-/// Settings come from the environment; `.env.sample` lists all of them.
+/// Settings come from the environment, and from `.env` in the working directory where the environment
+/// says nothing; `.env.sample` lists all of them.
 #[derive(Parser)]
 #[command(
     name = "polar-jobs",
@@ -45,6 +49,9 @@ pub(crate) use exit::{Exit, Failure, causes};
     after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 doctor found warnings only."
 )]
 struct Cli {
+    /// Who does it, for the record of changes by hand (default: the system user)
+    #[arg(long, global = true, value_name = "NAME")]
+    actor: Option<Actor>,
     #[command(subcommand)]
     command: Command,
 }
@@ -64,7 +71,7 @@ enum Command {
     Ingress(ingress::Arguments),
     /// Claim and run jobs, and run the schedules
     Worker(worker::Arguments),
-    /// Run a local Polar that forgets everything when it ends
+    /// Run a local Polar that forgets everything when it ends, or let something happen in a running one
     Simulator(simulator::Arguments),
     /// Look into the job table: list, explain, retry, cancel, discard
     #[command(subcommand)]
@@ -99,6 +106,8 @@ enum Command {
 pub(crate) struct AppContext {
     pub(crate) config: Config,
     pub(crate) masker: Masker,
+    /// Whom changes by hand are put down to.
+    pub(crate) actor: Actor,
 }
 
 /// Runs the command line of this process to its exit code.
@@ -106,7 +115,7 @@ pub(crate) struct AppContext {
 pub fn main() -> ExitCode {
     // clap prints help and wrong usage itself and exits with 0 and 2.
     let cli = Cli::parse();
-    let config = match Config::read(&Environment::of_process()) {
+    let config = match environment(&cli.command).and_then(|read| Config::read(&read)) {
         Ok(config) => config,
         Err(wrong) => return refuse(&cli.command, wrong),
     };
@@ -115,6 +124,7 @@ pub fn main() -> ExitCode {
     let app = AppContext {
         config,
         masker: masker.clone(),
+        actor: cli.actor.unwrap_or_else(Actor::of_system),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -127,6 +137,16 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.code(),
         Err(failure) => failure.report(&masker),
     }
+}
+
+/// The variables that a command reads its settings from.
+fn environment(command: &Command) -> Result<Environment, ConfigError> {
+    let settings = Environment::of_process().or(Environment::of_file(Path::new(".env"))?);
+    Ok(match command {
+        // A shell that has read `dev.env` points at what an earlier `dev` brought, which this one brings anew.
+        Command::Dev(arguments) => settings.without(&arguments.settings_of_before()),
+        _ => settings,
+    })
 }
 
 /// Settings that cannot be used. `doctor` is asked about just that, so it answers in its own form.
@@ -147,7 +167,7 @@ async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
         Command::Migrate => migrate::run(app).await,
         Command::Ingress(arguments) => ingress::run(arguments, app).await,
         Command::Worker(arguments) => worker::run(arguments, app).await,
-        Command::Simulator(arguments) => simulator::run(arguments).await,
+        Command::Simulator(arguments) => simulator::run(arguments, app).await,
         Command::Jobs(command) => jobs::run(command, app).await,
         Command::Queues(command) => queues::run(command, app).await,
         Command::Schedules(command) => schedules::run(command, app).await,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use jobs::contract::SupportDesk;
 use secrecy::SecretString;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -25,6 +26,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 const API_CALL_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long such a call waits for budget.
 const API_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same of one to the support desk.
+const PLAIN_TIMEOUT: Duration = Duration::from_secs(10);
+const USER_AGENT: &str = concat!("polar-jobs/", env!("CARGO_PKG_VERSION"));
 /// How long running jobs may take to end; the rest of the 30 s that a stop may take is for handing
 /// back and for the last writes.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -75,13 +79,15 @@ impl Process {
                 tokio::spawn(page.serve(self.pool.clone(), metrics, stop.wait()))
             }),
         ];
+        let mut job_settings = self.config.job_settings();
+        job_settings.support_desk = support_desk(&self.config)?;
         let settings = WorkerSettings {
             database: self.database,
             connections: ConnectionBudget::of(self.config.database_connections),
             pool: self.pool,
             registry: Arc::new(jobs::registry()),
             polar: self.polar,
-            settings: Arc::new(self.config.job_settings()),
+            settings: Arc::new(job_settings),
             queues: work.queues,
             slots: self.config.worker_slots as usize,
             drain: work.drain,
@@ -110,7 +116,7 @@ impl OperationsPage {
         Ok(Some(Self(listener)))
     }
 
-    /// Serves it until told to stop.
+    /// Serves it until a stop is requested.
     pub(crate) async fn serve(
         self,
         pool: PgPool,
@@ -170,6 +176,25 @@ fn limited_client(
     Ok(Some(client))
 }
 
+/// The support desk; `None` without `PLAIN_TOKEN`.
+pub(crate) fn support_desk(config: &Config) -> Result<Option<SupportDesk>, Failure> {
+    let Some(settings) = &config.plain else {
+        return Ok(None);
+    };
+    let client = plain::Client::new(plain::ClientConfig {
+        api_url: settings.api_url.clone(),
+        token: settings.token.clone(),
+        timeout: PLAIN_TIMEOUT,
+        delays: plain::Delays::PRODUCTION,
+        user_agent: USER_AGENT.to_owned(),
+    })
+    .context("no client for the support desk can be made")?;
+    Ok(Some(SupportDesk {
+        client,
+        default_tier: settings.default_tier.clone(),
+    }))
+}
+
 /// How Polar is called, by jobs and by `doctor` alike.
 pub(crate) fn client_config(
     settings: &PolarSettings,
@@ -180,6 +205,6 @@ pub(crate) fn client_config(
         access_token,
         version: settings.api_version.clone(),
         timeout: CALL_TIMEOUT,
-        user_agent: concat!("polar-jobs/", env!("CARGO_PKG_VERSION")).to_owned(),
+        user_agent: USER_AGENT.to_owned(),
     }
 }

@@ -6,6 +6,7 @@
 
 mod app;
 mod database;
+mod dotenv;
 mod environment;
 mod error;
 mod fees;
@@ -98,6 +99,7 @@ impl Config {
                 .map(|billing| billing.organization),
             platform_fees: self.platform_fees,
             early_fees: self.early_fees,
+            support_desk: None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! A worker whose way to Polar leads through a gateway that fails as told: for some customers, for
+//! A worker whose way to Polar leads through a gateway that fails as instructed: for some customers, for
 //! everybody, or in its own words.
 
 use std::future::IntoFuture;
@@ -100,6 +100,7 @@ impl TestApp {
                 self_organization: Some(polar.organization_id()),
                 platform_fees: fees,
                 early_fees: fees,
+                support_desk: None,
             }),
             queues: vec![QueueSlots {
                 queue: "default".to_owned(),
@@ -375,7 +376,7 @@ async fn a_missing_scope_pauses_what_needs_it_and_nothing_else_until_it_is_grant
         .add_token(TOKEN, &[&poor[..], SUBSCRIPTIONS, BENEFITS].concat());
     let done = "SELECT count(*) FROM polar_jobs.jobs WHERE state = 'completed'
                    AND kind IN ('apply_benefits', 'sync_subscription')";
-    // Each is told to come back in a minute; then one of them is the probe.
+    // Each has to come back in a minute; then one of them is the probe.
     app.until("both go on by themselves", async || {
         app.hurry().await;
         app.count(done).await >= 2

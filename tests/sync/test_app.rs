@@ -48,12 +48,12 @@ impl Drop for TestApp {
 }
 
 /// A worker at work.
-pub(crate) struct Standing {
+pub(crate) struct RunningWorker {
     stop: oneshot::Sender<()>,
     worker: JoinHandle<Result<(), WorkerError>>,
 }
 
-impl Standing {
+impl RunningWorker {
     pub(crate) async fn stop(self) {
         drop(self.stop);
         self.worker.await.unwrap().unwrap();
@@ -223,6 +223,7 @@ impl TestApp {
                     fixed: 40,
                     subscription_basis_points: 50,
                 },
+                support_desk: None,
             }),
             queues: ["default", "bulk"]
                 .map(|queue| QueueSlots {
@@ -263,14 +264,14 @@ impl TestApp {
     }
 
     /// A worker that goes on until it is stopped.
-    pub(crate) fn work(&self) -> Standing {
+    pub(crate) fn work(&self) -> RunningWorker {
         let (stop, stopped) = oneshot::channel();
         let settings = WorkerSettings {
             drain: false,
             ..self.worker(true)
         };
         let worker = tokio::spawn(run(settings, async { drop(stopped.await) }));
-        Standing { stop, worker }
+        RunningWorker { stop, worker }
     }
 
     /// The same while billing is not configured.
@@ -281,12 +282,12 @@ impl TestApp {
     }
 
     /// Runs jobs and lets deliveries come in until both are quiet.
-    pub(crate) async fn settle(&self) {
+    pub(crate) async fn work_until_idle(&self) {
         loop {
             self.drain().await;
             assert!(
-                self.simulator.deliveries_settled(DEADLINE).await,
-                "deliveries do not settle"
+                self.simulator.deliveries_finished(DEADLINE).await,
+                "deliveries do not end"
             );
             if self
                 .count("SELECT count(*) FROM polar_jobs.live_jobs WHERE run_at <= now()")
@@ -298,7 +299,7 @@ impl TestApp {
         }
     }
 
-    /// Waits for what a standing worker does.
+    /// Waits for what a running worker does.
     pub(crate) async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
         let begun = Instant::now();
         while !holds().await {
@@ -321,7 +322,7 @@ impl TestApp {
     /// Lets every waiting job run now, as if its time had come, until nothing waits.
     pub(crate) async fn resolve_waits(&self) {
         for _round in 0..60 {
-            self.settle().await;
+            self.work_until_idle().await;
             if self.hurry().await == 0 {
                 return;
             }

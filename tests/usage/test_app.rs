@@ -209,6 +209,7 @@ pub(crate) fn context(
             self_organization,
             platform_fees: fees,
             early_fees: fees,
+            support_desk: None,
         },
         job: JobFacts {
             id: 1,

@@ -1,5 +1,6 @@
 //! Everything that the demo scenario needs: a Postgres, a Polar, and the settings that lead to both.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use simulator::{Faults, Options as PolarOptions, Simulator};
 use uuid::Uuid;
 
 use super::super::{AppContext, Failure, connect, migrate};
+use super::settings_file;
 use crate::config::{Billing, Config, DatabaseUrl, MailSettings, Pooler, Transport};
 use crate::telemetry::Masker;
 use private_postgres::{Options, Server, ensure_database, psql_line};
@@ -17,6 +19,8 @@ use private_postgres::{Options, Server, ensure_database, psql_line};
 const DATABASE: &str = "polar_jobs";
 /// Opens `POST /changes` where `APP_TOKEN` is not set: the ingress listens on this machine only.
 const APP_TOKEN: &str = "dev-application-token";
+/// Who sends the mail that goes to files.
+const MAIL_FROM: &str = "billing@example.com";
 
 /// The servers that the demo scenario runs on, and the settings that lead to them.
 pub(super) struct DevEnvironment {
@@ -26,6 +30,8 @@ pub(super) struct DevEnvironment {
     pub(super) polar: Option<Simulator>,
     /// What the ids of this run follow from.
     pub(super) run: Uuid,
+    /// The token and the mail directory that the settings do not name.
+    brought: Vec<(&'static str, String)>,
     /// `None`: the settings name a database.
     server: Option<Server>,
 }
@@ -47,23 +53,35 @@ impl DevEnvironment {
             None => Some(local_polar(&mut config, seed, faults).await?),
         };
         config.database = Some(database.clone());
-        config
-            .http
-            .app_token
-            .get_or_insert_with(|| SecretString::from(APP_TOKEN));
-        config.mail.get_or_insert_with(|| mail_to_files(data));
+        let mut brought = Vec::new();
+        if config.http.app_token.is_none() {
+            config.http.app_token = Some(SecretString::from(APP_TOKEN));
+            brought.push(("APP_TOKEN", APP_TOKEN.to_owned()));
+        }
+        if config.mail.is_none() {
+            let directory = data.join("mail");
+            let full = std::path::absolute(&directory).unwrap_or_else(|_| directory.clone());
+            brought.push(("MAIL_URL", format!("file:{}", full.display())));
+            brought.push(("MAIL_FROM", MAIL_FROM.to_owned()));
+            config.mail = Some(mail_to_files(directory));
+        }
         let masker = Masker::new(config.secrets());
         Ok(Self {
-            app: AppContext { config, masker },
+            app: AppContext {
+                config,
+                masker,
+                actor: given.actor.clone(),
+            },
             database,
             polar,
             run,
+            brought,
             server,
         })
     }
 
     /// What a person may want to open.
-    pub(super) fn describe(&self, address: SocketAddr) -> String {
+    pub(super) fn describe(&self, address: SocketAddr, settings: &Path) -> String {
         let postgres = self.server.as_ref().map_or("DATABASE_URL", Server::origin);
         let polar = self.polar.as_ref().map_or_else(
             || {
@@ -72,7 +90,7 @@ impl DevEnvironment {
                     self.app.config.polar.api_url
                 )
             },
-            |polar| format!("{} (local; state at {0}/simulator/state)", polar.url()),
+            |polar| format!("{} (local; open it in a browser)", polar.url()),
         );
         let mut lines = vec![
             format!("ingress     http://{address}"),
@@ -85,7 +103,32 @@ impl DevEnvironment {
         } else {
             lines.push("psql        psql \"$DATABASE_URL\"".to_owned());
         }
+        lines.push(format!(
+            "settings    {} (for another shell: set -a; . {0}; set +a)",
+            settings_file::shell_path(settings)
+        ));
         lines.join("\n")
+    }
+
+    /// Writes the settings with which other commands and programs reach what this one brought. What it was
+    /// given is left out: whoever gave it has it, and a secret is not to be copied into a file.
+    pub(super) fn write_settings(&self, data: &Path, address: SocketAddr) -> io::Result<PathBuf> {
+        let mut settings = vec![
+            ("POLAR_JOBS_URL", format!("http://{address}")),
+            ("BIND", address.ip().to_string()),
+            ("PORT", address.port().to_string()),
+        ];
+        if self.server.is_some() {
+            settings.push(("DATABASE_URL", self.database.expose().to_owned()));
+        }
+        if let Some(polar) = &self.polar {
+            settings.push(("POLAR_API_URL", polar.url()));
+            settings.push(("POLAR_ACCESS_TOKEN", polar.access_token().to_owned()));
+            settings.push(("POLAR_ORGANIZATION_ID", polar.organization_id().to_string()));
+            settings.push(("POLAR_WEBHOOK_SECRET", polar.webhook_secret().to_owned()));
+        }
+        settings.extend(self.brought.iter().cloned());
+        settings_file::write(data, &settings)
     }
 
     /// Stops Polar, then Postgres.
@@ -152,10 +195,10 @@ async fn local_polar(config: &mut Config, seed: u64, faults: Faults) -> Result<S
     Ok(polar)
 }
 
-fn mail_to_files(data: &Path) -> MailSettings {
+fn mail_to_files(directory: PathBuf) -> MailSettings {
     MailSettings {
-        transport: Transport::Directory(data.join("mail")),
-        from: Some("billing@example.com".to_owned()),
+        transport: Transport::Directory(directory),
+        from: Some(MAIL_FROM.to_owned()),
         reply_to: None,
     }
 }

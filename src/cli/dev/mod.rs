@@ -8,6 +8,7 @@ mod environment;
 mod fixtures;
 mod outcome;
 mod scenario;
+mod settings_file;
 mod watch;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,14 +26,17 @@ use tokio::task::JoinHandle;
 use super::process::{Process, Work};
 use super::signals::Stop;
 use super::{AppContext, Exit, Failure, connect, ingress, output, worker};
+use crate::config::Environment;
 use crate::schedule::Timetable;
 use crate::telemetry::Metrics;
 use check::Check;
 use client::Application;
 use environment::DevEnvironment;
 use fixtures::Fixtures;
-use scenario::Stage;
+use scenario::Scenario;
 use watch::Watch;
+
+pub(super) use settings_file::path as settings_path;
 
 /// The longest that one step may take, without faults and with them.
 const STEP_TIMEOUT: Duration = Duration::from_secs(120);
@@ -62,6 +66,14 @@ pub(super) struct Arguments {
     /// begin at seconds and double; `20%,retry-scale=1` waits as long as Polar does.
     #[arg(long, value_name = "SPEC", default_value = "", hide_default_value = true, value_parser = faults_with_short_waits)]
     faults: Faults,
+}
+
+impl Arguments {
+    /// What an earlier `dev` wrote into this data directory for other commands.
+    pub(super) fn settings_of_before(&self) -> Environment {
+        // One that cannot be read is written anew in a moment.
+        Environment::of_file(&settings_file::path(&self.data_dir)).unwrap_or_default()
+    }
 }
 
 pub(super) async fn run(arguments: Arguments, given: &AppContext) -> Result<Exit, Failure> {
@@ -138,7 +150,10 @@ async fn start(
     if let Some(polar) = &environment.polar {
         polar.set_webhook_url(Some(format!("http://{address}/integrations/polar/webhook")));
     }
-    output::line(&environment.describe(address))?;
+    let settings = environment
+        .write_settings(&arguments.data_dir, address)
+        .with_context(|| format!("cannot write into {}", arguments.data_dir.display()))?;
+    output::line(&environment.describe(address, &settings))?;
     let queues = worker::served(pool, &app.config, &[]).await?;
     let process = Process::new(app, &environment.database, pool.clone(), metrics)?;
     let (ingress_stop, work_stop) = (stop.clone(), stop.clone());
@@ -178,7 +193,7 @@ async fn perform(
     let calm = faults_with_short_waits("").is_ok_and(|none| none == arguments.faults);
     let watch = Watch {
         pool: pool.clone(),
-        patience: if calm {
+        step_timeout: if calm {
             STEP_TIMEOUT
         } else {
             STEP_TIMEOUT_WITH_FAULTS
@@ -187,7 +202,7 @@ async fn perform(
     let application = Application::new(&format!("http://{address}"), token, fixtures.run())?;
     let polar = environment.polar.as_ref();
     let timetable = Timetable::of(&jobs::registry()).context("a schedule cannot be used")?;
-    let told = Stage {
+    let played = Scenario {
         fixtures: &fixtures,
         application,
         watch: &watch,
@@ -196,7 +211,7 @@ async fn perform(
     }
     .play()
     .await;
-    if let (Err(error), false) = (&told, arguments.once) {
+    if let (Err(error), false) = (&played, arguments.once) {
         output::line(&format!("The scenario broke off: {error:#}"))?;
     }
     let check = Check {
@@ -208,7 +223,7 @@ async fn perform(
     };
     let checked = outcome::report(&check.outcomes().await?);
     if arguments.once {
-        told?;
+        played?;
         return checked.map(|()| Exit::Done);
     }
     stay_open(&watch).await
