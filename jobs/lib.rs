@@ -25,6 +25,7 @@ mod prove_usage;
 mod prune;
 mod report_costs;
 mod report_usage;
+mod restore_cancellation;
 mod restore_customer;
 mod resume_support_desk;
 mod resume_syncs;
@@ -41,6 +42,7 @@ pub use prove_usage::ProveUsage;
 pub use prune::Prune;
 pub use report_costs::ReportCosts;
 pub use report_usage::{ReportUsage, ask_polar};
+pub use restore_cancellation::RestoreCancellation;
 pub use restore_customer::RestoreCustomer;
 pub use resume_support_desk::ResumeSupportDesk;
 pub use resume_syncs::ResumeSyncs;
@@ -55,6 +57,7 @@ pub fn registry() -> Registry {
     Registry::new()
         .job::<ApplyBenefits>()
         .job::<ApplyChange>()
+        .job::<RestoreCancellation>()
         .job::<RestoreCustomer>()
         .job::<SyncCustomer>()
         .job::<SyncMember>()

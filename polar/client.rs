@@ -15,8 +15,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     BenefitGrants, CallClass, Checkouts, CustomerPortal, CustomerSession, CustomerSessions,
-    Customers, Discounts, Events, Members, Orders, Organizations, Products, RateLimiter, Subject,
-    Subscriptions, WebhookEndpoints, refusal::VERSION,
+    Customers, Discounts, Events, Members, Orders, Organizations, Products, RateLimiter,
+    RequestIds, Subject, Subscriptions, WebhookEndpoints, refusal::VERSION,
 };
 
 /// What a client needs to know.
@@ -57,6 +57,7 @@ pub struct Client {
     pub(crate) shared: Arc<Shared>,
     pub(crate) class: CallClass,
     pub(crate) subject: Option<Subject>,
+    pub(crate) request_ids: Option<RequestIds>,
 }
 
 pub(crate) struct Shared {
@@ -97,6 +98,7 @@ impl Client {
             }),
             class: CallClass::Entitlement,
             subject: None,
+            request_ids: None,
         })
     }
 
@@ -116,6 +118,15 @@ impl Client {
     pub fn with_subject(&self, id: &str) -> Self {
         Self {
             subject: Some(Subject::of(id)),
+            ..self.clone()
+        }
+    }
+
+    /// The same client, which keeps the ids that Polar gives its calls.
+    #[must_use]
+    pub fn with_request_ids(&self, request_ids: RequestIds) -> Self {
+        Self {
+            request_ids: Some(request_ids),
             ..self.clone()
         }
     }
