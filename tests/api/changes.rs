@@ -173,7 +173,9 @@ async fn a_cancellation_is_restored_where_the_payment_fails() {
         .purchase(company.id(), Product::Pro)
         .await
         .unwrap();
-    let no_card = app.simulator.set_billing_details(company.id(), Value::Null, false);
+    let no_card = app
+        .simulator
+        .set_billing_details(company.id(), Value::Null, false);
     no_card.await.unwrap();
     app.simulator
         .cancel_at_period_end(company.id())

@@ -58,9 +58,11 @@ async fn the_free_plan_comes_first_and_the_others_follow_in_the_catalogues_order
 async fn a_plan_whose_fee_cannot_be_read_is_shown_without_one_and_hides_no_other() {
     let app = ApiApp::open().await;
     let company = app.company().await;
-    let fee = app.simulator.benefit_id(Product::Pro, "transaction_fee");
     let broken = json!({"type": "transaction_fee", "fee_percent": "much", "fee_fixed": 35});
-    let edited = app.simulator.edit_benefit_metadata(fee.unwrap(), broken.as_object().unwrap().clone());
+    let broken = broken.as_object().unwrap().clone();
+    let edited = app
+        .simulator
+        .edit_benefit_metadata(Product::Pro, "transaction_fee", broken);
     edited.await.unwrap();
     let plans = app.ask(&As::Server, "GET", &company.at("/plans")).await;
     assert_eq!(
