@@ -4,6 +4,7 @@
 //! what is shown follows from the number of its redemptions, and needs no table of ours.
 
 use axum::response::Response;
+use jobs::SyncStartupProgram;
 use polar::{
     Customer, Discount, DiscountId, Metadata, OrAbsent, ProrationBehavior, Subscription,
     SubscriptionUpdate,
@@ -19,11 +20,6 @@ use super::subscription::lease::ChangeLease;
 use super::subscription::switch::{Switch, confirm, switch};
 use super::subscription::view::SubscriptionView;
 
-/// Where a customer's metadata point to its discount.
-const POINTER: &str = "startup_program_discount_id";
-/// Marks the discounts of the program.
-const MARK: &str = "startup_program";
-
 /// Where an organization stands in the startup program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -36,7 +32,7 @@ pub(super) enum StartupStatus {
 
 /// The discount that a customer's metadata point to.
 pub(super) fn pointer(metadata: &Metadata) -> Option<DiscountId> {
-    super::ids::parse(metadata.text(POINTER)?)
+    super::ids::parse(metadata.text(SyncStartupProgram::POINTER)?)
 }
 
 /// Whether a subscription's discount is the program's: the only one that a change of plan may take away.
@@ -45,7 +41,7 @@ pub(super) fn is_programs(subscription: &Subscription, customer: &Metadata) -> b
         .discount_id
         .is_some_and(|id| pointer(customer) == Some(id));
     let discount = subscription.discount.as_ref();
-    pointed || discount.is_some_and(|d| d.metadata.text(MARK) == Some("true"))
+    pointed || discount.is_some_and(|d| d.metadata.text(SyncStartupProgram::MARK) == Some("true"))
 }
 
 /// The invitation that a customer has; `None` where there is none, or it is gone.

@@ -10,6 +10,7 @@ mod events;
 mod exit;
 mod ingress;
 mod jobs;
+mod mail;
 mod migrate;
 mod output;
 mod pooler;
@@ -19,6 +20,7 @@ mod schedules;
 mod signals;
 mod simulator;
 mod span;
+mod startup;
 mod usage;
 mod worker;
 
@@ -94,9 +96,15 @@ enum Command {
     ///
     /// Exits with 0 where all is well, 1 with errors, 3 with warnings only.
     Doctor(doctor::Arguments),
+    /// The startup program: invite an organization, take an invitation back, show where it stands
+    #[command(subcommand)]
+    Startup(startup::Command),
     /// What was used, counted and reported, and whether it adds up
     #[command(subcommand)]
     Usage(usage::Command),
+    /// See the mails that are sent
+    #[command(subcommand)]
+    Mail(mail::Command),
     /// What organizations cost us, and what of it Polar knows
     #[command(subcommand)]
     Costs(costs::Command),
@@ -174,7 +182,9 @@ async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
         Command::Events(command) => events::run(command, app).await,
         Command::Bench(arguments) => bench::run(arguments, app).await,
         Command::Doctor(arguments) => doctor::run(arguments, app).await,
+        Command::Startup(command) => startup::run(command, app).await,
         Command::Usage(command) => usage::run(command, app).await,
+        Command::Mail(command) => mail::run(command, app),
         Command::Costs(command) => costs::run(command, app).await,
     }
 }

@@ -18,6 +18,7 @@ mod polar;
 mod secret;
 
 use jobs::contract::{Fees, Settings};
+use jobs::mail::Mailer;
 use secrecy::{ExposeSecret, SecretString};
 
 pub use app::AppSettings;
@@ -26,7 +27,7 @@ pub use environment::Environment;
 pub use error::ConfigError;
 pub use http::HttpSettings;
 pub use log::{LogFormat, LogSettings};
-pub use mail::{MailSettings, Transport};
+pub use mail::MailSettings;
 pub use plain::PlainSettings;
 pub use polar::{Billing, PolarSettings};
 
@@ -101,6 +102,14 @@ impl Config {
             early_fees: self.early_fees,
             support_desk: None,
         }
+    }
+
+    /// What takes mail away; `None` without `MAIL_URL`. One for a process: it remembers whether the mail server
+    /// answers.
+    #[must_use]
+    pub fn mailer(&self) -> Option<Mailer> {
+        let mail = self.mail.as_ref()?;
+        Some(mail.mailer(self.app.url.as_ref()))
     }
 
     /// Every configured secret, for the masker; nothing else may expose them.

@@ -173,6 +173,10 @@ async fn a_cancellation_is_restored_where_the_payment_fails() {
         .purchase(company.id(), Product::Pro)
         .await
         .unwrap();
+    let no_card = app
+        .simulator
+        .set_billing_details(company.id(), Value::Null, false);
+    no_card.await.unwrap();
     app.simulator
         .cancel_at_period_end(company.id())
         .await
@@ -226,6 +230,8 @@ async fn what_cannot_be_chosen_is_refused_in_the_order_plan_approval_subscriptio
     let company = app.company().await;
     let path = company.at("/subscription");
     let custom = format!("/v1/products/{}", app.product(Product::Free));
+    // Only people change the catalogue, so the description of what we may call lacks it.
+    app.simulator.provoked(1);
     app.at_polar(
         "PATCH",
         &custom,

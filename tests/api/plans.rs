@@ -18,6 +18,8 @@ fn names(plans: &Value) -> Vec<&str> {
 async fn the_free_plan_comes_first_and_the_others_follow_in_the_catalogues_order() {
     let app = ApiApp::open().await;
     let company = app.company().await;
+    // Only people change the catalogue, so the description of what we may call lacks it.
+    app.simulator.provoked(4);
     for (product, metadata) in [
         (
             Product::Pro,
@@ -56,13 +58,12 @@ async fn the_free_plan_comes_first_and_the_others_follow_in_the_catalogues_order
 async fn a_plan_whose_fee_cannot_be_read_is_shown_without_one_and_hides_no_other() {
     let app = ApiApp::open().await;
     let company = app.company().await;
-    let fee = app
+    let broken = json!({"type": "transaction_fee", "fee_percent": "much", "fee_fixed": 35});
+    let broken = broken.as_object().unwrap().clone();
+    let edited = app
         .simulator
-        .benefit_id(Product::Pro, "transaction_fee")
-        .unwrap();
-    let broken = json!({"type": "custom", "metadata": {"type": "transaction_fee", "fee_percent": "much", "fee_fixed": 35}});
-    app.at_polar("PATCH", &format!("/v1/benefits/{fee}"), Some(&broken))
-        .await;
+        .edit_benefit_metadata(Product::Pro, "transaction_fee", broken);
+    edited.await.unwrap();
     let plans = app.ask(&As::Server, "GET", &company.at("/plans")).await;
     assert_eq!(
         names(&plans.body),

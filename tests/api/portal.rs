@@ -79,7 +79,7 @@ async fn cards_are_listed_chosen_and_removed_and_one_in_use_stays() {
         .find(|m| m["type"] == "card")
         .unwrap();
     assert_eq!(card["default"], true);
-    assert_eq!(card["method_metadata"]["last4"], "4242");
+    assert_eq!(card["method_metadata"]["last4"].as_str().unwrap().len(), 4);
     let generic = methods["items"]
         .as_array()
         .unwrap()

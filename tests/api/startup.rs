@@ -1,5 +1,9 @@
 //! The startup program.
 
+use jobs::mirror::startup_programs;
+use jobs::types::OrganizationId;
+use jobs::{NewJob, SyncStartupProgram};
+use polar_jobs::queue::enqueue;
 use serde_json::{Value, json};
 use simulator::Product;
 use uuid::Uuid;
@@ -186,4 +190,76 @@ async fn a_status_that_cannot_be_read_hides_no_subscription() {
     let view = subscription(&app, &company).await;
     assert_eq!(view["plan"]["name"], "Pro");
     assert_eq!(view["startup_program_status"], Value::Null);
+}
+
+#[tokio::test]
+async fn an_operator_invites_once_and_takes_back_what_was_not_used() {
+    let app = ApiApp::open().await;
+    let company = app.company().await;
+    let path = format!("/v1/customers/external/{}", company.id());
+    app.at_polar(
+        "PATCH",
+        &path,
+        Some(&json!({"metadata": {"slug": "acme", "theirs": 7}})),
+    )
+    .await;
+    let order = async |invited: bool| {
+        let mut connection = app.pool.acquire().await.unwrap();
+        let organization = OrganizationId::parse(company.id()).unwrap();
+        startup_programs::order(&mut connection, organization, invited)
+            .await
+            .unwrap();
+        let job = NewJob::of(&SyncStartupProgram {
+            organization_id: organization,
+        });
+        enqueue::insert(&mut connection, &job).await.unwrap();
+        app.drain().await;
+        startup_programs::read(&app.pool, organization)
+            .await
+            .unwrap()
+            .unwrap()
+    };
+    let first = order(true).await;
+    let again = order(true).await;
+    assert_eq!(first.discount, again.discount, "a live invitation is kept");
+    assert_eq!(
+        subscription(&app, &company).await["startup_program_status"],
+        "invited"
+    );
+    let metadata = app.simulator.customer(company.id()).unwrap().metadata;
+    assert_eq!(metadata["theirs"], 7, "{metadata:?}");
+    let welcomes = "SELECT count(*) FROM polar_jobs.mails WHERE template = 'polar_self_startup_program_welcome'";
+    assert_eq!(
+        app.count(welcomes).await,
+        2,
+        "one for the owner, one for the admin"
+    );
+    let created = app
+        .writes()
+        .into_iter()
+        .filter(|w| w.path == "/v1/discounts/");
+    let created: Vec<Value> = created.map(|write| write.body).collect();
+    assert_eq!(created.len(), 1);
+    assert!(created[0].get("products").is_none() && created[0].get("organization_id").is_none());
+    assert_eq!(created[0]["max_redemptions"], 1);
+    let revoked = order(false).await;
+    assert_eq!((revoked.discount, revoked.refusal), (None, None));
+    assert_eq!(
+        subscription(&app, &company).await["startup_program_status"],
+        Value::Null
+    );
+    let metadata = app.simulator.customer(company.id()).unwrap().metadata;
+    assert_eq!(metadata["theirs"], 7);
+    assert!(
+        !metadata.contains_key("startup_program_discount_id"),
+        "{metadata:?}"
+    );
+    order(true).await;
+    app.simulator
+        .purchase(company.id(), Product::Pro)
+        .await
+        .unwrap();
+    assert_eq!(claim(&app, &company).await.status, 200);
+    let used = order(false).await;
+    assert_eq!(used.refusal.as_deref(), Some("the invitation was used"));
 }
