@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // a test may stop at the first surprise
 
+#[path = "cli/billing_page.rs"]
+mod billing_page;
+#[path = "cli/browser.rs"]
+mod browser;
 #[path = "wire/detour.rs"]
 mod detour;
 #[path = "cli/dev.rs"]

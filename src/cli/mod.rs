@@ -26,6 +26,7 @@ mod schedules;
 mod signals;
 mod simulator;
 mod span;
+mod startup;
 mod usage;
 mod worker;
 
@@ -120,6 +121,9 @@ enum Command {
     ///
     /// Exits with 0 where all is well, 1 with errors, 3 with warnings only.
     Doctor(doctor::Arguments),
+    /// The startup program: invite an organization, take an invitation back, show where it stands
+    #[command(subcommand)]
+    Startup(startup::Command),
     /// What was used, counted and reported, and whether it adds up
     #[command(subcommand)]
     Usage(usage::Command),
@@ -208,6 +212,7 @@ async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
         Command::Resync(arguments) => resync::run(arguments, app).await,
         Command::Bench(arguments) => bench::run(arguments, app).await,
         Command::Doctor(arguments) => doctor::run(arguments, app).await,
+        Command::Startup(command) => startup::run(command, app).await,
         Command::Usage(command) => usage::run(command, app).await,
         Command::Mail(command) => mail::run(command, app),
         Command::Costs(command) => costs::run(command, app).await,
