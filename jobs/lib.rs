@@ -5,9 +5,10 @@
 //!
 //! Folders hold what the jobs share: [`contract`] what a job is, [`change`] what the application
 //! tells us, [`types`] its values, [`mirror`] the only SQL, [`customer`] whom a job asks about,
-//! `benefits` what the catalogue means, [`backlog`] what Polar has not confirmed, `polar_sync` what
+//! `benefits` what the catalogue means, [`app_webhook`] how the application is called, [`backlog`] what Polar has not confirmed, `polar_sync` what
 //! several jobs do there, `event_batches` how events get there.
 
+pub mod app_webhook;
 pub mod backlog;
 pub mod benefits;
 pub mod change;
@@ -20,6 +21,7 @@ pub mod types;
 
 mod apply_benefits;
 mod apply_change;
+mod call_app;
 mod meter_usage;
 mod prove_usage;
 mod prune;
@@ -33,6 +35,7 @@ mod sync_subscription;
 
 pub use apply_benefits::ApplyBenefits;
 pub use apply_change::ApplyChange;
+pub use call_app::CallApp;
 pub use contract::{Context, Done, Error, Job, NewJob, Registry};
 pub use meter_usage::MeterUsage;
 pub use prove_usage::ProveUsage;
@@ -51,6 +54,7 @@ pub fn registry() -> Registry {
     Registry::new()
         .job::<ApplyBenefits>()
         .job::<ApplyChange>()
+        .job::<CallApp>()
         .job::<RestoreCustomer>()
         .job::<SyncCustomer>()
         .job::<SyncMember>()

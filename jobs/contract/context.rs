@@ -5,6 +5,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{Error, Verdict};
+use crate::app_webhook::AppWebhook;
 
 /// All that a running job may touch: the Polar client, the mirror's database, and the settings.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Settings {
     pub platform_fees: Fees,
     /// What early members pay.
     pub early_fees: Fees,
+    /// `APP_WEBHOOK_URL`: where the application is told what changed; `None` = nobody is told.
+    pub app_webhook: Option<AppWebhook>,
 }
 
 /// What an organization pays for a transaction.

@@ -77,11 +77,13 @@ pub enum Queue {
     Mail,
     /// Backfill and nightly scans, which may wait.
     Bulk,
+    /// Calls of the application, which may be down.
+    App,
 }
 
 impl Queue {
     /// Every queue.
-    pub const ALL: [Self; 3] = [Self::Default, Self::Mail, Self::Bulk];
+    pub const ALL: [Self; 4] = [Self::Default, Self::Mail, Self::Bulk, Self::App];
 
     /// The name in the job table.
     #[must_use]
@@ -90,6 +92,7 @@ impl Queue {
             Self::Default => "default",
             Self::Mail => "mail",
             Self::Bulk => "bulk",
+            Self::App => "app",
         }
     }
 }

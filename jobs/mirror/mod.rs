@@ -1,6 +1,7 @@
 //! The only SQL that jobs use: what the application wants, what Polar was seen to hold, and what
 //! was counted.
 
+pub mod application;
 pub mod asking;
 pub mod benefits;
 pub mod clock;

@@ -238,6 +238,7 @@ fn context(pool: &PgPool, polar: polar::Client) -> Context {
             self_organization: None,
             platform_fees: fees,
             early_fees: fees,
+            app_webhook: None,
         },
         job: JobFacts {
             id: 0,

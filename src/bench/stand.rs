@@ -91,6 +91,7 @@ impl Stand {
                 self_organization: None,
                 platform_fees: fees,
                 early_fees: fees,
+                app_webhook: None,
             }),
             queues: vec![QueueSlots {
                 queue: "default".to_owned(),

@@ -62,6 +62,8 @@ impl Process {
     /// Works until `stop` is requested or, with `drain`, nothing is runnable.
     pub(crate) async fn work(self, work: Work, stop: &Stop) -> Result<(), Failure> {
         catalogue::start_at_zero(Recorder::Worker);
+        let job_settings = self.config.job_settings();
+        let job_settings = job_settings.context("no client for APP_WEBHOOK_URL can be made")?;
         let page = OperationsPage::bind(&self.config).await?;
         let beside = [
             Some(tokio::spawn(self.metrics.clone().keep())),
@@ -77,7 +79,7 @@ impl Process {
             pool: self.pool,
             registry: Arc::new(jobs::registry()),
             polar: self.polar,
-            settings: Arc::new(self.config.job_settings()),
+            settings: Arc::new(job_settings),
             queues: work.queues,
             slots: self.config.worker_slots as usize,
             drain: work.drain,

@@ -4,6 +4,7 @@
 //! is allowed. No value is ever repeated in it, because a secret in the wrong variable is still a
 //! secret. What a command needs and does not find is asked for by that command alone.
 
+mod app;
 mod database;
 mod dotenv;
 mod environment;
@@ -16,6 +17,7 @@ mod plain;
 mod polar;
 mod secret;
 
+use jobs::app_webhook::{AppWebhook, AppWebhookSettings};
 use jobs::contract::{Fees, Settings};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -41,6 +43,8 @@ pub struct Config {
     pub polar: PolarSettings,
     /// The support desk; `None` without `PLAIN_TOKEN`: its calls are skipped.
     pub plain: Option<PlainSettings>,
+    /// Where the application is told what changed; `None` without `APP_WEBHOOK_URL`.
+    pub app_webhook: Option<AppWebhookSettings>,
     /// What an organization pays without a grant and without fees of its own.
     pub platform_fees: Fees,
     /// What early members pay.
@@ -65,6 +69,7 @@ impl Config {
             http: http::read(environment)?,
             polar: polar::read(environment)?,
             plain: plain::read(environment)?,
+            app_webhook: app::read(environment)?,
             platform_fees: fees::platform(environment)?,
             early_fees: fees::early(environment)?,
             mail: mail::read(environment)?,
@@ -84,9 +89,11 @@ impl Config {
     }
 
     /// What jobs need to know of the configuration.
-    #[must_use]
-    pub fn job_settings(&self) -> Settings {
-        Settings {
+    ///
+    /// # Errors
+    /// When no client for the application can be made on this machine.
+    pub fn job_settings(&self) -> Result<Settings, reqwest::Error> {
+        Ok(Settings {
             self_organization: self
                 .polar
                 .billing
@@ -94,7 +101,8 @@ impl Config {
                 .map(|billing| billing.organization),
             platform_fees: self.platform_fees,
             early_fees: self.early_fees,
-        }
+            app_webhook: self.app_webhook.clone().map(AppWebhook::new).transpose()?,
+        })
     }
 
     /// Every configured secret, for the masker; nothing else may expose them.
@@ -108,6 +116,11 @@ impl Config {
                 .map(|billing| billing.access_token.clone()),
         );
         secrets.extend(self.http.app_token.clone());
+        secrets.extend(
+            self.app_webhook
+                .iter()
+                .flat_map(AppWebhookSettings::secrets),
+        );
         secrets.extend(self.plain.as_ref().map(|plain| plain.token.clone()));
         secrets.extend(self.database.iter().flat_map(DatabaseUrl::passwords));
         secrets.extend(self.mail.iter().flat_map(MailSettings::passwords));

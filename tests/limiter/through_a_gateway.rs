@@ -100,6 +100,7 @@ impl TestApp {
                 self_organization: Some(polar.organization_id()),
                 platform_fees: fees,
                 early_fees: fees,
+                app_webhook: None,
             }),
             queues: vec![QueueSlots {
                 queue: "default".to_owned(),

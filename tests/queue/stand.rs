@@ -239,6 +239,7 @@ pub(crate) async fn settings(url: &str, slots: usize) -> WorkerSettings {
             self_organization: None,
             platform_fees: fees,
             early_fees: fees,
+            app_webhook: None,
         }),
         queues: vec![QueueSlots {
             queue: "default".to_owned(),

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::Utc;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use jobs::app_webhook::AppWebhook;
 use jobs::contract::{Fees, Settings};
 use polar::{ClientConfig, RateLimiter, Unlimited};
 use polar_jobs::ingress::{Ingress, IngressSettings, Metrics};
@@ -36,6 +37,8 @@ pub(crate) const PLATFORM: Fees = Fees {
 pub(crate) struct TestApp {
     pub(crate) simulator: LocalPolar,
     pub(crate) pool: PgPool,
+    /// The application that its workers call; none unless a test sets it.
+    pub(crate) webhook: Option<AppWebhook>,
     url: String,
     door: String,
     server: JoinHandle<()>,
@@ -128,6 +131,7 @@ impl TestApp {
         Self {
             simulator,
             pool,
+            webhook: None,
             url,
             door,
             server,
@@ -223,8 +227,9 @@ impl TestApp {
                     fixed: 40,
                     subscription_basis_points: 50,
                 },
+                app_webhook: self.webhook.clone(),
             }),
-            queues: ["default", "bulk"]
+            queues: ["default", "bulk", "app"]
                 .map(|queue| QueueSlots {
                     queue: queue.to_owned(),
                     slots: 10,

@@ -209,6 +209,7 @@ pub(crate) fn context(
             self_organization,
             platform_fees: fees,
             early_fees: fees,
+            app_webhook: None,
         },
         job: JobFacts {
             id: 1,

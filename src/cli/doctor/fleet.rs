@@ -5,7 +5,7 @@ use jobs::mirror::usage;
 use sqlx::PgPool;
 
 use super::super::output::{counted, moment};
-use super::{Finding, connections};
+use super::{Finding, application, connections};
 use crate::config::Config;
 use crate::queue::table;
 use crate::schedule::overdue;
@@ -23,6 +23,7 @@ pub(super) async fn check(pool: &PgPool, config: &Config, findings: &mut Vec<Fin
         findings.extend(queues(pool).await?);
         findings.push(discarded(pool).await?);
         findings.push(super::polar::limiter(pool).await?);
+        findings.push(application::check(pool, config.app_webhook.as_ref()).await?);
         findings.push(usage(pool).await?);
         Ok::<(), sqlx::Error>(())
     };
