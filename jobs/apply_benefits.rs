@@ -8,10 +8,11 @@ use polar::{CustomerRef, EventType, Peek};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::SyncSupportDesk;
 use crate::benefits;
 use crate::contract::{Context, Done, Error, Job, NewJob, priority};
 use crate::customer::{CustomerIds, Readiness, or_out_of_step};
-use crate::mirror;
+use crate::mirror::{self, support_desk};
 use crate::types::OrganizationId;
 
 /// Apply what a customer's active grants say, or what the holders of one benefit have now.
@@ -126,8 +127,11 @@ async fn apply(
     let written =
         mirror::benefits::write(&mut transaction, organization, &entitlements, &ids, asked).await?;
     if faults.is_empty() {
+        let desk = context.settings.support_desk.is_some()
+            && support_desk::tier_differs(&mut transaction, organization).await?;
+        let desk = desk.then(|| SyncSupportDesk::of(organization));
         return Ok(match written {
-            true => Done::applied().within(transaction),
+            true => Done::applied().then(desk).within(transaction),
             false => Done::ignored("a later answer was applied before"),
         });
     }

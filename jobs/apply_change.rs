@@ -44,6 +44,7 @@ impl Job for ApplyChange {
         let applied = Application {
             connection: &mut transaction,
             event: self.event,
+            support_desk: context.settings.support_desk.is_some(),
         };
         Ok(match applied.apply(&change).await? {
             Ok(next) => Done::applied().then(next).within(transaction),

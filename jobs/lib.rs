@@ -28,10 +28,12 @@ mod prune;
 mod report_costs;
 mod report_usage;
 mod restore_customer;
+mod resume_support_desk;
 mod resume_syncs;
 mod sync_customer;
 mod sync_member;
 mod sync_subscription;
+mod sync_support_desk;
 
 pub use apply_benefits::ApplyBenefits;
 pub use apply_change::ApplyChange;
@@ -43,10 +45,12 @@ pub use prune::Prune;
 pub use report_costs::ReportCosts;
 pub use report_usage::{ReportUsage, ask_polar};
 pub use restore_customer::RestoreCustomer;
+pub use resume_support_desk::ResumeSupportDesk;
 pub use resume_syncs::ResumeSyncs;
 pub use sync_customer::SyncCustomer;
 pub use sync_member::SyncMember;
 pub use sync_subscription::SyncSubscription;
+pub use sync_support_desk::SyncSupportDesk;
 
 /// Everything that a worker runs.
 #[must_use]
@@ -59,11 +63,13 @@ pub fn registry() -> Registry {
         .job::<SyncCustomer>()
         .job::<SyncMember>()
         .job::<SyncSubscription>()
+        .job::<SyncSupportDesk>()
         .scheduled::<Prune>()
         .scheduled::<MeterUsage>()
         .scheduled::<ProveUsage>()
         .scheduled::<ReportCosts>()
         .scheduled::<ReportUsage>()
+        .scheduled::<ResumeSupportDesk>()
         .scheduled::<ResumeSyncs>()
 }
 

@@ -66,7 +66,7 @@ impl Job for SyncMember {
         let version = wanted.version;
         match self.sync(context, &customer, &organization, &wanted).await {
             Ok(done) => Ok(done),
-            Err(Failure::Ring { others, reason, .. }) => {
+            Err(Failure::Cycle { others, reason, .. }) => {
                 self.again(context, version, others, reason).await
             }
             Err(failure) => Err(failure
@@ -136,7 +136,7 @@ impl SyncMember {
         Ok(Done::applied().then(next).within(transaction))
     }
 
-    /// Ends this run of a ring of members who want each other's addresses: the others first, then
+    /// Ends this run of a cycle of members who want each other's addresses: the others first, then
     /// this one again.
     async fn again(
         self,

@@ -8,6 +8,7 @@
 use std::fmt;
 
 use reqwest::{Method, Url};
+use secrecy::SecretString;
 use serde::Serialize;
 
 use crate::Error;
@@ -123,6 +124,8 @@ pub(crate) struct Call {
     arguments: Vec<String>,
     query: Vec<(&'static str, String)>,
     pub(crate) body: Option<Vec<u8>>,
+    /// A customer session's, in place of ours.
+    pub(crate) token: Option<SecretString>,
 }
 
 impl Call {
@@ -132,6 +135,7 @@ impl Call {
             arguments: Vec::new(),
             query: Vec::new(),
             body: None,
+            token: None,
         }
     }
 
@@ -143,6 +147,11 @@ impl Call {
 
     pub(crate) fn query(mut self, key: &'static str, value: impl ToString) -> Self {
         self.query.push((key, value.to_string()));
+        self
+    }
+
+    pub(crate) fn token(mut self, token: SecretString) -> Self {
+        self.token = Some(token);
         self
     }
 

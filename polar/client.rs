@@ -14,8 +14,9 @@ use reqwest::{
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
-    BenefitGrants, CallClass, Customers, Events, Members, Organizations, Products, RateLimiter,
-    Subject, Subscriptions, WebhookEndpoints, refusal::VERSION,
+    BenefitGrants, CallClass, Checkouts, CustomerPortal, CustomerSession, CustomerSessions,
+    Customers, Discounts, Events, Members, Orders, Organizations, Products, RateLimiter, Subject,
+    Subscriptions, WebhookEndpoints, refusal::VERSION,
 };
 
 /// What a client needs to know.
@@ -159,6 +160,39 @@ impl Client {
     #[must_use]
     pub fn organizations(&self) -> Organizations<'_> {
         Organizations(self)
+    }
+
+    /// Orders and invoices.
+    #[must_use]
+    pub fn orders(&self) -> Orders<'_> {
+        Orders(self)
+    }
+
+    /// Checkouts.
+    #[must_use]
+    pub fn checkouts(&self) -> Checkouts<'_> {
+        Checkouts(self)
+    }
+
+    /// Discounts.
+    #[must_use]
+    pub fn discounts(&self) -> Discounts<'_> {
+        Discounts(self)
+    }
+
+    /// Customer sessions.
+    #[must_use]
+    pub fn customer_sessions(&self) -> CustomerSessions<'_> {
+        CustomerSessions(self)
+    }
+
+    /// The customer portal, as the member of `session` has it.
+    #[must_use]
+    pub fn customer_portal<'a>(&'a self, session: &'a CustomerSession) -> CustomerPortal<'a> {
+        CustomerPortal {
+            client: self,
+            session,
+        }
     }
 
     /// Webhook endpoints.

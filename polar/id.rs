@@ -53,6 +53,10 @@ polar_ids! {
     OrderId;
     /// Polar's id of a discount.
     DiscountId;
+    /// Polar's id of a checkout.
+    CheckoutId;
+    /// Polar's id of a means of payment.
+    PaymentMethodId;
     /// Polar's id of a webhook endpoint.
     WebhookEndpointId;
 }

@@ -9,10 +9,14 @@
 
 mod benefit_grants;
 mod call;
+mod checkouts;
 mod client;
 mod cost;
+mod customer_portal;
+mod customer_sessions;
 mod customer_state;
 mod customers;
+mod discounts;
 mod error;
 mod event;
 mod events;
@@ -23,6 +27,7 @@ mod limiter;
 mod members;
 mod metadata;
 mod open_enum;
+mod orders;
 mod organizations;
 mod page;
 mod peek;
@@ -38,19 +43,26 @@ pub mod webhook;
 
 pub use benefit_grants::{Benefit, BenefitGrant, BenefitGrants, BenefitType};
 pub use call::Operation;
+pub use checkouts::{Checkout, Checkouts, NewCheckout};
 pub use client::{BuildError, Client, ClientConfig};
 pub use cost::{Cost, CostAmount, CostAmountError, LlmUsage};
+pub use customer_portal::{
+    BillingAddress, Card, CustomerPortal, GrantError, PaymentMethod, PortalBenefit, PortalCustomer,
+    PortalGrant, SlackProperties,
+};
+pub use customer_sessions::{CustomerSession, CustomerSessions};
 pub use customer_state::{ActiveSubscription, CustomerState, GrantedBenefit};
 pub use customers::{
     Customer, CustomerRef, CustomerType, CustomerUpdate, Customers, Deletion, NewTeam, Owner,
 };
+pub use discounts::{Discount, DiscountDuration, DiscountType, Discounts, NewDiscount};
 pub use error::{Error, Interruption, OrAbsent};
 pub use event::{Envelope, EnvelopeError, EventType};
 pub use events::{EventMetadata, Events, IngestedEvent, Receipt};
 pub use fault::{FieldFault, Invalid, LocPart};
 pub use id::{
-    BenefitGrantId, BenefitId, CustomerId, DiscountId, MemberId, OrderId, OrganizationId,
-    ProductId, SubscriptionId, WebhookEndpointId,
+    BenefitGrantId, BenefitId, CheckoutId, CustomerId, DiscountId, MemberId, OrderId,
+    OrganizationId, PaymentMethodId, ProductId, SubscriptionId, WebhookEndpointId,
 };
 pub use limiter::{
     Admission, Answer, BoxFuture, CallClass, CallFacts, RateLimiter, Rejected, RejectedReason,
@@ -58,9 +70,13 @@ pub use limiter::{
 };
 pub use members::{Member, MemberUpdate, Members, NewMember, Role};
 pub use metadata::{Metadata, MetadataValue};
+pub use orders::{Invoice, Order, OrderStatus, Orders};
 pub use organizations::{Organization, Organizations};
 pub use page::Page;
 pub use peek::{Peek, peek};
-pub use products::{Product, Products};
-pub use subscriptions::{PendingUpdate, Subscription, SubscriptionStatus, Subscriptions};
+pub use products::{Product, ProductPrice, Products};
+pub use subscriptions::{
+    PendingUpdate, ProrationBehavior, Subscription, SubscriptionStatus, SubscriptionUpdate,
+    Subscriptions,
+};
 pub use webhook_endpoints::{WebhookEndpoint, WebhookEndpoints};

@@ -166,7 +166,7 @@ impl fmt::Display for Rejected {
     }
 }
 
-/// Asked before each call and told after it.
+/// Asked before each call and informed after it.
 ///
 /// Every `acquire` that returns `Ok` is followed by exactly one `record`, also when the caller
 /// drops the call ([`Answer::Abandoned`]), so an implementation may count calls under way.

@@ -58,8 +58,18 @@ pub(crate) async fn one<T: serde::de::DeserializeOwned>(
     number: u32,
     call: impl Fn() -> Call,
 ) -> Result<Page<T>, Error> {
+    limited(client, number, LIMIT, call).await
+}
+
+/// The same with another number of items per page.
+pub(crate) async fn limited<T: serde::de::DeserializeOwned>(
+    client: &Client,
+    number: u32,
+    limit: u32,
+    call: impl Fn() -> Call,
+) -> Result<Page<T>, Error> {
     client
-        .fetch(call().query("page", number).query("limit", LIMIT))
+        .fetch(call().query("page", number).query("limit", limit))
         .await
 }
 

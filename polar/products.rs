@@ -29,6 +29,12 @@ pub struct Product {
     /// Whether it is withdrawn from sale.
     #[serde(default, deserialize_with = "or_default")]
     pub is_archived: bool,
+    /// How often it renews: `month`, `year`, ..
+    #[serde(default, deserialize_with = "or_default")]
+    pub recurring_interval: Option<String>,
+    /// What it costs; absent where a product is only mentioned.
+    #[serde(default, deserialize_with = "readable_items")]
+    pub prices: Vec<ProductPrice>,
     /// `public`, `private`, ..
     #[serde(default, deserialize_with = "or_default")]
     pub visibility: Option<String>,
@@ -44,6 +50,31 @@ pub struct Product {
     /// When it last changed.
     #[serde(default, deserialize_with = "or_default")]
     pub modified_at: Option<DateTime<Utc>>,
+}
+
+/// One price of a product.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProductPrice {
+    /// `fixed`, `free`, `custom`, `metered_unit`, ..
+    #[serde(default, deserialize_with = "or_default")]
+    pub amount_type: String,
+    /// The amount of a fixed price, in the smallest unit of the currency.
+    #[serde(default, deserialize_with = "or_default")]
+    pub price_amount: Option<i64>,
+    /// The currency, lower case.
+    #[serde(default, deserialize_with = "or_default")]
+    pub price_currency: String,
+    /// Whether it is no longer offered.
+    #[serde(default, deserialize_with = "or_default")]
+    pub is_archived: bool,
+}
+
+impl Product {
+    /// Whether it can be bought as a plan: it renews, is public and not withdrawn.
+    #[must_use]
+    pub fn is_for_sale(&self) -> bool {
+        self.is_recurring && !self.is_archived && self.visibility.as_deref() == Some("public")
+    }
 }
 
 impl Identified for Product {
@@ -63,6 +94,23 @@ impl Products<'_> {
     /// `NotFound` when there is none.
     pub async fn get(self, id: ProductId) -> Result<Product, Error> {
         self.0.fetch(Call::new(GET).argument(id)).await
+    }
+
+    /// The products that can be bought as plans, oldest first.
+    ///
+    /// # Errors
+    /// As [`Error`] says.
+    pub async fn for_sale(self) -> Result<Vec<Product>, Error> {
+        let list = || {
+            Call::new(LIST)
+                .query("is_recurring", true)
+                .query("is_archived", false)
+                .query("visibility", "public")
+                .query("sorting", "created_at")
+        };
+        let mut products: Vec<Product> = page::all(self.0, list).await?;
+        products.retain(Product::is_for_sale);
+        Ok(products)
     }
 
     /// All products, archived ones too, oldest first.

@@ -58,7 +58,7 @@ fn is_polars(refusal: &Refusal<'_>, words: &Words) -> bool {
     }
 }
 
-/// The refusals that are told in a name and a sentence.
+/// The refusals that are expressed in a name and a sentence.
 #[rustfmt::skip] // one line each reads as the table that it is
 fn in_words(refusal: &Refusal<'_>, status: u16, words: Words) -> Error {
     let operation = refusal.operation;

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Client, Customer, CustomerId, CustomerRef, DiscountId, Error, Metadata, Operation, Product,
-    ProductId, SubscriptionId,
+    Client, Customer, CustomerId, CustomerRef, Discount, DiscountId, Error, Metadata, Operation,
+    Product, ProductId, SubscriptionId,
     call::Call,
     lenient::or_default,
     open_enum::open_enum,
@@ -14,6 +14,7 @@ use crate::{
 
 const LIST: Operation = Operation::get("/v1/subscriptions/");
 const GET: Operation = Operation::get("/v1/subscriptions/{id}");
+const UPDATE: Operation = Operation::patch("/v1/subscriptions/{id}");
 
 /// A subscription as Polar holds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub struct Subscription {
     /// `month`, `year`, ..
     #[serde(default)]
     pub recurring_interval: Option<String>,
+    /// How many of them a period lasts.
+    #[serde(default, deserialize_with = "or_default")]
+    pub recurring_interval_count: Option<u32>,
     /// Start of the paid period.
     #[serde(default)]
     pub current_period_start: Option<DateTime<Utc>>,
@@ -65,6 +69,9 @@ pub struct Subscription {
     /// The discount in force.
     #[serde(default, deserialize_with = "or_default")]
     pub discount_id: Option<DiscountId>,
+    /// The same with its terms, where it could be read.
+    #[serde(default, deserialize_with = "or_default")]
+    pub discount: Option<Discount>,
     /// Flat metadata.
     #[serde(default, deserialize_with = "or_default")]
     pub metadata: Metadata,
@@ -116,6 +123,55 @@ open_enum! {
     }
 }
 
+/// One change of a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum SubscriptionUpdate {
+    /// Another plan, and with it perhaps another discount.
+    Plan {
+        /// The plan.
+        product_id: ProductId,
+        /// When, and what is charged for it.
+        proration_behavior: ProrationBehavior,
+        /// The discount to attach, or to take away (`Some(None)`); `None` leaves it as it is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        discount_id: Option<Option<DiscountId>>,
+    },
+    /// A discount to attach, or to take away, at once.
+    Discount {
+        /// Which.
+        discount_id: Option<DiscountId>,
+    },
+    /// Whether it ends with the period.
+    Cancellation {
+        /// `false` takes a cancellation back.
+        cancel_at_period_end: bool,
+    },
+    /// Takes a change of plan back that waits for the end of the period.
+    ClearPending {
+        /// Always null.
+        pending_update: (),
+    },
+}
+
+/// When a change of plan takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProrationBehavior {
+    /// At once, and the difference is charged at once.
+    Invoice,
+    /// With the next period.
+    NextPeriod,
+}
+
+/// In force, or paused.
+const CURRENT: [&str; 4] = ["trialing", "active", "past_due", "paused"];
+
+/// Newest is the latest start; one that has not started yet counts by its creation, and ids break ties.
+fn newest_first(subscriptions: &mut [Subscription]) {
+    subscriptions.sort_by_key(|s| std::cmp::Reverse((s.started_at.unwrap_or(s.created_at), s.id)));
+}
+
 impl Identified for Subscription {
     fn id(&self) -> uuid::Uuid {
         self.id.0
@@ -148,8 +204,44 @@ impl Subscriptions<'_> {
                 .query("sorting", "-started_at")
         };
         let mut subscriptions: Vec<Subscription> = page::all(self.0, list).await?;
-        subscriptions
-            .sort_by_key(|s| std::cmp::Reverse((s.started_at.unwrap_or(s.created_at), s.id)));
+        newest_first(&mut subscriptions);
         Ok(subscriptions)
+    }
+
+    /// The subscription that a customer has: the newest that is trialing, active or past due, else the
+    /// newest paused one; `None` for an unknown customer as well.
+    ///
+    /// # Errors
+    /// As [`Error`] says.
+    pub async fn current(self, customer: CustomerRef<'_>) -> Result<Option<Subscription>, Error> {
+        let list = || {
+            let call = customer
+                .filter(Call::new(LIST))
+                .query("sorting", "-started_at");
+            CURRENT
+                .iter()
+                .fold(call, |call, status| call.query("status", status))
+        };
+        let mut subscriptions: Vec<Subscription> = page::all(self.0, list).await?;
+        newest_first(&mut subscriptions);
+        // Of equal ones the first is the minimum.
+        let paused = |s: &Subscription| s.status == SubscriptionStatus::Paused;
+        Ok(subscriptions.into_iter().min_by_key(paused))
+    }
+
+    /// Makes one change. Product, discount and proration may travel together; the others each travel
+    /// alone, because Polar refuses them together (docs/polar-facts.md#subscription-variants).
+    ///
+    /// # Errors
+    /// `PaymentFailed`, `Forbidden` with the name `AlreadyCanceledSubscription`, `Conflict`, `Invalid`
+    /// for a product or a discount that cannot be used, `NotFound`.
+    pub async fn update(
+        self,
+        id: SubscriptionId,
+        update: &SubscriptionUpdate,
+    ) -> Result<Subscription, Error> {
+        self.0
+            .fetch(Call::new(UPDATE).argument(id).json(update))
+            .await
     }
 }

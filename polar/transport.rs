@@ -4,9 +4,9 @@ use std::{error::Error as _, time::Instant};
 
 use reqwest::{
     Response,
-    header::{CONTENT_TYPE, HeaderMap, HeaderValue},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue},
 };
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -101,6 +101,7 @@ impl Client {
     ) -> Result<Received, Error> {
         let operation = call.operation;
         let class = permit.facts.class;
+        let of_session = call.token.is_some();
         let started = Instant::now();
         let outcome = self.send(call, url).await;
         tracing::debug!(
@@ -110,13 +111,20 @@ impl Client {
             error = outcome.as_ref().err().map(tracing::field::display),
             "called Polar"
         );
-        permit.record(answer(outcome.as_ref().err(), subject));
+        permit.record(match answer(outcome.as_ref().err(), subject) {
+            // A session that is refused says nothing about our own token.
+            Answer::Unauthorized | Answer::MissingScope if of_session => Answer::Answered,
+            answer => answer,
+        });
         outcome
     }
 
     async fn send(&self, call: Call, url: reqwest::Url) -> Result<Received, Error> {
         let operation = call.operation;
         let mut request = self.shared.http.request(operation.http_method(), url);
+        if let Some(token) = &call.token {
+            request = request.header(AUTHORIZATION, session_header(operation, token)?);
+        }
         if let Some(body) = call.body {
             let json = HeaderValue::from_static("application/json");
             request = request.header(CONTENT_TYPE, json).body(body);
@@ -133,7 +141,8 @@ impl Client {
         }
         // A refusal whose body cannot be read is like one without.
         let body = body.unwrap_or_default();
-        let redactor = Redactor::new(self.shared.access_token.expose_secret());
+        let token = call.token.as_ref().unwrap_or(&self.shared.access_token);
+        let redactor = Redactor::new(token.expose_secret());
         Err(refusal::read(
             &Refusal {
                 operation,
@@ -144,6 +153,20 @@ impl Client {
             &redactor,
         ))
     }
+}
+
+/// The header of a customer session, which takes the place of ours.
+fn session_header(operation: Operation, token: &SecretString) -> Result<HeaderValue, Error> {
+    let mut header =
+        HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).map_err(|_| {
+            Error::Unreadable {
+                operation,
+                reason: "the token of the session holds characters that no header can carry"
+                    .to_owned(),
+            }
+        })?;
+    header.set_sensitive(true);
+    Ok(header)
 }
 
 /// Tells the limiter exactly once, also when the call's future is dropped half-way.

@@ -10,6 +10,7 @@ pub mod config;
 pub mod ingress;
 pub mod limiter;
 pub mod migrate;
+pub mod operators;
 pub mod queue;
 pub mod release;
 pub mod schedule;

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used)] // a test may stop at the first surprise
 
-#[path = "cli/crowd.rs"]
-mod crowd;
 #[path = "wire/detour.rs"]
 mod detour;
 #[path = "cli/dev.rs"]
@@ -24,6 +22,8 @@ mod logging;
 mod metrics;
 #[path = "cli/migrate.rs"]
 mod migrate;
+#[path = "cli/operators.rs"]
+mod operators;
 #[path = "cli/pool_of_two.rs"]
 mod pool_of_two;
 #[path = "cli/pooler.rs"]
@@ -36,6 +36,8 @@ mod signals;
 mod simulator;
 #[path = "cli/support.rs"]
 mod support;
+#[path = "cli/test_pooler.rs"]
+mod test_pooler;
 #[path = "cli/unreachable.rs"]
 mod unreachable;
 #[path = "cli/usage.rs"]

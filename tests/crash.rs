@@ -19,7 +19,7 @@ mod restarted;
 mod script;
 #[path = "crash/sessions.rs"]
 mod sessions;
-#[path = "queue/stand.rs"]
-mod stand;
+#[path = "queue/test_app.rs"]
+mod test_app;
 #[path = "wait/mod.rs"]
 mod wait;

@@ -13,23 +13,23 @@ mod wire;
 
 #[path = "ingress/bodies.rs"]
 mod bodies;
-#[path = "ingress/both_doors.rs"]
-mod both_doors;
 #[path = "ingress/changes.rs"]
 mod changes;
 #[path = "ingress/crash.rs"]
 mod crash;
-#[path = "ingress/door.rs"]
-mod door;
+#[path = "ingress/failures.rs"]
+mod failures;
 #[path = "ingress/garbage.rs"]
 mod garbage;
+#[path = "ingress/http_and_sql.rs"]
+mod http_and_sql;
 #[path = "ingress/limits.rs"]
 mod limits;
 #[path = "ingress/ready.rs"]
 mod ready;
+#[path = "ingress/server.rs"]
+mod server;
 #[path = "ingress/signatures.rs"]
 mod signatures;
-#[path = "ingress/trouble.rs"]
-mod trouble;
 #[path = "ingress/webhook.rs"]
 mod webhook;

@@ -30,10 +30,10 @@ mod proxy;
 mod reclaim;
 #[path = "queue/script.rs"]
 mod script;
-#[path = "queue/stand.rs"]
-mod stand;
 #[path = "queue/stop.rs"]
 mod stop;
+#[path = "queue/test_app.rs"]
+mod test_app;
 #[path = "queue/unique.rs"]
 mod unique;
 #[path = "queue/wake.rs"]

@@ -618,7 +618,8 @@ async fn a_schedule_is_started_by_hand_without_moving_its_clock() {
     )
     .await;
     let now = at("2026-11-21T12:34:56.789Z");
-    let job = schedule::run_now(&database.pool, &timetable, "nightly", now)
+    let mut connection = database.pool.acquire().await.unwrap();
+    let job = schedule::run_now(&mut connection, &timetable, "nightly", now)
         .await
         .unwrap();
     assert!(job.is_some());
@@ -630,7 +631,7 @@ async fn a_schedule_is_started_by_hand_without_moving_its_clock() {
         next_tick(&database.pool, "nightly").await,
         at("2026-11-21T03:30:00Z")
     );
-    let unknown = schedule::run_now(&database.pool, &timetable, "nighty", now)
+    let unknown = schedule::run_now(&mut connection, &timetable, "nighty", now)
         .await
         .unwrap_err();
     assert!(matches!(unknown, RunNowError::Unknown { .. }));

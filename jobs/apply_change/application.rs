@@ -7,7 +7,7 @@ use crate::contract::NewJob;
 use crate::mirror::organizations::{NewOrganization, Standing};
 use crate::mirror::{members, organizations};
 use crate::types::{Email, OrganizationId, Person, Role, UserId};
-use crate::{MeterUsage, ReportCosts, SyncCustomer, SyncMember};
+use crate::{MeterUsage, ReportCosts, SyncCustomer, SyncMember, SyncSupportDesk};
 
 /// What an application of a change came to: follow-ups, or the reason why there was nothing to do.
 pub(super) type Applied = Result<Vec<NewJob>, &'static str>;
@@ -16,6 +16,8 @@ pub(super) type Applied = Result<Vec<NewJob>, &'static str>;
 pub(super) struct Application<'a> {
     pub(super) connection: &'a mut PgConnection,
     pub(super) event: i64,
+    /// Whether there is a support desk. What comes without one is found once there is.
+    pub(super) support_desk: bool,
 }
 
 /// A newer change has been applied already.
@@ -121,6 +123,7 @@ impl Application<'_> {
         let mut next = vec![NewJob::of(&SyncCustomer {
             organization_id: new.id,
         })];
+        next.extend(self.support_desk(new.id));
         next.extend(self.meet(owner).await?);
         members::join(self.connection, new.id, owner.id, Role::Owner, self.event).await?;
         Ok(Ok(next))
@@ -154,9 +157,11 @@ impl Application<'_> {
         {
             return Ok(Err(STALE));
         }
-        Ok(Ok(vec![NewJob::of(&SyncCustomer {
+        let customer = NewJob::of(&SyncCustomer {
             organization_id: organization,
-        })]))
+        });
+        let desk = self.support_desk(organization);
+        Ok(Ok([customer].into_iter().chain(desk).collect()))
     }
 
     async fn delete(&mut self, organization: OrganizationId) -> Result<Applied, sqlx::Error> {
@@ -169,13 +174,15 @@ impl Application<'_> {
             return Ok(Err(STALE));
         }
         // The customer goes once its last usage and costs are reported: count them now.
-        Ok(Ok(vec![
+        let next = [
             NewJob::of(&SyncCustomer {
                 organization_id: organization,
             }),
             NewJob::of(&MeterUsage {}),
             NewJob::of(&ReportCosts {}),
-        ]))
+        ];
+        let desk = self.support_desk(organization);
+        Ok(Ok(next.into_iter().chain(desk).collect()))
     }
 
     async fn add(
@@ -291,6 +298,14 @@ impl Application<'_> {
         if members::owns_without_customer(self.connection, organization_id, user_id).await? {
             jobs.insert(0, NewJob::of(&SyncCustomer { organization_id }));
         }
+        if self.support_desk {
+            jobs.push(SyncSupportDesk::of_member(organization_id, user_id));
+        }
         Ok(jobs)
+    }
+
+    /// The sync of an organization with the support desk, if there is one.
+    fn support_desk(&self, organization: OrganizationId) -> Option<NewJob> {
+        self.support_desk.then(|| SyncSupportDesk::of(organization))
     }
 }

@@ -31,6 +31,17 @@ pub struct Settings {
     pub early_fees: Fees,
     /// `APP_WEBHOOK_URL`: where the application is told what changed; `None` = nobody is told.
     pub app_webhook: Option<AppWebhook>,
+    /// The support desk; `None` without a token: nothing goes there.
+    pub support_desk: Option<SupportDesk>,
+}
+
+/// The support desk, Plain.
+#[derive(Clone, Debug)]
+pub struct SupportDesk {
+    /// The client; clones share what is known about Plain.
+    pub client: plain::Client,
+    /// The tier of a tenant without any, by Plain's external id.
+    pub default_tier: Option<String>,
 }
 
 /// What an organization pays for a transaction.

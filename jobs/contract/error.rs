@@ -8,6 +8,9 @@ pub enum Error {
     /// Polar answered with an error, or not at all.
     #[error(transparent)]
     Polar(#[from] polar::Error),
+    /// The support desk refused, or did not answer.
+    #[error(transparent)]
+    Plain(#[from] plain::Error),
     /// The database failed.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
@@ -75,6 +78,7 @@ impl Error {
                 reason,
             },
             Self::Polar(error) => polar_verdict(error, reason),
+            Self::Plain(error) => plain_verdict(error, reason),
         }
     }
 }
@@ -111,5 +115,17 @@ fn polar_verdict(error: &polar::Error, reason: String) -> Verdict {
         // A wrong URL or route answers for every job, and is repaired by us.
         _ if error.is_misdirected() => Verdict::Retry { reason },
         _ => Verdict::Discard { reason },
+    }
+}
+
+/// What says nothing about the job waits: Plain is down, busy, or refuses the token. Everything else may
+/// pass: Plain does not say which of its refusals are final.
+fn plain_verdict(error: &plain::Error, reason: String) -> Verdict {
+    match error {
+        plain::Error::NotSent { .. } => Verdict::Discard { reason },
+        _ => match error.retry_after() {
+            Some(after) => Verdict::Wait { after, reason },
+            None => Verdict::Retry { reason },
+        },
     }
 }

@@ -79,11 +79,19 @@ pub enum Queue {
     Bulk,
     /// Calls of the application, which may be down.
     App,
+    /// The support desk, which may be slow or away for long.
+    Support,
 }
 
 impl Queue {
     /// Every queue.
-    pub const ALL: [Self; 4] = [Self::Default, Self::Mail, Self::Bulk, Self::App];
+    pub const ALL: [Self; 5] = [
+        Self::Default,
+        Self::Mail,
+        Self::Bulk,
+        Self::Support,
+        Self::App,
+    ];
 
     /// The name in the job table.
     #[must_use]
@@ -93,6 +101,7 @@ impl Queue {
             Self::Mail => "mail",
             Self::Bulk => "bulk",
             Self::App => "app",
+            Self::Support => "support",
         }
     }
 }

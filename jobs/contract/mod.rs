@@ -11,7 +11,7 @@ mod retry;
 mod subject;
 mod transaction;
 
-pub use context::{Context, Fees, JobFacts, Settings};
+pub use context::{Context, Fees, JobFacts, Settings, SupportDesk};
 pub use done::{Done, Outcome};
 pub use error::{Error, Verdict};
 pub use job::{CatchUp, Job, Queue, Scheduled, priority};

@@ -13,7 +13,7 @@ use crate::mirror::{organizations, seen, unsynced, wanted};
 use crate::polar_sync::NOT_CONFIGURED;
 use crate::types::OrganizationId;
 
-/// Why nothing is ever asked or told about the organization that sells the plans.
+/// Why nothing is ever asked or changed about the organization that sells the plans.
 const SELF: &str = "the self organization is no customer of its own";
 
 /// A customer, by Polar's id, by ours, or by both.

@@ -5,9 +5,9 @@
 //! Asking then costs two calls and tells nothing.
 //!
 //! Not asking is right although deliveries come late and out of order. It writes nothing, so it can
-//! undo nothing. What changed at Polar before this state was told is in it: had a delivery about that
+//! undo nothing. What changed at Polar before this state was sent is in it: had a delivery about that
 //! been lost, the state would differ from what is held. What changes after it has a state of its own,
-//! told by a later delivery. Where an older state arrives after a newer one was applied, the two
+//! sent with a later delivery. Where an older state arrives after a newer one was applied, the two
 //! differ, and Polar is asked once more. What the state does not tell (past due and paused
 //! subscriptions, a pending change) has deliveries of its own, and where such a subscription is what
 //! is held, the state is no proof and Polar is asked. An organization that is out of step, or a state

@@ -19,7 +19,7 @@ pub async fn begin(pool: &PgPool) -> Result<i64, sqlx::Error> {
 /// If the database fails.
 pub async fn is_under_way(pool: &PgPool, keys: &[String]) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"SELECT coalesce(bool_or(polar_jobs.is_looked_after(key)), false) AS "any!" FROM unnest($1::text[]) key"#,
+        r#"SELECT coalesce(bool_or(polar_jobs.has_unfinished_job(key)), false) AS "any!" FROM unnest($1::text[]) key"#,
         keys,
     )
     .fetch_one(pool)

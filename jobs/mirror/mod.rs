@@ -1,6 +1,7 @@
 //! The only SQL that jobs use: what the application wants, what Polar was seen to hold, and what
 //! was counted.
 
+pub mod api;
 pub mod application;
 pub mod asking;
 pub mod benefits;
@@ -14,6 +15,7 @@ pub mod out_of_step;
 pub mod prune;
 pub mod seen;
 pub mod subscriptions;
+pub mod support_desk;
 pub mod unsynced;
 pub mod usage;
 pub mod wanted;

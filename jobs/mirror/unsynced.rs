@@ -68,7 +68,7 @@ pub async fn organizations(
                SELECT o.id FROM polar_jobs.organizations o
                 WHERE (o.synced_event IS DISTINCT FROM o.event_id OR o.stale)
                   AND (o.synced_event IS DISTINCT FROM o.event_id OR o.deleted_at IS NULL)
-                  AND NOT polar_jobs.is_looked_after($3 || o.id)
+                  AND NOT polar_jobs.has_unfinished_job($3 || o.id)
                   AND NOT EXISTS (
                       SELECT 1 FROM polar_jobs.out_of_step s
                        WHERE s.organization_id = o.id AND s.subject = 'customer'
@@ -82,8 +82,8 @@ pub async fn organizations(
                 WHERE m.synced_event IS DISTINCT FROM greatest(m.event_id, p.changed_event)
                   AND (m.removed_at IS NULL OR m.synced_event IS NOT NULL)
                   AND o.deleted_at IS NULL
-                  AND NOT polar_jobs.is_looked_after($4 || m.organization_id || '/' || m.user_id)
-                  AND NOT polar_jobs.is_looked_after($3 || o.id)
+                  AND NOT polar_jobs.has_unfinished_job($4 || m.organization_id || '/' || m.user_id)
+                  AND NOT polar_jobs.has_unfinished_job($3 || o.id)
                   AND NOT EXISTS (
                       SELECT 1 FROM polar_jobs.out_of_step s
                        WHERE s.organization_id = o.id

@@ -39,7 +39,7 @@ pub struct WantedMember {
     pub role: Role,
     /// Whether the person should be gone.
     pub removed: bool,
-    /// The address; `None` where the application never told a usable one.
+    /// The address; `None` where the application never gave a usable one.
     pub email: Option<Email>,
     /// The display name.
     pub name: String,

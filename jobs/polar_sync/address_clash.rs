@@ -3,7 +3,7 @@
 //! Every job changes only the member that it is about, so that nobody is removed who has come back
 //! meanwhile. A member of ours who has the address is therefore waited for: who left will be
 //! removed, who wants another address will have it. Where people want each other's addresses in a
-//! ring nobody could ever go first; there each who does not own the customer leaves and comes back.
+//! cycle nobody could ever go first; there each who does not own the customer leaves and comes back.
 //! Two people who want the same address are a mistake that only people can correct.
 //!
 //! Members made by hand have no external id of ours, and none can be given to them. One with a
@@ -99,10 +99,10 @@ pub(super) async fn free_address_for_member(
     let Some(holder) = holder_of(&members, email).filter(|holder| holder.id != own.id) else {
         return Ok(());
     };
-    let Some(others) = ring(customer, &members, email, own).await? else {
+    let Some(others) = cycle(customer, &members, email, own).await? else {
         return free_address(customer, wanted, holder).await;
     };
-    // A ring goes through people of ours only.
+    // A cycle goes through people of ours only.
     let first = others.first().copied().unwrap_or(wanted.user);
     let owns = own.role == polar::Role::Owner || wanted.role.at_polar() == polar::Role::Owner;
     if !owns {
@@ -113,7 +113,7 @@ pub(super) async fn free_address_for_member(
             .await
             .or_absent()?;
     }
-    Err(Failure::Ring {
+    Err(Failure::Cycle {
         reason: format!(
             "user {} and {} others want each other's addresses; whoever does not own the customer leaves and comes back",
             wanted.user,
@@ -124,9 +124,9 @@ pub(super) async fn free_address_for_member(
     })
 }
 
-/// The others in the ring of members in which each wants the address of the next, and the last the
+/// The others in the cycle of members in which each wants the address of the next, and the last the
 /// address of `own`; `None` if there is none.
-async fn ring(
+async fn cycle(
     customer: &PolarCustomer<'_>,
     members: &[Member],
     email: &Email,

@@ -20,9 +20,9 @@ pub(crate) enum Failure {
         reason: String,
         holder: Option<UserId>,
     },
-    /// The same, but nobody in a ring of members who want each other's addresses can go first: these
+    /// The same, but nobody in a cycle of members who want each other's addresses can go first: these
     /// are to be tried again, now that one has left or because another must.
-    Ring {
+    Cycle {
         reason: String,
         holder: UserId,
         others: Vec<UserId>,
@@ -67,7 +67,7 @@ impl Failure {
             Self::Waits { reason, holder } => {
                 return wait(context, organization, subject, version, reason, holder).await;
             }
-            Self::Ring { reason, holder, .. } => {
+            Self::Cycle { reason, holder, .. } => {
                 return wait(
                     context,
                     organization,

@@ -7,7 +7,7 @@ use unicode_normalization::UnicodeNormalization;
 use super::UserId;
 
 /// An address with the form of one: something, an `@`, something; no blanks; at most 254 bytes as
-/// it was told. Whether mail arrives is for Polar to find out.
+/// it was given. Whether mail arrives is for Polar to find out.
 ///
 /// Held as Polar normalises it: the domain decoded, composed and in lower case, the local part
 /// composed and in its own case. In any other form it would never equal what Polar answers, and
@@ -19,7 +19,7 @@ impl Email {
     /// The longest address that mail can carry, in bytes (RFC 5321).
     pub const MAX: usize = 254;
 
-    /// Reads an address as it was told.
+    /// Reads an address as it was given.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (local, domain) = text.rsplit_once('@')?;
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn addresses_are_held_as_polar_normalises_them() {
-        for (told, held) in [
+        for (given, held) in [
             ("user@xn--exmple-cua.com", "user@exämple.com"),
             ("User@EXAMPLE.com", "User@example.com"),
             ("user@EXÄMPLE.com", "user@exämple.com"),
@@ -121,8 +121,8 @@ mod tests {
             ("user@[127.0.0.1]", "user@[127.0.0.1]"),
             ("a@b", "a@b"),
         ] {
-            let email = Email::parse(told);
-            assert_eq!(email.as_ref().map_or("", Email::as_str), held, "{told}");
+            let email = Email::parse(given);
+            assert_eq!(email.as_ref().map_or("", Email::as_str), held, "{given}");
             if let Some(email) = email {
                 assert_eq!(
                     Email::parse(email.as_str()).unwrap(),

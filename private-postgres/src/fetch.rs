@@ -159,13 +159,13 @@ fn own_directory(cache: &Path, account: &Account) -> Result<PathBuf, Error> {
 
 fn through(client: Client, cache: &Path, path: &[PathBuf]) -> Result<Binaries, String> {
     let (aside, place) = (cache.join("unfinished"), cache.join(client.directory()));
-    let told = |error: std::io::Error| format!("cannot write below {}: {error}", cache.display());
+    let failed = |error: std::io::Error| format!("cannot write below {}: {error}", cache.display());
     for leftover in [&aside, &place] {
         if leftover.exists() {
-            fs::remove_dir_all(leftover).map_err(told)?;
+            fs::remove_dir_all(leftover).map_err(failed)?;
         }
     }
-    fs::create_dir(&aside).map_err(told)?;
+    fs::create_dir(&aside).map_err(failed)?;
     let _unread = writeln!(
         io::stderr(),
         "fetching {}, once, into {}",
@@ -175,7 +175,7 @@ fn through(client: Client, cache: &Path, path: &[PathBuf]) -> Result<Binaries, S
     let done = client.fetch(path, &aside);
     let moved = done
         .and_then(|()| open_to_all(&aside))
-        .and_then(|()| fs::rename(&aside, &place).map_err(told));
+        .and_then(|()| fs::rename(&aside, &place).map_err(failed));
     if let Err(reason) = moved {
         // The next attempt clears what cannot be removed now.
         let _ = fs::remove_dir_all(&aside);

@@ -100,8 +100,9 @@ impl Search {
                 .cloned()
         };
         finding.note_directories("PATH", holds("postgres").as_slice(), account);
-        let told = holds("pg_config").and_then(|directory| bindir(&directory.join("pg_config")));
-        finding.note_directories("pg_config --bindir", told.as_slice(), account);
+        let answered =
+            holds("pg_config").and_then(|directory| bindir(&directory.join("pg_config")));
+        finding.note_directories("pg_config --bindir", answered.as_slice(), account);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the private server is told: enough for a worker fleet and the benchmarks on one machine, nothing that a small
+//! The settings of the private server: enough for a worker fleet and the benchmarks on one machine, nothing that a small
 //! container lacks.
 
 use super::{Durability, Options};

@@ -23,9 +23,9 @@ use thiserror::Error;
 /// | `duplicate=R` | an answered delivery comes again, with the same id |
 /// | `reorder=R`, `late=R` | a delivery steps aside for seconds; for half a minute or more |
 /// | `lost=R` | an attempt is not made, or its answer is not read; the retry schedule applies |
-/// | `timeout-ms=N` | how long a timeout holds a call; 6000 unless told |
-/// | `retry-after=N` | seconds named by an injected 429; 1 unless told (the real limit always says 60) |
-/// | `retry-scale=F` | factor on all waits between delivery attempts; 1 unless told |
+/// | `timeout-ms=N` | how long a timeout holds a call; 6000 unless given |
+/// | `retry-after=N` | seconds named by an injected 429; 1 unless given (the real limit always says 60) |
+/// | `retry-scale=F` | factor on all waits between delivery attempts; 1 unless given |
 ///
 /// Rates `R` are from 0 to 1 or percentages. Empty text, or `none`, is a run without faults.
 #[derive(Debug, Clone, PartialEq)]

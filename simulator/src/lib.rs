@@ -1,5 +1,5 @@
 //! A local Polar over HTTP, with state: customers, members, plans with benefits, checkout and purchase, subscriptions,
-//! orders and invoices, grants, events, sessions, signed deliveries; a simulated clock that can be moved, and seeded faults.
+//! orders and invoices, grants, events, the customer portal, signed deliveries; a simulated clock that can be moved, and seeded faults.
 //!
 //! Why: billing is tried against something that answers as the real server does, refusals and races included, without
 //! an account, a network or a wait. It shares no code with the client, so that neither hides the other's mistakes. What
@@ -16,6 +16,7 @@ mod http;
 mod lookups;
 mod options;
 mod people;
+mod plain;
 pub mod records;
 mod resources;
 mod simulator;
@@ -25,10 +26,14 @@ mod world;
 pub use faults::{Faults, FaultsError};
 pub use http::armed::{Armed, Intervention};
 pub use http::control_routes::{CONTROL_ROUTES, ControlRoute};
-pub use http::gate::{Gate, RequestMatch};
+pub use http::hold::{HeldRequests, RequestMatch};
 pub use http::outages::Gateway;
 pub use options::Options;
 pub use people::OrderStatus;
+pub use plain::{
+    PlainCustomerRecord, PlainFault, PlainOptions, PlainOutage, PlainRequestRecord, PlainSimulator,
+    PlainTenantRecord,
+};
 pub use simulator::{Simulator, StartError};
 pub use world::catalogue::Product;
 pub use world::lifecycle::Start;

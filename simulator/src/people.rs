@@ -284,4 +284,48 @@ impl Simulator {
         store.pay_order(order);
         Ok(())
     }
+
+    /// Adds a card to a customer; the first one becomes the default. Every charge to one that `declines` is refused.
+    ///
+    /// # Errors
+    /// The customer does not exist.
+    pub async fn add_card(
+        &self,
+        external_customer_id: &str,
+        last4: &str,
+        declines: bool,
+    ) -> Result<Uuid, WorldError> {
+        let mut store = self.shared.lock();
+        let customer = store.known_customer(external_customer_id)?;
+        Ok(store.add_card(customer, last4, declines))
+    }
+
+    /// Adds a payment method that is no card.
+    ///
+    /// # Errors
+    /// The customer does not exist.
+    pub async fn add_other_payment_method(
+        &self,
+        external_customer_id: &str,
+    ) -> Result<Uuid, WorldError> {
+        let mut store = self.shared.lock();
+        let customer = store.known_customer(external_customer_id)?;
+        Ok(store.add_payment_method(customer, None, false))
+    }
+
+    /// Gives a plan a benefit that opens a shared Slack channel; its subscribers hold it from now on.
+    ///
+    /// # Errors
+    /// The plan does not exist.
+    pub async fn add_slack_benefit(&self, product: Product) -> Result<Uuid, WorldError> {
+        self.shared.lock().add_slack_benefit(product)
+    }
+
+    /// Somebody accepts the invitation to a shared Slack channel: the grant is connected.
+    ///
+    /// # Errors
+    /// No such grant.
+    pub async fn connect_slack(&self, grant: Uuid) -> Result<(), WorldError> {
+        self.shared.lock().connect_slack(grant)
+    }
 }

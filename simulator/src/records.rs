@@ -105,15 +105,15 @@ pub struct EventRecord {
     pub name: String,
     /// The sender's id; unique for ever.
     pub external_id: Option<String>,
-    /// The application's id of the customer, as told.
+    /// The application's id of the customer, as sent.
     pub external_customer_id: Option<String>,
     /// Polar's id of the customer whose event it is; `None` while nobody has had that external id since.
     pub customer_id: Option<Uuid>,
-    /// When it happened, as told.
+    /// When it happened, as sent.
     pub timestamp: DateTime<Utc>,
     /// When it arrived.
     pub ingested_at: DateTime<Utc>,
-    /// The parent as told: an external id or an id.
+    /// The parent as sent: an external id or an id.
     pub parent_id: Option<String>,
     /// Whether that parent has arrived.
     pub parent_known: bool,

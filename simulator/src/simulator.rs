@@ -17,7 +17,7 @@ use crate::faults::Faults;
 use crate::http::access::Credentials;
 use crate::http::armed::{Armed, Intervention};
 use crate::http::connection::{Cord, CordedListener};
-use crate::http::gate::{Gate, RequestMatch};
+use crate::http::hold::{HeldRequests, RequestMatch};
 use crate::http::outages::Gateway;
 use crate::http::server;
 use crate::http::shared::Shared;
@@ -212,10 +212,10 @@ impl Simulator {
     }
 
     /// Waits until every delivery was answered 2xx, finally failed or was skipped; false when `timeout` runs out.
-    pub async fn deliveries_settled(&self, timeout: Duration) -> bool {
+    pub async fn deliveries_finished(&self, timeout: Duration) -> bool {
         let deadline = tokio::time::Instant::now() + timeout;
         loop {
-            if self.shared.lock().deliveries_settled() {
+            if self.shared.lock().deliveries_finished() {
                 return true;
             }
             if tokio::time::Instant::now() >= deadline {
@@ -225,10 +225,10 @@ impl Simulator {
         }
     }
 
-    /// Sets up a gate that holds matching requests.
-    #[must_use = "dropping a gate opens it"]
-    pub fn gate(&self, matching: RequestMatch) -> Gate {
-        self.shared.gates.add(matching)
+    /// Holds matching requests until they are released.
+    #[must_use = "dropping it releases the requests"]
+    pub fn hold(&self, matching: RequestMatch) -> HeldRequests {
+        self.shared.holds.add(matching)
     }
 
     /// Sends a delivery again, as the dashboard's button does; false for an unknown id.

@@ -158,14 +158,14 @@ async fn names_and_addresses_are_kept_normalised() {
 async fn what_is_equal_when_normalised_is_no_change_and_sends_nothing() {
     let (simulator, api, receiver) = begin().await;
     api.create_customer("acme").await;
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
     receiver.clear();
     let same = api.patch("/v1/customers/external/acme", json!({"name": "  Acme "}));
     assert_eq!(same.await.status, 200);
     let same = json!({"email": "acme@EXAMPLE.com", "name": "Owner "});
     let path = "/v1/customers/external/acme/members/acme-owner";
     assert_eq!(api.patch(path, same).await.status, 200);
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
     assert_eq!(receiver.types(), [""; 0]);
 }
 
@@ -202,7 +202,7 @@ async fn a_purchase_of_a_customer_without_external_id_is_delivered_without_one()
     let body = json!({"type": "team", "name": "By hand", "owner": {"email": "o@example.com"}});
     let id = make(&api, body).await.parse().unwrap();
     simulator.purchase_for(id, Product::Pro).await.unwrap();
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
     let grants = receiver.of_type("benefit_grant.created");
     assert_eq!(grants.len(), 2);
     let customer = &grants[0].body["data"]["customer"];
@@ -230,7 +230,7 @@ async fn a_grant_says_so_where_its_customer_is_none_of_ours_or_its_benefit_has_n
             .purchase(external_id, Product::Free)
             .await
             .unwrap();
-        assert!(simulator.deliveries_settled(TIMEOUT).await);
+        assert!(simulator.deliveries_finished(TIMEOUT).await);
         let grants = receiver.of_type("benefit_grant.created");
         let data = |number: usize| &grants[number].body["data"];
         assert_eq!(data(0)["customer"]["external_id"], external_id);

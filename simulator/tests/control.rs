@@ -60,7 +60,7 @@ async fn a_whole_scenario_can_be_played_over_http() {
         200
     );
     assert!((simulator.clock() - before).num_seconds() >= 86_405);
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
 
     let state = api.get("/simulator/state").await.body;
     let customer = &state["customers"][0];
@@ -79,7 +79,7 @@ async fn a_whole_scenario_can_be_played_over_http() {
         state["deliveries"].as_array().unwrap().len(),
         simulator.deliveries().len()
     );
-    assert_eq!(state["deliveries_settled"], true);
+    assert_eq!(state["deliveries_finished"], true);
 
     receiver.clear();
     let delivery = &state["deliveries"][0]["id"];
@@ -89,7 +89,7 @@ async fn a_whole_scenario_can_be_played_over_http() {
             .status,
         200
     );
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
     assert_eq!(json!(receiver.received()[0].id), *delivery);
 
     let requests = api.get("/simulator/requests").await.body;

@@ -22,8 +22,8 @@ async fn begin() -> (Simulator, Api, Receiver) {
     (simulator, api, receiver)
 }
 
-async fn settled(simulator: &Simulator) {
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+async fn all_delivered(simulator: &Simulator) {
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn after_an_anonymizing_deletion_everything_still_carries_the_external_id_
  {
     let (simulator, api, receiver) = begin().await;
     simulator.purchase("acme", Product::Pro).await.unwrap();
-    settled(&simulator).await;
+    all_delivered(&simulator).await;
     receiver.clear();
     assert_eq!(
         api.delete("/v1/customers/external/acme?anonymize=true")
@@ -70,7 +70,7 @@ async fn after_an_anonymizing_deletion_everything_still_carries_the_external_id_
             .status,
         204
     );
-    settled(&simulator).await;
+    all_delivered(&simulator).await;
     for kind in [
         "benefit_grant.revoked",
         "subscription.updated",
@@ -101,10 +101,10 @@ async fn after_an_anonymizing_deletion_everything_still_carries_the_external_id_
 async fn after_a_plain_deletion_the_external_id_is_null_and_nowhere_else() {
     let (simulator, api, receiver) = begin().await;
     simulator.purchase("acme", Product::Pro).await.unwrap();
-    settled(&simulator).await;
+    all_delivered(&simulator).await;
     receiver.clear();
     assert_eq!(api.delete("/v1/customers/external/acme").await.status, 204);
-    settled(&simulator).await;
+    all_delivered(&simulator).await;
     let grant = &receiver.of_type("benefit_grant.revoked")[0].body["data"]["customer"];
     let deleted = &receiver.of_type("customer.deleted")[0].body["data"];
     for customer in [grant, deleted] {
@@ -489,10 +489,10 @@ async fn an_invoice_is_made_once_announced_and_linked_for_ten_minutes() {
     );
     assert_eq!(api.post(&path, Value::Null).await.body, Value::Null);
     simulator.advance(TimeDelta::seconds(1)).await;
-    settled(&simulator).await;
-    let told = receiver.of_type("order.updated");
+    all_delivered(&simulator).await;
+    let sent = receiver.of_type("order.updated");
     assert!(
-        told.iter()
+        sent.iter()
             .any(|one| one.body["data"]["is_invoice_generated"] == true)
     );
     assert_eq!(api.post(&path, Value::Null).await.status, 202);
@@ -513,13 +513,13 @@ async fn an_immediate_revoke_voids_pending_orders() {
     let (simulator, api, receiver) = begin().await;
     let id = simulator.purchase("acme", Product::Pro).await.unwrap();
     simulator.fail_payment("acme").await.unwrap();
-    settled(&simulator).await;
+    all_delivered(&simulator).await;
     receiver.clear();
     assert_eq!(
         api.delete(&format!("/v1/subscriptions/{id}")).await.status,
         200
     );
-    settled(&simulator).await;
+    all_delivered(&simulator).await;
     assert_eq!(simulator.orders("acme")[1].status, "void");
     assert_eq!(
         receiver.of_type("order.updated")[0].body["data"]["status"],
@@ -603,7 +603,7 @@ async fn a_new_owner_is_announced_and_the_old_one_is_not() {
         json!({"email": "mia@example.com", "external_id": "mia"}),
     )
     .await;
-    settled(&simulator).await;
+    all_delivered(&simulator).await;
     receiver.clear();
     assert_eq!(
         api.patch(&format!("{path}/mia"), json!({"role": "owner"}))
@@ -617,10 +617,10 @@ async fn a_new_owner_is_announced_and_the_old_one_is_not() {
             .status,
         200
     );
-    settled(&simulator).await;
-    let told = receiver.of_type("member.updated");
+    all_delivered(&simulator).await;
+    let sent = receiver.of_type("member.updated");
     assert_eq!(
-        (told.len(), &told[0].body["data"]["external_id"]),
+        (sent.len(), &sent[0].body["data"]["external_id"]),
         (1, &json!("mia"))
     );
     let roles: Vec<String> = simulator

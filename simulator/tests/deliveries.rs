@@ -86,7 +86,7 @@ async fn our_deliveries_verify_and_are_compact_with_the_type_first() {
     )
     .await;
     simulator.purchase("acme", Product::Scale).await.unwrap();
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
     for one in receiver.received() {
         assert_eq!(
             one.signature,
@@ -154,7 +154,7 @@ async fn whole_life(simulator: &Simulator, api: &Api) {
     api.delete("/v1/customers/external/acme?anonymize=true")
         .await;
     simulator.advance(TimeDelta::seconds(5)).await;
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
 }
 
 fn common_metadata() -> serde_json::Map<String, Value> {
@@ -213,7 +213,7 @@ async fn a_refused_delivery_comes_again_with_the_same_id_and_body_signed_anew() 
     assert_eq!(api.create_customer("acme").await.status, 201);
     // Real waits are 4 to 8 s and 8 to 16 s; the simulated clock makes them pass.
     simulator.advance(TimeDelta::minutes(2)).await;
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
     assert_eq!(receiver.received().len(), 6);
     for delivery in simulator.deliveries() {
         let statuses: Vec<Option<u16>> = delivery
@@ -260,7 +260,7 @@ async fn ten_failed_events_disable_the_endpoint_and_then_nothing_is_recorded() {
         );
     }
     simulator.advance(TimeDelta::hours(2)).await;
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
     assert!(!simulator.endpoint_enabled());
     let deliveries = simulator.deliveries();
     let failed = deliveries
@@ -303,7 +303,7 @@ async fn deliveries_are_listed_as_recorded_and_sent_again_on_demand() {
     let (simulator, api, receiver) = shop(&[500], Faults::default()).await;
     assert_eq!(api.create_customer("acme").await.status, 201);
     simulator.advance(TimeDelta::minutes(1)).await;
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
     for (name, query, count) in [
         ("failed", "succeeded=false", 1),
         ("window", "start_timestamp=2026-01-01T00:00:00Z", 4),
@@ -328,7 +328,7 @@ async fn deliveries_are_listed_as_recorded_and_sent_again_on_demand() {
         (json!(again.status), &again.body),
         (recorded["response"]["status"].clone(), &Value::Null)
     );
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
     assert_eq!(receiver.received()[0].id, id.to_string());
 }
 
@@ -375,7 +375,7 @@ async fn faults_of_deliveries_lose_nothing_in_the_end() {
             201
         );
     }
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
     let deliveries = simulator.deliveries();
     assert!(
         deliveries

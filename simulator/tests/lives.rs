@@ -110,7 +110,7 @@ async fn a_deletion_ends_grants_and_then_subscriptions_by_later_jobs() {
     ];
     assert_eq!(kinds[..3], last);
     assert_eq!(simulator.subscriptions("acme")[0].status, "canceled");
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
 }
 
 #[tokio::test]
@@ -135,13 +135,13 @@ async fn the_end_of_a_first_life_leaves_a_second_that_began_meanwhile_alone() {
 #[tokio::test]
 async fn every_parallel_deletion_announces_itself_and_the_state() {
     let (simulator, api, _receiver) = begin().await;
-    let gate = simulator.gate(simulator::RequestMatch::path("/v1/customers").method("DELETE"));
+    let held = simulator.hold(simulator::RequestMatch::path("/v1/customers").method("DELETE"));
     let (left, right, ()) = tokio::join!(
         api.delete("/v1/customers/external/acme"),
         api.delete("/v1/customers/external/acme"),
         async {
-            assert!(gate.wait_for(2, TIMEOUT).await);
-            gate.open();
+            assert!(held.wait_for(2, TIMEOUT).await);
+            held.release_all();
         }
     );
     assert_eq!((left.status, right.status), (204, 204));

@@ -99,12 +99,12 @@ async fn too_many_calls_at_once_make_it_stand_still_for_half_a_minute() {
     };
     let simulator = start(options).await;
     let api = Api::of(&simulator);
-    let gate = simulator.gate(RequestMatch::path("/v1/customers"));
+    let held = simulator.hold(RequestMatch::path("/v1/customers"));
     let call = || api.get("/v1/customers/");
     let (first, second, third, fourth) = tokio::join!(call(), call(), call(), async {
-        assert!(gate.wait_for(3, TIMEOUT).await);
+        assert!(held.wait_for(3, TIMEOUT).await);
         let fourth = call().await;
-        gate.open();
+        held.release_all();
         fourth
     });
     assert_eq!([first.status, second.status, third.status], [200; 3]);

@@ -18,7 +18,7 @@ async fn shop() -> (simulator::Simulator, Api, Receiver) {
     .await;
     let api = Api::of(&simulator);
     assert_eq!(api.create_customer("acme").await.status, 201);
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
     (simulator, api, receiver)
 }
 
@@ -36,7 +36,7 @@ async fn a_purchase_is_announced_in_polars_order() {
     );
     receiver.clear();
     simulator.purchase("acme", Product::Pro).await.unwrap();
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
     let types: Vec<String> = receiver
         .types()
         .into_iter()
@@ -69,10 +69,10 @@ async fn a_purchase_is_announced_in_polars_order() {
 async fn the_clock_renews_what_runs_and_ends_what_was_cancelled() {
     let (simulator, _api, receiver) = shop().await;
     simulator.purchase("acme", Product::Pro).await.unwrap();
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
     receiver.clear();
     simulator.advance(TimeDelta::days(32)).await;
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
     let kinds = receiver.types();
     assert!(
         kinds.contains(&"subscription.cycled".to_owned())
@@ -89,7 +89,7 @@ async fn the_clock_renews_what_runs_and_ends_what_was_cancelled() {
     );
     receiver.clear();
     simulator.advance(TimeDelta::days(32)).await;
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
     assert_eq!(simulator.subscriptions("acme")[0].status, "canceled");
     assert!(
         simulator
@@ -113,7 +113,7 @@ async fn a_failed_charge_can_be_made_good() {
     simulator.recover_payment("acme").await.unwrap();
     assert_eq!(simulator.subscriptions("acme")[0].status, "active");
     assert_eq!(simulator.orders("acme")[1].status, "paid");
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
     assert_eq!(receiver.of_type("subscription.past_due").len(), 1);
     assert_eq!(receiver.of_type("subscription.active").len(), 2);
 }
@@ -144,13 +144,13 @@ async fn an_upgrade_holds_both_sets_for_a_moment_or_neither() {
     for new_first in [true, false] {
         let (simulator, _api, receiver) = shop().await;
         simulator.purchase("acme", Product::Pro).await.unwrap();
-        assert!(simulator.deliveries_settled(TIMEOUT).await);
+        assert!(simulator.deliveries_finished(TIMEOUT).await);
         receiver.clear();
         simulator
             .change_plan("acme", Product::Scale, new_first)
             .await
             .unwrap();
-        assert!(simulator.deliveries_settled(TIMEOUT).await);
+        assert!(simulator.deliveries_finished(TIMEOUT).await);
         let grants: Vec<String> = receiver
             .types()
             .into_iter()
@@ -169,7 +169,7 @@ async fn an_upgrade_holds_both_sets_for_a_moment_or_neither() {
 async fn an_edited_benefit_is_announced_by_itself_only() {
     let (simulator, _api, receiver) = shop().await;
     simulator.purchase("acme", Product::Pro).await.unwrap();
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
     receiver.clear();
     let metadata = json!({"type": "transaction_fee", "fee_percent": 300, "fee_fixed": 30, "subscription_fee_percent": 0});
     simulator
@@ -180,7 +180,7 @@ async fn an_edited_benefit_is_announced_by_itself_only() {
         )
         .await
         .unwrap();
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
     assert_eq!(receiver.types(), ["benefit.updated"]);
     let grants = simulator.grants("acme");
     assert!(

@@ -1,4 +1,4 @@
-//! Why: at Polar parallel identical calls do not all succeed alike; gates make each race happen.
+//! Why: at Polar parallel identical calls do not all succeed alike; held requests make each race happen.
 
 #![allow(clippy::unwrap_used)] // a failed step is a failed test
 
@@ -32,18 +32,18 @@ async fn together(
     api: &Arc<Api>,
     calls: Vec<(&'static str, &'static str, Value)>,
 ) -> Vec<Answer> {
-    let gate = simulator.gate(RequestMatch::path("/v1/"));
+    let held = simulator.hold(RequestMatch::path("/v1/"));
     let mut tasks = Vec::new();
     for (number, (method, path, body)) in calls.into_iter().enumerate() {
         let api = Arc::clone(api);
         tasks.push(tokio::spawn(
             async move { api.call(method, path, body).await },
         ));
-        assert!(gate.wait_for(number + 1, TIMEOUT).await);
+        assert!(held.wait_for(number + 1, TIMEOUT).await);
     }
     let mut answers = Vec::new();
     for task in tasks {
-        gate.release(1);
+        held.release(1);
         answers.push(task.await.unwrap());
     }
     answers
@@ -164,7 +164,7 @@ async fn overlapping_ingests_in_different_order_lock_each_other_out() {
 #[tokio::test]
 async fn a_call_whose_client_gave_up_is_committed_all_the_same() {
     let (simulator, api) = begin().await;
-    let gate = simulator.gate(RequestMatch::path("/members").method("POST").after_commit());
+    let held = simulator.hold(RequestMatch::path("/members").method("POST").after_commit());
     let call = tokio::spawn({
         let api = Arc::clone(&api);
         async move {
@@ -175,8 +175,8 @@ async fn a_call_whose_client_gave_up_is_committed_all_the_same() {
             .await
         }
     });
-    assert!(gate.wait_for(1, TIMEOUT).await);
+    assert!(held.wait_for(1, TIMEOUT).await);
     call.abort();
     assert_eq!(simulator.members("acme").len(), 2);
-    gate.open();
+    held.release_all();
 }

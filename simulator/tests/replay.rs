@@ -32,7 +32,8 @@ struct Replay {
     simulator: Simulator,
     api: Api,
     ids: Ids,
-    session: String,
+    /// The tokens of the sessions that were made, by what their recordings call the member.
+    sessions: Vec<(String, String)>,
     description: Description,
 }
 
@@ -52,7 +53,7 @@ async fn open() -> Replay {
         simulator,
         api,
         ids: Ids::default(),
-        session: String::new(),
+        sessions: Vec::new(),
         description: Description::load(),
     }
 }
@@ -159,8 +160,9 @@ impl Replay {
                 .answer(method, path, answer.status, &answer.body);
             differences.extend(objections.into_iter().flatten());
         }
-        if name == "customer-sessions-owner" {
-            self.session = answer.body["token"].as_str().unwrap().to_owned();
+        if let Some(role) = name.strip_prefix("customer-sessions-") {
+            let token = answer.body["token"].as_str().unwrap_or_default();
+            self.sessions.push((role.to_owned(), token.to_owned()));
         }
         if answer.status < 300 {
             self.ids.learn(&recorded["body"], &answer.body);
@@ -172,7 +174,14 @@ impl Replay {
     }
 
     fn authorization(&self, name: &str, recorded: &str) -> String {
-        token(name, recorded).replace("polar_mst_redacted", &self.session)
+        let plain = name.ends_with("-member").then_some("plain-member");
+        let manager = name
+            .ends_with("-billing-manager")
+            .then_some("billing-manager");
+        let role = plain.or(manager).unwrap_or("owner");
+        let session = self.sessions.iter().find(|(of, _)| of == role);
+        let session = session.map_or("", |(_, token)| token);
+        token(name, recorded).replace("polar_mst_redacted", session)
     }
 
     async fn ask(&self, name: &str, request: &Value) -> Answer {

@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use jobs::Registry;
 use serde_json::{Value, json};
 
+use super::fixture::Fixture;
 use super::noop::Noop;
-use super::stand::Stand;
 use crate::queue::bulk;
 use crate::worker;
 
@@ -36,14 +36,14 @@ pub struct Drain {
 /// # Errors
 /// If the database fails or a job is missing afterwards.
 pub async fn run(url: &str, what: Drain) -> anyhow::Result<Value> {
-    let stand = Stand::new(url).await?;
-    fill(&stand, what).await?;
-    stand.settle().await?;
-    let settings = stand.worker(Registry::new().job::<Noop>(), what.slots, true);
+    let fixture = Fixture::new(url).await?;
+    fill(&fixture, what).await?;
+    fixture.vacuum_and_checkpoint().await?;
+    let settings = fixture.worker(Registry::new().job::<Noop>(), what.slots, true);
     let worker = worker::run(settings, std::future::pending());
-    let (ended, worked) = tokio::join!(until_empty(&stand), worker);
+    let (ended, worked) = tokio::join!(until_empty(&fixture), worker);
     let (ended, ()) = (ended?, worked?);
-    let (begun, done) = first_claim(&stand).await?;
+    let (begun, done) = first_claim(&fixture).await?;
     ensure!(
         done == what.jobs,
         "{done} of {} jobs were completed",
@@ -57,10 +57,10 @@ pub async fn run(url: &str, what: Drain) -> anyhow::Result<Value> {
     }))
 }
 
-async fn fill(stand: &Stand, what: Drain) -> anyhow::Result<()> {
-    let mut connection = stand.database.connect().await?;
+async fn fill(fixture: &Fixture, what: Drain) -> anyhow::Result<()> {
+    let mut connection = fixture.database.connect().await?;
     if what.finished > 0 {
-        stand.fill_history(what.finished).await?;
+        fixture.fill_history(what.finished).await?;
     }
     if what.waiting > 0 {
         let tomorrow = Utc::now() + chrono::Duration::days(1);
@@ -76,8 +76,8 @@ async fn fill(stand: &Stand, what: Drain) -> anyhow::Result<()> {
 }
 
 /// When, by the database's clock, the last completion was seen to be stored.
-async fn until_empty(stand: &Stand) -> Result<DateTime<Utc>, sqlx::Error> {
-    let mut connection = stand.database.connect().await?;
+async fn until_empty(fixture: &Fixture) -> Result<DateTime<Utc>, sqlx::Error> {
+    let mut connection = fixture.database.connect().await?;
     loop {
         let now = sqlx::query_scalar!(
             r#"SELECT clock_timestamp() AS "now!"
@@ -94,12 +94,12 @@ async fn until_empty(stand: &Stand) -> Result<DateTime<Utc>, sqlx::Error> {
 }
 
 /// Rows that a worker finished, the history that was there before apart (it names no worker).
-async fn first_claim(stand: &Stand) -> anyhow::Result<(DateTime<Utc>, u64)> {
+async fn first_claim(fixture: &Fixture) -> anyhow::Result<(DateTime<Utc>, u64)> {
     let row = sqlx::query!(
         r#"SELECT min(started_at) AS "begun!", count(*) AS "done!" FROM polar_jobs.jobs
             WHERE state = 'completed' AND worker IS NOT NULL"#
     )
-    .fetch_one(&stand.pool)
+    .fetch_one(&fixture.pool)
     .await?;
     Ok((row.begun, row.done.unsigned_abs()))
 }

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use sqlx::Connection;
 use tokio::task::JoinSet;
 
+use super::fixture::Fixture;
 use super::noop::Noop;
-use super::stand::Stand;
 use crate::queue::notifier::Notifier;
 use crate::queue::shared::SharedEnqueue;
 use crate::queue::{bulk, enqueue};
@@ -31,14 +31,14 @@ pub enum Manner {
 /// # Errors
 /// If the database fails or a job is missing afterwards.
 pub async fn run(url: &str, jobs: u64, clients: usize, manner: Manner) -> anyhow::Result<Value> {
-    let stand = Stand::new(url).await?;
+    let fixture = Fixture::new(url).await?;
     let seconds = match manner {
-        Manner::Single => single(&stand, jobs, clients).await?,
-        Manner::Shared => shared(&stand, jobs, clients).await?,
-        Manner::Bulk => bulk(&stand, jobs, clients).await?,
+        Manner::Single => single(&fixture, jobs, clients).await?,
+        Manner::Shared => shared(&fixture, jobs, clients).await?,
+        Manner::Bulk => bulk(&fixture, jobs, clients).await?,
     };
     let found = sqlx::query_scalar!(r#"SELECT count(*) AS "found!" FROM polar_jobs.jobs"#)
-        .fetch_one(&stand.pool)
+        .fetch_one(&fixture.pool)
         .await?;
     ensure!(
         found.unsigned_abs() == jobs,
@@ -50,12 +50,12 @@ pub async fn run(url: &str, jobs: u64, clients: usize, manner: Manner) -> anyhow
     }))
 }
 
-async fn single(stand: &Stand, jobs: u64, clients: usize) -> anyhow::Result<f64> {
-    let notifier = Notifier::new(stand.pool.clone(), stand.database.pooler);
+async fn single(fixture: &Fixture, jobs: u64, clients: usize) -> anyhow::Result<f64> {
+    let notifier = Notifier::new(fixture.pool.clone(), fixture.database.pooler);
     let next = Arc::new(AtomicU64::new(0));
     let mut connections = Vec::new();
     for _ in 0..clients {
-        connections.push(stand.database.connect().await?);
+        connections.push(fixture.database.connect().await?);
     }
     let begun = Instant::now();
     let mut writers = JoinSet::new();
@@ -78,10 +78,10 @@ async fn single(stand: &Stand, jobs: u64, clients: usize) -> anyhow::Result<f64>
     Ok(begun.elapsed().as_secs_f64())
 }
 
-async fn shared(stand: &Stand, jobs: u64, clients: usize) -> anyhow::Result<f64> {
+async fn shared(fixture: &Fixture, jobs: u64, clients: usize) -> anyhow::Result<f64> {
     let enqueue = SharedEnqueue::new(
-        stand.database.clone(),
-        Notifier::new(stand.pool.clone(), stand.database.pooler),
+        fixture.database.clone(),
+        Notifier::new(fixture.pool.clone(), fixture.database.pooler),
     );
     let next = Arc::new(AtomicU64::new(0));
     let begun = Instant::now();
@@ -104,11 +104,11 @@ async fn shared(stand: &Stand, jobs: u64, clients: usize) -> anyhow::Result<f64>
     Ok(begun.elapsed().as_secs_f64())
 }
 
-async fn bulk(stand: &Stand, jobs: u64, clients: usize) -> anyhow::Result<f64> {
+async fn bulk(fixture: &Fixture, jobs: u64, clients: usize) -> anyhow::Result<f64> {
     let share = jobs.div_ceil(clients as u64);
     let mut connections = Vec::new();
     for _ in 0..clients {
-        connections.push(stand.database.connect().await?);
+        connections.push(fixture.database.connect().await?);
     }
     let begun = Instant::now();
     let mut writers = JoinSet::new();

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use self::load::Load;
 pub(super) use self::load::Measured;
-use super::stand::Stand;
+use super::fixture::Fixture;
 use crate::ingress::{Ingress, IngressSettings, Metrics};
 
 mod load;
@@ -36,7 +36,7 @@ pub async fn run(
     seconds: u64,
     bodies: Bodies,
 ) -> anyhow::Result<Value> {
-    let Stand { pool, database, .. } = Stand::new(database_url)
+    let Fixture { pool, database, .. } = Fixture::new(database_url)
         .await
         .context("cannot reach the database of the measurement")?;
     let ingress = Ingress::bind(IngressSettings {

@@ -11,7 +11,7 @@ use sqlx::Connection;
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
-use super::stand::Stand;
+use super::fixture::Fixture;
 use crate::queue::enqueue;
 use crate::queue::notifier::Notifier;
 use crate::worker;
@@ -33,18 +33,18 @@ impl Job for Stamp {
 /// # Errors
 /// If the database fails or a job is missing afterwards.
 pub async fn run(url: &str, rate: u32, seconds: u32, notify: bool) -> anyhow::Result<Value> {
-    let stand = Stand::new(url).await?;
+    let fixture = Fixture::new(url).await?;
     let (stop, stopped) = oneshot::channel::<()>();
-    let settings = stand.worker(Registry::new().job::<Stamp>(), 50, false);
+    let settings = fixture.worker(Registry::new().job::<Stamp>(), 50, false);
     let worker = tokio::spawn(worker::run(settings, async { drop(stopped.await) }));
     tokio::time::sleep(Duration::from_secs(1)).await;
-    // The notifier lives until the last job was heard of.
-    let notifier = Notifier::new(stand.pool.clone(), stand.database.pooler);
-    let commits = pace(&stand, rate, seconds, notify.then_some(&notifier)).await?;
-    wait_for(&stand, commits.len()).await?;
+    // The notifier lives until the last job was seen.
+    let notifier = Notifier::new(fixture.pool.clone(), fixture.database.pooler);
+    let commits = pace(&fixture, rate, seconds, notify.then_some(&notifier)).await?;
+    wait_for(&fixture, commits.len()).await?;
     drop(stop);
     worker.await??;
-    let mut waits = waits(&stand, &commits).await?;
+    let mut waits = waits(&fixture, &commits).await?;
     waits.sort_unstable();
     let at = |share: f64| -> f64 {
         waits[((waits.len() - 1) as f64 * share).round() as usize] as f64 / 1000.0
@@ -56,12 +56,12 @@ pub async fn run(url: &str, rate: u32, seconds: u32, notify: bool) -> anyhow::Re
 }
 
 async fn pace(
-    stand: &Stand,
+    fixture: &Fixture,
     rate: u32,
     seconds: u32,
     notifier: Option<&Notifier>,
 ) -> anyhow::Result<HashMap<i64, i64>> {
-    let mut connection = stand.database.connect().await?;
+    let mut connection = fixture.database.connect().await?;
     let mut beat = tokio::time::interval(Duration::from_secs(1) / rate);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut commits = HashMap::new();
@@ -79,12 +79,12 @@ async fn pace(
     Ok(commits)
 }
 
-async fn wait_for(stand: &Stand, jobs: usize) -> anyhow::Result<()> {
+async fn wait_for(fixture: &Fixture, jobs: usize) -> anyhow::Result<()> {
     for _ in 0..100 {
         let done = sqlx::query_scalar!(
             r#"SELECT count(*) AS "done!" FROM polar_jobs.jobs WHERE state = 'completed'"#
         )
-        .fetch_one(&stand.pool)
+        .fetch_one(&fixture.pool)
         .await?;
         if done.unsigned_abs() as usize >= jobs {
             return Ok(());
@@ -94,11 +94,11 @@ async fn wait_for(stand: &Stand, jobs: usize) -> anyhow::Result<()> {
     anyhow::bail!("the worker did not run all jobs within 10 s")
 }
 
-async fn waits(stand: &Stand, commits: &HashMap<i64, i64>) -> anyhow::Result<Vec<i64>> {
+async fn waits(fixture: &Fixture, commits: &HashMap<i64, i64>) -> anyhow::Result<Vec<i64>> {
     let starts = sqlx::query!(
         r#"SELECT id AS "id!", note AS "note!" FROM polar_jobs.jobs WHERE state = 'completed'"#
     )
-    .fetch_all(&stand.pool)
+    .fetch_all(&fixture.pool)
     .await?;
     let mut waits = Vec::with_capacity(starts.len());
     for row in starts {

@@ -16,7 +16,7 @@ use sqlx::PgPool;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::stand::Stand;
+use super::fixture::Fixture;
 
 /// Rows of one `POST /changes` request, the most that it may hold.
 const BATCH: usize = 10_000;
@@ -31,23 +31,23 @@ const COPIES: u64 = 2;
 /// # Errors
 /// If the database fails, or a sum is wrong.
 pub async fn run(url: &str, rows: u64, organizations: u32) -> anyhow::Result<Value> {
-    let stand = Stand::new(url).await?;
-    let ids = create(&stand.pool, organizations).await?;
+    let fixture = Fixture::new(url).await?;
+    let ids = create(&fixture.pool, organizations).await?;
     let mut batches = serde_json::Map::new();
     for (name, manner) in MANNERS {
-        let seconds = batched(&stand.pool, &ids, manner).await?;
+        let seconds = batched(&fixture.pool, &ids, manner).await?;
         batches.insert(
             format!("{name}_rows_per_second"),
             json!(per_second(BATCHED as u64, seconds)),
         );
         sqlx::query!("TRUNCATE polar_jobs.usage, polar_jobs.usage_external_ids")
-            .execute(&stand.pool)
+            .execute(&fixture.pool)
             .await?;
     }
 
-    let copied = copy(&stand.pool, &ids, rows).await?;
+    let copied = copy(&fixture.pool, &ids, rows).await?;
     let begun = Instant::now();
-    let mut transaction = stand.pool.begin().await?;
+    let mut transaction = fixture.pool.begin().await?;
     let window = close_window(&mut transaction, None)
         .await?
         .context("no window closed")?;
@@ -58,7 +58,7 @@ pub async fn run(url: &str, rows: u64, organizations: u32) -> anyhow::Result<Val
         "{} of {rows} readings were counted",
         window.readings
     );
-    let (memory, reported) = (peak_memory_mib(), report(&stand.pool, rows).await?);
+    let (memory, reported) = (peak_memory_mib(), report(&fixture.pool, rows).await?);
     let mut result = json!({
         "bench": "metering", "rows": rows, "organizations": organizations,
         "copy_rows_per_second": per_second(rows, copied),
@@ -239,6 +239,7 @@ fn context(pool: &PgPool, polar: polar::Client) -> Context {
             platform_fees: fees,
             early_fees: fees,
             app_webhook: None,
+            support_desk: None,
         },
         job: JobFacts {
             id: 0,

@@ -4,9 +4,9 @@
 
 pub mod drain;
 pub mod enqueue;
+pub mod fixture;
 pub mod ingress;
 pub mod latency;
 pub mod metering;
 pub mod noop;
 pub mod reference;
-pub mod stand;

@@ -11,14 +11,14 @@ use crate::migrate;
 use crate::queue::connect::{self, QueueDatabase};
 
 /// How long a command waits for the database before it reports that it does not answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A pool that is proven to answer and to hold the schema that this program needs.
 pub(crate) async fn pool(database: &DatabaseUrl, connections: u32) -> Result<PgPool, Failure> {
     let options = PgPoolOptions::new()
         .max_connections(connections)
         .idle_timeout(connect::IDLE_TIMEOUT)
-        .acquire_timeout(PATIENCE);
+        .acquire_timeout(TIMEOUT);
     let pool = match options.connect_with(database.options()).await {
         // A pool tries again until its time is up and does not say why; one more try does.
         Err(sqlx::Error::PoolTimedOut) => {
@@ -37,13 +37,13 @@ pub(crate) fn lazy_pool(database: &DatabaseUrl, connections: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)
         .idle_timeout(connect::IDLE_TIMEOUT)
-        .acquire_timeout(PATIENCE)
+        .acquire_timeout(TIMEOUT)
         .connect_lazy_with(database.options())
 }
 
 /// One connection.
 pub(crate) async fn connection(database: &DatabaseUrl) -> Result<PgConnection, Failure> {
-    let opened = tokio::time::timeout(PATIENCE, database.options().connect()).await;
+    let opened = tokio::time::timeout(TIMEOUT, database.options().connect()).await;
     let connection = opened
         .map_err(|_| Failure::failed(silent(database)))?
         .map_err(|error| explained(error, database))?;
@@ -61,14 +61,14 @@ pub(crate) fn queue_database(database: &DatabaseUrl) -> Result<QueueDatabase, Fa
 }
 
 fn silent(database: &DatabaseUrl) -> String {
-    let seconds = PATIENCE.as_secs();
+    let seconds = TIMEOUT.as_secs();
     format!("{}: no answer within {seconds} s", unusable(database))
 }
 
 fn explained(error: sqlx::Error, database: &DatabaseUrl) -> anyhow::Error {
-    match pooler::cure(&error) {
+    match pooler::advice(&error) {
         None => anyhow::Error::new(error).context(unusable(database)),
-        Some(cure) => anyhow::anyhow!("{}: {error}: {cure}", unusable(database)),
+        Some(advice) => anyhow::anyhow!("{}: {error}: {advice}", unusable(database)),
     }
 }
 

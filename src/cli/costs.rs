@@ -1,11 +1,14 @@
 //! `polar-jobs costs …`
 
 use clap::{Args, Subcommand};
+use jobs::contract::begin;
 use jobs::mirror::costs::{self, CostFilter, CostRow};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::output::{self, Format};
 use super::{AppContext, Exit, Failure, connect};
+use crate::operators::{self, OperatorAction};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -54,7 +57,15 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
             organization,
             yes: true,
         } => {
-            let retried = costs::retry_refused(&pool, organization).await?;
+            let mut transaction = begin(&pool).await?;
+            let retried = costs::retry_refused(&mut *transaction, organization).await?;
+            if retried > 0 {
+                let action = OperatorAction::new("costs retry", "costs")
+                    .about(organization)
+                    .with(json!({ "costs": retried }));
+                operators::record(&mut transaction, &app.actor, &action).await?;
+            }
+            transaction.commit().await?;
             output::line(&format!("{retried} costs are sent again at the next run"))?;
             Ok(Exit::Done)
         }

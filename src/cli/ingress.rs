@@ -14,7 +14,7 @@ use crate::queue::connect::ConnectionBudget;
 use crate::telemetry::catalogue::{self, Recorder};
 use crate::telemetry::{Metrics, fleet};
 
-/// What the ingress may be told.
+/// Arguments of `ingress`.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// The port to listen on, instead of PORT

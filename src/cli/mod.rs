@@ -28,6 +28,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Environment};
+use crate::operators::Actor;
 use crate::telemetry::{self, Masker};
 
 pub(crate) use exit::{Exit, Failure, causes};
@@ -48,6 +49,9 @@ pub(crate) use exit::{Exit, Failure, causes};
     after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 doctor found warnings only."
 )]
 struct Cli {
+    /// Who does it, for the record of changes by hand (default: the system user)
+    #[arg(long, global = true, value_name = "NAME")]
+    actor: Option<Actor>,
     #[command(subcommand)]
     command: Command,
 }
@@ -102,6 +106,8 @@ enum Command {
 pub(crate) struct AppContext {
     pub(crate) config: Config,
     pub(crate) masker: Masker,
+    /// Whom changes by hand are put down to.
+    pub(crate) actor: Actor,
 }
 
 /// Runs the command line of this process to its exit code.
@@ -118,6 +124,7 @@ pub fn main() -> ExitCode {
     let app = AppContext {
         config,
         masker: masker.clone(),
+        actor: cli.actor.unwrap_or_else(Actor::of_system),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -10,16 +10,16 @@ use uuid::Uuid;
 use super::Failure;
 use crate::config::{DatabaseUrl, Pooler};
 
-const NOT_TOLD: &str = "a pooler stands in between that was not spoken of: set DATABASE_POOLER=transaction, or let it \
+const UNDECLARED: &str = "a pooler is in between that no setting mentions: set DATABASE_POOLER=transaction, or let it \
                         ignore that parameter if it keeps sessions";
 const MIXES_UP: &str = "the pooler mixes up prepared statements: PgBouncer must be 1.21 or newer with \
                         max_prepared_statements above 0; or let DATABASE_URL lead to Postgres itself";
 
 /// What a refusal means where it is the pooler's doing.
-pub(super) fn cure(error: &sqlx::Error) -> Option<&'static str> {
+pub(super) fn advice(error: &sqlx::Error) -> Option<&'static str> {
     let refusal = error.as_database_error()?;
     if refusal.message().contains("unsupported startup parameter") {
-        return Some(NOT_TOLD);
+        return Some(UNDECLARED);
     }
     // invalid_sql_statement_name, duplicate_prepared_statement: names are ours and never given twice.
     matches!(refusal.code().as_deref(), Some("26000" | "42P05")).then_some(MIXES_UP)
@@ -32,7 +32,7 @@ pub(super) async fn prove(database: &DatabaseUrl) -> Result<(), Failure> {
         Pooler::None => false,
         Pooler::Transaction => match statements_leak(database).await {
             Ok(leak) => leak,
-            Err(error) => cure(&error) == Some(MIXES_UP),
+            Err(error) => advice(&error) == Some(MIXES_UP),
         },
     };
     if mixed_up {
@@ -60,7 +60,7 @@ async fn statements_leak(database: &DatabaseUrl) -> Result<bool, sqlx::Error> {
     );
     // The simple protocol prepares nothing itself.
     match sqlx::raw_sql(AssertSqlSafe(look)).execute(&mut other).await {
-        Err(error) if cure(&error) == Some(MIXES_UP) => Ok(true),
+        Err(error) if advice(&error) == Some(MIXES_UP) => Ok(true),
         looked => looked.map(|_| false),
     }
 }

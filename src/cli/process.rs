@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use jobs::app_webhook::AppWebhook;
+use jobs::contract::SupportDesk;
 use secrecy::SecretString;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -21,6 +23,9 @@ use crate::worker::{self, Mask, QueueSlots, WorkerSettings};
 
 /// The longest that one call to Polar may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same of one to the support desk.
+const PLAIN_TIMEOUT: Duration = Duration::from_secs(10);
+const USER_AGENT: &str = concat!("polar-jobs/", env!("CARGO_PKG_VERSION"));
 /// How long running jobs may take to end; the rest of the 30 s that a stop may take is for handing
 /// back and for the last writes.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -62,8 +67,6 @@ impl Process {
     /// Works until `stop` is requested or, with `drain`, nothing is runnable.
     pub(crate) async fn work(self, work: Work, stop: &Stop) -> Result<(), Failure> {
         catalogue::start_at_zero(Recorder::Worker);
-        let job_settings = self.config.job_settings();
-        let job_settings = job_settings.context("no client for APP_WEBHOOK_URL can be made")?;
         let page = OperationsPage::bind(&self.config).await?;
         let beside = [
             Some(tokio::spawn(self.metrics.clone().keep())),
@@ -73,6 +76,12 @@ impl Process {
                 tokio::spawn(page.serve(self.pool.clone(), metrics, stop.wait()))
             }),
         ];
+        let mut job_settings = self.config.job_settings();
+        job_settings.support_desk = support_desk(&self.config)?;
+        let app_webhook = self.config.app_webhook.clone().map(AppWebhook::new);
+        job_settings.app_webhook = app_webhook
+            .transpose()
+            .context("no client for APP_WEBHOOK_URL can be made")?;
         let settings = WorkerSettings {
             database: self.database,
             connections: ConnectionBudget::of(self.config.database_connections),
@@ -108,7 +117,7 @@ impl OperationsPage {
         Ok(Some(Self(listener)))
     }
 
-    /// Serves it until told to stop.
+    /// Serves it until a stop is requested.
     pub(crate) async fn serve(
         self,
         pool: PgPool,
@@ -144,6 +153,25 @@ pub(crate) fn polar_client(
     Ok(Some(client))
 }
 
+/// The support desk; `None` without `PLAIN_TOKEN`.
+pub(crate) fn support_desk(config: &Config) -> Result<Option<SupportDesk>, Failure> {
+    let Some(settings) = &config.plain else {
+        return Ok(None);
+    };
+    let client = plain::Client::new(plain::ClientConfig {
+        api_url: settings.api_url.clone(),
+        token: settings.token.clone(),
+        timeout: PLAIN_TIMEOUT,
+        delays: plain::Delays::PRODUCTION,
+        user_agent: USER_AGENT.to_owned(),
+    })
+    .context("no client for the support desk can be made")?;
+    Ok(Some(SupportDesk {
+        client,
+        default_tier: settings.default_tier.clone(),
+    }))
+}
+
 /// How Polar is called, by jobs and by `doctor` alike.
 pub(crate) fn client_config(
     settings: &PolarSettings,
@@ -154,6 +182,6 @@ pub(crate) fn client_config(
         access_token,
         version: settings.api_version.clone(),
         timeout: CALL_TIMEOUT,
-        user_agent: concat!("polar-jobs/", env!("CARGO_PKG_VERSION")).to_owned(),
+        user_agent: USER_AGENT.to_owned(),
     }
 }

@@ -40,10 +40,14 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
         }
         Command::Pause { name } => (
             name.clone(),
-            table::pause(&pool, &name).await?,
+            table::pause(&pool, &app.actor, &name).await?,
             "is paused; what runs may end",
         ),
-        Command::Resume { name } => (name.clone(), table::resume(&pool, &name).await?, "runs"),
+        Command::Resume { name } => (
+            name.clone(),
+            table::resume(&pool, &app.actor, &name).await?,
+            "runs",
+        ),
     };
     if !known {
         let names: Vec<String> = table::queues(&pool)

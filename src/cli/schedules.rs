@@ -3,12 +3,15 @@
 use anyhow::Context;
 use chrono::Utc;
 use clap::Subcommand;
+use jobs::contract::begin;
 use jobs::types::Timestamp;
 use serde::Serialize;
+use serde_json::json;
 use sqlx::PgPool;
 
 use super::output::{self, Format};
 use super::{AppContext, Exit, Failure, connect};
+use crate::operators::{self, Actor, OperatorAction};
 use crate::schedule::{RunNowError, Timetable, run_now};
 
 #[derive(Subcommand)]
@@ -46,21 +49,28 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
             output::list(format, HEADER, &rows(&pool, limit).await?, cells)?;
             Ok(Exit::Done)
         }
-        Command::Run { name } => start(&pool, &name).await,
+        Command::Run { name } => start(&pool, &app.actor, &name).await,
     }
 }
 
-async fn start(pool: &PgPool, name: &str) -> Result<Exit, Failure> {
+async fn start(pool: &PgPool, actor: &Actor, name: &str) -> Result<Exit, Failure> {
     let timetable = Timetable::of(&jobs::registry()).context("a schedule cannot be used")?;
-    let started = run_now(pool, &timetable, name, Utc::now()).await;
-    match started {
-        Ok(Some(id)) => output::line(&format!("job {id} of {name} waits to run"))?,
-        Ok(None) => output::line(&format!("a job of {name} waits already"))?,
+    let mut transaction = begin(pool).await?;
+    let job = match run_now(&mut transaction, &timetable, name, Utc::now()).await {
+        Ok(job) => job,
         Err(unknown @ RunNowError::Unknown { .. }) => {
             return Err(Failure::usage(unknown.to_string()));
         }
         Err(RunNowError::Database(error)) => return Err(error.into()),
-    }
+    };
+    let action = OperatorAction::new("schedules run", format!("schedule/{name}"))
+        .with(json!({ "job": job }));
+    operators::record(&mut transaction, actor, &action).await?;
+    transaction.commit().await?;
+    output::line(&match job {
+        Some(id) => format!("job {id} of {name} waits to run"),
+        None => format!("a job of {name} waits already"),
+    })?;
     Ok(Exit::Done)
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 /// A request to stop that many parts of a process can wait for.
 #[derive(Clone)]
 pub(crate) struct Stop {
-    wished: watch::Sender<bool>,
+    requested: watch::Sender<bool>,
 }
 
 impl Stop {
@@ -19,9 +19,9 @@ impl Stop {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let stop = Self {
-            wished: watch::channel(false).0,
+            requested: watch::channel(false).0,
         };
-        let wished = stop.wished.clone();
+        let requested = stop.requested.clone();
         tokio::spawn(async move {
             for time in 0.. {
                 let name = tokio::select! {
@@ -35,7 +35,7 @@ impl Stop {
                     signal = name,
                     "stopping; a second signal ends the process at once"
                 );
-                wished.send_replace(true);
+                requested.send_replace(true);
             }
         });
         Ok(stop)
@@ -43,14 +43,14 @@ impl Stop {
 
     /// Requests a stop.
     pub(crate) fn request(&self) {
-        self.wished.send_replace(true);
+        self.requested.send_replace(true);
     }
 
     /// Waits for the request; returns at once if it was made already.
     pub(crate) async fn requested(&self) {
-        let mut wished = self.wished.subscribe();
+        let mut requested = self.requested.subscribe();
         // The sender lives in `self`, so waiting cannot fail.
-        let _heard = wished.wait_for(|wished| *wished).await;
+        let _seen = requested.wait_for(|requested| *requested).await;
     }
 
     /// An owned form of [`Stop::requested`], for a spawned part.

@@ -26,7 +26,7 @@ pub(super) struct Arguments {
     serve: Serve,
 }
 
-/// What the local Polar may be told.
+/// Arguments of `simulator`.
 #[derive(Args)]
 struct Serve {
     /// The port to listen on; 0 takes a free one

@@ -4,13 +4,16 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Months, NaiveDate, NaiveTime, Utc};
 use clap::{Args, Subcommand};
+use jobs::contract;
 use jobs::mirror::clock;
 use jobs::mirror::usage::{self, ReportFilter, ReportRow};
+use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::output::{self, Format};
 use super::{AppContext, Exit, Failure, connect};
+use crate::operators::{self, Actor, OperatorAction};
 
 mod proof;
 
@@ -120,9 +123,9 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
     match command {
         Command::Prove(arguments) => prove(&arguments, &pool, app).await,
         Command::List(arguments) => list(arguments, &pool).await,
-        Command::Begin { since } => begin(since, &pool).await,
-        Command::Adopt { reported_until } => adopt(reported_until, &pool).await,
-        Command::Retry { organization, yes } => retry(organization, yes, &pool).await,
+        Command::Begin { since } => begin(since, &pool, &app.actor).await,
+        Command::Adopt { reported_until } => adopt(reported_until, &pool, &app.actor).await,
+        Command::Retry { organization, yes } => retry(organization, yes, &pool, &app.actor).await,
     }
 }
 
@@ -185,12 +188,20 @@ fn cells(row: &ReportRow) -> [String; 7] {
     ]
 }
 
-async fn begin(since: Option<DateTime<Utc>>, pool: &PgPool) -> Result<Exit, Failure> {
-    if !usage::begin(pool, since).await? {
+async fn begin(
+    since: Option<DateTime<Utc>>,
+    pool: &PgPool,
+    actor: &Actor,
+) -> Result<Exit, Failure> {
+    let mut transaction = contract::begin(pool).await?;
+    if !usage::begin(&mut *transaction, since).await? {
         return Err(Failure::failed(
             "the tables were restored from another Postgres; run \"polar-jobs usage adopt\" first",
         ));
     }
+    let action = OperatorAction::new("usage begin", "usage").with(json!({ "since": since }));
+    operators::record(&mut transaction, actor, &action).await?;
+    transaction.commit().await?;
     output::line(&match since {
         Some(since) => {
             format!(
@@ -203,8 +214,23 @@ async fn begin(since: Option<DateTime<Utc>>, pool: &PgPool) -> Result<Exit, Fail
     Ok(Exit::Done)
 }
 
-async fn adopt(reported_until: Option<DateTime<Utc>>, pool: &PgPool) -> Result<Exit, Failure> {
-    output::line(&match usage::adopt(pool, reported_until).await? {
+async fn adopt(
+    reported_until: Option<DateTime<Utc>>,
+    pool: &PgPool,
+    actor: &Actor,
+) -> Result<Exit, Failure> {
+    let mut transaction = contract::begin(pool).await?;
+    let adopted = usage::adopt(&mut *transaction, reported_until).await?;
+    if let Some(found) = adopted {
+        let action = OperatorAction::new("usage adopt", "usage").with(json!({
+            "reported_until": reported_until,
+            "counted": found.counted,
+            "uncounted": found.uncounted,
+        }));
+        operators::record(&mut transaction, actor, &action).await?;
+    }
+    transaction.commit().await?;
+    output::line(&match adopted {
         Some(found) => format!(
             "adopted: {} readings were counted before, {} are counted by the next window",
             found.counted, found.uncounted
@@ -214,9 +240,22 @@ async fn adopt(reported_until: Option<DateTime<Utc>>, pool: &PgPool) -> Result<E
     Ok(Exit::Done)
 }
 
-async fn retry(organization: Option<Uuid>, yes: bool, pool: &PgPool) -> Result<Exit, Failure> {
+async fn retry(
+    organization: Option<Uuid>,
+    yes: bool,
+    pool: &PgPool,
+    actor: &Actor,
+) -> Result<Exit, Failure> {
     if yes {
-        let retried = usage::retry_refused(pool, organization).await?;
+        let mut transaction = contract::begin(pool).await?;
+        let retried = usage::retry_refused(&mut *transaction, organization).await?;
+        if retried > 0 {
+            let action = OperatorAction::new("usage retry", "usage")
+                .about(organization)
+                .with(json!({ "reports": retried }));
+            operators::record(&mut transaction, actor, &action).await?;
+        }
+        transaction.commit().await?;
         output::line(&format!("{retried} reports are sent again at the next run"))?;
         return Ok(Exit::Done);
     }

@@ -15,7 +15,7 @@ use crate::queue::table;
 use crate::telemetry::Metrics;
 use crate::worker::QueueSlots;
 
-/// What a worker may be told.
+/// Arguments of `worker`.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// Serve only this queue, with so many jobs at once; may be given several times

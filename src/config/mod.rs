@@ -5,6 +5,7 @@
 //! secret. What a command needs and does not find is asked for by that command alone.
 
 mod app;
+mod app_webhook;
 mod database;
 mod dotenv;
 mod environment;
@@ -17,10 +18,11 @@ mod plain;
 mod polar;
 mod secret;
 
-use jobs::app_webhook::{AppWebhook, AppWebhookSettings};
+use jobs::app_webhook::AppWebhookSettings;
 use jobs::contract::{Fees, Settings};
 use secrecy::{ExposeSecret, SecretString};
 
+pub use app::AppSettings;
 pub use database::{DatabaseUrl, Pooler};
 pub use environment::Environment;
 pub use error::ConfigError;
@@ -39,6 +41,8 @@ pub struct Config {
     pub database_connections: u32,
     /// The ingress and the metrics page.
     pub http: HttpSettings,
+    /// The application, and who of its people may call us.
+    pub app: AppSettings,
     /// Polar, and whether billing is on.
     pub polar: PolarSettings,
     /// The support desk; `None` without `PLAIN_TOKEN`: its calls are skipped.
@@ -67,9 +71,10 @@ impl Config {
             database: database::read(environment)?,
             database_connections: database::connections(environment)?,
             http: http::read(environment)?,
+            app: app::read(environment)?,
             polar: polar::read(environment)?,
             plain: plain::read(environment)?,
-            app_webhook: app::read(environment)?,
+            app_webhook: app_webhook::read(environment)?,
             platform_fees: fees::platform(environment)?,
             early_fees: fees::early(environment)?,
             mail: mail::read(environment)?,
@@ -88,12 +93,10 @@ impl Config {
             .ok_or_else(|| ConfigError::missing("DATABASE_URL", database::ALLOWED))
     }
 
-    /// What jobs need to know of the configuration.
-    ///
-    /// # Errors
-    /// When no client for the application can be made on this machine.
-    pub fn job_settings(&self) -> Result<Settings, reqwest::Error> {
-        Ok(Settings {
+    /// What jobs need to know of the configuration; clients are added where a worker starts.
+    #[must_use]
+    pub fn job_settings(&self) -> Settings {
+        Settings {
             self_organization: self
                 .polar
                 .billing
@@ -101,8 +104,9 @@ impl Config {
                 .map(|billing| billing.organization),
             platform_fees: self.platform_fees,
             early_fees: self.early_fees,
-            app_webhook: self.app_webhook.clone().map(AppWebhook::new).transpose()?,
-        })
+            app_webhook: None,
+            support_desk: None,
+        }
     }
 
     /// Every configured secret, for the masker; nothing else may expose them.
@@ -121,6 +125,7 @@ impl Config {
                 .iter()
                 .flat_map(AppWebhookSettings::secrets),
         );
+        secrets.extend(self.app.session_secret.clone());
         secrets.extend(self.plain.as_ref().map(|plain| plain.token.clone()));
         secrets.extend(self.database.iter().flat_map(DatabaseUrl::passwords));
         secrets.extend(self.mail.iter().flat_map(MailSettings::passwords));

@@ -10,7 +10,7 @@ use super::*;
 const ORGANIZATION: &str = "1dbfc517-0bbf-4301-9ba8-555ca42b9737";
 
 /// Every variable that is read.
-const VARIABLES: [&str; 32] = [
+const VARIABLES: [&str; 36] = [
     "DATABASE_URL",
     "DATABASE_POOLER",
     "PORT",
@@ -27,6 +27,10 @@ const VARIABLES: [&str; 32] = [
     "POLAR_SCALE_PRODUCT_ID",
     "APP_TOKEN",
     "METRICS_BIND",
+    "APP_URL",
+    "APP_SESSION_SECRET",
+    "APP_ORIGINS",
+    "TRUSTED_PROXIES",
     "PLAIN_TOKEN",
     "PLAIN_API_URL",
     "PLAIN_DEFAULT_TIER_EXTERNAL_ID",
@@ -121,11 +125,7 @@ fn half_a_billing_configuration_is_refused() {
     ])
     .unwrap();
     assert_eq!(
-        both.job_settings()
-            .unwrap()
-            .self_organization
-            .unwrap()
-            .to_string(),
+        both.job_settings().self_organization.unwrap().to_string(),
         ORGANIZATION
     );
 }
@@ -263,4 +263,34 @@ fn the_application_is_told_only_with_an_address_and_a_secret_of_standard_webhook
     assert_eq!(told.app_webhook.as_ref().unwrap().keys.len(), 2);
     let masked = told.secrets();
     assert!(masked.iter().any(|secret| secret.expose_secret() == KEY));
+}
+
+#[test]
+fn the_application_is_a_url_a_long_key_origins_and_networks() {
+    let app = read(&[
+        ("APP_URL", "https://app.example.com"),
+        ("APP_SESSION_SECRET", "0123456789abcdef0123456789abcdef"),
+        (
+            "APP_ORIGINS",
+            "https://App.example.com http://localhost:3000",
+        ),
+        ("TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.7 2001:db8::/32"),
+    ])
+    .unwrap()
+    .app;
+    assert_eq!(
+        app.origins,
+        ["https://app.example.com", "http://localhost:3000"]
+    );
+    assert_eq!(app.trusted_proxies.len(), 3);
+    for (variable, value) in [
+        ("APP_URL", "ftp://app.example.com"),
+        ("APP_SESSION_SECRET", "short"),
+        ("APP_ORIGINS", "https://app.example.com/path"),
+        ("APP_ORIGINS", "*"),
+        ("TRUSTED_PROXIES", "10.0.0.0/40"),
+        ("TRUSTED_PROXIES", "everybody"),
+    ] {
+        assert_eq!(read(&[(variable, value)]).unwrap_err().variable, variable);
+    }
 }

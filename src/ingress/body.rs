@@ -201,7 +201,7 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, BodyError> {
 }
 
 /// Throws the body of a refused request away. Closing on somebody who still writes resets the
-/// connection, and the answer is lost with it. Who asks before sending is told the answer at once.
+/// connection, and the answer is lost with it. Who asks before sending gets the answer at once.
 pub(super) async fn refuse(request: Request) {
     if request.headers().contains_key(header::EXPECT) {
         return;

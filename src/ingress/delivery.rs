@@ -49,7 +49,7 @@ impl Delivery {
         }
     }
 
-    /// The row alone, for a delivery whose jobs the database refuses: the bytes are kept, people
+    /// The row by itself, for a delivery whose jobs the database refuses: the bytes are kept, people
     /// see that it failed, and Polar need not send it ten times for nothing.
     pub(super) fn unroutable_row(&self) -> Row<'_> {
         Row {

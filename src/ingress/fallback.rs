@@ -1,4 +1,4 @@
-//! Requests that no route takes: their senders are heard out, so that they get the answer.
+//! Requests that no route takes: their bodies are read to the end, so that they get the answer.
 
 use axum::extract::Request;
 use axum::http::StatusCode;

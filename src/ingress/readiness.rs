@@ -1,5 +1,5 @@
 //! Whether this process should get requests now. The port is public: anybody may ask, as often as they
-//! like, so all who ask within a second share one look at the database, and none is told its names.
+//! like, so all who ask within a second share one look at the database, and none learns its names.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -66,7 +66,7 @@ impl Readiness {
     }
 }
 
-/// Once per change: what the public is not told, operators find in the log line of the failing look.
+/// Once per change: what the public does not learn, operators find in the log line of the failing look.
 fn report(looked: Result<(), NotReady>) {
     match looked {
         Ok(()) => tracing::info!("ready"),

@@ -29,7 +29,7 @@ const ID_LIMIT: usize = 1024;
 
 /// Why a delivery was not stored.
 enum Refused {
-    /// Nobody told us the secret.
+    /// No secret is configured.
     NoSecret,
     Body(BodyError),
     Signature(SignatureError),

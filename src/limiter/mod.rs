@@ -69,13 +69,13 @@ impl FleetRateLimiter {
         self.shared.lock().rejected(Instant::now())
     }
 
-    async fn enter(&self, call: CallFacts) -> Result<Admission, Rejected> {
-        let told = match self.shared.enter(call) {
+    async fn admit(&self, call: CallFacts) -> Result<Admission, Rejected> {
+        let answer = match self.shared.acquire(call) {
             Entry::Goes(admission) => return Ok(admission),
             Entry::Rejected(rejected) => return Err(rejected),
-            Entry::Waits(told) => told,
+            Entry::Waits(answer) => answer,
         };
-        match tokio::time::timeout(self.timing.acquire_timeout, told).await {
+        match tokio::time::timeout(self.timing.acquire_timeout, answer).await {
             Ok(Ok(Ok(permit))) => Ok(permit.take()),
             Ok(Ok(Err(rejected))) => Err(rejected),
             Ok(Err(_)) | Err(_) => Err(self.shared.lock().timed_out(Instant::now())),
@@ -86,9 +86,9 @@ impl FleetRateLimiter {
 impl RateLimiter for FleetRateLimiter {
     fn acquire(&self, call: CallFacts) -> BoxFuture<'_, Result<Admission, Rejected>> {
         Box::pin(async move {
-            let entered = self.enter(call).await;
+            let admitted = self.admit(call).await;
             // Whoever is rejected is given a moment of its own, at the opening or after.
-            let acquired = entered.map_err(|rejected| {
+            let acquired = admitted.map_err(|rejected| {
                 let mut state = self.shared.lock();
                 state.stagger(call.class, rejected, Instant::now())
             });

@@ -1,4 +1,4 @@
-//! Calls that wait for leave to go out, and when those that were rejected should ask again.
+//! Calls that wait until they may go out, and when those that were rejected should ask again.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::budget::{Demand, Rate, urgency};
 
 /// Calls that wait, the most urgent class first, within a class in the order they came. `T` is what
-/// a waiting call is told.
+/// a waiting call is answered.
 #[derive(Debug)]
 pub(super) struct CallQueue<T> {
     classes: [VecDeque<oneshot::Sender<T>>; 5],
@@ -63,7 +63,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 
 /// Moments at which rejected calls should ask again: behind each other, at the pace of the budget.
 ///
-/// Told the same moment, ten thousand jobs would all be claimed at it to be put back together, and a
+/// Given the same moment, ten thousand jobs would all be claimed at it to be requeued together, and a
 /// larger backlog would leave a worker no time for anything else. Each class has a line of its own,
 /// so that an urgent call need not come behind a thousand others.
 #[derive(Debug, Default)]

@@ -72,7 +72,7 @@ impl<T> State<T> {
         }
     }
 
-    /// The fleet was told.
+    /// The fleet was informed.
     pub(super) fn reported(&mut self, reports: Reports) {
         let Reports {
             wait_until,

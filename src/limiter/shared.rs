@@ -10,13 +10,13 @@ use tokio::sync::{Notify, oneshot};
 
 use super::state::State;
 
-/// What a waiting call is told.
-pub(super) type Told = Result<Permit, Rejected>;
+/// What a waiting call is answered.
+pub(super) type Decision = Result<Permit, Rejected>;
 
 /// What the refill task and all calls of a process share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    state: Mutex<State<Told>>,
+    state: Mutex<State<Decision>>,
     /// Wakes the refill task.
     pub(super) changed: Notify,
 }
@@ -27,8 +27,8 @@ pub(super) enum Entry {
     Goes(Admission),
     /// Not now.
     Rejected(Rejected),
-    /// It waits to be told.
-    Waits(oneshot::Receiver<Told>),
+    /// It waits for an answer.
+    Waits(oneshot::Receiver<Decision>),
 }
 
 /// Leave to make one call, on its way to the call that waits for it. The call may be dropped
@@ -56,7 +56,7 @@ impl Drop for Permit {
 }
 
 impl Shared {
-    pub(super) fn new(state: State<Told>) -> Arc<Self> {
+    pub(super) fn new(state: State<Decision>) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(state),
             changed: Notify::new(),
@@ -65,11 +65,11 @@ impl Shared {
 
     /// The state. No code panics while it holds the lock half-way through a change, so a poisoned
     /// lock is still a sound state.
-    pub(super) fn lock(&self) -> MutexGuard<'_, State<Told>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State<Decision>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn enter(&self, call: CallFacts) -> Entry {
+    pub(super) fn acquire(&self, call: CallFacts) -> Entry {
         let now = Instant::now();
         let mut state = self.lock();
         if let Some(rejected) = state.rejected(now) {
@@ -83,10 +83,10 @@ impl Shared {
         {
             return Entry::Goes(admission);
         }
-        let told = state.waiting.push(call.class);
+        let answer = state.waiting.push(call.class);
         drop(state);
         self.changed.notify_one();
-        Entry::Waits(told)
+        Entry::Waits(answer)
     }
 
     pub(super) fn record(
@@ -100,14 +100,14 @@ impl Shared {
         self.changed.notify_one();
     }
 
-    /// Tells those who wait: leave to go while there is budget and place, or to come back later.
+    /// Tells those who wait: go while there is budget and room, or to come back later.
     pub(super) fn serve(self: &Arc<Self>) {
         let now = Instant::now();
         let mut undelivered = Vec::new();
         let mut state = self.lock();
         if let Some(rejected) = state.rejected(now) {
             while let Some(waiting) = state.waiting.pop() {
-                // Fails for one who gave up, and needs not be told.
+                // Fails for one who gave up, and needs no answer.
                 let _ = waiting.send(Err(rejected));
             }
         }

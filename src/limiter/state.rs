@@ -14,7 +14,7 @@ use super::queue::{CallQueue, Stagger};
 use super::settings::{Limits, Timing};
 use super::token::{MissingScopes, TokenStatus};
 
-/// What one process knows. `T` is what a waiting call is told.
+/// What one process knows. `T` is what a waiting call is answered.
 #[derive(Debug)]
 pub(super) struct State<T> {
     pub(super) timing: Timing,
@@ -217,7 +217,7 @@ impl<T> State<T> {
         self.reports.wait_until = self.reports.wait_until.max(Some(until));
     }
 
-    /// What a call is told that waited here for as long as a call waits.
+    /// What a call is answered that waited here for as long as a call waits.
     pub(super) fn timed_out(&self, now: Instant) -> Rejected {
         if let Some(rejected) = self.rejected(now) {
             return rejected;

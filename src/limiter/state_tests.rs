@@ -138,7 +138,7 @@ fn an_answer_429_stops_everything_for_as_long_as_polar_asks() {
         })
     );
     let Action::Report(reports) = state.next_action(now) else {
-        panic!("the fleet is told")
+        panic!("the fleet is informed")
     };
     state.reported(reports);
     assert_eq!(state.rejected(now + 60 * SECOND), None);
@@ -171,7 +171,7 @@ fn failures_of_several_customers_are_put_to_a_probe_whose_failure_is_reported() 
     probe(&mut state, Answer::Answered, later);
     assert!(!state.is_broken() && reason(&state, later).is_none());
     let Action::Report(closed) = state.next_action(later) else {
-        panic!("the fleet is told")
+        panic!("the fleet is informed")
     };
     assert_eq!(closed.breaker, Some(None));
 }
@@ -308,7 +308,7 @@ fn an_idle_process_looks_whether_the_token_is_taken_again() {
     );
 }
 
-/// A job that was told when the next try is comes just after that moment: after the look.
+/// A job that was given the moment of the next try comes just after that moment: after the look.
 #[test]
 fn a_look_at_the_time_of_the_probe_holds_back_nobody_who_comes_just_after() {
     let now = Instant::now();

@@ -25,7 +25,7 @@ pub(super) enum TokenStatus {
     },
     /// Polar refused it, and the next call is preceded by the fleet's probe, unless another process
     /// was faster: that is looked at again at `look_at`. Looking must hold no call back. A job that
-    /// is told to come back at a moment comes just after it, so it would be rejected for ever.
+    /// is given a moment to come back comes just after it, so it would be rejected for ever.
     Due {
         /// When.
         look_at: Instant,

@@ -125,7 +125,7 @@ async fn complete_one(
 ///
 /// # Errors
 /// If the database fails; repeating is harmless.
-pub async fn put_back(
+pub async fn requeue(
     connection: &mut PgConnection,
     worker: i64,
     returns: &[Return],

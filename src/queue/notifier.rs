@@ -18,7 +18,7 @@ use super::connect::Pooler;
 /// The shortest time between two wake-ups of a queue from a process that is busy writing jobs for it. The
 /// worker that was woken looks again by itself meanwhile.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// A process is busy if it wrote so many jobs for a queue within an interval. Single jobs are told of at
+/// A process is busy if it wrote so many jobs for a queue within an interval. Single jobs are notified at
 /// once.
 const BUSY: usize = 10;
 
@@ -143,10 +143,11 @@ async fn send_for_ever(pool: PgPool, requests: Arc<Requests>) {
     }
 }
 
-/// A sleeper holds its queue's lock in share mode, so who gets it exclusively is alone.
+/// A sleeper holds its queue's lock in share mode, so who gets it exclusively is alone. A NOTIFY commits
+/// like a write, but need not reach the disk before it is heard: what it tells of already has.
 async fn send(pool: &PgPool, queue: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "SELECT pg_notify('polar_jobs', $1) FROM (SELECT 1) AS one
+        "SELECT pg_notify('polar_jobs', $1) FROM (SELECT set_config('synchronous_commit', 'off', true)) AS unflushed
           WHERE NOT pg_try_advisory_xact_lock(polar_jobs.sleep_lock($1))",
         queue
     )

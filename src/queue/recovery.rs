@@ -143,7 +143,7 @@ pub async fn release(
         note: None,
     };
     let returns: Vec<Return> = claims.iter().map(release).collect();
-    finish::put_back(connection, worker, &returns).await
+    finish::requeue(connection, worker, &returns).await
 }
 
 /// Those of `ids` whose rows somebody else holds now, so that a statement that ends them would wait.

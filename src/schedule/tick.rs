@@ -159,7 +159,7 @@ async fn write(
 /// # Errors
 /// If there is no such schedule, or the database fails.
 pub async fn run_now(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     timetable: &Timetable,
     name: &str,
     now: DateTime<Utc>,
@@ -168,6 +168,5 @@ pub async fn run_now(
         name: name.to_owned(),
         known: timetable.columns().0.join(", "),
     })?;
-    let mut connection = pool.acquire().await?;
-    Ok(enqueue::insert(&mut connection, &line.job_at(now.trunc_subsecs(0))).await?)
+    Ok(enqueue::insert(connection, &line.job_at(now.trunc_subsecs(0))).await?)
 }

@@ -28,9 +28,9 @@ use super::metrics;
 pub type Mask = Arc<dyn Fn(String) -> String + Send + Sync>;
 
 /// Notes of jobs that were released.
-pub(super) const STOPPING: &str = "handed back by a stopping worker";
+pub(super) const STOPPING: &str = "requeued by a stopping worker";
 pub(super) const NO_PERMIT: &str =
-    "handed back: claimed ahead, but the jobs before it took longer than expected";
+    "requeued: claimed ahead, but the jobs before it took longer than expected";
 
 /// Nothing waits longer, whatever an answer asks for: Postgres could not even count it.
 const LONGEST_DELAY: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -33,7 +33,7 @@ pub(super) async fn run(pool: PgPool, idle: IdleStates) {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "what Polar has not heard yet cannot be looked up, trying again");
+                tracing::warn!(%error, "what Polar does not have yet cannot be looked up, trying again");
                 backoff.wait().await;
             }
         }
@@ -41,7 +41,7 @@ pub(super) async fn run(pool: PgPool, idle: IdleStates) {
     if enqueued > 0 {
         tracing::info!(
             organizations = enqueued,
-            "Polar has not heard everything; it is told now"
+            "Polar does not have everything yet; jobs are enqueued for it"
         );
     }
 }

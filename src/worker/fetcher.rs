@@ -27,7 +27,7 @@ const HEAD_AGAIN_AFTER: Duration = Duration::from_millis(50);
 const CONTENDED_DELAY: Duration = Duration::from_millis(500);
 /// Full claims in a row after which the queue counts as busy and nobody needs to notify us.
 const BUSY_AFTER: u32 = 3;
-/// When to look again after a claim that found several jobs: they come faster than we are told of them.
+/// When to look again after a claim that found several jobs: they come faster than the notifications.
 const STREAM_POLL: Duration = Duration::from_millis(5);
 
 /// Where the process stands.
@@ -282,7 +282,7 @@ impl Fetcher {
         if !batch.returns.is_empty() {
             let returns = &batch.returns;
             let left = connection
-                .run(async |connection| finish::put_back(connection, worker, returns).await)
+                .run(async |connection| finish::requeue(connection, worker, returns).await)
                 .await?;
             batch.put_aside(|id| left.contains(&id));
         }

@@ -113,11 +113,11 @@ pub async fn run(
         .iter()
         .map(|queue| queue.queue.clone())
         .collect();
-    let (mut keeper, idle, retirement) =
+    let (mut lease_keeper, idle, retirement) =
         LeaseKeeper::new(settings.database.clone(), worker, &names);
-    let mut keeping = JoinSet::new();
-    let held = keeper.held();
-    keeping.spawn(keeper.run());
+    let mut lease_tasks = JoinSet::new();
+    let held = lease_keeper.held();
+    lease_tasks.spawn(lease_keeper.run());
     // Without an answer the database does not answer, and nothing will be claimed anyway.
     drop(tokio::time::timeout(lease::HEARTBEAT, held).await);
 
@@ -155,7 +155,7 @@ pub async fn run(
             while catching_up.join_next().await.is_some() {}
             drained(&pool, &names, tasks.quiet.clone(), &tasks.total).await;
         }, if settings.drain => Ok(()),
-        kept = keeping.join_next() => Err(lost(kept)),
+        kept = lease_tasks.join_next() => Err(lost(kept)),
         ran = &mut tasks.runner => Err(runner_ended(ran)),
         _ = tasks.fetchers.join_next() => Err(WorkerError::Task("a fetcher")),
         _ = watching.join_next() => Err(WorkerError::Task("housekeeping, the clock or the metrics")),

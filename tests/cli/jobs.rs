@@ -167,11 +167,11 @@ async fn a_retry_that_a_waiting_duplicate_makes_needless_says_so_and_changes_not
     let (pool, url) = (&database.pool, &database.url);
     let old = enqueue(pool, "sync_customer", None, Some("customer acme")).await;
     assert_eq!(act(url, "cancel", old).0, Some(0));
-    let twin = enqueue(pool, "sync_customer", None, Some("customer acme")).await;
+    let duplicate = enqueue(pool, "sync_customer", None, Some("customer acme")).await;
     let (code, out) = act(url, "retry", old);
     assert_eq!(code, Some(1));
     assert!(
-        out.contains(&format!("job {twin} waits with the same unique key")),
+        out.contains(&format!("job {duplicate} waits with the same unique key")),
         "{out}"
     );
     assert_eq!(show(url, old)["state"], "cancelled");

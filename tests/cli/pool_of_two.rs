@@ -2,8 +2,8 @@
 
 use private_postgres::testing;
 
-use super::crowd::{Crowd, Manners};
 use super::support::{Said, ended, start};
+use super::test_pooler::{Behaviour, TestPooler};
 
 /// The binary must not hold the thread that the pooler needs.
 async fn run(settings: Vec<(&'static str, String)>, arguments: &'static [&'static str]) -> Said {
@@ -22,7 +22,7 @@ async fn run(settings: Vec<(&'static str, String)>, arguments: &'static [&'stati
     .unwrap()
 }
 
-fn told(url: &str) -> Vec<(&'static str, String)> {
+fn settings(url: &str) -> Vec<(&'static str, String)> {
     vec![
         ("DATABASE_URL", url.to_owned()),
         ("DATABASE_POOLER", "transaction".to_owned()),
@@ -32,8 +32,8 @@ fn told(url: &str) -> Vec<(&'static str, String)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_jobs_at_once_end_behind_a_pooler_with_two_connections() {
     let database = testing::empty_database(polar_jobs::migrate::migrator).await;
-    let pooler = Crowd::before(&database.pool, Manners::default()).await;
-    let migrations = (0..4).map(|_| tokio::spawn(run(told(&pooler.url), &["migrate"])));
+    let pooler = TestPooler::before(&database.pool, Behaviour::default()).await;
+    let migrations = (0..4).map(|_| tokio::spawn(run(settings(&pooler.url), &["migrate"])));
     for migrated in futures::future::join_all(migrations).await {
         let migrated = migrated.unwrap();
         assert_eq!(migrated.code, Some(0), "{}", migrated.err);
@@ -47,7 +47,7 @@ async fn fifty_jobs_at_once_end_behind_a_pooler_with_two_connections() {
     .await
     .unwrap();
 
-    let drained = run(told(&pooler.url), &["worker", "--drain"]).await;
+    let drained = run(settings(&pooler.url), &["worker", "--drain"]).await;
     assert_eq!(drained.code, Some(0), "{}", drained.err);
     let applied: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM polar_jobs.jobs WHERE kind = 'apply_change' AND state = 'completed'",
@@ -56,14 +56,14 @@ async fn fifty_jobs_at_once_end_behind_a_pooler_with_two_connections() {
     .await
     .unwrap();
     assert_eq!(applied, 200);
-    let doctor = run(told(&pooler.url), &["doctor"]).await;
+    let doctor = run(settings(&pooler.url), &["doctor"]).await;
     assert_eq!(doctor.code, Some(3), "{}", doctor.out);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pooler_that_no_setting_names_is_reported_with_its_fix() {
     let database = testing::database(polar_jobs::migrate::migrator).await;
-    let pooler = Crowd::before(&database.pool, Manners::default()).await;
+    let pooler = TestPooler::before(&database.pool, Behaviour::default()).await;
     for arguments in [&["migrate"][..], &["worker", "--drain"], &["doctor"]] {
         let said = run(vec![("DATABASE_URL", pooler.url.clone())], arguments).await;
         assert_eq!(said.code, Some(1), "{arguments:?}");
@@ -75,17 +75,17 @@ async fn a_pooler_that_no_setting_names_is_reported_with_its_fix() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pooler_that_mixes_up_prepared_statements_is_refused_at_the_start() {
     let database = testing::database(polar_jobs::migrate::migrator).await;
-    let manners = Manners {
+    let behaviour = Behaviour {
         statements_taken: true,
     };
-    let pooler = Crowd::before(&database.pool, manners).await;
+    let pooler = TestPooler::before(&database.pool, behaviour).await;
     for arguments in [
         &["migrate"][..],
         &["worker", "--drain"],
         &["ingress"],
         &["doctor"],
     ] {
-        let said = run(told(&pooler.url), arguments).await;
+        let said = run(settings(&pooler.url), arguments).await;
         assert_eq!(said.code, Some(1), "{arguments:?}: {}", said.err);
         let all = said.out + &said.err;
         assert!(all.contains("max_prepared_statements"), "{all}");

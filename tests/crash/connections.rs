@@ -13,9 +13,9 @@ use serde_json::json;
 use sqlx::Connection;
 use tokio::task::JoinSet;
 
-use crate::ingress_support::{Delivery, Door, SECRET, TOKEN};
+use crate::ingress_support::{Delivery, SECRET, TOKEN, TestIngress};
 use crate::script::{Act, Script};
-use crate::stand::{Stand, Worker, eventually};
+use crate::test_app::{TestApp, Worker, eventually};
 
 /// What two workers and an ingress may count on.
 const TOGETHER: i64 = 20;
@@ -45,8 +45,8 @@ async fn small_server(directory: &std::path::Path) -> (Server, String) {
     (server, url)
 }
 
-async fn settings(stand: &Stand) -> WorkerSettings {
-    let mut settings = stand.settings(50).await;
+async fn settings(app: &TestApp) -> WorkerSettings {
+    let mut settings = app.settings(50).await;
     settings.queues = ["default", "mail", "bulk"]
         .map(|queue| QueueSlots {
             queue: queue.to_owned(),
@@ -62,30 +62,29 @@ async fn settings(stand: &Stand) -> WorkerSettings {
     settings
 }
 
-async fn ours(stand: &Stand) -> i64 {
-    stand
-        .number("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'polar-jobs %'")
+async fn ours(app: &TestApp) -> i64 {
+    app.number("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'polar-jobs %'")
         .await
 }
 
 /// An ingress with the connections that one has by default.
-async fn ingress(url: &str) -> Door {
+async fn ingress(url: &str) -> TestIngress {
     let most = ConnectionBudget::DEFAULT;
     let database = QueueDatabase::new(url, Pooler::None).unwrap();
     let options = database.plain().application_name("polar-jobs pool");
     let pool = QueueDatabase::pool(options, ConnectionBudget::ingress_pool(most));
-    Door::on(url.to_owned(), pool, &[SECRET], Some(TOKEN)).await
+    TestIngress::on(url.to_owned(), pool, &[SECRET], Some(TOKEN)).await
 }
 
-/// Deliveries and changes until it is told to stop, each of which must be taken.
-async fn send_all_the_time(door: Arc<Door>, over: Arc<AtomicBool>) -> usize {
+/// Deliveries and changes until it is stopped, each of which must be taken.
+async fn send_all_the_time(ingress: Arc<TestIngress>, over: Arc<AtomicBool>) -> usize {
     let mut sent = 0;
     while !over.load(Ordering::Relaxed) {
-        let delivered = door.deliver(&Delivery::grant()).await;
+        let delivered = ingress.deliver(&Delivery::grant()).await;
         assert_eq!(delivered.status, 202, "{delivered:?}");
         let id = uuid::Uuid::new_v4();
         let change = json!({"id": id, "type": "usage.recorded", "data": {"organization_id": id, "quantity": 3}});
-        let changed = door.change(&change).await;
+        let changed = ingress.change(&change).await;
         assert_eq!(changed.status, 202, "{changed:?}");
         sent += 1;
     }
@@ -96,21 +95,21 @@ async fn send_all_the_time(door: Arc<Door>, over: Arc<AtomicBool>) -> usize {
 async fn two_workers_and_an_ingress_stay_within_twenty_connections_and_hold_few_when_idle() {
     let directory = tempfile::tempdir().unwrap();
     let (server, url) = small_server(directory.path()).await;
-    let mut stand = Stand::at(&url).await;
-    stand.pool.close().await;
+    let mut app = TestApp::at(&url).await;
+    app.pool.close().await;
     let options = sqlx::postgres::PgPoolOptions::new().max_connections(EYES);
-    stand.pool = options.connect(&url).await.unwrap();
+    app.pool = options.connect(&url).await.unwrap();
     let mut all = Vec::new();
     for _ in 0..2 {
-        all.push(Worker::start(settings(&stand).await));
+        all.push(Worker::start(settings(&app).await));
     }
-    let (door, over) = (
+    let (ingress, over) = (
         Arc::new(ingress(&url).await),
         Arc::new(AtomicBool::new(false)),
     );
     let mut senders = JoinSet::new();
     for _ in 0..8 {
-        senders.spawn(send_all_the_time(Arc::clone(&door), Arc::clone(&over)));
+        senders.spawn(send_all_the_time(Arc::clone(&ingress), Arc::clone(&over)));
     }
     let jobs: Vec<_> = (0..600)
         .map(|n| {
@@ -118,11 +117,11 @@ async fn two_workers_and_an_ingress_stay_within_twenty_connections_and_hold_few_
             Script::new("n", [vec![Act::Write(n.to_string()), Act::Work(5)]]).row_in(queue)
         })
         .collect();
-    stand.add_all(&jobs).await;
+    app.add_all(&jobs).await;
     let mut most = 0;
     let left = "SELECT count(*) FROM polar_jobs.live_jobs WHERE kind = 'trial'";
-    while stand.number(left).await > 0 {
-        most = most.max(ours(&stand).await);
+    while app.number(left).await > 0 {
+        most = most.max(ours(&app).await);
     }
     over.store(true, Ordering::Relaxed);
     while let Some(sent) = senders.join_next().await {
@@ -130,15 +129,15 @@ async fn two_workers_and_an_ingress_stay_within_twenty_connections_and_hold_few_
     }
     assert!(most <= TOGETHER, "{most} connections");
     let charged = "SELECT count(*) FROM polar_jobs.jobs WHERE kind = 'trial' AND errors <> '[]'";
-    assert_eq!(stand.number(charged).await, 0);
-    let door = Arc::into_inner(door).expect("the senders are gone");
-    door.pool.close().await;
-    door.close().await;
+    assert_eq!(app.number(charged).await, 0);
+    let ingress = Arc::into_inner(ingress).expect("the senders are gone");
+    ingress.pool.close().await;
+    ingress.close().await;
     // These workers do not know what the ingress enqueued, and look at it again and again.
-    stand.execute("DELETE FROM polar_jobs.live_jobs").await;
+    app.execute("DELETE FROM polar_jobs.live_jobs").await;
     // What nobody uses is closed after ten seconds.
     eventually("at most four each", || async {
-        let held = ours(&stand).await;
+        let held = ours(&app).await;
         if held <= 8 {
             Ok(())
         } else {
@@ -146,7 +145,7 @@ async fn two_workers_and_an_ingress_stay_within_twenty_connections_and_hold_few_
         }
     })
     .await;
-    let idle = idle_transactions(&stand, &url).await;
+    let idle = idle_transactions(&app, &url).await;
     assert!(idle <= 2.0 * 4.0, "{idle} transactions a second");
     for worker in all {
         worker.stop().await;
@@ -157,7 +156,7 @@ async fn two_workers_and_an_ingress_stay_within_twenty_connections_and_hold_few_
 }
 
 /// Transactions of all sessions per second, while nothing happens.
-async fn idle_transactions(stand: &Stand, url: &str) -> f64 {
+async fn idle_transactions(app: &TestApp, url: &str) -> f64 {
     const SECONDS: u32 = 20;
     let commits = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()";
     // Each look with a session of its own, so that nothing of it is counted late.
@@ -170,7 +169,7 @@ async fn idle_transactions(stand: &Stand, url: &str) -> f64 {
         connection.close().await.unwrap();
         count
     };
-    stand.pool.close().await;
+    app.pool.close().await;
     let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
     // A session that ends hands in what it counted before it is gone.
     let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()

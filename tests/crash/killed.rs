@@ -5,7 +5,7 @@ use polar_jobs::worker::QueueSlots;
 use crate::ledger::Mark;
 use crate::process::{Log, Process};
 use crate::script::{Act, Script};
-use crate::stand::{Stand, Worker, eventually};
+use crate::test_app::{TestApp, Worker, eventually};
 
 pub(crate) fn log() -> (tempfile::TempDir, Log) {
     let directory = tempfile::tempdir().unwrap();
@@ -14,8 +14,8 @@ pub(crate) fn log() -> (tempfile::TempDir, Log) {
 }
 
 /// Serves a queue where nothing waits: it only looks after the others.
-pub(crate) async fn watcher(stand: &Stand) -> Worker {
-    let mut settings = stand.settings(1).await;
+pub(crate) async fn watcher(app: &TestApp) -> Worker {
+    let mut settings = app.settings(1).await;
     settings.queues = vec![QueueSlots {
         queue: "mail".to_owned(),
         slots: 1,
@@ -27,17 +27,17 @@ pub(crate) async fn watcher(stand: &Stand) -> Worker {
 async fn the_jobs_of_a_killed_worker_are_done_by_another_and_only_those_in_flight_twice() {
     const JOBS: i64 = 2000;
     const SLOTS: usize = 10;
-    let stand = Stand::new().await;
+    let app = TestApp::new().await;
     let (_directory, log) = log();
     let jobs: Vec<_> = (0..JOBS)
         .map(|_| Script::new("n", [vec![Act::Work(20)]]).row())
         .collect();
-    let victim = Process::start(&stand.url, SLOTS, &log.0);
-    let other = Process::start(&stand.url, SLOTS, &log.0);
+    let victim = Process::start(&app.url, SLOTS, &log.0);
+    let other = Process::start(&app.url, SLOTS, &log.0);
     // Neither may be done before the other has begun.
     let workers = "SELECT count(*) FROM polar_jobs.workers";
-    stand.until_number(workers, 2).await;
-    stand.add_all(&jobs).await;
+    app.until_number(workers, 2).await;
+    app.add_all(&jobs).await;
     eventually("both are at work", || async {
         let done = [
             log.count(Mark::Ended, victim.pid()),
@@ -54,12 +54,11 @@ async fn the_jobs_of_a_killed_worker_are_done_by_another_and_only_those_in_fligh
     let killed = chrono::Utc::now().timestamp_micros();
     let (victim_pid, mut victim) = (victim.pid(), victim);
     assert!(!victim.end().await);
-    stand
-        .until_number(
-            "SELECT count(*) FROM polar_jobs.jobs WHERE state = 'completed'",
-            JOBS,
-        )
-        .await;
+    app.until_number(
+        "SELECT count(*) FROM polar_jobs.jobs WHERE state = 'completed'",
+        JOBS,
+    )
+    .await;
     let repeated = log.repeated();
     assert!(
         !repeated.is_empty() && repeated.len() <= SLOTS,
@@ -79,7 +78,7 @@ async fn the_jobs_of_a_killed_worker_are_done_by_another_and_only_those_in_fligh
         );
     }
     let charged = "SELECT count(*) FROM polar_jobs.jobs WHERE errors <> '[]'";
-    let charged = stand.number(charged).await;
+    let charged = app.number(charged).await;
     // What was claimed and had not begun is charged too.
     assert!(
         (repeated.len()..=SLOTS).contains(&usize::try_from(charged).unwrap()),
@@ -88,28 +87,28 @@ async fn the_jobs_of_a_killed_worker_are_done_by_another_and_only_those_in_fligh
     other.signal("-TERM");
     let mut other = other;
     assert!(other.end().await, "a clean stop is a good end");
-    assert_eq!(stand.number(workers).await, 0);
+    assert_eq!(app.number(workers).await, 0);
 }
 
 #[tokio::test]
 async fn a_job_that_kills_its_process_each_time_ends_as_discarded() {
-    let stand = Stand::new().await;
+    let app = TestApp::new().await;
     let (_directory, log) = log();
-    let watcher = watcher(&stand).await;
+    let watcher = watcher(&app).await;
     let mut job = Script::new("killer", [vec![Act::Kill]]).row();
     job.max_attempts = 3;
-    let event = stand
+    let event = app
         .number(
             "INSERT INTO polar_jobs.stored_events (source, type) VALUES ('app', 'x') RETURNING id",
         )
         .await;
-    let id = stand.add(job.caused_by(event)).await;
-    let next = stand.add(Script::note("next").ordered("k").row()).await;
+    let id = app.add(job.caused_by(event)).await;
+    let next = app.add(Script::note("next").ordered("k").row()).await;
     for deaths in 1..=3 {
-        let mut process = Process::start(&stand.url, 4, &log.0);
+        let mut process = Process::start(&app.url, 4, &log.0);
         assert!(!process.end().await, "the job kills it");
         eventually("it is taken back", || async {
-            let row = stand.job(id).await;
+            let row = app.job(id).await;
             if row.failures() == deaths {
                 Ok(())
             } else {
@@ -118,26 +117,26 @@ async fn a_job_that_kills_its_process_each_time_ends_as_discarded() {
         })
         .await;
         if deaths < 3 {
-            stand.due_now(id).await;
+            app.due_now(id).await;
         }
     }
-    let row = stand.job(id).await;
+    let row = app.job(id).await;
     assert_eq!(
         (row.state.as_str(), row.attempt, row.last_error()),
         ("discarded", 3, "the worker died")
     );
-    assert_eq!(stand.number(&format!("SELECT count(*) FROM polar_jobs.external_events WHERE id = {event} AND outcome = 'failed'")).await, 1);
-    let survivor = Process::start(&stand.url, 4, &log.0);
-    stand.until_state(next, "completed").await;
+    assert_eq!(app.number(&format!("SELECT count(*) FROM polar_jobs.external_events WHERE id = {event} AND outcome = 'failed'")).await, 1);
+    let survivor = Process::start(&app.url, 4, &log.0);
+    app.until_state(next, "completed").await;
     drop(survivor);
     watcher.stop().await;
 }
 
 #[tokio::test]
 async fn a_process_that_slept_beyond_its_lease_changes_nothing_and_ends_badly() {
-    let stand = Stand::new().await;
+    let app = TestApp::new().await;
     let (_directory, log) = log();
-    let mut sleeper = Process::start(&stand.url, 4, &log.0);
+    let mut sleeper = Process::start(&app.url, 4, &log.0);
     let late = |label: &str, acts: Vec<Act>| {
         // Long enough to be stopped in the middle of it, and over before its jobs are taken back.
         let mut first = vec![Act::Work(2000)];
@@ -157,7 +156,7 @@ async fn a_process_that_slept_beyond_its_lease_changes_nothing_and_ends_badly() 
         late("failing", vec![Act::Fail("late".into())]).row(),
         late("discarding", vec![Act::Discard("late".into())]).row(),
     ];
-    let ids = stand.add_all(&jobs).await;
+    let ids = app.add_all(&jobs).await;
     eventually("all began", || async {
         if log.count(Mark::Started, sleeper.pid()) == 4 {
             Ok(())
@@ -167,41 +166,38 @@ async fn a_process_that_slept_beyond_its_lease_changes_nothing_and_ends_badly() 
     })
     .await;
     sleeper.signal("-STOP");
-    stand
-        .execute("UPDATE polar_jobs.workers SET leased_until = now() - interval '1 second'")
+    app.execute("UPDATE polar_jobs.workers SET leased_until = now() - interval '1 second'")
         .await;
-    let other = stand.work(4).await;
+    let other = app.work(4).await;
     for label in ["batch", "within", "failing", "discarding"] {
-        stand.ledger.reached(Mark::Started, label, 1).await;
+        app.ledger.reached(Mark::Started, label, 1).await;
     }
     sleeper.signal("-CONT");
     assert!(!sleeper.end().await, "it says that it lost its lease");
     for id in &ids {
-        let row = stand.job(id.unwrap()).await;
+        let row = app.job(id.unwrap()).await;
         assert_eq!(
             (row.state.as_str(), row.attempt, row.failures()),
             ("running", 2, 1),
             "{row:?}"
         );
     }
-    stand.ledger.open("go");
-    stand.until_empty().await;
+    app.ledger.open("go");
+    app.until_empty().await;
     assert_eq!(
-        stand
-            .number(
-                "SELECT count(*) FROM polar_jobs.jobs WHERE state = 'completed' AND attempt = 2"
-            )
-            .await,
+        app.number(
+            "SELECT count(*) FROM polar_jobs.jobs WHERE state = 'completed' AND attempt = 2"
+        )
+        .await,
         4
     );
     assert_eq!(
-        stand.number("SELECT count(*) FROM polar_jobs.jobs").await,
+        app.number("SELECT count(*) FROM polar_jobs.jobs").await,
         4,
         "no follow-up of a late finisher"
     );
     assert_eq!(
-        stand
-            .number("SELECT count(*) FROM polar_jobs.schedule_ticks")
+        app.number("SELECT count(*) FROM polar_jobs.schedule_ticks")
             .await,
         0
     );

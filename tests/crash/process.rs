@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::ledger::{LOG_VARIABLE, Mark};
-use crate::stand::{eventually, settings};
+use crate::test_app::{eventually, settings};
 
 const URL: &str = "TRIAL_WORKER_URL";
 const SLOTS: &str = "TRIAL_WORKER_SLOTS";

@@ -14,9 +14,9 @@ use tokio::task::JoinSet;
 
 use crate::ledger::Mark;
 use crate::script::{Act, Script};
-use crate::stand::{Stand, eventually};
+use crate::test_app::{TestApp, eventually};
 
-/// Enqueues until it is told to stop; the ids of acknowledged jobs.
+/// Enqueues until it is stopped; the ids of acknowledged jobs.
 async fn enqueue_all_the_time(
     url: String,
     writer: usize,
@@ -62,8 +62,8 @@ async fn postgres_restarts_ten_times_under_load_and_nothing_is_lost_or_run_twice
 async fn restart_ten_times() {
     const SLOTS: usize = 10;
     let postgres = Arc::new(durable_server(polar_jobs::migrate::migrator).await);
-    let stand = Stand::at(&postgres.url).await;
-    let workers = [stand.work(SLOTS).await, stand.work(SLOTS).await];
+    let app = TestApp::at(&postgres.url).await;
+    let workers = [app.work(SLOTS).await, app.work(SLOTS).await];
     let (acknowledged, over) = (Arc::default(), Arc::new(AtomicBool::new(false)));
     // Ends with the test, however that ends.
     let mut writers = JoinSet::new();
@@ -76,8 +76,8 @@ async fn restart_ten_times() {
         ));
     }
     for round in 0..10 {
-        let ended = stand.ledger.count(Mark::Ended, "n");
-        stand.ledger.reached(Mark::Ended, "n", ended + 50).await;
+        let ended = app.ledger.count(Mark::Ended, "n");
+        app.ledger.reached(Mark::Ended, "n", ended + 50).await;
         let server = Arc::clone(&postgres);
         let restart = move || {
             if round % 3 == 2 {
@@ -93,7 +93,7 @@ async fn restart_ten_times() {
     }
     eventually("every job is done", || async {
         let left: Result<i64, _> = sqlx::query_scalar("SELECT count(*) FROM polar_jobs.live_jobs")
-            .fetch_one(&stand.pool)
+            .fetch_one(&app.pool)
             .await;
         if matches!(left, Ok(0)) {
             Ok(())
@@ -104,7 +104,7 @@ async fn restart_ten_times() {
     .await;
     let completed: Vec<i64> =
         sqlx::query_scalar("SELECT id FROM polar_jobs.jobs WHERE state = 'completed' ORDER BY id")
-            .fetch_all(&stand.pool)
+            .fetch_all(&app.pool)
             .await
             .unwrap();
     let acknowledged = acknowledged.lock().await.clone();
@@ -115,7 +115,7 @@ async fn restart_ten_times() {
     assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
     assert!(acknowledged.len() > 500);
     // A worker outlives its database, so even what was in flight is stored afterwards, not run again.
-    let mut ended: Vec<i64> = stand
+    let mut ended: Vec<i64> = app
         .ledger
         .entries()
         .into_iter()
@@ -138,12 +138,12 @@ async fn a_worker_without_its_database_stops_in_time() {
 
 async fn stop_without_database() {
     let postgres = Arc::new(durable_server(polar_jobs::migrate::migrator).await);
-    let stand = Stand::at(&postgres.url).await;
-    let mut settings = stand.settings(4).await;
+    let app = TestApp::at(&postgres.url).await;
+    let mut settings = app.settings(4).await;
     settings.drain_timeout = Duration::from_secs(1);
-    let mut worker = crate::stand::Worker::start(settings);
-    stand.add(Script::hold("held").row()).await;
-    stand.ledger.reached(Mark::Started, "held", 1).await;
+    let mut worker = crate::test_app::Worker::start(settings);
+    app.add(Script::hold("held").row()).await;
+    app.ledger.reached(Mark::Started, "held", 1).await;
     let server = Arc::clone(&postgres);
     tokio::task::spawn_blocking(move || server.server.stop().unwrap())
         .await

@@ -9,7 +9,7 @@ use crate::killed::{log, watcher};
 use crate::ledger::Mark;
 use crate::process::Process;
 use crate::script::{Act, Script};
-use crate::stand::{Stand, eventually};
+use crate::test_app::{TestApp, eventually};
 
 const LEASES: &str =
     "SELECT count(*) FROM polar_jobs.workers WHERE polar_jobs.holds_session_lock(id)";
@@ -18,30 +18,30 @@ const LEASES: &str =
 async fn workers_whose_lease_sessions_are_cut_keep_their_jobs_and_take_the_lock_again_at_once() {
     const JOBS: usize = 300;
     const CUTS: usize = 12;
-    let stand = Stand::new().await;
-    let workers = [stand.work(10).await, stand.work(10).await];
-    stand.until_number(LEASES, 2).await;
+    let app = TestApp::new().await;
+    let workers = [app.work(10).await, app.work(10).await];
+    app.until_number(LEASES, 2).await;
     let jobs: Vec<_> = (0..JOBS)
         .map(|n| Script::new(&n.to_string(), [vec![Act::Work(300)]]).row())
         .collect();
-    stand.add_all(&jobs).await;
+    app.add_all(&jobs).await;
     for cut in 0..CUTS {
         let begun = Instant::now();
         let sessions = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
                          WHERE datname = current_database() AND application_name = 'polar-jobs lease'";
-        assert!(stand.number(sessions).await > 0, "cut {cut}");
-        stand.until_number(LEASES, 2).await;
+        assert!(app.number(sessions).await > 0, "cut {cut}");
+        app.until_number(LEASES, 2).await;
         assert!(
             begun.elapsed() < Duration::from_secs(2),
             "the lock was taken again after {:?}",
             begun.elapsed()
         );
     }
-    stand.until_empty().await;
+    app.until_empty().await;
     let charged = "SELECT count(*) FROM polar_jobs.jobs WHERE errors <> '[]' OR attempt > 1";
-    assert_eq!(stand.number(charged).await, 0);
+    assert_eq!(app.number(charged).await, 0);
     assert_eq!(
-        stand.ledger.labels(Mark::Started).len(),
+        app.ledger.labels(Mark::Started).len(),
         JOBS,
         "each ran once"
     );
@@ -54,10 +54,10 @@ async fn workers_whose_lease_sessions_are_cut_keep_their_jobs_and_take_the_lock_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_comes_back_late_after_the_crash_of_a_backend_keeps_its_jobs() {
     let postgres = Arc::new(durable_server(polar_jobs::migrate::migrator).await);
-    let stand = Stand::at(&postgres.url).await;
+    let app = TestApp::at(&postgres.url).await;
     let (_directory, log) = log();
-    let mut slow = Process::start(&stand.url, 4, &log.0);
-    let id = stand
+    let mut slow = Process::start(&app.url, 4, &log.0);
+    let id = app
         .add(Script::new("slow", [vec![Act::Work(9_000)]]).row())
         .await;
     eventually("it runs", || async {
@@ -66,20 +66,20 @@ async fn a_worker_that_comes_back_late_after_the_crash_of_a_backend_keeps_its_jo
             .ok_or(String::new())
     })
     .await;
-    let watcher = watcher(&stand).await;
-    stand.until_number(LEASES, 2).await;
+    let watcher = watcher(&app).await;
+    app.until_number(LEASES, 2).await;
     let incarnation = "SELECT hashtextextended(polar_jobs.server_incarnation(), 0)";
     let started = "SELECT extract(epoch FROM pg_postmaster_start_time())::bigint";
-    let (before, up_since) = (stand.number(incarnation).await, stand.number(started).await);
+    let (before, up_since) = (app.number(incarnation).await, app.number(started).await);
     // It cannot come back while it is stopped, so its lock stays free after the crash.
     slow.signal("-STOP");
-    kill_a_backend(&stand).await;
+    kill_a_backend(&app).await;
     eventually("the server is back", || async {
         let alive: Result<i64, _> = sqlx::query_scalar(
             "SELECT count(*) FROM pg_stat_activity
               WHERE application_name = 'polar-jobs housekeeping' AND backend_start < now() - interval '4 seconds'",
         )
-        .fetch_one(&stand.pool)
+        .fetch_one(&app.pool)
         .await;
         match alive {
             Ok(1..) => Ok(()),
@@ -87,20 +87,16 @@ async fn a_worker_that_comes_back_late_after_the_crash_of_a_backend_keeps_its_jo
         }
     })
     .await;
-    assert_eq!(
-        stand.number(started).await,
-        up_since,
-        "no restart to be seen"
-    );
-    assert_ne!(stand.number(incarnation).await, before);
-    let row = stand.job(id).await;
+    assert_eq!(app.number(started).await, up_since, "no restart to be seen");
+    assert_ne!(app.number(incarnation).await, before);
+    let row = app.job(id).await;
     assert_eq!(
         (row.state.as_str(), row.attempt, row.failures()),
         ("running", 1, 0)
     );
     slow.signal("-CONT");
-    stand.until_state(id, "completed").await;
-    assert_eq!(stand.job(id).await.failures(), 0);
+    app.until_state(id, "completed").await;
+    assert_eq!(app.job(id).await.failures(), 0);
     assert!(log.repeated().is_empty());
     slow.signal("-TERM");
     assert!(slow.end().await, "a clean stop is a good end");
@@ -108,8 +104,8 @@ async fn a_worker_that_comes_back_late_after_the_crash_of_a_backend_keeps_its_jo
 }
 
 /// Signal 9 to one session: Postgres ends all of them and recovers, without a restart of its own.
-async fn kill_a_backend(stand: &Stand) {
-    let pid = stand.number("SELECT pg_backend_pid()::bigint").await;
+async fn kill_a_backend(app: &TestApp) {
+    let pid = app.number("SELECT pg_backend_pid()::bigint").await;
     let killed = tokio::process::Command::new("kill")
         .args(["-9", &pid.to_string()])
         .status()
@@ -120,10 +116,10 @@ async fn kill_a_backend(stand: &Stand) {
 
 #[tokio::test]
 async fn the_jobs_of_a_killed_worker_are_free_within_four_seconds() {
-    let stand = Stand::new().await;
+    let app = TestApp::new().await;
     let (_directory, log) = log();
-    let mut victim = Process::start(&stand.url, 4, &log.0);
-    let id = stand
+    let mut victim = Process::start(&app.url, 4, &log.0);
+    let id = app
         .add(Script::new("held", [vec![Act::Hang], vec![]]).row())
         .await;
     eventually("it runs", || async {
@@ -132,17 +128,17 @@ async fn the_jobs_of_a_killed_worker_are_free_within_four_seconds() {
             .ok_or(String::new())
     })
     .await;
-    let other = stand.work(4).await;
-    stand.until_number(LEASES, 2).await;
+    let other = app.work(4).await;
+    app.until_number(LEASES, 2).await;
     victim.signal("-9");
     let killed = Instant::now();
     assert!(!victim.end().await);
-    stand.until_state(id, "completed").await;
+    app.until_state(id, "completed").await;
     assert!(
         killed.elapsed() < Duration::from_secs(4),
         "{:?}",
         killed.elapsed()
     );
-    assert_eq!(stand.job(id).await.last_error(), "the worker died");
+    assert_eq!(app.job(id).await.last_error(), "the worker died");
     other.stop().await;
 }

@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Delivery, Door, WEBHOOK, read_answer};
+use crate::support::{Answer, Delivery, TestIngress, WEBHOOK, read_answer};
 
 type Stored = (Option<String>, Vec<u8>, Option<Value>, Option<String>);
 
 #[tokio::test]
 async fn whatever_is_inside_is_stored_as_it_came() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
     let cases: Vec<(Vec<u8>, Option<&str>)> = vec![
         (b"".to_vec(), None),
@@ -36,13 +36,13 @@ async fn whatever_is_inside_is_stored_as_it_came() {
     for (body, event_type) in cases {
         let shown = String::from_utf8_lossy(&body[..body.len().min(80)]).into_owned();
         let delivery = Delivery::new(body.clone());
-        let answer = door.deliver(&delivery).await;
+        let answer = ingress.deliver(&delivery).await;
         assert_eq!(answer.status, 202, "{shown}: {answer:?}");
         let (stored_type, bytes, _, _): Stored = sqlx::query_as(
             "SELECT type, body, data, outcome FROM polar_jobs.external_events WHERE external_id = $1",
         )
         .bind(&delivery.id)
-        .fetch_one(&door.pool)
+        .fetch_one(&ingress.pool)
         .await
         .unwrap();
         assert_eq!(bytes, body, "{shown}");
@@ -55,7 +55,7 @@ async fn whatever_is_inside_is_stored_as_it_came() {
 
 #[tokio::test]
 async fn an_id_is_opaque_text() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     for id in [
         "a",
         "msg_2.3 with blanks",
@@ -69,7 +69,7 @@ async fn an_id_is_opaque_text() {
             chrono::Utc::now().timestamp(),
             "{}",
         );
-        let answer = door.deliver(&delivery).await;
+        let answer = ingress.deliver(&delivery).await;
         assert_eq!(answer.status, 202, "{id}: {answer:?}");
     }
     let too_long = Delivery::signed(
@@ -78,39 +78,45 @@ async fn an_id_is_opaque_text() {
         chrono::Utc::now().timestamp(),
         "{}",
     );
-    assert_eq!(door.deliver(&too_long).await.status, 413);
-    assert_eq!(door.events().await, 5);
+    assert_eq!(ingress.deliver(&too_long).await.status, 413);
+    assert_eq!(ingress.events().await, 5);
 }
 
 #[tokio::test]
 async fn a_body_of_one_mebibyte_is_taken_and_one_byte_more_is_413() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let fits = vec![b' '; 1 << 20];
-    assert_eq!(door.deliver(&Delivery::new(fits.clone())).await.status, 202);
+    assert_eq!(
+        ingress.deliver(&Delivery::new(fits.clone())).await.status,
+        202
+    );
     let mut too_large = fits;
     too_large.push(b' ');
-    let answer = door.deliver(&Delivery::new(too_large)).await;
+    let answer = ingress.deliver(&Delivery::new(too_large)).await;
     assert_eq!(
         (answer.status, answer.body.as_str()),
         (413, r#"{"error":"the body is larger than 1048576 bytes"}"#)
     );
     assert_eq!(
-        door.deliver(&Delivery::new(vec![b'x'; 9 << 20]))
+        ingress
+            .deliver(&Delivery::new(vec![b'x'; 9 << 20]))
             .await
             .status,
         413
     );
-    assert_eq!(door.events().await, 1);
+    assert_eq!(ingress.events().await, 1);
 }
 
 #[tokio::test]
 async fn a_body_in_chunks_is_one_body_and_its_limit_holds() {
     use tokio::io::AsyncWriteExt;
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     for (chunks, status) in [(3_usize, 202), (200, 413)] {
         let chunk = vec![b'x'; 8192];
         let delivery = Delivery::new(chunk.repeat(chunks));
-        let mut stream = tokio::net::TcpStream::connect(door.address).await.unwrap();
+        let mut stream = tokio::net::TcpStream::connect(ingress.address)
+            .await
+            .unwrap();
         let mut head = format!(
             "POST {WEBHOOK} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ntransfer-encoding: chunked\r\n"
         );
@@ -136,7 +142,7 @@ async fn a_body_in_chunks_is_one_body_and_its_limit_holds() {
         assert_eq!(answered, status);
     }
     let kept: i64 = sqlx::query_scalar("SELECT sum(length(body)) FROM polar_jobs.external_events")
-        .fetch_one(&door.pool)
+        .fetch_one(&ingress.pool)
         .await
         .unwrap();
     assert_eq!(kept, 3 * 8192);
@@ -144,11 +150,11 @@ async fn a_body_in_chunks_is_one_body_and_its_limit_holds() {
 
 #[tokio::test]
 async fn the_envelope_can_be_read_from_the_table() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let body = json!({"type": "future.event", "timestamp": "2026-08-14T09:12:09Z", "data": {"name": "Blå Lykta ☕"}});
-    door.deliver(&Delivery::new(body.to_string())).await;
+    ingress.deliver(&Delivery::new(body.to_string())).await;
     let data: Value = sqlx::query_scalar("SELECT data FROM polar_jobs.external_events")
-        .fetch_one(&door.pool)
+        .fetch_one(&ingress.pool)
         .await
         .unwrap();
     assert_eq!(data, body);

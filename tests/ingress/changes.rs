@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{Door, TOKEN, count};
+use crate::support::{TOKEN, TestIngress, count};
 
 /// An organization with its owner, as a change.
 pub(crate) fn created(organization: Uuid) -> Value {
@@ -29,18 +29,18 @@ fn cost(organization: Uuid, id: &str) -> Value {
 
 #[tokio::test]
 async fn a_change_is_stored_with_its_data_and_one_job() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let organization = Uuid::new_v4();
     let mut change = with_id(created(organization), "change 1");
     change["occurred_at"] = json!("2026-08-14T09:12:09+02:00");
-    let answer = door.change(&change).await;
+    let answer = ingress.change(&change).await;
     assert_eq!(
         (answer.status, answer.body.as_str()),
         (202, r#"{"accepted":1,"duplicates":0}"#)
     );
     let (source, external_id, kind, data, body): (String, String, String, Value, Option<Vec<u8>>) =
         sqlx::query_as("SELECT source, external_id, type, data, body FROM polar_jobs.external_events WHERE handled_at IS NULL AND occurred_at = '2026-08-14T07:12:09Z'")
-            .fetch_one(&door.pool).await.unwrap();
+            .fetch_one(&ingress.pool).await.unwrap();
     assert_eq!(
         (source.as_str(), external_id.as_str(), kind.as_str()),
         ("app", "change 1", "organization.created")
@@ -48,7 +48,7 @@ async fn a_change_is_stored_with_its_data_and_one_job() {
     assert_eq!((data, body), (change["data"].clone(), None));
     let (kind, payload, ordering_key, events, id): (String, Value, String, Vec<i64>, i64) = sqlx::query_as(
         "SELECT kind, payload, ordering_key, events, (SELECT id FROM polar_jobs.stored_events) FROM polar_jobs.jobs")
-        .fetch_one(&door.pool).await.unwrap();
+        .fetch_one(&ingress.pool).await.unwrap();
     assert_eq!(
         (kind.as_str(), payload, events),
         ("apply_change", json!({"event": id}), vec![id])
@@ -58,7 +58,7 @@ async fn a_change_is_stored_with_its_data_and_one_job() {
 
 #[tokio::test]
 async fn the_token_is_needed_and_its_absence_from_the_settings_is_503() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let body = created(Uuid::new_v4()).to_string().into_bytes();
     for wrong in [
         "",
@@ -67,7 +67,7 @@ async fn the_token_is_needed_and_its_absence_from_the_settings_is_503() {
         &format!("Basic {TOKEN}"),
         &format!("Bearer {TOKEN}x"),
     ] {
-        let answer = door
+        let answer = ingress
             .send(
                 "POST",
                 "/changes",
@@ -78,11 +78,14 @@ async fn the_token_is_needed_and_its_absence_from_the_settings_is_503() {
         assert_eq!(answer.status, 401, "{wrong}");
         assert!(answer.head.contains("www-authenticate: bearer") && !answer.body.contains(TOKEN));
     }
-    assert_eq!(door.send("POST", "/changes", &[], &body).await.status, 401);
-    assert_eq!(door.events().await, 0);
+    assert_eq!(
+        ingress.send("POST", "/changes", &[], &body).await.status,
+        401
+    );
+    assert_eq!(ingress.events().await, 0);
     for none in [None, Some("")] {
-        let door = Door::with(&[], none).await;
-        let answer = door
+        let ingress = TestIngress::with(&[], none).await;
+        let answer = ingress
             .send(
                 "POST",
                 "/changes",
@@ -100,47 +103,48 @@ async fn the_token_is_needed_and_its_absence_from_the_settings_is_503() {
 
 #[tokio::test]
 async fn the_same_id_again_is_a_duplicate_also_within_one_request() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let organization = Uuid::new_v4();
     let changes = json!({"changes": [
         with_id(created(organization), "a"), with_id(created(organization), "a"), created(organization),
         usage(organization, "a"), usage(organization, "a"), cost(organization, "a"), cost(organization, "a")]});
     assert_eq!(
-        door.change(&changes).await.body,
+        ingress.change(&changes).await.body,
         r#"{"accepted":4,"duplicates":3}"#
     );
     assert_eq!(
-        door.change(&changes).await.body,
+        ingress.change(&changes).await.body,
         r#"{"accepted":1,"duplicates":6}"#,
         "a change without id is always new"
     );
-    assert_eq!((door.events().await, door.jobs().await), (3, 3));
+    assert_eq!((ingress.events().await, ingress.jobs().await), (3, 3));
     assert_eq!(
-        count(&door.pool, "SELECT count(*) FROM polar_jobs.usage").await,
+        count(&ingress.pool, "SELECT count(*) FROM polar_jobs.usage").await,
         1
     );
     assert_eq!(
-        count(&door.pool, "SELECT count(*) FROM polar_jobs.costs").await,
+        count(&ingress.pool, "SELECT count(*) FROM polar_jobs.costs").await,
         1
     );
 }
 
 #[tokio::test]
 async fn readings_become_rows_and_no_job() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let organization = Uuid::new_v4();
     let reading = json!({"type": "usage.recorded", "occurred_at": "2026-08-14T09:00:00Z", "data": {
         "organization_id": organization, "quantity": 7, "recorded_at": "2026-08-14T08:00:00Z"}});
     assert_eq!(
-        door.change(&json!({"changes": [reading, cost(organization, "c")]}))
+        ingress
+            .change(&json!({"changes": [reading, cost(organization, "c")]}))
             .await
             .status,
         202
     );
-    assert_eq!((door.events().await, door.jobs().await), (0, 0));
+    assert_eq!((ingress.events().await, ingress.jobs().await), (0, 0));
     let (quantity, at): (i64, chrono::DateTime<chrono::Utc>) =
         sqlx::query_as("SELECT quantity, recorded_at FROM polar_jobs.usage")
-            .fetch_one(&door.pool)
+            .fetch_one(&ingress.pool)
             .await
             .unwrap();
     assert_eq!(
@@ -149,7 +153,7 @@ async fn readings_become_rows_and_no_job() {
     );
     let cost: (String, String) =
         sqlx::query_as("SELECT cost_usd::text, source FROM polar_jobs.costs")
-            .fetch_one(&door.pool)
+            .fetch_one(&ingress.pool)
             .await
             .unwrap();
     assert_eq!(
@@ -160,12 +164,12 @@ async fn readings_become_rows_and_no_job() {
 
 #[tokio::test]
 async fn every_fault_is_named_and_one_fault_stores_nothing() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let good = created(Uuid::new_v4());
     let mut faulty = created(Uuid::new_v4());
     faulty["data"]["owner"]["email"] = json!("nobody");
     faulty["data"]["name"] = json!(7);
-    let answer = door
+    let answer = ingress
         .change(&json!({"changes": [good, faulty, usage(Uuid::new_v4(), "u"), {"type": "x"}]}))
         .await;
     assert_eq!(answer.status, 422);
@@ -192,8 +196,8 @@ async fn every_fault_is_named_and_one_fault_stores_nothing() {
     );
     assert_eq!(
         (
-            door.events().await,
-            count(&door.pool, "SELECT count(*) FROM polar_jobs.usage").await
+            ingress.events().await,
+            count(&ingress.pool, "SELECT count(*) FROM polar_jobs.usage").await
         ),
         (0, 0)
     );
@@ -201,7 +205,7 @@ async fn every_fault_is_named_and_one_fault_stores_nothing() {
 
 #[tokio::test]
 async fn bodies_that_are_no_changes_are_422() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let deep = [vec![b'['; 10_000], vec![b']'; 10_000]].concat();
     for body in [&b""[..], b"not JSON", b"null", b"7", b"[]", b"{}", br#"{"changes": {}}"#, br#"{"changes": [7]}"#,
                  b"\xff\xfe", br#"{"type":"organization.deleted","data":{"id":"\ud800"}}"#, &deep,
@@ -209,77 +213,83 @@ async fn bodies_that_are_no_changes_are_422() {
                  br#"{"type":"usage.recorded","data":{"organization_id":"5d1cbd8c-6b2c-4a43-9d52-6d1f6f1a3c10","quantity":9007199254740992}}"#,
                  br#"{"type":"cost.recorded","data":{"organization_id":"5d1cbd8c-6b2c-4a43-9d52-6d1f6f1a3c10","source":"x","cost_usd":"10000000.1"}}"#,
                  br#"{"type":"organization.deleted","data":{"id":"5d1cbd8c-6b2c-4a43-9d52-6d1f6f1a3c10","note":"\u0000"}}"#] {
-        let answer = door.changes(body).await;
+        let answer = ingress.changes(body).await;
         assert_eq!(answer.status, 422, "{}: {answer:?}", String::from_utf8_lossy(&body[..body.len().min(60)]));
         let errors: Value = serde_json::from_str(&answer.body).unwrap();
         assert!(errors["errors"][0]["index"] == 0 && errors["errors"][0]["pointer"].is_string(), "{answer:?}");
     }
     assert_eq!(
-        door.change(&json!({"changes": []})).await.body,
+        ingress.change(&json!({"changes": []})).await.body,
         r#"{"accepted":0,"duplicates":0}"#
     );
-    assert_eq!((door.events().await, door.jobs().await), (0, 0));
+    assert_eq!((ingress.events().await, ingress.jobs().await), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_changes_of_as_many_organizations_are_one_request_and_one_more_is_413() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let mut changes: Vec<Value> = (0..10_000)
         .map(|i| with_id(created(Uuid::new_v4()), &format!("c{i}")))
         .collect();
-    let answer = door.change(&json!({ "changes": changes })).await;
+    let answer = ingress.change(&json!({ "changes": changes })).await;
     assert_eq!(
         (answer.status, answer.body.as_str()),
         (202, r#"{"accepted":10000,"duplicates":0}"#)
     );
-    assert_eq!((door.events().await, door.jobs().await), (10_000, 10_000));
     assert_eq!(
-        door.change(&json!({ "changes": changes })).await.body,
+        (ingress.events().await, ingress.jobs().await),
+        (10_000, 10_000)
+    );
+    assert_eq!(
+        ingress.change(&json!({ "changes": changes })).await.body,
         r#"{"accepted":0,"duplicates":10000}"#
     );
-    assert_eq!((door.events().await, door.jobs().await), (10_000, 10_000));
+    assert_eq!(
+        (ingress.events().await, ingress.jobs().await),
+        (10_000, 10_000)
+    );
     changes.push(created(Uuid::new_v4()));
     assert_eq!(
-        door.change(&json!({ "changes": changes })).await.status,
+        ingress.change(&json!({ "changes": changes })).await.status,
         413
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_readings_are_one_request() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let organization = Uuid::new_v4();
     let changes: Vec<Value> = (0..10_000)
         .map(|i| usage(organization, &format!("u{i}")))
         .collect();
-    let answer = door.change(&json!({ "changes": changes })).await;
+    let answer = ingress.change(&json!({ "changes": changes })).await;
     assert_eq!(
         (answer.status, answer.body.as_str()),
         (202, r#"{"accepted":10000,"duplicates":0}"#)
     );
     assert_eq!(
-        count(&door.pool, "SELECT count(*) FROM polar_jobs.usage").await,
+        count(&ingress.pool, "SELECT count(*) FROM polar_jobs.usage").await,
         10_000
     );
-    assert_eq!(door.jobs().await, 0);
+    assert_eq!(ingress.jobs().await, 0);
 }
 
 #[tokio::test]
 async fn a_body_over_eight_mebibytes_is_413() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let mut body = created(Uuid::new_v4()).to_string().into_bytes();
     body.resize(8 << 20, b' ');
-    assert_eq!(door.changes(&body).await.status, 202);
+    assert_eq!(ingress.changes(&body).await.status, 202);
     body.push(b' ');
-    assert_eq!(door.changes(&body).await.status, 413);
-    assert_eq!(door.events().await, 1);
+    assert_eq!(ingress.changes(&body).await.status, 413);
+    assert_eq!(ingress.events().await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_id_from_64_clients_at_once_is_accepted_once() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let change = with_id(created(Uuid::new_v4()), "once");
-    let answers = futures::future::join_all((0..64).map(|_| door.change(&change))).await;
+    let answers = futures::future::join_all((0..64).map(|_| ingress.change(&change))).await;
     let accepted = answers
         .iter()
         .filter(|answer| answer.body.contains(r#""accepted":1"#))
@@ -301,5 +311,5 @@ async fn the_same_id_from_64_clients_at_once_is_accepted_once() {
         "{:?}",
         answers.iter().find(|answer| answer.status != 202)
     );
-    assert_eq!((door.events().await, door.jobs().await), (1, 1));
+    assert_eq!((ingress.events().await, ingress.jobs().await), (1, 1));
 }

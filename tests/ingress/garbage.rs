@@ -8,14 +8,14 @@ use proptest::test_runner::TestCaseError;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::support::{Delivery, Door, SECRET, WEBHOOK, count};
+use crate::support::{Delivery, SECRET, TestIngress, WEBHOOK, count};
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
-static DOOR: LazyLock<Door> = LazyLock::new(|| RUNTIME.block_on(Door::open()));
+static INGRESS: LazyLock<TestIngress> = LazyLock::new(|| RUNTIME.block_on(TestIngress::start()));
 
 /// The one ingress of these tests, started before anything runs on the runtime.
-fn door() -> &'static Door {
-    &DOOR
+fn ingress() -> &'static TestIngress {
+    &INGRESS
 }
 
 /// Bytes that may stand in a header, and some that may not be text.
@@ -94,14 +94,14 @@ proptest! {
     #[test]
     fn headers_of_any_bytes_are_refused(id in header(), timestamp in header(), signature in header(), body in proptest::collection::vec(any::<u8>(), 0..200)) {
         let headers = [("webhook-id", id), ("webhook-timestamp", timestamp), ("webhook-signature", signature)];
-        let answer = RUNTIME.block_on(door().send("POST", WEBHOOK, &headers, &body));
+        let answer = RUNTIME.block_on(ingress().send("POST", WEBHOOK, &headers, &body));
         prop_assert_eq!(answer.status, 401);
     }
 
     #[test]
     fn changes_of_any_json_are_taken_whole_or_refused_with_their_faults(changes in proptest::collection::vec(json_value(), 0..4), one in json_value()) {
         for body in [json!({ "changes": changes }), one] {
-            RUNTIME.block_on(taken_or_refused(door(), &body))?;
+            RUNTIME.block_on(taken_or_refused(ingress(), &body))?;
         }
     }
 }
@@ -126,15 +126,15 @@ fn keeps(body: Vec<u8>) -> Result<(), TestCaseError> {
         Utc::now().timestamp(),
         body.clone(),
     );
-    let door = door();
+    let ingress = ingress();
     let (answer, kept) = RUNTIME.block_on(async {
-        let answer = door.deliver(&delivery).await;
+        let answer = ingress.deliver(&delivery).await;
         let kept: Option<(Vec<u8>, bool)> = sqlx::query_as(
             "SELECT body, outcome IS NOT NULL OR EXISTS (SELECT 1 FROM polar_jobs.live_jobs j WHERE e.id = ANY (j.events))
                FROM polar_jobs.stored_events e WHERE external_id = $1",
         )
         .bind(&delivery.id)
-        .fetch_optional(&door.pool)
+        .fetch_optional(&ingress.pool)
         .await
         .unwrap();
         (answer, kept)
@@ -148,11 +148,11 @@ fn keeps(body: Vec<u8>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-async fn taken_or_refused(door: &Door, body: &Value) -> Result<(), TestCaseError> {
+async fn taken_or_refused(ingress: &TestIngress, body: &Value) -> Result<(), TestCaseError> {
     let rows = "SELECT (SELECT count(*) FROM polar_jobs.stored_events WHERE source = 'app') + (SELECT count(*) FROM polar_jobs.usage) + (SELECT count(*) FROM polar_jobs.costs)";
-    let before = count(&door.pool, rows).await;
-    let answer = door.change(body).await;
-    let after = count(&door.pool, rows).await;
+    let before = count(&ingress.pool, rows).await;
+    let answer = ingress.change(body).await;
+    let after = count(&ingress.pool, rows).await;
     let said: Value = serde_json::from_str(&answer.body).unwrap();
     match answer.status {
         202 => prop_assert_eq!(said["accepted"].as_i64(), Some(after - before), "{}", body),

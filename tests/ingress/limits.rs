@@ -8,12 +8,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::crash::start;
-use crate::support::{Delivery, Door, SECRET, TOKEN, WEBHOOK, send, try_send};
+use crate::support::{Delivery, SECRET, TOKEN, TestIngress, WEBHOOK, send, try_send};
 use crate::wait::DEADLINE;
 
-async fn limited(limits: Limits, page: String) -> Door {
+async fn limited(limits: Limits, page: String) -> TestIngress {
     let TestDatabase { url, pool } = database(polar_jobs::migrate::migrator).await;
-    Door::limited(url, pool, &[SECRET], Some(TOKEN), limits, page).await
+    TestIngress::limited(url, pool, &[SECRET], Some(TOKEN), limits, page).await
 }
 
 /// A mebibyte announced, and as much of it sent.
@@ -66,14 +66,14 @@ async fn without_memory_a_sender_is_asked_to_come_again_and_gets_through_later()
         body_bytes: 1_300_000,
         ..Limits::default()
     };
-    let door = limited(limits, String::new()).await;
+    let ingress = limited(limits, String::new()).await;
     let large = Delivery::new(vec![b'x'; 500_000]);
     // Whichever of the two comes first has the memory: again until it is the one that is only half sent.
     let mut holders = Vec::new();
     let refused = async {
         loop {
-            holders.push(half_sent(door.address, 900_000).await);
-            let answer = door.deliver(&large).await;
+            holders.push(half_sent(ingress.address, 900_000).await);
+            let answer = ingress.deliver(&large).await;
             if answer.status == 503 {
                 return answer;
             }
@@ -81,10 +81,10 @@ async fn without_memory_a_sender_is_asked_to_come_again_and_gets_through_later()
     };
     let answer = tokio::time::timeout(DEADLINE, refused).await.unwrap();
     assert!(answer.head.contains("retry-after: "), "{answer:?}");
-    assert_eq!(door.deliver(&Delivery::grant()).await.status, 202);
+    assert_eq!(ingress.deliver(&Delivery::grant()).await.status, 202);
     drop(holders);
     crate::support::until("the memory is given back", || async {
-        door.deliver(&large).await.status == 202
+        ingress.deliver(&large).await.status == 202
     })
     .await;
 }
@@ -96,12 +96,12 @@ async fn who_does_not_read_its_answers_loses_its_place() {
         write_timeout: Duration::from_millis(300),
         ..Limits::default()
     };
-    let door = limited(limits, "x".repeat(1 << 20)).await;
-    let mut greedy = TcpStream::connect(door.address).await.unwrap();
+    let ingress = limited(limits, "x".repeat(1 << 20)).await;
+    let mut greedy = TcpStream::connect(ingress.address).await.unwrap();
     // Far more than the buffers of both kernels hold.
     let asked = b"GET /metrics HTTP/1.1\r\nhost: test\r\n\r\n".repeat(64);
     greedy.write_all(&asked).await.unwrap();
-    let next = try_send(door.address, "GET", "/health", &[], b"");
+    let next = try_send(ingress.address, "GET", "/health", &[], b"");
     let answer = tokio::time::timeout(DEADLINE, next).await.unwrap().unwrap();
     assert_eq!(answer.status, 200);
 }
@@ -112,8 +112,8 @@ async fn a_slow_reader_that_reads_gets_all() {
         write_timeout: Duration::from_millis(500),
         ..Limits::default()
     };
-    let door = limited(limits, "x".repeat(8 << 20)).await;
-    let mut stream = TcpStream::connect(door.address).await.unwrap();
+    let ingress = limited(limits, "x".repeat(8 << 20)).await;
+    let mut stream = TcpStream::connect(ingress.address).await.unwrap();
     let asked = b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
     stream.write_all(asked).await.unwrap();
     let mut read = 0;
@@ -134,12 +134,12 @@ async fn a_slow_reader_that_reads_gets_all() {
 
 #[tokio::test]
 async fn a_head_larger_than_the_buffer_is_refused() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let long = vec![b'x'; 64 << 10];
-    match try_send(door.address, "GET", "/health", &[("x-long", long)], b"").await {
+    match try_send(ingress.address, "GET", "/health", &[("x-long", long)], b"").await {
         Ok(answer) => assert_eq!(answer.status, 431, "{answer:?}"),
         // It may still have been writing when the answer came.
         Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
     }
-    assert_eq!(door.get("/health").await.status, 200);
+    assert_eq!(ingress.get("/health").await.status, 200);
 }

@@ -5,26 +5,26 @@ use std::time::{Duration, Instant};
 use private_postgres::testing::{TestDatabase, database};
 use sqlx::postgres::PgPoolOptions;
 
-use crate::support::{Delivery, Door, SECRET, count, until};
+use crate::support::{Delivery, SECRET, TestIngress, count, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_who_ask_at_once_share_one_look() {
-    let door = Door::open().await;
-    let mut held = door.pool.begin().await.unwrap();
+    let ingress = TestIngress::start().await;
+    let mut held = ingress.pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE polar_jobs._migrations IN ACCESS EXCLUSIVE MODE")
         .execute(&mut *held)
         .await
         .unwrap();
     let asked = Instant::now();
-    let asking = futures::future::join_all((0..50).map(|_| door.get("/ready")));
+    let asking = futures::future::join_all((0..50).map(|_| ingress.get("/ready")));
     let looking = async {
         let looks = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                         AND wait_event_type = 'Lock' AND query LIKE '%_migrations%'";
         until("somebody looks", || async {
-            count(&door.pool, looks).await > 0
+            count(&ingress.pool, looks).await > 0
         })
         .await;
-        count(&door.pool, looks).await
+        count(&ingress.pool, looks).await
     };
     let (answers, looks) = tokio::join!(asking, looking);
     assert_eq!(looks, 1);
@@ -42,7 +42,7 @@ async fn all_who_ask_at_once_share_one_look() {
     );
     held.rollback().await.unwrap();
     until("it is ready again", || async {
-        door.get("/ready").await.status == 200
+        ingress.get("/ready").await.status == 200
     })
     .await;
 }
@@ -57,11 +57,11 @@ async fn a_database_that_takes_no_writes_is_not_ready() {
     .await
     .unwrap();
     let fresh = PgPoolOptions::new().connect(&url).await.unwrap();
-    let door = Door::on(url, fresh, &[SECRET], None).await;
-    let answer = door.get("/ready").await;
+    let ingress = TestIngress::on(url, fresh, &[SECRET], None).await;
+    let answer = ingress.get("/ready").await;
     assert_eq!(answer.status, 503);
     assert!(answer.body.contains("read-only"), "{answer:?}");
-    assert_eq!(door.deliver(&Delivery::grant()).await.status, 503);
+    assert_eq!(ingress.deliver(&Delivery::grant()).await.status, 503);
 }
 
 #[tokio::test]
@@ -70,8 +70,8 @@ async fn nobody_is_told_who_connects_to_what() {
     let options = (*pool.connect_options()).clone().username("inside_role");
     let name = options.get_database().unwrap().to_owned();
     let refused = PgPoolOptions::new().connect_lazy_with(options);
-    let door = Door::on(url, refused, &[SECRET], None).await;
-    let answer = door.get("/ready").await;
+    let ingress = TestIngress::on(url, refused, &[SECRET], None).await;
+    let answer = ingress.get("/ready").await;
     assert_eq!(answer.status, 503);
     assert!(
         !answer.body.contains("inside_role") && !answer.body.contains(&name),

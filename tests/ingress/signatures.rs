@@ -3,11 +3,11 @@
 
 use chrono::Utc;
 
-use crate::support::{Delivery, Door, SECRET, WEBHOOK, sign};
+use crate::support::{Delivery, SECRET, TestIngress, WEBHOOK, sign};
 
 #[tokio::test]
 async fn every_spoilt_part_is_401_with_its_reason() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let good = Delivery::grant();
     let spoilt = |spoil: fn(&mut Delivery)| {
         let mut delivery = good.clone();
@@ -69,17 +69,17 @@ async fn every_spoilt_part_is_401_with_its_reason() {
         ),
     ];
     for (reason, delivery) in cases {
-        let answer = door.deliver(&delivery).await;
+        let answer = ingress.deliver(&delivery).await;
         assert_eq!(answer.status, 401, "{delivery:?}: {answer:?}");
         assert!(answer.body.contains(reason), "{reason}: {answer:?}");
         assert!(!answer.body.contains("whsec"));
     }
-    assert_eq!(door.events().await, 0);
+    assert_eq!(ingress.events().await, 0);
 }
 
 #[tokio::test]
 async fn each_missing_header_is_401() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     for missing in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
         let delivery = Delivery::grant();
         let headers: Vec<_> = delivery
@@ -87,34 +87,37 @@ async fn each_missing_header_is_401() {
             .into_iter()
             .filter(|(name, _)| *name != missing)
             .collect();
-        let answer = door.send("POST", WEBHOOK, &headers, &delivery.body).await;
+        let answer = ingress
+            .send("POST", WEBHOOK, &headers, &delivery.body)
+            .await;
         assert_eq!(answer.status, 401);
         assert!(answer.body.contains(missing), "{answer:?}");
     }
-    assert_eq!(door.send("POST", WEBHOOK, &[], b"{}").await.status, 401);
-    assert_eq!(door.events().await, 0);
+    assert_eq!(ingress.send("POST", WEBHOOK, &[], b"{}").await.status, 401);
+    assert_eq!(ingress.events().await, 0);
 }
 
 #[tokio::test]
 async fn header_bytes_that_are_no_text_are_401() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     for spoilt in 0..3 {
         let delivery = Delivery::grant();
         let mut headers = delivery.headers();
         headers[spoilt].1 = vec![b'v', b'1', b',', 0xff, 0xfe];
         assert_eq!(
-            door.send("POST", WEBHOOK, &headers, &delivery.body)
+            ingress
+                .send("POST", WEBHOOK, &headers, &delivery.body)
                 .await
                 .status,
             401
         );
     }
-    assert_eq!(door.events().await, 0);
+    assert_eq!(ingress.events().await, 0);
 }
 
 #[tokio::test]
 async fn the_secret_is_used_as_shown_and_never_decoded() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let decoded = {
         use base64::{
             Engine, alphabet,
@@ -129,23 +132,23 @@ async fn the_secret_is_used_as_shown_and_never_decoded() {
     };
     let mut delivery = Delivery::grant();
     delivery.signature = sign(&decoded, &delivery.id, &delivery.timestamp, &delivery.body);
-    assert_eq!(door.deliver(&delivery).await.status, 401);
+    assert_eq!(ingress.deliver(&delivery).await.status, 401);
 }
 
 #[tokio::test]
 async fn one_right_signature_among_others_is_enough() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let mut delivery = Delivery::grant();
     delivery.signature = format!(
         "v1a,zzz v1,AAAA v1,%%%  {}\tv2,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
         delivery.signature
     );
-    assert_eq!(door.deliver(&delivery).await.status, 202);
+    assert_eq!(ingress.deliver(&delivery).await.status, 202);
 }
 
 #[tokio::test]
 async fn the_edges_of_the_tolerance_are_inside() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     for offset in [-295, 295] {
         let delivery = Delivery::signed(
             SECRET,
@@ -153,14 +156,14 @@ async fn the_edges_of_the_tolerance_are_inside() {
             Utc::now().timestamp() + offset,
             "{}",
         );
-        assert_eq!(door.deliver(&delivery).await.status, 202, "{offset}");
+        assert_eq!(ingress.deliver(&delivery).await.status, 202, "{offset}");
     }
 }
 
 #[tokio::test]
 async fn fractions_of_a_second_are_floored_before_signing() {
-    let door = Door::open().await;
+    let ingress = TestIngress::start().await;
     let mut delivery = Delivery::grant();
     delivery.timestamp.push_str(".987");
-    assert_eq!(door.deliver(&delivery).await.status, 202);
+    assert_eq!(ingress.deliver(&delivery).await.status, 202);
 }

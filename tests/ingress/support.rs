@@ -24,7 +24,7 @@ pub(crate) const TOKEN: &str = "an application's token";
 pub(crate) const WEBHOOK: &str = "/integrations/polar/webhook";
 
 /// An ingress that runs until this is dropped.
-pub(crate) struct Door {
+pub(crate) struct TestIngress {
     pub(crate) address: SocketAddr,
     pub(crate) pool: PgPool,
     stop: Option<oneshot::Sender<()>>,
@@ -39,8 +39,8 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
-impl Door {
-    pub(crate) async fn open() -> Self {
+impl TestIngress {
+    pub(crate) async fn start() -> Self {
         Self::with(&[SECRET], Some(TOKEN)).await
     }
 

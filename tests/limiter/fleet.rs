@@ -495,7 +495,7 @@ async fn a_refused_token_stops_the_fleet_which_tries_one_call_at_a_time_and_resu
     assert_eq!(fleet(&database).await.unauthorized_since, None);
 }
 
-/// A job goes back until the moment that it was told and is claimed some milliseconds after it.
+/// A job goes back until the moment that it was given and is claimed some milliseconds after it.
 #[tokio::test]
 async fn a_job_that_comes_back_when_it_was_told_to_becomes_the_probe() {
     let database = database(polar_jobs::migrate::migrator).await;
@@ -583,7 +583,7 @@ async fn a_caller_that_goes_away_leaves_nothing_behind() {
     let limiter = limiter(&database.pool, 600, CALM);
     open_breaker(&limiter).await;
     until("the probe is due", async || limiter.rejected().is_none()).await;
-    // Each would be the probe; each is dropped while it waits or just as it is told to go.
+    // Each would be the probe; each is dropped while it waits or just as it is let through.
     for timeout in 0..30 {
         let acquiring = limiter.acquire(URGENT);
         let acquired = tokio::time::timeout(Duration::from_millis(timeout), acquiring).await;

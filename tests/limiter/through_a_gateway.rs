@@ -1,4 +1,4 @@
-//! A worker whose way to Polar leads through a gateway that fails as told: for some customers, for
+//! A worker whose way to Polar leads through a gateway that fails as instructed: for some customers, for
 //! everybody, or in its own words.
 
 use std::future::IntoFuture;
@@ -101,6 +101,7 @@ impl TestApp {
                 platform_fees: fees,
                 early_fees: fees,
                 app_webhook: None,
+                support_desk: None,
             }),
             queues: vec![QueueSlots {
                 queue: "default".to_owned(),
@@ -376,7 +377,7 @@ async fn a_missing_scope_pauses_what_needs_it_and_nothing_else_until_it_is_grant
         .add_token(TOKEN, &[&poor[..], SUBSCRIPTIONS, BENEFITS].concat());
     let done = "SELECT count(*) FROM polar_jobs.jobs WHERE state = 'completed'
                    AND kind IN ('apply_benefits', 'sync_subscription')";
-    // Each is told to come back in a minute; then one of them is the probe.
+    // Each has to come back in a minute; then one of them is the probe.
     app.until("both go on by themselves", async || {
         app.hurry().await;
         app.count(done).await >= 2

@@ -5,12 +5,12 @@ use sqlx::{Connection, PgConnection};
 
 use crate::ledger::Mark;
 use crate::script::Script;
-use crate::stand::Stand;
+use crate::test_app::TestApp;
 
 const CHANGE: &str = r#"SELECT polar_jobs.record_change('organization.deleted', '{"id": "00000000-0000-0000-0000-000000000001"}')"#;
 
 /// A session of a role that has what the documentation tells to grant, and nothing else.
-async fn application(stand: &Stand) -> PgConnection {
+async fn application(app: &TestApp) -> PgConnection {
     let role = format!("application_{}", std::process::id());
     let grants = format!(
         "DO $$ BEGIN CREATE ROLE {role}; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
@@ -19,7 +19,7 @@ async fn application(stand: &Stand) -> PgConnection {
          GRANT INSERT (organization_id, quantity, recorded_at, external_id) ON polar_jobs.usage TO {role};
          GRANT SELECT ON polar_jobs.jobs, polar_jobs.external_events, polar_jobs.organizations, polar_jobs.entitlements TO {role}"
     );
-    let mut connection = stand.connect().await;
+    let mut connection = app.connect().await;
     sqlx::raw_sql(sqlx::AssertSqlSafe(grants))
         .execute(&mut connection)
         .await
@@ -43,8 +43,8 @@ async fn refused(connection: &mut PgConnection, statement: &'static str) -> Stri
 
 #[tokio::test]
 async fn a_role_of_the_application_records_and_enqueues_and_can_forge_nothing() {
-    let stand = Stand::new().await;
-    let mut application = application(&stand).await;
+    let app = TestApp::new().await;
+    let mut application = application(&app).await;
     for statement in [
         CHANGE,
         r#"SELECT polar_jobs.enqueue('trial', '{"label": "theirs"}', unique_key => 'u', ordering_key => 'o')"#,
@@ -65,7 +65,7 @@ async fn a_role_of_the_application_records_and_enqueues_and_can_forge_nothing() 
         "UPDATE polar_jobs.stored_events SET outcome = 'applied'",
         "SELECT polar_jobs.end_jobs(ARRAY[1], 'completed', 'applied', '', NULL)",
         "SELECT polar_jobs.insert_jobs('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
-        "SELECT polar_jobs.return_jobs_of(1)",
+        "SELECT polar_jobs.requeue_jobs_of(1)",
         "INSERT INTO polar_jobs.usage (organization_id, quantity, written_by) VALUES (gen_random_uuid(), 1, 1)",
     ] {
         assert_eq!(
@@ -74,43 +74,43 @@ async fn a_role_of_the_application_records_and_enqueues_and_can_forge_nothing() 
             "{statement}"
         );
     }
-    let worker = stand.work(4).await;
-    stand.ledger.reached(Mark::Ended, "theirs", 1).await;
+    let worker = app.work(4).await;
+    app.ledger.reached(Mark::Ended, "theirs", 1).await;
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn an_open_transaction_holds_up_no_end_and_no_other_key() {
-    let stand = Stand::new().await;
-    let worker = stand.work(4).await;
-    let head = stand
+    let app = TestApp::new().await;
+    let worker = app.work(4).await;
+    let head = app
         .add(Script::hold("head").ordered("key").unique("key").row())
         .await;
-    stand.ledger.reached(Mark::Started, "head", 1).await;
-    let mut application = stand.connect().await;
+    app.ledger.reached(Mark::Started, "head", 1).await;
+    let mut application = app.connect().await;
     let mut open = application.begin().await.unwrap();
     let news = Script::note("news").ordered("key").unique("key");
     let theirs = news.enqueue(&mut open).await.unwrap();
     // Our own news about the same key are stored at once, and the head ends.
-    let ours = stand
+    let ours = app
         .add(Script::note("ours").ordered("key").unique("key").row())
         .await;
-    stand.ledger.open("head");
-    stand.until_state(head, "completed").await;
-    stand.until_state(ours, "completed").await;
+    app.ledger.open("head");
+    app.until_state(head, "completed").await;
+    app.until_state(ours, "completed").await;
     open.commit().await.unwrap();
-    stand.until_state(theirs, "completed").await;
+    app.until_state(theirs, "completed").await;
     let notes = "SELECT count(*) FROM polar_jobs.key_releases";
-    stand.until_number(notes, 0).await;
+    app.until_number(notes, 0).await;
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn ten_thousand_changes_in_one_transaction_cost_linear_time() {
-    let stand = Stand::new().await;
+    let app = TestApp::new().await;
     let mut seconds = Vec::new();
     for many in [2_000, 8_000] {
-        let mut connection = stand.connect().await;
+        let mut connection = app.connect().await;
         let mut open = connection.begin().await.unwrap();
         let begun = std::time::Instant::now();
         // Half of them about one organization.
@@ -132,11 +132,11 @@ async fn ten_thousand_changes_in_one_transaction_cost_linear_time() {
 
 #[tokio::test]
 async fn only_four_columns_of_a_waiting_job_can_be_updated() {
-    let stand = Stand::new().await;
-    let waiting = stand
+    let app = TestApp::new().await;
+    let waiting = app
         .add(Script::note("n").row().at(Utc::now() + Duration::hours(1)))
         .await;
-    let mut connection = stand.connect().await;
+    let mut connection = app.connect().await;
     for statement in [
         "UPDATE polar_jobs.jobs SET state = 'completed'",
         "UPDATE polar_jobs.jobs SET attempt = 7",
@@ -165,10 +165,10 @@ async fn only_four_columns_of_a_waiting_job_can_be_updated() {
         "22023"
     );
     let update = r#"UPDATE polar_jobs.jobs SET run_at = now(), priority = -1, max_attempts = 3, payload = '{"label": "new"}'"#;
-    assert_eq!(stand.execute(update).await, 1);
-    let worker = stand.work(1).await;
-    stand.until_state(waiting, "completed").await;
-    assert_eq!(stand.ledger.labels(Mark::Started), ["new"]);
+    assert_eq!(app.execute(update).await, 1);
+    let worker = app.work(1).await;
+    app.until_state(waiting, "completed").await;
+    assert_eq!(app.ledger.labels(Mark::Started), ["new"]);
     let finished = "UPDATE polar_jobs.jobs SET priority = 3";
     assert_eq!(refused(&mut connection, finished).await, "55000");
     worker.stop().await;

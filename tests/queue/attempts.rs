@@ -10,47 +10,46 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::ledger::Mark;
 use crate::script::{Act, Brief, Script};
-use crate::stand::{Stand, complete_and_claim, eventually};
+use crate::test_app::{TestApp, complete_and_claim, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_handler_that_blocks_its_thread_holds_up_neither_others_nor_their_timeouts() {
-    let stand = Stand::new().await;
-    let worker = stand.work(8).await;
-    stand
-        .add(Script::new("blocks", [vec![Act::Block("go".into())]]).row())
+    let app = TestApp::new().await;
+    let worker = app.work(8).await;
+    app.add(Script::new("blocks", [vec![Act::Block("go".into())]]).row())
         .await;
-    stand.ledger.reached(Mark::Started, "blocks", 1).await;
+    app.ledger.reached(Mark::Started, "blocks", 1).await;
     let script = Script::new("hangs", [vec![Act::Hang]]);
-    let hangs = stand.add(NewJob::of(&Brief { script })).await;
+    let hangs = app.add(NewJob::of(&Brief { script })).await;
     for round in 0..5 {
-        let id = stand.add(Script::note(&round.to_string()).row()).await;
-        stand.until_state(id, "completed").await;
+        let id = app.add(Script::note(&round.to_string()).row()).await;
+        app.until_state(id, "completed").await;
     }
-    let row = stand.until_state(hangs, "discarded").await;
+    let row = app.until_state(hangs, "discarded").await;
     assert_eq!(row.last_error(), "took longer than 0.3 s and was cancelled");
     assert_eq!(
-        stand.ledger.count(Mark::Ended, "blocks"),
+        app.ledger.count(Mark::Ended, "blocks"),
         0,
         "it blocks still"
     );
-    stand.ledger.open("go");
-    stand.until_empty().await;
+    app.ledger.open("go");
+    app.until_empty().await;
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_attempt_beyond_its_time_is_not_repeated_while_it_still_runs() {
-    let stand = Stand::new().await;
-    let worker = stand.work(8).await;
+    let app = TestApp::new().await;
+    let worker = app.work(8).await;
     let script = Script::new("blocks", [vec![Act::Block("go".into())], vec![]]);
-    let id = stand.add(NewJob::of(&Brief { script })).await;
-    stand.ledger.reached(Mark::Started, "blocks", 1).await;
+    let id = app.add(NewJob::of(&Brief { script })).await;
+    app.ledger.reached(Mark::Started, "blocks", 1).await;
     // Well beyond the 300 ms that an attempt of this kind has.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let row = stand.job(id).await;
+    let row = app.job(id).await;
     assert_eq!((row.state.as_str(), row.attempt), ("running", 1));
-    stand.ledger.open("go");
-    stand.until_state(id, "completed").await;
+    app.ledger.open("go");
+    app.until_state(id, "completed").await;
     worker.stop().await;
 }
 
@@ -102,7 +101,7 @@ fn keep_lines() {
 #[tokio::test]
 async fn each_job_of_a_dead_worker_is_one_line_that_says_whose_it_is() {
     keep_lines();
-    let stand = Stand::new().await;
+    let app = TestApp::new().await;
     let organizations = [
         "3f1b1c0e-6a57-4c1c-9f0a-2b3c4d5e6f70",
         "91d0a1b2-c3d4-4e5f-8a9b-0c1d2e3f4a5b",
@@ -113,15 +112,14 @@ async fn each_job_of_a_dead_worker_is_one_line_that_says_whose_it_is() {
         row
     });
     let [first, second] = [
-        stand.add(jobs[0].clone()).await,
-        stand.add(jobs[1].clone()).await,
+        app.add(jobs[0].clone()).await,
+        app.add(jobs[1].clone()).await,
     ];
-    stand
-        .execute(&format!(
-            "UPDATE polar_jobs.live_jobs SET max_attempts = 1 WHERE id = {second}"
-        ))
-        .await;
-    let mut connection = stand.connect().await;
+    app.execute(&format!(
+        "UPDATE polar_jobs.live_jobs SET max_attempts = 1 WHERE id = {second}"
+    ))
+    .await;
+    let mut connection = app.connect().await;
     let me = Identity {
         host: "here".to_owned(),
         pid: 1,
@@ -130,11 +128,10 @@ async fn each_job_of_a_dead_worker_is_one_line_that_says_whose_it_is() {
     let dead = lease::register(&mut connection, &me).await.unwrap();
     let claimed = complete_and_claim(&mut connection, dead, &[], 2).await;
     assert_eq!(claimed.unwrap().len(), 2);
-    stand
-        .execute("UPDATE polar_jobs.workers SET leased_until = now() - interval '1 second'")
+    app.execute("UPDATE polar_jobs.workers SET leased_until = now() - interval '1 second'")
         .await;
-    let worker = stand.work(4).await;
-    stand.until_state(first, "completed").await;
+    let worker = app.work(4).await;
+    app.until_state(first, "completed").await;
     let expected = [(first, "taken back"), (second, "discarded")];
     for ((id, what), organization) in expected.into_iter().zip(organizations) {
         eventually("its line", || async {
@@ -161,8 +158,8 @@ async fn each_job_of_a_dead_worker_is_one_line_that_says_whose_it_is() {
 #[tokio::test]
 async fn each_failed_attempt_is_one_line_that_says_what_failed_and_when_it_runs_again() {
     keep_lines();
-    let stand = Stand::new().await;
-    let worker = stand.work(4).await;
+    let app = TestApp::new().await;
+    let worker = app.work(4).await;
     let organization = "0d3d6cf2-8a0c-4d1e-9b4e-5f0e4d3c2b1a";
     let script = Script::new(
         "logged",
@@ -176,10 +173,10 @@ async fn each_failed_attempt_is_one_line_that_says_what_failed_and_when_it_runs_
     );
     let mut row = script.row();
     row.payload["external_customer_id"] = organization.into();
-    let id = stand.add(row).await;
-    stand.until_returned(id, 1).await;
-    stand.due_now(id).await;
-    stand.until_state(id, "discarded").await;
+    let id = app.add(row).await;
+    app.until_returned(id, 1).await;
+    app.due_now(id).await;
+    app.until_state(id, "discarded").await;
     eventually("three lines", || async {
         let lines = lines_with("4711");
         (lines.len() >= 3).then_some(()).ok_or(format!("{lines:?}"))

@@ -5,15 +5,15 @@ use polar_jobs::queue::finish::{self, Completion, Return};
 
 use crate::ledger::Mark;
 use crate::script::{Act, Brief, Script};
-use crate::stand::{Row, Stand};
+use crate::test_app::{Row, TestApp};
 
-async fn run_once(script: Script) -> (Stand, Row) {
-    let stand = Stand::new().await;
-    let worker = stand.work(4).await;
-    let id = stand.add(script.row()).await;
-    stand.ledger.reached(Mark::Started, &script.label, 1).await;
-    let row = crate::stand::eventually("the attempt is stored", || async {
-        let row = stand.job(id).await;
+async fn run_once(script: Script) -> (TestApp, Row) {
+    let app = TestApp::new().await;
+    let worker = app.work(4).await;
+    let id = app.add(script.row()).await;
+    app.ledger.reached(Mark::Started, &script.label, 1).await;
+    let row = crate::test_app::eventually("the attempt is stored", || async {
+        let row = app.job(id).await;
         if row.state == "running" || row.attempt == 0 {
             Err(format!("{row:?}"))
         } else {
@@ -22,7 +22,7 @@ async fn run_once(script: Script) -> (Stand, Row) {
     })
     .await;
     worker.stop().await;
-    (stand, row)
+    (app, row)
 }
 
 #[tokio::test]
@@ -37,18 +37,14 @@ async fn a_job_that_is_done_is_completed() {
 
 #[tokio::test]
 async fn a_job_enqueued_in_sql_takes_its_kinds_defaults_and_runs() {
-    let stand = Stand::new().await;
-    let worker = stand.work(4).await;
-    stand.until_asleep().await;
-    let id = stand
+    let app = TestApp::new().await;
+    let worker = app.work(4).await;
+    app.until_asleep().await;
+    let id = app
         .number(r#"SELECT polar_jobs.enqueue('trial', '{"label": "sql"}', unique_key => 'u', ordering_key => 'o')"#)
         .await;
     assert_eq!(
-        stand
-            .until_state(id, "completed")
-            .await
-            .unique_key
-            .as_deref(),
+        app.until_state(id, "completed").await.unique_key.as_deref(),
         Some("u")
     );
     worker.stop().await;
@@ -57,12 +53,12 @@ async fn a_job_enqueued_in_sql_takes_its_kinds_defaults_and_runs() {
 #[tokio::test]
 async fn a_failure_is_kept_and_waits_longer_each_time() {
     let script = Script::new("f", [vec![Act::Fail("no luck".into())]]);
-    let (stand, mut row) = run_once(script).await;
+    let (app, mut row) = run_once(script).await;
     let mut waits = vec![row.wait];
-    let worker = stand.work(4).await;
+    let worker = app.work(4).await;
     for attempt in 2..=6 {
-        stand.due_now(row.id).await;
-        row = stand.until_returned(row.id, attempt).await;
+        app.due_now(row.id).await;
+        row = app.until_returned(row.id, attempt).await;
         waits.push(row.wait);
     }
     assert_eq!(row.failures(), 6);
@@ -90,12 +86,12 @@ async fn a_spent_budget_discards_with_every_failure_kept() {
     )
     .row();
     job.max_attempts = 2;
-    let stand = Stand::new().await;
-    let worker = stand.work(4).await;
-    let id = stand.add(job).await;
-    stand.until_returned(id, 1).await;
-    stand.due_now(id).await;
-    let row = stand.until_state(id, "discarded").await;
+    let app = TestApp::new().await;
+    let worker = app.work(4).await;
+    let id = app.add(job).await;
+    app.until_returned(id, 1).await;
+    app.due_now(id).await;
+    let row = app.until_state(id, "discarded").await;
     assert_eq!(
         (row.attempt, row.failures()),
         (3, 2),
@@ -119,31 +115,31 @@ async fn a_snooze_waits_with_its_reason_and_no_failure() {
 
 #[tokio::test]
 async fn an_endless_snooze_does_not_stop_the_fetcher() {
-    let (stand, row) = run_once(Script::new("s", [vec![Act::Snooze(1e18)]])).await;
+    let (app, row) = run_once(Script::new("s", [vec![Act::Snooze(1e18)]])).await;
     assert_eq!(row.state, "available");
-    let worker = stand.work(4).await;
-    let next = stand.add(Script::note("next").row()).await;
-    stand.until_state(next, "completed").await;
+    let worker = app.work(4).await;
+    let next = app.add(Script::note("next").row()).await;
+    app.until_state(next, "completed").await;
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn a_panic_is_a_failure_and_the_others_go_on() {
-    let stand = Stand::new().await;
-    let held = stand.add(Script::hold("held").row()).await;
-    let worker = stand.work(4).await;
-    stand.ledger.reached(Mark::Started, "held", 1).await;
-    let id = stand
+    let app = TestApp::new().await;
+    let held = app.add(Script::hold("held").row()).await;
+    let worker = app.work(4).await;
+    app.ledger.reached(Mark::Started, "held", 1).await;
+    let id = app
         .add(Script::new("p", [vec![Act::Panic("polar_secret oh".into())]]).row())
         .await;
-    let row = stand.until_returned(id, 1).await;
+    let row = app.until_returned(id, 1).await;
     assert_eq!(
         row.last_error(),
         "panicked: *** oh",
         "masked like every reason"
     );
-    stand.ledger.open("held");
-    stand.until_state(held, "completed").await;
+    app.ledger.open("held");
+    app.until_state(held, "completed").await;
     worker.stop().await;
 }
 
@@ -192,12 +188,12 @@ async fn what_can_never_succeed_is_discarded_at_once_with_its_reason() {
 
 #[tokio::test]
 async fn an_unknown_kind_waits_for_the_release_that_knows_it() {
-    let stand = Stand::new().await;
-    let worker = stand.work(4).await;
-    let id = stand
+    let app = TestApp::new().await;
+    let worker = app.work(4).await;
+    let id = app
         .number("SELECT polar_jobs.enqueue('of_the_next_release')")
         .await;
-    let row = stand.until_returned(id, 1).await;
+    let row = app.until_returned(id, 1).await;
     assert_eq!(row.failures(), 0, "no attempt is charged: {row:?}");
     assert!(row.wait > 20.0, "it does not come back at once: {row:?}");
     let note = row.note.unwrap();
@@ -210,15 +206,15 @@ async fn an_unknown_kind_waits_for_the_release_that_knows_it() {
 
 #[tokio::test]
 async fn an_undecodable_payload_discards_one_job_and_no_other() {
-    let stand = Stand::new().await;
-    let bad = stand
+    let app = TestApp::new().await;
+    let bad = app
         .number(r#"SELECT polar_jobs.enqueue('trial', '{"label": 7}')"#)
         .await;
-    let good: Vec<_> = stand
+    let good: Vec<_> = app
         .add_all(&[Script::note("a").row(), Script::note("b").row()])
         .await;
-    let worker = stand.work(4).await;
-    let row = stand.until_state(bad, "discarded").await;
+    let worker = app.work(4).await;
+    let row = app.until_state(bad, "discarded").await;
     assert!(
         row.last_error()
             .starts_with("the payload is not one of trial: "),
@@ -226,15 +222,15 @@ async fn an_undecodable_payload_discards_one_job_and_no_other() {
         row.last_error()
     );
     for id in good {
-        stand.until_state(id.unwrap(), "completed").await;
+        app.until_state(id.unwrap(), "completed").await;
     }
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn an_attempt_beyond_its_time_is_cancelled_and_fails() {
-    let stand = Stand::new().await;
-    let worker = stand.work(4).await;
+    let app = TestApp::new().await;
+    let worker = app.work(4).await;
     let script = Script::new(
         "slow",
         [
@@ -242,23 +238,23 @@ async fn an_attempt_beyond_its_time_is_cancelled_and_fails() {
             vec![Act::Write("kept".into())],
         ],
     );
-    let id = stand.add(NewJob::of(&Brief { script })).await;
-    let row = stand.until_state(id, "completed").await;
+    let id = app.add(NewJob::of(&Brief { script })).await;
+    let row = app.until_state(id, "completed").await;
     assert_eq!((row.attempt, row.failures()), (2, 1));
-    assert_eq!(stand.ledger.count(Mark::Dropped, "slow"), 1);
+    assert_eq!(app.ledger.count(Mark::Dropped, "slow"), 1);
     let kept = "SELECT count(*) FROM polar_jobs.schedule_ticks WHERE schedule = ";
-    assert_eq!(stand.number(&format!("{kept} 'kept'")).await, 1);
-    assert_eq!(stand.number(&format!("{kept} 'lost'")).await, 0);
+    assert_eq!(app.number(&format!("{kept} 'kept'")).await, 1);
+    assert_eq!(app.number(&format!("{kept} 'lost'")).await, 0);
     // The cancelled attempt's transaction is gone from the pool.
     let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'";
-    stand.until_number(open, 0).await;
+    app.until_number(open, 0).await;
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn attempts_cancelled_within_a_statement_do_not_use_up_the_pool() {
-    let stand = Stand::new().await;
-    let worker = stand.work(20).await;
+    let app = TestApp::new().await;
+    let worker = app.work(20).await;
     let script = Script::new("deaf", [vec![Act::SlowStatement(2.0)], vec![Act::Done]]);
     let jobs: Vec<_> = (0..20)
         .map(|_| {
@@ -267,24 +263,24 @@ async fn attempts_cancelled_within_a_statement_do_not_use_up_the_pool() {
             })
         })
         .collect();
-    let ids = stand.add_all(&jobs).await;
+    let ids = app.add_all(&jobs).await;
     for id in ids {
         assert_eq!(
-            stand.until_state(id.unwrap(), "completed").await.failures(),
+            app.until_state(id.unwrap(), "completed").await.failures(),
             1
         );
     }
-    let after = stand
+    let after = app
         .add(Script::new("after", [vec![Act::Write("after".into())]]).row())
         .await;
-    stand.until_state(after, "completed").await;
+    app.until_state(after, "completed").await;
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn follow_ups_and_writes_are_committed_with_the_completion() {
-    let stand = Stand::new().await;
-    let worker = stand.work(4).await;
+    let app = TestApp::new().await;
+    let worker = app.work(4).await;
     let acts = vec![
         Act::Write("kept".into()),
         Act::Follow(vec![
@@ -292,13 +288,12 @@ async fn follow_ups_and_writes_are_committed_with_the_completion() {
             Script::note("more"),
         ]),
     ];
-    let id = stand.add(Script::new("first", [acts]).row()).await;
-    stand.ledger.reached(Mark::Ended, "next", 1).await;
-    stand.ledger.reached(Mark::Ended, "more", 1).await;
-    assert_eq!(stand.job(id).await.state, "completed");
+    let id = app.add(Script::new("first", [acts]).row()).await;
+    app.ledger.reached(Mark::Ended, "next", 1).await;
+    app.ledger.reached(Mark::Ended, "more", 1).await;
+    assert_eq!(app.job(id).await.state, "completed");
     assert_eq!(
-        stand
-            .number("SELECT count(*) FROM polar_jobs.schedule_ticks WHERE schedule = 'kept'")
+        app.number("SELECT count(*) FROM polar_jobs.schedule_ticks WHERE schedule = 'kept'")
             .await,
         1
     );
@@ -308,8 +303,8 @@ async fn follow_ups_and_writes_are_committed_with_the_completion() {
 #[tokio::test]
 async fn nothing_is_committed_by_a_finisher_whose_lease_was_taken_over() {
     for within in [false, true] {
-        let stand = Stand::new().await;
-        let worker = stand.work(4).await;
+        let app = TestApp::new().await;
+        let worker = app.work(4).await;
         let mut acts = vec![Act::Hold("late".into())];
         if within {
             acts.extend([
@@ -317,31 +312,29 @@ async fn nothing_is_committed_by_a_finisher_whose_lease_was_taken_over() {
                 Act::Follow(vec![Script::note("follow")]),
             ]);
         }
-        let id = stand
+        let id = app
             .add(Script::new("late", [acts, vec![Act::Hold("again".into())]]).row())
             .await;
-        stand.ledger.reached(Mark::Started, "late", 1).await;
+        app.ledger.reached(Mark::Started, "late", 1).await;
         // What a rescue does to a worker taken for dead; the row in `workers` stays, so it goes on.
-        let dead = stand.job(id).await.worker.unwrap();
-        stand
-            .execute(&format!("SELECT polar_jobs.return_jobs_of({dead})"))
+        let dead = app.job(id).await.worker.unwrap();
+        app.execute(&format!("SELECT polar_jobs.requeue_jobs_of({dead})"))
             .await;
-        stand.ledger.reached(Mark::Started, "late", 2).await;
-        stand.ledger.open("late");
-        stand.ledger.reached(Mark::Ended, "late", 1).await;
-        let other = stand.add(Script::note("other").row()).await;
-        stand.until_state(other, "completed").await;
-        let row = stand.job(id).await;
+        app.ledger.reached(Mark::Started, "late", 2).await;
+        app.ledger.open("late");
+        app.ledger.reached(Mark::Ended, "late", 1).await;
+        let other = app.add(Script::note("other").row()).await;
+        app.until_state(other, "completed").await;
+        let row = app.job(id).await;
         assert_eq!(
             (row.state.as_str(), row.attempt, row.failures()),
             ("running", 2, 1)
         );
-        stand.ledger.open("again");
-        stand.until_state(id, "completed").await;
-        assert_eq!(stand.ledger.count(Mark::Started, "follow"), 0);
+        app.ledger.open("again");
+        app.until_state(id, "completed").await;
+        assert_eq!(app.ledger.count(Mark::Started, "follow"), 0);
         assert_eq!(
-            stand
-                .number("SELECT count(*) FROM polar_jobs.schedule_ticks")
+            app.number("SELECT count(*) FROM polar_jobs.schedule_ticks")
                 .await,
             0
         );
@@ -351,12 +344,11 @@ async fn nothing_is_committed_by_a_finisher_whose_lease_was_taken_over() {
 
 #[tokio::test]
 async fn every_way_to_end_is_fenced_by_attempt_and_worker() {
-    let stand = Stand::new().await;
-    let id = stand.add(Script::note("n").row()).await;
-    stand
-        .execute("UPDATE polar_jobs.live_jobs SET worker = 7, attempt = 3")
+    let app = TestApp::new().await;
+    let id = app.add(Script::note("n").row()).await;
+    app.execute("UPDATE polar_jobs.live_jobs SET worker = 7, attempt = 3")
         .await;
-    let mut connection = stand.connect().await;
+    let mut connection = app.connect().await;
     for (worker, attempt) in [(7, 2), (7, 4), (8, 3)] {
         let back = Return {
             id,
@@ -365,7 +357,7 @@ async fn every_way_to_end_is_fenced_by_attempt_and_worker() {
             failure: Some("x".into()),
             note: None,
         };
-        finish::put_back(&mut connection, worker, &[back])
+        finish::requeue(&mut connection, worker, &[back])
             .await
             .unwrap();
         let gone = finish::Discard {
@@ -381,36 +373,38 @@ async fn every_way_to_end_is_fenced_by_attempt_and_worker() {
             attempt,
             ignored: None,
         };
-        crate::stand::complete_and_claim(&mut connection, worker, std::slice::from_ref(&done), 0)
-            .await
-            .unwrap();
-        let transaction = stand.pool.begin().await.unwrap();
+        crate::test_app::complete_and_claim(
+            &mut connection,
+            worker,
+            std::slice::from_ref(&done),
+            0,
+        )
+        .await
+        .unwrap();
+        let transaction = app.pool.begin().await.unwrap();
         let follow = [Script::note("follow").row()];
         assert!(
             !finish::complete_with(transaction, worker, &done, &follow)
                 .await
                 .unwrap()
         );
-        let row = stand.job(id).await;
+        let row = app.job(id).await;
         assert_eq!(
             (row.state.as_str(), row.attempt, row.worker, row.failures()),
             ("running", 3, Some(7), 0)
         );
     }
-    assert_eq!(
-        stand.number("SELECT count(*) FROM polar_jobs.jobs").await,
-        1
-    );
+    assert_eq!(app.number("SELECT count(*) FROM polar_jobs.jobs").await, 1);
 }
 
 #[tokio::test]
 async fn a_result_that_the_database_refuses_is_a_failure_not_a_loop() {
-    let stand = Stand::new().await;
-    let worker = stand.work(4).await;
-    let id = stand
+    let app = TestApp::new().await;
+    let worker = app.work(4).await;
+    let id = app
         .add(Script::new("refused", [vec![Act::NulFollow]]).row())
         .await;
-    let row = stand.until_returned(id, 1).await;
+    let row = app.until_returned(id, 1).await;
     assert_eq!(row.failures(), 1);
     assert!(
         row.last_error()
@@ -423,28 +417,27 @@ async fn a_result_that_the_database_refuses_is_a_failure_not_a_loop() {
 
 #[tokio::test]
 async fn events_learn_what_became_of_their_job() {
-    let stand = Stand::new().await;
-    let worker = stand.work(4).await;
+    let app = TestApp::new().await;
+    let worker = app.work(4).await;
     for (act, outcome) in [
         (Act::Done, "applied"),
         (Act::Ignored("same".into()), "ignored"),
         (Act::Discard("bad".into()), "failed"),
     ] {
         for within in [false, true] {
-            let event = stand
+            let event = app
                 .number("INSERT INTO polar_jobs.stored_events (source, type) VALUES ('app', 'x') RETURNING id")
                 .await;
             let mut acts = vec![act.clone()];
             if within {
                 acts.insert(0, Act::Write(format!("{outcome} {event}")));
             }
-            stand
-                .add(Script::new("e", [acts]).row().caused_by(event))
+            app.add(Script::new("e", [acts]).row().caused_by(event))
                 .await;
             let handled = format!(
                 "SELECT count(*) FROM polar_jobs.external_events WHERE id = {event} AND outcome = '{outcome}' AND handled_at IS NOT NULL"
             );
-            stand.until_number(&handled, 1).await;
+            app.until_number(&handled, 1).await;
         }
     }
     worker.stop().await;

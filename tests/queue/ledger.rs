@@ -147,20 +147,20 @@ impl Ledger {
     }
 
     /// Lets every job through a barrier, now and later.
-    pub(crate) fn open(&self, gate: &str) {
-        self.state.lock().unwrap().open.push(gate.to_owned());
+    pub(crate) fn open(&self, latch: &str) {
+        self.state.lock().unwrap().open.push(latch.to_owned());
         self.changed.send_modify(|version| *version += 1);
     }
 
     /// What a job does that computes until a barrier opens.
-    pub(crate) fn block(&self, gate: &str) {
+    pub(crate) fn block(&self, latch: &str) {
         let is_open = || {
             self.state
                 .lock()
                 .unwrap()
                 .open
                 .iter()
-                .any(|open| open == gate)
+                .any(|open| open == latch)
         };
         while !is_open() {
             std::thread::sleep(Duration::from_millis(5));
@@ -168,7 +168,7 @@ impl Ledger {
     }
 
     /// What a job does at a barrier.
-    pub(crate) async fn pass(&self, gate: &str) {
+    pub(crate) async fn pass(&self, latch: &str) {
         let mut changes = self.changed.subscribe();
         while !self
             .state
@@ -176,7 +176,7 @@ impl Ledger {
             .unwrap()
             .open
             .iter()
-            .any(|open| open == gate)
+            .any(|open| open == latch)
         {
             changes.changed().await.unwrap();
         }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use polar_jobs::operators::Actor;
 use polar_jobs::queue::claim::Claimed;
 use polar_jobs::queue::finish::{self, Completion, Discard, Return};
 use polar_jobs::queue::table::{self, Acted, Action};
@@ -12,7 +13,7 @@ use proptest::test_runner::{Config, TestRunner};
 use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::script::Script;
-use crate::stand::{Stand, complete_and_claim};
+use crate::test_app::{TestApp, complete_and_claim};
 
 const WORKERS: usize = 2;
 
@@ -102,8 +103,8 @@ struct Case {
 }
 
 impl Case {
-    async fn begin(stand: &Stand, isolation: &str) -> Self {
-        let mut connection = stand.connect().await;
+    async fn begin(app: &TestApp, isolation: &str) -> Self {
+        let mut connection = app.connect().await;
         let level = format!("SET default_transaction_isolation = '{isolation}'");
         sqlx::raw_sql(sqlx::AssertSqlSafe(level))
             .execute(&mut connection)
@@ -119,8 +120,8 @@ impl Case {
             late: vec![],
             paused: false,
             before: BTreeMap::new(),
-            pool: stand.pool.clone(),
-            application: stand.connect().await,
+            pool: app.pool.clone(),
+            application: app.connect().await,
             open: false,
             pending: BTreeSet::new(),
             reordered: false,
@@ -157,7 +158,7 @@ impl Case {
             Step::Fail(index) | Step::Snooze(index) => {
                 let failure = matches!(step, Step::Fail(_)).then(|| "x".to_owned());
                 if let Some((worker, job)) = self.take(*index) {
-                    put_back(&mut self.connection, worker, &job, failure).await;
+                    requeue(&mut self.connection, worker, &job, failure).await;
                 }
             }
             Step::Discard(index) => {
@@ -233,7 +234,9 @@ impl Case {
             return;
         }
         let id = ids[index % ids.len()];
-        let acted = table::act(&self.pool, action, id).await.unwrap();
+        let acted = table::act(&self.pool, &Actor::of_system(), action, id)
+            .await
+            .unwrap();
         self.reordered |= matches!(acted, Acted::WaitsAgain { .. });
         if acted == (Acted::Ended { running: true }) {
             let (late, held) = std::mem::take(&mut self.held)
@@ -287,11 +290,11 @@ impl Case {
             .unwrap();
         let mut seen = waiting;
         for (script, id) in scripts.iter().zip(&ids) {
-            let twin = script
+            let is_duplicate = script
                 .unique
                 .as_ref()
                 .is_some_and(|key| !seen.insert(key.clone()));
-            assert_eq!(id.is_none(), twin, "{script:?} among {seen:?}");
+            assert_eq!(id.is_none(), is_duplicate, "{script:?} among {seen:?}");
         }
         let given: Vec<i64> = ids.into_iter().flatten().collect();
         assert!(given.is_sorted(), "ids in the order given: {given:?}");
@@ -319,7 +322,7 @@ impl Case {
         let (worker, job) = self.late.remove(index % self.late.len());
         let before = self.read().await;
         complete(&mut self.connection, worker, &job).await;
-        put_back(&mut self.connection, worker, &job, Some("late".to_owned())).await;
+        requeue(&mut self.connection, worker, &job, Some("late".to_owned())).await;
         discard(&mut self.connection, worker, &job).await;
         assert_eq!(before, self.read().await, "a late end changes nothing");
     }
@@ -494,7 +497,7 @@ async fn complete(connection: &mut PgConnection, worker: i64, job: &Claimed) {
     }
 }
 
-async fn put_back(
+async fn requeue(
     connection: &mut PgConnection,
     worker: i64,
     job: &Claimed,
@@ -508,7 +511,7 @@ async fn put_back(
         note: None,
     };
     assert!(
-        finish::put_back(connection, worker, &[back])
+        finish::requeue(connection, worker, &[back])
             .await
             .unwrap()
             .is_empty()
@@ -530,7 +533,7 @@ fn whatever_happens_the_tables_keep_the_rules() {
         .enable_all()
         .build()
         .unwrap();
-    let stand = runtime.block_on(Stand::new());
+    let app = runtime.block_on(TestApp::new());
     let mut runner = TestRunner::new(Config {
         cases: 80,
         failure_persistence: None,
@@ -544,7 +547,7 @@ fn whatever_happens_the_tables_keep_the_rules() {
             } else {
                 "read committed"
             };
-            let mut case = Case::begin(&stand, isolation).await;
+            let mut case = Case::begin(&app, isolation).await;
             for step in &steps {
                 case.step(step).await;
                 case.check(step).await;

@@ -4,7 +4,7 @@ use sqlx::Connection;
 
 use crate::ledger::Mark;
 use crate::script::{Act, Script};
-use crate::stand::{Stand, eventually};
+use crate::test_app::{TestApp, eventually};
 use polar_jobs::queue::enqueue;
 
 fn keyed(label: &str, acts: impl IntoIterator<Item = Vec<Act>>) -> Script {
@@ -12,10 +12,10 @@ fn keyed(label: &str, acts: impl IntoIterator<Item = Vec<Act>>) -> Script {
 }
 
 /// The order in which labels began, and that none began before the one before it was over.
-fn one_at_a_time(stand: &Stand) -> Vec<String> {
+fn one_at_a_time(app: &TestApp) -> Vec<String> {
     let mut running = None;
     let mut order: Vec<String> = Vec::new();
-    for entry in stand.ledger.entries() {
+    for entry in app.ledger.entries() {
         match entry.mark {
             Mark::Started => {
                 assert_eq!(running, None, "{} began while another ran", entry.label);
@@ -32,19 +32,19 @@ fn one_at_a_time(stand: &Stand) -> Vec<String> {
 
 #[tokio::test]
 async fn jobs_of_one_key_run_one_at_a_time_in_the_order_they_were_enqueued() {
-    let stand = Stand::new().await;
+    let app = TestApp::new().await;
     let labels: Vec<String> = (0..30).map(|n| format!("{n}")).collect();
     for label in &labels[..10] {
-        stand.add(keyed(label, [vec![Act::Work(2)]]).row()).await;
+        app.add(keyed(label, [vec![Act::Work(2)]]).row()).await;
     }
     let rest: Vec<_> = labels[10..]
         .iter()
         .map(|label| keyed(label, [vec![Act::Work(2)]]).row())
         .collect();
-    stand.add_all(&rest).await;
-    let workers = [stand.work(8).await, stand.work(8).await];
-    stand.until_empty().await;
-    assert_eq!(one_at_a_time(&stand), labels);
+    app.add_all(&rest).await;
+    let workers = [app.work(8).await, app.work(8).await];
+    app.until_empty().await;
+    assert_eq!(one_at_a_time(&app), labels);
     for worker in workers {
         worker.stop().await;
     }
@@ -52,13 +52,13 @@ async fn jobs_of_one_key_run_one_at_a_time_in_the_order_they_were_enqueued() {
 
 #[tokio::test]
 async fn the_next_of_a_key_starts_when_the_one_before_ends_not_at_the_next_poll() {
-    let stand = Stand::new().await;
-    let worker = stand.work(8).await;
-    stand.until_asleep().await;
+    let app = TestApp::new().await;
+    let worker = app.work(8).await;
+    app.until_asleep().await;
     let batch: Vec<_> = (0..40).map(|n| keyed(&n.to_string(), []).row()).collect();
     let begun = std::time::Instant::now();
-    stand.add_all(&batch).await;
-    stand.until_empty().await;
+    app.add_all(&batch).await;
+    app.until_empty().await;
     // Polling alone would take 40 s; half of that leaves room for a slow machine.
     assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
     worker.stop().await;
@@ -66,9 +66,9 @@ async fn the_next_of_a_key_starts_when_the_one_before_ends_not_at_the_next_poll(
 
 #[tokio::test]
 async fn a_job_that_fails_or_snoozes_keeps_its_place() {
-    let stand = Stand::new().await;
-    let worker = stand.work(8).await;
-    let first = stand
+    let app = TestApp::new().await;
+    let worker = app.work(8).await;
+    let first = app
         .add(
             keyed(
                 "first",
@@ -81,105 +81,103 @@ async fn a_job_that_fails_or_snoozes_keeps_its_place() {
             .row(),
         )
         .await;
-    let second = stand.add(keyed("second", []).row()).await;
-    stand.until_returned(first, 1).await;
-    let other = stand.add(Script::note("other").row()).await;
-    stand.until_state(other, "completed").await;
-    assert!(stand.job(second).await.blocked);
-    stand.due_now(first).await;
-    stand.until_returned(first, 2).await;
-    assert!(stand.job(second).await.blocked);
-    stand.due_now(first).await;
-    stand.until_state(second, "completed").await;
-    assert_eq!(stand.job(first).await.state, "completed");
+    let second = app.add(keyed("second", []).row()).await;
+    app.until_returned(first, 1).await;
+    let other = app.add(Script::note("other").row()).await;
+    app.until_state(other, "completed").await;
+    assert!(app.job(second).await.blocked);
+    app.due_now(first).await;
+    app.until_returned(first, 2).await;
+    assert!(app.job(second).await.blocked);
+    app.due_now(first).await;
+    app.until_state(second, "completed").await;
+    assert_eq!(app.job(first).await.state, "completed");
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn a_rescued_job_keeps_its_place() {
-    let stand = Stand::new().await;
-    let worker = stand.work(8).await;
-    let first = stand
+    let app = TestApp::new().await;
+    let worker = app.work(8).await;
+    let first = app
         .add(keyed("first", [vec![Act::Hold("never".into())], vec![]]).row())
         .await;
-    let second = stand.add(keyed("second", []).row()).await;
-    stand.ledger.reached(Mark::Started, "first", 1).await;
-    let dead = stand.job(first).await.worker.unwrap();
-    stand
-        .execute(&format!("SELECT polar_jobs.return_jobs_of({dead})"))
+    let second = app.add(keyed("second", []).row()).await;
+    app.ledger.reached(Mark::Started, "first", 1).await;
+    let dead = app.job(first).await.worker.unwrap();
+    app.execute(&format!("SELECT polar_jobs.requeue_jobs_of({dead})"))
         .await;
-    stand.until_state(second, "completed").await;
-    let started = stand.ledger.labels(Mark::Started);
+    app.until_state(second, "completed").await;
+    let started = app.ledger.labels(Mark::Started);
     assert_eq!(started, ["first", "first", "second"]);
-    stand.ledger.open("never");
+    app.ledger.open("never");
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn a_discarded_or_cancelled_head_releases_its_key() {
-    let stand = Stand::new().await;
-    let worker = stand.work(8).await;
+    let app = TestApp::new().await;
+    let worker = app.work(8).await;
     let discarded = keyed(
         "discarded",
         [vec![Act::Hold("go".into()), Act::Discard("bad".into())]],
     );
-    stand.add(discarded.row()).await;
-    stand.ledger.reached(Mark::Started, "discarded", 1).await;
-    let cancelled = stand
+    app.add(discarded.row()).await;
+    app.ledger.reached(Mark::Started, "discarded", 1).await;
+    let cancelled = app
         .add(
             keyed("cancelled", [])
                 .row()
                 .at(chrono::Utc::now() + chrono::Duration::hours(1)),
         )
         .await;
-    let third = stand.add(keyed("third", []).row()).await;
-    stand.ledger.open("go");
+    let third = app.add(keyed("third", []).row()).await;
+    app.ledger.open("go");
     eventually("the second is the head", || async {
-        if stand.job(cancelled).await.blocked {
+        if app.job(cancelled).await.blocked {
             Err(String::new())
         } else {
             Ok(())
         }
     })
     .await;
-    assert!(stand.job(third).await.blocked);
-    stand.execute(&format!("SELECT polar_jobs.move_to_history(j, 'cancelled', 'ignored', 'by hand') FROM polar_jobs.live_jobs j WHERE id = {cancelled}")).await;
-    stand.until_state(third, "completed").await;
+    assert!(app.job(third).await.blocked);
+    app.execute(&format!("SELECT polar_jobs.move_to_history(j, 'cancelled', 'ignored', 'by hand') FROM polar_jobs.live_jobs j WHERE id = {cancelled}")).await;
+    app.until_state(third, "completed").await;
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn an_application_waits_for_its_own_open_enqueue_of_the_same_key() {
-    let stand = Stand::new().await;
-    let mut other = stand.connect().await;
+    let app = TestApp::new().await;
+    let mut other = app.connect().await;
     let mut open = other.begin().await.unwrap();
     let first = keyed("first", []).enqueue(&mut open).await.unwrap();
-    let mut mine = stand.connect().await;
+    let mut mine = app.connect().await;
     let second = tokio::spawn(async move { keyed("second", []).enqueue(&mut mine).await.unwrap() });
-    stand.until_somebody_waits().await;
+    app.until_somebody_waits().await;
     open.commit().await.unwrap();
     let second = second.await.unwrap();
     assert!(first < second);
-    assert!(!stand.job(first).await.blocked && stand.job(second).await.blocked);
+    assert!(!app.job(first).await.blocked && app.job(second).await.blocked);
 }
 
 #[tokio::test]
 async fn an_enqueue_that_is_open_while_the_head_ends_is_released_afterwards() {
-    let stand = Stand::new().await;
-    let worker = stand.work(8).await;
-    let head = stand
+    let app = TestApp::new().await;
+    let worker = app.work(8).await;
+    let head = app
         .add(keyed("head", [vec![Act::Hold("head".into())]]).row())
         .await;
-    stand.ledger.reached(Mark::Started, "head", 1).await;
-    let mut other = stand.connect().await;
+    app.ledger.reached(Mark::Started, "head", 1).await;
+    let mut other = app.connect().await;
     let mut open = other.begin().await.unwrap();
     let next = keyed("next", []).enqueue(&mut open).await.unwrap();
-    stand.ledger.open("head");
-    stand.until_state(head, "completed").await;
+    app.ledger.open("head");
+    app.until_state(head, "completed").await;
     open.commit().await.unwrap();
-    stand.until_state(next, "completed").await;
-    stand
-        .until_number("SELECT count(*) FROM polar_jobs.key_releases", 0)
+    app.until_state(next, "completed").await;
+    app.until_number("SELECT count(*) FROM polar_jobs.key_releases", 0)
         .await;
     worker.stop().await;
 }
@@ -187,8 +185,8 @@ async fn an_enqueue_that_is_open_while_the_head_ends_is_released_afterwards() {
 #[tokio::test]
 async fn an_old_snapshot_does_not_make_two_heads() {
     for isolation in ["REPEATABLE READ", "SERIALIZABLE"] {
-        let stand = Stand::new().await;
-        let mut other = stand.connect().await;
+        let app = TestApp::new().await;
+        let mut other = app.connect().await;
         let mut open = other
             .begin_with(sqlx::AssertSqlSafe(format!(
                 "BEGIN ISOLATION LEVEL {isolation}"
@@ -199,7 +197,7 @@ async fn an_old_snapshot_does_not_make_two_heads() {
             .execute(&mut *open)
             .await
             .unwrap();
-        let head = stand
+        let head = app
             .add(keyed("head", [vec![Act::Hold("head".into())]]).row())
             .await;
         let next = enqueue::insert(&mut open, &keyed("next", []).row())
@@ -207,19 +205,18 @@ async fn an_old_snapshot_does_not_make_two_heads() {
             .unwrap()
             .unwrap();
         open.commit().await.unwrap();
-        let worker = stand.work(8).await;
-        stand.ledger.reached(Mark::Started, "head", 1).await;
-        let other = stand.add(Script::note("other").row()).await;
-        stand.until_state(other, "completed").await;
+        let worker = app.work(8).await;
+        app.ledger.reached(Mark::Started, "head", 1).await;
+        let other = app.add(Script::note("other").row()).await;
+        app.until_state(other, "completed").await;
         assert!(
-            stand.job(next).await.blocked,
+            app.job(next).await.blocked,
             "{isolation}: {head} runs, {next} must wait"
         );
-        stand.ledger.open("head");
-        stand.until_state(next, "completed").await;
+        app.ledger.open("head");
+        app.until_state(next, "completed").await;
         assert_eq!(
-            stand
-                .ledger
+            app.ledger
                 .labels(Mark::Started)
                 .iter()
                 .filter(|label| *label != "other")
@@ -232,13 +229,13 @@ async fn an_old_snapshot_does_not_make_two_heads() {
 
 #[tokio::test]
 async fn an_old_snapshot_that_saw_a_head_which_is_gone_does_not_block_for_ever() {
-    let stand = Stand::new().await;
-    let worker = stand.work(8).await;
-    let head = stand
+    let app = TestApp::new().await;
+    let worker = app.work(8).await;
+    let head = app
         .add(keyed("head", [vec![Act::Hold("head".into())]]).row())
         .await;
-    stand.ledger.reached(Mark::Started, "head", 1).await;
-    let mut other = stand.connect().await;
+    app.ledger.reached(Mark::Started, "head", 1).await;
+    let mut other = app.connect().await;
     let mut open = other
         .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ")
         .await
@@ -247,23 +244,22 @@ async fn an_old_snapshot_that_saw_a_head_which_is_gone_does_not_block_for_ever()
         .execute(&mut *open)
         .await
         .unwrap();
-    stand.ledger.open("head");
-    stand.until_state(head, "completed").await;
+    app.ledger.open("head");
+    app.until_state(head, "completed").await;
     let next = enqueue::insert(&mut open, &keyed("next", []).row())
         .await
         .unwrap()
         .unwrap();
     open.commit().await.unwrap();
-    stand.until_state(next, "completed").await;
+    app.until_state(next, "completed").await;
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn a_batch_may_mix_ordering_keys_and_unique_keys() {
-    let stand = Stand::new().await;
+    let app = TestApp::new().await;
     let later = chrono::Utc::now() + chrono::Duration::hours(1);
-    stand
-        .add(Script::note("waiting").unique("u").row().at(later))
+    app.add(Script::note("waiting").unique("u").row().at(later))
         .await;
     // The first of the key is merged into the waiting one, so the second has nobody before it.
     let batch = [
@@ -272,69 +268,69 @@ async fn a_batch_may_mix_ordering_keys_and_unique_keys() {
         keyed("third", []).unique("v").row(),
         keyed("again", []).unique("v").row(),
     ];
-    let ids = stand.add_all(&batch).await;
+    let ids = app.add_all(&batch).await;
     assert_eq!(
         ids.iter().map(Option::is_some).collect::<Vec<_>>(),
         [false, true, true, false]
     );
-    let worker = stand.work(8).await;
-    stand.until_state(ids[2].unwrap(), "completed").await;
+    let worker = app.work(8).await;
+    app.until_state(ids[2].unwrap(), "completed").await;
     // The fourth merged into the third, whose payload has the newcomer's fields since.
-    assert_eq!(one_at_a_time(&stand), ["second", "again"]);
+    assert_eq!(one_at_a_time(&app), ["second", "again"]);
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn a_row_that_somebody_holds_does_not_stop_the_one_before_it_from_ending() {
-    let stand = Stand::new().await;
-    let worker = stand.work(1).await;
-    let head = stand
+    let app = TestApp::new().await;
+    let worker = app.work(1).await;
+    let head = app
         .add(keyed("head", [vec![Act::Hold("head".into())]]).row())
         .await;
-    stand.ledger.reached(Mark::Started, "head", 1).await;
-    let next = stand.add(keyed("next", []).row()).await;
-    let mut operator = stand.connect().await;
+    app.ledger.reached(Mark::Started, "head", 1).await;
+    let next = app.add(keyed("next", []).row()).await;
+    let mut operator = app.connect().await;
     let mut open = operator.begin().await.unwrap();
     sqlx::query("UPDATE polar_jobs.jobs SET priority = 5 WHERE id = $1")
         .bind(next)
         .execute(&mut *open)
         .await
         .unwrap();
-    stand.ledger.open("head");
-    stand.until_state(head, "completed").await;
-    let other = stand.add(Script::note("other").row()).await;
-    stand.until_state(other, "completed").await;
+    app.ledger.open("head");
+    app.until_state(head, "completed").await;
+    let other = app.add(Script::note("other").row()).await;
+    app.until_state(other, "completed").await;
     open.commit().await.unwrap();
-    stand.until_state(next, "completed").await;
+    app.until_state(next, "completed").await;
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn an_open_enqueue_that_noted_its_key_does_not_stop_the_head_from_ending() {
-    let stand = Stand::new().await;
-    let worker = stand.work(1).await;
-    let head = stand
+    let app = TestApp::new().await;
+    let worker = app.work(1).await;
+    let head = app
         .add(keyed("head", [vec![Act::Hold("head".into())]]).row())
         .await;
-    stand.ledger.reached(Mark::Started, "head", 1).await;
-    let mut other = stand.connect().await;
+    app.ledger.reached(Mark::Started, "head", 1).await;
+    let mut other = app.connect().await;
     let mut open = other
         .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ")
         .await
         .unwrap();
     let next = keyed("next", []).enqueue(&mut open).await.unwrap();
-    stand.ledger.open("head");
-    stand.until_state(head, "completed").await;
+    app.ledger.open("head");
+    app.until_state(head, "completed").await;
     open.commit().await.unwrap();
-    stand.until_state(next, "completed").await;
+    app.until_state(next, "completed").await;
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn ten_thousand_keys_fit_into_one_batch() {
-    let stand = Stand::new().await;
+    let app = TestApp::new().await;
     let batch: Vec<_> = (0..10_000)
         .map(|n| Script::note("n").ordered(&format!("key {n}")).row())
         .collect();
-    assert_eq!(stand.add_all(&batch).await.iter().flatten().count(), 10_000);
+    assert_eq!(app.add_all(&batch).await.iter().flatten().count(), 10_000);
 }

@@ -1,6 +1,7 @@
 //! What becomes of an event that has several jobs.
 
 use jobs::NewJob;
+use polar_jobs::operators::Actor;
 use polar_jobs::queue::claim::Claimed;
 use polar_jobs::queue::connect::{Pooler, QueueDatabase};
 use polar_jobs::queue::finish::Completion;
@@ -9,9 +10,9 @@ use polar_jobs::queue::table::{self, Action};
 use sqlx::{Connection, PgConnection};
 
 use crate::script::{Act, Script};
-use crate::stand::{Stand, complete_and_claim};
+use crate::test_app::{TestApp, complete_and_claim};
 
-impl Stand {
+impl TestApp {
     pub(crate) async fn event(&self) -> i64 {
         self.number("INSERT INTO polar_jobs.stored_events (source, body) VALUES ('polar', '{}') RETURNING id")
             .await
@@ -40,18 +41,18 @@ fn ending(how: &str, event: i64) -> NewJob {
 #[tokio::test]
 async fn the_worst_end_of_an_events_jobs_counts_whoever_ends_last() {
     const ENDS: [&str; 3] = ["ignored", "applied", "failed"];
-    let stand = Stand::new().await;
-    let worker = stand.work(4).await;
+    let app = TestApp::new().await;
+    let worker = app.work(4).await;
     for (first, one) in ENDS.into_iter().enumerate() {
         for (second, other) in ENDS.into_iter().enumerate() {
-            let event = stand.event().await;
-            stand.add(ending(one, event)).await;
-            stand.until_empty().await;
-            assert_eq!(stand.outcome(event).await.as_deref(), Some(one));
-            stand.add(ending(other, event)).await;
-            stand.until_empty().await;
+            let event = app.event().await;
+            app.add(ending(one, event)).await;
+            app.until_empty().await;
+            assert_eq!(app.outcome(event).await.as_deref(), Some(one));
+            app.add(ending(other, event)).await;
+            app.until_empty().await;
             assert_eq!(
-                stand.outcome(event).await.as_deref(),
+                app.outcome(event).await.as_deref(),
                 Some(ENDS[first.max(second)]),
                 "{one}, then {other}"
             );
@@ -62,45 +63,49 @@ async fn the_worst_end_of_an_events_jobs_counts_whoever_ends_last() {
 
 #[tokio::test]
 async fn one_batch_sets_the_outcome_of_every_event_of_every_job_in_it() {
-    let stand = Stand::new().await;
-    let events = [stand.event().await, stand.event().await];
+    let app = TestApp::new().await;
+    let events = [app.event().await, app.event().await];
     // Both merge into a duplicate that waits, which then answers for both events.
     let duplicates = events.map(|event| {
         let script = Script::note("duplicate").unique("duplicate");
         script.row().caused_by(event)
     });
-    stand.add_all(&duplicates).await;
-    let third = stand.event().await;
-    stand.add(ending("ignored", third)).await;
-    stand.add(ending("applied", third)).await;
-    stand.add(Script::note("of no event").row()).await;
-    let worker = stand.work(8).await;
-    stand.until_empty().await;
+    app.add_all(&duplicates).await;
+    let third = app.event().await;
+    app.add(ending("ignored", third)).await;
+    app.add(ending("applied", third)).await;
+    app.add(Script::note("of no event").row()).await;
+    let worker = app.work(8).await;
+    app.until_empty().await;
     for event in [events[0], events[1], third] {
-        assert_eq!(stand.outcome(event).await.as_deref(), Some("applied"));
+        assert_eq!(app.outcome(event).await.as_deref(), Some("applied"));
     }
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn a_retry_repairs_the_outcome_of_an_event_once_no_other_job_of_it_is_given_up() {
-    let stand = Stand::new().await;
-    let event = stand.event().await;
-    let worker = stand.work(4).await;
-    let one = stand.add(ending("failed", event)).await;
-    let other = stand.add(ending("failed", event)).await;
-    stand.until_empty().await;
+    let app = TestApp::new().await;
+    let event = app.event().await;
+    let worker = app.work(4).await;
+    let one = app.add(ending("failed", event)).await;
+    let other = app.add(ending("failed", event)).await;
+    app.until_empty().await;
 
-    table::act(&stand.pool, Action::Retry, one).await.unwrap();
-    stand.until_state(one, "completed").await;
+    table::act(&app.pool, &Actor::of_system(), Action::Retry, one)
+        .await
+        .unwrap();
+    app.until_state(one, "completed").await;
     assert_eq!(
-        stand.outcome(event).await.as_deref(),
+        app.outcome(event).await.as_deref(),
         Some("failed"),
         "the other one is still given up"
     );
-    table::act(&stand.pool, Action::Retry, other).await.unwrap();
-    stand.until_state(other, "completed").await;
-    assert_eq!(stand.outcome(event).await.as_deref(), Some("applied"));
+    table::act(&app.pool, &Actor::of_system(), Action::Retry, other)
+        .await
+        .unwrap();
+    app.until_state(other, "completed").await;
+    assert_eq!(app.outcome(event).await.as_deref(), Some("applied"));
     worker.stop().await;
 }
 
@@ -112,8 +117,8 @@ struct Holder {
 
 impl Holder {
     /// Claims a job of each of these events, to be stored in this order.
-    async fn of(stand: &Stand, events: &[i64]) -> Self {
-        let database = QueueDatabase::new(&stand.url, Pooler::None).unwrap();
+    async fn of(app: &TestApp, events: &[i64]) -> Self {
+        let database = QueueDatabase::new(&app.url, Pooler::None).unwrap();
         let mut connection = database.connect().await.unwrap();
         let identity = Identity {
             host: "here".to_owned(),
@@ -123,7 +128,7 @@ impl Holder {
         let worker = lease::register(&mut connection, &identity).await.unwrap();
         let mut done = Vec::new();
         for event in events {
-            stand.add(ending("applied", *event)).await;
+            app.add(ending("applied", *event)).await;
             let claimed = complete_and_claim(&mut connection, worker, &[], 1);
             done.extend(claimed.await.unwrap().iter().map(completion));
         }
@@ -150,10 +155,10 @@ fn completion(job: &Claimed) -> Completion {
 
 #[tokio::test]
 async fn an_event_that_somebody_holds_holds_up_no_end() {
-    let stand = Stand::new().await;
-    let event = stand.event().await;
-    let batch = Holder::of(&stand, &[event]).await;
-    let mut somebody = stand.connect().await;
+    let app = TestApp::new().await;
+    let event = app.event().await;
+    let batch = Holder::of(&app, &[event]).await;
+    let mut somebody = app.connect().await;
     let mut open = somebody.begin().await.unwrap();
     sqlx::query("SELECT FROM polar_jobs.external_events WHERE id = $1 FOR UPDATE")
         .bind(event)
@@ -161,6 +166,6 @@ async fn an_event_that_somebody_holds_holds_up_no_end() {
         .await
         .unwrap();
     batch.store().await.unwrap();
-    assert_eq!(stand.outcome(event).await.as_deref(), Some("applied"));
+    assert_eq!(app.outcome(event).await.as_deref(), Some("applied"));
     open.rollback().await.unwrap();
 }

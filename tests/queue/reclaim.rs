@@ -8,11 +8,11 @@ use polar_jobs::queue::recovery::{self, LostClaim};
 use sqlx::{Connection, PgConnection};
 
 use crate::script::Script;
-use crate::stand::{Stand, complete_and_claim};
+use crate::test_app::{TestApp, complete_and_claim};
 
 /// A worker with one job and a session whose lock is gone.
-async fn cut_worker(stand: &Stand) -> (PgConnection, i64, i64) {
-    let mut connection = stand.connect().await;
+async fn cut_worker(app: &TestApp) -> (PgConnection, i64, i64) {
+    let mut connection = app.connect().await;
     let me = Identity {
         host: "here".to_owned(),
         pid: 1,
@@ -24,20 +24,20 @@ async fn cut_worker(stand: &Stand) -> (PgConnection, i64, i64) {
             .await
             .unwrap()
     );
-    let job = stand.add(Script::note("held").row()).await;
+    let job = app.add(Script::note("held").row()).await;
     let claimed = complete_and_claim(&mut connection, worker, &[], 1).await;
     assert_eq!(claimed.unwrap().len(), 1);
     (connection, worker, job)
 }
 
-async fn suspects(stand: &Stand) -> Vec<Suspect> {
-    let mut connection = stand.connect().await;
+async fn suspects(app: &TestApp) -> Vec<Suspect> {
+    let mut connection = app.connect().await;
     let findings = reclaim::look(&mut connection, 0, &[]).await.unwrap();
     findings.suspects
 }
 
-async fn remove(stand: &Stand, suspect: Suspect) -> bool {
-    let mut connection = stand.connect().await;
+async fn remove(app: &TestApp, suspect: Suspect) -> bool {
+    let mut connection = app.connect().await;
     reclaim::remove_dead_worker(&mut connection, suspect)
         .await
         .unwrap()
@@ -45,12 +45,12 @@ async fn remove(stand: &Stand, suspect: Suspect) -> bool {
 
 #[tokio::test]
 async fn a_worker_without_its_lock_is_removed_and_its_jobs_are_put_back() {
-    let stand = Stand::new().await;
-    let (_connection, worker, job) = cut_worker(&stand).await;
+    let app = TestApp::new().await;
+    let (_connection, worker, job) = cut_worker(&app).await;
     let suspect = Suspect { worker, session: 1 };
-    assert_eq!(suspects(&stand).await, [suspect]);
-    assert!(remove(&stand, suspect).await);
-    let mut connection = stand.connect().await;
+    assert_eq!(suspects(&app).await, [suspect]);
+    assert!(remove(&app, suspect).await);
+    let mut connection = app.connect().await;
     let reclaimed = reclaim::reclaim_jobs(&mut connection).await.unwrap();
     let expected = ReclaimedJob {
         id: job,
@@ -59,22 +59,22 @@ async fn a_worker_without_its_lock_is_removed_and_its_jobs_are_put_back() {
         discarded: false,
     };
     assert_eq!(reclaimed, [expected]);
-    assert_eq!(stand.job(job).await.last_error(), "the worker died");
+    assert_eq!(app.job(job).await.last_error(), "the worker died");
     assert_eq!(
-        stand.number("SELECT count(*) FROM polar_jobs.claims").await,
+        app.number("SELECT count(*) FROM polar_jobs.claims").await,
         0
     );
 }
 
 #[tokio::test]
 async fn a_worker_that_came_back_after_it_was_suspected_is_left_alone() {
-    let stand = Stand::new().await;
-    let (mut connection, worker, _) = cut_worker(&stand).await;
-    let suspect = suspects(&stand).await[0];
+    let app = TestApp::new().await;
+    let (mut connection, worker, _) = cut_worker(&app).await;
+    let suspect = suspects(&app).await[0];
     lease::take_session_lock(&mut connection, worker)
         .await
         .unwrap();
-    assert!(!remove(&stand, suspect).await, "it holds its lock");
+    assert!(!remove(&app, suspect).await, "it holds its lock");
     assert!(
         lease::begin_session(&mut connection, worker, true)
             .await
@@ -82,32 +82,30 @@ async fn a_worker_that_came_back_after_it_was_suspected_is_left_alone() {
     );
     connection.close().await.unwrap();
     // Cut once more: that is another session, to be suspected anew.
-    assert!(!remove(&stand, suspect).await);
-    assert_eq!(suspects(&stand).await, [Suspect { worker, session: 2 }]);
+    assert!(!remove(&app, suspect).await);
+    assert_eq!(suspects(&app).await, [Suspect { worker, session: 2 }]);
 }
 
 #[tokio::test]
 async fn a_worker_that_has_not_come_back_to_a_server_that_was_away_is_judged_by_its_lease_alone() {
-    let stand = Stand::new().await;
-    let (_connection, worker, _) = cut_worker(&stand).await;
+    let app = TestApp::new().await;
+    let (_connection, worker, _) = cut_worker(&app).await;
     let suspect = Suspect { worker, session: 1 };
-    stand
-        .execute("UPDATE polar_jobs.workers SET incarnation = 'before the failover'")
+    app.execute("UPDATE polar_jobs.workers SET incarnation = 'before the failover'")
         .await;
-    assert!(!remove(&stand, suspect).await, "its lease is not over");
-    stand
-        .execute("UPDATE polar_jobs.workers SET leased_until = now() - interval '1 second'")
+    assert!(!remove(&app, suspect).await, "its lease is not over");
+    app.execute("UPDATE polar_jobs.workers SET leased_until = now() - interval '1 second'")
         .await;
     // The lease may have run out while the server was away; who judges has just come as well.
-    assert!(!remove(&stand, suspect).await, "it gets time to come back");
+    assert!(!remove(&app, suspect).await, "it gets time to come back");
 }
 
 #[tokio::test]
 async fn a_removed_worker_claims_nothing_more() {
-    let stand = Stand::new().await;
-    let (mut connection, worker, _) = cut_worker(&stand).await;
-    assert!(remove(&stand, Suspect { worker, session: 1 }).await);
-    let mut other = stand.connect().await;
+    let app = TestApp::new().await;
+    let (mut connection, worker, _) = cut_worker(&app).await;
+    assert!(remove(&app, Suspect { worker, session: 1 }).await);
+    let mut other = app.connect().await;
     reclaim::reclaim_jobs(&mut other).await.unwrap();
     let claimed = complete_and_claim(&mut connection, worker, &[], 1).await;
     assert!(claimed.unwrap().is_empty());
@@ -116,8 +114,8 @@ async fn a_removed_worker_claims_nothing_more() {
 
 #[tokio::test]
 async fn a_lost_claim_that_is_released_twice_does_not_end_the_next_one_of_the_same_job() {
-    let stand = Stand::new().await;
-    let (mut connection, worker, job) = cut_worker(&stand).await;
+    let app = TestApp::new().await;
+    let (mut connection, worker, job) = cut_worker(&app).await;
     let lost = recovery::lost_claims(&mut connection, worker, &[job])
         .await
         .unwrap();
@@ -136,15 +134,15 @@ async fn a_lost_claim_that_is_released_twice_does_not_end_the_next_one_of_the_sa
     recovery::release(&mut connection, worker, &lost)
         .await
         .unwrap();
-    let row = stand.job(job).await;
+    let row = app.job(job).await;
     assert_eq!((row.state.as_str(), row.attempt), ("running", 2));
 }
 
 #[tokio::test]
 async fn what_a_lost_claim_took_is_told_from_what_was_held_before() {
-    let stand = Stand::new().await;
-    let (mut connection, worker, held) = cut_worker(&stand).await;
-    let taken = stand.add(Script::note("taken").row()).await;
+    let app = TestApp::new().await;
+    let (mut connection, worker, held) = cut_worker(&app).await;
+    let taken = app.add(Script::note("taken").row()).await;
     let claim = async |connection: &mut PgConnection, fetcher, turn, held: &[i64]| {
         let record = ClaimRecord {
             worker,

@@ -134,9 +134,9 @@ impl Script {
         let mut done = Done::applied();
         for act in acts {
             match act {
-                Act::Hold(gate) => running.ledger.pass(&gate).await,
+                Act::Hold(latch) => running.ledger.pass(&latch).await,
                 Act::Work(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
-                Act::Block(gate) => running.ledger.block(&gate),
+                Act::Block(latch) => running.ledger.block(&latch),
                 Act::Log(line) => tracing::info!("{line}"),
                 Act::Hang => std::future::pending().await,
                 Act::Write(note) => {

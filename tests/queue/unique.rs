@@ -5,7 +5,7 @@ use sqlx::Connection;
 
 use crate::ledger::Mark;
 use crate::script::{Act, Script};
-use crate::stand::Stand;
+use crate::test_app::TestApp;
 use polar_jobs::queue::enqueue;
 
 fn keyed(label: &str) -> Script {
@@ -19,13 +19,13 @@ fn both(label: &str) -> [Script; 2] {
 
 #[tokio::test]
 async fn a_waiting_duplicate_answers_null_and_takes_the_newer_payload() {
-    let stand = Stand::new().await;
-    let first = stand.add(keyed("first").row()).await;
-    assert_eq!(stand.offer(keyed("second").row()).await, None);
+    let app = TestApp::new().await;
+    let first = app.add(keyed("first").row()).await;
+    assert_eq!(app.offer(keyed("second").row()).await, None);
     let sql: Option<i64> = sqlx::query_scalar(
         r#"SELECT polar_jobs.enqueue('trial', '{"label": "x"}', unique_key => 'key')"#,
     )
-    .fetch_one(&stand.pool)
+    .fetch_one(&app.pool)
     .await
     .unwrap();
     assert_eq!(sql, None);
@@ -35,25 +35,25 @@ async fn a_waiting_duplicate_answers_null_and_takes_the_newer_payload() {
         Script::note("c").unique("new").row(),
         Script::note("d").unique("new").row(),
     ];
-    let ids = stand.add_all(&batch).await;
+    let ids = app.add_all(&batch).await;
     assert_eq!(
         ids.iter().map(Option::is_some).collect::<Vec<_>>(),
         [false, true, true, false]
     );
-    assert_eq!(stand.job(ids[1].unwrap()).await.payload["label"], "b");
-    assert_eq!(stand.job(ids[2].unwrap()).await.payload["label"], "d");
-    assert_eq!(stand.job(first).await.payload["label"], "a");
+    assert_eq!(app.job(ids[1].unwrap()).await.payload["label"], "b");
+    assert_eq!(app.job(ids[2].unwrap()).await.payload["label"], "d");
+    assert_eq!(app.job(first).await.payload["label"], "a");
 }
 
 #[tokio::test]
 async fn a_more_urgent_duplicate_makes_the_waiting_one_as_urgent() {
-    let stand = Stand::new().await;
-    let id = stand.add(keyed("first").row().with_priority(30)).await;
+    let app = TestApp::new().await;
+    let id = app.add(keyed("first").row().with_priority(30)).await;
     let priority = format!("SELECT priority::bigint FROM polar_jobs.jobs WHERE id = {id}");
     for (urgency, expected) in [(10, 10), (20, 10)] {
         let later = keyed("later").row().with_priority(urgency);
-        assert_eq!(stand.offer(later).await, None);
-        assert_eq!(stand.number(&priority).await, expected);
+        assert_eq!(app.offer(later).await, None);
+        assert_eq!(app.number(&priority).await, expected);
     }
 }
 
@@ -63,13 +63,13 @@ async fn an_uncommitted_duplicate_of_the_application_is_waited_for() {
         .iter()
         .flat_map(|script| [(script, true), (script, false)])
     {
-        let stand = Stand::new().await;
-        let mut other = stand.connect().await;
+        let app = TestApp::new().await;
+        let mut other = app.connect().await;
         let mut open = other.begin().await.unwrap();
         assert!(script.enqueue(&mut open).await.is_some());
-        let (mut mine, same) = (stand.connect().await, script.clone());
+        let (mut mine, same) = (app.connect().await, script.clone());
         let second = tokio::spawn(async move { same.enqueue(&mut mine).await });
-        stand.until_somebody_waits().await;
+        app.until_somebody_waits().await;
         if commits {
             open.commit().await.unwrap();
         } else {
@@ -77,26 +77,23 @@ async fn an_uncommitted_duplicate_of_the_application_is_waited_for() {
         }
         assert_eq!(second.await.unwrap().is_none(), commits);
         let free = "SELECT count(*) FROM polar_jobs.jobs WHERE NOT blocked";
-        assert_eq!(stand.number(free).await, 1);
-        assert_eq!(
-            stand.number("SELECT count(*) FROM polar_jobs.jobs").await,
-            1
-        );
+        assert_eq!(app.number(free).await, 1);
+        assert_eq!(app.number("SELECT count(*) FROM polar_jobs.jobs").await, 1);
     }
 }
 
 #[tokio::test]
 async fn a_duplicate_that_is_claimed_before_the_news_are_committed_does_not_swallow_them() {
     for script in both("job") {
-        let stand = Stand::new().await;
-        let first = stand.add(script.row()).await;
-        let mut other = stand.connect().await;
+        let app = TestApp::new().await;
+        let first = app.add(script.row()).await;
+        let mut other = app.connect().await;
         let mut open = other.begin().await.unwrap();
         assert_eq!(script.enqueue(&mut open).await, None);
-        let worker = stand.work(4).await;
-        stand.until_state(first, "completed").await;
+        let worker = app.work(4).await;
+        app.until_state(first, "completed").await;
         open.commit().await.unwrap();
-        stand.ledger.reached(Mark::Ended, "job", 2).await;
+        app.ledger.reached(Mark::Ended, "job", 2).await;
         worker.stop().await;
     }
 }
@@ -104,55 +101,51 @@ async fn a_duplicate_that_is_claimed_before_the_news_are_committed_does_not_swal
 #[tokio::test]
 async fn a_merge_keeps_the_reasons_of_both_and_runs_when_the_earlier_one_would() {
     for script in both("waiting") {
-        let stand = Stand::new().await;
+        let app = TestApp::new().await;
         let mut reason = script.row().at(Utc::now() + Duration::hours(2));
         reason.payload["unconditional"] = true.into();
-        let id = stand.add(reason).await;
+        let id = app.add(reason).await;
         let newer = Script {
             label: "newer".to_owned(),
             ..script.clone()
         };
         let soon = Utc::now() + Duration::hours(1);
         assert_eq!(
-            stand.offer(newer.row().at(soon).with_priority(-3)).await,
+            app.offer(newer.row().at(soon).with_priority(-3)).await,
             None
         );
-        let merged = stand.job(id).await;
+        let merged = app.job(id).await;
         assert_eq!(merged.payload["label"], "newer");
         assert_eq!(
             merged.payload["unconditional"], true,
             "omitted by the newer one, so it stays"
         );
         assert!((merged.wait - 3600.0).abs() < 60.0, "{}", merged.wait);
-        assert_eq!(script.enqueue(&mut stand.connect().await).await, None);
-        let merged = stand.job(id).await;
+        assert_eq!(script.enqueue(&mut app.connect().await).await, None);
+        let merged = app.job(id).await;
         assert!(merged.wait <= 0.0, "{}", merged.wait);
         assert_eq!(merged.payload["unconditional"], true);
         let urgency = format!("SELECT priority::bigint FROM polar_jobs.jobs WHERE id = {id}");
-        assert_eq!(stand.number(&urgency).await, -3);
-        assert_eq!(
-            stand.number("SELECT count(*) FROM polar_jobs.jobs").await,
-            1
-        );
+        assert_eq!(app.number(&urgency).await, -3);
+        assert_eq!(app.number("SELECT count(*) FROM polar_jobs.jobs").await, 1);
     }
 }
 
 #[tokio::test]
 async fn news_bring_a_failed_job_forward_and_its_failures_stay_counted() {
     for unique in both("failing") {
-        let stand = Stand::new().await;
-        let worker = stand.work(4).await;
+        let app = TestApp::new().await;
+        let worker = app.work(4).await;
         let script = Script {
             acts: vec![vec![Act::Fail("no".into())], vec![Act::Done]],
             ..unique
         };
-        let id = stand.add(script.row()).await;
-        stand.until_returned(id, 1).await;
-        stand
-            .execute("UPDATE polar_jobs.live_jobs SET run_at = now() + interval '1 hour'")
+        let id = app.add(script.row()).await;
+        app.until_returned(id, 1).await;
+        app.execute("UPDATE polar_jobs.live_jobs SET run_at = now() + interval '1 hour'")
             .await;
-        assert_eq!(stand.offer(script.row()).await, None);
-        let row = stand.until_state(id, "completed").await;
+        assert_eq!(app.offer(script.row()).await, None);
+        let row = app.until_state(id, "completed").await;
         assert_eq!((row.attempt, row.failures()), (2, 1));
         worker.stop().await;
     }
@@ -161,8 +154,8 @@ async fn news_bring_a_failed_job_forward_and_its_failures_stay_counted() {
 #[tokio::test]
 async fn a_job_that_fails_for_ever_gets_no_new_budget_from_news() {
     for unique in both("failing") {
-        let stand = Stand::new().await;
-        let worker = stand.work(1).await;
+        let app = TestApp::new().await;
+        let worker = app.work(1).await;
         let fail = || vec![Act::Hold("failing".into()), Act::Fail("no".into())];
         let script = Script {
             acts: vec![fail(), fail()],
@@ -170,13 +163,13 @@ async fn a_job_that_fails_for_ever_gets_no_new_budget_from_news() {
         };
         let mut job = script.row();
         job.max_attempts = 2;
-        let id = stand.add(job).await;
-        stand.ledger.reached(Mark::Started, "failing", 1).await;
-        let news = stand.add(script.row()).await;
-        stand.ledger.open("failing");
-        assert_eq!(stand.until_state(id, "discarded").await.failures(), 2);
+        let id = app.add(job).await;
+        app.ledger.reached(Mark::Started, "failing", 1).await;
+        let news = app.add(script.row()).await;
+        app.ledger.open("failing");
+        assert_eq!(app.until_state(id, "discarded").await.failures(), 2);
         assert_eq!(
-            stand.job(news).await.state,
+            app.job(news).await.state,
             "cancelled",
             "merged into the one that failed"
         );
@@ -186,47 +179,46 @@ async fn a_job_that_fails_for_ever_gets_no_new_budget_from_news() {
 
 #[tokio::test]
 async fn a_duplicate_that_arrives_while_one_runs_is_kept() {
-    let stand = Stand::new().await;
-    let worker = stand.work(4).await;
-    stand.add(Script::hold("held").unique("key").row()).await;
-    stand.ledger.reached(Mark::Started, "held", 1).await;
-    let second = stand.add(Script::hold("second").unique("key").row()).await;
-    stand.ledger.reached(Mark::Started, "second", 1).await;
-    let third = stand
+    let app = TestApp::new().await;
+    let worker = app.work(4).await;
+    app.add(Script::hold("held").unique("key").row()).await;
+    app.ledger.reached(Mark::Started, "held", 1).await;
+    let second = app.add(Script::hold("second").unique("key").row()).await;
+    app.ledger.reached(Mark::Started, "second", 1).await;
+    let third = app
         .add(keyed("third").row().at(Utc::now() + Duration::hours(1)))
         .await;
     let later = Utc::now() + Duration::hours(2);
-    assert_eq!(stand.offer(keyed("fourth").row().at(later)).await, None);
-    stand.ledger.open("held");
-    stand.ledger.open("second");
-    stand.until_state(second, "completed").await;
-    assert_eq!(stand.job(third).await.state, "available");
+    assert_eq!(app.offer(keyed("fourth").row().at(later)).await, None);
+    app.ledger.open("held");
+    app.ledger.open("second");
+    app.until_state(second, "completed").await;
+    assert_eq!(app.job(third).await.state, "available");
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn a_job_that_comes_back_takes_over_its_waiting_duplicate() {
     for unique in both("failing") {
-        let stand = Stand::new().await;
-        let worker = stand.work(4).await;
-        let events = [stand.event().await, stand.event().await];
+        let app = TestApp::new().await;
+        let worker = app.work(4).await;
+        let events = [app.event().await, app.event().await];
         let acts = vec![
             vec![Act::Hold("failing".into()), Act::Fail("no".into())],
             vec![Act::Done],
         ];
         let script = Script { acts, ..unique };
-        let first = stand
+        let first = app
             .add(script.row().caused_by(events[0]).with_priority(9))
             .await;
-        stand.ledger.reached(Mark::Started, "failing", 1).await;
-        stand
-            .execute("UPDATE polar_jobs.queues SET paused_at = now()")
+        app.ledger.reached(Mark::Started, "failing", 1).await;
+        app.execute("UPDATE polar_jobs.queues SET paused_at = now()")
             .await;
-        let second = stand.add(script.row().caused_by(events[1])).await;
-        stand.ledger.open("failing");
-        let gone = stand.until_state(second, "cancelled").await;
+        let second = app.add(script.row().caused_by(events[1])).await;
+        app.ledger.open("failing");
+        let gone = app.until_state(second, "cancelled").await;
         assert_eq!(gone.note.unwrap(), format!("merged into job {first}"));
-        let back = stand.job(first).await;
+        let back = app.job(first).await;
         assert_eq!(
             (back.state.as_str(), back.last_error()),
             ("available", "no")
@@ -242,20 +234,15 @@ async fn a_job_that_comes_back_takes_over_its_waiting_duplicate() {
             back.wait
         );
         let urgency = format!("SELECT priority::bigint FROM polar_jobs.jobs WHERE id = {first}");
-        assert_eq!(
-            stand.number(&urgency).await,
-            0,
-            "as urgent as the duplicate"
-        );
+        assert_eq!(app.number(&urgency).await, 0, "as urgent as the duplicate");
         for event in events {
-            assert_eq!(stand.outcome(event).await, None, "no cause is handled yet");
+            assert_eq!(app.outcome(event).await, None, "no cause is handled yet");
         }
-        stand
-            .execute("UPDATE polar_jobs.queues SET paused_at = NULL")
+        app.execute("UPDATE polar_jobs.queues SET paused_at = NULL")
             .await;
-        stand.until_state(first, "completed").await;
+        app.until_state(first, "completed").await;
         for event in events {
-            assert_eq!(stand.outcome(event).await.as_deref(), Some("applied"));
+            assert_eq!(app.outcome(event).await.as_deref(), Some("applied"));
         }
         worker.stop().await;
     }
@@ -263,37 +250,34 @@ async fn a_job_that_comes_back_takes_over_its_waiting_duplicate() {
 
 #[tokio::test]
 async fn two_of_one_key_that_fail_at_once_leave_one() {
-    let stand = Stand::new().await;
-    let worker = stand.work(4).await;
+    let app = TestApp::new().await;
+    let worker = app.work(4).await;
     let acts = || vec![Act::Hold("both".into()), Act::Fail("no".into())];
     let mut ids = Vec::new();
     for label in ["one", "two", "three"] {
         ids.push(
-            stand
-                .add(Script::new(label, [acts()]).unique("key").row())
+            app.add(Script::new(label, [acts()]).unique("key").row())
                 .await,
         );
-        stand.ledger.reached(Mark::Started, label, 1).await;
+        app.ledger.reached(Mark::Started, label, 1).await;
     }
-    stand.ledger.open("both");
-    stand
-        .until_number(
-            "SELECT count(*) FROM polar_jobs.jobs WHERE state = 'cancelled'",
-            2,
-        )
-        .await;
-    stand
-        .until_number(
-            "SELECT count(*) FROM polar_jobs.jobs WHERE state = 'available'",
-            1,
-        )
-        .await;
+    app.ledger.open("both");
+    app.until_number(
+        "SELECT count(*) FROM polar_jobs.jobs WHERE state = 'cancelled'",
+        2,
+    )
+    .await;
+    app.until_number(
+        "SELECT count(*) FROM polar_jobs.jobs WHERE state = 'available'",
+        1,
+    )
+    .await;
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn batches_of_the_same_keys_in_other_order_do_not_deadlock() {
-    let stand = Stand::new().await;
+    let app = TestApp::new().await;
     let keys: Vec<String> = (0..200).map(|n| format!("key {n}")).collect();
     for _ in 0..10 {
         let forward: Vec<_> = keys
@@ -307,7 +291,7 @@ async fn batches_of_the_same_keys_in_other_order_do_not_deadlock() {
             .collect();
         let mut tasks = Vec::new();
         for batch in [forward.clone(), backward.clone(), forward, backward] {
-            let mut connection = stand.connect().await;
+            let mut connection = app.connect().await;
             tasks.push(tokio::spawn(async move {
                 enqueue::insert_all(&mut connection, &batch).await
             }));
@@ -323,37 +307,35 @@ async fn batches_of_the_same_keys_in_other_order_do_not_deadlock() {
                 .count();
         }
         assert_eq!(made, keys.len());
-        stand.execute("DELETE FROM polar_jobs.live_jobs").await;
+        app.execute("DELETE FROM polar_jobs.live_jobs").await;
     }
 }
 
 #[tokio::test]
 async fn an_open_transaction_with_a_duplicate_holds_up_no_return() {
     for unique in both("failing") {
-        let stand = Stand::new().await;
-        let worker = stand.work(4).await;
+        let app = TestApp::new().await;
+        let worker = app.work(4).await;
         let acts = vec![
             vec![Act::Hold("failing".into()), Act::Fail("no".into())],
             vec![Act::Done],
         ];
         let script = Script { acts, ..unique };
-        let id = stand.add(script.row()).await;
-        stand.ledger.reached(Mark::Started, "failing", 1).await;
-        stand
-            .execute("UPDATE polar_jobs.queues SET paused_at = now()")
+        let id = app.add(script.row()).await;
+        app.ledger.reached(Mark::Started, "failing", 1).await;
+        app.execute("UPDATE polar_jobs.queues SET paused_at = now()")
             .await;
-        let mut other = stand.connect().await;
+        let mut other = app.connect().await;
         let mut open = other.begin().await.unwrap();
         let second = script.enqueue(&mut open).await.unwrap();
-        stand.ledger.open("failing");
-        stand.until_returned(id, 1).await;
+        app.ledger.open("failing");
+        app.until_returned(id, 1).await;
         open.commit().await.unwrap();
-        let gone = stand.until_state(second, "cancelled").await;
+        let gone = app.until_state(second, "cancelled").await;
         assert_eq!(gone.note.unwrap(), format!("merged into job {id}"));
-        stand
-            .execute("UPDATE polar_jobs.queues SET paused_at = NULL")
+        app.execute("UPDATE polar_jobs.queues SET paused_at = NULL")
             .await;
-        stand.until_state(id, "completed").await;
+        app.until_state(id, "completed").await;
         worker.stop().await;
     }
 }
@@ -361,11 +343,11 @@ async fn an_open_transaction_with_a_duplicate_holds_up_no_return() {
 #[tokio::test]
 async fn a_waiting_row_that_somebody_holds_delays_only_its_own_key() {
     for unique in both("held") {
-        let stand = Stand::new().await;
-        let id = stand
+        let app = TestApp::new().await;
+        let id = app
             .add(unique.row().at(Utc::now() + Duration::hours(1)))
             .await;
-        let mut operator = stand.connect().await;
+        let mut operator = app.connect().await;
         let mut open = operator.begin().await.unwrap();
         sqlx::query("SELECT FROM polar_jobs.live_jobs WHERE id = $1 FOR UPDATE")
             .bind(id)
@@ -373,13 +355,13 @@ async fn a_waiting_row_that_somebody_holds_delays_only_its_own_key() {
             .await
             .unwrap();
         let batch = [unique.row(), Script::note("other").unique("other").row()];
-        let stored = stand.add_all(&batch).await;
-        let worker = stand.work(4).await;
-        stand.until_state(stored[1].unwrap(), "completed").await;
+        let stored = app.add_all(&batch).await;
+        let worker = app.work(4).await;
+        app.until_state(stored[1].unwrap(), "completed").await;
         open.rollback().await.unwrap();
-        let merged = stand.until_state(stored[0].unwrap(), "cancelled").await;
+        let merged = app.until_state(stored[0].unwrap(), "cancelled").await;
         assert_eq!(merged.note.unwrap(), format!("merged into job {id}"));
-        stand.until_state(id, "completed").await;
+        app.until_state(id, "completed").await;
         worker.stop().await;
     }
 }

@@ -12,11 +12,11 @@ fn moved(user: &str, email: &str) -> Value {
 async fn open<const N: usize>(names: [&str; N]) -> (TestApp, Tenant, [String; N]) {
     let (app, tenant) = (TestApp::open().await, Tenant::new());
     let people = names.map(|_| user());
-    let mut told = vec![tenant.created()];
+    let mut changes = vec![tenant.created()];
     for (name, id) in names.iter().zip(&people) {
-        told.push(tenant.added(id, &format!("{name}@example.com"), "member"));
+        changes.push(tenant.added(id, &format!("{name}@example.com"), "member"));
     }
-    app.tell(&told).await;
+    app.tell(&changes).await;
     app.resolve_waits().await;
     (app, tenant, people)
 }
@@ -43,11 +43,11 @@ impl TestApp {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_people_exchange_their_addresses() {
     let (app, tenant, [ada, bob]) = open(["ada", "bob"]).await;
-    let told = [
+    let changes = [
         moved(&ada, "bob@example.com"),
         moved(&bob, "ada@example.com"),
     ];
-    app.tell(&told).await;
+    app.tell(&changes).await;
     app.resolve_waits().await;
     assert_eq!(app.address(&tenant, &ada), "bob@example.com");
     assert_eq!(app.address(&tenant, &bob), "ada@example.com");
@@ -129,7 +129,7 @@ async fn an_address_that_polar_refuses_stops_neither_name_nor_role() {
             tenant.role(&ada, "admin"),
         ])
         .await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.age_refusals().await;
     app.resolve_waits().await;
     let member = app.member(&tenant, &ada).unwrap();
@@ -163,7 +163,7 @@ async fn a_transfer_to_one_whose_address_polar_refuses_is_done_and_the_owner_bef
         tenant.removed(&tenant.owner),
     ])
     .await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.age_refusals().await;
     app.resolve_waits().await;
     assert_eq!(app.role_at_polar(&tenant, &ada).as_deref(), Some("owner"));
@@ -228,7 +228,7 @@ async fn a_clash_after_a_long_outage_is_waited_out_all_the_same() {
         .execute(&app.pool)
         .await
         .unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(
         app.discarded().await,
         0,

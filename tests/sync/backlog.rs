@@ -81,11 +81,11 @@ async fn what_came_while_billing_was_off_is_told_by_the_first_worker_with_billin
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_unfinished_job_looks_after_is_left_to_it() {
     let (app, tenant, ada) = (TestApp::open().await, Tenant::new(), user());
-    let told = [
+    let changes = [
         tenant.created(),
         tenant.added(&ada, "ada@example.com", "finance"),
     ];
-    app.tell(&told).await;
+    app.tell(&changes).await;
     app.drain_without_billing().await;
     assert_eq!(app.backlog().await, 1);
     // One matter is the owner's, who has no job yet.
@@ -119,7 +119,7 @@ async fn a_worker_that_drains_tells_everything_before_it_ends() {
         assert!(app.simulator.customer(&tenant.id).is_some());
     }
     // Polar's own deliveries about them start jobs too.
-    app.settle().await;
+    app.work_until_idle().await;
     let before = app.simulator.requests().len();
     app.drain().await;
     assert_eq!(
@@ -172,7 +172,7 @@ async fn its_calls_leave_the_budget_to_those_that_somebody_waits_for() {
     let first = limiter.0.lock().unwrap().first().copied();
     assert_eq!(first, Some(CallClass::Bulk));
 
-    app.settle().await;
+    app.work_until_idle().await;
     let renamed =
         json!({"type": "organization.updated", "data": {"id": tenant.id, "name": "Acme & Co"}});
     app.tell(&[renamed]).await;

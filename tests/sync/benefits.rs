@@ -13,7 +13,7 @@ pub(crate) type Account = (i32, i32, i32);
 pub(crate) async fn open() -> (TestApp, Tenant) {
     let (app, tenant) = (TestApp::open().await, Tenant::new());
     app.tell(&[tenant.created()]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     (app, tenant)
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn metadata(value: Value) -> Map<String, Value> {
 
 pub(crate) async fn buy(app: &TestApp, tenant: &Tenant, product: Product) {
     app.simulator.purchase(&tenant.id, product).await.unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
 }
 
 /// Polar's requests for active grants so far.
@@ -93,7 +93,7 @@ async fn a_blocked_organization_has_what_its_plan_grants() {
     let blocked =
         json!({"type": "organization.updated", "data": {"id": tenant.id, "status": "blocked"}});
     app.tell(&[blocked]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     let there = "SELECT count(*) FROM polar_jobs.organizations WHERE status = 'blocked'";
     assert_eq!(app.count(there).await, 1);
     buy(&app, &tenant, Product::Pro).await;
@@ -129,10 +129,10 @@ async fn the_end_of_a_subscription_restores_the_fees_of_the_organization_and_swi
     created["data"]["fees"] =
         json!({"basis_points": 400, "fixed": 40, "subscription_basis_points": 50});
     app.tell(&[created]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     buy(&app, &tenant, Product::Scale).await;
     app.simulator.revoke(&tenant.id).await.unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(entitled(&app, &tenant).await, free());
     assert_eq!(fees(&app, &tenant).await, (400, 40, 50));
 }
@@ -142,7 +142,7 @@ async fn a_late_copy_of_an_old_delivery_changes_nothing() {
     let (app, tenant) = open().await;
     buy(&app, &tenant, Product::Growth).await;
     app.simulator.revoke(&tenant.id).await.unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     buy(&app, &tenant, Product::Pro).await;
     let old: Vec<i64> = sqlx::query_scalar(
         "SELECT id FROM polar_jobs.external_events WHERE source = 'polar' AND type LIKE 'benefit_grant.%' ORDER BY id",
@@ -164,7 +164,7 @@ async fn a_late_copy_of_an_old_delivery_changes_nothing() {
             .await
             .unwrap();
     }
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(fees(&app, &tenant).await, (380, 35, 0));
     assert_eq!(
         entitled(&app, &tenant).await,
@@ -185,7 +185,7 @@ async fn a_grant_of_a_benefit_that_switches_nothing_on_asks_polar_nothing() {
         .set_benefits_of_product(Product::Free, vec![coffee])
         .await
         .unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     let grants = "SELECT count(*) FROM polar_jobs.external_events WHERE type = 'benefit_grant.created' AND outcome = 'ignored'";
     assert_eq!(app.count(grants).await, 1);
     let by_state_change = app
@@ -204,19 +204,19 @@ async fn deliveries_that_follow_a_plain_deletion_are_ignored_without_an_external
     // Here first, so that the organization is known to be gone when the last words arrive.
     app.tell(&[tenant.deleted()]).await;
     let customer = app.simulator.customer(&tenant.id).unwrap().id;
-    let gate = app
+    let held = app
         .simulator
-        .gate(RequestMatch::path(&customer.to_string()).method("DELETE"));
+        .hold(RequestMatch::path(&customer.to_string()).method("DELETE"));
     tokio::join!(app.resolve_waits(), async {
-        assert!(gate.wait_for(1, DEADLINE).await);
+        assert!(held.wait_for(1, DEADLINE).await);
         app.polar()
             .customers()
             .delete_by_external_id(&tenant.id, polar::Deletion::Keep)
             .await
             .ok();
-        gate.open();
+        held.release_all();
     });
-    app.settle().await;
+    app.work_until_idle().await;
     let failed = "SELECT count(*) FROM polar_jobs.external_events WHERE source = 'polar' AND outcome = 'failed'";
     assert_eq!(
         app.count(failed).await,
@@ -250,14 +250,14 @@ async fn the_mirror_follows_the_subscription_through_its_life() {
         .cancel_at_period_end(&tenant.id)
         .await
         .unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     let cancelling = "SELECT count(*) FROM polar_jobs.subscriptions
                        WHERE cancel_at_period_end AND status = 'active' AND amount = 2000 AND currency = 'usd'
                          AND ends_at = current_period_end AND product_name = 'Pro'";
     assert_eq!(app.count(cancelling).await, 1);
     app.simulator.uncancel(&tenant.id).await.unwrap();
     app.simulator.fail_payment(&tenant.id).await.unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     let subscription = app.simulator.subscriptions(&tenant.id).pop().unwrap();
     assert_eq!(
         entitled(&app, &tenant).await.4.as_deref(),
@@ -265,7 +265,7 @@ async fn the_mirror_follows_the_subscription_through_its_life() {
     );
     assert_eq!(subscription.status, "past_due");
     app.simulator.revoke(&tenant.id).await.unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(app.count("SELECT count(*) FROM polar_jobs.subscriptions WHERE status = 'canceled' AND ended_at IS NOT NULL").await, 1);
     buy(&app, &tenant, Product::Growth).await;
     assert_eq!(entitled(&app, &tenant).await.3, "Growth");
@@ -278,7 +278,7 @@ async fn a_burst_about_one_customer_asks_a_few_times_only() {
         .purchase(&tenant.id, Product::Scale)
         .await
         .unwrap();
-    assert!(app.simulator.deliveries_settled(DEADLINE).await);
+    assert!(app.simulator.deliveries_finished(DEADLINE).await);
     let grants = app
         .count("SELECT count(*) FROM polar_jobs.external_events WHERE type LIKE 'benefit_grant.%'")
         .await;
@@ -288,10 +288,10 @@ async fn a_burst_about_one_customer_asks_a_few_times_only() {
             .await,
         1
     );
-    app.settle().await;
-    let settled = "SELECT count(*) FROM polar_jobs.external_events WHERE type LIKE 'benefit_grant.%' AND outcome = 'applied'";
+    app.work_until_idle().await;
+    let applied = "SELECT count(*) FROM polar_jobs.external_events WHERE type LIKE 'benefit_grant.%' AND outcome = 'applied'";
     assert_eq!(
-        app.count(settled).await,
+        app.count(applied).await,
         4,
         "every delivery knows what became of it"
     );
@@ -304,10 +304,10 @@ async fn what_was_bought_while_billing_was_off_is_found_once_it_is_configured() 
         .purchase(&tenant.id, Product::Pro)
         .await
         .unwrap();
-    assert!(app.simulator.deliveries_settled(DEADLINE).await);
+    assert!(app.simulator.deliveries_finished(DEADLINE).await);
     app.drain_without_billing().await;
     assert_eq!(entitled(&app, &tenant).await, free());
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(
         entitled(&app, &tenant).await,
         on_plan("pro", false, false, "Pro")
@@ -327,7 +327,7 @@ async fn garbage_that_names_nobody_is_discarded_with_its_reason() {
     for event_type in ["benefit_grant.created", "subscription.updated"] {
         app.deliver(event_type, &json!(7)).await;
     }
-    app.settle().await;
+    app.work_until_idle().await;
     let failed = "SELECT count(*) FROM polar_jobs.external_events WHERE outcome = 'failed'";
     assert_eq!(app.count(failed).await, 2);
     for kind in ["apply_benefits", "sync_subscription"] {
@@ -369,7 +369,7 @@ async fn a_grant_of_an_unknown_type_does_nothing_and_calls_nobody() {
             app.deliver(event_type, &data).await;
         }
     }
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(app.simulator.requests().len(), before);
     let ignored = "SELECT count(*) FROM polar_jobs.external_events WHERE type LIKE 'benefit_grant.%' AND outcome = 'ignored'";
     assert_eq!(app.count(ignored).await, 9);
@@ -388,7 +388,7 @@ async fn a_grant_for_an_organization_that_is_not_known_ends_quietly() {
         let data = json!({"id": Uuid::new_v4(), "customer": {"external_id": stranger.id},
             "benefit": {"metadata": {"type": benefit_type}}});
         app.deliver("benefit_grant.created", &data).await;
-        app.settle().await;
+        app.work_until_idle().await;
         assert_eq!(
             app.end("apply_benefits").await,
             (

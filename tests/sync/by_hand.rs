@@ -104,7 +104,7 @@ async fn a_single_person_made_by_hand_becomes_a_team_with_our_people() {
 async fn a_member_made_by_hand_with_a_wanted_address_is_made_again_with_our_id() {
     let (app, tenant, ada) = (TestApp::open().await, Tenant::new(), user());
     app.tell(&[tenant.created()]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.member_by_hand(
         &tenant,
         json!({"email": "Ada@example.com", "name": "By hand"}),
@@ -128,7 +128,7 @@ async fn a_member_made_by_hand_who_owns_the_customer_is_never_removed() {
     let team = json!({"type": "team", "name": "By hand", "external_id": tenant.id,
                       "owner": {"email": "ada@example.com", "name": "By hand"}});
     app.by_hand("/v1/customers/", team).await;
-    // Nobody of ours owns it when Polar is told, so ownership cannot move.
+    // Nobody of ours owns it when Polar is asked, so ownership cannot move.
     app.tell(&[
         tenant.created(),
         tenant.removed(&tenant.owner),

@@ -43,7 +43,7 @@ async fn edit_fee_of_pro(app: &TestApp, fee_percent: i32) {
         .edit_benefit_metadata(Product::Pro, "transaction_fee", edited)
         .await
         .unwrap();
-    assert!(app.simulator.deliveries_settled(DEADLINE).await);
+    assert!(app.simulator.deliveries_finished(DEADLINE).await);
 }
 
 /// Gives Pro another benefit; its holders receive it.
@@ -57,7 +57,7 @@ async fn add_to_pro(app: &TestApp, description: &str, with: Value) {
         .set_benefits_of_product(Product::Pro, benefits)
         .await
         .unwrap();
-    assert!(app.simulator.deliveries_settled(DEADLINE).await);
+    assert!(app.simulator.deliveries_finished(DEADLINE).await);
 }
 
 /// Lets what waits now wait for an hour.
@@ -82,7 +82,7 @@ async fn an_edited_benefit_reaches_its_holders_without_any_grant_event() {
         .edit_benefit_metadata(Product::Pro, "transaction_fee", edited)
         .await
         .unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(fees(&app, &tenant).await, (111, 1, 2));
 }
 
@@ -97,7 +97,7 @@ async fn metadata_that_cannot_be_read_keeps_what_is_in_force_until_it_is_correct
         .edit_benefit_metadata(Product::Pro, "transaction_fee", broken)
         .await
         .unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(fees(&app, &tenant).await, (380, 35, 0));
     let (error, failures): (String, i64) = sqlx::query_as(
         "SELECT errors -> -1 ->> 'error', jsonb_array_length(errors)::bigint FROM polar_jobs.jobs
@@ -165,7 +165,7 @@ async fn a_nested_value_in_the_metadata_of_a_benefit_concerns_that_benefit_only(
     buy(&app, &tenant, Product::Pro).await;
     let odd = json!({"type": "sso", "regions": ["eu", {"and": "us"}]});
     add_to_pro(&app, "SSO", odd).await;
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(
         entitled(&app, &tenant).await,
         on_plan("pro", false, true, "Pro")
@@ -176,7 +176,7 @@ async fn a_nested_value_in_the_metadata_of_a_benefit_concerns_that_benefit_only(
         .await
         .unwrap();
     edit_fee_of_pro(&app, 111).await;
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(fees(&app, &tenant).await, (111, 1, 2), "fees can be read");
     assert_eq!(
         entitled(&app, &tenant).await,

@@ -11,7 +11,7 @@ async fn a_created_organization_becomes_a_customer_with_name_slug_and_owner() {
     let app = TestApp::open().await;
     let tenant = Tenant::new();
     app.tell(&[tenant.created()]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     let customer = app.simulator.customer(&tenant.id).unwrap();
     assert_eq!(
         (customer.name.as_deref(), &customer.metadata["slug"]),
@@ -38,7 +38,7 @@ async fn a_new_slug_and_name_keep_every_other_key_of_the_metadata() {
     let app = TestApp::open().await;
     let tenant = Tenant::new();
     app.tell(&[tenant.created()]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     let metadata = Metadata::from_iter([("slug", "acme"), ("startup_program_discount_id", "d")]);
     let update = CustomerUpdate {
         metadata: Some(metadata),
@@ -50,7 +50,7 @@ async fn a_new_slug_and_name_keep_every_other_key_of_the_metadata() {
         .await
         .unwrap();
     app.tell(&[json!({"type": "organization.updated", "data": {"id": tenant.id, "name": "Acme 2", "slug": "acme-2"}})]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     let customer = app.simulator.customer(&tenant.id).unwrap();
     assert_eq!(customer.name.as_deref(), Some("Acme 2"));
     assert_eq!(
@@ -64,11 +64,11 @@ async fn a_repeated_sync_changes_nothing_at_polar() {
     let app = TestApp::open().await;
     let tenant = Tenant::new();
     app.tell(&[tenant.created()]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     let before = app.writes().len();
     app.tell(&[json!({"type": "organization.updated", "data": {"id": tenant.id, "slug": "acme"}})])
         .await;
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(app.writes().len(), before);
 }
 
@@ -76,12 +76,12 @@ async fn a_repeated_sync_changes_nothing_at_polar() {
 async fn whoever_loses_the_race_to_create_the_customer_adopts_it() {
     let app = TestApp::open().await;
     let tenant = Tenant::new();
-    let gate = app
+    let held = app
         .simulator
-        .gate(RequestMatch::path("/v1/customers/").method("POST"));
+        .hold(RequestMatch::path("/v1/customers/").method("POST"));
     app.tell(&[tenant.created()]).await;
-    tokio::join!(app.settle(), async {
-        assert!(gate.wait_for(1, DEADLINE).await);
+    tokio::join!(app.work_until_idle(), async {
+        assert!(held.wait_for(1, DEADLINE).await);
         // The winner comes through first, with another name.
         let rival = NewTeam {
             name: "Rival".to_owned(),
@@ -97,8 +97,8 @@ async fn whoever_loses_the_race_to_create_the_customer_adopts_it() {
         let customers = polar.customers();
         let winner = customers.create_team(&rival);
         let release = async {
-            assert!(gate.wait_for(2, DEADLINE).await);
-            gate.open();
+            assert!(held.wait_for(2, DEADLINE).await);
+            held.release_all();
         };
         // Who of the two commits first is Polar's affair: one gets 422, both see one customer.
         let (outcome, ()) = tokio::join!(winner, release);
@@ -122,7 +122,7 @@ async fn an_owner_whose_address_takes_no_mail_is_tried_once_more_and_then_discar
     let mut created = tenant.created();
     created["data"]["owner"]["email"] = json!("owner@undeliverable.test");
     app.tell(&[created]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     assert!(
         app.notes()
             .await
@@ -155,7 +155,7 @@ async fn a_deleted_organization_is_anonymized_and_its_customer_remembered() {
     let app = TestApp::open().await;
     let tenant = Tenant::new();
     app.tell(&[tenant.created()]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     let customer = app.simulator.customer(&tenant.id).unwrap().id;
     app.tell(&[tenant.deleted()]).await;
     // Usage may be counted late where another test on this server holds a transaction open.
@@ -187,7 +187,7 @@ async fn deleting_what_is_gone_already_is_no_error() {
     let app = TestApp::open().await;
     let tenant = Tenant::new();
     app.tell(&[tenant.created()]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.polar()
         .customers()
         .delete_by_external_id(&tenant.id, polar::Deletion::Keep)

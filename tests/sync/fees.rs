@@ -38,12 +38,12 @@ async fn a_changed_default_holds_at_once_for_everybody_without_a_grant_and_fees_
         json!({"basis_points": 123, "fixed": 4, "subscription_basis_points": 5});
     app.tell(&[plain.created(), created, paying.created()])
         .await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.simulator
         .purchase(&paying.id, Product::Pro)
         .await
         .unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
 
     // No job runs: the start of the worker is enough.
     app.drain_with(|settings| settings.platform_fees = RAISED)
@@ -68,7 +68,7 @@ async fn a_changed_default_holds_at_once_for_everybody_without_a_grant_and_fees_
     app.simulator.revoke(&paying.id).await.unwrap();
     assert!(
         app.simulator
-            .deliveries_settled(crate::test_app::DEADLINE)
+            .deliveries_finished(crate::test_app::DEADLINE)
             .await
     );
     app.drain_with(|settings| settings.platform_fees = RAISED)
@@ -100,12 +100,12 @@ async fn a_worker_with_the_same_settings_changes_nothing() {
 async fn a_new_life_of_an_organization_has_no_fees_of_the_earlier_one() {
     let (app, tenant) = (TestApp::open().await, Tenant::new());
     app.tell(&[tenant.created()]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.simulator
         .purchase(&tenant.id, Product::Scale)
         .await
         .unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     app.tell(&[tenant.deleted(), tenant.created()]).await;
     app.resolve_waits().await;
     assert_eq!(

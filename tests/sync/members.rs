@@ -10,7 +10,7 @@ use crate::test_app::{DEADLINE, Tenant, TestApp, user};
 async fn open() -> (TestApp, Tenant) {
     let (app, tenant) = (TestApp::open().await, Tenant::new());
     app.tell(&[tenant.created()]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     (app, tenant)
 }
 
@@ -43,7 +43,7 @@ async fn an_added_member_has_our_id_name_address_and_role() {
         app.tell(&[tenant.added(id, &format!("{role}@example.com"), role)])
             .await;
     }
-    app.settle().await;
+    app.work_until_idle().await;
     for (id, role, at_polar) in &people {
         let member = app.member(&tenant, id).unwrap();
         assert_eq!(
@@ -60,7 +60,7 @@ async fn a_member_without_a_name_is_called_by_the_address() {
     let mut added = tenant.added(&ada, "ada.l@example.com", "member");
     added["data"]["user"]["name"] = json!(null);
     app.tell(&[added]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(
         app.member(&tenant, &ada).unwrap().name.as_deref(),
         Some("ada.l")
@@ -108,15 +108,15 @@ async fn whoever_was_added_and_removed_at_once_is_gone_and_stays_gone() {
 async fn a_removal_that_overtakes_a_slow_addition_still_wins() {
     let (app, tenant) = open().await;
     let ada = user();
-    let gate = app
+    let held = app
         .simulator
-        .gate(RequestMatch::path("/members").method("POST"));
+        .hold(RequestMatch::path("/members").method("POST"));
     app.tell(&[tenant.added(&ada, "ada@example.com", "member")])
         .await;
     tokio::join!(app.drain(), async {
-        assert!(gate.wait_for(1, DEADLINE).await);
+        assert!(held.wait_for(1, DEADLINE).await);
         app.tell(&[tenant.removed(&ada)]).await;
-        gate.open();
+        held.release_all();
     });
     app.resolve_waits().await;
     assert!(app.member(&tenant, &ada).is_none());
@@ -132,7 +132,7 @@ async fn a_removed_member_who_comes_back_is_a_member_again() {
         tenant.added(&ada, "ada@example.com", "admin"),
     ] {
         app.tell(&[change]).await;
-        app.settle().await;
+        app.work_until_idle().await;
     }
     assert_eq!(
         app.role_at_polar(&tenant, &ada).as_deref(),
@@ -146,14 +146,14 @@ async fn removing_a_member_who_is_gone_already_is_no_error() {
     let ada = user();
     app.tell(&[tenant.added(&ada, "ada@example.com", "member")])
         .await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.polar()
         .members()
         .delete(&tenant.id, &ada)
         .await
         .unwrap();
     app.tell(&[tenant.removed(&ada)]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(app.end("sync_member").await.0, "applied");
 }
 
@@ -161,25 +161,25 @@ async fn removing_a_member_who_is_gone_already_is_no_error() {
 async fn the_loser_of_a_race_to_add_the_same_member_finds_it_there() {
     let (app, tenant) = open().await;
     let ada = user();
-    let gate = app
+    let held = app
         .simulator
-        .gate(RequestMatch::path("/members").method("POST"));
+        .hold(RequestMatch::path("/members").method("POST"));
     app.tell(&[tenant.added(&ada, "ada@example.com", "finance")])
         .await;
-    tokio::join!(app.settle(), async {
-        assert!(gate.wait_for(1, DEADLINE).await);
+    tokio::join!(app.work_until_idle(), async {
+        assert!(held.wait_for(1, DEADLINE).await);
         let polar = app.polar();
         let members = polar.members();
-        let twin = NewMember {
+        let same = NewMember {
             email: "ada@example.com".to_owned(),
             name: "Ada Added".to_owned(),
             external_id: ada.clone(),
             role: Role::Member,
         };
-        let rival = members.create_external(&tenant.id, &twin);
+        let rival = members.create_external(&tenant.id, &same);
         let release = async {
-            assert!(gate.wait_for(2, DEADLINE).await);
-            gate.open();
+            assert!(held.wait_for(2, DEADLINE).await);
+            held.release_all();
         };
         let (_either, ()) = tokio::join!(rival, release);
     });
@@ -195,7 +195,7 @@ async fn a_member_known_at_polar_under_another_address_gets_the_wanted_one() {
     someone_adds(&app, &tenant, &ada, "old@example.com").await;
     app.tell(&[tenant.added(&ada, "new@example.com", "admin")])
         .await;
-    app.settle().await;
+    app.work_until_idle().await;
     let member = app.member(&tenant, &ada).unwrap();
     assert_eq!(
         (member.email.as_str(), member.role.as_str()),
@@ -211,7 +211,7 @@ async fn an_address_that_belongs_to_somebody_who_is_not_ours_is_discarded_with_t
     let ada = user();
     app.tell(&[tenant.added(&ada, "ada@example.com", "admin")])
         .await;
-    app.settle().await;
+    app.work_until_idle().await;
     assert!(
         app.member(&tenant, &ada).is_none(),
         "201 does not prove that the member is ours"
@@ -230,7 +230,7 @@ async fn the_address_of_somebody_who_left_is_free_for_the_next() {
     let (old, new) = (user(), user());
     app.tell(&[tenant.added(&old, "office@example.com", "member")])
         .await;
-    app.settle().await;
+    app.work_until_idle().await;
     // Both are known here before either sync runs; whoever comes first, the end is the same.
     app.tell(&[
         tenant.added(&new, "Office@example.com", "finance"),
@@ -271,7 +271,7 @@ async fn two_people_with_one_address_are_reported_and_the_first_stays() {
     let (ada, bob) = (user(), user());
     app.tell(&[tenant.added(&ada, "both@example.com", "member")])
         .await;
-    app.settle().await;
+    app.work_until_idle().await;
     let worker = app.work();
     app.tell(&[tenant.added(&bob, "both@example.com", "member")])
         .await;
@@ -304,7 +304,7 @@ async fn an_address_that_takes_no_mail_is_tried_once_more_slowly_and_then_discar
     worker.stop().await;
     app.tell(&[json!({"type": "user.updated", "data": {"id": ada, "email": "ada@example.com"}})])
         .await;
-    app.settle().await;
+    app.work_until_idle().await;
     assert!(
         app.member(&tenant, &ada).is_some(),
         "a usable address starts anew"
@@ -343,7 +343,7 @@ async fn members_are_not_lost_when_their_customer_cannot_be_made_for_a_long_time
     let mut created = tenant.created();
     created["data"]["owner"]["email"] = json!("owner@undeliverable.test");
     app.tell(&[created]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.age_refusals().await;
     app.tell(&[tenant.added(&ada, "ada@example.com", "admin")])
         .await;
@@ -370,7 +370,7 @@ async fn a_customer_deleted_at_polar_by_hand_comes_back_with_all_its_members() {
     let bob = user();
     app.tell(&[tenant.added(&bob, "bob@example.com", "admin")])
         .await;
-    app.settle().await;
+    app.work_until_idle().await;
     // Nobody says so; only the next change shows it.
     app.simulator.set_webhook_url(None);
     app.polar()

@@ -43,7 +43,7 @@ async fn a_start_of_a_worker_does_not_try_again_what_polar_refuses_as_it_is() {
         tenant.added(&ada, "ada@undeliverable.test", "member"),
     ])
     .await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.age_refusals().await;
     app.resolve_waits().await;
     assert_eq!(app.given_up().await, 4);
@@ -60,7 +60,7 @@ async fn a_start_of_a_worker_does_not_try_again_what_polar_refuses_as_it_is() {
     assert_eq!(app.given_up().await, 4);
     assert_eq!(app.writes().len(), written + 1, "the slug");
 
-    // What came while nobody told Polar is worth one.
+    // What came while nothing was sent to Polar is worth one.
     for (user, email) in [
         (&tenants[0].owner, "owner@example.com"),
         (&ada, "ada@example.com"),

@@ -83,12 +83,12 @@ async fn the_new_owner_may_be_unknown_at_polar_when_the_old_one_leaves_first() {
         tenant.removed(&tenant.owner),
     ])
     .await;
-    let gate = app
+    let held = app
         .simulator
-        .gate(RequestMatch::path(&format!("members/{bob}")).method("GET"));
-    tokio::join!(app.settle(), async {
-        assert!(gate.wait_for(1, DEADLINE).await);
-        gate.open();
+        .hold(RequestMatch::path(&format!("members/{bob}")).method("GET"));
+    tokio::join!(app.work_until_idle(), async {
+        assert!(held.wait_for(1, DEADLINE).await);
+        held.release_all();
     });
     assert_eq!(app.role_at_polar(&tenant, &bob).as_deref(), Some("owner"));
     assert!(app.member(&tenant, &tenant.owner).is_none());

@@ -9,7 +9,7 @@ async fn old_rows_go_and_events_that_nobody_handled_stay() {
     let app = TestApp::open().await;
     let tenant = Tenant::new();
     app.tell(&[tenant.created()]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     for statement in [
         "INSERT INTO polar_jobs.finished_jobs (id, run_at, created_at, finished_at, attempt, max_attempts, priority, state, queue, kind, payload, errors)
          SELECT -1000 * d - s, now(), now(), now() - make_interval(days => d), 1, 1, 0,
@@ -29,7 +29,7 @@ async fn old_rows_go_and_events_that_nobody_handled_stay() {
     polar_jobs::queue::enqueue::insert(&mut connection, &prune)
         .await
         .unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
 
     let jobs: Vec<(i64, String)> = sqlx::query_as(
         "SELECT -id / 1000, state FROM polar_jobs.finished_jobs WHERE kind = 'old' ORDER BY 1, 2",

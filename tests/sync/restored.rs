@@ -112,13 +112,13 @@ async fn without_a_delivery_the_next_change_brings_it_back_with_everybody() {
 async fn one_deletion_that_is_delivered_several_times_makes_one_customer() {
     let (app, tenant) = open().await;
     // Deletions that run side by side all succeed, and each announces itself.
-    let gate = app
+    let held = app
         .simulator
-        .gate(RequestMatch::path(&tenant.id).method("DELETE"));
+        .hold(RequestMatch::path(&tenant.id).method("DELETE"));
     let deletes = async || app.someone_deletes(&tenant, Deletion::Keep).await;
     tokio::join!(deletes(), deletes(), deletes(), async {
-        assert!(gate.wait_for(3, DEADLINE).await);
-        gate.open();
+        assert!(held.wait_for(3, DEADLINE).await);
+        held.release_all();
     });
     app.resolve_waits().await;
     let delivered =
@@ -167,7 +167,7 @@ async fn the_late_news_of_a_deletion_leave_a_new_life_alone() {
 async fn what_was_deleted_while_billing_was_off_comes_back_when_it_is_on() {
     let (app, tenant) = open().await;
     app.someone_deletes(&tenant, Deletion::Keep).await;
-    assert!(app.simulator.deliveries_settled(DEADLINE).await);
+    assert!(app.simulator.deliveries_finished(DEADLINE).await);
     app.drain_without_billing().await;
     assert!(app.customer_id(&tenant).is_none());
     // Polar bills to nobody what it hears meanwhile.
@@ -183,12 +183,12 @@ async fn what_was_deleted_while_billing_was_off_comes_back_when_it_is_on() {
 async fn a_stopped_worker_that_goes_on_deletes_nothing_of_a_new_life() {
     let (app, tenant) = open().await;
     let old = app.customer_id(&tenant).unwrap();
-    let gate = app
+    let held = app
         .simulator
-        .gate(RequestMatch::path(&old.to_string()).method("DELETE"));
+        .hold(RequestMatch::path(&old.to_string()).method("DELETE"));
     app.tell(&[tenant.deleted()]).await;
     tokio::join!(app.resolve_waits(), async {
-        assert!(gate.wait_for(1, DEADLINE).await);
+        assert!(held.wait_for(1, DEADLINE).await);
         // What another worker does meanwhile: the deletion is done, and a new life begins.
         app.someone_deletes(&tenant, Deletion::Anonymize).await;
         sqlx::query("UPDATE polar_jobs.organizations SET erasure_event = NULL, polar_customer_id = NULL, deleted_at = NULL")
@@ -206,7 +206,7 @@ async fn a_stopped_worker_that_goes_on_deletes_nothing_of_a_new_life() {
             },
         };
         app.polar().customers().create_team(&team).await.unwrap();
-        gate.open();
+        held.release_all();
     });
     let new = app.customer_id(&tenant);
     assert!(new.is_some() && new != Some(old));

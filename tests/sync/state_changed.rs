@@ -18,7 +18,7 @@ fn askings(app: &TestApp) -> usize {
 async fn open() -> (TestApp, Tenant) {
     let (app, tenant) = (TestApp::open().await, Tenant::new());
     app.tell(&[tenant.created()]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     (app, tenant)
 }
 
@@ -42,8 +42,8 @@ async fn state(app: &TestApp, tenant: &Tenant) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sign_up_costs_two_calls() {
     let (app, _) = open().await;
-    let told = "SELECT count(*) FROM polar_jobs.external_events WHERE type = 'customer.state_changed' AND outcome = 'ignored'";
-    assert!(app.count(told).await > 0);
+    let ignored = "SELECT count(*) FROM polar_jobs.external_events WHERE type = 'customer.state_changed' AND outcome = 'ignored'";
+    assert!(app.count(ignored).await > 0);
     let calls: Vec<String> = app
         .simulator
         .requests()
@@ -83,11 +83,11 @@ async fn a_purchase_costs_one_look_at_grants_and_one_at_subscriptions() {
         .purchase(&tenant.id, Product::Scale)
         .await
         .unwrap();
-    assert!(app.simulator.deliveries_settled(DEADLINE).await);
+    assert!(app.simulator.deliveries_finished(DEADLINE).await);
     app.resolve_waits().await;
-    let told =
+    let ignored =
         "SELECT count(*) FROM polar_jobs.external_events WHERE type = 'customer.state_changed'";
-    assert!(app.count(told).await > 2);
+    assert!(app.count(ignored).await > 2);
     assert_eq!(askings(&app), before + 2);
 }
 
@@ -99,7 +99,7 @@ async fn a_state_that_says_more_than_is_held_replaces_deliveries_that_were_lost(
         .purchase(&tenant.id, Product::Growth)
         .await
         .unwrap();
-    assert!(app.simulator.deliveries_settled(DEADLINE).await);
+    assert!(app.simulator.deliveries_finished(DEADLINE).await);
     assert_eq!(plan(&app).await.0, "Free");
     app.deliver("customer.state_changed", &state(&app, &tenant).await)
         .await;

@@ -48,7 +48,7 @@ async fn a_customer_whose_external_id_is_none_of_ours_is_ignored_with_the_reason
             .unwrap();
     }
     let before = askings(&app);
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(outcomes(&app).await, ["ignored"]);
     assert_eq!(
         notes(&app).await,
@@ -62,13 +62,13 @@ async fn a_customer_without_an_external_id_is_ignored_with_the_reason() {
     let app = TestApp::open().await;
     let team = json!({"type": "team", "name": "Shop", "owner": {"email": "owner@example.com"}});
     let customer: Value = app.at_polar("POST", "/v1/customers/", Some(&team)).await;
-    assert!(app.simulator.deliveries_settled(DEADLINE).await);
+    assert!(app.simulator.deliveries_finished(DEADLINE).await);
     for event_type in ["benefit_grant.created", "subscription.active"] {
         let data = json!({"id": uuid::Uuid::new_v4(), "customer_id": customer["id"], "customer": customer,
             "benefit": {"metadata": {"type": "sso"}}});
         app.deliver(event_type, &data).await;
     }
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(outcomes(&app).await, ["ignored"]);
     assert!(
         notes(&app)
@@ -88,13 +88,13 @@ async fn nothing_is_asked_about_the_self_organization() {
         ..Tenant::new()
     };
     app.tell(&[tenant.created()]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     let customer = json!({"id": uuid::Uuid::new_v4(), "external_id": tenant.id});
     for event_type in ["benefit_grant.created", "subscription.active"] {
         let data = json!({"id": uuid::Uuid::new_v4(), "customer": customer});
         app.deliver(event_type, &data).await;
     }
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(
         notes(&app).await,
         ["completed: the self organization is no customer of its own"]

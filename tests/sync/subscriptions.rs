@@ -13,7 +13,7 @@ type Plan = (String, Option<String>);
 async fn open() -> (TestApp, Tenant) {
     let (app, tenant) = (TestApp::open().await, Tenant::new());
     app.tell(&[tenant.created()]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     (app, tenant)
 }
 
@@ -60,7 +60,7 @@ async fn a_later_subscription_that_was_cancelled_never_hides_a_living_one() {
     let living = buy(&app, &tenant, Product::Pro).await;
     let later = buy(&app, &tenant, Product::Growth).await;
     revoke(&app, later).await;
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(plan(&app, &tenant).await, on("Pro", "active"));
     assert_eq!(mirrored(&app).await, [(living, "active".to_owned())]);
     let fee = "SELECT fee_basis_points::bigint FROM polar_jobs.accounts";
@@ -72,20 +72,20 @@ async fn the_newest_living_one_goes_before_a_paused_one_and_that_before_an_ended
     let (app, tenant) = open().await;
     let paused = buy(&app, &tenant, Product::Pro).await;
     app.simulator.pause(&tenant.id).await.unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(plan(&app, &tenant).await, on("Pro", "paused"));
 
     let living = buy(&app, &tenant, Product::Growth).await;
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(plan(&app, &tenant).await, on("Growth", "active"));
 
     revoke(&app, living).await;
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(plan(&app, &tenant).await, on("Pro", "paused"));
     assert_eq!(mirrored(&app).await, [(paused, "paused".to_owned())]);
 
     revoke(&app, paused).await;
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(plan(&app, &tenant).await, free());
     assert_eq!(
         mirrored(&app).await,
@@ -99,13 +99,13 @@ async fn a_past_due_subscription_is_in_force_and_an_unpaid_one_reads_as_free() {
     let (app, tenant) = open().await;
     buy(&app, &tenant, Product::Pro).await;
     app.simulator.fail_payment(&tenant.id).await.unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(plan(&app, &tenant).await, on("Pro", "past_due"));
     app.simulator
         .step(&tenant.id, simulator::SubscriptionStep::ExhaustDunning)
         .await
         .unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(plan(&app, &tenant).await, free());
 }
 
@@ -119,10 +119,10 @@ async fn a_living_subscription_is_found_behind_more_than_a_page_of_later_ones() 
         let later = buy(&app, &tenant, Product::Free).await;
         revoke(&app, later).await;
     }
-    assert!(app.simulator.deliveries_settled(DEADLINE).await);
+    assert!(app.simulator.deliveries_finished(DEADLINE).await);
     let updated = json!({"id": living, "customer": {"external_id": tenant.id}});
     app.deliver("subscription.updated", &updated).await;
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(mirrored(&app).await, [(living, "active".to_owned())]);
     let pages = app.simulator.requests();
     let pages = pages

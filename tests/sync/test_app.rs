@@ -51,12 +51,12 @@ impl Drop for TestApp {
 }
 
 /// A worker at work.
-pub(crate) struct Standing {
+pub(crate) struct RunningWorker {
     stop: oneshot::Sender<()>,
     worker: JoinHandle<Result<(), WorkerError>>,
 }
 
-impl Standing {
+impl RunningWorker {
     pub(crate) async fn stop(self) {
         drop(self.stop);
         self.worker.await.unwrap().unwrap();
@@ -228,6 +228,7 @@ impl TestApp {
                     subscription_basis_points: 50,
                 },
                 app_webhook: self.webhook.clone(),
+                support_desk: None,
             }),
             queues: ["default", "bulk", "app"]
                 .map(|queue| QueueSlots {
@@ -268,14 +269,14 @@ impl TestApp {
     }
 
     /// A worker that goes on until it is stopped.
-    pub(crate) fn work(&self) -> Standing {
+    pub(crate) fn work(&self) -> RunningWorker {
         let (stop, stopped) = oneshot::channel();
         let settings = WorkerSettings {
             drain: false,
             ..self.worker(true)
         };
         let worker = tokio::spawn(run(settings, async { drop(stopped.await) }));
-        Standing { stop, worker }
+        RunningWorker { stop, worker }
     }
 
     /// The same while billing is not configured.
@@ -286,12 +287,12 @@ impl TestApp {
     }
 
     /// Runs jobs and lets deliveries come in until both are quiet.
-    pub(crate) async fn settle(&self) {
+    pub(crate) async fn work_until_idle(&self) {
         loop {
             self.drain().await;
             assert!(
-                self.simulator.deliveries_settled(DEADLINE).await,
-                "deliveries do not settle"
+                self.simulator.deliveries_finished(DEADLINE).await,
+                "deliveries do not end"
             );
             if self
                 .count("SELECT count(*) FROM polar_jobs.live_jobs WHERE run_at <= now()")
@@ -303,7 +304,7 @@ impl TestApp {
         }
     }
 
-    /// Waits for what a standing worker does.
+    /// Waits for what a running worker does.
     pub(crate) async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
         let begun = Instant::now();
         while !holds().await {
@@ -326,7 +327,7 @@ impl TestApp {
     /// Lets every waiting job run now, as if its time had come, until nothing waits.
     pub(crate) async fn resolve_waits(&self) {
         for _round in 0..60 {
-            self.settle().await;
+            self.work_until_idle().await;
             if self.hurry().await == 0 {
                 return;
             }

@@ -109,7 +109,7 @@ async fn many_readings_travel_in_one_request_and_each_is_reported_once() {
     assert_eq!(
         app.ingest_requests(),
         2,
-        "one whose answer was lost, its twin, and nothing afterwards"
+        "one whose answer was lost, its copy, and nothing afterwards"
     );
     assert_eq!(app.simulator.events().len(), 401);
     assert!(
@@ -368,7 +368,7 @@ async fn a_cost_whose_id_polar_knows_from_elsewhere_is_refused_with_the_reason()
             .contains("Polar knew 1 of 1 events before they were sent for the first time")
     );
 
-    // Told to, it goes again, and Polar's answer is what it should be now.
+    // On command it goes again, and Polar's answer is what it should be now.
     let retried = jobs::mirror::costs::retry_refused(&app.pool, None)
         .await
         .unwrap();

@@ -72,7 +72,7 @@ fn request(app: &TestApp, what: &str, holds: impl Fn(&str, &Value) -> bool) -> u
                 &request.body,
             )
         })
-        .unwrap_or_else(|| panic!("Polar never heard of {what}"))
+        .unwrap_or_else(|| panic!("Polar never got {what}"))
 }
 
 fn ingest_of(app: &TestApp, what: &str) -> usize {
@@ -184,7 +184,7 @@ async fn a_deletion_waits_until_polar_has_answered_for_the_last_counts() {
     let app = TestApp::start().await;
     let organization = living(&app).await;
     record(&app.pool, organization, 5).await;
-    let gate = app.simulator.gate(RequestMatch::path("/v1/events/ingest"));
+    let held = app.simulator.hold(RequestMatch::path("/v1/events/ingest"));
     tell(
         &app.pool,
         "organization.deleted",
@@ -193,7 +193,7 @@ async fn a_deletion_waits_until_polar_has_answered_for_the_last_counts() {
     .await;
     let worker = crate::product::Worker::start(&app);
     assert!(
-        gate.wait_for(1, Duration::from_secs(60)).await,
+        held.wait_for(1, Duration::from_secs(60)).await,
         "the deletion closes the window by itself"
     );
     let polar_knows: bool = sqlx::query_scalar("SELECT polar_jobs.unreported_before_deletion($1)")
@@ -208,8 +208,8 @@ async fn a_deletion_waits_until_polar_has_answered_for_the_last_counts() {
             .iter()
             .all(|request| request.method != "DELETE")
     );
-    gate.open();
-    drop(gate);
+    held.release_all();
+    drop(held);
     poll("the customer is gone", async || {
         unfinished(&app, organization).await == 0
     })

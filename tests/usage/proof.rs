@@ -34,7 +34,7 @@ async fn change(app: &TestApp, statement: &'static str) {
 }
 
 /// Two windows of one organization, both reported.
-async fn settled() -> (TestApp, Uuid) {
+async fn reported() -> (TestApp, Uuid) {
     let app = TestApp::start().await;
     let organization = app.organization().await;
     for quantities in [[1, 2], [30, 40]] {
@@ -47,7 +47,7 @@ async fn settled() -> (TestApp, Uuid) {
 
 #[tokio::test]
 async fn balanced_books_are_green() {
-    let (app, organization) = settled().await;
+    let (app, organization) = reported().await;
     app.record(organization, &[500]).await;
     let lines = lines(&app, organization).await;
     let sums: Vec<String> = lines
@@ -67,7 +67,7 @@ async fn balanced_books_are_green() {
 
 #[tokio::test]
 async fn a_count_that_was_tampered_with_is_found() {
-    let (app, organization) = settled().await;
+    let (app, organization) = reported().await;
     change(
         &app,
         "UPDATE polar_jobs.usage_reports SET quantity = quantity + 1 WHERE quantity = 3",
@@ -81,7 +81,7 @@ async fn a_count_that_was_tampered_with_is_found() {
 
 #[tokio::test]
 async fn a_lost_reading_a_lost_report_and_a_lost_answer_are_found() {
-    let (app, organization) = settled().await;
+    let (app, organization) = reported().await;
     change(&app, "DELETE FROM polar_jobs.usage WHERE quantity = 2").await;
     change(
         &app,
@@ -129,7 +129,7 @@ async fn what_is_not_reported_yet_is_told_apart() {
 
 #[tokio::test]
 async fn a_reading_in_no_window_and_a_broken_chain_are_found() {
-    let (app, _) = settled().await;
+    let (app, _) = reported().await;
     change(
         &app,
         "UPDATE polar_jobs.usage SET written_by = 3 WHERE quantity = 1",
@@ -146,7 +146,7 @@ async fn a_reading_in_no_window_and_a_broken_chain_are_found() {
 
 #[tokio::test]
 async fn polar_is_asked_by_sending_again() {
-    let (app, organization) = settled().await;
+    let (app, organization) = reported().await;
     let reports = prove::reported(
         &app.pool,
         organization,
@@ -158,7 +158,7 @@ async fn polar_is_asked_by_sending_again() {
     let receipt = ask_polar(&app.polar, &reports).await.unwrap();
     assert_eq!((receipt.inserted, receipt.duplicates), (0, 2));
     assert_eq!(app.at_polar(organization), 73, "asking changes nothing");
-    // A Polar that never heard of them: the gap shows, and is closed.
+    // A Polar that never got them: the gap shows, and is closed.
     let forgetful = local_polar(2).await;
     let receipt = ask_polar(&client(&forgetful), &reports).await.unwrap();
     assert_eq!((receipt.inserted, receipt.duplicates), (2, 0));

@@ -10,7 +10,7 @@ use simulator::{Faults, RequestMatch};
 
 use crate::test_app::{TestApp, context, poll, run};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn ingested(app: &TestApp) -> Vec<Value> {
     let requests = app.simulator.requests();
@@ -118,15 +118,15 @@ async fn a_process_that_dies_between_polars_commit_and_ours_loses_nothing() {
     let organization = app.organization().await;
     app.record(organization, &[6]).await;
     app.meter().await;
-    let gate = app
+    let held = app
         .simulator
-        .gate(RequestMatch::path("/v1/events/ingest").after_commit());
+        .hold(RequestMatch::path("/v1/events/ingest").after_commit());
     let context = app.context();
     let dying = tokio::spawn(async move { run(ReportUsage {}, &context).await });
-    assert!(gate.wait_for(1, PATIENCE).await);
+    assert!(held.wait_for(1, TIMEOUT).await);
     dying.abort();
     assert!(dying.await.unwrap_err().is_cancelled());
-    gate.open();
+    held.release_all();
     assert_eq!(app.at_polar(organization), 6);
     assert_eq!(app.reports(organization, "frozen").await, 1);
     app.report().await.unwrap();
@@ -140,12 +140,12 @@ async fn two_reporters_at_once_count_once() {
     let organization = app.organization().await;
     app.record(organization, &[8]).await;
     app.meter().await;
-    let gate = app.simulator.gate(RequestMatch::path("/v1/events/ingest"));
+    let held = app.simulator.hold(RequestMatch::path("/v1/events/ingest"));
     let (one, two) = (app.context(), app.context());
     let both = async { tokio::join!(run(ReportUsage {}, &one), run(ReportUsage {}, &two)) };
     let open = async {
-        assert!(gate.wait_for(2, PATIENCE).await, "both send");
-        gate.open();
+        assert!(held.wait_for(2, TIMEOUT).await, "both send");
+        held.release_all();
     };
     let ((one, two), ()) = tokio::join!(both, open);
     one.unwrap();
@@ -190,7 +190,7 @@ async fn a_refused_event_is_taken_out_and_the_others_go_through() {
             .unwrap();
     assert!(reason.contains("413"), "{reason}");
 
-    // Once its cause is repaired it goes, when told.
+    // Once its cause is repaired it goes, on command.
     sqlx::query(
         "UPDATE polar_jobs.usage_reports SET external_id = 'repaired' WHERE organization_id = $1",
     )

@@ -22,7 +22,7 @@ use crate::test_app::{TestApp, client, context, local_polar, poll, reading, run}
 const RUNS: u64 = 200;
 const WRITERS: usize = 8;
 const STEPS: usize = 70;
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn polar_holds_exactly_what_was_committed_after_each_of_two_hundred_bad_days() {
@@ -265,13 +265,13 @@ impl Day {
 
     /// Polar has committed, we are dead.
     async fn die_before_the_answer(&mut self) {
-        let gate = self
+        let held = self
             .simulator
-            .gate(RequestMatch::path("/v1/events/ingest").after_commit());
+            .hold(RequestMatch::path("/v1/events/ingest").after_commit());
         let context = self.context();
         let worker = tokio::spawn(async move { run(ReportUsage {}, &context).await });
         poll("the request is held, or was never made", async || {
-            gate.arrived() > 0 || worker.is_finished()
+            held.arrived() > 0 || worker.is_finished()
         })
         .await;
         self.seen.deaths += u64::from(!worker.is_finished());
@@ -294,9 +294,9 @@ impl Day {
         let work = poll("everything is reported", async || {
             run(MeterUsage {}, &context).await.unwrap();
             run(ReportUsage {}, &context).await.unwrap();
-            unsettled(&self.pool).await == 0
+            unreported(&self.pool).await == 0
         });
-        tokio::time::timeout(PATIENCE, work).await.unwrap();
+        tokio::time::timeout(TIMEOUT, work).await.unwrap();
         for &organization in &self.organizations {
             let committed = self.committed.get(&organization).copied().unwrap_or(0);
             let expected = if organization == self.self_organization {
@@ -358,7 +358,7 @@ async fn create(pool: &PgPool, organization: Uuid) {
     .unwrap();
 }
 
-async fn unsettled(pool: &PgPool) -> i64 {
+async fn unreported(pool: &PgPool) -> i64 {
     sqlx::query_scalar(
         "SELECT (SELECT count(*) FROM polar_jobs.usage
                   WHERE written_by >= (SELECT from_xid FROM polar_jobs.usage_cursor))

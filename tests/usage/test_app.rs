@@ -210,6 +210,7 @@ pub(crate) fn context(
             platform_fees: fees,
             early_fees: fees,
             app_webhook: None,
+            support_desk: None,
         },
         job: JobFacts {
             id: 1,

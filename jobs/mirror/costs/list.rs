@@ -1,7 +1,7 @@
 //! Costs as people list them, and how they are let go.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::types::Timestamp;
@@ -68,13 +68,16 @@ pub async fn list(
 ///
 /// # Errors
 /// If the database fails.
-pub async fn retry_refused(pool: &PgPool, organization: Option<Uuid>) -> Result<u64, sqlx::Error> {
+pub async fn retry_refused(
+    executor: impl PgExecutor<'_>,
+    organization: Option<Uuid>,
+) -> Result<u64, sqlx::Error> {
     let retried = sqlx::query!(
         "UPDATE polar_jobs.costs SET state = 'waiting', reason = NULL
           WHERE state = 'refused' AND ($1::uuid IS NULL OR organization_id = $1)",
         organization,
     )
-    .execute(pool)
+    .execute(executor)
     .await?;
     Ok(retried.rows_affected())
 }

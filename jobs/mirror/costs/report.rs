@@ -164,7 +164,7 @@ pub async fn mark_reported(pool: &PgPool, ids: &[i64]) -> Result<(), sqlx::Error
     Ok(())
 }
 
-/// Polar refused these rows, each for its reason. They are kept, and sent again only when told.
+/// Polar refused these rows, each for its reason. They are kept, and sent again only on command.
 ///
 /// # Errors
 /// If the database fails.

@@ -1,7 +1,7 @@
-//! Where counting begins: at the installation, or later when told; and again after a restore.
+//! Where counting begins: at the installation, or later on command; and again after a restore.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 
 /// From now on readings recorded before `since` are history, billed elsewhere: kept and shown, not
 /// reported. `None` = everything counts. Windows that are closed already stay as they are. False
@@ -9,13 +9,16 @@ use sqlx::PgPool;
 ///
 /// # Errors
 /// If the database fails.
-pub async fn begin(pool: &PgPool, since: Option<DateTime<Utc>>) -> Result<bool, sqlx::Error> {
+pub async fn begin(
+    executor: impl PgExecutor<'_>,
+    since: Option<DateTime<Utc>>,
+) -> Result<bool, sqlx::Error> {
     let begun = sqlx::query!(
         "UPDATE polar_jobs.usage_cursor SET since = $1, written_by = pg_current_xact_id()::text::bigint
           WHERE xmin::text::bigint = (written_by & 4294967295)",
         since
     )
-    .execute(pool)
+    .execute(executor)
     .await?;
     Ok(begun.rows_affected() == 1)
 }
@@ -39,14 +42,14 @@ pub struct Adopted {
 /// # Errors
 /// If the database fails, or the time is still to come.
 pub async fn adopt(
-    pool: &PgPool,
+    executor: impl PgExecutor<'_>,
     reported_until: Option<DateTime<Utc>>,
 ) -> Result<Option<Adopted>, sqlx::Error> {
     let row = sqlx::query!(
         r#"SELECT uncounted AS "uncounted?", counted AS "counted?" FROM polar_jobs.adopt_usage($1)"#,
         reported_until,
     )
-    .fetch_optional(pool)
+    .fetch_optional(executor)
     .await?;
     Ok(row
         .and_then(|row| row.uncounted.zip(row.counted))

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use polar::Receipt;
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
 /// A frozen count, exactly as it is sent and, if need be, sent again.
@@ -112,7 +112,7 @@ pub async fn mark_reported(
     Ok(())
 }
 
-/// Polar refused these, each for its reason. They are kept, and sent again only when told.
+/// Polar refused these, each for its reason. They are kept, and sent again only on command.
 ///
 /// # Errors
 /// If the database fails.
@@ -138,13 +138,16 @@ pub async fn refuse(pool: &PgPool, refused: &[(&FrozenReport, &str)]) -> Result<
 ///
 /// # Errors
 /// If the database fails.
-pub async fn retry_refused(pool: &PgPool, organization: Option<Uuid>) -> Result<u64, sqlx::Error> {
+pub async fn retry_refused(
+    executor: impl PgExecutor<'_>,
+    organization: Option<Uuid>,
+) -> Result<u64, sqlx::Error> {
     let retried = sqlx::query!(
         "UPDATE polar_jobs.usage_reports SET state = 'frozen', reason = NULL
           WHERE state = 'refused' AND ($1::uuid IS NULL OR organization_id = $1)",
         organization,
     )
-    .execute(pool)
+    .execute(executor)
     .await?;
     Ok(retried.rows_affected())
 }

@@ -235,8 +235,8 @@ async fn a_refusal_that_lacks_polars_body_or_header_is_not_polars() {
             error.is_down() || error.is_misdirected(),
             "{status}: {error:?}"
         );
-        let told = r#"{"error": "SomeName", "detail": "Some words"}"#;
-        let error = error_of_answer(status, POLARS, told).await;
+        let named = r#"{"error": "SomeName", "detail": "Some words"}"#;
+        let error = error_of_answer(status, POLARS, named).await;
         assert!(
             !error.is_down() && !error.is_misdirected(),
             "{status}: {error:?}"

@@ -1,4 +1,4 @@
-//! A server on port 0 that answers as told and remembers what it was asked; recordings from disk.
+//! A server on port 0 that answers as instructed and remembers what it was asked; recordings from disk.
 
 use std::{
     future::{Future, IntoFuture},

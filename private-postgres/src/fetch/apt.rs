@@ -142,9 +142,9 @@ fn wanted(simulated: &str) -> impl Iterator<Item = String> {
 }
 
 fn unpack(into: &Path) -> Result<(), String> {
-    let told = |error: std::io::Error| format!("cannot read {}: {error}", into.display());
-    for entry in fs::read_dir(into).map_err(told)? {
-        let package = entry.map_err(told)?.path();
+    let failed = |error: std::io::Error| format!("cannot read {}: {error}", into.display());
+    for entry in fs::read_dir(into).map_err(failed)? {
+        let package = entry.map_err(failed)?.path();
         if package
             .extension()
             .is_some_and(|extension| extension == "deb")
@@ -152,7 +152,7 @@ fn unpack(into: &Path) -> Result<(), String> {
             let mut dpkg = Command::new("dpkg");
             dpkg.arg("-x").arg(&package).arg(into);
             run::to_end(dpkg, "dpkg -x")?;
-            fs::remove_file(&package).map_err(told)?;
+            fs::remove_file(&package).map_err(failed)?;
         }
     }
     Ok(())

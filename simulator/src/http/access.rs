@@ -21,7 +21,7 @@ pub(crate) enum Credentials {
     Missing,
     /// A bearer token that nobody knows.
     Unknown,
-    /// A portal session: of no use on these routes.
+    /// The session of a member: for the portal's routes and no others.
     Session,
     /// A known token.
     Known {

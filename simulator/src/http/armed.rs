@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
-use crate::http::gate::{Point, RequestMatch};
+use crate::http::hold::{Point, RequestMatch};
 
 /// What somebody else does: a call of the API, with all rights, or of the control surface.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::http::armed::Intervention;
 use crate::http::control_answers::{Refused, field, wrong};
-use crate::http::gate::RequestMatch;
+use crate::http::hold::RequestMatch;
 use crate::http::outages::Gateway;
 use crate::http::shared::Shared;
 

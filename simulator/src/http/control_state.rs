@@ -41,7 +41,7 @@ pub(crate) fn state(shared: &Shared) -> Value {
     json!({
         "now": store.now(), "organization_id": store.organization_id, "customers": customers, "products": products,
         "events": store.event_records(), "deliveries": deliveries, "endpoints": endpoints,
-        "deliveries_settled": store.deliveries_settled(), "faults": store.outbox.faults.to_string(),
+        "deliveries_finished": store.deliveries_finished(), "faults": store.outbox.faults.to_string(),
         "failing": shared.outages.failing(), "armed": shared.interventions.waiting(),
     })
 }

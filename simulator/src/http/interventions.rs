@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::http::armed::Intervention;
 use crate::http::control;
-use crate::http::gate::Point;
+use crate::http::hold::Point;
 use crate::http::routes::{self, Found};
 use crate::http::shared::Shared;
 use crate::resources::call::Call;
@@ -42,6 +42,7 @@ async fn perform(shared: &Arc<Shared>, intervention: &Intervention) -> u16 {
         query,
         body: body.clone(),
         arrival: store.revision,
+        member: None,
         base_url: "http://polar".to_owned(),
     };
     let outcome = (route.handler)(&mut store, &call);

@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod armed;
+pub(crate) mod checkout_pages;
 pub(crate) mod connection;
 pub(crate) mod control;
 pub(crate) mod control_answers;
@@ -9,7 +10,7 @@ pub(crate) mod control_customers;
 pub(crate) mod control_faults;
 pub(crate) mod control_routes;
 pub(crate) mod control_state;
-pub(crate) mod gate;
+pub(crate) mod hold;
 pub(crate) mod interventions;
 pub(crate) mod outages;
 pub(crate) mod respond;

@@ -136,9 +136,12 @@ fn is_about(store: &Store, call: &Call, id: &str) -> bool {
     };
     let in_body = ["external_id", "customer_id", "external_customer_id"];
     let mut in_body = in_body.iter().filter_map(|key| call.body.get(key));
-    call.params
-        .iter()
-        .any(|text| names(text) || subscription(text))
+    let member = call.member.and_then(|id| store.members.get(id));
+    member.is_some_and(|row| Some(row.customer_id) == own_id)
+        || call
+            .params
+            .iter()
+            .any(|text| names(text) || subscription(text))
         || call.query.iter().any(|(_, value)| names(value))
         || in_body.any(|value: &Value| value.as_str().is_some_and(names))
 }

@@ -6,11 +6,21 @@ use crate::world::store::Store;
 /// What answers a route.
 pub(crate) type Handler = fn(&mut Store, &Call) -> Outcome;
 
+/// Who may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// An organization's access token.
+    Organization,
+    /// A member, with the token of a customer session.
+    Member,
+}
+
 /// A route: method, path with `{}` for a value, the scopes of which one is needed, and what answers it.
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) method: &'static str,
     pub(crate) path: &'static str,
+    pub(crate) caller: Caller,
     pub(crate) scopes: &'static [&'static str],
     pub(crate) handler: Handler,
 }

@@ -1,9 +1,10 @@
 //! Why: one table says which paths exist, with their slashes and scopes.
 
-use crate::http::route::{Handler, Route};
+use crate::http::route::{Caller, Handler, Route};
 use crate::resources::{
     benefits, checkouts, customers, discounts, events, grants, members, orders, organizations,
-    products, sessions, subscriptions, webhook_deliveries, webhook_endpoints,
+    portal, portal_grants, products, sessions, subscriptions, webhook_deliveries,
+    webhook_endpoints,
 };
 
 const fn route(
@@ -15,7 +16,18 @@ const fn route(
     Route {
         method,
         path,
+        caller: Caller::Organization,
         scopes,
+        handler,
+    }
+}
+
+const fn portal_route(method: &'static str, path: &'static str, handler: Handler) -> Route {
+    Route {
+        method,
+        path,
+        caller: Caller::Member,
+        scopes: &[],
         handler,
     }
 }
@@ -276,5 +288,35 @@ pub(crate) const ROUTES: &[Route] = &[
         "/v1/organizations/{}",
         &["organizations:read", "organizations:write"],
         organizations::get,
+    ),
+    portal_route(
+        "GET",
+        "/v1/customer-portal/customers/me",
+        portal::get_customer,
+    ),
+    portal_route(
+        "PATCH",
+        "/v1/customer-portal/customers/me",
+        portal::patch_customer,
+    ),
+    portal_route(
+        "GET",
+        "/v1/customer-portal/customers/me/payment-methods",
+        portal::list_payment_methods,
+    ),
+    portal_route(
+        "DELETE",
+        "/v1/customer-portal/customers/me/payment-methods/{}",
+        portal::delete_payment_method,
+    ),
+    portal_route(
+        "GET",
+        "/v1/customer-portal/benefit-grants/",
+        portal_grants::list,
+    ),
+    portal_route(
+        "PATCH",
+        "/v1/customer-portal/benefit-grants/{}",
+        portal_grants::patch,
     ),
 ];

@@ -1,4 +1,4 @@
-//! Why: every request goes the same way: version, call count, credentials, route, scope, gate, fault, commit, gate,
+//! Why: every request goes the same way: version, call count, credentials, route, scope, hold, fault, commit, hold,
 //! fault, answer. What is refused where is part of what a client must cope with.
 
 use std::sync::Arc;
@@ -14,15 +14,14 @@ use serde_json::{Value, json};
 use crate::faults::CallFault;
 use crate::http::access::{self, Credentials};
 use crate::http::connection::Cord;
-use crate::http::control;
-use crate::http::gate::Point;
+use crate::http::hold::Point;
 use crate::http::interventions::intervene;
 use crate::http::outages::Gateway;
 use crate::http::respond::{End, plain, respond};
-use crate::http::route::Route;
+use crate::http::route::{Caller, Route};
 use crate::http::routes::{self, Found};
 use crate::http::shared::Shared;
-use crate::http::start_page;
+use crate::http::{checkout_pages, control, start_page};
 use crate::records::RequestRecord;
 use crate::resources::call::Call;
 use crate::resources::errors::{Fault, Refusal};
@@ -47,6 +46,9 @@ pub(crate) async fn handle(
     }
     if parts.uri.path().starts_with("/simulator/") {
         return control::handle(&shared, &parts, &body).await;
+    }
+    if parts.uri.path().starts_with("/checkout/") {
+        return checkout_pages::handle(&shared, &parts, &body);
     }
     let work = tokio::spawn(async move { answer(&shared, &cord, &parts, body).await });
     work.await
@@ -99,8 +101,8 @@ async fn answer_version(shared: &Arc<Shared>, parts: &Parts, body: &Bytes) -> En
         return End::TooMany(60);
     }
     let credentials = shared.access.credentials(authorization);
-    let dead_session =
-        credentials == Credentials::Session && !shared.lock().session_lives(authorization);
+    let member = shared.lock().session_member(authorization);
+    let dead_session = credentials == Credentials::Session && member.is_none();
     if credentials == Credentials::Unknown || dead_session {
         return End::Refusal(Refusal::invalid_token());
     }
@@ -119,7 +121,9 @@ async fn answer_version(shared: &Arc<Shared>, parts: &Parts, body: &Bytes) -> En
             meet(shared, parts, Point::Arrival).await;
             let admitted = admit(&credentials, route);
             let call = admitted.and_then(|foreign| {
-                Ok((foreign, read_call(shared, parts, body, places, foreign)?))
+                let mut call = read_call(shared, parts, body, places, foreign)?;
+                call.member = member;
+                Ok((foreign, call))
             });
             match call {
                 Ok((foreign, call)) => perform(shared, parts, route, &call, foreign).await,
@@ -129,10 +133,12 @@ async fn answer_version(shared: &Arc<Shared>, parts: &Parts, body: &Bytes) -> En
     }
 }
 
-/// Whether a token may use a route; says whether it belongs to another organization.
+/// Whether these credentials may use a route; says whether it belongs to another organization.
 fn admit(credentials: &Credentials, route: &Route) -> Result<bool, Refusal> {
-    let Credentials::Known { foreign, scopes } = credentials else {
-        return Err(Refusal::unauthorized());
+    let (foreign, scopes) = match (credentials, route.caller) {
+        (Credentials::Session, Caller::Member) => return Ok(false),
+        (Credentials::Known { foreign, scopes }, Caller::Organization) => (foreign, scopes),
+        _ => return Err(Refusal::unauthorized()),
     };
     let held = |scope: &&str| scopes.iter().flatten().any(|own| own == scope);
     if scopes.is_some() && !route.scopes.iter().any(held) {
@@ -160,6 +166,7 @@ fn read_call(
         query,
         body,
         arrival,
+        member: None,
         base_url: base_url(&parts.headers),
     })
 }
@@ -257,7 +264,7 @@ fn failed_with(status: u16, retry_after: u32) -> End {
 /// Waits where a test holds requests, then lets happen what it armed.
 async fn meet(shared: &Arc<Shared>, parts: &Parts, point: Point) {
     let (method, path) = (parts.method.as_str(), parts.uri.path());
-    shared.gates.pass(method, path, point).await;
+    shared.holds.pass(method, path, point).await;
     intervene(shared, method, path, point).await;
 }
 

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 
 use crate::http::access::{Access, Credentials};
 use crate::http::armed::Interventions;
-use crate::http::gate::Gates;
+use crate::http::hold::Holds;
 use crate::http::outages::Outages;
 use crate::http::route_table::ROUTES;
 use crate::options::Options;
@@ -20,7 +20,7 @@ pub(crate) struct Shared {
     /// What a token of another organization sees: nothing.
     foreign: Mutex<Store>,
     pub(crate) access: Access,
-    pub(crate) gates: Gates,
+    pub(crate) holds: Holds,
     pub(crate) interventions: Interventions,
     pub(crate) outages: Outages,
     pub(crate) stall_above: Option<usize>,
@@ -43,7 +43,7 @@ impl Shared {
             store: Mutex::new(store),
             foreign: Mutex::new(Store::new(options)),
             access: Access::new(options),
-            gates: Gates::default(),
+            holds: Holds::default(),
             interventions: Interventions::default(),
             outages: Outages::default(),
             stall_above: options.stall_above,

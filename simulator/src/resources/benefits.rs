@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 /// `GET /v1/benefits/`
 pub(crate) fn list_benefits(store: &mut Store, call: &Call) -> Outcome {
     let page = Page::of(call)?;
-    let wishes = sorting(call, &["created_at", "description", "type", "user_order"])?;
+    let sortings = sorting(call, &["created_at", "description", "type", "user_order"])?;
     let mut rows: Vec<&Benefit> = store.benefits.iter().rev().collect();
-    sort(&mut rows, &wishes, |row, property| match property {
+    sort(&mut rows, &sortings, |row, property| match property {
         "description" => row.description.clone(),
         "type" => String::new(),
         _ => text(row.created_at),

@@ -16,6 +16,8 @@ pub(crate) struct Call {
     pub(crate) body: Value,
     /// The store's revision when the request arrived: what changed since raced with it.
     pub(crate) arrival: u64,
+    /// The member whose session calls; `None` for the organization itself.
+    pub(crate) member: Option<Uuid>,
     /// The base address of this server.
     pub(crate) base_url: String,
 }

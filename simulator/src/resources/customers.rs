@@ -20,7 +20,7 @@ const EXTERNAL_ID_TAKEN: &str = "A customer with this external ID already exists
 /// `GET /v1/customers/`
 pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     let page = Page::of(call)?;
-    let wishes = sorting(call, &["created_at", "email", "name"])?;
+    let sortings = sorting(call, &["created_at", "email", "name"])?;
     let email = call.last("email").map(str::to_lowercase);
     let ours = call.ids("organization_id")?;
     let mut rows: Vec<&Customer> = store
@@ -33,7 +33,7 @@ pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
         email.is_none() || row.email.as_ref().map(|email| email.to_lowercase()) == email
     });
     rows.retain(|_| ours.is_empty() || ours.contains(&store.organization_id));
-    sort(&mut rows, &wishes, |row, property| match property {
+    sort(&mut rows, &sortings, |row, property| match property {
         "email" => row.email.clone().unwrap_or_default(),
         "name" => row.name.clone().unwrap_or_default(),
         _ => text(row.created_at),
@@ -179,6 +179,7 @@ impl Store {
             locale: Value::Null,
             metadata: wanted.metadata,
             default_payment_method: None,
+            balance: 0,
             deleted_at: None,
             deleted_revision: 0,
         });

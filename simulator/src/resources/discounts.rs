@@ -49,12 +49,17 @@ pub(crate) fn create(store: &mut Store, call: &Call) -> Outcome {
     let request: Map<String, Value> = kept
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
+    let products = object.get("products").and_then(Value::as_array);
+    let products = products.into_iter().flatten();
+    let products = products.map(|value| store.known_product(value));
+    let products = products.collect::<Result<_, _>>()?;
     let (id, created_at) = (store.fresh_id(), store.now());
     let max_redemptions = object.get("max_redemptions").and_then(Value::as_i64);
     store.discounts.insert(Discount {
         id,
         created_at,
         request,
+        products,
         max_redemptions,
         redemptions: 0,
         deleted: false,

@@ -48,7 +48,7 @@ pub(crate) fn ingest(store: &mut Store, call: &Call) -> Outcome {
 /// `GET /v1/events/`: what was ingested, newest first.
 pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     let page = Page::of(call)?;
-    let wishes = sorting(call, &["timestamp", "occurred_at"])?;
+    let sortings = sorting(call, &["timestamp", "occurred_at"])?;
     let names = call.all("name");
     let customers = store.wanted_customers(call)?;
     let externals = call.all("external_customer_id");
@@ -62,7 +62,7 @@ pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
             .is_some_and(|id| externals.contains(&id)),
     };
     rows.retain(|row| customers.as_ref().is_none_or(|ids| wanted(row, ids)));
-    sort(&mut rows, &wishes, |row, _| text(row.timestamp));
+    sort(&mut rows, &sortings, |row, _| text(row.timestamp));
     page.show(&rows, |row| store.event_view(row))
 }
 

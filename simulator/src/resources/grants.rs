@@ -12,7 +12,7 @@ use crate::world::store::Store;
 /// `GET /v1/benefit-grants/`
 pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     let page = Page::of(call)?;
-    let wishes = sorting(call, &["created_at", "granted_at", "revoked_at"])?;
+    let sortings = sorting(call, &["created_at", "granted_at", "revoked_at"])?;
     let customers = store.wanted_customers(call)?;
     let granted = call.flag("is_granted");
     let mut rows: Vec<&Grant> = match &customers {
@@ -24,7 +24,7 @@ pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     };
     rows.reverse();
     rows.retain(|row| granted.is_none_or(|granted| granted == row.granted_at.is_some()));
-    sort(&mut rows, &wishes, |row, property| match property {
+    sort(&mut rows, &sortings, |row, property| match property {
         "granted_at" => row.granted_at.map(text).unwrap_or_default(),
         "revoked_at" => row.revoked_at.map(text).unwrap_or_default(),
         _ => text(row.created_at),

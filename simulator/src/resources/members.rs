@@ -17,7 +17,7 @@ use crate::world::views::member_view;
 /// `GET /v1/members/`: of a repeated `role` the last one counts.
 pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     let page = Page::of(call)?;
-    let wishes = sorting(call, &["created_at"])?;
+    let sortings = sorting(call, &["created_at"])?;
     let role = call.last("role");
     if let Some(role) = role.filter(|role| !ROLES.contains(role)) {
         return Err(Refusal::schema(vec![one_of(
@@ -48,7 +48,7 @@ pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     };
     rows.reverse();
     rows.retain(|row| role.is_none_or(|role| row.role == role));
-    sort(&mut rows, &wishes, |row, _| text(row.created_at));
+    sort(&mut rows, &sortings, |row, _| text(row.created_at));
     page.show(&rows, |row| member_view(row))
 }
 
@@ -201,7 +201,7 @@ impl Store {
         Ok(())
     }
 
-    /// The owner before becomes a billing manager, and nobody is told.
+    /// The owner before becomes a billing manager, and nothing announces it.
     fn demote_owner(&mut self, customer_id: Uuid) {
         let now = self.now();
         let owner = self

@@ -27,7 +27,7 @@ const PROPERTIES: [&str; 9] = [
 /// `GET /v1/orders/`
 pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     let page = Page::of(call)?;
-    let wishes = sorting(call, &PROPERTIES)?;
+    let sortings = sorting(call, &PROPERTIES)?;
     let customers = store.wanted_customers(call)?;
     let subscriptions = call.ids("subscription_id")?;
     let statuses = call.all("status");
@@ -44,7 +44,7 @@ pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
                 .is_some_and(|id| subscriptions.contains(&id))
     });
     rows.retain(|row| statuses.is_empty() || statuses.contains(&row.status));
-    sort(&mut rows, &wishes, |row, property| match property {
+    sort(&mut rows, &sortings, |row, property| match property {
         "status" => row.status.to_owned(),
         "invoice_number" => row.invoice_number.clone().unwrap_or_default(),
         "amount" | "net_amount" => sortable(row.subtotal - row.discount),

@@ -66,14 +66,14 @@ pub(crate) struct Sorting {
 
 /// Reads `sorting`, repeatable; every value must be one of `properties`, with or without a minus.
 pub(crate) fn sorting(call: &Call, properties: &[&str]) -> Result<Vec<Sorting>, Refusal> {
-    let mut wishes = Vec::new();
+    let mut sortings = Vec::new();
     let mut faults = Vec::new();
     for (index, text) in call.all("sorting").into_iter().enumerate() {
         let (property, descending) = text
             .strip_prefix('-')
             .map_or((text, false), |property| (property, true));
         if properties.contains(&property) {
-            wishes.push(Sorting {
+            sortings.push(Sorting {
                 property: property.to_owned(),
                 descending,
             });
@@ -91,7 +91,7 @@ pub(crate) fn sorting(call: &Call, properties: &[&str]) -> Result<Vec<Sorting>, 
         }
     }
     if faults.is_empty() {
-        Ok(wishes)
+        Ok(sortings)
     } else {
         Err(Refusal::schema(faults))
     }
@@ -109,11 +109,11 @@ pub(crate) fn one_of(loc: Vec<Value>, choices: &[&str], input: Value) -> Fault {
 }
 
 /// Sorts by the criteria, the first one first; `key` gives the text of a property. Ties keep the order they come in.
-pub(crate) fn sort<T>(rows: &mut [T], wishes: &[Sorting], key: impl Fn(&T, &str) -> String) {
+pub(crate) fn sort<T>(rows: &mut [T], sortings: &[Sorting], key: impl Fn(&T, &str) -> String) {
     rows.sort_by(|left, right| {
-        for wish in wishes {
-            let order = key(left, &wish.property).cmp(&key(right, &wish.property));
-            let order = if wish.descending {
+        for sorting in sortings {
+            let order = key(left, &sorting.property).cmp(&key(right, &sorting.property));
+            let order = if sorting.descending {
                 order.reverse()
             } else {
                 order

@@ -14,7 +14,7 @@ use crate::world::store::Store;
 /// `GET /v1/products/`
 pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     let page = Page::of(call)?;
-    let wishes = sorting(
+    let sortings = sorting(
         call,
         &["created_at", "name", "price_amount_type", "price_amount"],
     )?;
@@ -30,7 +30,7 @@ pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
         call.last("visibility")
             .is_none_or(|visibility| visibility == "public")
     });
-    sort(&mut rows, &wishes, |row, property| match property {
+    sort(&mut rows, &sortings, |row, property| match property {
         "name" => row.name.clone(),
         "price_amount" => sortable(row.price_amount),
         "price_amount_type" => String::new(),

@@ -18,6 +18,7 @@ pub(crate) fn create(store: &mut Store, call: &Call) -> Outcome {
     let customer = find_customer(store, object)?;
     let member = find_member(store, customer, object)?;
     let email = member.email.replace('@', "%40");
+    let member_id = member.id;
     let (customer_id, customer) = (customer.id, store.customer_view(customer));
     let (id, now) = (store.fresh_id(), store.now());
     let token = format!("polar_mst_{}", store.fresh_text(43));
@@ -25,6 +26,7 @@ pub(crate) fn create(store: &mut Store, call: &Call) -> Outcome {
     store.sessions.push(Session {
         token: token.clone(),
         expires_at,
+        member_id,
     });
     let portal = format!("{}/self/portal", call.base_url);
     Ok(Reply::created(json!({
@@ -95,15 +97,17 @@ fn id_of(value: Option<&Value>, key: &str) -> Result<Option<Uuid>, Refusal> {
 }
 
 impl Store {
-    /// Whether an `authorization` header carries a session that has not run out.
-    pub(crate) fn session_lives(&self, authorization: Option<&str>) -> bool {
-        let token = authorization
-            .and_then(|header| header.split_once(' '))
-            .map(|(_, token)| token);
+    /// The member whose session an `authorization` header carries. A session ends with its time, with the membership and
+    /// with the customer.
+    pub(crate) fn session_member(&self, authorization: Option<&str>) -> Option<Uuid> {
+        let token = authorization?.split_once(' ')?.1;
         let mut living = self
             .sessions
             .iter()
             .filter(|session| session.expires_at > self.now());
-        living.any(|session| Some(session.token.as_str()) == token)
+        let session = living.find(|session| session.token == token)?;
+        let member = self.members.get(session.member_id)?;
+        let customer = self.living_customer(member.customer_id);
+        (member.deleted_revision.is_none() && customer.is_some()).then_some(member.id)
     }
 }

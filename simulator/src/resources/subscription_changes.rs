@@ -41,6 +41,7 @@ impl Store {
             .subscriptions
             .get(id)
             .ok_or_else(|| Refusal::not_found("Not found"))?;
+        refuse_locked(row)?;
         if row.ended_at.is_some() {
             return Err(already_canceled());
         }
@@ -84,20 +85,14 @@ impl Store {
         }
     }
 
-    pub(crate) fn redeemable(&self, value: &Value) -> Result<Option<Uuid>, Refusal> {
+    fn redeemable(&self, value: &Value, product: Uuid) -> Result<Option<Uuid>, Refusal> {
         let Some(text) = value.as_str() else {
             return Ok(None);
         };
         let id = parse_uuid(text, at(&["body", "SubscriptionUpdateBase", "discount_id"]));
         let id = id.map_err(|fault| Refusal::schema(vec![fault]))?;
-        let discount = self.discounts.get(id).filter(|discount| !discount.deleted);
         // The subscription's own earlier redemption counts too.
-        let free = |discount: &&crate::world::model::Discount| {
-            discount
-                .max_redemptions
-                .is_none_or(|most| discount.redemptions < most)
-        };
-        if discount.filter(free).is_some() {
+        if self.can_redeem(id, product) {
             return Ok(Some(id));
         }
         let message =
@@ -114,7 +109,7 @@ impl Store {
         let product = product.map(|value| self.known_product(value)).transpose()?;
         let discount = object
             .get("discount_id")
-            .map(|value| self.redeemable(value))
+            .map(|value| self.redeemable(value, product.unwrap_or(row.product_id)))
             .transpose()?;
         let Some(product) = product else {
             if let Some(discount) = discount {
@@ -129,14 +124,11 @@ impl Store {
             return Ok(());
         }
         self.refuse_unpayable(row, product, discount.unwrap_or(row.discount_id), proration)?;
-        if let Some(discount) = discount {
-            self.attach_discount(row.id, discount);
-        }
-        self.move_to_product(row.id, product, proration);
+        self.move_to_product(row.id, product, discount, proration);
         Ok(())
     }
 
-    /// Without a card nothing changes, a pending update survives, no order is left.
+    /// Without a card that pays nothing changes, a pending update survives, no order is left.
     fn refuse_unpayable(
         &self,
         row: &Subscription,
@@ -144,13 +136,31 @@ impl Store {
         discount: Option<Uuid>,
         proration: Proration,
     ) -> Result<(), Refusal> {
-        let customer = self.living_customer(row.customer_id);
-        let card = customer.and_then(|customer| customer.default_payment_method);
-        let dearer = self.amount(product, discount) > row.amount;
-        if proration == Proration::Invoice && dearer && card.is_none() {
-            let detail = "Payment failed with reason: missing_payment_method.";
-            return Err(Refusal::named(402, "PaymentFailed", detail));
+        if proration != Proration::Invoice {
+            return Ok(());
         }
-        Ok(())
+        let items = self.proration_items(row, product, self.amount(product, discount));
+        let due = items.iter().map(|item| item.amount + item.tax).sum::<i64>();
+        let owed: i64 = row
+            .prorations
+            .iter()
+            .map(|item| item.amount + item.tax)
+            .sum();
+        let balance = self.living_customer(row.customer_id);
+        let balance = balance.map_or(0, |customer| customer.balance);
+        self.chargeable(row.id, due + owed - balance)
+            .map_err(|reason| {
+                let detail = format!("Payment failed with reason: {reason}.");
+                Refusal::named(402, "PaymentFailed", detail)
+            })
     }
+}
+
+/// Something else changes this subscription at Polar.
+pub(crate) fn refuse_locked(row: &Subscription) -> Result<(), Refusal> {
+    if !row.locked {
+        return Ok(());
+    }
+    let detail = "This subscription is pending an update.";
+    Err(Refusal::named(409, "SubscriptionLocked", detail))
 }

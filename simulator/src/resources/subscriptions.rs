@@ -8,7 +8,7 @@ use crate::resources::call::{Call, Outcome, Reply, parse_uuid};
 use crate::resources::errors::{Refusal, at};
 use crate::resources::paging::{Page, one_of, sort, sortable, sorting};
 use crate::resources::subscription_body::check_variants;
-use crate::resources::subscription_changes::refuse_canceled;
+use crate::resources::subscription_changes::{refuse_canceled, refuse_locked};
 use crate::world::clock::text;
 use crate::world::lifecycle::Start;
 use crate::world::model::Subscription;
@@ -39,7 +39,7 @@ const PROPERTIES: [&str; 9] = [
 /// `GET /v1/subscriptions/`: newest start first unless sorted.
 pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     let page = Page::of(call)?;
-    let wishes = sorting(call, &PROPERTIES)?;
+    let sortings = sorting(call, &PROPERTIES)?;
     let statuses = call.all("status");
     if statuses.iter().any(|status| !STATUSES.contains(status)) {
         return Err(bad_statuses(&statuses));
@@ -58,7 +58,7 @@ pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     rows.retain(|row| {
         active.is_none_or(|active| active == matches!(row.status, "active" | "trialing"))
     });
-    sort(&mut rows, &wishes, |row, property| match property {
+    sort(&mut rows, &sortings, |row, property| match property {
         "status" => row.status.to_owned(),
         "current_period_end" => text(row.period_end),
         "ended_at" => row.ended_at.map(text).unwrap_or_default(),
@@ -132,6 +132,7 @@ pub(crate) fn patch(store: &mut Store, call: &Call) -> Outcome {
         .get(id)
         .ok_or_else(|| Refusal::not_found("Not found"))?
         .clone();
+    refuse_locked(&row)?;
     if let Some(cancel) = object.get("cancel_at_period_end").and_then(Value::as_bool) {
         store.cancel_by_request(&row, cancel)?;
     } else if object.get("revoke").is_some() {

@@ -89,6 +89,7 @@ impl Store {
                     due.push(number);
                 }
                 Task::Invoice(order) => self.finish_invoice(order),
+                Task::SlackInvite(grant) => self.finish_slack_invite(grant),
                 Task::EndGrants(customer) => self.end_grants_of(customer),
                 Task::EndSubscriptions(customer) => self.end_subscriptions_of(customer),
             }

@@ -1,4 +1,4 @@
-//! Why: what happens in the world is told to every endpoint that wants to hear of it.
+//! Why: what happens in the world is sent to every endpoint that subscribes to it.
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -56,8 +56,8 @@ impl Store {
     }
 
     /// Whether every delivery was answered 2xx or finally failed.
-    pub(crate) fn deliveries_settled(&self) -> bool {
-        self.outbox.settled()
+    pub(crate) fn deliveries_finished(&self) -> bool {
+        self.outbox.is_finished()
     }
 
     /// Sends an event once more, with the schedule started over.

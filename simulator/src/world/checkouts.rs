@@ -1,52 +1,61 @@
 //! Why: a plan is bought through a checkout, by a request of the application or by people themselves.
 
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::world::clock::text;
-use crate::world::model::{Checkout, Product};
+use crate::world::model::{Checkout, Moment, Product};
 use crate::world::outbox::Payload;
 use crate::world::store::Store;
 use crate::world::views::price_view;
 
-/// Who buys what.
-#[derive(Debug)]
+/// Who buys what, and where the buyer goes afterwards.
+#[derive(Debug, Default)]
 pub(crate) struct Wanted {
     pub(crate) products: Vec<Uuid>,
     pub(crate) customer_id: Option<Uuid>,
     pub(crate) external_customer_id: Option<String>,
     pub(crate) discount_id: Option<Uuid>,
     pub(crate) subscription_id: Option<Uuid>,
+    pub(crate) success_url: Option<String>,
+    pub(crate) return_url: Option<String>,
+    pub(crate) embed_origin: Option<String>,
+    pub(crate) customer_ip_address: Option<String>,
+}
+
+/// How long a checkout can be paid.
+const LIFE: TimeDelta = TimeDelta::hours(1);
+
+impl Checkout {
+    /// What the link to its page ends in.
+    pub(crate) fn secret(&self) -> String {
+        format!("polar_c_{}", self.id.simple())
+    }
+
+    pub(crate) fn expires_at(&self) -> Moment {
+        self.created_at + LIFE
+    }
 }
 
 impl Store {
     /// Opens a checkout and announces it.
-    pub(crate) fn open_checkout(
-        &mut self,
-        wanted: Wanted,
-        success_url: Option<String>,
-        return_url: Option<String>,
-    ) -> Uuid {
+    pub(crate) fn open_checkout(&mut self, wanted: Wanted) -> Uuid {
         let (id, created_at) = (self.fresh_id(), self.now());
-        let Wanted {
-            products,
-            customer_id,
-            external_customer_id,
-            discount_id,
-            subscription_id,
-        } = wanted;
         self.checkouts.insert(Checkout {
             id,
             created_at,
             modified_at: None,
             status: "open",
-            products,
-            customer_id,
-            external_customer_id,
-            discount_id,
-            subscription_id,
-            success_url,
-            return_url,
+            products: wanted.products,
+            customer_id: wanted.customer_id,
+            external_customer_id: wanted.external_customer_id,
+            discount_id: wanted.discount_id,
+            subscription_id: wanted.subscription_id,
+            success_url: wanted.success_url,
+            return_url: wanted.return_url,
+            embed_origin: wanted.embed_origin,
+            customer_ip_address: wanted.customer_ip_address,
         });
         self.announce_checkout(id, "checkout.created");
         id
@@ -128,13 +137,13 @@ fn merge(view: &mut Value, more: Value) {
 
 /// What does not depend on the products.
 fn terms(store: &Store, row: &Checkout, base_url: &str) -> Value {
-    let secret = format!("polar_c_{}", row.id.simple());
-    let success = format!("{base_url}/checkout/success");
+    let secret = row.secret();
+    let success = format!("{base_url}/checkout/{secret}/confirmation");
     let mut view = json!({
         "id": row.id, "created_at": text(row.created_at), "modified_at": row.modified_at.map(text),
         "custom_field_data": {}, "payment_processor": "stripe", "status": row.status, "client_secret": secret,
-        "url": format!("{base_url}/checkout/{secret}"), "expires_at": text(row.created_at + chrono::TimeDelta::hours(1)),
-        "success_url": row.success_url.clone().unwrap_or(success), "return_url": row.return_url, "embed_origin": null,
+        "url": format!("{base_url}/checkout/{secret}"), "expires_at": text(row.expires_at()),
+        "success_url": row.success_url.clone().unwrap_or(success), "return_url": row.return_url, "embed_origin": row.embed_origin,
         "seats": null, "min_seats": null, "max_seats": null, "units": null,
         "tax_amount": null, "tax_behavior": null,
         "currency": "usd", "allow_trial": true, "active_trial_interval": null,
@@ -144,7 +153,7 @@ fn terms(store: &Store, row: &Checkout, base_url: &str) -> Value {
         "discount_id": row.discount_id, "allow_discount_codes": true, "require_billing_address": false,
         "is_discount_applicable": true,
         "is_payment_setup_required": true, "is_payment_form_required": true, "customer_id": row.customer_id,
-        "is_business_customer": false, "customer_ip_address": null,
+        "is_business_customer": false, "customer_ip_address": row.customer_ip_address,
         "customer_billing_name": null, "customer_billing_address": null, "customer_tax_id": null, "locale": null,
         "payment_method_type": null, "payment_processor_metadata": {}, "billing_address_fields": {
             "country": "required", "state": "optional", "city": "optional", "postal_code": "optional",

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::world::model::Grant;
+use crate::world::model::{Grant, Metadata};
 use crate::world::outbox::Payload;
 use crate::world::store::Store;
 
@@ -58,6 +58,7 @@ impl Store {
             customer_id,
             member_id: self.owner_of(customer_id).map(|member| member.id),
             benefit_id,
+            properties: Metadata::new(),
         };
         self.grants.insert(row);
         self.grants_of.entry(customer_id).or_default().push(id);

@@ -1,4 +1,4 @@
-//! Why: the world, told in the records of [`crate::records`].
+//! Why: the world as the records of [`crate::records`].
 
 use uuid::Uuid;
 

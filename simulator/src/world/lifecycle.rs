@@ -82,7 +82,10 @@ impl Store {
             customer_id,
             product_id,
             discount_id,
+            discount_applied_at: discount_id.map(|_| now),
             checkout_id: checkout.map(|(id, _)| id),
+            payment_method: self.paying_with(customer_id),
+            locked: false,
             status: start.status(),
             amount,
             period_start: now,
@@ -98,6 +101,7 @@ impl Store {
             past_due_at: None,
             paused_at: None,
             pending: None,
+            prorations: Vec::new(),
         });
         self.next_revision();
         let kinds: &[&str] = if start == Start::Incomplete {
@@ -124,19 +128,6 @@ impl Store {
         if let Some(row) = self.subscriptions.get_mut(id) {
             change(row, now);
             row.modified_at = Some(now);
-        }
-    }
-
-    /// Puts a subscription on another product.
-    pub(crate) fn move_to_product(&mut self, id: Uuid, product_id: Uuid, proration: Proration) {
-        if proration == Proration::NextPeriod {
-            self.postpone(id, product_id, None);
-            return;
-        }
-        self.switch_product(id, product_id, true);
-        if proration == Proration::Invoice {
-            let order = self.place_order(id, "subscription_update", "pending");
-            self.pay_order(order);
         }
     }
 
@@ -200,6 +191,7 @@ impl Store {
             row.period_end = end;
         });
         self.announce_subscription(id, &["subscription.cycled", "subscription.updated"]);
+        self.drop_spent_discount(id);
         let order = self.place_order(id, "subscription_cycle", "pending");
         if paid {
             self.pay_order(order);
@@ -243,7 +235,9 @@ impl Store {
             } else if row.pause_at_period_end {
                 self.pause_subscription(id);
             } else {
-                self.renew_subscription(id, true);
+                let due = self.due_for_next_period(id);
+                let paid = self.chargeable(id, due).is_ok();
+                self.renew_subscription(id, paid);
             }
         }
     }

@@ -33,6 +33,7 @@ rows!(
     Grant,
     Discount,
     Checkout,
+    PaymentMethod,
     Endpoint
 );
 
@@ -52,6 +53,8 @@ pub(crate) struct Customer {
     pub(crate) locale: Value,
     pub(crate) metadata: Metadata,
     pub(crate) default_payment_method: Option<Uuid>,
+    /// Cents that later orders use up first: what a change of plan gave back.
+    pub(crate) balance: i64,
     pub(crate) deleted_at: Option<Moment>,
     pub(crate) deleted_revision: u64,
 }
@@ -71,10 +74,32 @@ pub(crate) struct Member {
     pub(crate) deleted_revision: Option<u64>,
 }
 
+/// A way to pay, of one customer.
+#[derive(Debug, Clone)]
+pub(crate) struct PaymentMethod {
+    pub(crate) id: Uuid,
+    pub(crate) created_at: Moment,
+    pub(crate) customer_id: Uuid,
+    /// `None` for one that is no card.
+    pub(crate) card: Option<Card>,
+    /// Every charge is refused.
+    pub(crate) declines: bool,
+    pub(crate) deleted: bool,
+}
+
+/// What is shown of a card.
+#[derive(Debug, Clone)]
+pub(crate) struct Card {
+    pub(crate) brand: &'static str,
+    pub(crate) last4: String,
+}
+
 /// A benefit.
 #[derive(Debug, Clone)]
 pub(crate) struct Benefit {
     pub(crate) id: Uuid,
+    /// `custom` or `slack_shared_channel`.
+    pub(crate) kind: &'static str,
     pub(crate) created_at: Moment,
     pub(crate) modified_at: Option<Moment>,
     pub(crate) description: String,
@@ -118,7 +143,12 @@ pub(crate) struct Subscription {
     pub(crate) customer_id: Uuid,
     pub(crate) product_id: Uuid,
     pub(crate) discount_id: Option<Uuid>,
+    pub(crate) discount_applied_at: Option<Moment>,
     pub(crate) checkout_id: Option<Uuid>,
+    /// What its periods are charged to; the customer's default where there is none.
+    pub(crate) payment_method: Option<Uuid>,
+    /// Refuses every change.
+    pub(crate) locked: bool,
     pub(crate) status: &'static str,
     pub(crate) amount: i64,
     pub(crate) period_start: Moment,
@@ -133,6 +163,19 @@ pub(crate) struct Subscription {
     pub(crate) past_due_at: Option<Moment>,
     pub(crate) paused_at: Option<Moment>,
     pub(crate) pending: Option<PendingUpdate>,
+    /// Charges and credits of changes, for the next order.
+    pub(crate) prorations: Vec<OrderItem>,
+}
+
+/// A line of an order.
+#[derive(Debug, Clone)]
+pub(crate) struct OrderItem {
+    pub(crate) id: Uuid,
+    pub(crate) label: String,
+    /// Cents before discount and tax; negative for a credit.
+    pub(crate) amount: i64,
+    pub(crate) tax: i64,
+    pub(crate) proration: bool,
 }
 
 /// An order. Its billing details are a copy of that moment.
@@ -151,12 +194,14 @@ pub(crate) struct Order {
     pub(crate) subtotal: i64,
     pub(crate) discount: i64,
     pub(crate) tax: i64,
+    /// What the customer's balance took off; zero or negative.
+    pub(crate) applied_balance: i64,
     pub(crate) billing_name: Option<String>,
     pub(crate) billing_address: Value,
     pub(crate) invoice_number: Option<String>,
     pub(crate) invoice_generated: bool,
     pub(crate) description: String,
-    pub(crate) item_id: Uuid,
+    pub(crate) items: Vec<OrderItem>,
 }
 
 /// A grant of one benefit through one subscription: one customer may hold several of one benefit.
@@ -171,6 +216,8 @@ pub(crate) struct Grant {
     pub(crate) customer_id: Uuid,
     pub(crate) member_id: Option<Uuid>,
     pub(crate) benefit_id: Uuid,
+    /// What the kind of benefit keeps: of Slack channels who was invited, and where the channel is.
+    pub(crate) properties: Metadata,
 }
 
 /// A discount.
@@ -179,6 +226,8 @@ pub(crate) struct Discount {
     pub(crate) id: Uuid,
     pub(crate) created_at: Moment,
     pub(crate) request: Map<String, Value>,
+    /// The products it is for; empty for all.
+    pub(crate) products: Vec<Uuid>,
     pub(crate) max_redemptions: Option<i64>,
     pub(crate) redemptions: i64,
     pub(crate) deleted: bool,
@@ -198,6 +247,8 @@ pub(crate) struct Checkout {
     pub(crate) subscription_id: Option<Uuid>,
     pub(crate) success_url: Option<String>,
     pub(crate) return_url: Option<String>,
+    pub(crate) embed_origin: Option<String>,
+    pub(crate) customer_ip_address: Option<String>,
 }
 
 /// A webhook endpoint.
@@ -236,4 +287,5 @@ pub(crate) struct UsageEvent {
 pub(crate) struct Session {
     pub(crate) token: String,
     pub(crate) expires_at: Moment,
+    pub(crate) member_id: Uuid,
 }

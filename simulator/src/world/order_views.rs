@@ -1,7 +1,7 @@
 //! Why: orders, grants, discounts and endpoints as the API and the deliveries show them.
 
 use crate::world::clock::text;
-use crate::world::model::{Discount, Endpoint, Grant, Order};
+use crate::world::model::{Discount, Endpoint, Grant, Order, OrderItem};
 use crate::world::store::Store;
 use crate::world::views::{maybe, member_view};
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ impl Store {
             "id": row.id, "created_at": text(row.created_at), "modified_at": maybe(row.modified_at),
             "status": row.status, "paid": paid, "subtotal_amount": row.subtotal,
             "discount_amount": row.discount, "net_amount": net, "tax_amount": row.tax, "total_amount": total,
-            "applied_balance_amount": 0, "due_amount": total, "refunded_amount": 0, "refunded_tax_amount": 0,
+            "applied_balance_amount": row.applied_balance, "due_amount": (total + row.applied_balance).max(0), "refunded_amount": 0, "refunded_tax_amount": 0,
             "currency": "usd", "billing_reason": row.billing_reason, "billing_name": row.billing_name,
             "billing_address": row.billing_address, "invoice_number": row.invoice_number,
             "is_invoice_generated": row.invoice_generated, "receipt_number": null, "seats": null, "units": null,
@@ -39,10 +39,14 @@ impl Store {
             discount.map_or(Value::Null, |discount| self.bare_discount_view(discount));
         view["subscription"] =
             subscription.map_or(Value::Null, |row| self.bare_subscription_view(row));
-        view["items"] = json!([{
-            "created_at": text(row.created_at), "modified_at": null, "id": row.item_id, "label": "",
-            "amount": row.subtotal, "tax_amount": row.tax, "proration": false, "product_price_id": null,
-        }]);
+        let item = |item: &OrderItem| {
+            json!({
+                "created_at": text(row.created_at), "modified_at": null, "id": item.id, "label": item.label,
+                "amount": item.amount, "tax_amount": item.tax, "proration": item.proration,
+                "product_price_id": null,
+            })
+        };
+        view["items"] = row.items.iter().map(item).collect();
         view
     }
 
@@ -57,7 +61,8 @@ impl Store {
             "subscription_id": row.subscription_id, "order_id": null, "customer_id": row.customer_id,
             "member_id": row.member_id, "benefit_id": row.benefit_id, "error": null,
             "customer": self.customer_of(row.customer_id), "member": member.map(member_view),
-            "benefit": benefit.map_or(Value::Null, |benefit| self.benefit_view(benefit)), "properties": {},
+            "benefit": benefit.map_or(Value::Null, |benefit| self.benefit_view(benefit)),
+            "properties": row.properties,
             "user_id": row.customer_id,
         })
     }
@@ -72,7 +77,8 @@ impl Store {
     /// A discount with its products.
     pub(crate) fn discount_view(&self, row: &Discount) -> Value {
         let mut view = self.bare_discount_view(row);
-        view["products"] = json!([]);
+        let products = row.products.iter().filter_map(|id| self.products.get(*id));
+        view["products"] = products.map(|row| self.bare_product_view(row)).collect();
         view
     }
 
@@ -86,6 +92,11 @@ impl Store {
             if key != "products" {
                 view[key] = value.clone();
             }
+        }
+        // One amount for one currency, told in both ways.
+        if let (Some(amount), Some(currency)) = (view["amount"].as_i64(), view["currency"].as_str())
+        {
+            view["amounts"] = json!({ currency: amount });
         }
         view
     }

@@ -1,5 +1,5 @@
 //! Why: what Polar tells an application arrives by signed delivery, late, twice, out of order or not at all; the outbox
-//! keeps what is to be told, to whom, and what is due when.
+//! keeps what is to be sent, to whom, and what is due when.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -32,6 +32,8 @@ pub(crate) enum Task {
     Attempt(usize),
     /// Finish an invoice.
     Invoice(Uuid),
+    /// Send the invitation to a shared Slack channel.
+    SlackInvite(Uuid),
     /// End the grants of a deleted customer.
     EndGrants(Uuid),
     /// End the subscriptions of a deleted customer.
@@ -84,7 +86,7 @@ impl Outbox {
     }
 
     /// Nothing waits, nothing is on its way.
-    pub(crate) fn settled(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         let waiting = self
             .timed
             .values()

@@ -72,6 +72,7 @@ impl Store {
         let description = description.to_owned();
         let row = Benefit {
             id,
+            kind: "custom",
             created_at,
             modified_at: None,
             description,

@@ -9,7 +9,6 @@ use crate::world::catalogue::Product;
 use crate::world::checkouts::Wanted;
 use crate::world::lifecycle::Start;
 use crate::world::model::Subscription;
-use crate::world::outbox::Payload;
 use crate::world::store::Store;
 
 /// Why a step is impossible.
@@ -27,6 +26,9 @@ pub enum WorldError {
     /// No benefit has this id or metadata type.
     #[error("no such benefit: {0}")]
     UnknownBenefit(String),
+    /// No grant has this id.
+    #[error("no such benefit grant: {0}")]
+    UnknownGrant(Uuid),
     /// No order has this id.
     #[error("no such order: {0}")]
     UnknownOrder(Uuid),
@@ -65,6 +67,10 @@ pub enum SubscriptionStep {
     Complete,
     /// The first charge of an incomplete subscription never succeeds.
     Expire,
+    /// Something else changes it at Polar: requests are refused until it is unlocked.
+    Lock,
+    /// Requests may change it again.
+    Unlock,
 }
 
 impl SubscriptionStep {
@@ -83,6 +89,8 @@ impl SubscriptionStep {
             "resume" => Self::Resume,
             "complete" => Self::Complete,
             "expire" => Self::Expire,
+            "lock" => Self::Lock,
+            "unlock" => Self::Unlock,
             _ => return None,
         })
     }
@@ -100,6 +108,8 @@ impl SubscriptionStep {
             Self::Resume => "be resumed",
             Self::Complete => "be completed",
             Self::Expire => "expire",
+            Self::Lock => "be locked",
+            Self::Unlock => "be unlocked",
         }
     }
 
@@ -115,6 +125,7 @@ impl SubscriptionStep {
             Self::Revoke => row.ended_at.is_none(),
             Self::Resume => row.status == "paused",
             Self::Complete | Self::Expire => row.status == "incomplete",
+            Self::Lock | Self::Unlock => row.ended_at.is_none(),
         }
     }
 }
@@ -139,7 +150,7 @@ impl Store {
         }
     }
 
-    fn known_customer(&self, external_id: &str) -> Result<Uuid, WorldError> {
+    pub(crate) fn known_customer(&self, external_id: &str) -> Result<Uuid, WorldError> {
         let row = self.customer_by_external_id(external_id);
         row.map(|row| row.id)
             .ok_or_else(|| WorldError::UnknownCustomer(external_id.to_owned()))
@@ -178,10 +189,9 @@ impl Store {
             products,
             customer_id,
             external_customer_id,
-            discount_id: None,
-            subscription_id: None,
+            ..Wanted::default()
         };
-        let checkout = self.open_checkout(wanted, None, None);
+        let checkout = self.open_checkout(wanted);
         self.set_checkout_status(checkout, "confirmed");
         if product.price() > 0 {
             self.give_billing_details(customer);
@@ -201,14 +211,13 @@ impl Store {
 
     /// A buyer leaves an address and a card, unless there are some.
     fn give_billing_details(&mut self, customer: Uuid) {
-        let (card, now) = (self.fresh_id(), self.now());
+        let now = self.now();
         let Some(row) = self.customers.get_mut(customer) else {
             return;
         };
         if row.default_payment_method.is_some() && !row.billing_address.is_null() {
             return;
         }
-        row.default_payment_method = row.default_payment_method.or(Some(card));
         if row.billing_address.is_null() {
             row.billing_address = json!({
                 "line1": "1 Main", "line2": null, "postal_code": "90001", "city": "Springfield", "state": "US-CA",
@@ -216,8 +225,10 @@ impl Store {
             });
         }
         row.modified_at = Some(now);
-        self.announce("customer.updated", Payload::Customer(customer));
-        self.announce("customer.state_changed", Payload::CustomerState(customer));
+        if row.default_payment_method.is_none() {
+            self.add_card(customer, "4242", false);
+        }
+        self.announce_customer(customer);
     }
 
     /// Sets or clears a customer's address and card; orders made later copy the address.
@@ -228,11 +239,15 @@ impl Store {
         card: bool,
     ) -> Result<(), WorldError> {
         let customer = self.known_customer(external_id)?;
-        let (id, now) = (self.fresh_id(), self.now());
+        let now = self.now();
         if let Some(row) = self.customers.get_mut(customer) {
             row.modified_at = Some(now);
             row.billing_address = address;
-            row.default_payment_method = card.then_some(id);
+        }
+        if !card {
+            self.remove_payment_methods(customer);
+        } else if self.paying_with(customer).is_none() {
+            self.add_card(customer, "4242", false);
         }
         Ok(())
     }
@@ -261,6 +276,8 @@ impl Store {
             SubscriptionStep::Resume => self.resume_subscription(id),
             SubscriptionStep::Complete => self.complete_subscription(id),
             SubscriptionStep::Expire => self.expire_incomplete(id),
+            SubscriptionStep::Lock => self.change(id, |row, _| row.locked = true),
+            SubscriptionStep::Unlock => self.change(id, |row, _| row.locked = false),
         }
         Ok(())
     }

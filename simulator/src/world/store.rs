@@ -10,8 +10,8 @@ use crate::options::Options;
 use crate::records::RequestRecord;
 use crate::world::clock::Clock;
 use crate::world::model::{
-    Benefit, Checkout, Customer, Discount, Grant, Member, Moment, Order, Product, Session,
-    Subscription, UsageEvent,
+    Benefit, Checkout, Customer, Discount, Grant, Member, Moment, Order, PaymentMethod, Product,
+    Session, Subscription, UsageEvent,
 };
 use crate::world::outbox::Outbox;
 use crate::world::table::Table;
@@ -36,6 +36,7 @@ pub(crate) struct Store {
     pub(crate) grants_of: HashMap<Uuid, Vec<Uuid>>,
     pub(crate) discounts: Table<Discount>,
     pub(crate) checkouts: Table<Checkout>,
+    pub(crate) payment_methods: Table<PaymentMethod>,
     pub(crate) sessions: Vec<Session>,
     pub(crate) events: Vec<UsageEvent>,
     pub(crate) events_by_external_id: HashMap<String, usize>,
@@ -68,6 +69,7 @@ impl Store {
             grants_of: HashMap::new(),
             discounts: Table::default(),
             checkouts: Table::default(),
+            payment_methods: Table::default(),
             sessions: Vec::new(),
             events: Vec::new(),
             events_by_external_id: HashMap::new(),

@@ -83,8 +83,8 @@ impl Store {
         let benefit = self.benefits.get(row.benefit_id);
         json!({
             "id": row.id, "created_at": text(row.created_at), "modified_at": maybe(row.modified_at),
-            "granted_at": maybe(row.granted_at), "benefit_id": row.benefit_id, "benefit_type": "custom",
-            "benefit_metadata": benefit.map(|benefit| &benefit.metadata), "properties": {},
+            "granted_at": maybe(row.granted_at), "benefit_id": row.benefit_id, "benefit_type": benefit.map(|benefit| benefit.kind),
+            "benefit_metadata": benefit.map(|benefit| &benefit.metadata), "properties": row.properties,
         })
     }
 
@@ -129,7 +129,7 @@ impl Store {
     /// A benefit.
     pub(crate) fn benefit_view(&self, row: &Benefit) -> Value {
         json!({
-            "id": row.id, "created_at": text(row.created_at), "modified_at": maybe(row.modified_at), "type": "custom",
+            "id": row.id, "created_at": text(row.created_at), "modified_at": maybe(row.modified_at), "type": row.kind,
             "description": row.description, "selectable": true, "deletable": true, "is_deleted": false,
             "organization_id": self.organization_id, "metadata": row.metadata, "visibility": "public",
             "properties": row.properties, "is_tax_applicable": true, "visibility_configurable": true,

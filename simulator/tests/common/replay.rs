@@ -7,8 +7,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 /// Null in the recording and set here, or the other way round: the run made these rows in the database, we make them
-/// through checkouts. A tax id is set in the portal, which is not replayed.
-const NULLABLE: [&str; 8] = [
+/// through checkouts.
+const NULLABLE: [&str; 7] = [
     "modified_at",
     "checkout_id",
     "default_payment_method_id",
@@ -16,7 +16,6 @@ const NULLABLE: [&str; 8] = [
     "paused_at",
     "past_due_at",
     "pending_update",
-    "tax_id",
 ];
 /// Empty in the recording, filled here: the run's paid subscriptions were made without their grants.
 const MAY_BE_FILLED: [&str; 1] = ["granted_benefits"];

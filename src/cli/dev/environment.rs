@@ -67,7 +67,11 @@ impl DevEnvironment {
         }
         let masker = Masker::new(config.secrets());
         Ok(Self {
-            app: AppContext { config, masker },
+            app: AppContext {
+                config,
+                masker,
+                actor: given.actor.clone(),
+            },
             database,
             polar,
             run,

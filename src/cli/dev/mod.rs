@@ -33,7 +33,7 @@ use check::Check;
 use client::Application;
 use environment::DevEnvironment;
 use fixtures::Fixtures;
-use scenario::Stage;
+use scenario::Scenario;
 use watch::Watch;
 
 pub(super) use settings_file::path as settings_path;
@@ -193,7 +193,7 @@ async fn perform(
     let calm = faults_with_short_waits("").is_ok_and(|none| none == arguments.faults);
     let watch = Watch {
         pool: pool.clone(),
-        patience: if calm {
+        step_timeout: if calm {
             STEP_TIMEOUT
         } else {
             STEP_TIMEOUT_WITH_FAULTS
@@ -202,7 +202,7 @@ async fn perform(
     let application = Application::new(&format!("http://{address}"), token, fixtures.run())?;
     let polar = environment.polar.as_ref();
     let timetable = Timetable::of(&jobs::registry()).context("a schedule cannot be used")?;
-    let told = Stage {
+    let played = Scenario {
         fixtures: &fixtures,
         application,
         watch: &watch,
@@ -211,7 +211,7 @@ async fn perform(
     }
     .play()
     .await;
-    if let (Err(error), false) = (&told, arguments.once) {
+    if let (Err(error), false) = (&played, arguments.once) {
         output::line(&format!("The scenario broke off: {error:#}"))?;
     }
     let check = Check {
@@ -223,7 +223,7 @@ async fn perform(
     };
     let checked = outcome::report(&check.outcomes().await?);
     if arguments.once {
-        told?;
+        played?;
         return checked.map(|()| Exit::Done);
     }
     stay_open(&watch).await

@@ -10,8 +10,8 @@ use super::fixtures::{Company, Fixtures, Person};
 use super::watch::Watch;
 use crate::schedule::{self, Timetable};
 
-/// The runner of the scenario, with all that its steps use.
-pub(super) struct Stage<'a> {
+/// The scenario, with all that its steps use.
+pub(super) struct Scenario<'a> {
     pub(super) fixtures: &'a Fixtures,
     pub(super) application: Application,
     pub(super) watch: &'a Watch,
@@ -23,7 +23,7 @@ pub(super) struct Stage<'a> {
 /// Quantities of the readings, counted in two windows.
 pub(super) const USAGE: [[u32; 3]; 2] = [[1, 2, 3], [500, 70, 24]];
 
-impl Stage<'_> {
+impl Scenario<'_> {
     /// Runs every step; each waits for what it builds on.
     pub(super) async fn play(&mut self) -> anyhow::Result<()> {
         self.sign_up().await?;
@@ -109,7 +109,13 @@ impl Stage<'_> {
 
     /// A schedule's job now, and its end: nobody wants to wait for the next tick.
     async fn start(&self, schedule: &str) -> anyhow::Result<()> {
-        schedule::run_now(&self.watch.pool, self.timetable, schedule, Utc::now()).await?;
+        schedule::run_now(
+            &mut *self.watch.pool.acquire().await?,
+            self.timetable,
+            schedule,
+            Utc::now(),
+        )
+        .await?;
         self.watch.jobs_done().await
     }
 

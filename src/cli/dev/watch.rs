@@ -17,7 +17,7 @@ const SUMMARY: Duration = Duration::from_secs(5);
 pub(super) struct Watch {
     pub(super) pool: PgPool,
     /// The longest that one step may take.
-    pub(super) patience: Duration,
+    pub(super) step_timeout: Duration,
 }
 
 /// How far everything is.
@@ -38,11 +38,11 @@ impl Watch {
 
     /// The same, and every delivery of the local Polar has arrived.
     pub(super) async fn all_done(&self, polar: Option<&Simulator>) -> anyhow::Result<()> {
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.step_timeout;
         let mut last = (Instant::now(), String::new());
         loop {
             let arrived = match polar {
-                Some(polar) => polar.deliveries_settled(LOOK).await,
+                Some(polar) => polar.deliveries_finished(LOOK).await,
                 None => true,
             };
             let progress = self.progress().await?;
@@ -56,7 +56,7 @@ impl Watch {
             };
             let line = format!("{}{deliveries}", progress.line());
             if Instant::now() >= deadline {
-                bail!("not over after {} s: {line}", self.patience.as_secs());
+                bail!("not over after {} s: {line}", self.step_timeout.as_secs());
             }
             if last.0.elapsed() >= SUMMARY && last.1 != line {
                 let _unread = crate::cli::output::line(&format!("  {line}"));

@@ -15,7 +15,7 @@ use super::{AppContext, Exit, Failure};
 use crate::config::ConfigError;
 use crate::telemetry::Masker;
 
-/// What the doctor may be told.
+/// Arguments of `doctor`.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// Lines for people, or one JSON array

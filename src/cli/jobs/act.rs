@@ -4,20 +4,26 @@ use sqlx::PgPool;
 
 use super::super::{Exit, Failure, output};
 use super::Which;
+use crate::operators::Actor;
 use crate::queue::table::{self, Acted, Action};
 
-pub(super) async fn run(pool: &PgPool, action: Action, which: Which) -> Result<Exit, Failure> {
+pub(super) async fn run(
+    pool: &PgPool,
+    actor: &Actor,
+    action: Action,
+    which: Which,
+) -> Result<Exit, Failure> {
     if which.ids.is_empty() {
-        in_bulk(pool, action, which).await
+        in_bulk(pool, actor, action, which).await
     } else {
-        by_id(pool, action, &which.ids).await
+        by_id(pool, actor, action, &which.ids).await
     }
 }
 
-async fn by_id(pool: &PgPool, action: Action, ids: &[i64]) -> Result<Exit, Failure> {
+async fn by_id(pool: &PgPool, actor: &Actor, action: Action, ids: &[i64]) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
     for &id in ids {
-        let acted = table::act(pool, action, id).await?;
+        let acted = table::act(pool, actor, action, id).await?;
         if !acted.happened() {
             exit = Exit::ChecksFailed;
         }
@@ -27,7 +33,12 @@ async fn by_id(pool: &PgPool, action: Action, ids: &[i64]) -> Result<Exit, Failu
 }
 
 /// A bulk form names what it means and is confirmed: a slip must not run a million jobs again.
-async fn in_bulk(pool: &PgPool, action: Action, which: Which) -> Result<Exit, Failure> {
+async fn in_bulk(
+    pool: &PgPool,
+    actor: &Actor,
+    action: Action,
+    which: Which,
+) -> Result<Exit, Failure> {
     let filter = which.filters.with_limit(which.limit);
     let verb = action.verb();
     if filter.is_everything() {
@@ -49,7 +60,7 @@ async fn in_bulk(pool: &PgPool, action: Action, which: Which) -> Result<Exit, Fa
             "jobs {verb} would touch {count} jobs; add --yes to do it"
         )));
     }
-    let done = table::act_on_all(pool, action, &filter).await?;
+    let done = table::act_on_all(pool, actor, action, &filter).await?;
     output::line(&format!("jobs {verb}: {done} jobs"))?;
     Ok(Exit::Done)
 }
@@ -77,8 +88,8 @@ fn words(action: Action, acted: &Acted) -> String {
                 past(action)
             )
         }
-        Acted::TwinWaits { twin } => {
-            format!("not needed: job {twin} waits with the same unique key")
+        Acted::DuplicateWaits { duplicate } => {
+            format!("not needed: job {duplicate} waits with the same unique key")
         }
         Acted::Refused { state } => format!("is {state}, so there is nothing to {}", action.verb()),
         Acted::Unknown => "there is no such job, or no longer".to_owned(),

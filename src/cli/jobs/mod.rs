@@ -127,9 +127,9 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
             Ok(Exit::Done)
         }
         Command::Show { id, format } => show::run(&pool, id, format).await,
-        Command::Retry(which) => act::run(&pool, Action::Retry, which).await,
-        Command::Cancel(which) => act::run(&pool, Action::Cancel, which).await,
-        Command::Discard(which) => act::run(&pool, Action::Discard, which).await,
+        Command::Retry(which) => act::run(&pool, &app.actor, Action::Retry, which).await,
+        Command::Cancel(which) => act::run(&pool, &app.actor, Action::Cancel, which).await,
+        Command::Discard(which) => act::run(&pool, &app.actor, Action::Discard, which).await,
     }
 }
 

@@ -1,5 +1,5 @@
-//! The writer's own connection: opened when it is needed, given up at the first sign of trouble,
-//! so that a restart of Postgres mends itself.
+//! The writer's own connection: opened when it is needed, given up at the first error,
+//! so that nothing is left to repair after a restart of Postgres.
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection};

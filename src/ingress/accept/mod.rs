@@ -5,13 +5,13 @@
 //! the other is flushed; a customer's deliveries all go to the same one. No delivery waits for an open
 //! transaction of the application. A group with a value that Postgres refuses is stored one by one.
 //!
-//! All database work has a deadline, after which the sender hears 503. The server-side limit is
+//! All database work has a deadline, after which the sender is answered 503. The server-side limit is
 //! shorter than ours, so what we gave up on is rolled back there. Only the flush of a commit has
-//! no such limit: if that outlasts our patience the rows may appear after the 503, and the
+//! no such limit: if that outlasts the deadline the rows may appear after the 503, and the
 //! sender's next attempt finds a duplicate.
 
-mod alone;
 mod connection;
+mod single;
 mod store;
 mod writer;
 
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 
-pub(super) use alone::Alone;
+pub(super) use single::SingleWriter;
 pub(super) use store::{reserve, store_changes};
 
 use self::connection::WriterConnection;
@@ -82,23 +82,23 @@ impl Waiting {
 /// The way into the table.
 pub(super) struct Acceptor {
     queues: [mpsc::Sender<Waiting>; WRITERS],
-    alone: Alone,
+    single: SingleWriter,
 }
 
 impl Acceptor {
     /// Starts the writers of deliveries, which end when this is dropped and their queues are empty.
     pub(super) fn start(pool: PgPool, database: &QueueDatabase) -> Self {
-        let alone = {
+        let single = {
             let notifier = Notifier::new(pool.clone(), database.pooler);
-            Alone::new(pool, notifier)
+            SingleWriter::new(pool, notifier)
         };
         let queues = std::array::from_fn(|_| {
             let (queue, arrivals) = mpsc::channel(QUEUE);
             let connection = WriterConnection::new(database);
-            tokio::spawn(writer::run(connection, alone.clone(), arrivals));
+            tokio::spawn(writer::run(connection, single.clone(), arrivals));
             queue
         });
-        Self { queues, alone }
+        Self { queues, single }
     }
 
     /// Stores a delivery; returns after the commit.
@@ -115,7 +115,7 @@ impl Acceptor {
     }
 
     /// For what comes with a transaction of its own.
-    pub(super) fn alone(&self) -> &Alone {
-        &self.alone
+    pub(super) fn single(&self) -> &SingleWriter {
+        &self.single
     }
 }

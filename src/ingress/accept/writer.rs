@@ -3,8 +3,8 @@
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::alone::Alone;
 use super::connection::WriterConnection;
+use super::single::SingleWriter;
 use super::store::store_deliveries;
 use super::{Accepted, DEADLINE, LONGEST_WAIT, Unavailable, Waiting};
 use crate::ingress::row::Row;
@@ -18,7 +18,7 @@ const TOO_SLOW: &str = "the database is too slow";
 /// Runs until every sender is gone and everything that waited is answered.
 pub(super) async fn run(
     mut connection: WriterConnection,
-    alone: Alone,
+    single: SingleWriter,
     mut arrivals: mpsc::Receiver<Waiting>,
 ) {
     let mut group = Vec::with_capacity(GROUP);
@@ -27,7 +27,7 @@ pub(super) async fn run(
             return;
         }
         for part in parts(group.drain(..)) {
-            write(&mut connection, &alone, part).await;
+            write(&mut connection, &single, part).await;
         }
     }
 }
@@ -50,7 +50,7 @@ fn parts(group: impl Iterator<Item = Waiting>) -> Vec<Vec<Waiting>> {
     parts
 }
 
-async fn write(connection: &mut WriterConnection, alone: &Alone, group: Vec<Waiting>) {
+async fn write(connection: &mut WriterConnection, single: &SingleWriter, group: Vec<Waiting>) {
     let (group, late): (Vec<_>, Vec<_>) = group
         .into_iter()
         .partition(|one| one.since.elapsed() < LONGEST_WAIT);
@@ -59,15 +59,15 @@ async fn write(connection: &mut WriterConnection, alone: &Alone, group: Vec<Wait
     if group.is_empty() {
         return;
     }
-    match attempt(connection, alone, &group).await {
+    match attempt(connection, single, &group).await {
         Ok(stored) => reply_to_group(group, stored),
         Err(Failure::Unavailable(reason)) => {
             group.into_iter().for_each(|one| one.tell(Err(reason)))
         }
-        // Something in the group cannot be stored: all go alone, so that only that one suffers.
+        // Something in the group cannot be stored: each is stored in a transaction of its own, so that only that one suffers.
         Err(Failure::Refused(error)) => {
-            tracing::debug!(%error, deliveries = group.len(), "a group was refused; each delivery goes alone");
-            group.into_iter().for_each(|one| alone.deliver(one));
+            tracing::debug!(%error, deliveries = group.len(), "a group was refused; each delivery is stored by itself");
+            group.into_iter().for_each(|one| single.deliver(one));
         }
     }
 }
@@ -84,11 +84,11 @@ enum Failure {
 /// second time is harmless, because what the first try stored is then a duplicate.
 async fn attempt(
     connection: &mut WriterConnection,
-    alone: &Alone,
+    single: &SingleWriter,
     group: &[Waiting],
 ) -> Result<Vec<bool>, Failure> {
     for last in [false, true] {
-        match timeout(DEADLINE, store_group(connection, alone, group)).await {
+        match timeout(DEADLINE, store_group(connection, single, group)).await {
             Ok(Ok(done)) => return Ok(done),
             Ok(Err(error)) if is_timeout(&error) => {
                 tracing::warn!(
@@ -119,13 +119,13 @@ async fn attempt(
 
 async fn store_group(
     connection: &mut WriterConnection,
-    alone: &Alone,
+    single: &SingleWriter,
     group: &[Waiting],
 ) -> Result<Vec<bool>, sqlx::Error> {
     let open = connection.ready().await?;
     let rows: Vec<Row<'_>> = group.iter().map(|one| one.delivery.row()).collect();
     let stored = store_deliveries(open, &rows).await?;
-    alone.ring_for(&rows);
+    single.notify_for(&rows);
     Ok(stored)
 }
 

@@ -74,7 +74,7 @@ async fn parse(bytes: Bytes) -> Result<Batch, Refusal> {
 
 async fn store(state: &IngressState, batch: Batch) -> Response {
     let given = batch.len();
-    match store::store(state.acceptor.alone(), &batch).await {
+    match store::store(state.acceptor.single(), &batch).await {
         Ok(accepted) => {
             let counted =
                 json!({ "accepted": accepted, "duplicates": given.saturating_sub(accepted) });

@@ -7,7 +7,7 @@ use jobs::mirror::{costs, usage};
 use tokio::time::timeout;
 
 use super::batch::{Batch, ToApply};
-use crate::ingress::accept::{Alone, Unavailable, reserve, store_changes};
+use crate::ingress::accept::{SingleWriter, Unavailable, reserve, store_changes};
 use crate::ingress::row::Row;
 
 /// One change has a second, ten thousand have eleven.
@@ -30,10 +30,10 @@ pub(super) enum NotStored {
 }
 
 /// Stores everything or nothing; returns how many were new.
-pub(super) async fn store(alone: &Alone, batch: &Batch) -> Result<usize, NotStored> {
+pub(super) async fn store(single: &SingleWriter, batch: &Batch) -> Result<usize, NotStored> {
     let many = u32::try_from(batch.len()).unwrap_or(u32::MAX);
     let deadline = DEADLINE + DEADLINE_PER_CHANGE * many;
-    match timeout(deadline, transact(alone, batch, deadline - SOONER)).await {
+    match timeout(deadline, transact(single, batch, deadline - SOONER)).await {
         Ok(Ok(accepted)) => Ok(accepted),
         Ok(Err(error)) => {
             tracing::warn!(%error, changes = batch.len(), "changes were not stored");
@@ -56,11 +56,11 @@ pub(super) async fn store(alone: &Alone, batch: &Batch) -> Result<usize, NotStor
 }
 
 async fn transact(
-    alone: &Alone,
+    single: &SingleWriter,
     batch: &Batch,
     statement_timeout: Duration,
 ) -> Result<usize, sqlx::Error> {
-    let mut transaction = alone
+    let mut transaction = single
         .begin(&format!("{}ms", statement_timeout.as_millis()))
         .await?;
     let ids = reserve(&mut transaction, batch.changes.len()).await?;
@@ -77,7 +77,7 @@ async fn transact(
     let usage = usage::record_all(&mut transaction, &batch.usage).await?;
     let costs = costs::record_all(&mut transaction, &batch.costs).await?;
     transaction.commit().await?;
-    alone.ring_for(&rows);
+    single.notify_for(&rows);
     Ok(changes + usize::try_from(usage.accepted + costs.accepted).unwrap_or(usize::MAX))
 }
 

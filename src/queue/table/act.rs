@@ -1,10 +1,14 @@
 //! What a person may do to one job: run it now or again, cancel it, give it up.
 
-use sqlx::PgPool;
+use jobs::contract::begin;
+use serde_json::json;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
 
 use super::acted::Acted;
 use super::wake::wake;
 use super::{State, revive};
+use crate::operators::{self, Actor, OperatorAction};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +42,16 @@ impl Action {
         }
     }
 
+    /// The words of the command.
+    #[must_use]
+    pub(super) const fn command(self) -> &'static str {
+        match self {
+            Self::Retry => "jobs retry",
+            Self::Cancel => "jobs cancel",
+            Self::Discard => "jobs discard",
+        }
+    }
+
     /// What the imperative reads like.
     #[must_use]
     pub const fn verb(self) -> &'static str {
@@ -49,43 +63,82 @@ impl Action {
     }
 }
 
-/// Does it to one job.
+/// Does it to one job, and records who did.
 ///
 /// # Errors
 /// If the database fails; then nothing was changed.
-pub async fn act(pool: &PgPool, action: Action, id: i64) -> Result<Acted, sqlx::Error> {
+pub async fn act(
+    pool: &PgPool,
+    actor: &Actor,
+    action: Action,
+    id: i64,
+) -> Result<Acted, sqlx::Error> {
+    let mut transaction = begin(pool).await?;
     let done = match action {
-        Action::Retry => retry(pool, id).await?,
-        Action::Cancel => end(pool, id, &CANCELLED).await?,
-        Action::Discard => end(pool, id, &DISCARDED).await?,
+        Action::Retry => retry(&mut transaction, id).await?,
+        Action::Cancel => end(&mut transaction, id, &CANCELLED).await?,
+        Action::Discard => end(&mut transaction, id, &DISCARDED).await?,
     };
-    match done {
-        Some(acted) => Ok(acted),
-        None => refusal(pool, id).await,
+    let Some(acted) = done else {
+        return refusal(&mut transaction, id).await;
+    };
+    if acted.happened() {
+        let row = row_of(&mut transaction, id).await?;
+        let recorded = OperatorAction::new(action.command(), format!("job/{id}"))
+            .about(row.organization)
+            .with(json!({ "kind": row.kind }));
+        operators::record(&mut transaction, actor, &recorded).await?;
     }
+    transaction.commit().await?;
+    Ok(acted)
 }
 
-async fn retry(pool: &PgPool, id: i64) -> Result<Option<Acted>, sqlx::Error> {
+/// What the record says of a job besides its id.
+struct ActedOn {
+    kind: Option<String>,
+    organization: Option<Uuid>,
+}
+
+async fn row_of(connection: &mut PgConnection, id: i64) -> Result<ActedOn, sqlx::Error> {
+    let row = sqlx::query!(
+        "SELECT kind, payload ->> 'organization_id' AS organization FROM polar_jobs.jobs WHERE id = $1",
+        id
+    )
+    .fetch_one(connection)
+    .await?;
+    // Applications may write any payload: what is no id is nobody's.
+    let organization = row.organization.and_then(|text| text.parse().ok());
+    Ok(ActedOn {
+        kind: row.kind,
+        organization,
+    })
+}
+
+async fn retry(connection: &mut PgConnection, id: i64) -> Result<Option<Acted>, sqlx::Error> {
     let waiting = sqlx::query!(
         "UPDATE polar_jobs.live_jobs SET run_at = least(run_at, now()), note = NULL
           WHERE id = $1 AND worker IS NULL RETURNING queue, blocked",
         id,
     )
-    .fetch_optional(pool)
+    .fetch_optional(&mut *connection)
     .await?;
     match waiting {
         Some(row) => {
-            wake(pool, &row.queue).await?;
+            wake(connection, &row.queue).await?;
             Ok(Some(Acted::RunsNow {
                 blocked: row.blocked,
             }))
         }
-        None => revive::revive(pool, id).await,
+        None => revive::revive(connection, id).await,
     }
 }
 
-async fn end(pool: &PgPool, id: i64, ending: &Ending) -> Result<Option<Acted>, sqlx::Error> {
-    let ended = end_all(pool, &[id], ending, None).await?;
+async fn end(
+    connection: &mut PgConnection,
+    id: i64,
+    ending: &Ending,
+) -> Result<Option<Acted>, sqlx::Error> {
+    let ended = end_all(connection, &[id], ending, None).await?;
     Ok(ended.first().map(|&running| Acted::Ended { running }))
 }
 
@@ -110,7 +163,7 @@ pub(super) const DISCARDED: Ending = Ending {
 /// Rows move to the history in one statement; a worker that had one finds its fence broken. Returns
 /// for each row that moved whether a worker had it. With `running`, only such rows move.
 pub(super) async fn end_all(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     ids: &[i64],
     ending: &Ending,
     running: Option<bool>,
@@ -123,16 +176,16 @@ pub(super) async fn end_all(
         ending.note,
         running,
     )
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await
 }
 
-async fn refusal(pool: &PgPool, id: i64) -> Result<Acted, sqlx::Error> {
+async fn refusal(connection: &mut PgConnection, id: i64) -> Result<Acted, sqlx::Error> {
     let state = sqlx::query_scalar!(
         r#"SELECT state AS "state!" FROM polar_jobs.jobs WHERE id = $1"#,
         id
     )
-    .fetch_optional(pool)
+    .fetch_optional(connection)
     .await?;
     Ok(state.map_or(Acted::Unknown, |state| Acted::Refused { state }))
 }

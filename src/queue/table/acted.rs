@@ -20,9 +20,9 @@ pub enum Acted {
         running: bool,
     },
     /// Another job waits with the same unique key, so this one is not needed.
-    TwinWaits {
+    DuplicateWaits {
         /// That job.
-        twin: i64,
+        duplicate: i64,
     },
     /// Its state does not allow it.
     Refused {

@@ -3,15 +3,18 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::PgPool;
+use jobs::contract::begin;
+use serde_json::{Value, json};
+use sqlx::{PgConnection, PgPool};
 
 use super::act::{CANCELLED, DISCARDED, end_all};
 use super::revive::retry_finished;
 use super::wake::wake;
 use super::{Action, Filter, State};
+use crate::operators::{self, Actor, OperatorAction};
 
 /// Ids looked up at a time.
-const PORTION: i64 = 1000;
+const BATCH: i64 = 1000;
 
 /// How many jobs an action would touch.
 ///
@@ -35,12 +38,13 @@ pub async fn count(pool: &PgPool, action: Action, filter: &Filter) -> Result<i64
     Ok(filter.limit.map_or(counted, |limit| counted.min(limit)))
 }
 
-/// Does it to all of them, oldest first, and says to how many.
+/// Does it to all of them, oldest first, and says to how many. Each transaction records who did.
 ///
 /// # Errors
 /// If the database fails; what was done until then stays done.
 pub async fn act_on_all(
     pool: &PgPool,
+    actor: &Actor,
     action: Action,
     filter: &Filter,
 ) -> Result<i64, sqlx::Error> {
@@ -48,19 +52,42 @@ pub async fn act_on_all(
     let mut after = 0;
     let mut left = filter.limit.unwrap_or(i64::MAX);
     loop {
-        let ids = ids_after(pool, action, filter, after, left.min(PORTION)).await?;
+        let ids = ids_after(pool, action, filter, after, left.min(BATCH)).await?;
         let Some(last) = ids.last() else {
             return Ok(done);
         };
         (after, left) = (*last, left - ids.len() as i64);
-        done += portion(pool, action, state_for(action, filter), &ids).await?;
+        let mut transaction = begin(pool).await?;
+        let touched =
+            act_on_batch(&mut transaction, action, state_for(action, filter), &ids).await?;
+        if touched > 0 {
+            let recorded = OperatorAction::new(action.command(), "jobs")
+                .about(filter.organization)
+                .with(description(action, filter, &ids, touched));
+            operators::record(&mut transaction, actor, &recorded).await?;
+        }
+        transaction.commit().await?;
+        done += touched;
     }
+}
+
+/// What was meant, between which ids it was found, and how many it was.
+fn description(action: Action, filter: &Filter, ids: &[i64], touched: i64) -> Value {
+    json!({
+        "state": state_for(action, filter).name(),
+        "kind": filter.kind,
+        "queue": filter.queue,
+        "organization": filter.organization,
+        "first": ids.first(),
+        "last": ids.last(),
+        "jobs": touched,
+    })
 }
 
 /// The state is checked again in each statement: what a worker has taken or ended in between is
 /// not what was meant.
-async fn portion(
-    pool: &PgPool,
+async fn act_on_batch(
+    connection: &mut PgConnection,
     action: Action,
     state: State,
     ids: &[i64],
@@ -68,30 +95,32 @@ async fn portion(
     let running = Some(state == State::Running);
     let done = match (action, state) {
         (Action::Cancel, State::Available | State::Running) => {
-            end_all(pool, ids, &CANCELLED, running).await?.len()
+            end_all(connection, ids, &CANCELLED, running).await?.len()
         }
         (Action::Discard, State::Available | State::Running) => {
-            end_all(pool, ids, &DISCARDED, running).await?.len()
+            end_all(connection, ids, &DISCARDED, running).await?.len()
         }
-        (Action::Retry, State::Available) => run_now(pool, ids).await?,
+        (Action::Retry, State::Available) => run_now(connection, ids).await?,
         (Action::Retry, State::Completed | State::Discarded | State::Cancelled) => {
-            retry_finished(pool, ids, Some(state.name())).await?.len()
+            retry_finished(connection, ids, Some(state.name()))
+                .await?
+                .len()
         }
         (Action::Retry, State::Running) | (Action::Cancel | Action::Discard, _) => 0,
     };
-    Ok(i64::try_from(done).expect("a portion fits"))
+    Ok(i64::try_from(done).expect("a batch fits"))
 }
 
-async fn run_now(pool: &PgPool, ids: &[i64]) -> Result<usize, sqlx::Error> {
+async fn run_now(connection: &mut PgConnection, ids: &[i64]) -> Result<usize, sqlx::Error> {
     let queues = sqlx::query_scalar!(
         "UPDATE polar_jobs.live_jobs SET run_at = least(run_at, now()), note = NULL
           WHERE id = ANY ($1) AND worker IS NULL RETURNING queue",
         ids,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
     .await?;
     for queue in queues.iter().collect::<BTreeSet<_>>() {
-        wake(pool, queue).await?;
+        wake(connection, queue).await?;
     }
     Ok(queues.len())
 }

@@ -1,10 +1,12 @@
 //! Queues and the workers that serve them.
 
+use jobs::contract::begin;
 use jobs::types::Timestamp;
 use serde::Serialize;
 use sqlx::PgPool;
 
 use super::wake::wake;
+use crate::operators::{self, Actor, OperatorAction};
 
 /// A queue and how full it is.
 #[derive(Clone, Debug, Serialize)]
@@ -86,29 +88,43 @@ pub async fn workers(pool: &PgPool) -> Result<Vec<WorkerRow>, sqlx::Error> {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn pause(pool: &PgPool, name: &str) -> Result<bool, sqlx::Error> {
-    sqlx::query!(
+pub async fn pause(pool: &PgPool, actor: &Actor, name: &str) -> Result<bool, sqlx::Error> {
+    let mut transaction = begin(pool).await?;
+    let done = sqlx::query!(
         "UPDATE polar_jobs.queues SET paused_at = coalesce(paused_at, now()) WHERE name = $1",
         name
     )
-    .execute(pool)
-    .await
-    .map(|done| done.rows_affected() == 1)
+    .execute(&mut *transaction)
+    .await?;
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let action = OperatorAction::new("queues pause", format!("queue/{name}"));
+    operators::record(&mut transaction, actor, &action).await?;
+    transaction.commit().await?;
+    Ok(true)
 }
 
 /// Lets claims begin again. `false`: there is no such queue.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn resume(pool: &PgPool, name: &str) -> Result<bool, sqlx::Error> {
+pub async fn resume(pool: &PgPool, actor: &Actor, name: &str) -> Result<bool, sqlx::Error> {
+    let mut transaction = begin(pool).await?;
     let done = sqlx::query!(
         "UPDATE polar_jobs.queues SET paused_at = NULL WHERE name = $1",
         name
     )
-    .execute(pool)
+    .execute(&mut *transaction)
     .await?;
-    wake(pool, name).await?;
-    Ok(done.rows_affected() == 1)
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    wake(&mut transaction, name).await?;
+    let action = OperatorAction::new("queues resume", format!("queue/{name}"));
+    operators::record(&mut transaction, actor, &action).await?;
+    transaction.commit().await?;
+    Ok(true)
 }
 
 /// Jobs given up within 24 hours.

@@ -1,14 +1,15 @@
-//! Rings for workers after an operator's change.
+//! Notifies workers after an operator's change.
 
-use sqlx::PgPool;
+use sqlx::PgConnection;
 
-/// Shortens the wait of a worker that sleeps; polling would find the job as well.
-pub(super) async fn wake(pool: &PgPool, queue: &str) -> Result<(), sqlx::Error> {
+/// Shortens the wait of a worker that sleeps, once the transaction commits; polling would find the job
+/// as well.
+pub(super) async fn wake(connection: &mut PgConnection, queue: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "SELECT pg_notify('polar_jobs', $1) WHERE polar_jobs.somebody_sleeps($1)",
         queue
     )
-    .execute(pool)
+    .execute(connection)
     .await
     .map(drop)
 }

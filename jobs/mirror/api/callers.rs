@@ -1,0 +1,63 @@
+//! Whom a request is about, and what its caller may do there.
+
+use sqlx::PgPool;
+
+use crate::contract::Fees;
+use crate::types::{OrganizationId, Role, UserId};
+
+/// A living organization, as one caller meets it.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its display name.
+    pub name: String,
+    /// Its short name.
+    pub slug: String,
+    /// Its status in the application.
+    pub status: String,
+    /// What the person may do there; `None` for a person who does not belong to it.
+    pub role: Option<Role>,
+    /// What it pays now.
+    pub fees: Option<Fees>,
+}
+
+/// The organization, and the role of `person` in it; `None` = unknown or deleted.
+///
+/// # Errors
+/// If the database fails.
+pub async fn find(
+    pool: &PgPool,
+    organization: OrganizationId,
+    person: Option<UserId>,
+) -> Result<Option<Found>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"SELECT o.name, o.slug, o.status, m.role AS "role?", a.fee_basis_points, a.fee_fixed,
+                  a.subscription_fee_basis_points
+             FROM polar_jobs.organizations o
+             JOIN polar_jobs.accounts a ON a.organization_id = o.id
+             LEFT JOIN polar_jobs.memberships m
+               ON m.organization_id = o.id AND m.user_id = $2 AND m.removed_at IS NULL
+            WHERE o.id = $1 AND o.deleted_at IS NULL"#,
+        organization.0,
+        person.map(|person| person.0),
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|row| Found {
+        name: row.name,
+        slug: row.slug,
+        status: row.status,
+        role: row.role.as_deref().and_then(Role::parse),
+        fees: match (
+            row.fee_basis_points,
+            row.fee_fixed,
+            row.subscription_fee_basis_points,
+        ) {
+            (Some(basis_points), Some(fixed), Some(subscription_basis_points)) => Some(Fees {
+                basis_points,
+                fixed,
+                subscription_basis_points,
+            }),
+            _ => None,
+        },
+    }))
+}

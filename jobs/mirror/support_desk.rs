@@ -1,0 +1,213 @@
+//! What the application and the grants want at the support desk, and what Plain was seen to hold.
+
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::types::{Email, OrganizationId, UserId};
+
+/// An organization as Plain should hold it.
+#[derive(Clone, Debug)]
+pub struct WantedTenant {
+    /// Its display name.
+    pub name: String,
+    /// Whether it was deleted.
+    pub deleted: bool,
+    /// The change that this reading is of.
+    pub event_id: i64,
+    /// The tier that its grants give, by Plain's external id; `None` = none of its own.
+    pub tier: Option<String>,
+    /// Tiers that it may have at Plain because we gave them.
+    pub given_tiers: Vec<String>,
+}
+
+/// A person of an organization as Plain should hold them.
+#[derive(Clone, Debug)]
+pub struct WantedMember {
+    /// Whether the person should not belong to it.
+    pub removed: bool,
+    /// The address; `None` where the application never told a usable one.
+    pub email: Option<Email>,
+    /// The newest change that this reading is of.
+    pub version: i64,
+    /// Whether Plain was seen to hold the organization.
+    pub tenant_is_known: bool,
+}
+
+/// What is wanted of an organization; `None` = not created yet.
+///
+/// # Errors
+/// If the database fails.
+pub async fn tenant(
+    pool: &PgPool,
+    organization: OrganizationId,
+) -> Result<Option<WantedTenant>, sqlx::Error> {
+    sqlx::query_as!(
+        WantedTenant,
+        r#"SELECT o.name, o.deleted_at IS NOT NULL AS "deleted!", o.event_id,
+                  CASE WHEN o.deleted_at IS NULL THEN o.plain_tier_external_id END AS tier,
+                  coalesce(t.given_tiers, '{}') AS "given_tiers!"
+             FROM polar_jobs.organizations o
+             LEFT JOIN polar_jobs.support_desk_tenants t ON t.organization_id = o.id
+            WHERE o.id = $1"#,
+        organization.0,
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// What is wanted of a person; `None` = never belonged to an organization that was created.
+///
+/// # Errors
+/// If the database fails.
+pub async fn member(
+    pool: &PgPool,
+    organization: OrganizationId,
+    user: UserId,
+) -> Result<Option<WantedMember>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"SELECT m.removed_at IS NOT NULL AS "removed!", p.email, greatest(m.event_id, p.changed_event) AS "version!",
+                  t.synced_event IS NOT NULL AS "tenant_is_known!"
+             FROM polar_jobs.organizations o
+             JOIN polar_jobs.memberships m ON m.organization_id = o.id
+             JOIN polar_jobs.people p USING (user_id)
+             LEFT JOIN polar_jobs.support_desk_tenants t ON t.organization_id = o.id
+            WHERE o.id = $1 AND m.user_id = $2"#,
+        organization.0,
+        user.0,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|row| WantedMember {
+        removed: row.removed,
+        email: row.email.map(Email::from_mirror),
+        version: row.version,
+        tenant_is_known: row.tenant_is_known,
+    }))
+}
+
+/// Notes that the organization may have this tier at Plain from now on because of us. Written before
+/// Plain is asked: after a lost answer it is still known whose tier that is.
+///
+/// # Errors
+/// If the database fails.
+pub async fn giving_tier(
+    pool: &PgPool,
+    organization: OrganizationId,
+    tier: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO polar_jobs.support_desk_tenants AS t (organization_id, given_tiers) VALUES ($1, ARRAY[$2::text])
+         ON CONFLICT (organization_id) DO UPDATE SET given_tiers = array_append(t.given_tiers, $2)
+          WHERE NOT $2 = ANY (t.given_tiers)",
+        organization.0,
+        tier,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Plain holds the organization as it was wanted. Returns the people whom it does not.
+///
+/// # Errors
+/// If the database fails.
+pub async fn tenant_synced(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    wanted: &WantedTenant,
+) -> Result<Vec<UserId>, sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO polar_jobs.support_desk_tenants (organization_id, synced_event, synced_tier, given_tiers)
+         VALUES ($1, $2, $3, array_remove(ARRAY[$3], NULL))
+         ON CONFLICT (organization_id) DO UPDATE
+            SET synced_event = excluded.synced_event, synced_tier = excluded.synced_tier,
+                given_tiers = excluded.given_tiers",
+        organization.0,
+        wanted.event_id,
+        wanted.tier,
+    )
+    .execute(&mut *connection)
+    .await?;
+    let ids = sqlx::query_scalar!(
+        r#"SELECT user_id AS "id!" FROM polar_jobs.support_desk_unsynced_members($1) user_id ORDER BY 1"#,
+        organization.0,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(ids.into_iter().map(UserId).collect())
+}
+
+/// Plain holds the person as it was wanted.
+///
+/// # Errors
+/// If the database fails.
+pub async fn member_synced(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    user: UserId,
+    version: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO polar_jobs.support_desk_members AS m (organization_id, user_id, synced_event) VALUES ($1, $2, $3)
+         ON CONFLICT (organization_id, user_id) DO UPDATE SET synced_event = greatest(m.synced_event, excluded.synced_event)",
+        organization.0,
+        user.0,
+        version,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Whether Plain was seen to hold another tier than the organization's grants give now.
+///
+/// # Errors
+/// If the database fails.
+pub async fn tier_differs(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (
+               SELECT 1 FROM polar_jobs.organizations o
+                 LEFT JOIN polar_jobs.support_desk_tenants t ON t.organization_id = o.id
+                WHERE o.id = $1 AND t.synced_tier IS DISTINCT FROM o.plain_tier_external_id) AS "differs!""#,
+        organization.0,
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// At most `limit` organizations after `after`, in the order of their ids, of which Plain was not seen
+/// to hold something as it is wanted, and for which no job is under way whose key begins with `keys`.
+///
+/// # Errors
+/// If the database fails.
+pub async fn unsynced(
+    pool: &PgPool,
+    after: Option<OrganizationId>,
+    except: Option<Uuid>,
+    limit: i64,
+    keys: &str,
+) -> Result<Vec<OrganizationId>, sqlx::Error> {
+    let ids = sqlx::query_scalar!(
+        "SELECT o.id
+           FROM polar_jobs.organizations o
+           LEFT JOIN polar_jobs.support_desk_tenants t ON t.organization_id = o.id
+          WHERE ($1::uuid IS NULL OR o.id > $1) AND o.id IS DISTINCT FROM $2
+            AND (CASE WHEN o.deleted_at IS NULL
+                      THEN t.synced_event IS DISTINCT FROM o.event_id OR t.synced_tier IS DISTINCT FROM o.plain_tier_external_id
+                      ELSE t.synced_event <> o.event_id END
+                 OR EXISTS (SELECT 1 FROM polar_jobs.support_desk_unsynced_members(o.id) user_id
+                             WHERE NOT polar_jobs.has_unfinished_job($4 || o.id || '/' || user_id)))
+            AND NOT polar_jobs.has_unfinished_job($4 || o.id)
+          ORDER BY o.id LIMIT $3",
+        after.map(|organization| organization.0),
+        except,
+        limit,
+        keys,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(ids.into_iter().map(OrganizationId).collect())
+}

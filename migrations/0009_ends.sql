@@ -1,0 +1,192 @@
+-- How a run ends other than well: back to waiting, given up, taken from a dead worker, or by an operator's hand.
+-- What a handler completed is stored by the statement that claims the next jobs (`src/queue/claim.rs`).
+
+CREATE FUNCTION polar_jobs.move_to_history(job polar_jobs.live_jobs, state text, outcome text, note text)
+    RETURNS void LANGUAGE sql AS $$
+    WITH gone AS (
+        DELETE FROM polar_jobs.live_jobs l WHERE l.id = job.id
+    ), ends AS (
+        INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
+        SELECT e, job.id, polar_jobs.end_rank(state, outcome) FROM unnest(job.events) e
+    )
+    INSERT INTO polar_jobs.finished_jobs
+           (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
+            unique_key, ordering_key, events, note, payload, errors, state, outcome)
+    VALUES (job.id, job.run_at, job.created_at, job.started_at, job.worker, job.attempt, job.max_attempts,
+            job.priority, job.queue, job.kind,
+            CASE WHEN job.coalesces THEN job.ordering_key ELSE coalesce(job.held_unique_key, job.unique_key) END,
+            job.ordering_key, job.events, note, job.payload, job.errors, state, outcome)
+$$;
+
+-- A running job waits again. A job that waits with its unique key meanwhile merges into it, not the other
+-- way round: so failures stay counted, whatever news come, and the order stays. It runs when the newer one
+-- would have, if that is earlier.
+CREATE FUNCTION polar_jobs.requeue_job(job polar_jobs.live_jobs, at timestamptz, failure jsonb, note text)
+    RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    duplicate polar_jobs.live_jobs;
+BEGIN
+    IF job.coalesces THEN
+        SELECT l.* INTO duplicate FROM polar_jobs.live_jobs l
+         WHERE l.ordering_key = job.ordering_key AND l.blocked AND l.coalesces FOR UPDATE;
+    ELSIF job.held_unique_key IS NOT NULL THEN
+        SELECT l.* INTO duplicate FROM polar_jobs.live_jobs l WHERE l.unique_key = job.held_unique_key FOR UPDATE;
+    END IF;
+    UPDATE polar_jobs.live_jobs l
+       SET worker = NULL, run_at = least(requeue_job.at, duplicate.run_at), note = requeue_job.note,
+           priority = least(l.priority, duplicate.priority),
+           events = polar_jobs.merge_events(l.events, duplicate.events),
+           payload = l.payload || coalesce(duplicate.payload, '{}'),
+           errors = l.errors || coalesce(failure, '[]') || coalesce(duplicate.errors, '[]')
+     WHERE l.id = job.id;
+    IF duplicate.id IS NOT NULL THEN
+        -- The events are the other job's now.
+        duplicate.events := NULL;
+        PERFORM polar_jobs.move_to_history(duplicate, 'cancelled', 'ignored', 'merged into job ' || job.id);
+    END IF;
+    IF job.held_unique_key IS NOT NULL THEN
+        UPDATE polar_jobs.live_jobs l SET unique_key = l.held_unique_key, held_unique_key = NULL WHERE l.id = job.id;
+    END IF;
+END $$;
+
+-- Many, each fenced by (id, attempt, worker) and each for itself: one that somebody is in the way of costs
+-- the others nothing. `failures` are entries of `errors`, null where no attempt is charged. Returns those
+-- that still run and must be tried again.
+CREATE FUNCTION polar_jobs.requeue_jobs(
+    worker bigint, ids bigint[], attempts integer[], delays double precision[], failures jsonb[], notes text[]
+) RETURNS bigint[] LANGUAGE plpgsql SET enable_seqscan = off SET lock_timeout = '100ms' AS $$
+DECLARE
+    entry record;
+    job polar_jobs.live_jobs;
+    again bigint[] := '{}';
+BEGIN
+    FOR entry IN SELECT * FROM unnest(ids, attempts, delays, failures, notes) d (id, attempt, delay, failure, note) LOOP
+        BEGIN
+            SELECT l.* INTO job FROM polar_jobs.live_jobs l
+             WHERE l.id = entry.id AND l.attempt = entry.attempt AND l.worker = requeue_jobs.worker FOR NO KEY UPDATE;
+            IF FOUND THEN
+                PERFORM polar_jobs.requeue_job(job, now() + make_interval(secs => entry.delay), entry.failure, entry.note);
+            END IF;
+        EXCEPTION WHEN lock_not_available OR unique_violation OR serialization_failure OR deadlock_detected THEN
+            again := again || entry.id;
+        END;
+    END LOOP;
+    RETURN again;
+END $$;
+
+-- A job that was taken back from a dead worker, as an operator wants to hear of it.
+CREATE TYPE polar_jobs.reclaimed_job AS (id bigint, kind text, organization text, discarded boolean);
+
+-- Puts back what workers without a row held, and removes what they recorded once nothing is left. A job
+-- that an open transaction of somebody else holds stays recorded and is tried again at the next call.
+CREATE FUNCTION polar_jobs.reclaim_jobs() RETURNS SETOF polar_jobs.reclaimed_job LANGUAGE plpgsql AS $$
+DECLARE
+    gone polar_jobs.claims;
+BEGIN
+    FOR gone IN SELECT c.* FROM polar_jobs.claims c
+                 WHERE NOT EXISTS (SELECT 1 FROM polar_jobs.workers w WHERE w.id = c.worker)
+                 ORDER BY c.worker, c.fetcher FOR UPDATE OF c SKIP LOCKED LOOP
+        RETURN QUERY SELECT * FROM polar_jobs.requeue_jobs_of(gone.worker, gone.ids);
+        gone.ids := ARRAY(SELECT id FROM polar_jobs.live_jobs WHERE id = ANY (gone.ids) AND worker = gone.worker);
+        IF cardinality(gone.ids) = 0 THEN
+            DELETE FROM polar_jobs.claims c WHERE c.worker = gone.worker AND c.fetcher = gone.fetcher;
+        ELSE
+            UPDATE polar_jobs.claims c SET epoch = c.epoch + 1, ids = gone.ids
+             WHERE c.worker = gone.worker AND c.fetcher = gone.fetcher;
+        END IF;
+    END LOOP;
+END $$;
+
+-- Puts back what a dead worker held. A dead worker is a failure like any other: it adds an entry
+-- to `errors`, and a spent budget discards. What somebody is in the way of is left for the next call. Without
+-- `ids` the whole table is searched.
+CREATE FUNCTION polar_jobs.requeue_jobs_of(dead bigint, ids bigint[] DEFAULT NULL) RETURNS SETOF polar_jobs.reclaimed_job
+    LANGUAGE plpgsql SET enable_seqscan = off SET lock_timeout = '100ms' AS $$
+DECLARE
+    job polar_jobs.live_jobs;
+    failure jsonb;
+    failures integer;
+BEGIN
+    FOR job IN SELECT * FROM polar_jobs.live_jobs
+                WHERE id = ANY (coalesce(ids, ARRAY(SELECT id FROM polar_jobs.live_jobs WHERE worker = dead)))
+                  AND worker = dead ORDER BY id FOR UPDATE SKIP LOCKED LOOP
+        failure := jsonb_build_object('at', now(), 'attempt', job.attempt, 'error', 'the worker died');
+        failures := jsonb_array_length(job.errors) + 1;
+        BEGIN
+            IF failures >= job.max_attempts THEN
+                job.errors := job.errors || failure;
+                PERFORM polar_jobs.move_to_history(job, 'discarded', 'failed', job.note);
+            ELSE
+                -- At once the first time; a job that kills one process after the other gets slower.
+                PERFORM polar_jobs.requeue_job(job, now() + CASE
+                    WHEN failures > 1 THEN make_interval(secs => least(3600, 2 ^ least(failures, 12))) ELSE '0' END,
+                    failure, NULL);
+            END IF;
+            RETURN NEXT (job.id, job.kind, coalesce(job.payload ->> 'organization_id', job.payload ->> 'external_customer_id'),
+                         failures >= job.max_attempts)::polar_jobs.reclaimed_job;
+        EXCEPTION WHEN lock_not_available OR unique_violation OR serialization_failure OR deadlock_detected THEN
+            RAISE DEBUG 'job % of worker % is returned later', job.id, dead;
+        END;
+    END LOOP;
+END $$;
+
+-- Puts finished jobs back to waiting, each with its id, its history and a new budget on top of the failures
+-- that it has. One that another job waits for with the same unique key is merged into that one and stays as
+-- it is, and of several with one unique key the newest counts. Returns those that wait again.
+CREATE FUNCTION polar_jobs.retry_finished(ids bigint[], state text) RETURNS TABLE (id bigint, queue text, blocked boolean)
+    LANGUAGE plpgsql SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    gone polar_jobs.finished_jobs[];
+    rows polar_jobs.live_jobs[];
+    stored bigint[];
+BEGIN
+    WITH chosen AS (
+        SELECT DISTINCT ON (coalesce(f.unique_key, f.id::text)) f.id FROM polar_jobs.finished_jobs f
+         WHERE f.id = ANY (ids) AND (retry_finished.state IS NULL OR f.state = retry_finished.state)
+         ORDER BY coalesce(f.unique_key, f.id::text), f.id DESC
+    ), deleted AS (
+        DELETE FROM polar_jobs.finished_jobs f WHERE f.id = ANY (ARRAY(SELECT c.id FROM chosen c)) RETURNING f
+    )
+    SELECT array_agg(d.f) INTO gone FROM deleted d;
+    IF gone IS NULL THEN
+        RETURN;
+    END IF;
+    -- Their events are open again, but for what other jobs of theirs did.
+    DELETE FROM polar_jobs.event_ends e USING unnest(gone) g
+     WHERE e.event_id = ANY (g.events) AND e.job_id = g.id;
+    SELECT array_agg(ROW(
+               g.id, now(), g.created_at, g.started_at, NULL, g.attempt,
+               jsonb_array_length(g.errors) + least(g.max_attempts, coalesce(k.max_attempts, 20)), g.priority, false,
+               coalesce(g.unique_key = g.ordering_key, false), g.queue, g.kind, nullif(g.unique_key, g.ordering_key),
+               NULL, g.ordering_key, g.events, 'put back by an operator', g.payload, g.errors
+           )::polar_jobs.live_jobs ORDER BY g.id)
+      INTO rows FROM unnest(gone) g LEFT JOIN polar_jobs.kinds k ON k.kind = g.kind;
+    stored := polar_jobs.store_jobs(rows);
+    INSERT INTO polar_jobs.finished_jobs SELECT g.* FROM unnest(gone) g WHERE g.id <> ALL (stored);
+    RETURN QUERY SELECT l.id, l.queue::text, l.blocked FROM polar_jobs.live_jobs l
+     WHERE l.id = ANY (stored) AND l.id = ANY (ids);
+END $$;
+
+-- Ends unfinished jobs; a worker that had one finds its fence broken. With `running` only such jobs end.
+-- Returns for each that ended whether a worker had it.
+CREATE FUNCTION polar_jobs.end_jobs(ids bigint[], state text, outcome text, note text, running boolean)
+    RETURNS SETOF boolean LANGUAGE sql SET enable_seqscan = off AS $$
+    WITH gone AS (
+        DELETE FROM polar_jobs.live_jobs WHERE id = ANY (ARRAY(
+            SELECT l.id FROM polar_jobs.live_jobs l
+             WHERE l.id = ANY (ids) AND (running IS NULL OR (l.worker IS NOT NULL) = running) ORDER BY l.id FOR UPDATE))
+        RETURNING *
+    ), ends AS (
+        INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
+        SELECT e, g.id, polar_jobs.end_rank(end_jobs.state, end_jobs.outcome) FROM gone g, unnest(g.events) e
+    )
+    INSERT INTO polar_jobs.finished_jobs
+           (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
+            unique_key, ordering_key, events, note, payload, errors, state, outcome)
+    SELECT id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
+           CASE WHEN coalesces THEN ordering_key ELSE coalesce(unique_key, held_unique_key) END, ordering_key, events,
+           end_jobs.note, payload, errors, end_jobs.state, end_jobs.outcome
+      FROM gone
+    RETURNING worker IS NOT NULL
+$$;

@@ -1,0 +1,117 @@
+-- What came in and the jobs that follow from it, stored in one transaction.
+
+-- Stores events and writes their jobs, keys honoured, in one call. One entry of the first arrays
+-- per event, one entry of the second per job; `causes` names each job's event. An event that is
+-- there already is left alone, and its jobs are not written again; but a delivery whose event failed
+-- is run again when Polar sends it again. Returns the ids of those whose jobs were written.
+--
+-- The caller gives the ids, drawn from the sequence of `stored_events`, so that a job's payload can name
+-- its event.
+CREATE FUNCTION polar_jobs.accept_events(
+    source text, ids bigint[], external_ids text[], types text[], occurred_ats timestamptz[],
+    changes jsonb[], bodies bytea[], outcomes text[],
+    causes bigint[], kinds text[], payloads jsonb[], queues text[], run_ats timestamptz[],
+    priorities smallint[], unique_keys text[], ordering_keys text[], max_attempts integer[]
+) RETURNS bigint[] LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_variable
+DECLARE
+    -- Events that nobody stored before, and whether these are all of them; where not, also as keys of an object.
+    named bigint[];
+    all_fresh boolean;
+    fresh jsonb;
+    -- By the id given, the event of an earlier delivery to be run again.
+    again jsonb := '{}';
+    accepted bigint[];
+BEGIN
+    IF source = 'app' THEN
+        PERFORM polar_jobs.lock_changed(ordering_keys);
+    END IF;
+    WITH inserted AS (
+        INSERT INTO polar_jobs.event_ids AS known (external_id, source, event_id)
+        -- In the order of the ids, so that no two calls wait for each other.
+        SELECT given.external_id, source, given.id FROM unnest(ids, external_ids) AS given (id, external_id)
+         WHERE given.external_id IS NOT NULL ORDER BY given.external_id COLLATE "C", given.id
+        ON CONFLICT DO NOTHING RETURNING known.event_id
+    )
+    SELECT array_agg(inserted.event_id) INTO named FROM inserted;
+    -- `array_positions` finds the events without a name of the sender's.
+    all_fresh := coalesce(cardinality(named), 0) + cardinality(array_positions(external_ids, NULL)) = cardinality(ids);
+    IF NOT all_fresh THEN
+        SELECT coalesce(jsonb_object_agg(event.id, true), '{}') INTO fresh
+          FROM (SELECT unnest(named) AS id
+                 UNION ALL
+                SELECT given.id FROM unnest(ids, external_ids) AS given (id, external_id) WHERE given.external_id IS NULL) event;
+    END IF;
+
+    INSERT INTO polar_jobs.stored_events (id, source, external_id, type, occurred_at, change, body, outcome)
+    OVERRIDING SYSTEM VALUE
+    SELECT given.id, source, given.external_id, given.type, given.occurred_at, given.change, given.body, given.outcome
+      FROM unnest(ids, external_ids, types, occurred_ats, changes, bodies, outcomes)
+           AS given (id, external_id, type, occurred_at, change, body, outcome)
+     WHERE all_fresh OR fresh ? given.id::text;
+    accepted := CASE WHEN all_fresh THEN ids ELSE ARRAY(SELECT id FROM unnest(ids) id WHERE fresh ? id::text) END;
+
+    IF NOT all_fresh THEN
+        IF source = 'polar' THEN
+            again := polar_jobs.reopen_failed(ids, external_ids, fresh);
+            accepted := accepted || ARRAY(SELECT jsonb_object_keys(again)::bigint);
+        END IF;
+        SELECT array_agg(coalesce((again ->> job.cause::text)::bigint, job.cause) ORDER BY place),
+               array_agg(job.kind ORDER BY place),
+               -- What names the event names the one that is there.
+               array_agg(CASE WHEN again ? job.cause::text AND job.payload ? 'event'
+                              THEN job.payload || jsonb_build_object('event', again -> job.cause::text)
+                              ELSE job.payload END ORDER BY place),
+               array_agg(job.queue ORDER BY place), array_agg(job.run_at ORDER BY place),
+               array_agg(job.priority ORDER BY place), array_agg(job.unique_key ORDER BY place),
+               array_agg(job.ordering_key ORDER BY place), array_agg(job.attempts ORDER BY place)
+          INTO causes, kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys, max_attempts
+          FROM unnest(causes, kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys, max_attempts)
+               WITH ORDINALITY
+               AS job (cause, kind, payload, queue, run_at, priority, unique_key, ordering_key, attempts, place)
+         WHERE fresh ? job.cause::text OR again ? job.cause::text;
+    END IF;
+    IF cardinality(kinds) > 0 THEN
+        PERFORM polar_jobs.store_jobs(ARRAY(
+            SELECT j.job FROM polar_jobs.job_rows(kinds, payloads, queues, run_ats, priorities, unique_keys,
+                                                  ordering_keys, max_attempts, causes) j));
+    END IF;
+    RETURN accepted;
+END $$;
+
+-- Changes of one subject are stored in the order of their commits, those in open transactions of the
+-- application included. Waits for such a transaction as long as `lock_timeout` says, then raises PJ001 and names its subject.
+CREATE FUNCTION polar_jobs.lock_changed(ordering_keys text[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    key text;
+BEGIN
+    FOR key IN SELECT DISTINCT k COLLATE "C" FROM unnest(ordering_keys) k WHERE k IS NOT NULL ORDER BY 1 LOOP
+        PERFORM polar_jobs.lock_keys_now(ARRAY['ordering/' || key]);
+    END LOOP;
+EXCEPTION
+    WHEN lock_not_available THEN
+        RAISE EXCEPTION 'a transaction that is still open changes %: try again', replace(key, '/', ' ')
+            USING ERRCODE = 'PJ001';
+    WHEN serialization_failure THEN
+        NULL;
+END $$;
+
+-- Of deliveries that are not fresh those whose event failed: it counts as not handled again. Returns the
+-- event of each, by the id that was given for the delivery.
+CREATE FUNCTION polar_jobs.reopen_failed(ids bigint[], external_ids text[], fresh jsonb) RETURNS jsonb
+    LANGUAGE sql SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+    WITH failed AS MATERIALIZED (
+        SELECT min(given.id) AS id, known.event_id
+          FROM unnest(ids, external_ids) AS given (id, external_id)
+          JOIN polar_jobs.event_ids known ON known.source = 'polar' AND known.external_id = given.external_id
+         WHERE NOT fresh ? given.id::text AND NOT fresh ? known.event_id::text
+           AND (SELECT e.outcome FROM polar_jobs.external_events e WHERE e.id = known.event_id) = 'failed'
+         GROUP BY known.event_id
+    ), ends AS (
+        DELETE FROM polar_jobs.event_ends e WHERE e.event_id = ANY (ARRAY(SELECT f.event_id FROM failed f))
+    ), events AS (
+        UPDATE polar_jobs.stored_events e SET outcome = NULL
+         WHERE e.id = ANY (ARRAY(SELECT f.event_id FROM failed f)) AND e.outcome = 'failed'
+    )
+    SELECT coalesce(jsonb_object_agg(f.id, f.event_id), '{}') FROM failed f
+$$;

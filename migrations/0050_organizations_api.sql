@@ -1,0 +1,44 @@
+-- What the organizations API keeps between requests: who changes a subscription now, what was answered
+-- to a repeated request, whose cancellation was taken back for a change that is under way, and who was
+-- invited to the startup program. No connection is held while Polar is asked, so everything that must
+-- outlive a statement is a row with an end.
+
+-- One change of an organization's subscription at a time, whichever process makes it. The row goes with
+-- the change; that of a process that died is taken over once it has expired.
+CREATE TABLE polar_jobs.subscription_change_leases (
+    organization_id uuid PRIMARY KEY,
+    holder uuid NOT NULL,
+    expires_at timestamptz NOT NULL
+);
+
+-- Answers to requests with an `Idempotency-Key`. Without `status` the first request is under way until
+-- `busy_until`, or its process died or could not know the answer: then the next one with the same key
+-- goes on.
+CREATE TABLE polar_jobs.idempotent_requests (
+    organization_id uuid NOT NULL,
+    -- A user's id, or `application`.
+    caller text NOT NULL,
+    -- Method and path below the organization.
+    route text NOT NULL,
+    key text NOT NULL,
+    -- SHA-256 of the body.
+    fingerprint bytea NOT NULL,
+    holder uuid NOT NULL,
+    attempt integer NOT NULL DEFAULT 1,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    busy_until timestamptz NOT NULL,
+    status smallint,
+    answer text,
+    PRIMARY KEY (organization_id, caller, route, key)
+);
+CREATE INDEX idempotent_requests_age ON polar_jobs.idempotent_requests (started_at);
+
+-- Subscriptions whose cancellation was taken back because Polar changes the plan of no cancelled one. The
+-- row goes once the plan has changed; `restore_cancellation` finds what was left behind.
+CREATE TABLE polar_jobs.resumed_subscriptions (
+    organization_id uuid PRIMARY KEY,
+    subscription_id uuid NOT NULL,
+    -- The plan that was wanted.
+    product_id uuid NOT NULL,
+    resumed_at timestamptz NOT NULL DEFAULT now()
+);

@@ -1,0 +1,127 @@
+//! One transaction for one request: for changes, which are all or nothing, and for deliveries that
+//! would have held up their group.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jobs::contract::{Queue, begin};
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::store::store_deliveries;
+use super::{Accepted, Unavailable, Waiting};
+use crate::ingress::delivery::Delivery;
+use crate::ingress::row::Row;
+use crate::queue::notifier::Notifier;
+
+/// Single deliveries at once: enough to wait for a few locks without taking the pool from changes.
+const AT_ONCE: usize = 4;
+/// One transaction, the wait for a permit included.
+const DEADLINE: Duration = Duration::from_secs(1);
+const STATEMENT_TIMEOUT: &str = "900ms";
+const LOCK_TIMEOUT: &str = "600ms";
+
+/// The way for requests that come with a transaction of their own.
+#[derive(Clone)]
+pub(in crate::ingress) struct SingleWriter {
+    pool: PgPool,
+    notifier: Notifier,
+    permits: Arc<Semaphore>,
+}
+
+impl SingleWriter {
+    pub(super) fn new(pool: PgPool, notifier: Notifier) -> Self {
+        Self {
+            pool,
+            notifier,
+            permits: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
+    /// Begins a transaction whose statements and waits are bounded.
+    pub(in crate::ingress) async fn begin(
+        &self,
+        statement_timeout: &str,
+    ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        let mut transaction = begin(&self.pool).await?;
+        sqlx::query!(
+            "SELECT set_config('statement_timeout', $1, true) AS statements, set_config('lock_timeout', $2, true) AS locks",
+            statement_timeout,
+            LOCK_TIMEOUT,
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        Ok(transaction)
+    }
+
+    /// Notifies sleeping workers of the jobs of rows just committed. For those that were there before
+    /// it notifies in vain, which costs nothing.
+    pub(in crate::ingress) fn notify_for(&self, rows: &[Row<'_>]) {
+        for queue in Queue::ALL {
+            if rows
+                .iter()
+                .any(|row| row.jobs.iter().any(|job| job.queue == queue))
+            {
+                self.notifier.notify(queue.name());
+            }
+        }
+    }
+
+    /// Stores one delivery and tells its sender, without making the caller wait.
+    pub(super) fn deliver(&self, waiting: Waiting) {
+        let single = self.clone();
+        tokio::spawn(async move {
+            let answer = timeout(DEADLINE, single.store(&waiting.delivery)).await;
+            waiting.tell(answer.unwrap_or(Err(Unavailable::TooSlow)));
+        });
+    }
+
+    async fn store(&self, delivery: &Delivery) -> Result<Accepted, Unavailable> {
+        let _permit = self
+            .permits
+            .acquire()
+            .await
+            .map_err(|_| Unavailable::Stopping)?;
+        let refused = match self.transact(delivery.row()).await {
+            Ok(accepted) => return Ok(accepted),
+            Err(error) => error,
+        };
+        if !is_unstorable(&refused) {
+            tracing::warn!(error = %refused, "a delivery was not stored");
+            return Err(Unavailable::Refused);
+        }
+        tracing::error!(error = %refused, "the jobs of a delivery cannot be stored; it is kept as failed");
+        self.transact(delivery.unroutable_row())
+            .await
+            .map_err(|error| {
+                tracing::error!(%error, "a delivery cannot be stored at all");
+                Unavailable::Refused
+            })
+    }
+
+    async fn transact(&self, row: Row<'_>) -> Result<Accepted, sqlx::Error> {
+        let mut transaction = self.begin(STATEMENT_TIMEOUT).await?;
+        let rows = [row];
+        let stored = store_deliveries(&mut transaction, &rows).await?;
+        transaction.commit().await?;
+        self.notify_for(&rows);
+        Ok(match stored[..] {
+            [true] => Accepted::Stored,
+            _ => Accepted::Duplicate,
+        })
+    }
+}
+
+/// Whether the value itself is the reason, so that the same again can never go in: a data
+/// exception (22), a broken constraint (23), or a limit of the program (54).
+fn is_unstorable(error: &sqlx::Error) -> bool {
+    let code = error
+        .as_database_error()
+        .and_then(|database| database.code());
+    code.is_some_and(|code| {
+        ["22", "23", "54"]
+            .iter()
+            .any(|class| code.starts_with(class))
+    })
+}
