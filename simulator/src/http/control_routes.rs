@@ -99,4 +99,8 @@ pub const CONTROL_ROUTES: &[ControlRoute] = &[
         "/simulator/arm",
         r#"{"when": {"method", "path", "point"}, "do": {"method", "path", "body"}}: what somebody else does during the next such request; points are arrival, commit, answer"#,
     ),
+    get(
+        "/checkout/{secret}",
+        "the page behind the link of a checkout: a person chooses a plan and a card that pays, is declined later, or is declined now; POST pays",
+    ),
 ];
