@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // a test may stop at the first surprise
 
+#[path = "cli/catalogue.rs"]
+mod catalogue;
 #[path = "wire/detour.rs"]
 mod detour;
 #[path = "cli/dev.rs"]
@@ -28,6 +30,8 @@ mod operators;
 mod pool_of_two;
 #[path = "cli/pooler.rs"]
 mod pooler;
+#[path = "cli/roles.rs"]
+mod roles;
 #[path = "cli/rows.rs"]
 mod rows;
 #[path = "cli/signals.rs"]

@@ -2,6 +2,7 @@
 //! that does the work, and prints.
 
 mod bench;
+mod catalogue;
 mod connect;
 mod costs;
 mod dev;
@@ -94,6 +95,9 @@ enum Command {
     ///
     /// Exits with 0 where all is well, 1 with errors, 3 with warnings only.
     Doctor(doctor::Arguments),
+    /// Check what polar-jobs understands of the plans at Polar, or make an example of them
+    #[command(subcommand)]
+    Catalogue(catalogue::Command),
     /// What was used, counted and reported, and whether it adds up
     #[command(subcommand)]
     Usage(usage::Command),
@@ -174,6 +178,7 @@ async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
         Command::Events(command) => events::run(command, app).await,
         Command::Bench(arguments) => bench::run(arguments, app).await,
         Command::Doctor(arguments) => doctor::run(arguments, app).await,
+        Command::Catalogue(command) => catalogue::run(command, app).await,
         Command::Usage(command) => usage::run(command, app).await,
         Command::Costs(command) => costs::run(command, app).await,
     }

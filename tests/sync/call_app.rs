@@ -80,7 +80,7 @@ async fn a_purchase_is_told_with_the_values_in_force_and_so_is_its_end() {
     );
 
     app.simulator.revoke(&tenant.id).await.unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     app.drain().await;
     let news = application.news();
     let entitlements = news
@@ -213,6 +213,7 @@ async fn an_application_that_asks_for_time_gets_it_and_no_failure_is_counted() {
         open_with(&[Answer::Status(429, "retry-after: 100\r\n")]).await;
     set_preview(&app, &tenant, true).await;
     app.drain().await;
+    assert_eq!(application.received().len(), 1);
     assert_eq!(failures(&app).await[0].0, 0);
     let wait = "SELECT extract(epoch FROM run_at - now())::bigint FROM polar_jobs.live_jobs WHERE kind = 'call_app'";
     let wait = app.count(wait).await;
@@ -283,6 +284,7 @@ async fn an_application_that_does_not_answer_in_ten_seconds_is_asked_again_later
     let (app, tenant, application) = open_with(&[Answer::Held]).await;
     set_preview(&app, &tenant, true).await;
     app.drain().await;
+    assert_eq!(application.received().len(), 1);
     let (count, error) = failures(&app).await.remove(0);
     assert_eq!(
         (count, error.as_deref()),
@@ -377,7 +379,7 @@ async fn nothing_is_told_of_an_organization_that_was_deleted() {
     let told = application.received().len();
     assert!(told > 0);
     app.tell(&[tenant.deleted()]).await;
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(application.received().len(), told);
     assert_eq!(failures(&app).await, []);
 }
