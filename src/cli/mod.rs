@@ -11,6 +11,7 @@ mod events;
 mod exit;
 mod ingress;
 mod jobs;
+mod mail;
 mod migrate;
 mod output;
 mod pooler;
@@ -101,6 +102,9 @@ enum Command {
     /// What was used, counted and reported, and whether it adds up
     #[command(subcommand)]
     Usage(usage::Command),
+    /// See the mails that are sent
+    #[command(subcommand)]
+    Mail(mail::Command),
     /// What organizations cost us, and what of it Polar knows
     #[command(subcommand)]
     Costs(costs::Command),
@@ -180,6 +184,7 @@ async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
         Command::Doctor(arguments) => doctor::run(arguments, app).await,
         Command::Catalogue(command) => catalogue::run(command, app).await,
         Command::Usage(command) => usage::run(command, app).await,
+        Command::Mail(command) => mail::run(command, app),
         Command::Costs(command) => costs::run(command, app).await,
     }
 }

@@ -20,6 +20,7 @@ mod secret;
 
 use jobs::app_webhook::AppWebhookSettings;
 use jobs::contract::{Fees, Settings};
+use jobs::mail::Mailer;
 use secrecy::{ExposeSecret, SecretString};
 
 pub use app::AppSettings;
@@ -28,7 +29,7 @@ pub use environment::Environment;
 pub use error::ConfigError;
 pub use http::HttpSettings;
 pub use log::{LogFormat, LogSettings};
-pub use mail::{MailSettings, Transport};
+pub use mail::MailSettings;
 pub use plain::PlainSettings;
 pub use polar::{Billing, PolarSettings};
 
@@ -107,6 +108,14 @@ impl Config {
             app_webhook: None,
             support_desk: None,
         }
+    }
+
+    /// What takes mail away; `None` without `MAIL_URL`. One for a process: it remembers whether the mail server
+    /// answers.
+    #[must_use]
+    pub fn mailer(&self) -> Option<Mailer> {
+        let mail = self.mail.as_ref()?;
+        Some(mail.mailer(self.app.url.as_ref()))
     }
 
     /// Every configured secret, for the masker; nothing else may expose them.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::super::{AppContext, Failure, connect, migrate};
 use super::settings_file;
-use crate::config::{Billing, Config, DatabaseUrl, MailSettings, Pooler, Transport};
+use crate::config::{Billing, Config, DatabaseUrl, MailSettings, Pooler};
 use crate::telemetry::Masker;
 use private_postgres::{Options, Server, ensure_database, psql_line};
 
@@ -63,7 +63,7 @@ impl DevEnvironment {
             let full = std::path::absolute(&directory).unwrap_or_else(|_| directory.clone());
             brought.push(("MAIL_URL", format!("file:{}", full.display())));
             brought.push(("MAIL_FROM", MAIL_FROM.to_owned()));
-            config.mail = Some(mail_to_files(directory));
+            config.mail = Some(MailSettings::to_directory(directory));
         }
         let masker = Masker::new(config.secrets());
         Ok(Self {
@@ -193,14 +193,6 @@ async fn local_polar(config: &mut Config, seed: u64, faults: Faults) -> Result<S
     });
     config.polar.webhook_secrets = vec![SecretString::from(polar.webhook_secret())];
     Ok(polar)
-}
-
-fn mail_to_files(directory: PathBuf) -> MailSettings {
-    MailSettings {
-        transport: Transport::Directory(directory),
-        from: Some(MAIL_FROM.to_owned()),
-        reply_to: None,
-    }
 }
 
 /// A seed of this run's own: the same `--seed` on a fresh data directory gives the same scenario, and
