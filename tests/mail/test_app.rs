@@ -258,6 +258,8 @@ impl TestApp {
                 self_organization: Some(self.simulator.organization_id()),
                 platform_fees: FEES,
                 early_fees: FEES,
+                support_desk: None,
+                app_webhook: None,
             }),
             queues: [("default", 10), ("mail", 4), ("bulk", 2)]
                 .map(|(queue, slots)| QueueSlots {
@@ -291,7 +293,7 @@ impl TestApp {
     pub(crate) async fn settle(&self) {
         loop {
             self.drain().await;
-            let settled = self.simulator.deliveries_settled(DEADLINE).await;
+            let settled = self.simulator.deliveries_finished(DEADLINE).await;
             assert!(settled, "deliveries do not come to an end");
             let runnable = "SELECT count(*) FROM polar_jobs.live_jobs WHERE run_at <= now()";
             if self.count(runnable).await == 0 {
