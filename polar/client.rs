@@ -60,6 +60,7 @@ pub struct Client {
     pub(crate) shared: Arc<Shared>,
     pub(crate) class: CallClass,
     pub(crate) subject: Option<Subject>,
+    pub(crate) reads_only: bool,
 }
 
 pub(crate) struct Shared {
@@ -107,6 +108,7 @@ impl Client {
             }),
             class: CallClass::Entitlement,
             subject: None,
+            reads_only: false,
         })
     }
 
@@ -126,6 +128,16 @@ impl Client {
     pub fn with_subject(&self, id: &str) -> Self {
         Self {
             subject: Some(Subject::of(id)),
+            ..self.clone()
+        }
+    }
+
+    /// The same client for looking only: what could change something is not sent and ends as
+    /// [`Error::NotSent`](crate::Error::NotSent).
+    #[must_use]
+    pub fn read_only(&self) -> Self {
+        Self {
+            reads_only: true,
             ..self.clone()
         }
     }

@@ -94,6 +94,7 @@ impl Fixture {
                 early_fees: fees,
                 app_webhook: None,
                 support_desk: None,
+                webhook_events: Vec::new(),
             }),
             queues: vec![QueueSlots {
                 queue: "default".to_owned(),

@@ -241,6 +241,7 @@ fn context(pool: &PgPool, polar: polar::Client) -> Context {
             early_fees: fees,
             app_webhook: None,
             support_desk: None,
+            webhook_events: Vec::new(),
         },
         job: JobFacts {
             id: 0,

@@ -23,6 +23,8 @@ use jobs::contract::{Fees, Settings};
 use jobs::mail::Mailer;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::ingress::required_events;
+
 pub use app::AppSettings;
 pub use database::{DatabaseUrl, Pooler};
 pub use environment::Environment;
@@ -107,6 +109,7 @@ impl Config {
             early_fees: self.early_fees,
             app_webhook: None,
             support_desk: None,
+            webhook_events: required_events(self.mail.is_some()),
         }
     }
 

@@ -12,6 +12,7 @@ mod changes;
 mod delivery;
 mod fallback;
 mod health;
+mod import;
 mod readiness;
 mod route;
 mod row;
@@ -22,5 +23,6 @@ mod webhook;
 mod write_timeout;
 
 pub use health::{Metrics, operations_router};
-pub use route::{handled_event_families, handled_events, required_events};
+pub use import::Import;
+pub use route::{handled_event_families, handled_events, jobs_of_delivery, required_events};
 pub use server::{BindError, Ingress, IngressSettings, Limits, serve_operations};

@@ -63,10 +63,22 @@ pub const METRICS: &[Metric] = &[
         "Jobs that wait, without those behind another one of their ordering key; counted up to 10 000.",
     ),
     gauge(
+        "polar_jobs_oldest_difference_seconds",
+        "",
+        Recorder::Both,
+        "For how long the oldest difference to Polar that is not repaired has been known; 0 without one.",
+    ),
+    gauge(
         "polar_jobs_schedule_overdue_seconds",
         "schedule",
         Recorder::Both,
         "For how long a tick of the schedule has been due; 0 where none is.",
+    ),
+    gauge(
+        "polar_jobs_webhook_endpoint_enabled",
+        "",
+        Recorder::Both,
+        "1 where Polar delivers to us, 0 where our webhook endpoint is disabled or missing.",
     ),
     count(
         "polar_jobs_deliveries_total",

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use jobs::contract::{
-    Context, Done, Entry, Error, JobFacts, Outcome, Registry, Retry, Settings, Verdict, priority,
-    subject_of,
+    Context, Done, Entry, Error, JobFacts, NewJob, Outcome, Registry, Retry, Settings, Verdict,
+    priority, subject_of,
 };
 use jobs::mail::Mailer;
 use polar::CallClass;
@@ -22,16 +22,11 @@ use tracing::Instrument;
 use crate::queue::claim::Claimed;
 use crate::queue::finish::{Completion, Discard, Return};
 
-use super::completion::{AttemptResult, BufferedResult, TransactionalCompletion};
-use super::metrics;
+use super::metrics::{self, AttemptMetrics};
+use super::result::{AttemptFacts, AttemptResult, BufferedResult, TransactionalCompletion};
 
 /// Replaces configured secrets in a text that is about to be stored.
 pub type Mask = Arc<dyn Fn(String) -> String + Send + Sync>;
-
-/// Notes of jobs that were released.
-pub(super) const STOPPING: &str = "requeued by a stopping worker";
-pub(super) const NO_PERMIT: &str =
-    "requeued: claimed ahead, but the jobs before it took longer than expected";
 
 /// Nothing waits longer, whatever an answer asks for: Postgres could not even count it.
 const LONGEST_DELAY: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -42,26 +37,6 @@ const LONGEST_TEXT: usize = 4096;
 /// An attempt that does not end so long after its timeout holds up its thread.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is needed to end an attempt whose job value is gone.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AttemptFacts {
-    pub(super) id: i64,
-    pub(super) attempt: i32,
-    pub(super) failures: i32,
-    pub(super) max_attempts: i32,
-}
-
-impl AttemptFacts {
-    pub(super) fn of(job: &Claimed) -> Self {
-        Self {
-            id: job.id,
-            attempt: job.attempt,
-            failures: job.failures,
-            max_attempts: job.max_attempts,
-        }
-    }
-}
-
 /// Everything an attempt needs.
 pub(super) struct Runner {
     pub(super) registry: Arc<Registry>,
@@ -70,6 +45,7 @@ pub(super) struct Runner {
     pub(super) pool: PgPool,
     pub(super) settings: Arc<Settings>,
     pub(super) mask: Mask,
+    pub(super) metrics: AttemptMetrics,
 }
 
 /// Ends a task whose result nobody waits for any more.
@@ -95,7 +71,7 @@ impl Runner {
         };
         let facts = AttemptFacts::of(&job);
         let span = span(&job);
-        metrics::started(entry.queue.name(), &job);
+        self.metrics.started(entry, &job);
         let outcome = self.run_within_time(entry, job, &span, until_gone).await;
         let (result, took) = match outcome {
             Ok((Ok(done), took)) => (
@@ -111,7 +87,7 @@ impl Runner {
                 (AttemptResult::Buffered(result), took)
             }
         };
-        metrics::ended(entry.kind, &result, took);
+        self.metrics.ended(entry, &result, took);
         if let AttemptResult::Buffered(
             result @ (BufferedResult::Return(_) | BufferedResult::Discard(_)),
         ) = &result
@@ -265,6 +241,16 @@ impl Runner {
     }
 }
 
+/// What follows from a job is no more urgent than the job: a backfill's thousand follow-ups stay behind
+/// what people wait for. News from elsewhere make one of them urgent by being merged into it.
+fn no_more_urgent(priority: i16, next: Vec<NewJob>) -> Vec<NewJob> {
+    let behind = |job: NewJob| {
+        let own = job.priority;
+        job.with_priority(own.max(priority))
+    };
+    next.into_iter().map(behind).collect()
+}
+
 fn complete(
     facts: AttemptFacts,
     retry: Retry,
@@ -284,7 +270,7 @@ fn complete(
     }
     AttemptResult::Transactional(Box::new(TransactionalCompletion {
         completion,
-        next: done.next,
+        next: no_more_urgent(facts.priority, done.next),
         transaction: done.transaction,
         facts,
         retry,

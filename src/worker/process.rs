@@ -27,7 +27,7 @@ use super::fetch_connections::FetchConnections;
 use super::fetcher::{Fetcher, Phase, Shared};
 use super::housekeeping::Housekeeping;
 use super::lease_keeper::{IdleStates, LeaseKeeper, LeaseLost};
-use super::metrics;
+use super::metrics::{self, AttemptMetrics};
 use super::slots::{Prefetch, Slots, Total};
 use crate::schedule::{self, BadSchedule, Timetable};
 
@@ -260,6 +260,7 @@ impl WorkerTasks {
             pool: settings.pool.clone(),
             settings: Arc::clone(&settings.settings),
             mask: Arc::clone(&settings.mask),
+            metrics: AttemptMetrics::new(&settings.registry),
         });
         let held = Arc::new(HeldJobs::default());
         let fetchers = settings.connections.fetchers;

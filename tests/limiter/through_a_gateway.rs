@@ -103,6 +103,7 @@ impl TestApp {
                 early_fees: fees,
                 app_webhook: None,
                 support_desk: None,
+                webhook_events: Vec::new(),
             }),
             queues: vec![QueueSlots {
                 queue: "default".to_owned(),

@@ -242,6 +242,7 @@ pub(crate) async fn settings(url: &str, slots: usize) -> WorkerSettings {
             early_fees: fees,
             app_webhook: None,
             support_desk: None,
+            webhook_events: Vec::new(),
         }),
         queues: vec![QueueSlots {
             queue: "default".to_owned(),

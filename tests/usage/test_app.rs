@@ -212,6 +212,7 @@ pub(crate) fn context(
             early_fees: fees,
             app_webhook: None,
             support_desk: None,
+            webhook_events: Vec::new(),
         },
         job: JobFacts {
             id: 1,

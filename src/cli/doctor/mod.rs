@@ -6,6 +6,7 @@ mod database;
 mod fleet;
 mod polar;
 mod settings;
+mod support_desk;
 
 use clap::Args;
 use serde::Serialize;
@@ -91,6 +92,7 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
         fleet::check(&pool, config, &mut findings).await;
     }
     polar::check(&config.polar, config.mail.is_some(), &mut findings).await;
+    findings.push(support_desk::check(config).await);
     report(&arguments, &findings, &app.masker)
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jobs::{WEBHOOK_ROUTE, is_ours};
 use polar::{
     CallClass, Client, CustomerRef, CustomerUpdate, Error, MemberUpdate, Unlimited, WebhookEndpoint,
 };
@@ -14,8 +15,6 @@ use super::Finding;
 use crate::config::{Billing, PolarSettings};
 use crate::ingress::required_events;
 use crate::limiter;
-
-const ROUTE: &str = "/integrations/polar/webhook";
 
 pub(super) async fn check(settings: &PolarSettings, with_mail: bool, findings: &mut Vec<Finding>) {
     let Some(billing) = &settings.billing else {
@@ -188,12 +187,15 @@ async fn endpoint(client: &Client, required: &[&str], findings: &mut Vec<Finding
     match client.webhook_endpoints().all().await {
         Ok(endpoints) => {
             let ours: Vec<&WebhookEndpoint> =
-                endpoints.iter().filter(|endpoint| endpoint.url.trim_end_matches('/').ends_with(ROUTE)).collect();
+                endpoints.iter().filter(|endpoint| is_ours(endpoint)).collect();
             if ours.is_empty() {
-                let what = format!("Polar has no endpoint that ends in {ROUTE}");
-                findings.push(Finding::error("endpoint", what, format!("add one in Polar, format raw, for {}", required.join(", "))));
+                let what = format!("Polar has no endpoint that ends in {WEBHOOK_ROUTE}");
+                findings.push(Finding::error("endpoint", what, format!("run `polar-jobs endpoint create`, or add one in Polar, format raw, for {}", required.join(", "))));
             }
-            findings.extend(ours.into_iter().map(|endpoint| judge(endpoint, required)));
+            let delivers = |url: &str| ours.iter().any(|endpoint| endpoint.enabled && endpoint.url == url);
+            // A rotation of the secret leaves one behind that is disabled.
+            let judged = ours.iter().filter(|endpoint| endpoint.enabled || !delivers(&endpoint.url));
+            findings.extend(judged.map(|endpoint| judge(endpoint, required)));
         }
         Err(Error::MissingScope { .. }) => findings.push(Finding::warning(
             "endpoint",
@@ -217,7 +219,7 @@ fn judge(endpoint: &WebhookEndpoint, required: &[&str]) -> Finding {
         Finding::error(
             "endpoint",
             what,
-            "enable it in Polar, then look for what was missed",
+            "run `polar-jobs endpoint enable`, which also asks for what was missed",
         )
     } else if endpoint
         .format
@@ -231,7 +233,11 @@ fn judge(endpoint: &WebhookEndpoint, required: &[&str]) -> Finding {
         )
     } else if !missing.is_empty() {
         let what = format!("{url} is not subscribed to {}", missing.join(", "));
-        Finding::warning("endpoint", what, "subscribe it to these events in Polar")
+        Finding::error(
+            "endpoint",
+            what,
+            "run `polar-jobs endpoint enable`, which subscribes it",
+        )
     } else {
         Finding::ok("endpoint", format!("{url} is enabled"))
     }

@@ -12,18 +12,18 @@ const MOST: usize = 10_000;
 
 /// What a request holds, by what becomes of it.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(in crate::ingress) struct Batch {
     /// Stored as events, each with a job.
-    pub(super) changes: Vec<ToApply>,
+    pub(in crate::ingress) changes: Vec<ToApply>,
     /// Stored as rows of `usage`.
-    pub(super) usage: Vec<Reading>,
+    pub(in crate::ingress) usage: Vec<Reading>,
     /// Stored as rows of `costs`.
-    pub(super) costs: Vec<CostReading>,
+    pub(in crate::ingress) costs: Vec<CostReading>,
 }
 
 /// A change that a job will apply.
 #[derive(Debug)]
-pub(super) struct ToApply {
+pub(in crate::ingress) struct ToApply {
     pub(super) id: Option<String>,
     pub(super) occurred_at: Option<DateTime<Utc>>,
     pub(super) change: Change,
@@ -71,11 +71,12 @@ impl Batch {
     }
 
     /// How many changes.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::ingress) fn len(&self) -> usize {
         self.changes.len() + self.usage.len() + self.costs.len()
     }
 
-    fn add(&mut self, mut value: Value) -> Result<(), Vec<Fault>> {
+    /// Takes one change, or names its faults.
+    pub(in crate::ingress) fn add(&mut self, mut value: Value) -> Result<(), Vec<Fault>> {
         let ParsedChange {
             id,
             occurred_at,
