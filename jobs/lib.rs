@@ -5,10 +5,11 @@
 //!
 //! Folders hold what the jobs share: [`contract`] what a job is, [`change`] what the application
 //! tells us, [`types`] its values, [`mirror`] the only SQL, [`customer`] whom a job asks about,
-//! `benefits` what the catalogue means, [`mail`] what people are told and how it leaves, [`comparison`] what differs there,
-//! [`backlog`] what Polar has not confirmed, `polar_sync` what
+//! `benefits` what the catalogue means, [`app_webhook`] how the application is called, [`mail`] what people are told and how it
+//! leaves, [`comparison`] what differs there, [`backlog`] what Polar has not confirmed, `polar_sync` what
 //! several jobs do there, `event_batches` how events get there.
 
+pub mod app_webhook;
 pub mod backlog;
 pub mod benefits;
 pub mod change;
@@ -23,6 +24,7 @@ pub mod types;
 
 mod apply_benefits;
 mod apply_change;
+mod call_app;
 mod meter_usage;
 mod prove_usage;
 mod prune;
@@ -46,6 +48,7 @@ mod watch_endpoint;
 
 pub use apply_benefits::ApplyBenefits;
 pub use apply_change::ApplyChange;
+pub use call_app::CallApp;
 pub use contract::{Context, Done, Error, Job, NewJob, Registry};
 pub use meter_usage::MeterUsage;
 pub use prove_usage::ProveUsage;
@@ -74,6 +77,7 @@ pub fn registry() -> Registry {
     Registry::new()
         .job::<ApplyBenefits>()
         .job::<ApplyChange>()
+        .job::<CallApp>()
         .job::<RedeliverEvents>()
         .job::<RestoreCancellation>()
         .job::<RestoreCustomer>()

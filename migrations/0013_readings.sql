@@ -47,7 +47,13 @@ CREATE TRIGGER keep_external_id AFTER INSERT ON polar_jobs.usage FOR EACH ROW
 -- same ids in another order cannot deadlock. Of two readings with one id the first is kept.
 CREATE FUNCTION polar_jobs.record_usage_batch(
     organization_ids uuid[], quantities bigint[], recorded_ats timestamptz[], external_ids text[]
-) RETURNS bigint LANGUAGE sql SET polar_jobs.external_ids_kept = 'on' AS $$
+) RETURNS bigint LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    accepted bigint;
+BEGIN
+    -- Not by a SET clause: only a superuser may make a function that sets a parameter unknown to Postgres.
+    PERFORM set_config('polar_jobs.external_ids_kept', 'on', true);
     WITH kept AS (
         INSERT INTO polar_jobs.usage_external_ids (external_id)
         SELECT given.id FROM unnest(external_ids) AS given (id) WHERE given.id IS NOT NULL ORDER BY given.id COLLATE "C"
@@ -66,13 +72,20 @@ CREATE FUNCTION polar_jobs.record_usage_batch(
           JOIN kept ON kept.external_id = r.external_id
          ORDER BY r.external_id, r.place)
         RETURNING 1)
-    SELECT count(*) FROM recorded
-$$;
+    SELECT count(*) INTO accepted FROM recorded;
+    PERFORM set_config('polar_jobs.external_ids_kept', 'off', true);
+    RETURN accepted;
+END $$;
 
 -- One reading; its id, or null for a duplicate.
 CREATE FUNCTION polar_jobs.record_usage(
     organization_id uuid, quantity bigint, recorded_at timestamptz DEFAULT NULL, external_id text DEFAULT NULL
-) RETURNS bigint LANGUAGE sql SET polar_jobs.external_ids_kept = 'on' AS $$
+) RETURNS bigint LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    reading bigint;
+BEGIN
+    PERFORM set_config('polar_jobs.external_ids_kept', 'on', true);
     WITH kept AS (
         INSERT INTO polar_jobs.usage_external_ids (external_id)
         SELECT record_usage.external_id WHERE record_usage.external_id IS NOT NULL
@@ -82,8 +95,10 @@ CREATE FUNCTION polar_jobs.record_usage(
     SELECT record_usage.organization_id, record_usage.quantity, coalesce(record_usage.recorded_at, now()),
            record_usage.external_id
      WHERE record_usage.external_id IS NULL OR EXISTS (SELECT FROM kept)
-    RETURNING id
-$$;
+    RETURNING id INTO reading;
+    PERFORM set_config('polar_jobs.external_ids_kept', 'off', true);
+    RETURN reading;
+END $$;
 
 CREATE TABLE polar_jobs.costs (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -9,6 +9,7 @@
 
 mod benefit_grants;
 mod call;
+mod catalogue;
 mod checkouts;
 mod client;
 mod cost;
@@ -44,6 +45,7 @@ pub mod webhook;
 
 pub use benefit_grants::{Benefit, BenefitGrant, BenefitGrants, BenefitType};
 pub use call::Operation;
+pub use catalogue::{NewBenefit, NewPlan};
 pub use checkouts::{Checkout, Checkouts, NewCheckout};
 pub use client::{BuildError, Client, ClientConfig};
 pub use cost::{Cost, CostAmount, CostAmountError, LlmUsage};

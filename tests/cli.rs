@@ -6,6 +6,8 @@
 mod billing_page;
 #[path = "cli/browser.rs"]
 mod browser;
+#[path = "cli/catalogue.rs"]
+mod catalogue;
 #[path = "wire/detour.rs"]
 mod detour;
 #[path = "cli/dev.rs"]
@@ -32,6 +34,8 @@ mod operators;
 mod pool_of_two;
 #[path = "cli/pooler.rs"]
 mod pooler;
+#[path = "cli/roles.rs"]
+mod roles;
 #[path = "cli/rows.rs"]
 mod rows;
 #[path = "cli/signals.rs"]

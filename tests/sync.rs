@@ -3,12 +3,16 @@
 
 #[path = "sync/addresses.rs"]
 mod addresses;
+#[path = "sync/application.rs"]
+mod application;
 #[path = "sync/backlog.rs"]
 mod backlog;
 #[path = "sync/benefits.rs"]
 mod benefits;
 #[path = "sync/by_hand.rs"]
 mod by_hand;
+#[path = "sync/call_app.rs"]
+mod call_app;
 #[path = "sync/catalogue.rs"]
 mod catalogue;
 #[path = "sync/changes.rs"]

@@ -4,6 +4,7 @@
 //! cannot be read keeps its value here and is reported by name; the rest is applied.
 
 mod fields;
+mod plan;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ use polar::{BenefitGrant, BenefitId, GrantedBenefit, Metadata};
 
 use crate::contract::Fees;
 
+pub use plan::{Plan, plan};
 pub(crate) use read::{is_ours, read};
 
 /// A support tier.

@@ -9,6 +9,9 @@ const SUPPORT: &str = "support";
 const PREVIEW_ACCESS: &str = "preview_access";
 const SSO: &str = "sso";
 
+/// Every type that switches something on.
+pub(super) const KNOWN_TYPES: [&str; 4] = [FEES, SUPPORT, PREVIEW_ACCESS, SSO];
+
 /// Basis points: from nothing to everything.
 const SHARE: std::ops::RangeInclusive<i64> = 0..=10_000;
 /// Cents per transaction: more than 10 000 USD is a slip of the pen.
@@ -16,7 +19,7 @@ const FIXED: std::ops::RangeInclusive<i64> = 0..=1_000_000;
 
 /// Whether a benefit of this metadata type switches anything on.
 pub(crate) fn is_ours(benefit_type: &str) -> bool {
-    [FEES, SUPPORT, PREVIEW_ACCESS, SSO].contains(&benefit_type)
+    KNOWN_TYPES.contains(&benefit_type)
 }
 
 /// Reads what the benefits say, each of which is given once, with the faults of the catalogue found

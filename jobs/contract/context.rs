@@ -5,6 +5,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{Error, Verdict};
+use crate::app_webhook::AppWebhook;
 use crate::mail::Mailer;
 
 /// All that a running job may touch: the Polar client, the mirror's database, and the settings.
@@ -31,6 +32,8 @@ pub struct Settings {
     pub platform_fees: Fees,
     /// What early members pay.
     pub early_fees: Fees,
+    /// `APP_WEBHOOK_URL`: where the application is told what changed; `None` = nobody is told.
+    pub app_webhook: Option<AppWebhook>,
     /// The support desk; `None` without a token: nothing goes there.
     pub support_desk: Option<SupportDesk>,
     /// The types of events that we handle, so that our endpoint must be subscribed to them.

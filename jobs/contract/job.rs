@@ -77,13 +77,21 @@ pub enum Queue {
     Mail,
     /// Backfill and nightly scans, which may wait.
     Bulk,
+    /// Calls of the application, which may be down.
+    App,
     /// The support desk, which may be slow or away for long.
     Support,
 }
 
 impl Queue {
     /// Every queue.
-    pub const ALL: [Self; 4] = [Self::Default, Self::Mail, Self::Bulk, Self::Support];
+    pub const ALL: [Self; 5] = [
+        Self::Default,
+        Self::Mail,
+        Self::Bulk,
+        Self::Support,
+        Self::App,
+    ];
 
     /// The name in the job table.
     #[must_use]
@@ -92,6 +100,7 @@ impl Queue {
             Self::Default => "default",
             Self::Mail => "mail",
             Self::Bulk => "bulk",
+            Self::App => "app",
             Self::Support => "support",
         }
     }

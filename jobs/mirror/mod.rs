@@ -2,6 +2,7 @@
 //! was counted.
 
 pub mod api;
+pub mod application;
 pub mod asking;
 pub mod backfill;
 pub mod benefits;

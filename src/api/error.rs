@@ -254,6 +254,7 @@ fn of_polar(error: &polar::Error) -> (StatusCode, &'static str, Value, Option<u6
             fixed(Refusal::OrganizationNotFound)
         }
         polar::Error::Invalid(_)
+        | polar::Error::NotSent { .. }
         | polar::Error::Unreadable { .. }
         | polar::Error::Unexpected { .. } => fixed(Refusal::Unreadable),
     }

@@ -92,6 +92,7 @@ impl Fixture {
                 self_organization: None,
                 platform_fees: fees,
                 early_fees: fees,
+                app_webhook: None,
                 support_desk: None,
                 webhook_events: Vec::new(),
             }),

@@ -239,6 +239,7 @@ fn context(pool: &PgPool, polar: polar::Client) -> Context {
             self_organization: None,
             platform_fees: fees,
             early_fees: fees,
+            app_webhook: None,
             support_desk: None,
             webhook_events: Vec::new(),
         },

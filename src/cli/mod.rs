@@ -3,6 +3,7 @@
 
 mod backfill;
 mod bench;
+mod catalogue;
 mod connect;
 mod costs;
 mod dev;
@@ -124,6 +125,9 @@ enum Command {
     /// The startup program: invite an organization, take an invitation back, show where it stands
     #[command(subcommand)]
     Startup(startup::Command),
+    /// Check what polar-jobs understands of the plans at Polar, or make an example of them
+    #[command(subcommand)]
+    Catalogue(catalogue::Command),
     /// What was used, counted and reported, and whether it adds up
     #[command(subcommand)]
     Usage(usage::Command),
@@ -213,6 +217,7 @@ async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
         Command::Bench(arguments) => bench::run(arguments, app).await,
         Command::Doctor(arguments) => doctor::run(arguments, app).await,
         Command::Startup(command) => startup::run(command, app).await,
+        Command::Catalogue(command) => catalogue::run(command, app).await,
         Command::Usage(command) => usage::run(command, app).await,
         Command::Mail(command) => mail::run(command, app),
         Command::Costs(command) => costs::run(command, app).await,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use jobs::app_webhook::AppWebhook;
 use jobs::contract::SupportDesk;
 use secrecy::SecretString;
 use sqlx::PgPool;
@@ -81,6 +82,10 @@ impl Process {
         ];
         let mut job_settings = self.config.job_settings();
         job_settings.support_desk = support_desk(&self.config)?;
+        let app_webhook = self.config.app_webhook.clone().map(AppWebhook::new);
+        job_settings.app_webhook = app_webhook
+            .transpose()
+            .context("no client for APP_WEBHOOK_URL can be made")?;
         let settings = WorkerSettings {
             database: self.database,
             connections: ConnectionBudget::of(self.config.database_connections),

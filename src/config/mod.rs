@@ -5,6 +5,7 @@
 //! secret. What a command needs and does not find is asked for by that command alone.
 
 mod app;
+mod app_webhook;
 mod database;
 mod dotenv;
 mod environment;
@@ -17,6 +18,7 @@ mod plain;
 mod polar;
 mod secret;
 
+use jobs::app_webhook::AppWebhookSettings;
 use jobs::contract::{Fees, Settings};
 use jobs::mail::Mailer;
 use secrecy::{ExposeSecret, SecretString};
@@ -48,6 +50,8 @@ pub struct Config {
     pub polar: PolarSettings,
     /// The support desk; `None` without `PLAIN_TOKEN`: its calls are skipped.
     pub plain: Option<PlainSettings>,
+    /// Where the application is told what changed; `None` without `APP_WEBHOOK_URL`.
+    pub app_webhook: Option<AppWebhookSettings>,
     /// What an organization pays without a grant and without fees of its own.
     pub platform_fees: Fees,
     /// What early members pay.
@@ -73,6 +77,7 @@ impl Config {
             app: app::read(environment)?,
             polar: polar::read(environment)?,
             plain: plain::read(environment)?,
+            app_webhook: app_webhook::read(environment)?,
             platform_fees: fees::platform(environment)?,
             early_fees: fees::early(environment)?,
             mail: mail::read(environment)?,
@@ -91,7 +96,7 @@ impl Config {
             .ok_or_else(|| ConfigError::missing("DATABASE_URL", database::ALLOWED))
     }
 
-    /// What jobs need to know of the configuration.
+    /// What jobs need to know of the configuration; clients are added where a worker starts.
     #[must_use]
     pub fn job_settings(&self) -> Settings {
         Settings {
@@ -102,6 +107,7 @@ impl Config {
                 .map(|billing| billing.organization),
             platform_fees: self.platform_fees,
             early_fees: self.early_fees,
+            app_webhook: None,
             support_desk: None,
             webhook_events: required_events(self.mail.is_some()),
         }
@@ -126,6 +132,11 @@ impl Config {
                 .map(|billing| billing.access_token.clone()),
         );
         secrets.extend(self.http.app_token.clone());
+        secrets.extend(
+            self.app_webhook
+                .iter()
+                .flat_map(AppWebhookSettings::secrets),
+        );
         secrets.extend(self.app.session_secret.clone());
         secrets.extend(self.plain.as_ref().map(|plain| plain.token.clone()));
         secrets.extend(self.database.iter().flat_map(DatabaseUrl::passwords));

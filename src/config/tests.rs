@@ -12,11 +12,13 @@ use super::*;
 const ORGANIZATION: &str = "1dbfc517-0bbf-4301-9ba8-555ca42b9737";
 
 /// Every variable that is read.
-const VARIABLES: [&str; 34] = [
+const VARIABLES: [&str; 36] = [
     "DATABASE_URL",
     "DATABASE_POOLER",
     "PORT",
     "BIND",
+    "APP_WEBHOOK_URL",
+    "APP_WEBHOOK_SECRET",
     "POLAR_ACCESS_TOKEN",
     "POLAR_ORGANIZATION_ID",
     "POLAR_WEBHOOK_SECRET",
@@ -263,6 +265,25 @@ proptest! {
             Err(wrong) => prop_assert!(!wrong.to_string().contains("Zq7"), "{wrong}"),
         }
     }
+}
+
+#[test]
+fn the_application_is_told_only_with_an_address_and_a_secret_of_standard_webhooks() {
+    const URL: (&str, &str) = ("APP_WEBHOOK_URL", "https://app.example/hooks");
+    const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let variable = |settings: &[(&str, &str)]| read(settings).unwrap_err().variable;
+    assert!(read(&[]).unwrap().app_webhook.is_none());
+    assert_eq!(variable(&[URL]), "APP_WEBHOOK_SECRET");
+    assert_eq!(variable(&[("APP_WEBHOOK_SECRET", KEY)]), "APP_WEBHOOK_URL");
+    assert_eq!(
+        variable(&[URL, ("APP_WEBHOOK_SECRET", "a guess")]),
+        "APP_WEBHOOK_SECRET"
+    );
+    let both = format!("{KEY}, {KEY}");
+    let told = read(&[URL, ("APP_WEBHOOK_SECRET", &both)]).unwrap();
+    assert_eq!(told.app_webhook.as_ref().unwrap().keys.len(), 2);
+    let masked = told.secrets();
+    assert!(masked.iter().any(|secret| secret.expose_secret() == KEY));
 }
 
 #[test]

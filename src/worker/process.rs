@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jobs::contract::{Registry, Settings};
 use jobs::mail::Mailer;
-use jobs::mirror::fees;
+use jobs::mirror::{application, fees};
 use sqlx::PgPool;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
@@ -197,6 +197,8 @@ pub async fn run(
 async fn start(settings: &WorkerSettings) -> Result<i64, sqlx::Error> {
     let mut connection = settings.database.connect().await?;
     kinds::publish(&mut connection, &settings.registry).await?;
+    // Before the fees: whoever is to be told of changes hears of these, too.
+    application::declare(&mut connection, settings.settings.app_webhook.is_some()).await?;
     fees::declare(&mut connection, settings.settings.platform_fees).await?;
     let identity = Identity {
         host: host_name(),

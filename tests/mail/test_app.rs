@@ -259,6 +259,8 @@ impl TestApp {
                 platform_fees: FEES,
                 early_fees: FEES,
                 support_desk: None,
+                app_webhook: None,
+                webhook_events: Vec::new(),
             }),
             queues: [("default", 10), ("mail", 4), ("bulk", 2)]
                 .map(|(queue, slots)| QueueSlots {

@@ -240,6 +240,7 @@ pub(crate) async fn settings(url: &str, slots: usize) -> WorkerSettings {
             self_organization: None,
             platform_fees: fees,
             early_fees: fees,
+            app_webhook: None,
             support_desk: None,
             webhook_events: Vec::new(),
         }),

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::Utc;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use jobs::app_webhook::AppWebhook;
 use jobs::contract::{Fees, Settings, SupportDesk};
 use polar::{ClientConfig, RateLimiter, Unlimited};
 use polar_jobs::ingress::{Ingress, IngressSettings, Metrics};
@@ -36,6 +37,8 @@ pub(crate) const PLATFORM: Fees = Fees {
 pub(crate) struct TestApp {
     pub(crate) simulator: LocalPolar,
     pub(crate) pool: PgPool,
+    /// The application that its workers call; none unless a test sets it.
+    pub(crate) webhook: Option<AppWebhook>,
     /// What workers that start from now on have.
     pub(crate) support_desk: Mutex<Option<SupportDesk>>,
     pub(crate) url: String,
@@ -130,6 +133,7 @@ impl TestApp {
         Self {
             simulator,
             pool,
+            webhook: None,
             support_desk: Mutex::default(),
             url,
             ingress_url,
@@ -139,7 +143,7 @@ impl TestApp {
 
     /// Where Polar delivers to from the start.
     pub(crate) fn webhook_url(&self) -> String {
-        format!("{}/integrations/polar/webhook", self.door)
+        format!("{}/integrations/polar/webhook", self.ingress_url)
     }
 
     /// Another ingress beside the first one, with these secrets; its address.
@@ -265,10 +269,11 @@ impl TestApp {
                     fixed: 40,
                     subscription_basis_points: 50,
                 },
+                app_webhook: self.webhook.clone(),
                 support_desk: self.support_desk.lock().unwrap().clone(),
                 webhook_events: polar_jobs::ingress::handled_events(),
             }),
-            queues: ["default", "bulk", "support"]
+            queues: ["default", "bulk", "support", "app"]
                 .map(|queue| QueueSlots {
                     queue: queue.to_owned(),
                     slots: 10,

@@ -210,6 +210,7 @@ pub(crate) fn context(
             self_organization,
             platform_fees: fees,
             early_fees: fees,
+            app_webhook: None,
             support_desk: None,
             webhook_events: Vec::new(),
         },

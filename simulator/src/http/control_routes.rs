@@ -48,7 +48,7 @@ pub const CONTROL_ROUTES: &[ControlRoute] = &[
     ),
     post(
         "/simulator/customers/{external_id}/{step}",
-        "cancel, uncancel, revoke, past_due, recover, unpaid, renew, pause, resume, complete or expire the newest subscription that has not ended",
+        "cancel, uncancel, revoke, past_due, recover, unpaid, renew, pause, resume, complete, expire, lock or unlock the newest subscription that has not ended",
     ),
     post(
         "/simulator/customers/{external_id}/change_plan",

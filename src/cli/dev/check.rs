@@ -165,7 +165,7 @@ impl Check<'_> {
         let jobs = sqlx::query_scalar!(
             r#"SELECT coalesce(string_agg(kind || ' ' || id || ': ' || coalesce(errors->-1->>'error', note, ''), '; '), 'none')
                       AS "jobs!"
-                 FROM polar_jobs.jobs WHERE state = 'discarded' AND created_at >= $1"#,
+                 FROM polar_jobs.jobs WHERE state = 'discarded' AND kind <> 'call_app' AND created_at >= $1"#,
             self.began,
         )
         .fetch_one(self.pool)

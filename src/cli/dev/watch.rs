@@ -99,7 +99,9 @@ impl Watch {
                       count(*) FILTER (WHERE state = 'completed') AS "completed!",
                       count(*) FILTER (WHERE state = 'discarded') AS "discarded!",
                       (SELECT count(*) FROM polar_jobs.external_events WHERE handled_at IS NULL) AS "pending_events!"
-                 FROM polar_jobs.jobs"#
+                 FROM polar_jobs.jobs
+                -- These wait for an application that may not run yet.
+                WHERE kind <> 'call_app'"#
         )
         .fetch_one(&self.pool)
         .await

@@ -3,7 +3,7 @@
 use sqlx::PgPool;
 
 use super::super::output::{counted, moment};
-use super::{Finding, connections, failing, usage};
+use super::{Finding, application, connections, failing, usage};
 use crate::config::Config;
 use crate::queue::fleet::{COUNTED, discarded as discarded_jobs};
 use crate::queue::table;
@@ -22,6 +22,7 @@ pub(super) async fn check(pool: &PgPool, config: &Config, findings: &mut Vec<Fin
         findings.push(failing::check(pool).await?);
         findings.push(discarded(pool).await?);
         findings.push(super::polar::limiter(pool).await?);
+        findings.push(application::check(pool, config.app_webhook.as_ref()).await?);
         findings.push(usage::check(pool).await?);
         Ok::<(), sqlx::Error>(())
     };

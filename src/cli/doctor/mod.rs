@@ -1,5 +1,6 @@
 //! `polar-jobs doctor`: what is wrong here, and what to do about it.
 
+mod application;
 mod connections;
 mod database;
 mod failing;

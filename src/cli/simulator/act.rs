@@ -295,7 +295,7 @@ fn customers(state: &Value) -> Result<(), Failure> {
         }),
     )?;
     let deliveries = list(&state["deliveries"]);
-    let settled = if state["deliveries"] == true {
+    let settled = if state["deliveries_finished"] == true {
         "all answered"
     } else {
         "some under way"

@@ -1,0 +1,209 @@
+//! Calls the application: with a message of its own that it enqueued, or with the news that what an organization may do, or
+//! what it pays, has changed.
+//!
+//! News name what changed and whose it is; what holds now is read here, after the commit of the change. So a message that
+//! is repeated or late tells nothing that is outdated.
+
+use std::time::Duration;
+
+use chrono::{SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::app_webhook::Message;
+use crate::contract::{Context, Done, Error, Job, Queue};
+use crate::mirror;
+use crate::types::OrganizationId;
+
+/// The payload is the application's: `path`, where the message goes below `APP_WEBHOOK_URL`, and `body`, or all other
+/// fields as the body. The triggers of the tables write `notice`, `organization_id` and `change` instead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CallApp(Map<String, Value>);
+
+/// What the application is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+enum Notice {
+    #[serde(rename = "entitlements.changed")]
+    EntitlementsChanged,
+    #[serde(rename = "fees.changed")]
+    FeesChanged,
+}
+
+impl Notice {
+    fn name(self) -> &'static str {
+        match self {
+            Self::EntitlementsChanged => "entitlements.changed",
+            Self::FeesChanged => "fees.changed",
+        }
+    }
+}
+
+impl Job for CallApp {
+    const KIND: &'static str = "call_app";
+    const QUEUE: Queue = Queue::App;
+    /// More than the application may take to answer.
+    const TIMEOUT: Duration = Duration::from_secs(20);
+
+    async fn run(self, context: &Context) -> Result<Done, Error> {
+        let notice = self.notice()?;
+        let Some(app) = &context.settings.app_webhook else {
+            return match notice {
+                Some(_) => Ok(Done::ignored("APP_WEBHOOK_URL is not set: nobody is told")),
+                None => Err(Error::discard(
+                    "APP_WEBHOOK_URL is not set; set it and retry",
+                )),
+            };
+        };
+        let id = self.message_id(context.job.id);
+        let message = match notice {
+            None => self.message(id)?,
+            Some((notice, organization)) => match news(context, notice, organization, id).await? {
+                Some(message) => message,
+                None => return Ok(Done::ignored("the organization does not live")),
+            },
+        };
+        app.post(&message).await?;
+        Ok(Done::applied())
+    }
+}
+
+impl CallApp {
+    /// What the application is to be told of, and about whom; `None` = the message is its own.
+    fn notice(&self) -> Result<Option<(Notice, OrganizationId)>, Error> {
+        let Some(notice) = self.0.get("notice") else {
+            return Ok(None);
+        };
+        let read = || {
+            let notice = Notice::deserialize(notice).ok()?;
+            let organization = OrganizationId::deserialize(self.0.get("organization_id")?).ok()?;
+            Some((notice, organization))
+        };
+        read().map(Some).ok_or_else(|| {
+            Error::discard("the payload's notice is none of ours; a message of your own has no field of that name")
+        })
+    }
+
+    /// The same at every attempt with the same payload. News that were merged into this job while it waited, perhaps after
+    /// a first attempt whose answer was lost, make it another message.
+    fn message_id(&self, job: i64) -> String {
+        let payload = Value::Object(self.0.clone()).to_string();
+        let digest = Sha256::digest(payload.as_bytes());
+        let short: String = digest[..4]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("job_{job}_{short}")
+    }
+
+    /// The application's own message.
+    fn message(mut self, id: String) -> Result<Message, Error> {
+        let path = match self.0.remove("path") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::String(path)) => segments(&path)?,
+            Some(_) => return Err(Error::discard("the payload's path is no text")),
+        };
+        let body = match self.0.remove("body") {
+            Some(body) => body,
+            None => Value::Object(self.0),
+        };
+        let body = body.to_string();
+        Ok(Message { id, path, body })
+    }
+}
+
+/// The parts of a path. One that leaves the application's address is refused rather than bent.
+fn segments(path: &str) -> Result<Vec<String>, Error> {
+    let path = path.trim_start_matches('/');
+    if path.is_empty() {
+        return Ok(Vec::new());
+    }
+    let parts: Vec<String> = path.split('/').map(str::to_owned).collect();
+    if parts.iter().any(|part| part == "." || part == "..") {
+        return Err(Error::discard(
+            "the payload's path leads out of APP_WEBHOOK_URL",
+        ));
+    }
+    Ok(parts)
+}
+
+/// What holds now; `None` = the organization does not live.
+async fn news(
+    context: &Context,
+    notice: Notice,
+    organization: OrganizationId,
+    id: String,
+) -> Result<Option<Message>, sqlx::Error> {
+    let values = match notice {
+        Notice::EntitlementsChanged => {
+            mirror::application::entitlements(&context.pool, organization).await?
+        }
+        Notice::FeesChanged => mirror::application::fees(&context.pool, organization).await?,
+    };
+    Ok(values.map(|data| Message {
+        id,
+        path: Vec::new(),
+        body: json!({
+            "type": notice.name(),
+            "timestamp": Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
+            "data": data,
+        })
+        .to_string(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    fn call(payload: Value) -> CallApp {
+        serde_json::from_value(payload).unwrap()
+    }
+
+    #[test]
+    fn a_message_of_the_applications_own_is_its_body_or_all_but_the_path() {
+        for (payload, path, body) in [
+            (json!({"a": 1}), &[][..], json!({"a": 1})),
+            (
+                json!({"path": "/x/y", "a": 1}),
+                &["x", "y"],
+                json!({"a": 1}),
+            ),
+            (
+                json!({"path": "x", "body": [1], "a": 1}),
+                &["x"],
+                json!([1]),
+            ),
+        ] {
+            let message = call(payload).message(String::new()).unwrap();
+            assert_eq!(message.path, path);
+            assert_eq!(message.body, body.to_string());
+        }
+    }
+
+    #[test]
+    fn a_path_that_leads_elsewhere_is_refused() {
+        for path in ["../admin", "a/../../b", "/./a"] {
+            assert!(segments(path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_message_changes_with_the_payload_alone() {
+        let first = call(json!({"notice": "fees.changed", "change": 1}));
+        assert_eq!(first.message_id(7), first.clone().message_id(7));
+        assert_ne!(first.message_id(7), first.message_id(8));
+        let merged = call(json!({"notice": "fees.changed", "change": 2}));
+        assert_ne!(first.message_id(7), merged.message_id(7));
+    }
+
+    #[test]
+    fn a_notice_that_is_none_of_ours_is_refused() {
+        let refused = call(json!({"notice": "something.else"})).notice();
+        assert!(refused.is_err());
+        assert_eq!(call(json!({"note": "x"})).notice().unwrap(), None);
+    }
+}

@@ -1,0 +1,32 @@
+//! Where the application is called, and what its messages are signed with.
+
+use jobs::app_webhook::{AppWebhookSettings, SigningKey};
+use secrecy::ExposeSecret;
+
+use super::{ConfigError, Environment, polar::web_address, secret};
+
+const EXAMPLE: &str = "https://app.example/polar-jobs";
+const BOTH: &str = "both APP_WEBHOOK_URL and APP_WEBHOOK_SECRET, or neither (the application is not told of changes)";
+
+pub(super) fn read(environment: &Environment) -> Result<Option<AppWebhookSettings>, ConfigError> {
+    let named = environment.text("APP_WEBHOOK_URL")?.is_some();
+    let url = web_address(environment, "APP_WEBHOOK_URL", EXAMPLE)?;
+    let secrets = secret::list(environment, "APP_WEBHOOK_SECRET")?;
+    let keys = secrets
+        .iter()
+        .map(|secret| SigningKey::parse(secret.expose_secret()));
+    let keys: Option<Vec<SigningKey>> = keys.collect();
+    let keys = keys.ok_or_else(|| {
+        ConfigError::new(
+            "APP_WEBHOOK_SECRET",
+            "is no secret of Standard Webhooks",
+            "whsec_ and 24 to 64 random bytes in base64, as in whsec_$(openssl rand -base64 32); several separated by blanks or commas",
+        )
+    })?;
+    match (named, keys.is_empty()) {
+        (true, false) => Ok(Some(AppWebhookSettings { url, keys })),
+        (false, true) => Ok(None),
+        (true, true) => Err(ConfigError::missing("APP_WEBHOOK_SECRET", BOTH)),
+        (false, false) => Err(ConfigError::missing("APP_WEBHOOK_URL", BOTH)),
+    }
+}
