@@ -43,7 +43,11 @@ impl Drop for World {
 const ROLES: [&str; 3] = ["admin", "finance", "member"];
 
 fn worker(app: &TestApp) -> Child {
-    command(app, &["worker"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    command(app, &["worker"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 impl World {
@@ -51,7 +55,15 @@ impl World {
         let app = TestApp::open().await;
         let worker = worker(&app);
         let endpoint = app.webhook_url();
-        Self { app, rng: StdRng::seed_from_u64(seed), endpoint, organizations: BTreeMap::new(), people: BTreeMap::new(), worker, counter: 0 }
+        Self {
+            app,
+            rng: StdRng::seed_from_u64(seed),
+            endpoint,
+            organizations: BTreeMap::new(),
+            people: BTreeMap::new(),
+            worker,
+            counter: 0,
+        }
     }
 
     fn number(&mut self) -> u32 {
@@ -60,12 +72,21 @@ impl World {
     }
 
     fn any_living(&mut self) -> Option<String> {
-        let living: Vec<&String> = self.organizations.iter().filter(|(_, one)| !one.deleted).map(|(id, _)| id).collect();
+        let living: Vec<&String> = self
+            .organizations
+            .iter()
+            .filter(|(_, one)| !one.deleted)
+            .map(|(id, _)| id)
+            .collect();
         (!living.is_empty()).then(|| living[self.rng.random_range(0..living.len())].clone())
     }
 
     fn any_member(&mut self, organization: &str) -> Option<String> {
-        let members: Vec<String> = self.organizations[organization].members.keys().cloned().collect();
+        let members: Vec<String> = self.organizations[organization]
+            .members
+            .keys()
+            .cloned()
+            .collect();
         (!members.is_empty()).then(|| members[self.rng.random_range(0..members.len())].clone())
     }
 
@@ -75,7 +96,10 @@ impl World {
             return known[self.rng.random_range(0..known.len())].clone();
         }
         let (id, number) = (user(), self.number());
-        self.people.insert(id.clone(), (format!("p{number}@example.com"), format!("Person {number}")));
+        self.people.insert(
+            id.clone(),
+            (format!("p{number}@example.com"), format!("Person {number}")),
+        );
         id
     }
 
@@ -108,7 +132,15 @@ impl World {
         let change = json!({"type": "organization.created", "data": {"id": tenant.id, "name": name, "slug": format!("org-{number}"),
             "owner": self.told(&owner)}});
         self.app.tell(&[change]).await;
-        self.organizations.insert(tenant.id, Wanted { name, owner, members: BTreeMap::new(), deleted: false });
+        self.organizations.insert(
+            tenant.id,
+            Wanted {
+                name,
+                owner,
+                members: BTreeMap::new(),
+                deleted: false,
+            },
+        );
     }
 
     async fn join(&mut self, organization: &str) {
@@ -118,24 +150,40 @@ impl World {
         }
         let change = json!({"type": "member.added", "data": {"organization_id": organization, "role": role, "user": self.told(&person)}});
         self.app.tell(&[change]).await;
-        self.organizations.get_mut(organization).unwrap().members.insert(person, role);
+        self.organizations
+            .get_mut(organization)
+            .unwrap()
+            .members
+            .insert(person, role);
     }
 
     async fn leave(&mut self, organization: &str) {
-        let Some(person) = self.any_member(organization) else { return };
+        let Some(person) = self.any_member(organization) else {
+            return;
+        };
         let change = json!({"type": "member.removed", "data": {"organization_id": organization, "user_id": person}});
         self.app.tell(&[change]).await;
-        self.organizations.get_mut(organization).unwrap().members.remove(&person);
+        self.organizations
+            .get_mut(organization)
+            .unwrap()
+            .members
+            .remove(&person);
     }
 
     async fn rename(&mut self, organization: &str) {
         let name = format!("Renamed {}", self.number());
-        self.app.tell(&[json!({"type": "organization.updated", "data": {"id": organization, "name": name}})]).await;
+        self.app
+            .tell(&[
+                json!({"type": "organization.updated", "data": {"id": organization, "name": name}}),
+            ])
+            .await;
         self.organizations.get_mut(organization).unwrap().name = name;
     }
 
     async fn transfer(&mut self, organization: &str) {
-        let Some(person) = self.any_member(organization) else { return };
+        let Some(person) = self.any_member(organization) else {
+            return;
+        };
         let change = json!({"type": "ownership.transferred", "data": {"organization_id": organization, "user_id": person}});
         self.app.tell(&[change]).await;
         let wanted = self.organizations.get_mut(organization).unwrap();
@@ -146,24 +194,43 @@ impl World {
 
     async fn rename_person(&mut self) {
         let (person, number) = (self.person(), self.number());
-        let (email, name) = (format!("q{number}@example.com"), format!("Renamed {number}"));
+        let (email, name) = (
+            format!("q{number}@example.com"),
+            format!("Renamed {number}"),
+        );
         self.app.tell(&[json!({"type": "user.updated", "data": {"id": person, "email": email, "name": name}})]).await;
         self.people.insert(person, (email, name));
     }
 
     async fn delete(&mut self, organization: &str) {
-        self.app.tell(&[json!({"type": "organization.deleted", "data": {"id": organization}})]).await;
+        self.app
+            .tell(&[json!({"type": "organization.deleted", "data": {"id": organization}})])
+            .await;
         self.organizations.get_mut(organization).unwrap().deleted = true;
     }
 
     /// Where there is a customer already.
     async fn buy(&mut self, organization: &str) {
-        let product = if self.rng.random_bool(0.5) { Product::Pro } else { Product::Scale };
-        if self.app.simulator.customer(organization).is_none_or(|one| one.deleted_at.is_some()) {
+        let product = if self.rng.random_bool(0.5) {
+            Product::Pro
+        } else {
+            Product::Scale
+        };
+        if self
+            .app
+            .simulator
+            .customer(organization)
+            .is_none_or(|one| one.deleted_at.is_some())
+        {
             return;
         }
         let _bought_before = match self.app.simulator.subscriptions(organization).is_empty() {
-            true => self.app.simulator.purchase(organization, product).await.map(drop),
+            true => self
+                .app
+                .simulator
+                .purchase(organization, product)
+                .await
+                .map(drop),
             false => self.app.simulator.revoke(organization).await,
         };
     }
@@ -174,7 +241,11 @@ impl World {
     }
 
     fn toggle_outage(&mut self) {
-        let gateway = self.rng.random_bool(0.5).then(|| Gateway::new(503));
+        let gateway = self.rng.random_bool(0.5).then(|| Gateway {
+            status: 503,
+            html: false,
+            path: String::new(),
+        });
         self.app.simulator.set_gateway(gateway);
     }
 
@@ -187,15 +258,21 @@ impl World {
     /// The end of all trouble; then one comparison.
     async fn end(&mut self) {
         self.app.simulator.set_gateway(None);
-        self.app.simulator.set_webhook_url(Some(self.endpoint.clone()));
+        self.app
+            .simulator
+            .set_webhook_url(Some(self.endpoint.clone()));
         self.worker.kill().unwrap();
         self.worker.wait().unwrap();
         // Nobody waits for the lease of a worker that was killed last.
-        self.app.until("the dead are taken over", async || {
-            self.app.drain().await;
-            self.app.count("SELECT count(*) FROM polar_jobs.live_jobs WHERE worker IS NOT NULL").await == 0
-        })
-        .await;
+        self.app
+            .until("the dead are taken over", async || {
+                self.app.drain().await;
+                self.app
+                    .count("SELECT count(*) FROM polar_jobs.live_jobs WHERE worker IS NOT NULL")
+                    .await
+                    == 0
+            })
+            .await;
         self.app.resolve_waits().await;
         let said = run(&self.app, &["reconcile", "--repair"]).await;
         assert_eq!(said.code, 0, "{}", said.err);
@@ -206,23 +283,62 @@ impl World {
         let (code, differences) = answer(&self.app, &["reconcile"]).await;
         assert_eq!((code, &differences), (0, &json!([])), "seed {seed}");
         for (id, wanted) in &self.organizations {
-            let customer = self.app.simulator.customer(id).filter(|one| one.deleted_at.is_none());
+            let customer = self
+                .app
+                .simulator
+                .customer(id)
+                .filter(|one| one.deleted_at.is_none());
             assert_eq!(customer.is_none(), wanted.deleted, "seed {seed}: {id}");
             let Some(customer) = customer else { continue };
-            assert_eq!(customer.name.as_ref(), Some(&wanted.name), "seed {seed}: {id}");
-            let found: BTreeSet<(String, String, String, String)> = self.app.simulator.members(id).into_iter()
-                .map(|member| (member.external_id.unwrap(), member.email, member.name.unwrap_or_default(), member.role))
+            assert_eq!(
+                customer.name.as_ref(),
+                Some(&wanted.name),
+                "seed {seed}: {id}"
+            );
+            let found: BTreeSet<(String, String, String, String)> = self
+                .app
+                .simulator
+                .members(id)
+                .into_iter()
+                .map(|member| {
+                    (
+                        member.external_id.unwrap(),
+                        member.email,
+                        member.name.unwrap_or_default(),
+                        member.role,
+                    )
+                })
                 .collect();
-            let others = wanted.members.iter().map(|(person, role)| (person, if *role == "admin" { "billing_manager" } else { "member" }));
-            let expected = others.chain([(&wanted.owner, "owner")]).map(|(person, role)| {
-                let (email, name) = &self.people[person];
-                (person.clone(), email.clone(), name.clone(), role.to_owned())
+            let others = wanted.members.iter().map(|(person, role)| {
+                (
+                    person,
+                    if *role == "admin" {
+                        "billing_manager"
+                    } else {
+                        "member"
+                    },
+                )
             });
+            let expected = others
+                .chain([(&wanted.owner, "owner")])
+                .map(|(person, role)| {
+                    let (email, name) = &self.people[person];
+                    (person.clone(), email.clone(), name.clone(), role.to_owned())
+                });
             assert_eq!(found, expected.collect(), "seed {seed}: {id}");
             let status: Option<String> = sqlx::query_scalar("SELECT subscription_status FROM polar_jobs.entitlements WHERE organization_id = $1")
                 .bind(id.parse::<Uuid>().unwrap()).fetch_one(&self.app.pool).await.unwrap();
-            let active = self.app.simulator.subscriptions(id).iter().any(|one| one.status == "active");
-            assert_eq!(status.as_deref() == Some("active"), active, "seed {seed}: {id}");
+            let active = self
+                .app
+                .simulator
+                .subscriptions(id)
+                .iter()
+                .any(|one| one.status == "active");
+            assert_eq!(
+                status.as_deref() == Some("active"),
+                active,
+                "seed {seed}: {id}"
+            );
         }
     }
 }

@@ -134,6 +134,11 @@ impl TestApp {
         }
     }
 
+    /// Where Polar's deliveries are taken.
+    pub(crate) fn webhook_url(&self) -> String {
+        format!("{}/integrations/polar/webhook", self.door)
+    }
+
     /// A client of our own, for what others do at Polar meanwhile.
     pub(crate) fn polar(&self) -> polar::Client {
         self.polar_through(Arc::new(Unlimited))
