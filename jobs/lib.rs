@@ -5,7 +5,8 @@
 //!
 //! Folders hold what the jobs share: [`contract`] what a job is, [`change`] what the application
 //! tells us, [`types`] its values, [`mirror`] the only SQL, [`customer`] whom a job asks about,
-//! `benefits` what the catalogue means, [`comparison`] what differs there, [`backlog`] what Polar has not confirmed, `polar_sync` what
+//! `benefits` what the catalogue means, [`mail`] what people are told and how it leaves, [`comparison`] what differs there,
+//! [`backlog`] what Polar has not confirmed, `polar_sync` what
 //! several jobs do there, `event_batches` how events get there.
 
 pub mod backlog;
@@ -15,6 +16,7 @@ pub mod comparison;
 pub mod contract;
 pub mod customer;
 mod event_batches;
+pub mod mail;
 pub mod mirror;
 mod polar_sync;
 pub mod types;
@@ -25,15 +27,20 @@ mod meter_usage;
 mod prove_usage;
 mod prune;
 mod reconcile;
+mod redeliver_events;
 mod report_costs;
 mod report_usage;
 mod restore_customer;
 mod resume_support_desk;
 mod resume_syncs;
+mod send_email;
+mod send_order_email;
+mod send_subscription_email;
 mod sync_customer;
 mod sync_member;
 mod sync_subscription;
 mod sync_support_desk;
+mod watch_endpoint;
 
 pub use apply_benefits::ApplyBenefits;
 pub use apply_change::ApplyChange;
@@ -42,15 +49,20 @@ pub use meter_usage::MeterUsage;
 pub use prove_usage::ProveUsage;
 pub use prune::Prune;
 pub use reconcile::Reconcile;
+pub use redeliver_events::RedeliverEvents;
 pub use report_costs::ReportCosts;
 pub use report_usage::{ReportUsage, ask_polar};
 pub use restore_customer::RestoreCustomer;
 pub use resume_support_desk::ResumeSupportDesk;
 pub use resume_syncs::ResumeSyncs;
+pub use send_email::SendEmail;
+pub use send_order_email::SendOrderEmail;
+pub use send_subscription_email::{Change, SendSubscriptionEmail};
 pub use sync_customer::SyncCustomer;
 pub use sync_member::SyncMember;
 pub use sync_subscription::SyncSubscription;
 pub use sync_support_desk::SyncSupportDesk;
+pub use watch_endpoint::{Deliveries, WEBHOOK_ROUTE, WatchEndpoint, is_ours};
 
 /// Everything that a worker runs.
 #[must_use]
@@ -58,7 +70,11 @@ pub fn registry() -> Registry {
     Registry::new()
         .job::<ApplyBenefits>()
         .job::<ApplyChange>()
+        .job::<RedeliverEvents>()
         .job::<RestoreCustomer>()
+        .job::<SendEmail>()
+        .job::<SendOrderEmail>()
+        .job::<SendSubscriptionEmail>()
         .job::<SyncCustomer>()
         .job::<SyncMember>()
         .job::<SyncSubscription>()
@@ -71,6 +87,7 @@ pub fn registry() -> Registry {
         .scheduled::<ReportUsage>()
         .scheduled::<ResumeSupportDesk>()
         .scheduled::<ResumeSyncs>()
+        .scheduled::<WatchEndpoint>()
 }
 
 #[cfg(test)]

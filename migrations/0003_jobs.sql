@@ -160,3 +160,19 @@ CREATE FUNCTION polar_jobs.has_unfinished_job(key text) RETURNS boolean LANGUAGE
     SELECT EXISTS (SELECT 1 FROM polar_jobs.live_jobs WHERE ordering_key = key AND NOT blocked)
         OR EXISTS (SELECT 1 FROM polar_jobs.live_jobs WHERE ordering_key = key AND blocked)
 $$;
+
+-- The priorities at which unblocked jobs of a queue stand, most urgent first. They are visited one by one in
+-- the index, so what is scheduled far ahead, or running, costs nothing. One statement and no SET: Postgres
+-- plans it as a part of whoever asks.
+CREATE FUNCTION polar_jobs.priorities(queue text) RETURNS TABLE (priority smallint) LANGUAGE sql STABLE AS $$
+    WITH RECURSIVE levels (priority) AS (
+        (SELECT j.priority FROM polar_jobs.live_jobs j
+          WHERE j.queue = priorities.queue AND NOT j.blocked ORDER BY j.priority LIMIT 1)
+        UNION ALL
+        SELECT (SELECT j.priority FROM polar_jobs.live_jobs j
+                 WHERE j.queue = priorities.queue AND NOT j.blocked AND j.priority > l.priority
+                 ORDER BY j.priority LIMIT 1)
+          FROM levels l WHERE l.priority IS NOT NULL
+    )
+    SELECT l.priority FROM levels l WHERE l.priority IS NOT NULL
+$$;

@@ -121,7 +121,7 @@ BEGIN
     IF job.note = polar_jobs.duplicate_note() THEN
         DELETE FROM polar_jobs.live_jobs l WHERE l.id = job.id;
     ELSE
-        PERFORM polar_jobs.move_to_history(job, 'cancelled', 'ignored', 'merged into job ' || duplicate);
+        PERFORM polar_jobs.move_to_history(ARRAY[job], 'cancelled', 'ignored', 'merged into job ' || duplicate);
     END IF;
 END $$;
 

@@ -1,22 +1,27 @@
 -- How a run ends other than well: back to waiting, given up, taken from a dead worker, or by an operator's hand.
 -- What a handler completed is stored by the statement that claims the next jobs (`src/queue/claim.rs`).
 
-CREATE FUNCTION polar_jobs.move_to_history(job polar_jobs.live_jobs, state text, outcome text, note text)
-    RETURNS void LANGUAGE sql AS $$
+-- Moves jobs that the caller has locked to the history. `failures` become the last entries of their errors, one
+-- for each job in the same order.
+CREATE FUNCTION polar_jobs.move_to_history(
+    jobs polar_jobs.live_jobs[], state text, outcome text, note text, failures jsonb[] DEFAULT '{}'
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     WITH gone AS (
-        DELETE FROM polar_jobs.live_jobs l WHERE l.id = job.id
+        DELETE FROM polar_jobs.live_jobs l WHERE l.id = ANY (ARRAY(SELECT j.id FROM unnest(jobs) j))
     ), ends AS (
         INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
-        SELECT e, job.id, polar_jobs.end_rank(state, outcome) FROM unnest(job.events) e
+        SELECT e, j.id, polar_jobs.end_rank(state, outcome) FROM unnest(jobs) j, unnest(j.events) e
     )
     INSERT INTO polar_jobs.finished_jobs
            (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
             unique_key, ordering_key, events, note, payload, errors, state, outcome)
-    VALUES (job.id, job.run_at, job.created_at, job.started_at, job.worker, job.attempt, job.max_attempts,
-            job.priority, job.queue, job.kind,
-            CASE WHEN job.coalesces THEN job.ordering_key ELSE coalesce(job.held_unique_key, job.unique_key) END,
-            job.ordering_key, job.events, note, job.payload, job.errors, state, outcome)
-$$;
+    SELECT j.id, j.run_at, j.created_at, j.started_at, j.worker, j.attempt, j.max_attempts, j.priority, j.queue, j.kind,
+           CASE WHEN j.coalesces THEN j.ordering_key ELSE coalesce(j.held_unique_key, j.unique_key) END,
+           j.ordering_key, j.events, move_to_history.note, j.payload, j.errors || coalesce(failures[j.ordinality], '[]'),
+           state, outcome
+      FROM unnest(jobs) WITH ORDINALITY j;
+END $$;
 
 -- A running job waits again. A job that waits with its unique key meanwhile merges into it, not the other
 -- way round: so failures stay counted, whatever news come, and the order stays. It runs when the newer one
@@ -42,7 +47,7 @@ BEGIN
     IF duplicate.id IS NOT NULL THEN
         -- The events are the other job's now.
         duplicate.events := NULL;
-        PERFORM polar_jobs.move_to_history(duplicate, 'cancelled', 'ignored', 'merged into job ' || job.id);
+        PERFORM polar_jobs.move_to_history(ARRAY[duplicate], 'cancelled', 'ignored', 'merged into job ' || job.id);
     END IF;
     IF job.held_unique_key IS NOT NULL THEN
         UPDATE polar_jobs.live_jobs l SET unique_key = l.held_unique_key, held_unique_key = NULL WHERE l.id = job.id;
@@ -114,8 +119,7 @@ BEGIN
         failures := jsonb_array_length(job.errors) + 1;
         BEGIN
             IF failures >= job.max_attempts THEN
-                job.errors := job.errors || failure;
-                PERFORM polar_jobs.move_to_history(job, 'discarded', 'failed', job.note);
+                PERFORM polar_jobs.move_to_history(ARRAY[job], 'discarded', 'failed', job.note, ARRAY[failure]);
             ELSE
                 -- At once the first time; a job that kills one process after the other gets slower.
                 PERFORM polar_jobs.requeue_job(job, now() + CASE
@@ -171,22 +175,13 @@ END $$;
 -- Ends unfinished jobs; a worker that had one finds its fence broken. With `running` only such jobs end.
 -- Returns for each that ended whether a worker had it.
 CREATE FUNCTION polar_jobs.end_jobs(ids bigint[], state text, outcome text, note text, running boolean)
-    RETURNS SETOF boolean LANGUAGE sql SET enable_seqscan = off AS $$
-    WITH gone AS (
-        DELETE FROM polar_jobs.live_jobs WHERE id = ANY (ARRAY(
-            SELECT l.id FROM polar_jobs.live_jobs l
-             WHERE l.id = ANY (ids) AND (running IS NULL OR (l.worker IS NOT NULL) = running) ORDER BY l.id FOR UPDATE))
-        RETURNING *
-    ), ends AS (
-        INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
-        SELECT e, g.id, polar_jobs.end_rank(end_jobs.state, end_jobs.outcome) FROM gone g, unnest(g.events) e
-    )
-    INSERT INTO polar_jobs.finished_jobs
-           (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
-            unique_key, ordering_key, events, note, payload, errors, state, outcome)
-    SELECT id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
-           CASE WHEN coalesces THEN ordering_key ELSE coalesce(unique_key, held_unique_key) END, ordering_key, events,
-           end_jobs.note, payload, errors, end_jobs.state, end_jobs.outcome
-      FROM gone
-    RETURNING worker IS NOT NULL
-$$;
+    RETURNS SETOF boolean LANGUAGE plpgsql SET enable_seqscan = off AS $$
+DECLARE
+    jobs polar_jobs.live_jobs[] := ARRAY(
+        SELECT l FROM polar_jobs.live_jobs l
+         WHERE l.id = ANY (ids) AND (running IS NULL OR (l.worker IS NOT NULL) = running)
+         ORDER BY l.id FOR UPDATE);
+BEGIN
+    PERFORM polar_jobs.move_to_history(jobs, state, outcome, note);
+    RETURN QUERY SELECT j.worker IS NOT NULL FROM unnest(jobs) j;
+END $$;

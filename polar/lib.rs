@@ -70,7 +70,7 @@ pub use limiter::{
 };
 pub use members::{Member, MemberUpdate, Members, NewMember, Role};
 pub use metadata::{Metadata, MetadataValue};
-pub use orders::{Invoice, Order, OrderStatus, Orders};
+pub use orders::{BillingReason, InvoiceLink, Order, OrderStatus, Orders};
 pub use organizations::{Organization, Organizations};
 pub use page::Page;
 pub use peek::{Peek, peek};
@@ -79,4 +79,7 @@ pub use subscriptions::{
     PendingUpdate, ProrationBehavior, Subscription, SubscriptionStatus, SubscriptionUpdate,
     Subscriptions,
 };
-pub use webhook_endpoints::{WebhookEndpoint, WebhookEndpoints};
+pub use webhook_endpoints::{
+    DeliveredEvent, DeliveryAttempt, EndpointUpdate, EndpointWithSecret, WebhookEndpoint,
+    WebhookEndpoints,
+};

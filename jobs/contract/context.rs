@@ -5,12 +5,15 @@ use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{Error, Verdict};
+use crate::mail::Mailer;
 
 /// All that a running job may touch: the Polar client, the mirror's database, and the settings.
 #[derive(Clone, Debug)]
 pub struct Context {
     /// The Polar client behind the fleet's rate limiter; `None` while billing is not configured.
     pub polar: Option<polar::Client>,
+    /// Takes mails away; `None` without `MAIL_URL`.
+    pub mail: Option<Mailer>,
     /// Connections for the mirror. Never held across a call to Polar.
     pub pool: PgPool,
     /// What the operator configured.
@@ -30,6 +33,8 @@ pub struct Settings {
     pub early_fees: Fees,
     /// The support desk; `None` without a token: nothing goes there.
     pub support_desk: Option<SupportDesk>,
+    /// The types of events that we handle, so that our endpoint must be subscribed to them.
+    pub webhook_events: Vec<&'static str>,
 }
 
 /// The support desk, Plain.

@@ -87,11 +87,13 @@ impl Fixture {
             pool: self.pool.clone(),
             registry: Arc::new(registry),
             polar: None,
+            mail: None,
             settings: Arc::new(Settings {
                 self_organization: None,
                 platform_fees: fees,
                 early_fees: fees,
                 support_desk: None,
+                webhook_events: Vec::new(),
             }),
             queues: vec![QueueSlots {
                 queue: "default".to_owned(),

@@ -233,12 +233,14 @@ fn context(pool: &PgPool, polar: polar::Client) -> Context {
     };
     Context {
         polar: Some(polar),
+        mail: None,
         pool: pool.clone(),
         settings: Settings {
             self_organization: None,
             platform_fees: fees,
             early_fees: fees,
             support_desk: None,
+            webhook_events: Vec::new(),
         },
         job: JobFacts {
             id: 0,

@@ -7,10 +7,12 @@ mod connect;
 mod costs;
 mod dev;
 mod doctor;
+mod endpoint;
 mod events;
 mod exit;
 mod ingress;
 mod jobs;
+mod mail;
 mod migrate;
 mod organizations;
 mod output;
@@ -100,6 +102,9 @@ enum Command {
     ///
     /// Exits with 1 where something differs and --repair is not given.
     Reconcile(reconcile::Arguments),
+    /// Our webhook endpoint at Polar
+    #[command(subcommand)]
+    Endpoint(endpoint::Command),
     /// Measure this installation: one JSON line per result
     ///
     /// Works in a database of its own, which it drops: beside `DATABASE_URL`, or without one on a
@@ -112,6 +117,9 @@ enum Command {
     /// What was used, counted and reported, and whether it adds up
     #[command(subcommand)]
     Usage(usage::Command),
+    /// See the mails that are sent
+    #[command(subcommand)]
+    Mail(mail::Command),
     /// What organizations cost us, and what of it Polar knows
     #[command(subcommand)]
     Costs(costs::Command),
@@ -190,9 +198,11 @@ async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
         Command::Organizations(command) => organizations::run(command, app).await,
         Command::Backfill(arguments) => backfill::run(arguments, app).await,
         Command::Reconcile(arguments) => reconcile::run(arguments, app).await,
+        Command::Endpoint(command) => endpoint::run(command, app).await,
         Command::Bench(arguments) => bench::run(arguments, app).await,
         Command::Doctor(arguments) => doctor::run(arguments, app).await,
         Command::Usage(command) => usage::run(command, app).await,
+        Command::Mail(command) => mail::run(command, app),
         Command::Costs(command) => costs::run(command, app).await,
     }
 }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::Context;
 use clap::Args;
-use simulator::{CONTROL_ROUTES, Faults, Options, Simulator};
+use simulator::{CONTROL_ROUTES, Faults, Options, PlainOptions, PlainSimulator, Simulator};
 
 use super::signals::Stop;
 use super::{AppContext, Exit, Failure, output};
@@ -32,6 +32,9 @@ struct Serve {
     /// The port to listen on; 0 takes a free one
     #[arg(long, default_value_t = DEFAULT_PORT)]
     port: u16,
+    /// The port of a local Plain, the support desk; without it there is none
+    #[arg(long, value_name = "PORT")]
+    plain_port: Option<u16>,
     /// The address to listen on
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     bind: IpAddr,
@@ -93,7 +96,21 @@ async fn serve(arguments: Serve) -> Result<Exit, Failure> {
         polar.organization_id()
     ))?;
     output::line(&format!("POLAR_WEBHOOK_SECRET={}", polar.webhook_secret()))?;
+    let plain = match arguments.plain_port {
+        None => None,
+        Some(port) => {
+            let address = SocketAddr::new(arguments.bind, port);
+            let plain = PlainSimulator::start(PlainOptions::default(), address)
+                .await
+                .context("the local Plain cannot start")?;
+            output::line(&format!("PLAIN_API_URL={}", plain.url()))?;
+            output::line(&format!("PLAIN_TOKEN={}", plain.token()))?;
+            output::line("PLAIN_DEFAULT_TIER_EXTERNAL_ID=free")?;
+            Some(plain)
+        }
+    };
     output::line(&format!("Open {} for what is in it.", polar.url()))?;
     stop.requested().await;
+    drop(plain);
     Ok(Exit::Done)
 }

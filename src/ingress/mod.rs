@@ -24,5 +24,5 @@ mod write_timeout;
 
 pub use health::{Metrics, operations_router};
 pub use import::Import;
-pub use route::{handled_event_families, handled_events};
+pub use route::{handled_event_families, handled_events, jobs_of_delivery, required_events};
 pub use server::{BindError, Ingress, IngressSettings, Limits, serve_operations};

@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::migrate::migrator;
+use crate::sqlstate::is_schema_missing;
 
 /// How long an answer holds.
 const FRESH: Duration = Duration::from_secs(1);
@@ -98,14 +99,9 @@ async fn look(pool: &PgPool) -> Result<(), NotReady> {
 }
 
 fn explain(error: &sqlx::Error) -> NotReady {
-    let code = error
-        .as_database_error()
-        .and_then(|database| database.code());
-    match code.as_deref() {
-        Some("42P01" | "3F000") => NotReady::NoSchema,
-        _ => {
-            tracing::debug!(%error, "the database was asked in vain whether it is ready");
-            NotReady::Unreachable
-        }
+    if is_schema_missing(error) {
+        return NotReady::NoSchema;
     }
+    tracing::debug!(%error, "the database was asked in vain whether it is ready");
+    NotReady::Unreachable
 }

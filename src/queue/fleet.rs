@@ -26,25 +26,17 @@ pub async fn backlogs(pool: &PgPool) -> Result<Vec<Backlog>, sqlx::Error> {
     // Seconds are subtracted and not moments: Postgres before 17 refuses to subtract infinite ones.
     sqlx::query_as!(
         Backlog,
-        r#"WITH RECURSIVE levels (queue, priority) AS (
-               SELECT q.name, (SELECT j.priority FROM polar_jobs.live_jobs j
-                                WHERE j.queue = q.name AND NOT j.blocked ORDER BY j.priority LIMIT 1)
-                 FROM polar_jobs.queues q
-               UNION ALL
-               SELECT l.queue, (SELECT j.priority FROM polar_jobs.live_jobs j
-                                 WHERE j.queue = l.queue AND NOT j.blocked AND j.priority > l.priority
-                                 ORDER BY j.priority LIMIT 1)
-                 FROM levels l WHERE l.priority IS NOT NULL
-           )
-           SELECT l.queue AS "queue!",
+        r#"SELECT q.name AS "queue!",
                   coalesce(max(extract(epoch FROM now()) - extract(epoch FROM due.run_at)), 0)::float8 AS "oldest_due!",
                   (SELECT count(*) FROM (SELECT FROM polar_jobs.live_jobs j
-                    WHERE j.queue = l.queue AND NOT j.blocked AND j.worker IS NULL LIMIT $1) counted) AS "depth!"
-             FROM levels l LEFT JOIN LATERAL (
+                    WHERE j.queue = q.name AND NOT j.blocked AND j.worker IS NULL LIMIT $1) counted) AS "depth!"
+             FROM polar_jobs.queues q
+             LEFT JOIN LATERAL polar_jobs.priorities(q.name) p ON true
+             LEFT JOIN LATERAL (
                   SELECT j.run_at FROM polar_jobs.live_jobs j
-                   WHERE j.queue = l.queue AND j.priority = l.priority AND j.run_at <= now()
+                   WHERE j.queue = q.name AND j.priority = p.priority AND j.run_at <= now()
                      AND NOT j.blocked AND j.worker IS NULL ORDER BY j.run_at LIMIT 1) due ON true
-            GROUP BY l.queue"#,
+            GROUP BY q.name"#,
         COUNTED,
     )
     .fetch_all(pool)

@@ -74,6 +74,12 @@ pub const METRICS: &[Metric] = &[
         Recorder::Both,
         "For how long a tick of the schedule has been due; 0 where none is.",
     ),
+    gauge(
+        "polar_jobs_webhook_endpoint_enabled",
+        "",
+        Recorder::Both,
+        "1 where Polar delivers to us, 0 where our webhook endpoint is disabled or missing.",
+    ),
     count(
         "polar_jobs_deliveries_total",
         "status",
@@ -277,6 +283,12 @@ pub const METRICS: &[Metric] = &[
         "",
         Recorder::Worker,
         "Costs that Polar refused.",
+    ),
+    count(
+        "polar_jobs_mails_total",
+        "state",
+        Recorder::Worker,
+        "Mails by what became of them: sent, failed, skipped.",
     ),
     count(
         "polar_jobs_log_lines_lost_total",

@@ -36,6 +36,9 @@ async fn look(pool: &PgPool, schedules: &mut BTreeSet<String>) -> Result<(), sql
         gauge!("polar_jobs_queue_depth", "queue" => backlog.queue).set(as_gauge(backlog.depth));
     }
     gauge!("polar_jobs_workers_alive").set(as_gauge(workers_alive(pool).await?));
+    if let Some(enabled) = endpoint_enabled(pool).await? {
+        gauge!("polar_jobs_webhook_endpoint_enabled").set(if enabled { 1.0 } else { 0.0 });
+    }
     gauge!("polar_jobs_oldest_difference_seconds").set(differences::oldest_seconds(pool).await?);
     let overdue = overdue(pool).await?;
     let known: BTreeSet<String> = overdue.iter().map(|one| one.schedule.clone()).collect();
@@ -48,6 +51,13 @@ async fn look(pool: &PgPool, schedules: &mut BTreeSet<String>) -> Result<(), sql
     }
     *schedules = known;
     Ok(())
+}
+
+/// Whether Polar delivered to us when it was last asked; `None` before the first time.
+async fn endpoint_enabled(pool: &PgPool) -> Result<Option<bool>, sqlx::Error> {
+    sqlx::query_scalar!("SELECT enabled FROM polar_jobs.webhook_endpoint")
+        .fetch_optional(pool)
+        .await
 }
 
 /// Counts here are far below what a float holds exactly.

@@ -11,6 +11,7 @@ use jobs::contract::{
     Context, Done, Entry, Error, JobFacts, NewJob, Outcome, Registry, Retry, Settings, Verdict,
     priority, subject_of,
 };
+use jobs::mail::Mailer;
 use polar::CallClass;
 use rand::RngExt;
 use serde::Deserialize;
@@ -21,16 +22,11 @@ use tracing::Instrument;
 use crate::queue::claim::Claimed;
 use crate::queue::finish::{Completion, Discard, Return};
 
-use super::completion::{AttemptResult, BufferedResult, TransactionalCompletion};
-use super::metrics;
+use super::metrics::{self, AttemptMetrics};
+use super::result::{AttemptFacts, AttemptResult, BufferedResult, TransactionalCompletion};
 
 /// Replaces configured secrets in a text that is about to be stored.
 pub type Mask = Arc<dyn Fn(String) -> String + Send + Sync>;
-
-/// Notes of jobs that were released.
-pub(super) const STOPPING: &str = "requeued by a stopping worker";
-pub(super) const NO_PERMIT: &str =
-    "requeued: claimed ahead, but the jobs before it took longer than expected";
 
 /// Nothing waits longer, whatever an answer asks for: Postgres could not even count it.
 const LONGEST_DELAY: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -41,35 +37,15 @@ const LONGEST_TEXT: usize = 4096;
 /// An attempt that does not end so long after its timeout holds up its thread.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is needed to end an attempt whose job value is gone.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AttemptFacts {
-    pub(super) id: i64,
-    pub(super) attempt: i32,
-    pub(super) failures: i32,
-    pub(super) max_attempts: i32,
-    pub(super) priority: i16,
-}
-
-impl AttemptFacts {
-    pub(super) fn of(job: &Claimed) -> Self {
-        Self {
-            id: job.id,
-            attempt: job.attempt,
-            failures: job.failures,
-            max_attempts: job.max_attempts,
-            priority: job.priority,
-        }
-    }
-}
-
 /// Everything an attempt needs.
 pub(super) struct Runner {
     pub(super) registry: Arc<Registry>,
     pub(super) polar: Option<polar::Client>,
+    pub(super) mail: Option<Mailer>,
     pub(super) pool: PgPool,
     pub(super) settings: Arc<Settings>,
     pub(super) mask: Mask,
+    pub(super) metrics: AttemptMetrics,
 }
 
 /// Ends a task whose result nobody waits for any more.
@@ -95,7 +71,7 @@ impl Runner {
         };
         let facts = AttemptFacts::of(&job);
         let span = span(&job);
-        metrics::started(entry.queue.name(), &job);
+        self.metrics.started(entry, &job);
         let outcome = self.run_within_time(entry, job, &span, until_gone).await;
         let (result, took) = match outcome {
             Ok((Ok(done), took)) => (
@@ -111,7 +87,7 @@ impl Runner {
                 (AttemptResult::Buffered(result), took)
             }
         };
-        metrics::ended(entry.kind, &result, took);
+        self.metrics.ended(entry, &result, took);
         if let AttemptResult::Buffered(
             result @ (BufferedResult::Return(_) | BufferedResult::Discard(_)),
         ) = &result
@@ -250,6 +226,7 @@ impl Runner {
                 let polar = polar.with_class(class_of(job.priority));
                 subject_of(&job.payload.0).map_or(polar.clone(), |id| polar.with_subject(&id))
             }),
+            mail: self.mail.clone(),
             pool: self.pool.clone(),
             settings: Settings::clone(&self.settings),
             job: JobFacts {

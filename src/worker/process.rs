@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jobs::contract::{Registry, Settings};
+use jobs::mail::Mailer;
 use jobs::mirror::fees;
 use sqlx::PgPool;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -26,7 +27,7 @@ use super::fetch_connections::FetchConnections;
 use super::fetcher::{Fetcher, Phase, Shared};
 use super::housekeeping::Housekeeping;
 use super::lease_keeper::{IdleStates, LeaseKeeper, LeaseLost};
-use super::metrics;
+use super::metrics::{self, AttemptMetrics};
 use super::slots::{Prefetch, Slots, Total};
 use crate::schedule::{self, BadSchedule, Timetable};
 
@@ -61,6 +62,8 @@ pub struct WorkerSettings {
     pub registry: Arc<Registry>,
     /// Polar behind the fleet's rate limiter; `None` while billing is not configured.
     pub polar: Option<polar::Client>,
+    /// Takes mails away; `None` without `MAIL_URL`.
+    pub mail: Option<Mailer>,
     /// What jobs need to know of the configuration.
     pub settings: Arc<Settings>,
     /// The queues to serve.
@@ -251,9 +254,11 @@ impl WorkerTasks {
         let runner = Arc::new(Runner {
             registry: Arc::clone(&settings.registry),
             polar: settings.polar.clone(),
+            mail: settings.mail.clone(),
             pool: settings.pool.clone(),
             settings: Arc::clone(&settings.settings),
             mask: Arc::clone(&settings.mask),
+            metrics: AttemptMetrics::new(&settings.registry),
         });
         let held = Arc::new(HeldJobs::default());
         let fetchers = settings.connections.fetchers;

@@ -97,7 +97,7 @@ fn without_a_database_or_with_wrong_settings_it_still_answers_in_its_own_form() 
         "{}",
         unreachable.out
     );
-    let wrong = run(&[("PORT", "door")], &["doctor"]);
+    let wrong = run(&[("PORT", "http")], &["doctor"]);
     assert_eq!(wrong.code, Some(1));
     assert!(line(&wrong, "settings").contains("PORT"));
     let filter = [("RUST_LOG", "polar_jobs=loud")];
@@ -133,7 +133,7 @@ async fn programs_read_the_same_findings_as_json() {
                 .unwrap()
                 .contains("polar-jobs worker")
     );
-    let wrong = run(&[("PORT", "door")], &["doctor", "--format", "json"]);
+    let wrong = run(&[("PORT", "http")], &["doctor", "--format", "json"]);
     let findings: Vec<Value> = serde_json::from_str(&wrong.out).unwrap();
     assert_eq!(
         (findings.len(), &findings[0]["level"]),

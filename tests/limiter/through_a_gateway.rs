@@ -96,11 +96,13 @@ impl TestApp {
             pool: pool.clone(),
             registry: Arc::new(jobs::registry()),
             polar: Some(polar::Client::new(config, Arc::new(limiter)).unwrap()),
+            mail: None,
             settings: Arc::new(Settings {
                 self_organization: Some(polar.organization_id()),
                 platform_fees: fees,
                 early_fees: fees,
                 support_desk: None,
+                webhook_events: Vec::new(),
             }),
             queues: vec![QueueSlots {
                 queue: "default".to_owned(),

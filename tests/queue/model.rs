@@ -167,7 +167,7 @@ impl Case {
                 }
             }
             Step::Cancel(index) => {
-                let cancel = "SELECT polar_jobs.move_to_history(j, 'cancelled', 'ignored', 'by hand') FROM polar_jobs.live_jobs j
+                let cancel = "SELECT polar_jobs.move_to_history(ARRAY[j], 'cancelled', 'ignored', 'by hand') FROM polar_jobs.live_jobs j
                                WHERE worker IS NULL AND id = (SELECT id FROM polar_jobs.live_jobs WHERE worker IS NULL
                                                                ORDER BY id OFFSET $1 LIMIT 1)";
                 sqlx::query(cancel)

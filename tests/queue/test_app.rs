@@ -235,11 +235,13 @@ pub(crate) async fn settings(url: &str, slots: usize) -> WorkerSettings {
         pool,
         registry: Arc::new(script::registry()),
         polar: None,
+        mail: None,
         settings: Arc::new(Settings {
             self_organization: None,
             platform_fees: fees,
             early_fees: fees,
             support_desk: None,
+            webhook_events: Vec::new(),
         }),
         queues: vec![QueueSlots {
             queue: "default".to_owned(),

@@ -204,12 +204,14 @@ pub(crate) fn context(
     };
     Context {
         polar,
+        mail: None,
         pool: pool.clone(),
         settings: Settings {
             self_organization,
             platform_fees: fees,
             early_fees: fees,
             support_desk: None,
+            webhook_events: Vec::new(),
         },
         job: JobFacts {
             id: 1,

@@ -14,6 +14,7 @@ use super::{Accepted, Unavailable, Waiting};
 use crate::ingress::delivery::Delivery;
 use crate::ingress::row::Row;
 use crate::queue::notifier::Notifier;
+use crate::sqlstate::is_unstorable;
 
 /// Single deliveries at once: enough to wait for a few locks without taking the pool from changes.
 const AT_ONCE: usize = 4;
@@ -111,17 +112,4 @@ impl SingleWriter {
             _ => Accepted::Duplicate,
         })
     }
-}
-
-/// Whether the value itself is the reason, so that the same again can never go in: a data
-/// exception (22), a broken constraint (23), or a limit of the program (54).
-fn is_unstorable(error: &sqlx::Error) -> bool {
-    let code = error
-        .as_database_error()
-        .and_then(|database| database.code());
-    code.is_some_and(|code| {
-        ["22", "23", "54"]
-            .iter()
-            .any(|class| code.starts_with(class))
-    })
 }

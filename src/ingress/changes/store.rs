@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::batch::{Batch, ToApply};
 use crate::ingress::accept::{SingleWriter, Unavailable, reserve, store_changes};
 use crate::ingress::row::Row;
+use crate::sqlstate::sqlstate;
 
 /// One change has a second, ten thousand have eleven.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -39,7 +40,7 @@ pub(super) async fn store(single: &SingleWriter, batch: &Batch) -> Result<usize,
             tracing::warn!(%error, changes = batch.len(), "changes were not stored");
             Err(match error.as_database_error() {
                 None => Unavailable::Unreachable.into(),
-                Some(held) if held.code().as_deref() == Some(RAISED_BY_LOCK_CHANGED) => {
+                Some(held) if sqlstate(&error).as_deref() == Some(RAISED_BY_LOCK_CHANGED) => {
                     NotStored::Held(held.message().to_owned())
                 }
                 Some(_) => Unavailable::Refused.into(),
