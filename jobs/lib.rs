@@ -5,7 +5,7 @@
 //!
 //! Folders hold what the jobs share: [`contract`] what a job is, [`change`] what the application
 //! tells us, [`types`] its values, [`mirror`] the only SQL, [`customer`] whom a job asks about,
-//! `benefits` what the catalogue means, [`backlog`] what Polar has not confirmed, `polar_sync` what
+//! `benefits` what the catalogue means, [`mail`] what people are told and how it leaves, [`backlog`] what Polar has not confirmed, `polar_sync` what
 //! several jobs do there, `event_batches` how events get there.
 
 pub mod backlog;
@@ -14,6 +14,7 @@ pub mod change;
 pub mod contract;
 pub mod customer;
 mod event_batches;
+pub mod mail;
 pub mod mirror;
 mod polar_sync;
 pub mod types;
@@ -29,6 +30,9 @@ mod report_usage;
 mod restore_customer;
 mod resume_support_desk;
 mod resume_syncs;
+mod send_email;
+mod send_order_email;
+mod send_subscription_email;
 mod sync_customer;
 mod sync_member;
 mod sync_subscription;
@@ -47,6 +51,9 @@ pub use report_usage::{ReportUsage, ask_polar};
 pub use restore_customer::RestoreCustomer;
 pub use resume_support_desk::ResumeSupportDesk;
 pub use resume_syncs::ResumeSyncs;
+pub use send_email::SendEmail;
+pub use send_order_email::SendOrderEmail;
+pub use send_subscription_email::{Change, SendSubscriptionEmail};
 pub use sync_customer::SyncCustomer;
 pub use sync_member::SyncMember;
 pub use sync_subscription::SyncSubscription;
@@ -61,6 +68,9 @@ pub fn registry() -> Registry {
         .job::<ApplyChange>()
         .job::<RedeliverEvents>()
         .job::<RestoreCustomer>()
+        .job::<SendEmail>()
+        .job::<SendOrderEmail>()
+        .job::<SendSubscriptionEmail>()
         .job::<SyncCustomer>()
         .job::<SyncMember>()
         .job::<SyncSubscription>()

@@ -1,6 +1,6 @@
 //! Keeps the tables as small as what people still look at: drops old days of finished jobs, handled
 //! events and counted readings, makes the partitions of the next days, deletes old ticks and unused locks
-//! of keys in small batches, and folds old reports of usage into monthly sums.
+//! of keys in small batches and invoices that were mailed, and folds old reports of usage into monthly sums.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::{Context, Done, Error, Job, Queue, Scheduled, priority};
 use crate::mirror::prune::{self, Limits};
-use crate::mirror::{clock, costs, usage};
+use crate::mirror::{clock, costs, mails, usage};
 
 /// Completed jobs stay readable for so many days, and so do ticks: most of them are a job's.
 const COMPLETED_DAYS: i64 = 7;
@@ -55,6 +55,7 @@ impl Job for Prune {
         usage::prune(&context.pool, read).await?;
         while usage::prune_ids(&context.pool, read, READINGS).await? > 0 {}
         while costs::prune(&context.pool, read, READINGS.into()).await? > 0 {}
+        mails::prune_invoices(&context.pool, old).await?;
         let reported = now - TimeDelta::days(REPORT_DAYS);
         while usage::fold(&context.pool, reported, READINGS).await? > 0 {}
         Ok(Done::applied())

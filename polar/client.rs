@@ -19,6 +19,9 @@ use crate::{
     Subscriptions, WebhookEndpoints, refusal::VERSION,
 };
 
+/// The longest that fetching a file may take: it may be a hundred times as large as an answer.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// What a client needs to know.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
@@ -62,6 +65,8 @@ pub struct Client {
 
 pub(crate) struct Shared {
     pub(crate) http: reqwest::Client,
+    /// For files that lie elsewhere: without our token.
+    pub(crate) files: reqwest::Client,
     pub(crate) base: Url,
     pub(crate) limiter: Arc<dyn RateLimiter>,
     pub(crate) access_token: SecretString,
@@ -79,19 +84,24 @@ impl Client {
         }
         // Fails only when somebody installed a provider before us, which then serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut http = reqwest::Client::builder()
-            .default_headers(headers(&config)?)
-            .user_agent(config.user_agent)
-            .timeout(config.timeout)
-            .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never());
-        if base.scheme() == "http" {
-            // A local Polar must work on a machine without certificates.
-            http = http.tls_certs_only([]);
-        }
+        let plain = |timeout| {
+            let http = reqwest::Client::builder()
+                .user_agent(config.user_agent.as_str())
+                .timeout(timeout)
+                .redirect(redirect::Policy::none())
+                .retry(reqwest::retry::never());
+            match base.scheme() {
+                // A local Polar must work on a machine without certificates.
+                "http" => http.tls_certs_only([]),
+                _ => http,
+            }
+        };
+        let http = plain(config.timeout).default_headers(headers(&config)?);
+        let files = plain(DOWNLOAD_TIMEOUT).build().map_err(BuildError::Http)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 http: http.build().map_err(BuildError::Http)?,
+                files,
                 base,
                 limiter,
                 access_token: config.access_token,

@@ -38,6 +38,9 @@ pub struct Customer {
     /// The customer's own address; null for the teams that we make.
     #[serde(default)]
     pub email: Option<String>,
+    /// Language and region in which the customer is addressed, such as `en-GB`.
+    #[serde(default)]
+    pub locale: Option<String>,
     /// Flat metadata; replaced as a whole on update (docs/polar-facts.md#metadata-replaced).
     #[serde(default)]
     pub metadata: Metadata,

@@ -265,6 +265,19 @@ impl Error {
         })
     }
 
+    /// The order is a draft or void: there will be no invoice while it is.
+    #[must_use]
+    pub fn is_order_without_invoice(&self) -> bool {
+        matches!(self, Self::Conflict { error, .. } if error == "OrderNotEligibleForInvoice")
+    }
+
+    /// Billing name or address is missing: there will be no invoice.
+    #[must_use]
+    pub fn lacks_billing_details(&self) -> bool {
+        self.invalid()
+            .is_some_and(|invalid| invalid.error == "MissingInvoiceBillingDetails")
+    }
+
     /// See [`Invalid::is_duplicate_external_id`].
     #[must_use]
     pub fn is_duplicate_external_id(&self) -> bool {

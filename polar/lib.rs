@@ -70,7 +70,7 @@ pub use limiter::{
 };
 pub use members::{Member, MemberUpdate, Members, NewMember, Role};
 pub use metadata::{Metadata, MetadataValue};
-pub use orders::{Invoice, Order, OrderStatus, Orders};
+pub use orders::{BillingReason, InvoiceLink, Order, OrderStatus, Orders};
 pub use organizations::{Organization, Organizations};
 pub use page::Page;
 pub use peek::{Peek, peek};

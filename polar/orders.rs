@@ -1,4 +1,4 @@
-//! Orders and their invoices: what a customer was asked to pay.
+//! Orders and their invoices (docs/polar-facts.md#invoices).
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     Client, CustomerId, CustomerRef, Error, Operation, OrderId, Page, Product, ProductId,
-    SubscriptionId,
+    Subscription, SubscriptionId,
     call::Call,
     lenient::or_default,
     open_enum::open_enum,
@@ -15,8 +15,8 @@ use crate::{
 
 const LIST: Operation = Operation::get("/v1/orders/");
 const GET: Operation = Operation::get("/v1/orders/{id}");
-const GET_INVOICE: Operation = Operation::get("/v1/orders/{id}/invoice");
 const CREATE_INVOICE: Operation = Operation::post("/v1/orders/{id}/invoice");
+const GET_INVOICE: Operation = Operation::get("/v1/orders/{id}/invoice");
 
 /// An order as Polar holds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,31 +30,29 @@ pub struct Order {
     /// Whether it is paid.
     #[serde(default, deserialize_with = "or_default")]
     pub paid: bool,
-    /// After the discount, before tax, in the smallest unit of the currency.
-    #[serde(default, deserialize_with = "or_default")]
+    /// Why it was made.
+    pub billing_reason: BillingReason,
+    /// After discounts, before tax, in the smallest unit of the currency.
     pub net_amount: i64,
     /// With tax.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default)]
     pub total_amount: i64,
     /// What was paid back of it, without tax.
     #[serde(default, deserialize_with = "or_default")]
     pub refunded_amount: i64,
     /// The currency, lower case.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default)]
     pub currency: String,
-    /// `purchase`, `subscription_create`, `subscription_cycle`, `subscription_update`.
-    #[serde(default, deserialize_with = "or_default")]
-    pub billing_reason: Option<String>,
-    /// Whom the invoice is made out to.
+    /// Who is billed; an invoice needs it.
     #[serde(default, deserialize_with = "or_default")]
     pub billing_name: Option<String>,
-    /// Where; its parts are personal data and only looked at for presence.
+    /// Where they are; an invoice needs it.
     #[serde(default, deserialize_with = "or_default")]
     pub billing_address: Option<Value>,
-    /// The invoice's number.
+    /// The invoice's number; orders have one before the invoice is made.
     #[serde(default, deserialize_with = "or_default")]
     pub invoice_number: Option<String>,
-    /// Whether the invoice can be downloaded.
+    /// Whether the invoice can be fetched.
     #[serde(default, deserialize_with = "or_default")]
     pub is_invoice_generated: bool,
     /// Whose it is.
@@ -62,32 +60,54 @@ pub struct Order {
     /// What was bought.
     #[serde(default, deserialize_with = "or_default")]
     pub product_id: Option<ProductId>,
-    /// The subscription that it is of.
+    /// The subscription it belongs to.
     #[serde(default, deserialize_with = "or_default")]
     pub subscription_id: Option<SubscriptionId>,
+    /// The customer, as it is now.
+    #[serde(default, deserialize_with = "or_default")]
+    pub customer: Option<crate::Customer>,
     /// What was bought, as it was when this was written.
     #[serde(default, deserialize_with = "or_default")]
     pub product: Option<Product>,
     /// What was bought, in words.
     #[serde(default, deserialize_with = "or_default")]
     pub description: String,
+    /// The subscription it belongs to.
+    #[serde(default, deserialize_with = "or_default")]
+    pub subscription: Option<Subscription>,
 }
 
 open_enum! {
     /// Where an order stands.
     OrderStatus {
-        /// Not final yet.
+        /// Not yet final.
         Draft = "draft",
         /// Not paid yet.
         Pending = "pending",
         /// Paid.
         Paid = "paid",
-        /// Paid back.
+        /// Paid and given back.
         Refunded = "refunded",
-        /// Paid back in part.
+        /// Paid and given back in part.
         PartiallyRefunded = "partially_refunded",
-        /// Withdrawn.
+        /// Withdrawn; it will never be paid.
         Void = "void",
+    }
+}
+
+open_enum! {
+    /// Why an order was made.
+    BillingReason {
+        /// A purchase that does not renew.
+        Purchase = "purchase",
+        /// A subscription began.
+        SubscriptionCreate = "subscription_create",
+        /// A period was renewed.
+        SubscriptionCycle = "subscription_cycle",
+        /// A subscription changed within its period.
+        SubscriptionUpdate = "subscription_update",
+        /// Metered usage of a period.
+        SubscriptionMeterCycle = "subscription_meter_cycle",
     }
 }
 
@@ -97,17 +117,16 @@ impl Identified for Order {
     }
 }
 
-/// Where an invoice can be downloaded.
+/// Where an invoice lies. The link is signed and lives for ten minutes: it is a secret, and not to be kept.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
-pub struct Invoice {
-    /// A signed address, good for ten minutes (docs/polar-facts.md#invoice). Whoever has it can read the
-    /// invoice, so it is never logged.
+pub struct InvoiceLink {
+    /// The address.
     pub url: String,
 }
 
-impl std::fmt::Debug for Invoice {
+impl std::fmt::Debug for InvoiceLink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Invoice(..)")
+        f.write_str("InvoiceLink(..)")
     }
 }
 
@@ -116,7 +135,7 @@ impl std::fmt::Debug for Invoice {
 pub struct Orders<'a>(pub(crate) &'a Client);
 
 impl Orders<'_> {
-    /// One order, whoever's it is.
+    /// One order.
     ///
     /// # Errors
     /// `NotFound` when there is none.
@@ -143,20 +162,41 @@ impl Orders<'_> {
         page::limited(self.0, page, limit, list).await
     }
 
-    /// Where the invoice can be downloaded. Never starts its generation.
+    /// Has the invoice made, which takes some seconds and is told by `order.updated`. Repeated, it changes
+    /// nothing.
     ///
     /// # Errors
-    /// `NotFound` when there is no such order, or, with the name `InvoiceDoesNotExist`, no invoice yet
-    /// (docs/polar-facts.md#invoice).
-    pub async fn invoice(self, id: OrderId) -> Result<Invoice, Error> {
+    /// [`Error::is_order_without_invoice`] while the order is a draft, or once it is void;
+    /// [`Error::lacks_billing_details`] without billing name or address.
+    pub async fn create_invoice(self, id: OrderId) -> Result<(), Error> {
+        self.0.perform(Call::new(CREATE_INVOICE).argument(id)).await
+    }
+
+    /// Where the invoice lies.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] for an unknown order, and before the invoice was made.
+    pub async fn invoice(self, id: OrderId) -> Result<InvoiceLink, Error> {
         self.0.fetch(Call::new(GET_INVOICE).argument(id)).await
     }
 
-    /// Asks for the invoice to be made, which takes a while. Asking again changes nothing.
+    /// The invoice's bytes. The access token is not sent: the link leads to somebody else's storage.
     ///
     /// # Errors
-    /// `Conflict` for an order that gets none, `Invalid` when billing details are missing.
-    pub async fn create_invoice(self, id: OrderId) -> Result<(), Error> {
-        self.0.perform(Call::new(CREATE_INVOICE).argument(id)).await
+    /// `Unreadable` for a document above `largest` bytes, one that is no PDF, and a link that is not encrypted
+    /// (to a local Polar it may be); `Unavailable` and `Unreachable` when the storage does not give it.
+    pub async fn download_invoice(
+        self,
+        link: &InvoiceLink,
+        largest: usize,
+    ) -> Result<Vec<u8>, Error> {
+        let document = self.0.download(GET_INVOICE, &link.url, largest).await?;
+        if document.starts_with(b"%PDF-") {
+            return Ok(document);
+        }
+        Err(Error::Unreadable {
+            operation: GET_INVOICE,
+            reason: "the document is no PDF".to_owned(),
+        })
     }
 }

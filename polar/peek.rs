@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     BenefitId, CustomerId, EventType, OrderId, SubscriptionId,
-    lenient::{object, text},
+    lenient::{object, or_default, text},
 };
 
 /// What a delivery is about, as far as it says.
@@ -27,6 +27,8 @@ pub struct Peek {
     pub subscription_id: Option<SubscriptionId>,
     /// The order.
     pub order_id: Option<OrderId>,
+    /// Whether the order says that its invoice is ready.
+    pub invoice_ready: bool,
     /// The benefit.
     pub benefit_id: Option<BenefitId>,
     /// What the benefit's metadata names as its `type`: empty where they name none, `None` where no
@@ -66,6 +68,8 @@ struct Data<'a> {
     subscription_id: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "text")]
     order_id: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "or_default")]
+    is_invoice_generated: bool,
     #[serde(borrow, default, deserialize_with = "text")]
     benefit_id: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "object")]
@@ -165,6 +169,7 @@ impl Outline<'_> {
                 data.subscription_id.as_deref(),
             ]),
             order_id: uuid([itself(Subject::Order), data.order_id.as_deref()]),
+            invoice_ready: data.is_invoice_generated,
             benefit_id: uuid([itself(Subject::Benefit), data.benefit_id.as_deref()]),
             benefit_type: benefit
                 .filter(|metadata| metadata.seen)

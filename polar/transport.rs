@@ -55,6 +55,36 @@ impl Client {
         })
     }
 
+    /// Fetches a file from the address that an answer of `operation` named. It is no call of Polar's API: it
+    /// costs nothing of the budget, says nothing about Polar's health, and carries no token.
+    pub(crate) async fn download(
+        &self,
+        operation: Operation,
+        url: &str,
+        largest: usize,
+    ) -> Result<Vec<u8>, Error> {
+        let refused = |reason: &str| Error::Unreadable {
+            operation,
+            reason: reason.to_owned(),
+        };
+        let url = reqwest::Url::parse(url).map_err(|_| refused("the link is no address"))?;
+        let base = &self.shared.base;
+        let local = base.scheme() == "http" && base.origin() == url.origin();
+        if url.scheme() != "https" && !local {
+            return Err(refused("the link is not encrypted"));
+        }
+        let sent = self.shared.files.get(url).send().await;
+        let response = sent.map_err(|fault| unreachable(operation, &fault))?;
+        match response.status() {
+            status if status.is_success() => read(operation, response, largest).await,
+            status if status.is_server_error() => Err(Error::Unavailable {
+                operation,
+                status: status.as_u16(),
+            }),
+            status => Err(refused(&format!("the link answers {}", status.as_u16()))),
+        }
+    }
+
     async fn exchange(&self, call: Call) -> Result<Received, Error> {
         let url = call.url(&self.shared.base)?;
         if self.reads_only && !call.operation.only_reads() {
@@ -141,7 +171,7 @@ impl Client {
             .map_err(|fault| unreachable(operation, &fault))?;
         let status = response.status();
         let headers = response.headers().clone();
-        let body = read(operation, response).await;
+        let body = read(operation, response, LARGEST_ANSWER).await;
         if status.is_success() {
             return body.map(|body| Received { headers, body });
         }
@@ -213,14 +243,18 @@ fn answer(error: Option<&Error>, subject: Option<Subject>) -> Answer {
 }
 
 /// Reads the body piece by piece, so that an endless one is given up at the bound.
-async fn read(operation: Operation, mut response: Response) -> Result<Vec<u8>, Error> {
+async fn read(
+    operation: Operation,
+    mut response: Response,
+    largest: usize,
+) -> Result<Vec<u8>, Error> {
     let too_large = || Error::Unreadable {
         operation,
-        reason: format!("it is larger than {LARGEST_ANSWER} bytes"),
+        reason: format!("it is larger than {largest} bytes"),
     };
     if response
         .content_length()
-        .is_some_and(|length| length > LARGEST_ANSWER as u64)
+        .is_some_and(|length| length > largest as u64)
     {
         return Err(too_large());
     }
@@ -230,7 +264,7 @@ async fn read(operation: Operation, mut response: Response) -> Result<Vec<u8>, E
         .await
         .map_err(|e| unreachable(operation, &e))?
     {
-        if body.len() + piece.len() > LARGEST_ANSWER {
+        if body.len() + piece.len() > largest {
             return Err(too_large());
         }
         body.extend_from_slice(&piece);

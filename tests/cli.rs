@@ -8,6 +8,8 @@ mod detour;
 mod dev;
 #[path = "cli/doctor.rs"]
 mod doctor;
+#[path = "cli/dotenv.rs"]
+mod dotenv;
 #[path = "cli/jobs.rs"]
 mod jobs;
 #[path = "cli/lists.rs"]
@@ -30,6 +32,8 @@ mod pooler;
 mod rows;
 #[path = "cli/signals.rs"]
 mod signals;
+#[path = "cli/simulator.rs"]
+mod simulator;
 #[path = "cli/support.rs"]
 mod support;
 #[path = "cli/test_pooler.rs"]

@@ -5,12 +5,15 @@ use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{Error, Verdict};
+use crate::mail::Mailer;
 
 /// All that a running job may touch: the Polar client, the mirror's database, and the settings.
 #[derive(Clone, Debug)]
 pub struct Context {
     /// The Polar client behind the fleet's rate limiter; `None` while billing is not configured.
     pub polar: Option<polar::Client>,
+    /// Takes mails away; `None` without `MAIL_URL`.
+    pub mail: Option<Mailer>,
     /// Connections for the mirror. Never held across a call to Polar.
     pub pool: PgPool,
     /// What the operator configured.

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod costs;
 pub mod events;
 pub mod fees;
+pub mod mails;
 pub mod members;
 pub mod organizations;
 pub mod out_of_step;

@@ -7,25 +7,8 @@
 //!
 //! # The control surface
 //!
-//! Beside the API (`/v1/…`, bearer token) the same port answers, without a token:
-//!
-//! | Route | What it does |
-//! |---|---|
-//! | `GET /simulator/state` | everything Polar holds: customers with members, grants, subscriptions and orders; products, events, deliveries, endpoints |
-//! | `GET /simulator/requests` | every API request seen, with its status and body |
-//! | `POST /simulator/purchase` | `{"external_customer_id" or "customer_id", "product": "pro", "start": "active", "trial" or "incomplete"}`: checkout and payment |
-//! | `POST /simulator/advance` | `{"days", "seconds"}`: moves the simulated clock |
-//! | `POST /simulator/faults` | `{"spec"}`: see [`Faults`] |
-//! | `POST /simulator/fail` | `{"customer"}`: 500 for the calls about this customer, by either id; null: for nobody any more |
-//! | `POST /simulator/gateway` | `{"status", "html", "path"}`: a gateway answers in place of Polar; `"status": null` removes it |
-//! | `POST /simulator/scopes` | `{"without": ["benefits:read", ..]}`: what the token may not do; an empty list gives all back |
-//! | `POST /simulator/arm` | `{"when": {"method", "path", "point"}, "do": {"method", "path", "body"}}`: what somebody else does during the next such request; points are `arrival`, `commit`, `answer` |
-//! | `POST /simulator/webhook` | `{"url", "secret"}`: registers the endpoint; `"url": null` disables it |
-//! | `POST /simulator/subscriptions/{id}/{step}` | `cancel`, `uncancel`, `revoke`, `past_due`, `recover`, `unpaid`, `renew`, `pause`, `resume`, `complete`, `expire`, `lock`, `unlock` |
-//! | `POST /simulator/benefits/{id}` | `{"metadata"}`: edits a benefit |
-//! | `POST /simulator/deliver` | `{"id"}`: sends a delivery again |
-//! | `GET /simulator/invoices/{number}.pdf` | what invoice links point to |
-//! | `GET`, `POST /checkout/{secret}` | the page behind the link of a checkout: a person chooses a plan and a card that pays, is declined later, or is declined now |
+//! Beside the API (`/v1/…`, bearer token) the same port answers the routes of [`CONTROL_ROUTES`] without a token: looking into
+//! the world, and letting things happen in it. Its root is a page for people.
 
 mod faults;
 mod faults_text;
@@ -42,6 +25,7 @@ mod world;
 
 pub use faults::{Faults, FaultsError};
 pub use http::armed::{Armed, Intervention};
+pub use http::control_routes::{CONTROL_ROUTES, ControlRoute};
 pub use http::hold::{HeldRequests, RequestMatch};
 pub use http::outages::Gateway;
 pub use options::Options;

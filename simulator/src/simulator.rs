@@ -141,7 +141,7 @@ impl Simulator {
     /// Lets every call about one customer fail with 500, by the application's id or Polar's, until
     /// [`Simulator::fail_nobody`]. Batches of events are about no single customer and go through.
     pub fn fail_customer(&self, id: &str) {
-        self.shared.outages.fail(id);
+        self.shared.outages.fail(id, 500, None);
     }
 
     /// Ends what [`Simulator::fail_customer`] began.

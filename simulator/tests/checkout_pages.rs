@@ -97,7 +97,7 @@ async fn the_page_shows_plan_price_and_cards_and_paying_leads_back() {
     );
     assert_eq!(simulator.orders("acme")[0].status, "paid");
     assert_eq!(simulator.grants("acme").len(), 2);
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
     let types = receiver.types();
     let first = |kind: &str| types.iter().position(|one| one == kind).unwrap();
     assert!(first("checkout.created") < first("subscription.created"));

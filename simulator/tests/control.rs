@@ -128,7 +128,7 @@ async fn mistakes_are_answered_with_a_sentence() {
             "explode",
         ),
         ("/simulator/deliver", json!({"id": "x"}), 422, "UUID"),
-        ("/simulator/nothing", Value::Null, 404, "documentation"),
+        ("/simulator/nothing", Value::Null, 404, "lists them"),
     ];
     for (path, body, status, word) in cases {
         let answer = api.post(path, body).await;
@@ -146,4 +146,24 @@ async fn mistakes_are_answered_with_a_sentence() {
         200
     );
     assert_eq!(api.get("/v1/customers/").await.status, 429);
+}
+
+#[tokio::test]
+async fn every_route_that_is_listed_is_there() {
+    let simulator = start(Options::default()).await;
+    let api = Api::of(&simulator);
+    for route in simulator::CONTROL_ROUTES {
+        let nothing = uuid::Uuid::new_v4().to_string();
+        let path = route.path.replace("{step}", "renew");
+        let path = ["{number}", "{external_id}", "{id}"]
+            .iter()
+            .fold(path, |path, place| path.replace(place, &nothing));
+        let answer = api.call(route.method, &path, Value::Null).await;
+        let refusal = answer.body["error"].as_str().unwrap_or_default();
+        assert!(
+            !refusal.contains("no such route"),
+            "{} {path}",
+            route.method
+        );
+    }
 }

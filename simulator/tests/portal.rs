@@ -193,7 +193,7 @@ async fn a_shared_channel_is_invited_to_made_and_connected() {
     assert!(properties["connected_team_id"].is_string(), "{properties}");
     let again = owner.patch(&path, invite("grace@example.com")).await;
     assert!(again.body["properties"].get("invite_url").is_none());
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
     let told = receiver.of_type("benefit_grant.updated");
     assert_eq!(told.len(), 3, "two invitations and a connection");
     let objections = Description::load().delivery("benefit_grant.updated", &told[0].body);
@@ -283,6 +283,6 @@ async fn a_new_default_card_pays_what_is_owed() {
             .iter()
             .all(|order| order.status == "paid")
     );
-    assert!(simulator.deliveries_settled(TIMEOUT).await);
+    assert!(simulator.deliveries_finished(TIMEOUT).await);
     assert_eq!(receiver.of_type("subscription.past_due").len(), 1);
 }

@@ -87,6 +87,7 @@ impl Fixture {
             pool: self.pool.clone(),
             registry: Arc::new(registry),
             polar: None,
+            mail: None,
             settings: Arc::new(Settings {
                 self_organization: None,
                 platform_fees: fees,

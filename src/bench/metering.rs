@@ -233,6 +233,7 @@ fn context(pool: &PgPool, polar: polar::Client) -> Context {
     };
     Context {
         polar: Some(polar),
+        mail: None,
         pool: pool.clone(),
         settings: Settings {
             self_organization: None,

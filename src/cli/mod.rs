@@ -11,6 +11,7 @@ mod events;
 mod exit;
 mod ingress;
 mod jobs;
+mod mail;
 mod migrate;
 mod output;
 mod pooler;
@@ -19,9 +20,11 @@ mod queues;
 mod schedules;
 mod signals;
 mod simulator;
+mod span;
 mod usage;
 mod worker;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -35,7 +38,8 @@ pub(crate) use exit::{Exit, Failure, causes};
 /// Durable background jobs that keep an application's organizations, members, subscriptions, usage
 /// and costs in step with Polar, on nothing but Postgres.
 ///
-/// Settings come from the environment; `.env.sample` lists all of them.
+/// Settings come from the environment, and from `.env` in the working directory where the environment
+/// says nothing; `.env.sample` lists all of them.
 #[derive(Parser)]
 #[command(
     name = "polar-jobs",
@@ -69,7 +73,7 @@ enum Command {
     Ingress(ingress::Arguments),
     /// Claim and run jobs, and run the schedules
     Worker(worker::Arguments),
-    /// Run a local Polar that forgets everything when it ends
+    /// Run a local Polar that forgets everything when it ends, or let something happen in a running one
     Simulator(simulator::Arguments),
     /// Look into the job table: list, explain, retry, cancel, discard
     #[command(subcommand)]
@@ -98,6 +102,9 @@ enum Command {
     /// What was used, counted and reported, and whether it adds up
     #[command(subcommand)]
     Usage(usage::Command),
+    /// See the mails that are sent
+    #[command(subcommand)]
+    Mail(mail::Command),
     /// What organizations cost us, and what of it Polar knows
     #[command(subcommand)]
     Costs(costs::Command),
@@ -116,7 +123,7 @@ pub(crate) struct AppContext {
 pub fn main() -> ExitCode {
     // clap prints help and wrong usage itself and exits with 0 and 2.
     let cli = Cli::parse();
-    let config = match Config::read(&Environment::of_process()) {
+    let config = match environment(&cli.command).and_then(|read| Config::read(&read)) {
         Ok(config) => config,
         Err(wrong) => return refuse(&cli.command, wrong),
     };
@@ -140,6 +147,16 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The variables that a command reads its settings from.
+fn environment(command: &Command) -> Result<Environment, ConfigError> {
+    let settings = Environment::of_process().or(Environment::of_file(Path::new(".env"))?);
+    Ok(match command {
+        // A shell that has read `dev.env` points at what an earlier `dev` brought, which this one brings anew.
+        Command::Dev(arguments) => settings.without(&arguments.settings_of_before()),
+        _ => settings,
+    })
+}
+
 /// Settings that cannot be used. `doctor` is asked about just that, so it answers in its own form.
 fn refuse(command: &Command, wrong: ConfigError) -> ExitCode {
     let ended = match command {
@@ -158,7 +175,7 @@ async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
         Command::Migrate => migrate::run(app).await,
         Command::Ingress(arguments) => ingress::run(arguments, app).await,
         Command::Worker(arguments) => worker::run(arguments, app).await,
-        Command::Simulator(arguments) => simulator::run(arguments).await,
+        Command::Simulator(arguments) => simulator::run(arguments, app).await,
         Command::Jobs(command) => jobs::run(command, app).await,
         Command::Queues(command) => queues::run(command, app).await,
         Command::Schedules(command) => schedules::run(command, app).await,
@@ -167,6 +184,7 @@ async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
         Command::Bench(arguments) => bench::run(arguments, app).await,
         Command::Doctor(arguments) => doctor::run(arguments, app).await,
         Command::Usage(command) => usage::run(command, app).await,
+        Command::Mail(command) => mail::run(command, app),
         Command::Costs(command) => costs::run(command, app).await,
     }
 }

@@ -83,6 +83,7 @@ impl Process {
             pool: self.pool,
             registry: Arc::new(jobs::registry()),
             polar: self.polar,
+            mail: self.config.mailer(),
             settings: Arc::new(job_settings),
             queues: work.queues,
             slots: self.config.worker_slots as usize,

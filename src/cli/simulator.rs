@@ -1,19 +1,36 @@
-//! `polar-jobs simulator`
+//! `polar-jobs simulator`: a local Polar in a process of its own, and acts in one from another shell.
 
+mod act;
+mod remote;
+
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::Context;
 use clap::Args;
-use simulator::{Faults, Options, PlainOptions, PlainSimulator, Simulator};
+use simulator::{CONTROL_ROUTES, Faults, Options, PlainOptions, PlainSimulator, Simulator};
 
 use super::signals::Stop;
-use super::{Exit, Failure, output};
+use super::{AppContext, Exit, Failure, output};
+
+/// Where the simulator listens unless told otherwise.
+const DEFAULT_PORT: u16 = 4010;
+
+/// Without a subcommand the simulator runs here.
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, after_long_help = routes())]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    act: Option<act::Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
 
 /// Arguments of `simulator`.
 #[derive(Args)]
-pub(super) struct Arguments {
+struct Serve {
     /// The port to listen on; 0 takes a free one
-    #[arg(long, default_value_t = 4010)]
+    #[arg(long, default_value_t = DEFAULT_PORT)]
     port: u16,
     /// The port of a local Plain, the support desk; without it there is none
     #[arg(long, value_name = "PORT")]
@@ -37,7 +54,29 @@ pub(super) struct Arguments {
     seed: u64,
 }
 
-pub(super) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
+pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, Failure> {
+    match arguments.act {
+        Some(command) => act::run(command, app).await,
+        None => serve(arguments.serve).await,
+    }
+}
+
+/// The routes beside the API, for the help.
+fn routes() -> String {
+    let mut text =
+        "Beside Polar's API, the running simulator answers without a token:\n".to_owned();
+    for route in CONTROL_ROUTES {
+        // Writing into a string cannot fail.
+        let _written = write!(
+            text,
+            "\n  {} {}\n      {}\n",
+            route.method, route.path, route.what
+        );
+    }
+    text
+}
+
+async fn serve(arguments: Serve) -> Result<Exit, Failure> {
     let stop = Stop::on_signals()?;
     let options = Options {
         seed: arguments.seed,
@@ -70,6 +109,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
             Some(plain)
         }
     };
+    output::line(&format!("Open {} for what is in it.", polar.url()))?;
     stop.requested().await;
     drop(plain);
     Ok(Exit::Done)

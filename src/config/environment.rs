@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::str::FromStr;
 
-use super::ConfigError;
+use super::{ConfigError, dotenv};
 
 /// Variables and their values. An empty value is the same as none, so that a line of `.env` may
 /// stay empty.
@@ -18,6 +19,31 @@ impl Environment {
     #[must_use]
     pub fn of_process() -> Self {
         std::env::vars_os().collect()
+    }
+
+    /// The variables that a file in the form of `.env` sets; none where there is no such file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or has a line that is no setting.
+    pub fn of_file(path: &Path) -> Result<Self, ConfigError> {
+        dotenv::read(path)
+    }
+
+    /// The same, and from `other` what is not set here. A variable that is set here to nothing stays so.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        for (name, value) in other.0 {
+            self.0.entry(name).or_insert(value);
+        }
+        self
+    }
+
+    /// The same without the variables that have just this value in `other`.
+    #[must_use]
+    pub fn without(mut self, other: &Self) -> Self {
+        self.0
+            .retain(|name, value| other.0.get(name) != Some(value));
+        self
     }
 
     /// The value of a variable, without the white space around it; `None` where it is empty.

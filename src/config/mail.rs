@@ -1,15 +1,18 @@
-//! How mail is sent: the transport and the sender's address.
+//! How mail is sent: the transport, the sender, and where links lead.
 
-use std::fmt;
 use std::path::PathBuf;
 
+use jobs::mail::{Links, Mailer, MailerConfig, Security, Sender, SmtpServer, Transport};
 use reqwest::Url;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 use super::{ConfigError, Environment, database::percent_decoded};
 
 const ALLOWED: &str =
     "smtp://user:password@host:port, smtps://user:password@host:port or file:directory";
+const SENDER: &str = "name@example.com or Name <name@example.com>";
+/// Mail in files needs no sender that exists.
+const SENDER_IN_FILES: &str = "billing@example.com";
 
 /// Transport and addresses of mail.
 #[derive(Clone, Debug)]
@@ -17,101 +20,128 @@ pub struct MailSettings {
     /// Where mail goes.
     pub transport: Transport,
     /// `MAIL_FROM`.
-    pub from: Option<String>,
+    pub from: Sender,
     /// `MAIL_REPLY_TO`.
-    pub reply_to: Option<String>,
-}
-
-/// Where mail goes.
-#[derive(Clone)]
-pub enum Transport {
-    /// An SMTP server, as the URL says; with its password.
-    Smtp(SecretString),
-    /// One file per mail in this directory.
-    Directory(PathBuf),
+    pub reply_to: Option<Sender>,
+    /// The server's password as it stands in the URL and decoded.
+    passwords: Vec<SecretString>,
 }
 
 impl MailSettings {
+    /// Mail to files in this directory.
+    #[must_use]
+    pub fn to_directory(directory: PathBuf) -> Self {
+        Self {
+            transport: Transport::Directory(directory),
+            from: Sender::parse(SENDER_IN_FILES).expect("a constant that is an address"),
+            reply_to: None,
+            passwords: Vec::new(),
+        }
+    }
+
     /// The server's password, as it stands in the URL and decoded.
     pub(super) fn passwords(&self) -> Vec<SecretString> {
-        let Transport::Smtp(url) = &self.transport else {
-            return Vec::new();
-        };
-        let raw = Url::parse(url.expose_secret())
-            .ok()
-            .and_then(|url| url.password().map(str::to_owned));
-        let decoded = raw.as_deref().and_then(percent_decoded);
-        raw.into_iter()
-            .chain(decoded)
-            .map(SecretString::from)
-            .collect()
+        self.passwords.clone()
     }
-}
 
-impl fmt::Debug for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Smtp(_) => f.write_str("Smtp(***)"),
-            Self::Directory(directory) => write!(f, "Directory({})", directory.display()),
-        }
+    /// What takes such mail away; its links lead to `app_url`.
+    pub(super) fn mailer(&self, app_url: Option<&Url>) -> Mailer {
+        Mailer::new(MailerConfig {
+            transport: self.transport.clone(),
+            from: self.from.clone(),
+            reply_to: self.reply_to.clone(),
+            links: Links {
+                billing: app_url.map(Url::to_string),
+            },
+        })
     }
 }
 
 pub(super) fn read(environment: &Environment) -> Result<Option<MailSettings>, ConfigError> {
-    let from = address(environment, "MAIL_FROM")?;
-    let reply_to = address(environment, "MAIL_REPLY_TO")?;
-    let Some(url) = environment.text("MAIL_URL")? else {
+    let from = sender(environment, "MAIL_FROM")?;
+    let reply_to = sender(environment, "MAIL_REPLY_TO")?;
+    let Some(text) = environment.text("MAIL_URL")? else {
         return Ok(None);
     };
-    Ok(Some(MailSettings {
-        transport: transport(url)?,
-        from,
-        reply_to,
-    }))
-}
-
-fn transport(text: &str) -> Result<Transport, ConfigError> {
-    if let Some(path) = text.strip_prefix("file:") {
-        // `file:./var/mail`, `file:/var/mail` and `file:///var/mail` all name a directory.
-        let path = path.strip_prefix("//").unwrap_or(path);
-        return match path {
-            "" => Err(ConfigError::new("MAIL_URL", "names no directory", ALLOWED)),
-            path => Ok(Transport::Directory(PathBuf::from(path))),
-        };
-    }
-    match Url::parse(text) {
-        Ok(url) if matches!(url.scheme(), "smtp" | "smtps") && url.has_host() => {
-            Ok(Transport::Smtp(SecretString::from(text)))
+    let settings = match text.strip_prefix("file:") {
+        Some(path) => {
+            let to_files = MailSettings::to_directory(directory(path)?);
+            MailSettings {
+                from: from.unwrap_or_else(|| to_files.from.clone()),
+                reply_to,
+                ..to_files
+            }
         }
-        _ => Err(ConfigError::new(
-            "MAIL_URL",
-            "is not a mail address of a server or directory",
-            ALLOWED,
-        )),
+        None => {
+            let (server, passwords) = server(text)?;
+            MailSettings {
+                transport: Transport::Smtp(server),
+                from: from.ok_or_else(|| ConfigError::missing("MAIL_FROM", SENDER))?,
+                reply_to,
+                passwords,
+            }
+        }
+    };
+    Ok(Some(settings))
+}
+
+/// `file:./var/mail`, `file:/var/mail` and `file:///var/mail` all name a directory.
+fn directory(path: &str) -> Result<PathBuf, ConfigError> {
+    match path.strip_prefix("//").unwrap_or(path) {
+        "" => Err(ConfigError::new("MAIL_URL", "names no directory", ALLOWED)),
+        path => Ok(PathBuf::from(path)),
     }
 }
 
-/// `name@host` or `Name <name@host>`; whether anybody lives there is the mail server's business.
-fn address(
+fn server(text: &str) -> Result<(SmtpServer, Vec<SecretString>), ConfigError> {
+    let wrong = || {
+        ConfigError::new(
+            "MAIL_URL",
+            "is not the address of a mail server or directory",
+            ALLOWED,
+        )
+    };
+    let url = Url::parse(text).map_err(|_| wrong())?;
+    let host = url.host_str().ok_or_else(wrong)?;
+    let decoded = |text: &str| percent_decoded(text).ok_or_else(wrong);
+    let credentials = match (url.username(), url.password()) {
+        ("", _) => None,
+        (user, password) => Some((decoded(user)?, decoded(password.unwrap_or_default())?)),
+    };
+    let (security, port) = match (url.scheme(), &credentials) {
+        ("smtps", _) => (Security::Tls, 465),
+        // A password is not sent in the clear, unless nobody could listen.
+        ("smtp", Some(_)) if !is_this_machine(host) => (Security::StartTls, 587),
+        ("smtp", Some(_)) => (Security::Opportunistic, 587),
+        ("smtp", None) => (Security::Opportunistic, 25),
+        _ => return Err(wrong()),
+    };
+    let raw = url.password().map(str::to_owned);
+    let decoded = credentials.as_ref().map(|(_, password)| password.clone());
+    let passwords = raw.into_iter().chain(decoded).map(SecretString::from);
+    let server = SmtpServer {
+        host: host.trim_matches(['[', ']']).to_owned(),
+        port: url.port().unwrap_or(port),
+        security,
+        credentials: credentials.map(|(user, password)| (user, SecretString::from(password))),
+    };
+    Ok((server, passwords.collect()))
+}
+
+fn is_this_machine(host: &str) -> bool {
+    matches!(host, "localhost" | "127.0.0.1" | "[::1]")
+}
+
+/// Whether anybody lives there is the mail server's business.
+fn sender(
     environment: &Environment,
     variable: &'static str,
-) -> Result<Option<String>, ConfigError> {
+) -> Result<Option<Sender>, ConfigError> {
     let Some(text) = environment.text(variable)? else {
         return Ok(None);
     };
-    let bare = text
-        .rsplit_once('<')
-        .map_or(text, |(_, rest)| rest.trim_end_matches('>'));
-    let looks_right = bare
-        .split_once('@')
-        .is_some_and(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'));
-    if looks_right && !text.contains(char::is_control) && !bare.contains(char::is_whitespace) {
-        Ok(Some(text.to_owned()))
-    } else {
-        Err(ConfigError::new(
-            variable,
-            "is not a mail address",
-            "name@example.com or Name <name@example.com>",
-        ))
+    match Sender::parse(text) {
+        Some(sender) if !text.contains(char::is_control) => Ok(Some(sender)),
+        _ => Err(ConfigError::new(variable, "is not a mail address", SENDER)),
     }
 }

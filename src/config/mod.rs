@@ -6,6 +6,7 @@
 
 mod app;
 mod database;
+mod dotenv;
 mod environment;
 mod error;
 mod fees;
@@ -17,9 +18,10 @@ mod polar;
 mod secret;
 
 use jobs::contract::{Fees, Settings};
+use jobs::mail::Mailer;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::ingress::handled_events;
+use crate::ingress::required_events;
 
 pub use app::AppSettings;
 pub use database::{DatabaseUrl, Pooler};
@@ -27,7 +29,7 @@ pub use environment::Environment;
 pub use error::ConfigError;
 pub use http::HttpSettings;
 pub use log::{LogFormat, LogSettings};
-pub use mail::{MailSettings, Transport};
+pub use mail::MailSettings;
 pub use plain::PlainSettings;
 pub use polar::{Billing, PolarSettings};
 
@@ -101,8 +103,16 @@ impl Config {
             platform_fees: self.platform_fees,
             early_fees: self.early_fees,
             support_desk: None,
-            webhook_events: handled_events(),
+            webhook_events: required_events(self.mail.is_some()),
         }
+    }
+
+    /// What takes mail away; `None` without `MAIL_URL`. One for a process: it remembers whether the mail server
+    /// answers.
+    #[must_use]
+    pub fn mailer(&self) -> Option<Mailer> {
+        let mail = self.mail.as_ref()?;
+        Some(mail.mailer(self.app.url.as_ref()))
     }
 
     /// Every configured secret, for the masker; nothing else may expose them.

@@ -5,6 +5,8 @@
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
+use jobs::mail::{Security, Transport};
+
 use super::*;
 
 const ORGANIZATION: &str = "1dbfc517-0bbf-4301-9ba8-555ca42b9737";
@@ -150,6 +152,7 @@ fn a_wrong_value_is_explained_in_one_line_that_names_its_variable() {
         ("PLATFORM_FEE_FIXED", "-1"),
         ("MAIL_URL", "mailto:someone"),
         ("MAIL_FROM", "nobody"),
+        ("APP_URL", "app.example.com"),
         ("DATABASE_CONNECTIONS", "3"),
         ("WORKER_SLOTS", "0"),
         ("LOG_FORMAT", "xml"),
@@ -219,7 +222,26 @@ fn mail_goes_to_a_server_or_a_directory() {
     ])
     .unwrap();
     assert_eq!(exposed(&config.secrets()), ["hunter2", "hunter2"]);
+    let unsent = read(&[("MAIL_URL", "smtp://mail.example")]).unwrap_err();
+    assert_eq!(unsent.variable, "MAIL_FROM");
     assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_password_goes_to_a_mail_server_over_an_encrypted_connection_only() {
+    for (url, security, port) in [
+        ("smtps://mail.example", Security::Tls, 465),
+        ("smtp://mail.example", Security::Opportunistic, 25),
+        ("smtp://me:pw@mail.example", Security::StartTls, 587),
+        ("smtp://me:pw@mail.example:2525", Security::StartTls, 2525),
+        ("smtp://me:pw@localhost", Security::Opportunistic, 587),
+    ] {
+        let config = read(&[("MAIL_URL", url), ("MAIL_FROM", "a@example.com")]).unwrap();
+        let Transport::Smtp(server) = config.mail.unwrap().transport else {
+            panic!("{url} is a server")
+        };
+        assert_eq!((server.security, server.port), (security, port), "{url}");
+    }
 }
 
 proptest! {

@@ -22,5 +22,5 @@ mod webhook;
 mod write_timeout;
 
 pub use health::{Metrics, operations_router};
-pub use route::{handled_event_families, handled_events, jobs_of_delivery};
+pub use route::{handled_event_families, handled_events, jobs_of_delivery, required_events};
 pub use server::{BindError, Ingress, IngressSettings, Limits, serve_operations};

@@ -4,16 +4,32 @@
 
 use std::collections::BTreeMap;
 
-use jobs::{ApplyBenefits, NewJob, RestoreCustomer, SyncSubscription};
+use jobs::{
+    ApplyBenefits, NewJob, RestoreCustomer, SendOrderEmail, SendSubscriptionEmail, SyncSubscription,
+};
 use polar::{EventType, Peek};
 
-/// Makes the job that a delivery starts; `None` where the delivery lacks what the job is about.
-type Start = fn(&Peek) -> Option<NewJob>;
+/// Makes the jobs that a delivery starts; none where the delivery lacks what a job is about.
+type Start = fn(&Peek) -> Vec<NewJob>;
 
 /// The jobs that follow from a delivery; none for what changes nothing on our side.
 pub(super) fn jobs(about: &Peek) -> Vec<NewJob> {
     let start = about.event_type.as_ref().and_then(start);
-    start.and_then(|start| start(about)).into_iter().collect()
+    start.map_or_else(Vec::new, |start| start(about))
+}
+
+/// Those of the handled events without which mail does not work, and nothing else suffers.
+const MAIL_ONLY: [EventType; 3] = [
+    EventType::OrderCreated,
+    EventType::OrderPaid,
+    EventType::OrderUpdated,
+];
+
+/// The types of event that an endpoint must be subscribed to; those about orders only where mail is sent.
+#[must_use]
+pub fn required_events(with_mail: bool) -> Vec<&'static str> {
+    let is_required = |event: &&str| with_mail || !MAIL_ONLY.contains(&EventType::parse(event));
+    handled_events().into_iter().filter(is_required).collect()
 }
 
 /// Returns the jobs that follow from the body of a delivery.
@@ -68,21 +84,30 @@ fn start(event_type: &EventType) -> Option<Start> {
         | EventType::BenefitGrantUpdated
         | EventType::BenefitGrantRevoked
         | EventType::BenefitUpdated => {
-            Some(|about| Some(NewJob::of(&ApplyBenefits::for_delivery(about))))
+            Some(|about| vec![NewJob::of(&ApplyBenefits::for_delivery(about))])
         }
-        EventType::CustomerDeleted => Some(RestoreCustomer::for_delivery),
+        EventType::CustomerDeleted => {
+            Some(|about| RestoreCustomer::for_delivery(about).into_iter().collect())
+        }
+        EventType::OrderCreated | EventType::OrderPaid | EventType::OrderUpdated => {
+            Some(|about| SendOrderEmail::for_delivery(about).into_iter().collect())
+        }
+        EventType::SubscriptionCanceled
+        | EventType::SubscriptionPastDue
+        | EventType::SubscriptionRevoked => Some(|about| {
+            let synced = NewJob::of(&SyncSubscription::for_delivery(about));
+            let mailed = SendSubscriptionEmail::for_delivery(about);
+            std::iter::once(synced).chain(mailed).collect()
+        }),
         EventType::CustomerStateChanged
         | EventType::SubscriptionActive
-        | EventType::SubscriptionCanceled
         | EventType::SubscriptionCreated
         | EventType::SubscriptionCycled
-        | EventType::SubscriptionPastDue
         | EventType::SubscriptionPaused
         | EventType::SubscriptionResumed
-        | EventType::SubscriptionRevoked
         | EventType::SubscriptionUncanceled
         | EventType::SubscriptionUpdated => {
-            Some(|about| Some(NewJob::of(&SyncSubscription::for_delivery(about))))
+            Some(|about| vec![NewJob::of(&SyncSubscription::for_delivery(about))])
         }
         EventType::BenefitCreated
         | EventType::CheckoutCreated
@@ -99,10 +124,7 @@ fn start(event_type: &EventType) -> Option<Start> {
         | EventType::MemberCreated
         | EventType::MemberDeleted
         | EventType::MemberUpdated
-        | EventType::OrderCreated
-        | EventType::OrderPaid
         | EventType::OrderRefunded
-        | EventType::OrderUpdated
         | EventType::OrganizationUpdated
         | EventType::ProductCreated
         | EventType::ProductUpdated
@@ -146,15 +168,28 @@ mod tests {
         assert_eq!(summarized, handled);
     }
 
-    /// Without mail and before it: what the jobs of today need, and nothing else.
     #[test]
-    fn grants_subscriptions_states_and_deletions_are_handled() {
+    fn events_about_orders_are_required_only_where_mail_is_sent() {
+        let (with, without) = (required_events(true), required_events(false));
+        assert_eq!(with, handled_events());
+        let only_with: Vec<&str> = with
+            .into_iter()
+            .filter(|event| !without.contains(event))
+            .collect();
+        assert_eq!(only_with, ["order.created", "order.paid", "order.updated"]);
+    }
+
+    #[test]
+    fn grants_subscriptions_states_deletions_and_orders_are_handled() {
         let families = handled_event_families();
         let wanted = [
             "benefit.updated",
             "benefit_grant.*",
             "customer.deleted",
             "customer.state_changed",
+            "order.created",
+            "order.paid",
+            "order.updated",
             "subscription.*",
         ];
         assert_eq!(families, wanted);

@@ -279,6 +279,12 @@ pub const METRICS: &[Metric] = &[
         "Costs that Polar refused.",
     ),
     count(
+        "polar_jobs_mails_total",
+        "state",
+        Recorder::Worker,
+        "Mails by what became of them: sent, failed, skipped.",
+    ),
+    count(
         "polar_jobs_log_lines_lost_total",
         "",
         Recorder::Both,

@@ -11,6 +11,7 @@ use jobs::contract::{
     Context, Done, Entry, Error, JobFacts, Outcome, Registry, Retry, Settings, Verdict, priority,
     subject_of,
 };
+use jobs::mail::Mailer;
 use polar::CallClass;
 use rand::RngExt;
 use serde::Deserialize;
@@ -65,6 +66,7 @@ impl AttemptFacts {
 pub(super) struct Runner {
     pub(super) registry: Arc<Registry>,
     pub(super) polar: Option<polar::Client>,
+    pub(super) mail: Option<Mailer>,
     pub(super) pool: PgPool,
     pub(super) settings: Arc<Settings>,
     pub(super) mask: Mask,
@@ -248,6 +250,7 @@ impl Runner {
                 let polar = polar.with_class(class_of(job.priority));
                 subject_of(&job.payload.0).map_or(polar.clone(), |id| polar.with_subject(&id))
             }),
+            mail: self.mail.clone(),
             pool: self.pool.clone(),
             settings: Settings::clone(&self.settings),
             job: JobFacts {

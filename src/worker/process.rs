@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jobs::contract::{Registry, Settings};
+use jobs::mail::Mailer;
 use jobs::mirror::fees;
 use sqlx::PgPool;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -61,6 +62,8 @@ pub struct WorkerSettings {
     pub registry: Arc<Registry>,
     /// Polar behind the fleet's rate limiter; `None` while billing is not configured.
     pub polar: Option<polar::Client>,
+    /// Takes mails away; `None` without `MAIL_URL`.
+    pub mail: Option<Mailer>,
     /// What jobs need to know of the configuration.
     pub settings: Arc<Settings>,
     /// The queues to serve.
@@ -251,6 +254,7 @@ impl WorkerTasks {
         let runner = Arc::new(Runner {
             registry: Arc::clone(&settings.registry),
             polar: settings.polar.clone(),
+            mail: settings.mail.clone(),
             pool: settings.pool.clone(),
             settings: Arc::clone(&settings.settings),
             mask: Arc::clone(&settings.mask),

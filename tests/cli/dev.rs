@@ -1,11 +1,16 @@
 //! `dev` and `bench`, with nothing configured and with a database.
 
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
 use private_postgres::testing;
 use serde_json::Value;
 
 use sqlx::PgPool;
 
-use super::support::{ended, line_with, run, signal, start, until, with_database};
+use super::support::{
+    Running, command, ended, line_with, run, signal, start, until, with_database,
+};
 
 #[test]
 fn the_demo_scenario_ends_as_it_should_twice_on_the_same_data() {
@@ -23,6 +28,38 @@ fn the_demo_scenario_ends_as_it_should_twice_on_the_same_data() {
             said.out
         );
     }
+}
+
+#[test]
+fn after_a_crash_in_the_middle_the_next_scenario_needs_no_cleaning_up() {
+    let data = tempfile::tempdir().unwrap();
+    let directory = data.path().to_str().unwrap();
+    for moment in [
+        "Five organizations sign up",
+        "Plans are bought",
+        "One is upgraded",
+    ] {
+        let mut killed: Running = command(&[], &["dev", "--port", "0", "--data-dir", directory])
+            .process_group(0)
+            .spawn()
+            .unwrap()
+            .into();
+        line_with(killed.stdout.take().unwrap(), moment);
+        let group = format!("-{}", killed.id());
+        let sent = Command::new("kill").args(["-KILL", "--", &group]).status();
+        assert!(sent.unwrap().success());
+        assert_eq!(ended(&mut killed), Some(None), "by a signal");
+    }
+    let said = run(
+        &[("RUST_LOG", "warn")],
+        &["dev", "--once", "--port", "0", "--data-dir", directory],
+    );
+    assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
+    assert!(
+        said.out.contains("outcomes are as they should be"),
+        "{}",
+        said.out
+    );
 }
 
 #[test]

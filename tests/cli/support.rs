@@ -22,6 +22,8 @@ pub(crate) fn command(settings: &[(&str, &str)], arguments: &[&str]) -> Command 
     let mut command = Command::new(env!("CARGO_BIN_EXE_polar-jobs"));
     command
         .args(arguments)
+        // Not where somebody's own `.env` may lie.
+        .current_dir(env!("CARGO_TARGET_TMPDIR"))
         .env_clear()
         .envs(settings.iter().copied());
     // A private Postgres is looked for on the PATH, and what is fetched is kept at home.

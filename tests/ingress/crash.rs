@@ -19,6 +19,7 @@ pub(crate) async fn start(url: &str) -> (Child, SocketAddr) {
     drop(free);
     let child = Command::new(env!("CARGO_BIN_EXE_polar-jobs"))
         .arg("ingress")
+        .current_dir(env!("CARGO_TARGET_TMPDIR"))
         .env_clear()
         .env("DATABASE_URL", url)
         .env("PORT", address.port().to_string())

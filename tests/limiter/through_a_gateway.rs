@@ -96,6 +96,7 @@ impl TestApp {
             pool: pool.clone(),
             registry: Arc::new(jobs::registry()),
             polar: Some(polar::Client::new(config, Arc::new(limiter)).unwrap()),
+            mail: None,
             settings: Arc::new(Settings {
                 self_organization: Some(polar.organization_id()),
                 platform_fees: fees,

@@ -235,6 +235,7 @@ pub(crate) async fn settings(url: &str, slots: usize) -> WorkerSettings {
         pool,
         registry: Arc::new(script::registry()),
         polar: None,
+        mail: None,
         settings: Arc::new(Settings {
             self_organization: None,
             platform_fees: fees,

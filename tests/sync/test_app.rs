@@ -256,6 +256,7 @@ impl TestApp {
             pool: self.pool.clone(),
             registry: Arc::new(jobs::registry()),
             polar: billing.then(|| self.polar()),
+            mail: None,
             settings: Arc::new(Settings {
                 self_organization: Some(self.simulator.organization_id()),
                 platform_fees: PLATFORM,

@@ -13,6 +13,7 @@ pub(crate) fn polar_jobs(app: &TestApp, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_polar-jobs"));
     command
         .args(arguments)
+        .current_dir(env!("CARGO_TARGET_TMPDIR"))
         .env_clear()
         .env("DATABASE_URL", &app.url)
         .env("POLAR_ACCESS_TOKEN", app.simulator.access_token())

@@ -204,6 +204,7 @@ pub(crate) fn context(
     };
     Context {
         polar,
+        mail: None,
         pool: pool.clone(),
         settings: Settings {
             self_organization,

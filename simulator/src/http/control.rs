@@ -1,5 +1,5 @@
 //! Why: a simulator in a process of its own is steered and looked into over HTTP, under `/simulator/` on its own port,
-//! without a token. The routes are listed in the crate's documentation.
+//! without a token. `control_routes` lists them.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::http::control_answers::{Refused, field, missing, parse, refused, wrong};
 use crate::http::shared::Shared;
-use crate::http::{control_faults, control_state};
+use crate::http::{control_customers, control_faults, control_state};
 use crate::world::catalogue::Product;
 use crate::world::lifecycle::Start;
 use crate::world::steps::{Buyer, SubscriptionStep};
@@ -63,6 +63,7 @@ pub(crate) async fn obey(
         ("POST", ["advance"]) => advance(shared, body).await,
         ("POST", ["faults"]) => change_faults(shared, body),
         ("POST", ["fail"]) => control_faults::fail(shared, body),
+        ("POST", ["token"]) => control_faults::revoke_token(shared, body),
         ("POST", ["gateway"]) => control_faults::set_gateway(shared, body),
         ("POST", ["scopes"]) => control_faults::withdraw_scopes(shared, body),
         ("POST", ["arm"]) => control_faults::arm(shared, body),
@@ -76,6 +77,11 @@ pub(crate) async fn obey(
                 .map_err(|error| refused(&error))?;
             Ok(json!({"subscription_id": id}))
         }
+        ("POST", ["customers", id, "change_plan"]) => {
+            control_customers::change_plan(shared, id, body)
+        }
+        ("POST", ["customers", id, "benefit"]) => control_customers::edit_benefit(shared, id, body),
+        ("POST", ["customers", id, word]) => control_customers::step(shared, id, word),
         ("POST" | "PATCH", ["benefits", id]) => edit_benefit(shared, id, body),
         ("POST", ["deliver"]) => {
             let id = parse(field(body, "id")?)?;
@@ -87,7 +93,7 @@ pub(crate) async fn obey(
             }
         }
         _ => Err(missing(
-            "no such route; the crate's documentation lists them",
+            "no such route; the page at the root of this address lists them",
         )),
     }
 }

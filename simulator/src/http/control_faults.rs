@@ -1,5 +1,7 @@
 //! Why: what goes wrong beside the dice is asked for over HTTP as well: one customer, a gateway, a scope, somebody else.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::http::armed::Intervention;
@@ -11,9 +13,39 @@ use crate::http::shared::Shared;
 pub(crate) fn fail(shared: &Shared, body: &Value) -> Result<Value, Refused> {
     match body.get("customer") {
         Some(Value::Null) => shared.outages.fail_nobody(),
-        _ => shared.outages.fail(field(body, "customer")?),
+        _ => {
+            let customer = field(body, "customer")?;
+            let status = number(body, "status")?.unwrap_or(500);
+            let status = u16::try_from(status)
+                .ok()
+                .filter(|code| (400..600).contains(code));
+            let status = status.ok_or_else(|| wrong("`status` is from 400 to 599"))?;
+            let lasting = number(body, "seconds")?.map(Duration::from_secs);
+            shared.outages.fail(customer, status, lasting);
+        }
     }
     Ok(json!({"failing": shared.outages.failing()}))
+}
+
+/// A whole number that may be missing.
+fn number(body: &Value, key: &str) -> Result<Option<u64>, Refused> {
+    match body.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value
+            .as_u64()
+            .map(Some)
+            .ok_or_else(|| wrong(&format!("`{key}` is a whole number"))),
+    }
+}
+
+pub(crate) fn revoke_token(shared: &Shared, body: &Value) -> Result<Value, Refused> {
+    match body.get("revoked").and_then(Value::as_bool) {
+        None => return Err(wrong("`revoked` is true or false")),
+        Some(true) => shared.access.revoke_token(&shared.access_token),
+        // The same as taking nothing away from it.
+        Some(false) => shared.withdraw_scopes(&[]),
+    }
+    Ok(json!({"revoked": body["revoked"]}))
 }
 
 pub(crate) fn set_gateway(shared: &Shared, body: &Value) -> Result<Value, Refused> {

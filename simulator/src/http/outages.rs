@@ -1,10 +1,10 @@
 //! Why: not every failure is everybody's. One customer's calls may fail while others are served, a gateway in front may
 //! answer in place of Polar, and too many calls at once make Polar itself stand still.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -35,10 +35,21 @@ pub(crate) struct Outages {
 
 #[derive(Debug, Default)]
 struct Inner {
-    failing: BTreeSet<String>,
+    failing: BTreeMap<String, Failing>,
     gateway: Option<Gateway>,
     stalled_until: Duration,
 }
+
+/// How a customer's calls fail.
+#[derive(Debug, Clone, Copy)]
+struct Failing {
+    status: u16,
+    /// In real time, like the waits of those who call; `None`: until told.
+    until: Option<Instant>,
+}
+
+/// In place of a customer: every call fails.
+const EVERYBODY: &str = "*";
 
 /// Counts a call out when it is over.
 #[derive(Debug)]
@@ -55,9 +66,11 @@ impl Outages {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets every call about this customer fail, named by either id.
-    pub(crate) fn fail(&self, customer: &str) {
-        self.lock().failing.insert(customer.to_owned());
+    /// Lets every call about this customer fail, named by either id, with this status and for so long.
+    pub(crate) fn fail(&self, customer: &str, status: u16, lasting: Option<Duration>) {
+        let until = lasting.and_then(|lasting| Instant::now().checked_add(lasting));
+        let failing = Failing { status, until };
+        self.lock().failing.insert(customer.to_owned(), failing);
     }
 
     /// Lets no customer's calls fail any more.
@@ -67,7 +80,7 @@ impl Outages {
 
     /// Whose calls fail.
     pub(crate) fn failing(&self) -> Vec<String> {
-        self.lock().failing.iter().cloned().collect()
+        self.lock().still_failing().keys().cloned().collect()
     }
 
     /// Puts a gateway in front, or takes it away.
@@ -92,10 +105,22 @@ impl Outages {
         (InFlight(self), now < inner.stalled_until)
     }
 
-    /// Whether a call is about a customer whose calls fail. A batch of events is about no single customer.
-    pub(crate) fn fails(&self, store: &Store, call: &Call) -> bool {
-        let inner = self.lock();
-        inner.failing.iter().any(|id| is_about(store, call, id))
+    /// The status with which a call fails because of whom it is about. A batch of events is about no single customer.
+    pub(crate) fn failure(&self, store: &Store, call: &Call) -> Option<u16> {
+        let mut inner = self.lock();
+        let mut failing = inner.still_failing().iter();
+        failing
+            .find(|(id, _)| *id == EVERYBODY || is_about(store, call, id))
+            .map(|(_, failing)| failing.status)
+    }
+}
+
+impl Inner {
+    fn still_failing(&mut self) -> &BTreeMap<String, Failing> {
+        let now = Instant::now();
+        self.failing
+            .retain(|_, failing| failing.until.is_none_or(|until| now < until));
+        &self.failing
     }
 }
 

@@ -16,11 +16,12 @@ use crate::http::access::{self, Credentials};
 use crate::http::connection::Cord;
 use crate::http::hold::Point;
 use crate::http::interventions::intervene;
+use crate::http::outages::Gateway;
 use crate::http::respond::{End, plain, respond};
 use crate::http::route::{Caller, Route};
 use crate::http::routes::{self, Found};
 use crate::http::shared::Shared;
-use crate::http::{checkout_pages, control};
+use crate::http::{checkout_pages, control, start_page};
 use crate::records::RequestRecord;
 use crate::resources::call::Call;
 use crate::resources::errors::{Fault, Refusal};
@@ -40,7 +41,10 @@ pub(crate) async fn handle(
     let Ok(body) = axum::body::to_bytes(body, READ_LIMIT).await else {
         return plain(StatusCode::PAYLOAD_TOO_LARGE, "");
     };
-    if parts.uri.path().starts_with("/simulator") {
+    if matches!(parts.uri.path(), "/" | "/simulator" | "/simulator/") {
+        return start_page::show(&shared);
+    }
+    if parts.uri.path().starts_with("/simulator/") {
         return control::handle(&shared, &parts, &body).await;
     }
     if parts.uri.path().starts_with("/checkout/") {
@@ -219,8 +223,9 @@ async fn perform(
         }
         _ => {}
     }
-    if shared.outages.fails(&shared.lock(), call) {
-        return End::Refusal(Refusal::internal());
+    let failure = shared.outages.failure(&shared.lock(), call);
+    if let Some(status) = failure {
+        return failed_with(status, retry_after);
     }
     let outcome = (route.handler)(&mut shared.lock_for(foreign), call);
     meet(shared, parts, Point::Answer).await;
@@ -233,6 +238,26 @@ async fn perform(
         }
         (_, Ok(reply)) => End::Reply(reply),
         (_, Err(refusal)) => End::Refusal(refusal),
+    }
+}
+
+/// How a failure looks that was asked for by its status: refusals are Polar's own, and what a gateway in front of it says
+/// lacks what Polar's answers have.
+fn failed_with(status: u16, retry_after: u32) -> End {
+    match status {
+        500 => End::Refusal(Refusal::internal()),
+        401 => End::Refusal(Refusal::invalid_token()),
+        429 => End::TooMany(retry_after),
+        501.. => End::Gateway(Gateway {
+            status,
+            html: true,
+            path: String::new(),
+        }),
+        status => End::Refusal(Refusal::named(
+            status,
+            "Simulated",
+            "The simulator was asked to refuse this call.",
+        )),
     }
 }
 

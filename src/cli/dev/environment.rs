@@ -1,15 +1,17 @@
 //! Everything that the demo scenario needs: a Postgres, a Polar, and the settings that lead to both.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use simulator::{Faults, Options as PolarOptions, PlainOptions, PlainSimulator, Simulator};
 use uuid::Uuid;
 
 use super::super::{AppContext, Failure, connect, migrate};
-use crate::config::{Billing, Config, DatabaseUrl, MailSettings, PlainSettings, Pooler, Transport};
+use super::settings_file;
+use crate::config::{Billing, Config, DatabaseUrl, MailSettings, PlainSettings, Pooler};
 use crate::telemetry::Masker;
 use private_postgres::{Options, Server, ensure_database, psql_line};
 
@@ -17,6 +19,8 @@ use private_postgres::{Options, Server, ensure_database, psql_line};
 const DATABASE: &str = "polar_jobs";
 /// Opens `POST /changes` where `APP_TOKEN` is not set: the ingress listens on this machine only.
 const APP_TOKEN: &str = "dev-application-token";
+/// Who sends the mail that goes to files.
+const MAIL_FROM: &str = "billing@example.com";
 
 /// The servers that the demo scenario runs on, and the settings that lead to them.
 pub(super) struct DevEnvironment {
@@ -28,6 +32,8 @@ pub(super) struct DevEnvironment {
     pub(super) plain: Option<PlainSimulator>,
     /// What the ids of this run follow from.
     pub(super) run: Uuid,
+    /// The token and the mail directory that the settings do not name.
+    brought: Vec<(&'static str, String)>,
     /// `None`: the settings name a database.
     server: Option<Server>,
 }
@@ -53,11 +59,18 @@ impl DevEnvironment {
             None => Some(local_plain(&mut config).await?),
         };
         config.database = Some(database.clone());
-        config
-            .http
-            .app_token
-            .get_or_insert_with(|| SecretString::from(APP_TOKEN));
-        config.mail.get_or_insert_with(|| mail_to_files(data));
+        let mut brought = Vec::new();
+        if config.http.app_token.is_none() {
+            config.http.app_token = Some(SecretString::from(APP_TOKEN));
+            brought.push(("APP_TOKEN", APP_TOKEN.to_owned()));
+        }
+        if config.mail.is_none() {
+            let directory = data.join("mail");
+            let full = std::path::absolute(&directory).unwrap_or_else(|_| directory.clone());
+            brought.push(("MAIL_URL", format!("file:{}", full.display())));
+            brought.push(("MAIL_FROM", MAIL_FROM.to_owned()));
+            config.mail = Some(MailSettings::to_directory(directory));
+        }
         let masker = Masker::new(config.secrets());
         Ok(Self {
             app: AppContext {
@@ -69,12 +82,13 @@ impl DevEnvironment {
             polar,
             plain,
             run,
+            brought,
             server,
         })
     }
 
     /// What a person may want to open.
-    pub(super) fn describe(&self, address: SocketAddr) -> String {
+    pub(super) fn describe(&self, address: SocketAddr, settings: &Path) -> String {
         let postgres = self.server.as_ref().map_or("DATABASE_URL", Server::origin);
         let polar = self.polar.as_ref().map_or_else(
             || {
@@ -83,7 +97,7 @@ impl DevEnvironment {
                     self.app.config.polar.api_url
                 )
             },
-            |polar| format!("{} (local; state at {0}/simulator/state)", polar.url()),
+            |polar| format!("{} (local; open it in a browser)", polar.url()),
         );
         let plain = self.app.config.plain.as_ref();
         let plain = plain.map_or_else(String::new, |plain| plain.api_url.to_string());
@@ -99,7 +113,40 @@ impl DevEnvironment {
         } else {
             lines.push("psql        psql \"$DATABASE_URL\"".to_owned());
         }
+        lines.push(format!(
+            "settings    {} (for another shell: set -a; . {0}; set +a)",
+            settings_file::shell_path(settings)
+        ));
         lines.join("\n")
+    }
+
+    /// Writes the settings with which other commands and programs reach what this one brought. What it was
+    /// given is left out: whoever gave it has it, and a secret is not to be copied into a file.
+    pub(super) fn write_settings(&self, data: &Path, address: SocketAddr) -> io::Result<PathBuf> {
+        let mut settings = vec![
+            ("POLAR_JOBS_URL", format!("http://{address}")),
+            ("BIND", address.ip().to_string()),
+            ("PORT", address.port().to_string()),
+        ];
+        if self.server.is_some() {
+            settings.push(("DATABASE_URL", self.database.expose().to_owned()));
+        }
+        if let Some(polar) = &self.polar {
+            settings.push(("POLAR_API_URL", polar.url()));
+            settings.push(("POLAR_ACCESS_TOKEN", polar.access_token().to_owned()));
+            settings.push(("POLAR_ORGANIZATION_ID", polar.organization_id().to_string()));
+            settings.push(("POLAR_WEBHOOK_SECRET", polar.webhook_secret().to_owned()));
+        }
+        if self.plain.is_some()
+            && let Some(plain) = &self.app.config.plain
+        {
+            settings.push(("PLAIN_API_URL", plain.api_url.to_string()));
+            settings.push(("PLAIN_TOKEN", plain.token.expose_secret().to_owned()));
+            let tier = plain.default_tier.clone().unwrap_or_default();
+            settings.push(("PLAIN_DEFAULT_TIER_EXTERNAL_ID", tier));
+        }
+        settings.extend(self.brought.iter().cloned());
+        settings_file::write(data, &settings)
     }
 
     /// Stops Polar and Plain, then Postgres.
@@ -181,14 +228,6 @@ async fn local_plain(config: &mut Config) -> Result<PlainSimulator, Failure> {
         default_tier: Some("free".to_owned()),
     });
     Ok(plain)
-}
-
-fn mail_to_files(data: &Path) -> MailSettings {
-    MailSettings {
-        transport: Transport::Directory(data.join("mail")),
-        from: Some("billing@example.com".to_owned()),
-        reply_to: None,
-    }
 }
 
 /// A seed of this run's own: the same `--seed` on a fresh data directory gives the same scenario, and

@@ -9,6 +9,7 @@ mod environment;
 mod fixtures;
 mod outcome;
 mod scenario;
+mod settings_file;
 mod watch;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,6 +27,7 @@ use tokio::task::JoinHandle;
 use super::process::{Process, Work};
 use super::signals::Stop;
 use super::{AppContext, Exit, Failure, connect, ingress, output, worker};
+use crate::config::Environment;
 use crate::schedule::Timetable;
 use crate::telemetry::Metrics;
 use check::Check;
@@ -34,6 +36,8 @@ use environment::DevEnvironment;
 use fixtures::Fixtures;
 use scenario::Scenario;
 use watch::Watch;
+
+pub(super) use settings_file::path as settings_path;
 
 /// The longest that one step may take, without faults and with them.
 const STEP_TIMEOUT: Duration = Duration::from_secs(120);
@@ -63,6 +67,14 @@ pub(super) struct Arguments {
     /// begin at seconds and double; `20%,retry-scale=1` waits as long as Polar does.
     #[arg(long, value_name = "SPEC", default_value = "", hide_default_value = true, value_parser = faults_with_short_waits)]
     faults: Faults,
+}
+
+impl Arguments {
+    /// What an earlier `dev` wrote into this data directory for other commands.
+    pub(super) fn settings_of_before(&self) -> Environment {
+        // One that cannot be read is written anew in a moment.
+        Environment::of_file(&settings_file::path(&self.data_dir)).unwrap_or_default()
+    }
 }
 
 pub(super) async fn run(arguments: Arguments, given: &AppContext) -> Result<Exit, Failure> {
@@ -139,7 +151,10 @@ async fn start(
     if let Some(polar) = &environment.polar {
         polar.set_webhook_url(Some(format!("http://{address}/integrations/polar/webhook")));
     }
-    output::line(&environment.describe(address))?;
+    let settings = environment
+        .write_settings(&arguments.data_dir, address)
+        .with_context(|| format!("cannot write into {}", arguments.data_dir.display()))?;
+    output::line(&environment.describe(address, &settings))?;
     let queues = worker::served(pool, &app.config, &[]).await?;
     let process = Process::new(app, &environment.database, pool.clone(), metrics)?;
     let (ingress_stop, work_stop) = (stop.clone(), stop.clone());

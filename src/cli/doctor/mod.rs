@@ -90,7 +90,7 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
     if let Some(pool) = database::check(config, &mut findings).await {
         fleet::check(&pool, config, &mut findings).await;
     }
-    polar::check(&config.polar, &mut findings).await;
+    polar::check(&config.polar, config.mail.is_some(), &mut findings).await;
     findings.push(support_desk::check(config).await);
     report(&arguments, &findings, &app.masker)
 }

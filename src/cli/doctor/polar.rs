@@ -13,10 +13,10 @@ use super::super::output::moment;
 use super::super::process::client_config;
 use super::Finding;
 use crate::config::{Billing, PolarSettings};
-use crate::ingress::handled_events;
+use crate::ingress::required_events;
 use crate::limiter;
 
-pub(super) async fn check(settings: &PolarSettings, findings: &mut Vec<Finding>) {
+pub(super) async fn check(settings: &PolarSettings, with_mail: bool, findings: &mut Vec<Finding>) {
     let Some(billing) = &settings.billing else {
         return;
     };
@@ -31,8 +31,8 @@ pub(super) async fn check(settings: &PolarSettings, findings: &mut Vec<Finding>)
         Ok(client) => {
             let client = client.with_class(CallClass::Probe);
             if token(&client, billing, findings).await {
-                findings.push(scopes(&client).await);
-                endpoint(&client, findings).await;
+                findings.push(scopes(&client, with_mail).await);
+                endpoint(&client, &required_events(with_mail), findings).await;
             }
         }
     }
@@ -81,9 +81,9 @@ fn refused(error: &Error) -> Finding {
 }
 
 /// Which scopes the token lacks, of those that jobs need.
-async fn scopes(client: &Client) -> Finding {
+async fn scopes(client: &Client, with_mail: bool) -> Finding {
     let (mut missing, mut unknown) = (Vec::new(), None);
-    for (scope, error) in probe(client).await {
+    for (scope, error) in probe(client, with_mail).await {
         match error {
             Some(Error::MissingScope { .. }) => missing.push(scope),
             Some(error) if !matches!(error, Error::NotFound { .. }) => unknown = Some(error),
@@ -109,7 +109,7 @@ async fn scopes(client: &Client) -> Finding {
 
 /// Asks for things that do not exist: "not found" needs the scope, and 403 names the lack of it. An
 /// empty batch of events is taken and stores nothing. Nothing is changed by that.
-async fn probe(client: &Client) -> [(&'static str, Option<Error>); 7] {
+async fn probe(client: &Client, with_mail: bool) -> Vec<(&'static str, Option<Error>)> {
     let nobody = Uuid::new_v4().to_string();
     let theirs = CustomerRef::External(&nobody);
     let (customers, members) = (client.customers(), client.members());
@@ -124,7 +124,7 @@ async fn probe(client: &Client) -> [(&'static str, Option<Error>); 7] {
     let subscriptions = client.subscriptions().all(theirs).await.err();
     let grants = client.benefit_grants().active(theirs).await.err();
     let events = client.events().ingest(&[]).await.err();
-    [
+    let mut scopes = vec![
         ("customers:read", read),
         ("customers:write", written),
         ("members:read", member_read),
@@ -132,7 +132,12 @@ async fn probe(client: &Client) -> [(&'static str, Option<Error>); 7] {
         ("subscriptions:read", subscriptions),
         ("benefits:read", grants),
         ("events:write", events),
-    ]
+    ];
+    if with_mail {
+        let orders = client.orders().get(Uuid::new_v4().into()).await.err();
+        scopes.push(("orders:read", orders));
+    }
+    scopes
 }
 
 /// Whether the fleet's calls go out, as the workers found it.
@@ -178,19 +183,19 @@ pub(super) async fn limiter(pool: &PgPool) -> Result<Finding, sqlx::Error> {
     })
 }
 
-async fn endpoint(client: &Client, findings: &mut Vec<Finding>) {
+async fn endpoint(client: &Client, required: &[&str], findings: &mut Vec<Finding>) {
     match client.webhook_endpoints().all().await {
         Ok(endpoints) => {
             let ours: Vec<&WebhookEndpoint> =
                 endpoints.iter().filter(|endpoint| is_ours(endpoint)).collect();
             if ours.is_empty() {
                 let what = format!("Polar has no endpoint that ends in {WEBHOOK_ROUTE}");
-                findings.push(Finding::error("endpoint", what, format!("run `polar-jobs endpoint create`, or add one in Polar, format raw, for {}", handled_events().join(", "))));
+                findings.push(Finding::error("endpoint", what, format!("run `polar-jobs endpoint create`, or add one in Polar, format raw, for {}", required.join(", "))));
             }
             let delivers = |url: &str| ours.iter().any(|endpoint| endpoint.enabled && endpoint.url == url);
             // A rotation of the secret leaves one behind that is disabled.
             let judged = ours.iter().filter(|endpoint| endpoint.enabled || !delivers(&endpoint.url));
-            findings.extend(judged.map(|endpoint| judge(endpoint)));
+            findings.extend(judged.map(|endpoint| judge(endpoint, required)));
         }
         Err(Error::MissingScope { .. }) => findings.push(Finding::warning(
             "endpoint",
@@ -201,11 +206,12 @@ async fn endpoint(client: &Client, findings: &mut Vec<Finding>) {
     }
 }
 
-fn judge(endpoint: &WebhookEndpoint) -> Finding {
+fn judge(endpoint: &WebhookEndpoint, required: &[&str]) -> Finding {
     let url = &endpoint.url;
     // What an endpoint does not deliver we never hear of.
-    let missing: Vec<&str> = handled_events()
-        .into_iter()
+    let missing: Vec<&str> = required
+        .iter()
+        .copied()
         .filter(|event| !endpoint.events.iter().any(|subscribed| subscribed == event))
         .collect();
     if !endpoint.enabled {

@@ -1,0 +1,222 @@
+//! Takes mails away: to an SMTP server, or into a directory.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lettre::Address;
+use lettre::message::Mailbox;
+use secrecy::SecretString;
+
+use super::outage::Outage;
+use super::{Links, MailKey, Message, smtp};
+
+/// How mail leaves.
+#[derive(Clone, Debug)]
+pub struct MailerConfig {
+    /// Where it goes.
+    pub transport: Transport,
+    /// Whom it is from.
+    pub from: Sender,
+    /// Whom answers go to.
+    pub reply_to: Option<Sender>,
+    /// Where the mails lead.
+    pub links: Links,
+}
+
+/// Where mail goes.
+#[derive(Clone, Debug)]
+pub enum Transport {
+    /// An SMTP server.
+    Smtp(SmtpServer),
+    /// One `.eml` file per mail in this directory.
+    Directory(PathBuf),
+}
+
+/// An SMTP server.
+#[derive(Clone)]
+pub struct SmtpServer {
+    /// Its name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// How the connection is encrypted.
+    pub security: Security,
+    /// User and password.
+    pub credentials: Option<(String, SecretString)>,
+}
+
+/// How the connection to an SMTP server is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// From the first byte.
+    Tls,
+    /// By STARTTLS; a server that does not offer it is not used.
+    StartTls,
+    /// By STARTTLS where the server offers it.
+    Opportunistic,
+}
+
+/// A sender: an address, perhaps with a name.
+#[derive(Clone)]
+pub struct Sender(pub(super) Mailbox);
+
+impl Sender {
+    /// Reads `name@host` or `Name <name@host>`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut mailbox: Mailbox = text.parse().ok()?;
+        let domain = idna::domain_to_ascii(mailbox.email.domain()).ok()?;
+        mailbox.email = Address::new(mailbox.email.user(), domain).ok()?;
+        Some(Self(mailbox))
+    }
+}
+
+/// Takes mails away. Cheap to clone; clones share what is known of the server.
+#[derive(Clone)]
+pub struct Mailer(Arc<Shared>);
+
+struct Shared {
+    config: MailerConfig,
+    outage: Outage,
+}
+
+/// The mail server cannot be used now.
+#[derive(Debug)]
+pub(crate) struct Unavailable {
+    /// When to ask again.
+    pub(crate) retry_after: Duration,
+    /// Why, without addresses.
+    pub(crate) reason: String,
+}
+
+/// Why a mail did not go. The texts hold no addresses: what a server says about a recipient often does.
+#[derive(Debug)]
+pub(crate) enum SendError {
+    /// This mail is refused for good.
+    Refused(String),
+    /// This mail may be taken later, or was taken although its answer was lost.
+    Temporary(String),
+    /// The server takes nobody's mail now.
+    Unavailable(Unavailable),
+}
+
+/// A way out that is open.
+pub(crate) enum Connection<'a> {
+    Smtp(&'a Mailer, Box<smtp::Session>),
+    Directory(&'a Path),
+}
+
+impl Mailer {
+    /// A mailer; nothing is connected yet.
+    #[must_use]
+    pub fn new(config: MailerConfig) -> Self {
+        Self(Arc::new(Shared {
+            config,
+            outage: Outage::default(),
+        }))
+    }
+
+    pub(crate) fn config(&self) -> &MailerConfig {
+        &self.0.config
+    }
+
+    /// The domain of the sender, which makes message ids ours.
+    pub(crate) fn domain(&self) -> &str {
+        self.config().from.0.email.domain()
+    }
+
+    /// Opens the way to the server, up to the point from which on everything is about one mail. After a failure
+    /// one caller at a time tries again, and the others learn how long to wait.
+    pub(crate) async fn connect(&self) -> Result<Connection<'_>, Unavailable> {
+        let server = match &self.config().transport {
+            Transport::Directory(directory) => return Ok(Connection::Directory(directory)),
+            Transport::Smtp(server) => server,
+        };
+        self.0.outage.admit().map_err(|retry_after| Unavailable {
+            retry_after,
+            reason: "the mail server is not available".to_owned(),
+        })?;
+        match smtp::Session::open(server).await {
+            Ok(session) => {
+                self.0.outage.end();
+                Ok(Connection::Smtp(self, Box::new(session)))
+            }
+            Err(reason) => Err(self.unavailable(reason)),
+        }
+    }
+
+    fn unavailable(&self, reason: String) -> Unavailable {
+        let retry_after = self.0.outage.begin();
+        tracing::warn!(%reason, "the mail server is not available");
+        Unavailable {
+            retry_after,
+            reason: format!("the mail server is not available: {reason}"),
+        }
+    }
+}
+
+impl Connection<'_> {
+    /// Hands over one mail.
+    pub(crate) async fn send(self, key: &MailKey, message: &Message) -> Result<(), SendError> {
+        match self {
+            Self::Directory(directory) => write(directory, key, message).await,
+            Self::Smtp(mailer, session) => match session.send(message).await {
+                Ok(()) => Ok(()),
+                Err(smtp::Failure::Refused(reason)) => Err(SendError::Refused(reason)),
+                Err(smtp::Failure::Temporary(reason)) => Err(SendError::Temporary(reason)),
+                Err(smtp::Failure::Server(reason)) => {
+                    Err(SendError::Unavailable(mailer.unavailable(reason)))
+                }
+            },
+        }
+    }
+}
+
+/// The file's name follows from the key: a mail that is written again replaces itself. It appears when it is
+/// whole.
+async fn write(directory: &Path, key: &MailKey, message: &Message) -> Result<(), SendError> {
+    let name = key.digest();
+    let (part, whole) = (
+        directory.join(format!(".{name}.part")),
+        directory.join(format!("{name}.eml")),
+    );
+    let written = async {
+        tokio::fs::create_dir_all(directory).await?;
+        tokio::fs::write(&part, message.bytes()).await?;
+        tokio::fs::rename(&part, &whole).await
+    };
+    written.await.map_err(|error: std::io::Error| {
+        SendError::Temporary(format!("the mail cannot be written to a file: {error}"))
+    })
+}
+
+impl fmt::Debug for Mailer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Mailer")
+            .field(&self.config().transport)
+            .finish()
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Smtp(server) => write!(f, "the mail server {}:{}", server.host, server.port),
+            Self::Directory(directory) => write!(f, "files in {}", directory.display()),
+        }
+    }
+}
+
+impl fmt::Debug for SmtpServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{} ({:?})", self.host, self.port, self.security)
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sender(..)")
+    }
+}

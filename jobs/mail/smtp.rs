@@ -1,0 +1,142 @@
+//! One conversation with an SMTP server. It is led command by command, because a refusal means something else
+//! at each: before the recipient is named it is about us, afterwards about this one mail.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use lettre::Address;
+use lettre::transport::smtp::Error as SmtpError;
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
+use lettre::transport::smtp::extension::ClientId;
+use secrecy::ExposeSecret;
+
+use super::Message;
+use super::mailer::{Security, SmtpServer};
+
+/// From the first packet to the end of the log-in.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
+/// For one mail, until the server says that it has it.
+const SEND_TIMEOUT: Duration = Duration::from_secs(40);
+/// Saying goodbye is a courtesy.
+const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
+/// "Service not available, closing": about the server at whatever point it comes.
+const CLOSING: u16 = 421;
+
+/// A connection that is ready for one mail.
+pub(crate) struct Session(AsyncSmtpConnection);
+
+/// How a mail was not taken.
+pub(super) enum Failure {
+    /// Refused for good.
+    Refused(String),
+    /// Refused for now, or the answer did not come.
+    Temporary(String),
+    /// The server takes no mail of ours.
+    Server(String),
+}
+
+impl Session {
+    /// Connects, encrypts and logs in.
+    ///
+    /// # Errors
+    /// Why it cannot be used; a text without addresses.
+    pub(super) async fn open(server: &SmtpServer) -> Result<Self, String> {
+        match tokio::time::timeout(OPEN_TIMEOUT, open(server)).await {
+            Ok(opened) => opened.map(Self),
+            Err(_) => Err(format!("no answer within {} s", OPEN_TIMEOUT.as_secs())),
+        }
+    }
+
+    pub(super) async fn send(mut self, message: &Message) -> Result<(), Failure> {
+        let sent = tokio::time::timeout(SEND_TIMEOUT, deliver(&mut self.0, message)).await;
+        match sent {
+            Ok(sent) => {
+                // Whatever comes of it, the mail's fate is known.
+                let _goodbye = tokio::time::timeout(QUIT_TIMEOUT, self.0.quit()).await;
+                sent
+            }
+            Err(_) => Err(Failure::Temporary(format!(
+                "the mail server did not take the mail within {} s",
+                SEND_TIMEOUT.as_secs()
+            ))),
+        }
+    }
+}
+
+async fn open(server: &SmtpServer) -> Result<AsyncSmtpConnection, String> {
+    let hello = ClientId::default();
+    let tls = || TlsParameters::new(server.host.clone()).map_err(|error| describe(&error));
+    let from_the_start = match server.security {
+        Security::Tls => Some(tls()?),
+        Security::StartTls | Security::Opportunistic => None,
+    };
+    let address = (server.host.as_str(), server.port);
+    let connected = AsyncSmtpConnection::connect_tokio1(
+        address,
+        Some(OPEN_TIMEOUT),
+        &hello,
+        from_the_start,
+        None,
+    );
+    let mut connection = connected.await.map_err(|error| describe(&error))?;
+    if connection.can_starttls() {
+        let encrypted = connection.starttls(tls()?, &hello).await;
+        encrypted.map_err(|error| describe(&error))?;
+    }
+    if server.security == Security::StartTls && !connection.is_encrypted() {
+        return Err("it offers no encryption (STARTTLS)".to_owned());
+    }
+    if let Some((user, password)) = &server.credentials {
+        let credentials = Credentials::new(user.clone(), password.expose_secret().to_owned());
+        let mechanisms = [Mechanism::Plain, Mechanism::Login];
+        let logged_in = connection.auth(&mechanisms, &credentials).await;
+        logged_in.map_err(|error| format!("the log-in failed: {}", describe(&error)))?;
+    }
+    Ok(connection)
+}
+
+async fn deliver(connection: &mut AsyncSmtpConnection, message: &Message) -> Result<(), Failure> {
+    let from: Address = message.from().clone();
+    let accepted = connection.command(Mail::new(Some(from), Vec::new())).await;
+    accepted.map_err(|error| Failure::Server(format!("MAIL FROM: {}", describe(&error))))?;
+    let about_this_mail = |step: &str, error: &SmtpError| {
+        let reason = format!("{step}: {}", describe(error));
+        match error.status().map(u16::from) {
+            Some(CLOSING) => Failure::Server(reason),
+            Some(500..) => Failure::Refused(format!(
+                "the mail server refuses the mail for good: {reason}"
+            )),
+            _ => Failure::Temporary(format!("the mail server did not take the mail: {reason}")),
+        }
+    };
+    let to: Address = message.to().clone();
+    let accepted = connection.command(Rcpt::new(to, Vec::new())).await;
+    accepted.map_err(|error| about_this_mail("RCPT TO", &error))?;
+    let accepted = connection.command(Data).await;
+    accepted.map_err(|error| about_this_mail("DATA", &error))?;
+    let taken = connection.message(message.bytes()).await;
+    taken.map_err(|error| about_this_mail("end of data", &error))?;
+    Ok(())
+}
+
+/// What went wrong, without the server's sentence: it may quote the address.
+fn describe(error: &SmtpError) -> String {
+    if let Some(code) = error.status() {
+        return format!("it answered {code}");
+    }
+    let kind = if error.is_timeout() {
+        "no answer in time"
+    } else if error.is_tls() {
+        "the encryption failed"
+    } else if error.is_response() {
+        "its answer cannot be read"
+    } else {
+        "the connection failed"
+    };
+    match error.source() {
+        Some(cause) if !error.is_response() => format!("{kind} ({cause})"),
+        _ => kind.to_owned(),
+    }
+}

@@ -1,0 +1,271 @@
+//! Mails that were asked for, and what became of them.
+//!
+//! Whoever has a reason for a mail asks for it in the transaction in which the reason becomes true, and
+//! enqueues the jobs that [`request`] returns in the same one:
+//!
+//! ```ignore
+//! let jobs = mirror::mails::request(&mut transaction, &[NewMail {
+//!     template: Template::StartupWelcome,
+//!     recipient: "owner@example.com".to_owned(),
+//!     organization: Some(organization),
+//!     order: None,
+//!     subscription: None,
+//!     occasion: discount_id.to_string(),
+//!     data: MailData { organization: "Acme".to_owned(), ..MailData::default() },
+//! }]).await?;
+//! // In a job: Done::applied().then(jobs).within(transaction); elsewhere: queue::enqueue.
+//! ```
+//!
+//! Asked again for the same occasion, whenever and by whomever, it returns no job and changes nothing.
+
+use chrono::{DateTime, Utc};
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::SendEmail;
+use crate::contract::NewJob;
+use crate::mail::{MailData, MailKey, NewMail, Template};
+use crate::types::OrganizationId;
+
+/// A mail as it is kept.
+#[derive(Clone, Debug)]
+pub struct Mail {
+    /// The text.
+    pub template: String,
+    /// The address; `None` once it was erased.
+    pub recipient: Option<String>,
+    /// The order it is about.
+    pub order_id: Option<Uuid>,
+    /// `waiting`, `sent`, `skipped` or `failed`.
+    pub state: String,
+    /// When it was asked for.
+    pub created_at: DateTime<Utc>,
+    /// What the text is filled with.
+    pub data: Json<MailData>,
+    /// Why it failed or was skipped.
+    pub error: Option<String>,
+}
+
+impl Mail {
+    /// The template, where this build has it.
+    #[must_use]
+    pub fn template(&self) -> Option<Template> {
+        Template::parse(&self.template)
+    }
+}
+
+/// Asks for mails. Returns the jobs that send them, to be enqueued in the same transaction; none for mails that
+/// were asked for before.
+///
+/// # Errors
+/// If the database fails.
+pub async fn request(
+    connection: &mut PgConnection,
+    mails: &[NewMail],
+) -> Result<Vec<NewJob>, sqlx::Error> {
+    let mut keyed: Vec<(MailKey, &NewMail)> = mails.iter().map(|mail| (mail.key(), mail)).collect();
+    // In one order, whoever asks: two that ask for the same mails wait for each other, not in a circle.
+    keyed.sort_by(|(one, _), (other, _)| one.cmp(other));
+    keyed.dedup_by(|(one, _), (other, _)| one == other);
+    let mut jobs = Vec::new();
+    for (key, mail) in keyed {
+        let inserted = sqlx::query!(
+            "INSERT INTO polar_jobs.mails
+                    (key, template, recipient, organization_id, order_id, subscription_id, data)
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (key) DO NOTHING",
+            key.as_str(),
+            mail.template.name(),
+            mail.recipient,
+            mail.organization.map(|organization| organization.0),
+            mail.order,
+            mail.subscription,
+            Json(&mail.data) as _,
+        )
+        .execute(&mut *connection)
+        .await?;
+        if inserted.rows_affected() == 1 {
+            jobs.push(NewJob::of(&SendEmail::of(key, mail.organization)));
+        }
+    }
+    Ok(jobs)
+}
+
+/// Whether mails about this order were asked for: all of them are, in one transaction.
+///
+/// # Errors
+/// If the database fails.
+pub async fn are_requested(pool: &PgPool, order: Uuid) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM polar_jobs.mails WHERE order_id = $1) AS "any!""#,
+        order,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// One mail.
+///
+/// # Errors
+/// If the database fails.
+pub async fn read(pool: &PgPool, key: &MailKey) -> Result<Option<Mail>, sqlx::Error> {
+    sqlx::query_as!(
+        Mail,
+        r#"SELECT template, recipient, order_id, state, created_at, data AS "data: Json<MailData>", error
+             FROM polar_jobs.mails WHERE key = $1"#,
+        key.as_str(),
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Counts an attempt, before it is made, and returns the `Message-ID` that all attempts have.
+///
+/// # Errors
+/// If the database fails.
+pub async fn begin_attempt(
+    pool: &PgPool,
+    key: &MailKey,
+    message_id: &str,
+) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"UPDATE polar_jobs.mails SET attempts = attempts + 1, message_id = coalesce(message_id, $2)
+            WHERE key = $1 RETURNING message_id AS "message_id!""#,
+        key.as_str(),
+        message_id,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// The mail was taken.
+///
+/// # Errors
+/// If the database fails.
+pub async fn sent(connection: &mut PgConnection, key: &MailKey) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE polar_jobs.mails SET state = 'sent', sent_at = clock_timestamp(), error = NULL WHERE key = $1",
+        key.as_str(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The mail will not go for a reason that is nobody's failure. Returns how many mails that made: one that was
+/// sent stays so.
+///
+/// # Errors
+/// If the database fails.
+pub async fn skipped(
+    connection: &mut PgConnection,
+    key: &MailKey,
+    reason: &str,
+) -> Result<(), sqlx::Error> {
+    end(connection, key, "skipped", reason).await
+}
+
+/// The mail was given up.
+///
+/// # Errors
+/// If the database fails.
+pub async fn failed(
+    connection: &mut PgConnection,
+    key: &MailKey,
+    reason: &str,
+) -> Result<(), sqlx::Error> {
+    end(connection, key, "failed", reason).await
+}
+
+async fn end(
+    connection: &mut PgConnection,
+    key: &MailKey,
+    state: &str,
+    reason: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE polar_jobs.mails SET state = $2, error = $3 WHERE key = $1 AND state <> 'sent'",
+        key.as_str(),
+        state,
+        reason,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Keeps the invoice that mails of an order carry; the first one that was kept stays.
+///
+/// # Errors
+/// If the database fails.
+pub async fn keep_invoice(
+    connection: &mut PgConnection,
+    order: Uuid,
+    number: &str,
+    content: &[u8],
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO polar_jobs.mail_invoices (order_id, number, content) VALUES ($1, $2, $3)
+         ON CONFLICT (order_id) DO NOTHING",
+        order,
+        number,
+        content,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Number and document of the invoice that mails of an order carry.
+///
+/// # Errors
+/// If the database fails.
+pub async fn invoice(pool: &PgPool, order: Uuid) -> Result<Option<(String, Vec<u8>)>, sqlx::Error> {
+    let kept = sqlx::query!(
+        "SELECT number, content FROM polar_jobs.mail_invoices WHERE order_id = $1",
+        order,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(kept.map(|kept| (kept.number, kept.content)))
+}
+
+/// Takes the addresses and names of an organization's mails away; those that wait are skipped.
+///
+/// # Errors
+/// If the database fails.
+pub async fn erase(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "WITH erased AS (
+             UPDATE polar_jobs.mails
+                SET recipient = NULL, data = '{\"plan\": \"\", \"organization\": \"\"}',
+                    state = CASE WHEN state = 'waiting' THEN 'skipped' ELSE state END,
+                    error = CASE WHEN state = 'waiting' THEN 'the recipient was erased' ELSE error END
+              WHERE organization_id = $1 RETURNING order_id)
+         DELETE FROM polar_jobs.mail_invoices WHERE order_id IN (SELECT order_id FROM erased)",
+        organization.0,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Deletes invoices that no mail needs any more, and old ones. Returns how many.
+///
+/// # Errors
+/// If the database fails.
+pub async fn prune_invoices(pool: &PgPool, before: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    let pruned = sqlx::query!(
+        "DELETE FROM polar_jobs.mail_invoices i
+          WHERE fetched_at < $1
+             OR NOT EXISTS (SELECT FROM polar_jobs.mails m
+                             WHERE m.order_id = i.order_id AND m.state IN ('waiting', 'failed'))",
+        before,
+    )
+    .execute(pool)
+    .await?;
+    Ok(pruned.rows_affected())
+}

@@ -1,0 +1,172 @@
+//! Hands one mail to the mail server.
+//!
+//! At least once: between the server's acceptance and our commit a process may die or an answer be lost, and
+//! then the same message goes again with the same `Message-ID`. No more often than that: a mail that is `sent`
+//! is never sent again, and a key of its own keeps two attempts apart.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{Context, Done, Error, Job, Queue, Retry, priority};
+use crate::mail::{Attachment, Connection, Draft, MailKey, Mailer, Message, SendError, render};
+use crate::mirror::mails::{self, Mail};
+use crate::types::OrganizationId;
+
+/// One mail, by its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendEmail {
+    /// The key in `mails`.
+    pub mail: MailKey,
+    /// Whose matter it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization_id: Option<OrganizationId>,
+}
+
+impl SendEmail {
+    /// The job that sends a mail.
+    #[must_use]
+    pub fn of(mail: MailKey, organization_id: Option<OrganizationId>) -> Self {
+        Self {
+            mail,
+            organization_id,
+        }
+    }
+}
+
+impl Job for SendEmail {
+    const KIND: &'static str = "send_email";
+    const QUEUE: Queue = Queue::Mail;
+    const PRIORITY: i16 = priority::MAIL;
+    /// A server that puts a mail off is asked for four days, as mail servers among themselves do.
+    const RETRY: Retry = Retry::attempts(100);
+    /// Longer than the timeouts of a connection and a mail together.
+    const TIMEOUT: Duration = Duration::from_secs(90);
+
+    fn unique_key(&self) -> Option<String> {
+        Some(self.mail.to_string())
+    }
+
+    fn ordering_key(&self) -> Option<String> {
+        self.unique_key()
+    }
+
+    async fn run(self, context: &Context) -> Result<Done, Error> {
+        let key = &self.mail;
+        let Some(mail) = mails::read(&context.pool, key).await? else {
+            return Err(Error::discard("there is no mail with this key"));
+        };
+        match mail.state.as_str() {
+            "sent" => return Ok(Done::ignored("it was sent before")),
+            // The failure was written, and the process died before the job ended. An operator who retries the
+            // job retries the mail: by then the job has its own failures.
+            "failed" if context.job.failures == 0 => {
+                return Err(Error::discard(mail.error.unwrap_or_default()));
+            }
+            _ => {}
+        }
+        let Some(mailer) = &context.mail else {
+            return skip(context, key, "MAIL_URL is not set").await;
+        };
+        let Some(recipient) = mail.recipient.clone() else {
+            return skip(context, key, "the recipient was erased").await;
+        };
+        // Before the attempt is counted: a server that is away has not been asked about this mail.
+        let connection = mailer
+            .connect()
+            .await
+            .map_err(|unavailable| Error::not_yet(unavailable.reason, unavailable.retry_after))?;
+        let sent = attempt(context, key, &mail, &recipient, mailer, connection).await;
+        end(context, key, sent).await
+    }
+}
+
+/// Why an attempt did not end well.
+enum Failure {
+    Send(SendError),
+    Error(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+async fn attempt(
+    context: &Context,
+    key: &MailKey,
+    mail: &Mail,
+    recipient: &str,
+    mailer: &Mailer,
+    connection: Connection<'_>,
+) -> Result<(), Failure> {
+    let Some(template) = mail.template() else {
+        let reason = format!("this release has no template {}", mail.template);
+        return Err(Failure::Send(SendError::Refused(reason)));
+    };
+    let invoice = match mail.order_id {
+        Some(order) => mails::invoice(&context.pool, order).await?,
+        None => None,
+    };
+    let number = invoice.as_ref().map(|(number, _)| number.as_str());
+    let text = render(template, &mail.data, number, &mailer.config().links)
+        .map_err(|error| Error::discard(format!("the template cannot be filled: {error}")))?;
+    let message_id = key.message_id(mailer.domain());
+    let message_id = mails::begin_attempt(&context.pool, key, &message_id).await?;
+    let draft = Draft {
+        key,
+        message_id: &message_id,
+        recipient,
+        date: mail.created_at,
+        text,
+        attachment: invoice.map(|(number, content)| Attachment { number, content }),
+    };
+    let Some(message) = Message::compose(mailer.config(), draft) else {
+        let reason = "the recipient's address is none that mail can be sent to".to_owned();
+        return Err(Failure::Send(SendError::Refused(reason)));
+    };
+    connection.send(key, &message).await.map_err(Failure::Send)
+}
+
+/// Writes down what became of the mail.
+async fn end(context: &Context, key: &MailKey, sent: Result<(), Failure>) -> Result<Done, Error> {
+    let error = match sent {
+        Ok(()) => {
+            count("sent");
+            let mut transaction = context.begin().await?;
+            mails::sent(&mut transaction, key).await?;
+            return Ok(Done::applied().within(transaction));
+        }
+        Err(Failure::Send(SendError::Unavailable(unavailable))) => {
+            return Err(Error::not_yet(unavailable.reason, unavailable.retry_after));
+        }
+        Err(Failure::Send(SendError::Refused(reason))) => Error::discard(reason),
+        Err(Failure::Send(SendError::Temporary(reason))) => Error::Retry(reason),
+        Err(Failure::Error(error)) => error,
+    };
+    if context.job.ends_with(&error) {
+        count("failed");
+        // Written at once, because a job that fails writes nothing.
+        let mut connection = context.pool.acquire().await?;
+        mails::failed(&mut connection, key, &error.to_string()).await?;
+    }
+    Err(error)
+}
+
+async fn skip(context: &Context, key: &MailKey, reason: &'static str) -> Result<Done, Error> {
+    count("skipped");
+    let mut transaction = context.begin().await?;
+    mails::skipped(&mut transaction, key, reason).await?;
+    Ok(Done::ignored(reason).within(transaction))
+}
+
+fn count(state: &'static str) {
+    metrics::counter!("polar_jobs_mails_total", "state" => state).increment(1);
+}

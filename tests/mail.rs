@@ -1,0 +1,21 @@
+//! Mail as people get it: through a real mail server over TCP, about a local Polar, from changes and deliveries over HTTP.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[path = "mail/command_line.rs"]
+mod command_line;
+#[path = "mail/killed.rs"]
+mod killed;
+#[path = "local_polar/mod.rs"]
+mod local_polar;
+#[path = "mail/mail_server.rs"]
+mod mail_server;
+#[path = "mail/orders.rs"]
+mod orders;
+#[path = "mail/servers.rs"]
+mod servers;
+#[path = "mail/snapshots.rs"]
+mod snapshots;
+#[path = "mail/subscriptions.rs"]
+mod subscriptions;
+#[path = "mail/test_app.rs"]
+mod test_app;

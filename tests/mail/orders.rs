@@ -1,0 +1,352 @@
+//! Purchases and renewals: who is told what, and with which invoice.
+
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+use simulator::{Product, SubscriptionStep};
+use uuid::Uuid;
+
+use crate::test_app::{CONTACTS, TestApp, polar, polar_of, polar_with_slow_invoices};
+
+const CONFIRMATION: &str = "polar_self_subscription_confirmation";
+const CYCLED: &str = "polar_self_subscription_cycled";
+
+async fn recipients(app: &TestApp, template: &str) -> Vec<String> {
+    let mails = app.mails().await.into_iter();
+    mails
+        .filter(|mail| mail.template == template && mail.state == "sent")
+        .map(|mail| mail.recipient)
+        .collect()
+}
+
+#[tokio::test]
+async fn a_purchase_is_told_to_each_billing_contact_once_with_the_invoice() {
+    let app = TestApp::open(polar()).await;
+    let acme = app.organization().await;
+    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
+    app.finish().await;
+    let received = app.mail_server.received();
+    let to: Vec<&str> = received.iter().map(|mail| mail.to.as_str()).collect();
+    assert_eq!(to, CONTACTS);
+    assert_eq!(recipients(&app, CONFIRMATION).await, CONTACTS);
+    let number = app.order(&acme).invoice_number.unwrap();
+    for mail in &received {
+        assert_eq!(mail.from, "billing@example.com");
+        assert_eq!(mail.subject(), "You're now on Pro");
+        let files = mail.files();
+        assert_eq!(files.len(), 1);
+        assert_eq!(files[0].0, format!("{number}.pdf"));
+        assert!(files[0].1.starts_with(b"%PDF-"));
+        assert!(String::from_utf8_lossy(&files[0].1).contains(&number));
+        assert!(
+            mail.text()
+                .contains(&format!("Your invoice {number} is attached"))
+        );
+        assert!(mail.html().contains("https://app.example.com/billing"));
+        let message = mail.parsed();
+        let header = |name| message.header(name).and_then(|value| value.as_text());
+        assert_eq!(header("Auto-Submitted"), Some("auto-generated"));
+        assert!(String::from_utf8_lossy(&mail.bytes).contains("Reply-To: help@example.com"));
+    }
+    let rows = app.mails().await;
+    for (row, mail) in rows.iter().zip(&received) {
+        assert_eq!((row.attempts, &row.error), (1, &None));
+        let id = row.message_id.clone().unwrap();
+        assert_eq!(id.trim_matches(['<', '>']), mail.message_id());
+    }
+    assert_ne!(rows[0].message_id, rows[1].message_id);
+}
+
+#[tokio::test]
+async fn a_renewal_and_a_change_of_plan_are_told_as_what_they_are() {
+    let app = TestApp::open(polar()).await;
+    let acme = app.organization().await;
+    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
+    app.finish().await;
+    app.simulator.renew(&acme).await.unwrap();
+    app.finish().await;
+    app.simulator
+        .change_plan(&acme, Product::Scale, true)
+        .await
+        .unwrap();
+    app.finish().await;
+    let to_owner: Vec<String> = app
+        .mail_server
+        .received()
+        .iter()
+        .filter(|mail| mail.to == "owner@example.com")
+        .map(|mail| mail.subject())
+        .collect();
+    assert_eq!(
+        to_owner,
+        [
+            "You're now on Pro",
+            "Your Pro subscription renewed",
+            "You're now on Scale"
+        ]
+    );
+    assert_eq!(recipients(&app, CYCLED).await, CONTACTS);
+}
+
+#[tokio::test]
+async fn an_order_is_told_once_however_often_it_is_delivered() {
+    let app = TestApp::open(polar()).await;
+    let acme = app.organization().await;
+    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
+    app.finish().await;
+    let order = app.order(&acme).id;
+    for event_type in ["order.created", "order.paid", "order.updated"] {
+        app.deliver_order(event_type, &acme, order).await;
+        app.finish().await;
+    }
+    for delivery in app.simulator.deliveries() {
+        app.simulator.redeliver(delivery.id);
+    }
+    app.finish().await;
+    assert_eq!(app.mail_server.received().len(), CONTACTS.len());
+    let (outcome, note) = app.end("send_order_email").await;
+    assert_eq!(outcome, "ignored");
+    assert_eq!(note, "the mails of this order were asked for before");
+}
+
+#[tokio::test]
+async fn free_orders_unknown_orders_and_orders_of_no_plan_ask_for_no_contacts() {
+    let app = TestApp::open(polar()).await;
+    let acme = app.organization().await;
+    let discount = app
+        .at_polar(
+            "POST",
+            "/v1/discounts/",
+            Some(&json!({"name": "All of it", "type": "percentage", "basis_points": 10_000, "duration": "forever"})),
+        )
+        .await;
+    app.simulator.set_webhook_url(None);
+    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
+    let subscription = app.simulator.subscriptions(&acme).pop().unwrap();
+    let path = format!("/v1/subscriptions/{}", subscription.id);
+    app.at_polar(
+        "PATCH",
+        &path,
+        Some(&json!({"discount_id": discount["id"]})),
+    )
+    .await;
+    app.simulator.renew(&acme).await.unwrap();
+    app.settle().await;
+    let free = app.order(&acme);
+    assert_eq!(
+        (free.net_amount, free.billing_reason.as_str()),
+        (0, "subscription_cycle")
+    );
+    let before = app.requests("GET", "/v1/members/").len();
+    // The delivery says 2 000.
+    app.deliver_order("order.created", &acme, free.id).await;
+    app.look_again().await;
+    assert_eq!(app.end("send_order_email").await.1, "the order is free");
+    app.deliver_order("order.paid", &acme, Uuid::new_v4()).await;
+    app.look_again().await;
+    assert_eq!(
+        app.end("send_order_email").await.1,
+        "Polar has no such order"
+    );
+    assert_eq!(app.requests("GET", "/v1/members/").len(), before);
+    assert!(app.mails().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_customer_without_billing_contacts_is_told_nothing() {
+    let app = TestApp::open(polar()).await;
+    let acme = app.organization().await;
+    app.simulator.set_webhook_url(None);
+    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
+    let (order, customer) = (
+        app.order(&acme).id,
+        app.simulator.customer(&acme).unwrap().id,
+    );
+    app.at_polar("DELETE", &format!("/v1/customers/{customer}"), None)
+        .await;
+    let data = json!({"id": order, "customer_id": customer, "customer": {"external_id": acme}});
+    app.deliver("order.paid", &data).await;
+    app.settle().await;
+    assert_eq!(
+        app.end("send_order_email").await.1,
+        "the customer has no billing contacts"
+    );
+    assert!(app.mails().await.is_empty());
+}
+
+#[tokio::test]
+async fn without_billing_details_the_mail_goes_at_once_and_no_invoice_is_asked_for() {
+    let app = TestApp::open(polar()).await;
+    let acme = app.organization().await;
+    app.simulator.set_webhook_url(None);
+    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
+    app.simulator
+        .set_billing_details(&acme, Value::Null, true)
+        .await
+        .unwrap();
+    app.deliver_from_now_on();
+    app.simulator.renew(&acme).await.unwrap();
+    app.finish().await;
+    let received = app.mail_server.received();
+    assert_eq!(received.len(), CONTACTS.len());
+    for mail in received {
+        assert!(mail.files().is_empty());
+        assert!(!mail.text().contains("attached") && !mail.html().contains("attached"));
+    }
+    assert!(app.requests("POST", "/invoice").is_empty());
+    assert!(app.requests("GET", "/invoice").is_empty());
+}
+
+#[tokio::test]
+async fn an_invoice_that_is_there_is_not_asked_for_again() {
+    let app = TestApp::open(polar()).await;
+    let acme = app.organization().await;
+    app.simulator.set_webhook_url(None);
+    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
+    let order = app.order(&acme).id;
+    app.at_polar("POST", &format!("/v1/orders/{order}/invoice"), None)
+        .await;
+    app.until("the invoice is made", async || {
+        app.order(&acme).is_invoice_generated
+    })
+    .await;
+    let asked = app.requests("POST", "/invoice").len();
+    app.deliver_order("order.updated", &acme, order).await;
+    app.finish().await;
+    assert_eq!(app.requests("POST", "/invoice").len(), asked);
+    let received = app.mail_server.received();
+    assert!(received.len() == 2 && received.iter().all(|mail| mail.files().len() == 1));
+}
+
+#[tokio::test]
+async fn while_there_is_no_invoice_nothing_is_sent_and_its_delivery_wakes_the_job() {
+    let app = TestApp::open(polar_with_slow_invoices()).await;
+    let acme = app.organization().await;
+    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
+    app.settle().await;
+    assert_eq!(app.requests("POST", "/invoice").len(), 1, "asked for once");
+    assert!(app.mails().await.is_empty());
+    let waits = app.notes().await;
+    assert_eq!(waits.len(), 1);
+    assert!(
+        waits[0]
+            .1
+            .as_ref()
+            .unwrap()
+            .contains("the invoice is being made")
+    );
+    // Nobody looks again before `order.updated` says that it is there.
+    app.simulator.advance(TimeDelta::hours(1)).await;
+    app.until("the job is woken", async || {
+        app.settle().await;
+        !app.mails().await.is_empty()
+    })
+    .await;
+    assert_eq!(app.requests("POST", "/invoice").len(), 1);
+    app.finish().await;
+    assert!(
+        app.mail_server
+            .received()
+            .iter()
+            .all(|mail| mail.files().len() == 1)
+    );
+    assert!(
+        app.ends("send_order_email")
+            .await
+            .iter()
+            .all(|(end, _)| end != "discarded")
+    );
+}
+
+#[tokio::test]
+async fn after_a_day_the_mail_goes_without_its_invoice() {
+    let mut options = polar_of(TimeDelta::hours(25));
+    options.invoice_delay = std::time::Duration::from_secs(3600);
+    let app = TestApp::open(options).await;
+    let acme = app.organization().await;
+    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
+    app.finish().await;
+    let received = app.mail_server.received();
+    assert_eq!(received.len(), CONTACTS.len());
+    assert!(received.iter().all(|mail| mail.files().is_empty()));
+    assert!(!received[0].text().contains("attached"));
+}
+
+#[tokio::test]
+async fn an_unpaid_renewal_is_told_when_it_is_paid() {
+    let app = TestApp::open(polar()).await;
+    let acme = app.organization().await;
+    app.simulator.set_webhook_url(None);
+    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
+    app.deliver_from_now_on();
+    app.simulator.fail_payment(&acme).await.unwrap();
+    app.look_again().await;
+    app.look_again().await;
+    assert!(recipients(&app, CYCLED).await.is_empty());
+    assert!(app.requests("POST", "/invoice").is_empty());
+    let waits = app.notes().await;
+    assert!(waits.iter().any(|(kind, note)| kind == "send_order_email"
+        && note.as_ref().unwrap().contains("the order is not paid")));
+    app.simulator.recover_payment(&acme).await.unwrap();
+    app.finish().await;
+    assert_eq!(recipients(&app, CYCLED).await, CONTACTS);
+    let errors =
+        "SELECT count(*) FROM polar_jobs.jobs WHERE kind = 'send_order_email' AND errors <> '[]'";
+    assert_eq!(app.count(errors).await, 0, "waiting is no failure");
+}
+
+#[tokio::test]
+async fn three_days_after_an_order_that_nobody_paid_nothing_is_mailed() {
+    let app = TestApp::open(polar_of(TimeDelta::hours(73))).await;
+    let acme = app.organization().await;
+    app.simulator.set_webhook_url(None);
+    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
+    app.simulator.fail_payment(&acme).await.unwrap();
+    let order = app.order(&acme);
+    assert_eq!(order.status, "pending");
+    app.deliver_order("order.created", &acme, order.id).await;
+    app.look_again().await;
+    assert_eq!(
+        app.end("send_order_email").await.1,
+        "the order was not paid within 72 hours"
+    );
+    assert!(app.mails().await.is_empty());
+}
+
+#[tokio::test]
+async fn an_order_that_became_void_before_the_look_mails_nothing() {
+    let app = TestApp::open(polar()).await;
+    let acme = app.organization().await;
+    app.simulator.set_webhook_url(None);
+    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
+    app.simulator.fail_payment(&acme).await.unwrap();
+    let order = app.order(&acme).id;
+    app.deliver_order("order.created", &acme, order).await;
+    app.simulator
+        .step(&acme, SubscriptionStep::Revoke)
+        .await
+        .unwrap();
+    assert_eq!(app.order(&acme).status, "void");
+    app.look_again().await;
+    assert_eq!(app.end("send_order_email").await.1, "the order is void");
+    assert!(app.mails().await.is_empty());
+}
+
+#[tokio::test]
+async fn the_first_look_comes_a_minute_after_the_order_and_a_payment_brings_it_forward() {
+    let app = TestApp::open(polar()).await;
+    let acme = app.organization().await;
+    app.simulator.set_webhook_url(None);
+    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
+    let order = app.order(&acme).id;
+    let delay = "SELECT extract(epoch FROM max(run_at) - max(created_at))::bigint FROM polar_jobs.live_jobs WHERE kind = 'send_order_email'";
+    app.deliver_order("order.created", &acme, order).await;
+    assert!((59..=60).contains(&app.count(delay).await));
+    app.deliver_order("order.paid", &acme, order).await;
+    let jobs = "SELECT count(*) FROM polar_jobs.live_jobs WHERE kind = 'send_order_email'";
+    assert_eq!(app.count(jobs).await, 1);
+    app.settle().await;
+    assert!(
+        !app.requests("GET", &format!("/v1/orders/{order}"))
+            .is_empty()
+    );
+}
