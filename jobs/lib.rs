@@ -5,12 +5,14 @@
 //!
 //! Folders hold what the jobs share: [`contract`] what a job is, [`change`] what the application
 //! tells us, [`types`] its values, [`mirror`] the only SQL, [`customer`] whom a job asks about,
-//! `benefits` what the catalogue means, [`mail`] what people are told and how it leaves, [`backlog`] what Polar has not confirmed, `polar_sync` what
+//! `benefits` what the catalogue means, [`mail`] what people are told and how it leaves, [`comparison`] what differs there,
+//! [`backlog`] what Polar has not confirmed, `polar_sync` what
 //! several jobs do there, `event_batches` how events get there.
 
 pub mod backlog;
 pub mod benefits;
 pub mod change;
+pub mod comparison;
 pub mod contract;
 pub mod customer;
 mod event_batches;
@@ -24,9 +26,11 @@ mod apply_change;
 mod meter_usage;
 mod prove_usage;
 mod prune;
+mod reconcile;
 mod redeliver_events;
 mod report_costs;
 mod report_usage;
+mod restore_cancellation;
 mod restore_customer;
 mod resume_support_desk;
 mod resume_syncs;
@@ -35,6 +39,7 @@ mod send_order_email;
 mod send_subscription_email;
 mod sync_customer;
 mod sync_member;
+mod sync_startup_program;
 mod sync_subscription;
 mod sync_support_desk;
 mod watch_endpoint;
@@ -45,9 +50,11 @@ pub use contract::{Context, Done, Error, Job, NewJob, Registry};
 pub use meter_usage::MeterUsage;
 pub use prove_usage::ProveUsage;
 pub use prune::Prune;
+pub use reconcile::Reconcile;
 pub use redeliver_events::RedeliverEvents;
 pub use report_costs::ReportCosts;
 pub use report_usage::{ReportUsage, ask_polar};
+pub use restore_cancellation::RestoreCancellation;
 pub use restore_customer::RestoreCustomer;
 pub use resume_support_desk::ResumeSupportDesk;
 pub use resume_syncs::ResumeSyncs;
@@ -56,6 +63,7 @@ pub use send_order_email::SendOrderEmail;
 pub use send_subscription_email::{Change, SendSubscriptionEmail};
 pub use sync_customer::SyncCustomer;
 pub use sync_member::SyncMember;
+pub use sync_startup_program::SyncStartupProgram;
 pub use sync_subscription::SyncSubscription;
 pub use sync_support_desk::SyncSupportDesk;
 pub use watch_endpoint::{Deliveries, WEBHOOK_ROUTE, WatchEndpoint, is_ours};
@@ -67,17 +75,20 @@ pub fn registry() -> Registry {
         .job::<ApplyBenefits>()
         .job::<ApplyChange>()
         .job::<RedeliverEvents>()
+        .job::<RestoreCancellation>()
         .job::<RestoreCustomer>()
         .job::<SendEmail>()
         .job::<SendOrderEmail>()
         .job::<SendSubscriptionEmail>()
         .job::<SyncCustomer>()
         .job::<SyncMember>()
+        .job::<SyncStartupProgram>()
         .job::<SyncSubscription>()
         .job::<SyncSupportDesk>()
         .scheduled::<Prune>()
         .scheduled::<MeterUsage>()
         .scheduled::<ProveUsage>()
+        .scheduled::<Reconcile>()
         .scheduled::<ReportCosts>()
         .scheduled::<ReportUsage>()
         .scheduled::<ResumeSupportDesk>()

@@ -3,17 +3,22 @@
 
 pub mod api;
 pub mod asking;
+pub mod backfill;
 pub mod benefits;
 pub mod clock;
 pub mod costs;
+pub mod differences;
+pub mod erasure;
 pub mod events;
 pub mod fees;
+pub mod held;
 pub mod mails;
 pub mod members;
 pub mod organizations;
 pub mod out_of_step;
 pub mod prune;
 pub mod seen;
+pub mod startup_programs;
 pub mod subscriptions;
 pub mod support_desk;
 pub mod unsynced;

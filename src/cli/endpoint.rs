@@ -12,7 +12,7 @@ use chrono::{TimeDelta, Utc};
 use clap::Subcommand;
 use jobs::types::Timestamp;
 use jobs::{Deliveries, NewJob, WEBHOOK_ROUTE, WatchEndpoint, is_ours};
-use polar::{EndpointUpdate, Unlimited, WebhookEndpoint, webhook};
+use polar::{EndpointUpdate, WebhookEndpoint, webhook};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
@@ -24,6 +24,7 @@ use super::output::{self, Format};
 use super::process::client_config;
 use super::{AppContext, Exit, Failure, connect};
 use crate::ingress::required_events;
+use crate::limiter::SingleCalls;
 use crate::operators::{self, OperatorAction};
 use crate::queue::enqueue;
 
@@ -90,12 +91,13 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
         Failure::failed("billing is off: set POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID")
     })?;
     let config = client_config(settings, billing.access_token.clone());
-    // A person's command does not wait in the fleet's queue.
-    let polar = polar::Client::new(config, Arc::new(Unlimited))
-        .context("no client for Polar can be made")?;
+    let pool = connect::pool(app.config.database()?, 2).await?;
+    let calls = SingleCalls::new(pool.clone(), settings.limits);
+    let polar =
+        polar::Client::new(config, Arc::new(calls)).context("no client for Polar can be made")?;
     let endpoints = Endpoints {
         polar: polar.with_class(polar::CallClass::Probe),
-        pool: connect::pool(app.config.database()?, 2).await?,
+        pool,
         app,
     };
     match command {

@@ -38,8 +38,8 @@ pub(crate) struct TestApp {
     pub(crate) pool: PgPool,
     /// What workers that start from now on have.
     pub(crate) support_desk: Mutex<Option<SupportDesk>>,
-    url: String,
-    door: String,
+    pub(crate) url: String,
+    ingress_url: String,
     server: JoinHandle<()>,
 }
 
@@ -124,15 +124,15 @@ impl TestApp {
         })
         .await
         .unwrap();
-        let door = format!("http://{}", ingress.local_addr());
-        simulator.set_webhook_url(Some(format!("{door}/integrations/polar/webhook")));
+        let ingress_url = format!("http://{}", ingress.local_addr());
+        simulator.set_webhook_url(Some(format!("{ingress_url}/integrations/polar/webhook")));
         let server = tokio::spawn(ingress.serve(std::future::pending()));
         Self {
             simulator,
             pool,
             support_desk: Mutex::default(),
             url,
-            door,
+            ingress_url,
             server,
         }
     }
@@ -198,7 +198,7 @@ impl TestApp {
             .build()
             .unwrap();
         let request = client
-            .post(format!("{}/changes", self.door))
+            .post(format!("{}/changes", self.ingress_url))
             .bearer_auth(TOKEN)
             .json(&json!({"changes": changes}));
         let answer = request.send().await.unwrap();
@@ -220,7 +220,7 @@ impl TestApp {
             .tls_certs_only([])
             .build()
             .unwrap()
-            .post(format!("{}/integrations/polar/webhook", self.door))
+            .post(format!("{}/integrations/polar/webhook", self.ingress_url))
             .header("webhook-id", id)
             .header("webhook-timestamp", timestamp)
             .header("webhook-signature", signature)
@@ -333,7 +333,7 @@ impl TestApp {
                 "deliveries do not end"
             );
             if self
-                .count("SELECT count(*) FROM polar_jobs.live_jobs WHERE run_at <= now()")
+                .count("SELECT count(*) FROM polar_jobs.live_jobs WHERE run_at <= now() AND queue <> 'mail'")
                 .await
                 == 0
             {
@@ -355,10 +355,11 @@ impl TestApp {
         }
     }
 
-    /// Lets every waiting job run now.
+    /// Lets every waiting job run now, mail apart, which has tests of its own.
     pub(crate) async fn hurry(&self) -> u64 {
-        let hurried =
-            sqlx::query("UPDATE polar_jobs.live_jobs SET run_at = now() WHERE worker IS NULL");
+        let hurried = sqlx::query(
+            "UPDATE polar_jobs.live_jobs SET run_at = now() WHERE worker IS NULL AND queue <> 'mail'",
+        );
         hurried.execute(&self.pool).await.unwrap().rows_affected()
     }
 

@@ -1,6 +1,8 @@
 //! Compares the end of the demo scenario: what should have come of the organizations, what Polar
 //! holds, and what our tables say.
 
+use std::path::PathBuf;
+
 use chrono::{DateTime, Utc};
 use jobs::contract::Fees;
 use simulator::{PlainSimulator, Simulator};
@@ -8,6 +10,7 @@ use sqlx::PgPool;
 
 use super::entitlements;
 use super::fixtures::{Company, Fixtures};
+use super::mails;
 use super::outcome::Outcome;
 use super::scenario::USAGE;
 use super::{at_plain, at_polar};
@@ -19,6 +22,8 @@ pub(super) struct Check<'a> {
     pub(super) polar: Option<&'a Simulator>,
     pub(super) plain: Option<&'a PlainSimulator>,
     pub(super) platform_fees: Fees,
+    /// Where mail goes to files.
+    pub(super) mail_directory: Option<&'a PathBuf>,
     pub(super) began: DateTime<Utc>,
 }
 
@@ -31,6 +36,8 @@ impl Check<'_> {
                 Some(polar) => {
                     outcomes.extend(at_polar::outcomes(polar, self.fixtures, company));
                     outcomes.extend(self.entitlements(polar, company).await?);
+                    let directory = self.mail_directory.map(PathBuf::as_path);
+                    outcomes.extend(mails::outcomes(self.pool, company, directory).await?);
                 }
                 None => outcomes.push(self.seen_at_polar(company).await?),
             }
@@ -163,6 +170,6 @@ impl Check<'_> {
         )
         .fetch_one(self.pool)
         .await?;
-        Ok(Outcome::new("jobs given up", "none", jobs))
+        Ok(Outcome::new("jobs discarded", "none", jobs))
     }
 }

@@ -5,11 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use simulator::{Faults, Options as PolarOptions, PlainOptions, PlainSimulator, Simulator};
 use uuid::Uuid;
 
 use super::super::{AppContext, Failure, connect, migrate};
+use super::billing_page::BillingPage;
 use super::settings_file;
 use crate::config::{Billing, Config, DatabaseUrl, MailSettings, PlainSettings, Pooler};
 use crate::telemetry::Masker;
@@ -32,7 +33,8 @@ pub(super) struct DevEnvironment {
     pub(super) plain: Option<PlainSimulator>,
     /// What the ids of this run follow from.
     pub(super) run: Uuid,
-    /// The token and the mail directory that the settings do not name.
+    billing_page: String,
+    /// Tokens, the mail directory and the page that the settings do not name.
     brought: Vec<(&'static str, String)>,
     /// `None`: the settings name a database.
     server: Option<Server>,
@@ -45,6 +47,7 @@ impl DevEnvironment {
         data: &Path,
         seed: u64,
         faults: Faults,
+        page: &BillingPage,
     ) -> Result<Self, Failure> {
         let (database, server) = database(given, data).await?;
         migrate::up_to_date(&database).await?;
@@ -71,6 +74,7 @@ impl DevEnvironment {
             brought.push(("MAIL_FROM", MAIL_FROM.to_owned()));
             config.mail = Some(MailSettings::to_directory(directory));
         }
+        brought.extend(page.allow(&mut config.app));
         let masker = Masker::new(config.secrets());
         Ok(Self {
             app: AppContext {
@@ -82,6 +86,7 @@ impl DevEnvironment {
             polar,
             plain,
             run,
+            billing_page: page.url(),
             brought,
             server,
         })
@@ -105,6 +110,10 @@ impl DevEnvironment {
             format!("ingress     http://{address}"),
             format!("polar       {polar}"),
             format!("plain       {plain}"),
+            format!(
+                "billing     {} (a billing page on the organizations API)",
+                self.billing_page
+            ),
             format!("postgres    {} ({postgres})", self.database),
         ];
         // The URL of a database that was given to us has its password in it.
@@ -137,13 +146,10 @@ impl DevEnvironment {
             settings.push(("POLAR_ORGANIZATION_ID", polar.organization_id().to_string()));
             settings.push(("POLAR_WEBHOOK_SECRET", polar.webhook_secret().to_owned()));
         }
-        if self.plain.is_some()
-            && let Some(plain) = &self.app.config.plain
-        {
-            settings.push(("PLAIN_API_URL", plain.api_url.to_string()));
-            settings.push(("PLAIN_TOKEN", plain.token.expose_secret().to_owned()));
-            let tier = plain.default_tier.clone().unwrap_or_default();
-            settings.push(("PLAIN_DEFAULT_TIER_EXTERNAL_ID", tier));
+        if let Some(plain) = &self.plain {
+            settings.push(("PLAIN_API_URL", plain.url()));
+            settings.push(("PLAIN_TOKEN", plain.token().to_owned()));
+            settings.push(("PLAIN_DEFAULT_TIER_EXTERNAL_ID", "free".to_owned()));
         }
         settings.extend(self.brought.iter().cloned());
         settings_file::write(data, &settings)
