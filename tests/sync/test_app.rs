@@ -134,6 +134,11 @@ impl TestApp {
         }
     }
 
+    /// Where the database is, for a process of its own.
+    pub(crate) fn database_url(&self) -> &str {
+        &self.url
+    }
+
     /// A client of our own, for what others do at Polar meanwhile.
     pub(crate) fn polar(&self) -> polar::Client {
         self.polar_through(Arc::new(Unlimited))
