@@ -135,6 +135,7 @@ impl TestApp {
     }
 
     /// Where the database is, for a process of its own.
+    #[allow(dead_code, reason = "only the API's tests start one")]
     pub(crate) fn database_url(&self) -> &str {
         &self.url
     }
