@@ -5,12 +5,14 @@
 //!
 //! Folders hold what the jobs share: [`contract`] what a job is, [`change`] what the application
 //! tells us, [`types`] its values, [`mirror`] the only SQL, [`customer`] whom a job asks about,
-//! `benefits` what the catalogue means, [`mail`] what people are told and how it leaves, [`backlog`] what Polar has not confirmed, `polar_sync` what
+//! `benefits` what the catalogue means, [`mail`] what people are told and how it leaves, [`comparison`] what differs there,
+//! [`backlog`] what Polar has not confirmed, `polar_sync` what
 //! several jobs do there, `event_batches` how events get there.
 
 pub mod backlog;
 pub mod benefits;
 pub mod change;
+pub mod comparison;
 pub mod contract;
 pub mod customer;
 mod event_batches;
@@ -24,6 +26,8 @@ mod apply_change;
 mod meter_usage;
 mod prove_usage;
 mod prune;
+mod reconcile;
+mod redeliver_events;
 mod report_costs;
 mod report_usage;
 mod restore_cancellation;
@@ -38,6 +42,7 @@ mod sync_member;
 mod sync_startup_program;
 mod sync_subscription;
 mod sync_support_desk;
+mod watch_endpoint;
 
 pub use apply_benefits::ApplyBenefits;
 pub use apply_change::ApplyChange;
@@ -45,6 +50,8 @@ pub use contract::{Context, Done, Error, Job, NewJob, Registry};
 pub use meter_usage::MeterUsage;
 pub use prove_usage::ProveUsage;
 pub use prune::Prune;
+pub use reconcile::Reconcile;
+pub use redeliver_events::RedeliverEvents;
 pub use report_costs::ReportCosts;
 pub use report_usage::{ReportUsage, ask_polar};
 pub use restore_cancellation::RestoreCancellation;
@@ -59,6 +66,7 @@ pub use sync_member::SyncMember;
 pub use sync_startup_program::SyncStartupProgram;
 pub use sync_subscription::SyncSubscription;
 pub use sync_support_desk::SyncSupportDesk;
+pub use watch_endpoint::{Deliveries, WEBHOOK_ROUTE, WatchEndpoint, is_ours};
 
 /// Everything that a worker runs.
 #[must_use]
@@ -66,6 +74,7 @@ pub fn registry() -> Registry {
     Registry::new()
         .job::<ApplyBenefits>()
         .job::<ApplyChange>()
+        .job::<RedeliverEvents>()
         .job::<RestoreCancellation>()
         .job::<RestoreCustomer>()
         .job::<SendEmail>()
@@ -79,10 +88,12 @@ pub fn registry() -> Registry {
         .scheduled::<Prune>()
         .scheduled::<MeterUsage>()
         .scheduled::<ProveUsage>()
+        .scheduled::<Reconcile>()
         .scheduled::<ReportCosts>()
         .scheduled::<ReportUsage>()
         .scheduled::<ResumeSupportDesk>()
         .scheduled::<ResumeSyncs>()
+        .scheduled::<WatchEndpoint>()
 }
 
 #[cfg(test)]

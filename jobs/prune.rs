@@ -1,7 +1,7 @@
 //! Keeps the tables as small as what people still look at: drops old days of finished jobs, handled
 //! events and counted readings, makes the partitions of the next days, deletes old ticks, unused locks of
-//! keys and kept answers in small batches and invoices that were mailed, and folds old reports of usage into
-//! monthly sums.
+//! keys and kept answers in small batches and invoices that were mailed, erases deleted organizations, and
+//! folds old reports of usage into monthly sums.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::contract::{Context, Done, Error, Job, Queue, Scheduled, priority};
 use crate::mirror::api::requests;
 use crate::mirror::prune::{self, Limits};
-use crate::mirror::{clock, costs, mails, usage};
+use crate::mirror::{clock, costs, erasure, mails, usage};
 
 /// Completed jobs stay readable for so many days, and so do ticks: most of them are a job's.
 const COMPLETED_DAYS: i64 = 7;
@@ -21,6 +21,11 @@ const UNSUCCESSFUL_DAYS: i64 = 90;
 const READING_DAYS: i64 = 35;
 /// Reports stay so many days after they were sent; then their months' sums stay for ever.
 const REPORT_DAYS: i64 = 90;
+/// Personal data of a deleted organization goes after so many days: within 30, also where no worker ran
+/// for a week.
+const ERASURE_DAYS: i64 = 21;
+/// What was erased within so many days is looked at once more.
+const SWEEP_DAYS: i64 = 2;
 /// Rows of each kind in one statement.
 const BATCH: i32 = 2000;
 /// Readings or reports in one statement; they are narrow.
@@ -61,8 +66,21 @@ impl Job for Prune {
         mails::prune_invoices(&context.pool, old).await?;
         let reported = now - TimeDelta::days(REPORT_DAYS);
         while usage::fold(&context.pool, reported, READINGS).await? > 0 {}
+        erase(context, now).await?;
         Ok(Done::applied())
     }
+}
+
+async fn erase(context: &Context, now: DateTime<Utc>) -> Result<(), Error> {
+    let before = now - TimeDelta::days(ERASURE_DAYS);
+    let again = now - TimeDelta::days(SWEEP_DAYS);
+    let due = erasure::due(&context.pool, before, again).await?;
+    for organization in &due {
+        let mut transaction = context.begin().await?;
+        erasure::erase(&mut transaction, *organization).await?;
+        transaction.commit().await?;
+    }
+    Ok(erasure::sweep(&context.pool, &due).await?)
 }
 
 impl Scheduled for Prune {

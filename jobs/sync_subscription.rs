@@ -126,7 +126,7 @@ async fn sync(
 /// Of all subscriptions, newest first, the one in force: the newest that is trialing, active or past
 /// due, else the newest that is paused. Without one in force the newest that ended, so that people
 /// can see what was; one that never began comes last.
-fn to_keep(newest_first: &[Subscription]) -> Option<&Subscription> {
+pub(crate) fn to_keep(newest_first: &[Subscription]) -> Option<&Subscription> {
     let rank = |subscription: &&Subscription| match subscription.status {
         SubscriptionStatus::Trialing | SubscriptionStatus::Active | SubscriptionStatus::PastDue => {
             0

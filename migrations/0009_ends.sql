@@ -1,28 +1,35 @@
 -- How a run ends other than well: back to waiting, given up, taken from a dead worker, or by an operator's hand.
 -- What a handler completed is stored by the statement that claims the next jobs (`src/queue/claim.rs`).
 
-CREATE FUNCTION polar_jobs.move_to_history(job polar_jobs.live_jobs, state text, outcome text, note text)
-    RETURNS void LANGUAGE sql AS $$
+-- Moves jobs that the caller has locked to the history. `failures` become the last entries of their errors, one
+-- for each job in the same order.
+CREATE FUNCTION polar_jobs.move_to_history(
+    jobs polar_jobs.live_jobs[], state text, outcome text, note text, failures jsonb[] DEFAULT '{}'
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     WITH gone AS (
-        DELETE FROM polar_jobs.live_jobs l WHERE l.id = job.id
+        DELETE FROM polar_jobs.live_jobs l WHERE l.id = ANY (ARRAY(SELECT j.id FROM unnest(jobs) j))
     ), ends AS (
         INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
-        SELECT e, job.id, polar_jobs.end_rank(state, outcome) FROM unnest(job.events) e
+        SELECT e, j.id, polar_jobs.end_rank(state, outcome) FROM unnest(jobs) j, unnest(j.events) e
     )
     INSERT INTO polar_jobs.finished_jobs
            (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
             unique_key, ordering_key, events, note, payload, errors, state, outcome)
-    VALUES (job.id, job.run_at, job.created_at, job.started_at, job.worker, job.attempt, job.max_attempts,
-            job.priority, job.queue, job.kind,
-            CASE WHEN job.coalesces THEN job.ordering_key ELSE coalesce(job.held_unique_key, job.unique_key) END,
-            job.ordering_key, job.events, note, job.payload, job.errors, state, outcome)
-$$;
+    SELECT j.id, j.run_at, j.created_at, j.started_at, j.worker, j.attempt, j.max_attempts, j.priority, j.queue, j.kind,
+           CASE WHEN j.coalesces THEN j.ordering_key ELSE coalesce(j.held_unique_key, j.unique_key) END,
+           j.ordering_key, j.events, move_to_history.note, j.payload, j.errors || coalesce(failures[j.ordinality], '[]'),
+           state, outcome
+      FROM unnest(jobs) WITH ORDINALITY j;
+END $$;
 
 -- A running job waits again. A job that waits with its unique key meanwhile merges into it, not the other
 -- way round: so failures stay counted, whatever news come, and the order stays. It runs when the newer one
 -- would have, if that is earlier.
-CREATE FUNCTION polar_jobs.requeue_job(job polar_jobs.live_jobs, at timestamptz, failure jsonb, note text)
-    RETURNS void LANGUAGE plpgsql AS $$
+-- With `still_due` the work counts as due since it was due first.
+CREATE FUNCTION polar_jobs.requeue_job(
+    job polar_jobs.live_jobs, at timestamptz, failure jsonb, note text, still_due boolean
+) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     duplicate polar_jobs.live_jobs;
 BEGIN
@@ -34,6 +41,7 @@ BEGIN
     END IF;
     UPDATE polar_jobs.live_jobs l
        SET worker = NULL, run_at = least(requeue_job.at, duplicate.run_at), note = requeue_job.note,
+           due_at = CASE WHEN still_due THEN coalesce(l.due_at, l.run_at) END,
            priority = least(l.priority, duplicate.priority),
            events = polar_jobs.merge_events(l.events, duplicate.events),
            payload = l.payload || coalesce(duplicate.payload, '{}'),
@@ -42,7 +50,7 @@ BEGIN
     IF duplicate.id IS NOT NULL THEN
         -- The events are the other job's now.
         duplicate.events := NULL;
-        PERFORM polar_jobs.move_to_history(duplicate, 'cancelled', 'ignored', 'merged into job ' || job.id);
+        PERFORM polar_jobs.move_to_history(ARRAY[duplicate], 'cancelled', 'ignored', 'merged into job ' || job.id);
     END IF;
     IF job.held_unique_key IS NOT NULL THEN
         UPDATE polar_jobs.live_jobs l SET unique_key = l.held_unique_key, held_unique_key = NULL WHERE l.id = job.id;
@@ -53,19 +61,22 @@ END $$;
 -- the others nothing. `failures` are entries of `errors`, null where no attempt is charged. Returns those
 -- that still run and must be tried again.
 CREATE FUNCTION polar_jobs.requeue_jobs(
-    worker bigint, ids bigint[], attempts integer[], delays double precision[], failures jsonb[], notes text[]
+    worker bigint, ids bigint[], attempts integer[], delays double precision[], failures jsonb[], notes text[],
+    still_due boolean[]
 ) RETURNS bigint[] LANGUAGE plpgsql SET enable_seqscan = off SET lock_timeout = '100ms' AS $$
 DECLARE
     entry record;
     job polar_jobs.live_jobs;
     again bigint[] := '{}';
 BEGIN
-    FOR entry IN SELECT * FROM unnest(ids, attempts, delays, failures, notes) d (id, attempt, delay, failure, note) LOOP
+    FOR entry IN SELECT * FROM unnest(ids, attempts, delays, failures, notes, still_due)
+                                d (id, attempt, delay, failure, note, still_due) LOOP
         BEGIN
             SELECT l.* INTO job FROM polar_jobs.live_jobs l
              WHERE l.id = entry.id AND l.attempt = entry.attempt AND l.worker = requeue_jobs.worker FOR NO KEY UPDATE;
             IF FOUND THEN
-                PERFORM polar_jobs.requeue_job(job, now() + make_interval(secs => entry.delay), entry.failure, entry.note);
+                PERFORM polar_jobs.requeue_job(job, now() + make_interval(secs => entry.delay), entry.failure, entry.note,
+                                               entry.still_due);
             END IF;
         EXCEPTION WHEN lock_not_available OR unique_violation OR serialization_failure OR deadlock_detected THEN
             again := again || entry.id;
@@ -114,13 +125,12 @@ BEGIN
         failures := jsonb_array_length(job.errors) + 1;
         BEGIN
             IF failures >= job.max_attempts THEN
-                job.errors := job.errors || failure;
-                PERFORM polar_jobs.move_to_history(job, 'discarded', 'failed', job.note);
+                PERFORM polar_jobs.move_to_history(ARRAY[job], 'discarded', 'failed', job.note, ARRAY[failure]);
             ELSE
                 -- At once the first time; a job that kills one process after the other gets slower.
                 PERFORM polar_jobs.requeue_job(job, now() + CASE
                     WHEN failures > 1 THEN make_interval(secs => least(3600, 2 ^ least(failures, 12))) ELSE '0' END,
-                    failure, NULL);
+                    failure, NULL, true);
             END IF;
             RETURN NEXT (job.id, job.kind, coalesce(job.payload ->> 'organization_id', job.payload ->> 'external_customer_id'),
                          failures >= job.max_attempts)::polar_jobs.reclaimed_job;
@@ -159,7 +169,7 @@ BEGIN
                g.id, now(), g.created_at, g.started_at, NULL, g.attempt,
                jsonb_array_length(g.errors) + least(g.max_attempts, coalesce(k.max_attempts, 20)), g.priority, false,
                coalesce(g.unique_key = g.ordering_key, false), g.queue, g.kind, nullif(g.unique_key, g.ordering_key),
-               NULL, g.ordering_key, g.events, 'put back by an operator', g.payload, g.errors
+               NULL, g.ordering_key, g.events, 'put back by an operator', g.payload, g.errors, NULL
            )::polar_jobs.live_jobs ORDER BY g.id)
       INTO rows FROM unnest(gone) g LEFT JOIN polar_jobs.kinds k ON k.kind = g.kind;
     stored := polar_jobs.store_jobs(rows);
@@ -171,22 +181,13 @@ END $$;
 -- Ends unfinished jobs; a worker that had one finds its fence broken. With `running` only such jobs end.
 -- Returns for each that ended whether a worker had it.
 CREATE FUNCTION polar_jobs.end_jobs(ids bigint[], state text, outcome text, note text, running boolean)
-    RETURNS SETOF boolean LANGUAGE sql SET enable_seqscan = off AS $$
-    WITH gone AS (
-        DELETE FROM polar_jobs.live_jobs WHERE id = ANY (ARRAY(
-            SELECT l.id FROM polar_jobs.live_jobs l
-             WHERE l.id = ANY (ids) AND (running IS NULL OR (l.worker IS NOT NULL) = running) ORDER BY l.id FOR UPDATE))
-        RETURNING *
-    ), ends AS (
-        INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
-        SELECT e, g.id, polar_jobs.end_rank(end_jobs.state, end_jobs.outcome) FROM gone g, unnest(g.events) e
-    )
-    INSERT INTO polar_jobs.finished_jobs
-           (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
-            unique_key, ordering_key, events, note, payload, errors, state, outcome)
-    SELECT id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
-           CASE WHEN coalesces THEN ordering_key ELSE coalesce(unique_key, held_unique_key) END, ordering_key, events,
-           end_jobs.note, payload, errors, end_jobs.state, end_jobs.outcome
-      FROM gone
-    RETURNING worker IS NOT NULL
-$$;
+    RETURNS SETOF boolean LANGUAGE plpgsql SET enable_seqscan = off AS $$
+DECLARE
+    jobs polar_jobs.live_jobs[] := ARRAY(
+        SELECT l FROM polar_jobs.live_jobs l
+         WHERE l.id = ANY (ids) AND (running IS NULL OR (l.worker IS NOT NULL) = running)
+         ORDER BY l.id FOR UPDATE);
+BEGIN
+    PERFORM polar_jobs.move_to_history(jobs, state, outcome, note);
+    RETURN QUERY SELECT j.worker IS NOT NULL FROM unnest(jobs) j;
+END $$;

@@ -5,11 +5,11 @@
 //! placeholders one path segment each, percent-encoded, so an external id can hold any character
 //! and still reach no other route.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use reqwest::{Method, Url};
 use secrecy::SecretString;
-use serde::Serialize;
+use serde::{Serialize, de::IgnoredAny};
 
 use crate::Error;
 
@@ -102,6 +102,11 @@ impl Operation {
         }
     }
 
+    /// Whether it changes nothing at Polar.
+    pub(crate) fn only_reads(self) -> bool {
+        self.verb == Verb::Get
+    }
+
     pub(crate) fn http_method(self) -> Method {
         match self.verb {
             Verb::Get => Method::GET,
@@ -160,6 +165,14 @@ impl Call {
             .expect("request bodies are structs of ours with text keys, which always encode");
         self.body = Some(bytes);
         self
+    }
+
+    /// The names of the fields in the body, for people; never their values.
+    pub(crate) fn fields(&self) -> String {
+        let body = self.body.as_deref().unwrap_or_default();
+        let fields: BTreeMap<String, IgnoredAny> = serde_json::from_slice(body).unwrap_or_default();
+        let names: Vec<&str> = fields.keys().map(String::as_str).collect();
+        names.join(", ")
     }
 
     /// The full address below `base`. Empty text and the dot segments cannot be addressed: any

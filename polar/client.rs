@@ -60,6 +60,7 @@ pub struct Client {
     pub(crate) shared: Arc<Shared>,
     pub(crate) class: CallClass,
     pub(crate) subject: Option<Subject>,
+    pub(crate) reads_only: bool,
     pub(crate) request_ids: Option<RequestIds>,
 }
 
@@ -108,6 +109,7 @@ impl Client {
             }),
             class: CallClass::Entitlement,
             subject: None,
+            reads_only: false,
             request_ids: None,
         })
     }
@@ -128,6 +130,16 @@ impl Client {
     pub fn with_subject(&self, id: &str) -> Self {
         Self {
             subject: Some(Subject::of(id)),
+            ..self.clone()
+        }
+    }
+
+    /// The same client for looking only: what could change something is not sent and ends as
+    /// [`Error::NotSent`](crate::Error::NotSent).
+    #[must_use]
+    pub fn read_only(&self) -> Self {
+        Self {
+            reads_only: true,
             ..self.clone()
         }
     }

@@ -151,6 +151,15 @@ pub enum Error {
         detail: Option<String>,
     },
 
+    /// The client only reads, so nothing was sent; see [`crate::Client::read_only`].
+    #[error("{operation} ({fields})")]
+    NotSent {
+        /// What was to be sent.
+        operation: Operation,
+        /// The names of the fields of its body.
+        fields: String,
+    },
+
     /// An id that no address can hold: empty, `.` or `..`. Nothing was sent.
     #[error("{operation}: an id in the path is empty or made of dots, so no address names it")]
     Unaddressable {
@@ -192,6 +201,7 @@ impl Error {
             | Self::Unreachable { operation, .. }
             | Self::Unreadable { operation, .. }
             | Self::Unexpected { operation, .. }
+            | Self::NotSent { operation, .. }
             | Self::Unaddressable { operation } => Some(*operation),
         }
     }

@@ -81,4 +81,7 @@ pub use subscriptions::{
     PendingUpdate, ProrationBehavior, Subscription, SubscriptionStatus, SubscriptionUpdate,
     Subscriptions,
 };
-pub use webhook_endpoints::{WebhookEndpoint, WebhookEndpoints};
+pub use webhook_endpoints::{
+    DeliveredEvent, DeliveryAttempt, EndpointUpdate, EndpointWithSecret, WebhookEndpoint,
+    WebhookEndpoints,
+};

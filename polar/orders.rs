@@ -1,4 +1,4 @@
-//! Orders and their invoices (docs/polar-facts.md#invoices).
+//! Orders and their invoices (docs/polar-facts.md#invoice).
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

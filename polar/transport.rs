@@ -87,6 +87,12 @@ impl Client {
 
     async fn exchange(&self, call: Call) -> Result<Received, Error> {
         let url = call.url(&self.shared.base)?;
+        if self.reads_only && !call.operation.only_reads() {
+            return Err(Error::NotSent {
+                operation: call.operation,
+                fields: call.fields(),
+            });
+        }
         let facts = CallFacts {
             class: self.class,
             scope: call.operation.scope(),

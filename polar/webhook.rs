@@ -72,6 +72,16 @@ pub enum SignatureError {
     Mismatch,
 }
 
+/// Returns the `webhook-signature` with which Polar would send these bytes: for trying an ingress.
+#[must_use]
+pub fn sign(secret: &SecretString, id: &str, timestamp: i64, body: &[u8]) -> String {
+    let mut mac: Hmac<Sha256> = Hmac::new_from_slice(secret.expose_secret().as_bytes())
+        .expect("HMAC takes a key of any length");
+    mac.update(format!("{id}.{timestamp}.").as_bytes());
+    mac.update(body);
+    format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+}
+
 /// Verifies deliveries against one or more secrets, so that a secret can be changed without a gap.
 ///
 /// The keyed state of each secret is computed once; a verification copies it.

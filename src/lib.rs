@@ -14,6 +14,8 @@ pub mod migrate;
 pub mod operators;
 pub mod queue;
 pub mod release;
+pub mod replay;
 pub mod schedule;
+mod sqlstate;
 pub mod telemetry;
 pub mod worker;

@@ -42,9 +42,13 @@ mod simulator;
 mod support;
 #[path = "cli/test_pooler.rs"]
 mod test_pooler;
+#[path = "cli/texts.rs"]
+mod texts;
 #[path = "cli/unreachable.rs"]
 mod unreachable;
 #[path = "cli/usage.rs"]
 mod usage;
 #[path = "wait/mod.rs"]
 mod wait;
+#[path = "cli/watch.rs"]
+mod watch;

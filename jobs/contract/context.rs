@@ -33,6 +33,8 @@ pub struct Settings {
     pub early_fees: Fees,
     /// The support desk; `None` without a token: nothing goes there.
     pub support_desk: Option<SupportDesk>,
+    /// The types of events that we handle, so that our endpoint must be subscribed to them.
+    pub webhook_events: Vec<&'static str>,
 }
 
 /// The support desk, Plain.

@@ -4,9 +4,49 @@ use sqlx::{Postgres, Transaction};
 
 use super::NewJob;
 
-/// The end of a successful run: what became of the cause, what follows, and the transaction in
-/// which the handler wrote its result. The worker writes follow-ups and completion into that
-/// transaction (or one of its own) and commits: all of it happens, or none.
+/// The end of a run that did what it had to, or found nothing to do: what became of the cause, what follows, and
+/// the transaction in which the handler wrote its result.
+///
+/// - The job's state is `completed` either way. Its events become `applied` or `ignored`; of several jobs of one event
+///   the worst end counts, `failed` before `applied` before `ignored`. The budget of failures plays no part.
+/// - With follow-ups ([`Done::then`]) or a transaction ([`Done::within`]) everything is committed together with the
+///   completion, at once. The completion is fenced: if this worker lost the job meanwhile, all of it is rolled back,
+///   because somebody else runs the job again. If the database fails, the job is requeued after a second with no
+///   failure counted; if it refuses what was written (a constraint, a type), that is a failure.
+/// - Without either, the completion is stored with the worker's next claim, some milliseconds later, in one commit
+///   with others. A process that dies before runs the job again.
+/// - The ordering key becomes free in that commit. A follow-up with the same key is behind jobs of the key that
+///   waited already. A follow-up with the unique key of a waiting job is merged into that one.
+/// - Nobody sees a follow-up before the commit, and workers are notified after it.
+///
+/// ```
+/// use jobs::SyncCustomer;
+/// use jobs::contract::{Context, Done, Error, Job, NewJob};
+/// use jobs::mirror::out_of_step::{self, Subject};
+/// use jobs::types::OrganizationId;
+/// use serde::{Deserialize, Serialize};
+///
+/// /// Compares an organization with Polar again, whatever was noted about it.
+/// #[derive(Serialize, Deserialize)]
+/// struct CompareAgain {
+///     organization_id: OrganizationId,
+/// }
+///
+/// impl Job for CompareAgain {
+///     const KIND: &'static str = "compare_again";
+///
+///     async fn run(self, context: &Context) -> Result<Done, Error> {
+///         if context.polar.is_none() {
+///             return Ok(Done::ignored("billing is not configured"));
+///         }
+///         // Whatever is asked over the network is asked before: this transaction is open until the commit.
+///         let mut transaction = context.begin().await?;
+///         out_of_step::clear(&mut transaction, self.organization_id, Subject::Customer).await?;
+///         let sync = SyncCustomer { organization_id: self.organization_id };
+///         Ok(Done::applied().then([NewJob::of(&sync)]).within(transaction))
+///     }
+/// }
+/// ```
 #[derive(Debug, Default)]
 pub struct Done {
     /// What became of the events that caused the job.

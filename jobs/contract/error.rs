@@ -2,7 +2,67 @@
 
 use std::time::Duration;
 
-/// Why a run did not end well.
+/// Why a run did not end well. [`Error::verdict`] turns it into one of three ends; a handler that returns an error
+/// decides between them, and `?` on a call or a query decides well enough for most.
+///
+/// | | waits: [`Error::NotYet`], 429, refused token | fails: [`Error::Retry`], a database or network error | is discarded: [`Error::Discard`] |
+/// |---|---|---|---|
+/// | Row | back to waiting, `note` says why | back to waiting | in the history, state `discarded` |
+/// | Budget | untouched; `attempt`, the number of claims, grows all the same | one entry of `errors` more; with the last one (`max_attempts`) the job is discarded | one entry of `errors` |
+/// | Next run | after the delay given, at most 30 days; the next claim is up to a second later | [`Retry`](super::Retry): growing and jittered | none, until somebody says `jobs retry` |
+/// | Ordering key | kept: the jobs behind it wait as long | kept | free: the next job of the key runs |
+/// | A job that came meanwhile with its unique key | merged into this one, which runs at the earlier of both times | the same, and its failures stay counted | runs |
+/// | Its events | not handled yet | not handled yet, `failed` once the budget is spent | `failed` |
+/// | Log | nothing | one line, a warning | one line, an error |
+///
+/// In every case the transaction of [`Context::begin`](super::Context::begin) is rolled back and nothing follows:
+/// what must be kept although the run ends in an error is committed by the handler itself, before it returns, and
+/// is found by the next run. A panic, or a run beyond [`Job::TIMEOUT`](super::Job::TIMEOUT), is a failure; so is the
+/// death of the worker process. A worker that stops requeues what it holds at once, and the budget is untouched.
+///
+/// Nothing limits how often a job waits. One that waits for something that may never come must say itself when it
+/// has been long enough:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use jobs::contract::{Context, Done, Error, Job};
+/// use jobs::types::OrganizationId;
+/// use serde::{Deserialize, Serialize};
+///
+/// /// Writes a greeting to an organization that Polar knows.
+/// #[derive(Serialize, Deserialize)]
+/// struct Greet {
+///     organization_id: OrganizationId,
+/// }
+///
+/// impl Job for Greet {
+///     const KIND: &'static str = "greet";
+///
+///     async fn run(self, context: &Context) -> Result<Done, Error> {
+///         let Some(polar) = &context.polar else {
+///             return Ok(Done::ignored("billing is not configured"));
+///         };
+///         let id = self.organization_id.to_string();
+///         let customer = match polar.customers().get_by_external_id(&id).await {
+///             Ok(customer) => customer,
+///             Err(error) if error.is_not_found() => {
+///                 // `attempt` counts the waits as well, so they can be bounded.
+///                 return Err(match context.job.attempt {
+///                     ..100 => Error::not_yet("there is no customer yet", Duration::from_secs(60)),
+///                     _ => Error::discard("Polar has had no customer for more than an hour"),
+///                 });
+///             }
+///             // An outage is a failure, a 429 a wait: the conversion leaves that to `Error::verdict`.
+///             Err(error) => return Err(error.into()),
+///         };
+///         if customer.email.is_none() {
+///             return Err(Error::Retry("the customer has no address".to_owned()));
+///         }
+///         Ok(Done::applied())
+///     }
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Polar answered with an error, or not at all.
@@ -44,6 +104,9 @@ pub enum Verdict {
         after: Duration,
         /// Shown in `note` while it waits.
         reason: String,
+        /// Whether the work is due all the same, as while Polar is not to be asked. False where there
+        /// is nothing to do yet.
+        still_due: bool,
     },
     /// The end: discarded with its reason.
     Discard {
@@ -76,6 +139,7 @@ impl Error {
             Self::NotYet { after, .. } => Verdict::Wait {
                 after: *after,
                 reason,
+                still_due: false,
             },
             Self::Polar(error) => polar_verdict(error, reason),
             Self::Plain(error) => plain_verdict(error, reason),
@@ -95,14 +159,17 @@ fn polar_verdict(error: &polar::Error, reason: String) -> Verdict {
         polar::Error::Rejected(rejected) => Verdict::Wait {
             after: rejected.retry_after,
             reason,
+            still_due: true,
         },
         polar::Error::RateLimited { retry_after, .. } => Verdict::Wait {
             after: *retry_after,
             reason,
+            still_due: true,
         },
         polar::Error::Unauthorized { .. } | polar::Error::MissingScope { .. } => Verdict::Wait {
             after: TOKEN_DELAY,
             reason,
+            still_due: true,
         },
         polar::Error::Unavailable { .. }
         | polar::Error::Unreachable { .. }
@@ -124,7 +191,11 @@ fn plain_verdict(error: &plain::Error, reason: String) -> Verdict {
     match error {
         plain::Error::NotSent { .. } => Verdict::Discard { reason },
         _ => match error.retry_after() {
-            Some(after) => Verdict::Wait { after, reason },
+            Some(after) => Verdict::Wait {
+                after,
+                reason,
+                still_due: true,
+            },
             None => Verdict::Retry { reason },
         },
     }

@@ -1,4 +1,4 @@
-//! The invoice of a paid order: asked for, waited for, fetched (docs/polar-facts.md#invoices).
+//! The invoice of a paid order: asked for, waited for, fetched (docs/polar-facts.md#invoice).
 //!
 //! An invoice that cannot be had must not keep the mail back for ever, and a mail without it must not go while
 //! it is only a matter of minutes. So there are 24 hours, counted from the order.

@@ -134,10 +134,7 @@ impl Mailer {
             Transport::Directory(directory) => return Ok(Connection::Directory(directory)),
             Transport::Smtp(server) => server,
         };
-        self.0.outage.admit().map_err(|retry_after| Unavailable {
-            retry_after,
-            reason: "the mail server is not available".to_owned(),
-        })?;
+        self.0.outage.admit()?;
         match smtp::Session::open(server).await {
             Ok(session) => {
                 self.0.outage.end();
@@ -147,12 +144,12 @@ impl Mailer {
         }
     }
 
-    fn unavailable(&self, reason: String) -> Unavailable {
-        let retry_after = self.0.outage.begin();
-        tracing::warn!(%reason, "the mail server is not available");
+    fn unavailable(&self, cause: String) -> Unavailable {
+        let reason = format!("the mail server is not available: {cause}");
+        tracing::warn!("{reason}");
         Unavailable {
-            retry_after,
-            reason: format!("the mail server is not available: {reason}"),
+            retry_after: self.0.outage.begin(&reason),
+            reason,
         }
     }
 }

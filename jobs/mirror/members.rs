@@ -28,6 +28,13 @@ pub async fn meet(
     .await?
     .rows_affected()
         == 0;
+    // Held until the membership is written: an erasure either sees it, or comes before what follows.
+    sqlx::query!(
+        "SELECT 1 AS one FROM polar_jobs.people WHERE user_id = $1 FOR UPDATE",
+        user.0
+    )
+    .fetch_one(&mut *connection)
+    .await?;
     let changed = sqlx::query!(
         "UPDATE polar_jobs.people
             SET changed_event = $4, undeliverable_at = CASE WHEN $2::text IS NULL OR email = $2 THEN undeliverable_at END,

@@ -3,11 +3,15 @@
 
 pub mod api;
 pub mod asking;
+pub mod backfill;
 pub mod benefits;
 pub mod clock;
 pub mod costs;
+pub mod differences;
+pub mod erasure;
 pub mod events;
 pub mod fees;
+pub mod held;
 pub mod mails;
 pub mod members;
 pub mod organizations;
@@ -20,3 +24,4 @@ pub mod support_desk;
 pub mod unsynced;
 pub mod usage;
 pub mod wanted;
+pub mod webhook_endpoint;

@@ -71,7 +71,7 @@ pub async fn create(
                 own_fee_basis_points = excluded.own_fee_basis_points,
                 own_fee_fixed = excluded.own_fee_fixed,
                 own_subscription_fee_basis_points = excluded.own_subscription_fee_basis_points,
-                event_id = excluded.event_id, deleted_at = NULL,
+                event_id = excluded.event_id, deleted_at = NULL, erased_at = NULL,
                 created_at = CASE WHEN o.deleted_at IS NULL THEN o.created_at ELSE now() END,
                 support_tier = CASE WHEN o.deleted_at IS NULL THEN o.support_tier END,
                 plain_tier_external_id = CASE WHEN o.deleted_at IS NULL THEN o.plain_tier_external_id END,
@@ -88,9 +88,19 @@ pub async fn create(
         new.fees.map(|fees| fees.subscription_basis_points),
         event,
     )
+    .execute(&mut *connection)
+    .await?;
+    if written.rows_affected() == 0 {
+        return Ok(false);
+    }
+    // Deliveries about its new life are kept with their bodies; those about its former customer are not.
+    sqlx::query!(
+        "DELETE FROM polar_jobs.erased_subjects WHERE id = $1",
+        new.id.0
+    )
     .execute(connection)
     .await?;
-    Ok(written.rows_affected() == 1)
+    Ok(true)
 }
 
 /// Changes the fields that are given. `false` = the organization does not live, or a newer change

@@ -101,7 +101,8 @@ pub async fn customer_synced(
     out_of_step::clear(connection, organization, Subject::Customer).await?;
     sqlx::query!(
         "UPDATE polar_jobs.organizations
-            SET synced_event = greatest(synced_event, $2), customer_lost_at = NULL,
+            SET synced_at = CASE WHEN synced_event >= $2 THEN synced_at ELSE now() END,
+                synced_event = greatest(synced_event, $2), customer_lost_at = NULL,
                 polar_customer_id = CASE WHEN event_id = $2 OR $3::uuid IS NOT NULL THEN $3 ELSE polar_customer_id END
           WHERE id = $1",
         organization.0,
@@ -148,7 +149,9 @@ pub async fn member_synced(
         "WITH reachable AS (
              UPDATE polar_jobs.people SET undeliverable_at = NULL
               WHERE user_id = $2 AND undeliverable_at IS NOT NULL AND changed_event <= $3)
-         UPDATE polar_jobs.memberships SET synced_event = greatest(synced_event, $3)
+         UPDATE polar_jobs.memberships
+            SET synced_at = CASE WHEN synced_event >= $3 THEN synced_at ELSE now() END,
+                synced_event = greatest(synced_event, $3)
           WHERE organization_id = $1 AND user_id = $2",
         organization.0,
         wanted.user.0,

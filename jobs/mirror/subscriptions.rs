@@ -1,13 +1,14 @@
 //! Our mirror of each organization's subscription in force, or of the newest one that ended.
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::types::OrganizationId;
 
 /// What a customer's state says of a subscription.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Terms {
     /// Polar's id.
     pub subscription_id: Uuid,
@@ -35,6 +36,82 @@ pub struct Terms {
     pub ends_at: Option<DateTime<Utc>>,
     /// The discount in force.
     pub discount_id: Option<Uuid>,
+}
+
+/// Everything that is kept of a subscription, but for the words of its product.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AllTerms {
+    /// What a customer's state says of it.
+    #[serde(flatten)]
+    pub terms: Terms,
+    /// When access ended.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Since when a payment is missing.
+    pub past_due_at: Option<DateTime<Utc>>,
+    /// The plan from the end of the period on.
+    pub pending_product_id: Option<Uuid>,
+    /// When that begins.
+    pub pending_applies_at: Option<DateTime<Utc>>,
+}
+
+impl AllTerms {
+    /// What Polar says now.
+    #[must_use]
+    pub fn of(subscription: &polar::Subscription) -> Self {
+        let pending = subscription.pending_update.as_ref();
+        Self {
+            terms: Terms {
+                subscription_id: subscription.id.0,
+                product_id: subscription.product_id.0,
+                status: subscription.status.as_str().to_owned(),
+                amount: subscription.amount,
+                currency: subscription.currency.clone(),
+                recurring_interval: subscription.recurring_interval.clone(),
+                current_period_start: subscription.current_period_start,
+                current_period_end: subscription.current_period_end,
+                cancel_at_period_end: subscription.cancel_at_period_end,
+                canceled_at: subscription.canceled_at,
+                started_at: subscription.started_at,
+                ends_at: subscription.ends_at,
+                discount_id: subscription.discount_id.map(|id| id.0),
+            },
+            ended_at: subscription.ended_at,
+            past_due_at: subscription.past_due_at,
+            pending_product_id: pending
+                .and_then(|pending| pending.product_id)
+                .map(|id| id.0),
+            pending_applies_at: pending.map(|pending| pending.applies_at),
+        }
+    }
+}
+
+/// Everything that was written last; `None` = no subscription.
+///
+/// # Errors
+/// If the database fails.
+pub async fn read_all(
+    pool: &PgPool,
+    organization: OrganizationId,
+) -> Result<Option<AllTerms>, sqlx::Error> {
+    let Some(terms) = read(pool, organization).await? else {
+        return Ok(None);
+    };
+    let rest = sqlx::query!(
+        "SELECT ended_at, past_due_at, pending_product_id, pending_applies_at
+           FROM polar_jobs.subscriptions WHERE organization_id = $1 AND subscription_id = $2",
+        organization.0,
+        terms.subscription_id,
+    )
+    .fetch_optional(pool)
+    .await?;
+    // Another one was written between the two looks: the comparison looks again and finds that out.
+    Ok(rest.map(|rest| AllTerms {
+        terms,
+        ended_at: rest.ended_at,
+        past_due_at: rest.past_due_at,
+        pending_product_id: rest.pending_product_id,
+        pending_applies_at: rest.pending_applies_at,
+    }))
 }
 
 /// What was written last; `None` = no subscription.

@@ -25,7 +25,7 @@ pub struct WantedTenant {
 pub struct WantedMember {
     /// Whether the person should not belong to it.
     pub removed: bool,
-    /// The address; `None` where the application never told a usable one.
+    /// The address; `None` where the application never gave a usable one.
     pub email: Option<Email>,
     /// The newest change that this reading is of.
     pub version: i64,

@@ -194,9 +194,9 @@ async fn a_shared_channel_is_invited_to_made_and_connected() {
     let again = owner.patch(&path, invite("grace@example.com")).await;
     assert!(again.body["properties"].get("invite_url").is_none());
     assert!(simulator.deliveries_finished(TIMEOUT).await);
-    let told = receiver.of_type("benefit_grant.updated");
-    assert_eq!(told.len(), 3, "two invitations and a connection");
-    let objections = Description::load().delivery("benefit_grant.updated", &told[0].body);
+    let sent = receiver.of_type("benefit_grant.updated");
+    assert_eq!(sent.len(), 3, "two invitations and a connection");
+    let objections = Description::load().delivery("benefit_grant.updated", &sent[0].body);
     assert_eq!(objections, Some(Vec::new()));
 }
 

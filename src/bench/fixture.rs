@@ -93,6 +93,7 @@ impl Fixture {
                 platform_fees: fees,
                 early_fees: fees,
                 support_desk: None,
+                webhook_events: Vec::new(),
             }),
             queues: vec![QueueSlots {
                 queue: "default".to_owned(),

@@ -240,6 +240,7 @@ fn context(pool: &PgPool, polar: polar::Client) -> Context {
             platform_fees: fees,
             early_fees: fees,
             support_desk: None,
+            webhook_events: Vec::new(),
         },
         job: JobFacts {
             id: 0,

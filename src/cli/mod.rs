@@ -1,21 +1,27 @@
 //! The commands, thin: each one reads settings, opens what it needs, calls the part of the program
 //! that does the work, and prints.
 
+mod backfill;
 mod bench;
 mod connect;
 mod costs;
 mod dev;
 mod doctor;
+mod endpoint;
 mod events;
 mod exit;
 mod ingress;
 mod jobs;
 mod mail;
 mod migrate;
+mod organizations;
 mod output;
 mod pooler;
 mod process;
+mod progress;
 mod queues;
+mod reconcile;
+mod resync;
 mod schedules;
 mod signals;
 mod simulator;
@@ -75,7 +81,7 @@ enum Command {
     Worker(worker::Arguments),
     /// Run a local Polar that forgets everything when it ends, or let something happen in a running one
     Simulator(simulator::Arguments),
-    /// Look into the job table: list, explain, retry, cancel, discard
+    /// Look into the job table: list, explain, retry, cancel, discard, acknowledge
     #[command(subcommand)]
     Jobs(jobs::Command),
     /// Look at the queues, pause and resume them
@@ -87,6 +93,25 @@ enum Command {
     /// Look at what came in: deliveries of Polar and changes of the application
     #[command(subcommand)]
     Events(events::Command),
+    /// Look at organizations: where they stand, what happened to them; erase deleted ones
+    #[command(subcommand)]
+    Organizations(organizations::Command),
+    /// Turn changes from a file, or every organization we know, into jobs
+    ///
+    /// Live traffic goes first. May be stopped at any time: the next run goes on.
+    Backfill(backfill::Arguments),
+    /// Compare what we hold with what Polar holds, and repair it
+    ///
+    /// Exits with 1 where something differs and --repair is not given.
+    Reconcile(reconcile::Arguments),
+    /// Our webhook endpoint at Polar
+    #[command(subcommand)]
+    Endpoint(endpoint::Command),
+    /// Ask Polar about everything of an organization again and repair what differs, whatever is believed to be in step
+    ///
+    /// Enqueues the jobs of its customer, members, subscription, benefits and support desk. They give way
+    /// to what the application and Polar ask for.
+    Resync(resync::Arguments),
     /// Measure this installation: one JSON line per result
     ///
     /// Works in a database of its own, which it drops: beside `DATABASE_URL`, or without one on a
@@ -180,6 +205,11 @@ async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
         Command::Queues(command) => queues::run(command, app).await,
         Command::Schedules(command) => schedules::run(command, app).await,
         Command::Events(command) => events::run(command, app).await,
+        Command::Organizations(command) => organizations::run(command, app).await,
+        Command::Backfill(arguments) => backfill::run(arguments, app).await,
+        Command::Reconcile(arguments) => reconcile::run(arguments, app).await,
+        Command::Endpoint(command) => endpoint::run(command, app).await,
+        Command::Resync(arguments) => resync::run(arguments, app).await,
         Command::Bench(arguments) => bench::run(arguments, app).await,
         Command::Doctor(arguments) => doctor::run(arguments, app).await,
         Command::Startup(command) => startup::run(command, app).await,

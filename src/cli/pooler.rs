@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::Failure;
 use crate::config::{DatabaseUrl, Pooler};
+use crate::sqlstate::is_statement_of_others;
 
 const UNDECLARED: &str = "a pooler is in between that no setting mentions: set DATABASE_POOLER=transaction, or let it \
                         ignore that parameter if it keeps sessions";
@@ -21,8 +22,7 @@ pub(super) fn advice(error: &sqlx::Error) -> Option<&'static str> {
     if refusal.message().contains("unsupported startup parameter") {
         return Some(UNDECLARED);
     }
-    // invalid_sql_statement_name, duplicate_prepared_statement: names are ours and never given twice.
-    matches!(refusal.code().as_deref(), Some("26000" | "42P05")).then_some(MIXES_UP)
+    is_statement_of_others(error).then_some(MIXES_UP)
 }
 
 /// Fails where a pooler certainly loses prepared statements; a database that does not answer is for

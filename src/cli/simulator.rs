@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::Context;
 use clap::Args;
-use simulator::{CONTROL_ROUTES, Faults, Options, Simulator};
+use simulator::{CONTROL_ROUTES, Faults, Options, PlainOptions, PlainSimulator, Simulator};
 
 use super::signals::Stop;
 use super::{AppContext, Exit, Failure, output};
@@ -32,11 +32,14 @@ struct Serve {
     /// The port to listen on; 0 takes a free one
     #[arg(long, default_value_t = DEFAULT_PORT)]
     port: u16,
+    /// The port of a local Plain, the support desk; without it there is none
+    #[arg(long, value_name = "PORT")]
+    plain_port: Option<u16>,
     /// The address to listen on
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     bind: IpAddr,
     /// Where signed deliveries go, such as `http://127.0.0.1:8080/integrations/polar/webhook`
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = web_address)]
     webhook_url: Option<String>,
     /// Faults and how often they happen, such as 20%
     #[arg(
@@ -93,7 +96,31 @@ async fn serve(arguments: Serve) -> Result<Exit, Failure> {
         polar.organization_id()
     ))?;
     output::line(&format!("POLAR_WEBHOOK_SECRET={}", polar.webhook_secret()))?;
+    let plain = match arguments.plain_port {
+        None => None,
+        Some(port) => {
+            let address = SocketAddr::new(arguments.bind, port);
+            let plain = PlainSimulator::start(PlainOptions::default(), address)
+                .await
+                .context("the local Plain cannot start")?;
+            output::line(&format!("PLAIN_API_URL={}", plain.url()))?;
+            output::line(&format!("PLAIN_TOKEN={}", plain.token()))?;
+            output::line("PLAIN_DEFAULT_TIER_EXTERNAL_ID=free")?;
+            Some(plain)
+        }
+    };
     output::line(&format!("Open {} for what is in it.", polar.url()))?;
     stop.requested().await;
+    drop(plain);
     Ok(Exit::Done)
+}
+
+/// An address that deliveries can go to; without its scheme each would fail in silence.
+fn web_address(text: &str) -> Result<String, String> {
+    match reqwest::Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
+            Ok(text.to_owned())
+        }
+        _ => Err("it must begin with http:// or https:// and name a host".to_owned()),
+    }
 }

@@ -11,8 +11,6 @@ use super::{ConfigError, Environment, database::percent_decoded};
 const ALLOWED: &str =
     "smtp://user:password@host:port, smtps://user:password@host:port or file:directory";
 const SENDER: &str = "name@example.com or Name <name@example.com>";
-/// Mail in files needs no sender that exists.
-const SENDER_IN_FILES: &str = "billing@example.com";
 
 /// Transport and addresses of mail.
 #[derive(Clone, Debug)]
@@ -28,12 +26,15 @@ pub struct MailSettings {
 }
 
 impl MailSettings {
+    /// The sender where mail goes to files and none is set: nobody needs to exist for that.
+    const SENDER_IN_FILES: &str = "billing@example.com";
+
     /// Mail to files in this directory.
     #[must_use]
     pub fn to_directory(directory: PathBuf) -> Self {
         Self {
             transport: Transport::Directory(directory),
-            from: Sender::parse(SENDER_IN_FILES).expect("a constant that is an address"),
+            from: Sender::parse(Self::SENDER_IN_FILES).expect("a constant that is an address"),
             reply_to: None,
             passwords: Vec::new(),
         }

@@ -21,6 +21,8 @@ use jobs::contract::{Fees, Settings};
 use jobs::mail::Mailer;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::ingress::required_events;
+
 pub use app::AppSettings;
 pub use database::{DatabaseUrl, Pooler};
 pub use environment::Environment;
@@ -101,6 +103,7 @@ impl Config {
             platform_fees: self.platform_fees,
             early_fees: self.early_fees,
             support_desk: None,
+            webhook_events: required_events(self.mail.is_some()),
         }
     }
 

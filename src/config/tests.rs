@@ -152,7 +152,6 @@ fn a_wrong_value_is_explained_in_one_line_that_names_its_variable() {
         ("PLATFORM_FEE_FIXED", "-1"),
         ("MAIL_URL", "mailto:someone"),
         ("MAIL_FROM", "nobody"),
-        ("APP_URL", "app.example.com"),
         ("DATABASE_CONNECTIONS", "3"),
         ("WORKER_SLOTS", "0"),
         ("LOG_FORMAT", "xml"),

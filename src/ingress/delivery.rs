@@ -73,6 +73,12 @@ impl Delivery {
             occurred_at: None,
             change: None,
             body: Some(&self.body),
+            organization: self
+                .about
+                .external_customer_id
+                .as_deref()
+                .and_then(|text| text.parse().ok()),
+            customer: self.about.customer_id.map(Into::into),
             outcome: None,
             jobs: Vec::new(),
         }

@@ -12,7 +12,9 @@ mod changes;
 mod delivery;
 mod fallback;
 mod health;
+mod import;
 mod readiness;
+mod refused;
 mod route;
 mod row;
 mod server;
@@ -22,5 +24,7 @@ mod webhook;
 mod write_timeout;
 
 pub use health::{Metrics, operations_router};
-pub use route::{handled_event_families, handled_events, required_events};
+pub use import::Import;
+pub use refused::{Refused, refused_deliveries};
+pub use route::{handled_event_families, handled_events, jobs_of_delivery, required_events};
 pub use server::{BindError, Ingress, IngressSettings, Limits, serve_operations};

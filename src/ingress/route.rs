@@ -32,6 +32,12 @@ pub fn required_events(with_mail: bool) -> Vec<&'static str> {
     handled_events().into_iter().filter(is_required).collect()
 }
 
+/// Returns the jobs that follow from the body of a delivery.
+#[must_use]
+pub fn jobs_of_delivery(body: &[u8]) -> Vec<NewJob> {
+    jobs(&polar::peek(body))
+}
+
 /// The types of event that start a job, as Polar writes them, in alphabetical order.
 #[must_use]
 pub fn handled_events() -> Vec<&'static str> {

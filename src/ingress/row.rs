@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use jobs::NewJob;
 use serde_json::Value;
+use uuid::Uuid;
 
 /// One event with its jobs.
 pub(super) struct Row<'a> {
@@ -18,6 +19,10 @@ pub(super) struct Row<'a> {
     pub(super) change: Option<&'a Value>,
     /// The exact bytes of a delivery.
     pub(super) body: Option<&'a [u8]>,
+    /// The organization that a delivery names.
+    pub(super) organization: Option<Uuid>,
+    /// Polar's id of the customer that a delivery names.
+    pub(super) customer: Option<Uuid>,
     /// Set where the event is handled by being stored.
     pub(super) outcome: Option<&'static str>,
     /// What follows from it.
@@ -32,6 +37,8 @@ pub(super) struct EventColumns<'a> {
     pub(super) occurred_ats: Vec<Option<DateTime<Utc>>>,
     pub(super) changes: Vec<Option<&'a Value>>,
     pub(super) bodies: Vec<Option<&'a [u8]>>,
+    pub(super) organizations: Vec<Option<Uuid>>,
+    pub(super) customers: Vec<Option<Uuid>>,
     pub(super) outcomes: Vec<Option<&'static str>>,
 }
 
@@ -44,6 +51,8 @@ impl<'a> EventColumns<'a> {
             occurred_ats: rows.iter().map(|row| row.occurred_at).collect(),
             changes: rows.iter().map(|row| row.change).collect(),
             bodies: rows.iter().map(|row| row.body).collect(),
+            organizations: rows.iter().map(|row| row.organization).collect(),
+            customers: rows.iter().map(|row| row.customer).collect(),
             outcomes: rows.iter().map(|row| row.outcome).collect(),
         }
     }

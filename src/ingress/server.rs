@@ -26,6 +26,7 @@ use tower::ServiceExt;
 use super::accept::Acceptor;
 use super::body::BodyBudget;
 use super::health::{Metrics, operations_router};
+use super::refused::RefusedDeliveries;
 use super::state::IngressState;
 use super::write_timeout::WriteTimeout;
 use super::{changes, fallback, webhook};
@@ -97,6 +98,7 @@ pub struct Ingress {
     router: Router,
     limits: Limits,
     pool: PgPool,
+    refused_deliveries: Arc<RefusedDeliveries>,
 }
 
 impl Ingress {
@@ -127,12 +129,14 @@ impl Ingress {
         };
         let listener = TcpListener::bind(bind).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let refused_deliveries = Arc::new(RefusedDeliveries::default());
         let state = IngressState {
             verifier: Verifier::new(webhook_secrets),
             app_token: app_token.filter(|token| !token.expose_secret().is_empty()),
             acceptor: Acceptor::start(pool.clone(), &database),
             delivery_bodies: BodyBudget::new("deliveries", limits.body_bytes),
             change_bodies: BodyBudget::new("changes", limits.body_bytes),
+            refused_deliveries: Arc::clone(&refused_deliveries),
         };
         let router = Router::new()
             .route("/integrations/polar/webhook", post(webhook::receive))
@@ -147,6 +151,7 @@ impl Ingress {
             router,
             limits,
             pool,
+            refused_deliveries,
         })
     }
 
@@ -172,7 +177,10 @@ impl Ingress {
     /// Serves until `shutdown` is done; then takes no more, finishes what is in flight, answers
     /// it, and returns.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
-        serve(self.listener, self.router, self.limits, shutdown).await;
+        tokio::select! {
+            () = serve(self.listener, self.router, self.limits, shutdown) => {}
+            () = self.refused_deliveries.report(&self.pool) => {}
+        }
     }
 }
 

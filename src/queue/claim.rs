@@ -124,8 +124,59 @@ impl<'a> Done<'a> {
     }
 }
 
-/// Priorities are visited one by one (`levels`), so jobs scheduled far ahead at an urgent priority
-/// cost nothing. Nothing is claimed for a paused queue, or by a worker that was reclaimed: its record is gone.
+/// The statement of both ways to look for due jobs; `$due` selects their ids.
+macro_rules! complete_and_claim {
+    ($due:literal, $record:ident, $queue:ident, $done:ident, $limit:ident $(, $place:expr)*) => {
+        sqlx::query_as!(
+            Claimed,
+            r#"WITH finished AS (
+                   DELETE FROM polar_jobs.live_jobs j USING unnest($3::bigint[], $4::int[], $5::text[]) d (id, attempt, note)
+                    WHERE j.id = d.id AND j.attempt = d.attempt AND j.worker = $1
+                   RETURNING j.id, run_at, created_at, started_at, worker, j.attempt, max_attempts, priority, queue, kind,
+                             CASE WHEN coalesces THEN ordering_key ELSE held_unique_key END, ordering_key, events, d.note, payload, errors
+               ), kept AS (
+                   INSERT INTO polar_jobs.finished_jobs
+                          (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
+                           unique_key, ordering_key, events, note, payload, errors, state, outcome)
+                   SELECT f.*, 'completed', CASE WHEN f.note IS NULL THEN 'applied' ELSE 'ignored' END FROM finished f
+               ), ends AS (
+                   INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
+                   SELECT unnest(f.events), f.id, CASE WHEN f.note IS NULL THEN 2 ELSE 1 END FROM finished f
+               ), me AS MATERIALIZED (
+                   SELECT 1 FROM polar_jobs.claims c WHERE c.worker = $1 AND c.fetcher = $7 AND c.epoch = $8 FOR NO KEY UPDATE
+               ), taken AS (
+                   UPDATE polar_jobs.live_jobs j
+                      SET worker = $1, attempt = j.attempt + 1, started_at = now(),
+                          held_unique_key = j.unique_key, unique_key = NULL, note = NULL
+                    WHERE j.id = ANY (ARRAY("#
+                + $due
+                + r#"))
+                   RETURNING j.id, j.attempt, j.kind, j.payload, jsonb_array_length(j.errors) AS failures, j.max_attempts,
+                             j.events, j.ordering_key IS NOT NULL AS ordered, j.priority, j.run_at, j.started_at
+               ), recorded AS (
+                   UPDATE polar_jobs.claims c SET turn = $9, ids = $10::bigint[] || ARRAY(SELECT t.id FROM taken t)
+                    WHERE c.worker = $1 AND c.fetcher = $7 AND EXISTS (SELECT 1 FROM taken)
+               )
+               SELECT id AS "id!", attempt AS "attempt!", kind AS "kind!", payload AS "payload!: Json<Box<RawValue>>",
+                      failures AS "failures!", max_attempts AS "max_attempts!", events, ordered AS "ordered!",
+                      priority AS "priority!", run_at AS "run_at!", started_at AS "started_at!"
+                 FROM taken"#,
+            $record.worker,
+            $queue,
+            &$done.ids,
+            &$done.attempts,
+            &$done.notes as &[Option<&str>],
+            $limit,
+            $record.fetcher,
+            $record.epoch,
+            $record.turn,
+            $record.held
+            $(, $place)*
+        )
+    };
+}
+
+/// Nothing is claimed for a paused queue, or by a worker that was reclaimed: its record is gone.
 async fn from_head(
     connection: &mut PgConnection,
     record: ClaimRecord<'_>,
@@ -133,64 +184,19 @@ async fn from_head(
     done: &Done<'_>,
     limit: i64,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
-    sqlx::query_as!(
-        Claimed,
-        r#"WITH RECURSIVE finished AS (
-               DELETE FROM polar_jobs.live_jobs j USING unnest($3::bigint[], $4::int[], $5::text[]) d (id, attempt, note)
-                WHERE j.id = d.id AND j.attempt = d.attempt AND j.worker = $1
-               RETURNING j.id, run_at, created_at, started_at, worker, j.attempt, max_attempts, priority, queue, kind,
-                         CASE WHEN coalesces THEN ordering_key ELSE held_unique_key END, ordering_key, events, d.note, payload, errors
-           ), kept AS (
-               INSERT INTO polar_jobs.finished_jobs
-                      (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
-                       unique_key, ordering_key, events, note, payload, errors, state, outcome)
-               SELECT f.*, 'completed', CASE WHEN f.note IS NULL THEN 'applied' ELSE 'ignored' END FROM finished f
-           ), me AS MATERIALIZED (
-               SELECT 1 FROM polar_jobs.claims c WHERE c.worker = $1 AND c.fetcher = $7 AND c.epoch = $8 FOR NO KEY UPDATE
-           ), ends AS (
-               INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
-               SELECT unnest(f.events), f.id, CASE WHEN f.note IS NULL THEN 2 ELSE 1 END FROM finished f
-           ), levels (priority) AS (
-               (SELECT j.priority FROM polar_jobs.live_jobs j
-                 WHERE j.queue = $2 AND NOT j.blocked ORDER BY j.priority LIMIT 1)
-               UNION ALL
-               SELECT (SELECT j.priority FROM polar_jobs.live_jobs j
-                        WHERE j.queue = $2 AND NOT j.blocked AND j.priority > l.priority
-                        ORDER BY j.priority LIMIT 1)
-                 FROM levels l WHERE l.priority IS NOT NULL
-           ), taken AS (
-               UPDATE polar_jobs.live_jobs j
-                  SET worker = $1, attempt = j.attempt + 1, started_at = now(),
-                      held_unique_key = j.unique_key, unique_key = NULL, note = NULL
-                WHERE j.id = ANY (ARRAY(
-                      SELECT due.id FROM levels l CROSS JOIN LATERAL (
-                          SELECT c.id FROM polar_jobs.live_jobs c
-                           WHERE c.queue = $2 AND c.priority = l.priority AND c.run_at <= now()
-                             AND NOT c.blocked AND c.worker IS NULL
-                           ORDER BY c.run_at, c.id LIMIT $6 FOR UPDATE SKIP LOCKED) due
-                       LIMIT CASE WHEN $6 > 0 AND EXISTS (SELECT 1 FROM me)
-                                   AND NOT EXISTS (SELECT 1 FROM polar_jobs.queues q WHERE q.name = $2 AND q.paused_at IS NOT NULL)
-                                  THEN $6::bigint ELSE 0 END))
-               RETURNING j.id, j.attempt, j.kind, j.payload, jsonb_array_length(j.errors) AS failures, j.max_attempts,
-                         j.events, j.ordering_key IS NOT NULL AS ordered, j.priority, j.run_at, j.started_at
-           ), recorded AS (
-               UPDATE polar_jobs.claims c SET turn = $9, ids = $10::bigint[] || ARRAY(SELECT t.id FROM taken t)
-                WHERE c.worker = $1 AND c.fetcher = $7 AND EXISTS (SELECT 1 FROM taken)
-           )
-           SELECT id AS "id!", attempt AS "attempt!", kind AS "kind!", payload AS "payload!: Json<Box<RawValue>>",
-                  failures AS "failures!", max_attempts AS "max_attempts!", events, ordered AS "ordered!",
-                  priority AS "priority!", run_at AS "run_at!", started_at AS "started_at!"
-             FROM taken"#,
-        record.worker,
+    complete_and_claim!(
+        "SELECT due.id FROM polar_jobs.priorities($2) p CROSS JOIN LATERAL (
+             SELECT c.id FROM polar_jobs.live_jobs c
+              WHERE c.queue = $2 AND c.priority = p.priority AND c.run_at <= now()
+                AND NOT c.blocked AND c.worker IS NULL
+              ORDER BY c.run_at, c.id LIMIT $6 FOR UPDATE SKIP LOCKED) due
+          LIMIT CASE WHEN $6 > 0 AND EXISTS (SELECT 1 FROM me)
+                      AND NOT EXISTS (SELECT 1 FROM polar_jobs.queues q WHERE q.name = $2 AND q.paused_at IS NOT NULL)
+                     THEN $6::bigint ELSE 0 END",
+        record,
         queue,
-        &done.ids,
-        &done.attempts,
-        &done.notes as &[Option<&str>],
-        limit,
-        record.fetcher,
-        record.epoch,
-        record.turn,
-        record.held,
+        done,
+        limit
     )
     .fetch_all(connection)
     .await
@@ -206,56 +212,19 @@ async fn from_cursor(
     limit: i64,
     cursor: ClaimCursor,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
-    sqlx::query_as!(
-        Claimed,
-        r#"WITH finished AS (
-               DELETE FROM polar_jobs.live_jobs j USING unnest($3::bigint[], $4::int[], $5::text[]) d (id, attempt, note)
-                WHERE j.id = d.id AND j.attempt = d.attempt AND j.worker = $1
-               RETURNING j.id, run_at, created_at, started_at, worker, j.attempt, max_attempts, priority, queue, kind,
-                         CASE WHEN coalesces THEN ordering_key ELSE held_unique_key END, ordering_key, events, d.note, payload, errors
-           ), kept AS (
-               INSERT INTO polar_jobs.finished_jobs
-                      (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
-                       unique_key, ordering_key, events, note, payload, errors, state, outcome)
-               SELECT f.*, 'completed', CASE WHEN f.note IS NULL THEN 'applied' ELSE 'ignored' END FROM finished f
-           ), me AS MATERIALIZED (
-               SELECT 1 FROM polar_jobs.claims c WHERE c.worker = $1 AND c.fetcher = $7 AND c.epoch = $8 FOR NO KEY UPDATE
-           ), taken AS (
-               UPDATE polar_jobs.live_jobs j
-                  SET worker = $1, attempt = j.attempt + 1, started_at = now(),
-                      held_unique_key = j.unique_key, unique_key = NULL, note = NULL
-                WHERE j.id = ANY (ARRAY(
-                      SELECT c.id FROM polar_jobs.live_jobs c
-                       WHERE c.queue = $2 AND c.priority = $11 AND c.run_at <= now() AND (c.run_at, c.id) > ($12, $13)
-                         AND NOT c.blocked AND c.worker IS NULL
-                       ORDER BY c.run_at, c.id LIMIT CASE WHEN EXISTS (SELECT 1 FROM me) THEN $6::bigint ELSE 0 END
-                       FOR UPDATE SKIP LOCKED))
-               RETURNING j.id, j.attempt, j.kind, j.payload, jsonb_array_length(j.errors) AS failures, j.max_attempts,
-                         j.events, j.ordering_key IS NOT NULL AS ordered, j.priority, j.run_at, j.started_at
-           ), recorded AS (
-               UPDATE polar_jobs.claims c SET turn = $9, ids = $10::bigint[] || ARRAY(SELECT t.id FROM taken t)
-                WHERE c.worker = $1 AND c.fetcher = $7 AND EXISTS (SELECT 1 FROM taken)
-           ), ends AS (
-               INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
-               SELECT unnest(f.events), f.id, CASE WHEN f.note IS NULL THEN 2 ELSE 1 END FROM finished f
-           )
-           SELECT id AS "id!", attempt AS "attempt!", kind AS "kind!", payload AS "payload!: Json<Box<RawValue>>",
-                  failures AS "failures!", max_attempts AS "max_attempts!", events, ordered AS "ordered!",
-                  priority AS "priority!", run_at AS "run_at!", started_at AS "started_at!"
-             FROM taken"#,
-        record.worker,
+    complete_and_claim!(
+        "SELECT c.id FROM polar_jobs.live_jobs c
+          WHERE c.queue = $2 AND c.priority = $11 AND c.run_at <= now() AND (c.run_at, c.id) > ($12, $13)
+            AND NOT c.blocked AND c.worker IS NULL
+          ORDER BY c.run_at, c.id LIMIT CASE WHEN EXISTS (SELECT 1 FROM me) THEN $6::bigint ELSE 0 END
+          FOR UPDATE SKIP LOCKED",
+        record,
         queue,
-        &done.ids,
-        &done.attempts,
-        &done.notes as &[Option<&str>],
+        done,
         limit,
-        record.fetcher,
-        record.epoch,
-        record.turn,
-        record.held,
         cursor.priority,
         cursor.run_at,
-        cursor.id,
+        cursor.id
     )
     .fetch_all(connection)
     .await

@@ -39,6 +39,8 @@ pub struct Return {
     pub failure: Option<String>,
     /// Why it waits, in words.
     pub note: Option<String>,
+    /// Whether the work counts as due since it was due first. False where the job itself put it off.
+    pub still_due: bool,
 }
 
 impl Return {
@@ -94,19 +96,11 @@ async fn complete_one(
     done: &Completion,
 ) -> Result<bool, sqlx::Error> {
     sqlx::query!(
-        "WITH finished AS (
-             DELETE FROM polar_jobs.live_jobs WHERE id = $1 AND attempt = $2 AND worker = $3 RETURNING *
-         ), ends AS (
-             INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
-             SELECT unnest(f.events), f.id, CASE WHEN $4::text IS NULL THEN 2 ELSE 1 END FROM finished f
-         )
-         INSERT INTO polar_jobs.finished_jobs
-                (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
-                 unique_key, ordering_key, events, note, payload, errors, state, outcome)
-         SELECT id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
-                CASE WHEN coalesces THEN ordering_key ELSE held_unique_key END, ordering_key, events, $4, payload, errors, 'completed',
-                CASE WHEN $4::text IS NULL THEN 'applied' ELSE 'ignored' END
-           FROM finished",
+        "SELECT polar_jobs.move_to_history(array_agg(held.job), 'completed',
+                                           CASE WHEN $4::text IS NULL THEN 'applied' ELSE 'ignored' END, $4)
+           FROM (SELECT j AS job FROM polar_jobs.live_jobs j
+                  WHERE j.id = $1 AND j.attempt = $2 AND j.worker = $3 FOR UPDATE) held
+         HAVING count(*) > 0",
         done.id,
         done.attempt,
         worker,
@@ -137,15 +131,17 @@ pub async fn requeue(
     let attempts: Vec<i32> = returns.iter().map(|entry| entry.attempt).collect();
     let delays: Vec<f64> = returns.iter().map(|entry| entry.delay).collect();
     let failures: Vec<Option<Value>> = returns.iter().map(Return::error).collect();
+    let still_due: Vec<bool> = returns.iter().map(|entry| entry.still_due).collect();
     let notes: Vec<Option<&str>> = returns.iter().map(|entry| entry.note.as_deref()).collect();
     sqlx::query_scalar!(
-        r#"SELECT polar_jobs.requeue_jobs($1, $2, $3, $4, $5, $6) AS "again!""#,
+        r#"SELECT polar_jobs.requeue_jobs($1, $2, $3, $4, $5, $6, $7) AS "again!""#,
         worker,
         &ids,
         &attempts,
         &delays,
         &failures as &[Option<Value>],
         &notes as &[Option<&str>],
+        &still_due,
     )
     .fetch_one(connection)
     .await
@@ -167,21 +163,12 @@ pub async fn discard(
         .map(|entry| failure(entry.attempt, &entry.reason))
         .collect();
     sqlx::query!(
-        "WITH finished AS (
-             DELETE FROM polar_jobs.live_jobs j USING unnest($2::bigint[], $3::int[], $4::jsonb[]) d (id, attempt, error)
-              WHERE j.id = d.id AND j.attempt = d.attempt AND j.worker = $1
-             RETURNING j.*, d.error
-         ), ends AS (
-             INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
-             SELECT unnest(f.events), f.id, 3 FROM finished f
-         )
-         INSERT INTO polar_jobs.finished_jobs
-                (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
-                 unique_key, ordering_key, events, payload, errors, state, outcome)
-         SELECT id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
-                CASE WHEN coalesces THEN ordering_key ELSE held_unique_key END, ordering_key, events, payload, errors || error,
-                'discarded', 'failed'
-           FROM finished",
+        "SELECT polar_jobs.move_to_history(array_agg(held.job), 'discarded', 'failed', NULL, array_agg(held.error))
+           FROM (SELECT j AS job, d.error FROM polar_jobs.live_jobs j
+                   JOIN unnest($2::bigint[], $3::int[], $4::jsonb[]) d (id, attempt, error)
+                     ON j.id = d.id AND j.attempt = d.attempt
+                  WHERE j.worker = $1 FOR UPDATE OF j) held
+         HAVING count(*) > 0",
         worker,
         &ids,
         &attempts,

@@ -7,7 +7,8 @@ use sqlx::PgPool;
 pub struct Backlog {
     /// Its name.
     pub queue: String,
-    /// For how many seconds its oldest job that could run has been due; 0 where none is.
+    /// For how many seconds its oldest unfinished work has been due, whether it could run all the time or
+    /// was put back; 0 where none is.
     pub oldest_due: f64,
     /// Jobs that wait and are not behind another one of their ordering key; no more than
     /// [`COUNTED`] are counted.
@@ -26,38 +27,49 @@ pub async fn backlogs(pool: &PgPool) -> Result<Vec<Backlog>, sqlx::Error> {
     // Seconds are subtracted and not moments: Postgres before 17 refuses to subtract infinite ones.
     sqlx::query_as!(
         Backlog,
-        r#"WITH RECURSIVE levels (queue, priority) AS (
-               SELECT q.name, (SELECT j.priority FROM polar_jobs.live_jobs j
-                                WHERE j.queue = q.name AND NOT j.blocked ORDER BY j.priority LIMIT 1)
-                 FROM polar_jobs.queues q
-               UNION ALL
-               SELECT l.queue, (SELECT j.priority FROM polar_jobs.live_jobs j
-                                 WHERE j.queue = l.queue AND NOT j.blocked AND j.priority > l.priority
-                                 ORDER BY j.priority LIMIT 1)
-                 FROM levels l WHERE l.priority IS NOT NULL
-           )
-           SELECT l.queue AS "queue!",
-                  coalesce(max(extract(epoch FROM now()) - extract(epoch FROM due.run_at)), 0)::float8 AS "oldest_due!",
+        r#"SELECT q.name AS "queue!",
+                  greatest(max(extract(epoch FROM now()) - extract(epoch FROM due.run_at)),
+                           extract(epoch FROM now()) - extract(epoch FROM (
+                               SELECT j.due_at FROM polar_jobs.live_jobs j
+                                WHERE j.queue = q.name AND j.due_at IS NOT NULL ORDER BY j.due_at LIMIT 1)),
+                           0)::float8 AS "oldest_due!",
                   (SELECT count(*) FROM (SELECT FROM polar_jobs.live_jobs j
-                    WHERE j.queue = l.queue AND NOT j.blocked AND j.worker IS NULL LIMIT $1) counted) AS "depth!"
-             FROM levels l LEFT JOIN LATERAL (
+                    WHERE j.queue = q.name AND NOT j.blocked AND j.worker IS NULL LIMIT $1) counted) AS "depth!"
+             FROM polar_jobs.queues q
+             LEFT JOIN LATERAL polar_jobs.priorities(q.name) p ON true
+             LEFT JOIN LATERAL (
                   SELECT j.run_at FROM polar_jobs.live_jobs j
-                   WHERE j.queue = l.queue AND j.priority = l.priority AND j.run_at <= now()
+                   WHERE j.queue = q.name AND j.priority = p.priority AND j.run_at <= now()
                      AND NOT j.blocked AND j.worker IS NULL ORDER BY j.run_at LIMIT 1) due ON true
-            GROUP BY l.queue"#,
+            GROUP BY q.name"#,
         COUNTED,
     )
     .fetch_all(pool)
     .await
 }
 
-/// Workers whose lease holds.
+/// Workers whose lease holds and whose session lock Postgres has not dropped.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn workers_alive(pool: &PgPool) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"SELECT count(*) AS "count!" FROM polar_jobs.workers WHERE leased_until > now()"#
+        r#"SELECT count(*) AS "count!" FROM polar_jobs.workers w WHERE polar_jobs.is_alive(w)"#
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Discarded jobs that nobody retried or acknowledged, no more than [`COUNTED`].
+///
+/// # Errors
+/// If the database fails.
+pub async fn discarded(pool: &PgPool) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM (
+             SELECT FROM polar_jobs.finished_jobs
+              WHERE state = 'discarded' AND acknowledged_at IS NULL LIMIT $1) counted"#,
+        COUNTED,
     )
     .fetch_one(pool)
     .await

@@ -144,7 +144,7 @@ async fn send_for_ever(pool: PgPool, requests: Arc<Requests>) {
 }
 
 /// A sleeper holds its queue's lock in share mode, so who gets it exclusively is alone. A NOTIFY commits
-/// like a write, but need not reach the disk before it is heard: what it tells of already has.
+/// like a write, but need not reach the disk before it is received: the jobs it announces already have.
 async fn send(pool: &PgPool, queue: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "SELECT pg_notify('polar_jobs', $1) FROM (SELECT set_config('synchronous_commit', 'off', true)) AS unflushed

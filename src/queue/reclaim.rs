@@ -49,8 +49,7 @@ pub struct ReclaimedJob {
     pub discarded: bool,
 }
 
-/// Looks for everything that there is to do, for worker `me` and its queues. Priorities are visited one
-/// by one, so what waits for tomorrow costs nothing.
+/// Looks for everything that there is to do, for worker `me` and its queues.
 ///
 /// # Errors
 /// If the database fails.
@@ -60,19 +59,12 @@ pub async fn look(
     queues: &[String],
 ) -> Result<Findings, sqlx::Error> {
     let row = sqlx::query!(
-        r#"WITH RECURSIVE levels (queue, priority) AS (
-               SELECT q.name, (SELECT j.priority FROM polar_jobs.live_jobs j
-                                WHERE j.queue = q.name AND NOT j.blocked ORDER BY j.priority LIMIT 1)
-                 FROM polar_jobs.queues q WHERE q.name = ANY ($2) AND q.paused_at IS NULL
-               UNION ALL
-               SELECT l.queue, (SELECT j.priority FROM polar_jobs.live_jobs j
-                                 WHERE j.queue = l.queue AND NOT j.blocked AND j.priority > l.priority
-                                 ORDER BY j.priority LIMIT 1)
-                 FROM levels l WHERE l.priority IS NOT NULL
-           ), due AS (
-               SELECT DISTINCT l.queue FROM levels l
-                WHERE EXISTS (SELECT 1 FROM polar_jobs.live_jobs j
-                               WHERE j.queue = l.queue AND j.priority = l.priority AND j.run_at <= now()
+        r#"WITH due AS (
+               SELECT DISTINCT q.name AS queue
+                 FROM polar_jobs.queues q CROSS JOIN LATERAL polar_jobs.priorities(q.name) p
+                WHERE q.name = ANY ($2) AND q.paused_at IS NULL
+                  AND EXISTS (SELECT 1 FROM polar_jobs.live_jobs j
+                               WHERE j.queue = q.name AND j.priority = p.priority AND j.run_at <= now()
                                  AND NOT j.blocked AND j.worker IS NULL)
            ), suspects AS (
                SELECT w.id, w.session FROM polar_jobs.workers w

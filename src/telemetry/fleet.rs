@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jobs::mirror::{differences, usage};
 use metrics::gauge;
 use sqlx::PgPool;
 
-use crate::queue::fleet::{backlogs, workers_alive};
+use crate::queue::fleet::{backlogs, discarded, workers_alive};
 use crate::schedule::overdue;
 
 /// Between two looks.
@@ -35,6 +36,13 @@ async fn look(pool: &PgPool, schedules: &mut BTreeSet<String>) -> Result<(), sql
         gauge!("polar_jobs_queue_depth", "queue" => backlog.queue).set(as_gauge(backlog.depth));
     }
     gauge!("polar_jobs_workers_alive").set(as_gauge(workers_alive(pool).await?));
+    if let Some(enabled) = endpoint_enabled(pool).await? {
+        gauge!("polar_jobs_webhook_endpoint_enabled").set(if enabled { 1.0 } else { 0.0 });
+    }
+    gauge!("polar_jobs_oldest_difference_seconds").set(differences::oldest_seconds(pool).await?);
+    gauge!("polar_jobs_discarded_jobs").set(as_gauge(discarded(pool).await?));
+    let uncounted = usage::uncounted(pool).await?.map_or(0, |late| late.seconds);
+    gauge!("polar_jobs_usage_uncounted_seconds").set(as_gauge(uncounted));
     let overdue = overdue(pool).await?;
     let known: BTreeSet<String> = overdue.iter().map(|one| one.schedule.clone()).collect();
     // A schedule that went with its release is not overdue for ever.
@@ -46,6 +54,13 @@ async fn look(pool: &PgPool, schedules: &mut BTreeSet<String>) -> Result<(), sql
     }
     *schedules = known;
     Ok(())
+}
+
+/// Whether Polar delivered to us when it was last asked; `None` before the first time.
+async fn endpoint_enabled(pool: &PgPool) -> Result<Option<bool>, sqlx::Error> {
+    sqlx::query_scalar!("SELECT enabled FROM polar_jobs.webhook_endpoint")
+        .fetch_optional(pool)
+        .await
 }
 
 /// Counts here are far below what a float holds exactly.

@@ -22,8 +22,9 @@ use tower::layer::util::Identity;
 
 use crate::queue::claim::Claimed;
 
-use super::attempt::{AttemptFacts, NO_PERMIT, Runner, STOPPING};
-use super::completion::{AttemptResult, BufferedResult, ResultSink};
+use super::attempt::Runner;
+use super::completion::ResultSink;
+use super::result::{AttemptFacts, AttemptResult, BufferedResult, NO_PERMIT, STOPPING};
 use super::slots::Prefetch;
 
 /// How the process ends if an apalis worker does.

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
+use jobs::NewJob;
 use jobs::contract::{
-    Context, Done, Entry, Error, JobFacts, Outcome, Registry, Retry, Settings, Verdict, priority,
-    subject_of,
+    Context, Done, Entry, Error, JobFacts, NewJob, Outcome, Registry, Retry, Settings, Verdict,
+    priority, subject_of,
 };
 use jobs::mail::Mailer;
 use polar::CallClass;
@@ -22,45 +23,22 @@ use tracing::Instrument;
 use crate::queue::claim::Claimed;
 use crate::queue::finish::{Completion, Discard, Return};
 
-use super::completion::{AttemptResult, BufferedResult, TransactionalCompletion};
-use super::metrics;
+use super::metrics::{self, AttemptMetrics};
+use super::result::{AttemptFacts, AttemptResult, BufferedResult, TransactionalCompletion};
 
 /// Replaces configured secrets in a text that is about to be stored.
 pub type Mask = Arc<dyn Fn(String) -> String + Send + Sync>;
-
-/// Notes of jobs that were released.
-pub(super) const STOPPING: &str = "requeued by a stopping worker";
-pub(super) const NO_PERMIT: &str =
-    "requeued: claimed ahead, but the jobs before it took longer than expected";
 
 /// Nothing waits longer, whatever an answer asks for: Postgres could not even count it.
 const LONGEST_DELAY: Duration = Duration::from_secs(30 * 24 * 3600);
 /// When a job of an unknown kind is looked at again; up to twice that.
 const UNKNOWN_KIND_DELAY: f64 = 30.0;
+/// Events of a job that its follow-ups answer for, the newest ones: a job that waited long may have thousands.
+const INHERITED_EVENTS: usize = 100;
 /// Bytes of a reason or note that are kept.
 const LONGEST_TEXT: usize = 4096;
 /// An attempt that does not end so long after its timeout holds up its thread.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What is needed to end an attempt whose job value is gone.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AttemptFacts {
-    pub(super) id: i64,
-    pub(super) attempt: i32,
-    pub(super) failures: i32,
-    pub(super) max_attempts: i32,
-}
-
-impl AttemptFacts {
-    pub(super) fn of(job: &Claimed) -> Self {
-        Self {
-            id: job.id,
-            attempt: job.attempt,
-            failures: job.failures,
-            max_attempts: job.max_attempts,
-        }
-    }
-}
 
 /// Everything an attempt needs.
 pub(super) struct Runner {
@@ -70,6 +48,7 @@ pub(super) struct Runner {
     pub(super) pool: PgPool,
     pub(super) settings: Arc<Settings>,
     pub(super) mask: Mask,
+    pub(super) metrics: AttemptMetrics,
 }
 
 /// Ends a task whose result nobody waits for any more.
@@ -94,12 +73,13 @@ impl Runner {
             return (result, Duration::ZERO);
         };
         let facts = AttemptFacts::of(&job);
+        let events = job.events.clone().unwrap_or_default();
         let span = span(&job);
-        metrics::started(entry.queue.name(), &job);
+        self.metrics.started(entry, &job);
         let outcome = self.run_within_time(entry, job, &span, until_gone).await;
         let (result, took) = match outcome {
             Ok((Ok(done), took)) => (
-                complete(facts, entry.retry, done, |text| self.text(text)),
+                complete(facts, entry.retry, done, &events, |text| self.text(text)),
                 took,
             ),
             Ok((Err(error), took)) => {
@@ -111,7 +91,7 @@ impl Runner {
                 (AttemptResult::Buffered(result), took)
             }
         };
-        metrics::ended(entry.kind, &result, took);
+        self.metrics.ended(entry, &result, took);
         if let AttemptResult::Buffered(
             result @ (BufferedResult::Return(_) | BufferedResult::Discard(_)),
         ) = &result
@@ -192,6 +172,7 @@ impl Runner {
                 job.kind,
                 env!("CARGO_PKG_VERSION")
             )),
+            still_due: true,
         })
     }
 
@@ -203,12 +184,17 @@ impl Runner {
                 attempt: facts.attempt,
                 reason: self.text(reason),
             }),
-            Verdict::Wait { after, reason } => BufferedResult::Return(Return {
+            Verdict::Wait {
+                after,
+                reason,
+                still_due,
+            } => BufferedResult::Return(Return {
                 id: facts.id,
                 attempt: facts.attempt,
                 delay: after.min(LONGEST_DELAY).as_secs_f64(),
                 failure: None,
                 note: Some(self.text(reason)),
+                still_due,
             }),
         }
     }
@@ -231,6 +217,7 @@ impl Runner {
             delay: delay.as_secs_f64(),
             failure: Some(reason),
             note: None,
+            still_due: true,
         })
     }
 
@@ -265,10 +252,21 @@ impl Runner {
     }
 }
 
+/// What follows from a job is no more urgent than the job: a backfill's thousand follow-ups stay behind
+/// what people wait for. News from elsewhere make one of them urgent by being merged into it.
+fn no_more_urgent(priority: i16, next: Vec<NewJob>) -> Vec<NewJob> {
+    let behind = |job: NewJob| {
+        let own = job.priority;
+        job.with_priority(own.max(priority))
+    };
+    next.into_iter().map(behind).collect()
+}
+
 fn complete(
     facts: AttemptFacts,
     retry: Retry,
     done: Done,
+    events: &[i64],
     text: impl FnOnce(String) -> String,
 ) -> AttemptResult {
     let completion = Completion {
@@ -284,11 +282,32 @@ fn complete(
     }
     AttemptResult::Transactional(Box::new(TransactionalCompletion {
         completion,
-        next: done.next,
+        next: caused_by(events, no_more_urgent(facts.priority, done.next)),
         transaction: done.transaction,
         facts,
         retry,
     }))
+}
+
+/// Follow-ups with the events that caused the job, so that an event fails with the worst of what follows
+/// from it. A row is written with one event: jobs with one unique key are merged where they are stored, and
+/// their events with them, so such a job is given once for each event.
+fn caused_by(events: &[i64], next: Vec<NewJob>) -> Vec<NewJob> {
+    let (Some(&newest), true) = (events.last(), next.iter().any(|job| job.event.is_none())) else {
+        return next;
+    };
+    next.into_iter()
+        .flat_map(|job| match (&job.event, &job.unique_key) {
+            (None, Some(_)) => events
+                .iter()
+                .rev()
+                .take(INHERITED_EVENTS)
+                .map(|&event| job.clone().caused_by(event))
+                .collect(),
+            (None, None) => vec![job.caused_by(newest)],
+            (Some(_), _) => vec![job],
+        })
+        .collect()
 }
 
 /// What every line of an attempt carries. The fields are not computed where nobody logs.

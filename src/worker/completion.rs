@@ -1,69 +1,27 @@
-//! What came of attempts, until it is stored: most of it in batches with the next claim, what has local
-//! writes or follow-ups in a transaction of its own.
+//! Results of attempts until they are stored: most in batches with the next claim, those with local writes or
+//! follow-ups in a transaction of their own.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use jobs::NewJob;
-use jobs::contract::{Retry, begin};
-use sqlx::{PgPool, Postgres, Transaction};
+use jobs::contract::begin;
+use sqlx::PgPool;
 use tokio::sync::Notify;
 
 use crate::queue::claim::Claimed;
-use crate::queue::finish::{self, Completion, Discard, Return};
+use crate::queue::finish::{self, Completion, Return};
 use crate::queue::notifier::Notifier;
+use crate::sqlstate::is_statement_at_fault;
 
-use super::attempt::{AttemptFacts, Runner};
+use super::attempt::Runner;
 use super::lease_keeper::IdleState;
+use super::result::{BufferedResult, TransactionalCompletion};
 use super::slots::Slots;
 
 /// How long results are gathered at most, and how long after the last one.
 const GATHER_TIMEOUT: Duration = Duration::from_millis(1);
 const LULL: Duration = Duration::from_micros(30);
-
-/// What came of an attempt. Exactly one is made for every claim.
-#[derive(Debug)]
-pub(super) enum AttemptResult {
-    /// Done, with local writes or follow-ups that must be committed with it: stored at once.
-    Transactional(Box<TransactionalCompletion>),
-    /// Everything else.
-    Buffered(BufferedResult),
-}
-
-/// What a fetcher stores, many of them in one commit.
-#[derive(Debug)]
-pub(super) enum BufferedResult {
-    /// Done, nothing else to write: stored together with the next claim.
-    Complete(Completion),
-    /// Back to waiting.
-    Return(Return),
-    /// The end without success.
-    Discard(Discard),
-}
-
-/// A completion with what belongs to it.
-#[derive(Debug)]
-pub(super) struct TransactionalCompletion {
-    pub(super) completion: Completion,
-    pub(super) next: Vec<NewJob>,
-    pub(super) transaction: Option<Transaction<'static, Postgres>>,
-    pub(super) facts: AttemptFacts,
-    pub(super) retry: Retry,
-}
-
-impl BufferedResult {
-    /// Back to waiting at once, no attempt charged.
-    pub(super) fn release(id: i64, attempt: i32, note: &str) -> Self {
-        Self::Return(Return {
-            id,
-            attempt,
-            delay: 0.0,
-            failure: None,
-            note: Some(note.to_owned()),
-        })
-    }
-}
 
 /// A claim that this process holds.
 #[derive(Clone, Copy, Debug)]
@@ -237,7 +195,7 @@ impl ResultSink {
             Err(error) => error,
         };
         tracing::warn!(%error, "a completion could not be stored");
-        self.push(if is_refusal(&error) {
+        self.push(if is_statement_at_fault(&error) {
             self.runner.refused(facts, retry, &error)
         } else {
             BufferedResult::Return(Return {
@@ -246,20 +204,8 @@ impl ResultSink {
                 delay: 1.0,
                 failure: None,
                 note: Some("its completion could not be stored".to_owned()),
+                still_due: true,
             })
         });
     }
-}
-
-/// SQLSTATE classes 22 (data), 23 (integrity) and 42 (names, rights): the statement is at fault, not
-/// the moment. <https://www.postgresql.org/docs/current/errcodes-appendix.html>
-fn is_refusal(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::code)
-        .is_some_and(|code| {
-            ["22", "23", "42"]
-                .iter()
-                .any(|class| code.starts_with(class))
-        })
 }

@@ -13,12 +13,13 @@ use tokio::task::JoinSet;
 use crate::queue::claim::{ClaimCursor, Claimed, LARGEST_CLAIM};
 use crate::queue::finish::{self, Completion, Discard, Return};
 use crate::queue::recovery;
+use crate::sqlstate::is_lock_timeout;
 
-use super::attempt::STOPPING;
 use super::backoff::Backoff;
-use super::completion::{BufferedResult, CompletionBuffer, HeldJobs};
+use super::completion::{CompletionBuffer, HeldJobs};
 use super::fetch_connections::{FetchConnection, FetchConnections};
 use super::lease_keeper::IdleState;
+use super::result::{BufferedResult, STOPPING};
 use super::slots::Slots;
 
 /// How long a claim may start behind the last one instead of at the head of the queue.
@@ -391,10 +392,4 @@ impl Fetcher {
 async fn push_later(buffer: Arc<CompletionBuffer>, result: BufferedResult) {
     tokio::time::sleep(CONTENDED_DELAY).await;
     buffer.push(result);
-}
-
-fn is_lock_timeout(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .is_some_and(|error| error.code().as_deref() == Some("55P03"))
 }

@@ -19,7 +19,7 @@ use crate::queue::lease;
 
 use super::backoff::Backoff;
 
-/// How long a fetcher waits until its queue is known to be idle; the keeper may be reconnecting.
+/// How long a fetcher waits until its queue is known to be idle; the lease keeper may be reconnecting.
 const MARK_TIMEOUT: Duration = Duration::from_millis(500);
 /// A heartbeat, or a command, that hangs is worse than one that fails.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ pub(super) struct IdleState {
     queue: String,
     idle: AtomicBool,
     woken: Notify,
-    keeper: mpsc::UnboundedSender<LeaseCommand>,
+    lease_keeper: mpsc::UnboundedSender<LeaseCommand>,
 }
 
 #[derive(Debug)]
@@ -53,9 +53,9 @@ impl IdleState {
             return false;
         }
         let (tx, rx) = oneshot::channel();
-        // Without a keeper (it is reconnecting, or a pooler is in between) polling must do.
+        // Without a lease keeper (it is reconnecting, or a pooler is in between) polling must do.
         let sent = self
-            .keeper
+            .lease_keeper
             .send(LeaseCommand::MarkIdle(self.queue.clone(), tx))
             .is_ok();
         sent && matches!(tokio::time::timeout(MARK_TIMEOUT, rx).await, Ok(Ok(())))
@@ -65,7 +65,10 @@ impl IdleState {
     pub(super) fn mark_busy(&self) {
         if self.idle.swap(false, Ordering::AcqRel) {
             // A closed channel means that the process is ending.
-            drop(self.keeper.send(LeaseCommand::MarkBusy(self.queue.clone())));
+            drop(
+                self.lease_keeper
+                    .send(LeaseCommand::MarkBusy(self.queue.clone())),
+            );
         }
     }
 
@@ -96,11 +99,11 @@ pub(super) struct LeaseKeeper {
     held: Option<oneshot::Sender<()>>,
 }
 
-/// Asks the keeper to take the worker's row away at a clean stop.
+/// Asks the lease keeper to take the worker's row away at a clean stop.
 pub(super) struct Retirement(mpsc::UnboundedSender<LeaseCommand>);
 
 impl Retirement {
-    /// Waits until it is done, or the keeper is gone.
+    /// Waits until it is done, or the lease keeper is gone.
     pub(super) async fn retire(self) {
         let (tx, rx) = oneshot::channel();
         if self.0.send(LeaseCommand::Retire(tx)).is_ok() {
@@ -133,22 +136,22 @@ impl LeaseKeeper {
                 queue: queue.clone(),
                 idle: AtomicBool::new(false),
                 woken: Notify::new(),
-                keeper: tx.clone(),
+                lease_keeper: tx.clone(),
             };
             (queue.clone(), Arc::new(state))
         };
         let idle: IdleStates = queues.iter().map(state).collect();
-        let keeper = Self {
+        let lease_keeper = Self {
             database,
             worker,
             commands,
             idle: idle.clone(),
             held: None,
         };
-        (keeper, idle, Retirement(tx))
+        (lease_keeper, idle, Retirement(tx))
     }
 
-    /// Resolves once the lease and the session lock are held, or the keeper is gone: a worker that
+    /// Resolves once the lease and the session lock are held, or the lease keeper is gone: a worker that
     /// claims before could only be reclaimed when its lease has run out.
     pub(super) fn held(&mut self) -> oneshot::Receiver<()> {
         let (tx, rx) = oneshot::channel();

@@ -1,17 +1,19 @@
 //! What operators see of the work: how attempts end and how long they take, which slots are in use, what
 //! was taken back from dead workers. How far behind the queues are is the fleet's matter (`telemetry::fleet`).
 
+use std::collections::HashMap;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use metrics::{counter, gauge, histogram};
+use jobs::contract::{Entry, Registry};
+use metrics::{Counter, Histogram, counter, gauge, histogram};
 use sqlx::PgPool;
 
 use crate::queue::claim::Claimed;
-use crate::queue::finish::Completion;
 use crate::queue::reclaim::ReclaimedJob;
 use crate::queue::release;
 
-use super::completion::{AttemptResult, BufferedResult};
+use super::result::{AttemptResult, BufferedResult};
 use super::slots::Slots;
 
 /// Between two looks at the slots.
@@ -19,32 +21,90 @@ const INTERVAL: Duration = Duration::from_secs(15);
 /// Between two checks of the ordering keys.
 const KEY_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// An attempt begins.
-pub(super) fn started(queue: &'static str, job: &Claimed) {
-    if job.attempt == 1 {
+/// The metrics of attempts. A handle is looked up once for each kind: that hashes and copies its labels, which shows
+/// where jobs take microseconds.
+#[derive(Default)]
+pub(super) struct AttemptMetrics(HashMap<&'static str, KindMetrics>);
+
+#[derive(Default)]
+struct KindMetrics {
+    start_delay: OnceLock<Histogram>,
+    duration: OnceLock<Histogram>,
+    ends: [OnceLock<Counter>; 5],
+}
+
+/// How an attempt ended, as the label `result` says it.
+#[derive(Clone, Copy)]
+enum End {
+    Applied,
+    Ignored,
+    Failed,
+    Waiting,
+    Discarded,
+}
+
+impl AttemptMetrics {
+    /// For these kinds; nothing is shown of one before its first attempt.
+    pub(super) fn new(registry: &Registry) -> Self {
+        let kinds = registry.entries().map(|entry| entry.kind);
+        Self(kinds.map(|kind| (kind, KindMetrics::default())).collect())
+    }
+
+    /// An attempt begins.
+    pub(super) fn started(&self, entry: &Entry, job: &Claimed) {
+        let Some(metrics) = self.0.get(entry.kind).filter(|_| job.attempt == 1) else {
+            return;
+        };
         // Both by the database's clock: when it was due, and when it was claimed.
         let delay = (job.started_at - job.run_at).as_seconds_f64().max(0.0);
-        histogram!("polar_jobs_start_delay_seconds", "queue" => queue).record(delay);
+        let histogram = metrics.start_delay.get_or_init(
+            || histogram!("polar_jobs_start_delay_seconds", "queue" => entry.queue.name()),
+        );
+        histogram.record(delay);
+    }
+
+    /// An attempt of a kind ended.
+    pub(super) fn ended(&self, entry: &Entry, result: &AttemptResult, took: Duration) {
+        let Some(metrics) = self.0.get(entry.kind) else {
+            return;
+        };
+        let (kind, end) = (entry.kind, End::of(result));
+        let counter = metrics.ends[end as usize].get_or_init(
+            || counter!("polar_jobs_attempts_total", "kind" => kind, "result" => end.label()),
+        );
+        counter.increment(1);
+        let histogram = metrics
+            .duration
+            .get_or_init(|| histogram!("polar_jobs_attempt_duration_seconds", "kind" => kind));
+        histogram.record(took.as_secs_f64());
     }
 }
 
-/// An attempt of a kind ended.
-pub(super) fn ended(kind: &'static str, result: &AttemptResult, took: Duration) {
-    let word = match result {
-        AttemptResult::Transactional(result) => completed(&result.completion),
-        AttemptResult::Buffered(BufferedResult::Complete(completion)) => completed(completion),
-        AttemptResult::Buffered(BufferedResult::Return(back)) if back.failure.is_some() => "failed",
-        AttemptResult::Buffered(BufferedResult::Return(_)) => "waiting",
-        AttemptResult::Buffered(BufferedResult::Discard(_)) => "discarded",
-    };
-    counter!("polar_jobs_attempts_total", "kind" => kind, "result" => word).increment(1);
-    histogram!("polar_jobs_attempt_duration_seconds", "kind" => kind).record(took.as_secs_f64());
-}
+impl End {
+    fn of(result: &AttemptResult) -> Self {
+        let completion = match result {
+            AttemptResult::Transactional(result) => &result.completion,
+            AttemptResult::Buffered(BufferedResult::Complete(completion)) => completion,
+            AttemptResult::Buffered(BufferedResult::Return(back)) if back.failure.is_some() => {
+                return Self::Failed;
+            }
+            AttemptResult::Buffered(BufferedResult::Return(_)) => return Self::Waiting,
+            AttemptResult::Buffered(BufferedResult::Discard(_)) => return Self::Discarded,
+        };
+        match completion.ignored {
+            Some(_) => Self::Ignored,
+            None => Self::Applied,
+        }
+    }
 
-fn completed(completion: &Completion) -> &'static str {
-    match completion.ignored {
-        Some(_) => "ignored",
-        None => "applied",
+    fn label(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Ignored => "ignored",
+            Self::Failed => "failed",
+            Self::Waiting => "waiting",
+            Self::Discarded => "discarded",
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod housekeeping;
 mod lease_keeper;
 mod metrics;
 mod process;
+mod result;
 mod slots;
 
 pub use attempt::Mask;

@@ -27,7 +27,7 @@ use super::fetch_connections::FetchConnections;
 use super::fetcher::{Fetcher, Phase, Shared};
 use super::housekeeping::Housekeeping;
 use super::lease_keeper::{IdleStates, LeaseKeeper, LeaseLost};
-use super::metrics;
+use super::metrics::{self, AttemptMetrics};
 use super::slots::{Prefetch, Slots, Total};
 use crate::schedule::{self, BadSchedule, Timetable};
 
@@ -206,6 +206,11 @@ async fn start(settings: &WorkerSettings) -> Result<i64, sqlx::Error> {
             .iter()
             .map(|queue| queue.queue.clone())
             .collect(),
+        slots: settings
+            .queues
+            .iter()
+            .map(|queue| i32::try_from(queue.slots.min(settings.slots)).unwrap_or(i32::MAX))
+            .collect(),
     };
     lease::register(&mut connection, &identity).await
 }
@@ -258,6 +263,7 @@ impl WorkerTasks {
             pool: settings.pool.clone(),
             settings: Arc::clone(&settings.settings),
             mask: Arc::clone(&settings.mask),
+            metrics: AttemptMetrics::new(&settings.registry),
         });
         let held = Arc::new(HeldJobs::default());
         let fetchers = settings.connections.fetchers;

@@ -159,7 +159,7 @@ async fn queues_are_paused_and_resumed_by_name() {
     let unknown = with_database(url, &["queues", "pause", "post"]);
     assert_eq!(unknown.code, Some(2));
     assert!(
-        unknown.err.contains("bulk, default, mail"),
+        unknown.err.contains("bulk, default, mail, support"),
         "{}",
         unknown.err
     );

@@ -154,8 +154,8 @@ async fn every_command_works_through_a_pooler_that_gives_no_session() {
     assert_eq!(done, 1);
 
     let settings = pooler.settings(&[("APP_TOKEN", "a-token")]);
-    let mut door = start(&settings, &["ingress", "--port", "0"]);
-    let listens = line_with(door.stderr.take().unwrap(), "\"address\"");
+    let mut ingress = start(&settings, &["ingress", "--port", "0"]);
+    let listens = line_with(ingress.stderr.take().unwrap(), "\"address\"");
     let logged: Value = serde_json::from_str(&listens).unwrap();
     let mut caller = TcpStream::connect(logged["address"].as_str().unwrap()).unwrap();
     let change =
@@ -170,7 +170,7 @@ async fn every_command_works_through_a_pooler_that_gives_no_session() {
     caller.set_read_timeout(Some(DEADLINE)).unwrap();
     let answer = std::io::read_to_string(caller).unwrap();
     assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
-    signal(&door, "TERM");
-    assert_eq!(ended(&mut door), Some(Some(0)));
+    signal(&ingress, "TERM");
+    assert_eq!(ended(&mut ingress), Some(Some(0)));
     assert_eq!(*pooler.complaints.lock().unwrap(), [""; 0]);
 }

@@ -56,7 +56,7 @@ async fn jobs_of_any_time_and_any_json_are_listed_and_shown() {
         sqlx::query(
             "INSERT INTO polar_jobs.live_jobs (kind, payload, errors, run_at, created_at, started_at, note)
              VALUES (E'a kind\\x1b[2J', $2::text::jsonb, $2::text::jsonb, $1::text::timestamptz, $1::text::timestamptz,
-                     $1::text::timestamptz, E'bell \\x07')",
+                     $1::text::timestamptz, E'beep \\x07')",
         )
         .bind(time)
         .bind(payload)

@@ -58,10 +58,10 @@ async fn what_is_not_configured_is_said_at_the_start() {
     let worker = with_database(&database.url, &["worker", "--drain"]);
     assert!(worker.err.contains("billing is off"), "{}", worker.err);
     let settings = [("DATABASE_URL", database.url.as_str()), ("PORT", "0")];
-    let mut door = start(&settings, &["ingress"]);
-    line_with(door.stderr.take().unwrap(), "POLAR_WEBHOOK_SECRET");
-    signal(&door, "TERM");
-    assert_eq!(ended(&mut door), Some(Some(0)));
+    let mut ingress = start(&settings, &["ingress"]);
+    line_with(ingress.stderr.take().unwrap(), "POLAR_WEBHOOK_SECRET");
+    signal(&ingress, "TERM");
+    assert_eq!(ended(&mut ingress), Some(Some(0)));
 }
 
 #[tokio::test]
@@ -75,9 +75,9 @@ async fn a_worker_refuses_a_queue_that_is_not_there() {
 #[tokio::test]
 async fn the_ingress_and_the_simulator_stop_on_a_signal() {
     let database = testing::database(polar_jobs::migrate::migrator).await;
-    let door = [("DATABASE_URL", database.url.as_str())];
+    let ingress = [("DATABASE_URL", database.url.as_str())];
     for (settings, arguments) in [
-        (&door[..], &["ingress", "--port", "0"][..]),
+        (&ingress[..], &["ingress", "--port", "0"][..]),
         (&[], &["simulator", "--port", "0"]),
     ] {
         for name in ["TERM", "INT"] {

@@ -61,7 +61,7 @@ async fn a_recipient_that_is_put_off_gets_the_mail_later() {
     let later = Behaviour::Answer("RCPT", "owner@", "451 4.7.1 come back in a minute");
     app.mail_server.behave(later);
     purchase(&app).await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.until("both were tried", async || {
         app.look_again().await;
         let mails = app.mails().await;
@@ -85,7 +85,7 @@ async fn after_a_lost_answer_the_same_message_goes_again() {
     let app = TestApp::open(polar()).await;
     purchase(&app).await;
     app.mail_server.behave(Behaviour::LoseAnswer);
-    app.settle().await;
+    app.work_until_idle().await;
     app.until("each mail was taken without an answer", async || {
         app.look_again().await;
         app.mails()
@@ -120,7 +120,7 @@ async fn while_the_mail_server_is_away_mails_wait_without_failing_and_billing_go
     let mut app = TestApp::open(polar()).await;
     app.mail_server.stop().await;
     let acme = purchase(&app).await;
-    app.settle().await;
+    app.work_until_idle().await;
     for _probe in 0..3 {
         app.look_again().await;
     }
@@ -181,7 +181,7 @@ async fn a_server_that_hangs_keeps_nobody_from_what_they_paid_for() {
 async fn a_password_is_not_sent_in_the_clear() {
     let app = TestApp::open_with(polar(), Security::StartTls).await;
     purchase(&app).await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.look_again().await;
     assert!(app.mail_server.connections() > 0);
     let commands = app.mail_server.commands();
@@ -206,7 +206,7 @@ async fn a_refused_log_in_is_about_us_and_fails_no_mail() {
     app.mail_server
         .behave(Behaviour::Answer("AUTH", "", "535 5.7.8 no"));
     purchase(&app).await;
-    app.settle().await;
+    app.work_until_idle().await;
     app.look_again().await;
     let mails = app.mails().await;
     assert!(

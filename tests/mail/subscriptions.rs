@@ -94,16 +94,16 @@ async fn a_failed_payment_is_told_once_per_period_and_not_after_it_was_made_good
     let app = TestApp::open(polar()).await;
     let acme = subscribed(&app).await;
     app.simulator.fail_payment(&acme).await.unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     deliver(&app, "subscription.past_due", &acme).await;
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(told(&app, PAST_DUE).await, CONTACTS);
     let mail = app.mail_server.received().pop().unwrap();
     assert_eq!(mail.subject(), "Your Pro subscription payment failed");
     app.simulator.recover_payment(&acme).await.unwrap();
-    app.settle().await;
+    app.work_until_idle().await;
     deliver(&app, "subscription.past_due", &acme).await;
-    app.settle().await;
+    app.work_until_idle().await;
     assert_eq!(
         app.end("send_subscription_email").await.1,
         "the subscription is past due no longer"
@@ -149,7 +149,7 @@ async fn a_subscription_that_costs_nothing_asks_for_no_contacts() {
         "subscription.revoked",
     ] {
         deliver(&app, event_type, &acme).await;
-        app.settle().await;
+        app.work_until_idle().await;
         assert_eq!(
             app.end("send_subscription_email").await.1,
             "the subscription is free"

@@ -177,7 +177,7 @@ impl TestApp {
             added("member"),
         ])
         .await;
-        self.settle().await;
+        self.work_until_idle().await;
         id
     }
 
@@ -258,6 +258,7 @@ impl TestApp {
                 self_organization: Some(self.simulator.organization_id()),
                 platform_fees: FEES,
                 early_fees: FEES,
+                support_desk: None,
             }),
             queues: [("default", 10), ("mail", 4), ("bulk", 2)]
                 .map(|(queue, slots)| QueueSlots {
@@ -288,10 +289,10 @@ impl TestApp {
     }
 
     /// Runs what is runnable and lets deliveries come in until both are quiet.
-    pub(crate) async fn settle(&self) {
+    pub(crate) async fn work_until_idle(&self) {
         loop {
             self.drain().await;
-            let settled = self.simulator.deliveries_settled(DEADLINE).await;
+            let settled = self.simulator.deliveries_finished(DEADLINE).await;
             assert!(settled, "deliveries do not come to an end");
             let runnable = "SELECT count(*) FROM polar_jobs.live_jobs WHERE run_at <= now()";
             if self.count(runnable).await == 0 {
@@ -304,13 +305,13 @@ impl TestApp {
     pub(crate) async fn look_again(&self) {
         let hurried = "UPDATE polar_jobs.live_jobs SET run_at = now() WHERE worker IS NULL";
         sqlx::query(hurried).execute(&self.pool).await.unwrap();
-        self.settle().await;
+        self.work_until_idle().await;
     }
 
     /// The same until nothing waits.
     pub(crate) async fn finish(&self) {
         for _round in 0..30 {
-            self.settle().await;
+            self.work_until_idle().await;
             if self
                 .count("SELECT count(*) FROM polar_jobs.live_jobs")
                 .await

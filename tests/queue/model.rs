@@ -138,6 +138,7 @@ impl Case {
             host: "here".to_owned(),
             pid: 1,
             queues: vec![],
+            slots: vec![],
         };
         lease::register(&mut self.connection, &me).await.unwrap()
     }
@@ -167,7 +168,7 @@ impl Case {
                 }
             }
             Step::Cancel(index) => {
-                let cancel = "SELECT polar_jobs.move_to_history(j, 'cancelled', 'ignored', 'by hand') FROM polar_jobs.live_jobs j
+                let cancel = "SELECT polar_jobs.move_to_history(ARRAY[j], 'cancelled', 'ignored', 'by hand') FROM polar_jobs.live_jobs j
                                WHERE worker IS NULL AND id = (SELECT id FROM polar_jobs.live_jobs WHERE worker IS NULL
                                                                ORDER BY id OFFSET $1 LIMIT 1)";
                 sqlx::query(cancel)
@@ -509,6 +510,7 @@ async fn requeue(
         delay: 0.0,
         failure,
         note: None,
+        still_due: true,
     };
     assert!(
         finish::requeue(connection, worker, &[back])

@@ -142,7 +142,7 @@ async fn a_discarded_or_cancelled_head_releases_its_key() {
     })
     .await;
     assert!(app.job(third).await.blocked);
-    app.execute(&format!("SELECT polar_jobs.move_to_history(j, 'cancelled', 'ignored', 'by hand') FROM polar_jobs.live_jobs j WHERE id = {cancelled}")).await;
+    app.execute(&format!("SELECT polar_jobs.move_to_history(ARRAY[j], 'cancelled', 'ignored', 'by hand') FROM polar_jobs.live_jobs j WHERE id = {cancelled}")).await;
     app.until_state(third, "completed").await;
     worker.stop().await;
 }

@@ -241,6 +241,7 @@ pub(crate) async fn settings(url: &str, slots: usize) -> WorkerSettings {
             platform_fees: fees,
             early_fees: fees,
             support_desk: None,
+            webhook_events: Vec::new(),
         }),
         queues: vec![QueueSlots {
             queue: "default".to_owned(),

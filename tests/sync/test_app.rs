@@ -1,13 +1,13 @@
 //! Everything on one machine: a database, a local Polar, the ingress, and a worker that drains.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::Utc;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use jobs::contract::{Fees, Settings};
+use jobs::contract::{Fees, Settings, SupportDesk};
 use polar::{ClientConfig, RateLimiter, Unlimited};
 use polar_jobs::ingress::{Ingress, IngressSettings, Metrics};
 use polar_jobs::queue::connect::{ConnectionBudget, Pooler, QueueDatabase};
@@ -36,8 +36,10 @@ pub(crate) const PLATFORM: Fees = Fees {
 pub(crate) struct TestApp {
     pub(crate) simulator: LocalPolar,
     pub(crate) pool: PgPool,
-    url: String,
-    door: String,
+    /// What workers that start from now on have.
+    pub(crate) support_desk: Mutex<Option<SupportDesk>>,
+    pub(crate) url: String,
+    ingress_url: String,
     server: JoinHandle<()>,
 }
 
@@ -122,16 +124,55 @@ impl TestApp {
         })
         .await
         .unwrap();
-        let door = format!("http://{}", ingress.local_addr());
-        simulator.set_webhook_url(Some(format!("{door}/integrations/polar/webhook")));
+        let ingress_url = format!("http://{}", ingress.local_addr());
+        simulator.set_webhook_url(Some(format!("{ingress_url}/integrations/polar/webhook")));
         let server = tokio::spawn(ingress.serve(std::future::pending()));
         Self {
             simulator,
             pool,
+            support_desk: Mutex::default(),
             url,
-            door,
+            ingress_url,
             server,
         }
+    }
+
+    /// Where Polar delivers to from the start.
+    pub(crate) fn webhook_url(&self) -> String {
+        format!("{}/integrations/polar/webhook", self.door)
+    }
+
+    /// Another ingress beside the first one, with these secrets; its address.
+    pub(crate) async fn ingress_with(&self, secrets: &[&str]) -> String {
+        let ingress = Ingress::bind(IngressSettings {
+            bind: "127.0.0.1:0".parse().unwrap(),
+            webhook_secrets: secrets
+                .iter()
+                .map(|&secret| secret.to_owned().into())
+                .collect(),
+            app_token: None,
+            pool: self.pool.clone(),
+            database: QueueDatabase::new(&self.url, Pooler::None).unwrap(),
+            metrics: Metrics::none(),
+        });
+        let ingress = ingress.await.unwrap();
+        let address = ingress.local_addr().to_string();
+        tokio::spawn(ingress.serve(std::future::pending()));
+        address
+    }
+
+    /// The settings with which commands find the same database and Polar.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let organization = self.simulator.organization_id().to_string();
+        vec![
+            ("DATABASE_URL", self.url.clone()),
+            ("POLAR_API_URL", self.simulator.url()),
+            (
+                "POLAR_ACCESS_TOKEN",
+                self.simulator.access_token().to_owned(),
+            ),
+            ("POLAR_ORGANIZATION_ID", organization),
+        ]
     }
 
     /// A client of our own, for what others do at Polar meanwhile.
@@ -157,7 +198,7 @@ impl TestApp {
             .build()
             .unwrap();
         let request = client
-            .post(format!("{}/changes", self.door))
+            .post(format!("{}/changes", self.ingress_url))
             .bearer_auth(TOKEN)
             .json(&json!({"changes": changes}));
         let answer = request.send().await.unwrap();
@@ -179,7 +220,7 @@ impl TestApp {
             .tls_certs_only([])
             .build()
             .unwrap()
-            .post(format!("{}/integrations/polar/webhook", self.door))
+            .post(format!("{}/integrations/polar/webhook", self.ingress_url))
             .header("webhook-id", id)
             .header("webhook-timestamp", timestamp)
             .header("webhook-signature", signature)
@@ -224,9 +265,10 @@ impl TestApp {
                     fixed: 40,
                     subscription_basis_points: 50,
                 },
-                support_desk: None,
+                support_desk: self.support_desk.lock().unwrap().clone(),
+                webhook_events: polar_jobs::ingress::handled_events(),
             }),
-            queues: ["default", "bulk"]
+            queues: ["default", "bulk", "support"]
                 .map(|queue| QueueSlots {
                     queue: queue.to_owned(),
                     slots: 10,
@@ -291,7 +333,7 @@ impl TestApp {
                 "deliveries do not end"
             );
             if self
-                .count("SELECT count(*) FROM polar_jobs.live_jobs WHERE run_at <= now()")
+                .count("SELECT count(*) FROM polar_jobs.live_jobs WHERE run_at <= now() AND queue <> 'mail'")
                 .await
                 == 0
             {
@@ -313,10 +355,11 @@ impl TestApp {
         }
     }
 
-    /// Lets every waiting job run now.
+    /// Lets every waiting job run now, mail apart, which has tests of its own.
     pub(crate) async fn hurry(&self) -> u64 {
-        let hurried =
-            sqlx::query("UPDATE polar_jobs.live_jobs SET run_at = now() WHERE worker IS NULL");
+        let hurried = sqlx::query(
+            "UPDATE polar_jobs.live_jobs SET run_at = now() WHERE worker IS NULL AND queue <> 'mail'",
+        );
         hurried.execute(&self.pool).await.unwrap().rows_affected()
     }
 

@@ -211,6 +211,7 @@ pub(crate) fn context(
             platform_fees: fees,
             early_fees: fees,
             support_desk: None,
+            webhook_events: Vec::new(),
         },
         job: JobFacts {
             id: 1,

@@ -30,7 +30,7 @@ const SLACK: &str = "slack_shared_channel";
 pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     let member = store.calling_member(call)?;
     let page = Page::of(call)?;
-    let wishes = sorting(
+    let sortings = sorting(
         call,
         &["granted_at", "type", "organization", "product_benefit"],
     )?;
@@ -47,7 +47,7 @@ pub(crate) fn list(store: &mut Store, call: &Call) -> Outcome {
     rows.retain(|row| kinds.is_empty() || kinds.contains(&store.kind_of(row.benefit_id)));
     rows.retain(|row| subscriptions.is_empty() || subscriptions.contains(&row.subscription_id));
     rows.retain(|row| benefits.is_empty() || benefits.contains(&row.benefit_id));
-    sort(&mut rows, &wishes, |row, property| match property {
+    sort(&mut rows, &sortings, |row, property| match property {
         "type" => store.kind_of(row.benefit_id).to_owned(),
         _ => row.granted_at.map(text).unwrap_or_default(),
     });

@@ -49,12 +49,17 @@ impl Product {
     #[must_use]
     pub fn benefits(self) -> Vec<Value> {
         let fee = |percent, fixed| json!({"type": "transaction_fee", "fee_percent": percent, "fee_fixed": fixed, "subscription_fee_percent": 0});
-        let support = |level| json!({"type": "support", "level": level, "slack": level > 2, "prioritized": level > 3});
+        let support = |level, tier| json!({"type": "support", "level": level, "slack": level > 2, "prioritized": level > 3, "plain_tier_external_id": tier});
         let preview = json!({"type": "preview_access"});
         match self {
-            Self::Pro => vec![fee(380, 35), support(2)],
-            Self::Growth => vec![fee(360, 30), support(3), preview],
-            Self::Scale => vec![fee(340, 25), support(4), preview, json!({"type": "sso"})],
+            Self::Pro => vec![fee(380, 35), support(2, "pro")],
+            Self::Growth => vec![fee(360, 30), support(3, "growth"), preview],
+            Self::Scale => vec![
+                fee(340, 25),
+                support(4, "scale"),
+                preview,
+                json!({"type": "sso"}),
+            ],
             Self::Free => Vec::new(),
         }
     }

@@ -93,7 +93,7 @@ impl Store {
                 view[key] = value.clone();
             }
         }
-        // One amount for one currency, told in both ways.
+        // One amount for one currency, given in both ways.
         if let (Some(amount), Some(currency)) = (view["amount"].as_i64(), view["currency"].as_str())
         {
             view["amounts"] = json!({ currency: amount });

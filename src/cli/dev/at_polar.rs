@@ -97,7 +97,7 @@ fn shown(fixtures: &Fixtures, people: impl Iterator<Item = (String, String)>) ->
 pub(super) fn plan(company: &str) -> &'static str {
     match company {
         "Acme" => "Scale active",
-        "Globex" => "Growth past_due",
+        "Globex" => "Growth active",
         "Initech" => "Pro active",
         "Hooli" => "none",
         _ => "Free -",

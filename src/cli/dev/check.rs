@@ -1,23 +1,29 @@
 //! Compares the end of the demo scenario: what should have come of the organizations, what Polar
 //! holds, and what our tables say.
 
+use std::path::PathBuf;
+
 use chrono::{DateTime, Utc};
 use jobs::contract::Fees;
-use simulator::Simulator;
+use simulator::{PlainSimulator, Simulator};
 use sqlx::PgPool;
 
-use super::at_polar;
 use super::entitlements;
 use super::fixtures::{Company, Fixtures};
+use super::mails;
 use super::outcome::Outcome;
 use super::scenario::USAGE;
+use super::{at_plain, at_polar};
 
 /// Everything that is compared with.
 pub(super) struct Check<'a> {
     pub(super) fixtures: &'a Fixtures,
     pub(super) pool: &'a PgPool,
     pub(super) polar: Option<&'a Simulator>,
+    pub(super) plain: Option<&'a PlainSimulator>,
     pub(super) platform_fees: Fees,
+    /// Where mail goes to files.
+    pub(super) mail_directory: Option<&'a PathBuf>,
     pub(super) began: DateTime<Utc>,
 }
 
@@ -30,9 +36,17 @@ impl Check<'_> {
                 Some(polar) => {
                     outcomes.extend(at_polar::outcomes(polar, self.fixtures, company));
                     outcomes.extend(self.entitlements(polar, company).await?);
+                    let directory = self.mail_directory.map(PathBuf::as_path);
+                    outcomes.extend(mails::outcomes(self.pool, company, directory).await?);
                 }
                 None => outcomes.push(self.seen_at_polar(company).await?),
             }
+            let bought = self.polar.is_some();
+            outcomes.extend(
+                self.plain
+                    .into_iter()
+                    .flat_map(|plain| at_plain::outcomes(plain, self.fixtures, company, bought)),
+            );
         }
         outcomes.extend(self.usage().await?);
         outcomes.extend(self.costs().await?);
@@ -156,6 +170,6 @@ impl Check<'_> {
         )
         .fetch_one(self.pool)
         .await?;
-        Ok(Outcome::new("jobs given up", "none", jobs))
+        Ok(Outcome::new("jobs discarded", "none", jobs))
     }
 }

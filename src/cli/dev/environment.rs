@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use secrecy::SecretString;
-use simulator::{Faults, Options as PolarOptions, Simulator};
+use simulator::{Faults, Options as PolarOptions, PlainOptions, PlainSimulator, Simulator};
 use uuid::Uuid;
 
 use super::super::{AppContext, Failure, connect, migrate};
 use super::billing_page::BillingPage;
 use super::settings_file;
-use crate::config::{Billing, Config, DatabaseUrl, MailSettings, Pooler};
+use crate::config::{Billing, Config, DatabaseUrl, MailSettings, PlainSettings, Pooler};
 use crate::telemetry::Masker;
 use private_postgres::{Options, Server, ensure_database, psql_line};
 
@@ -29,6 +29,8 @@ pub(super) struct DevEnvironment {
     pub(super) database: DatabaseUrl,
     /// `None`: the settings name a real Polar.
     pub(super) polar: Option<Simulator>,
+    /// `None`: the settings name a support desk.
+    pub(super) plain: Option<PlainSimulator>,
     /// What the ids of this run follow from.
     pub(super) run: Uuid,
     billing_page: String,
@@ -55,6 +57,10 @@ impl DevEnvironment {
             Some(_) => None,
             None => Some(local_polar(&mut config, seed, faults).await?),
         };
+        let plain = match &config.plain {
+            Some(_) => None,
+            None => Some(local_plain(&mut config).await?),
+        };
         config.database = Some(database.clone());
         let mut brought = Vec::new();
         if config.http.app_token.is_none() {
@@ -78,6 +84,7 @@ impl DevEnvironment {
             },
             database,
             polar,
+            plain,
             run,
             billing_page: page.url(),
             brought,
@@ -97,9 +104,12 @@ impl DevEnvironment {
             },
             |polar| format!("{} (local; open it in a browser)", polar.url()),
         );
+        let plain = self.app.config.plain.as_ref();
+        let plain = plain.map_or_else(String::new, |plain| plain.api_url.to_string());
         let mut lines = vec![
             format!("ingress     http://{address}"),
             format!("polar       {polar}"),
+            format!("plain       {plain}"),
             format!(
                 "billing     {} (a billing page on the organizations API)",
                 self.billing_page
@@ -136,13 +146,18 @@ impl DevEnvironment {
             settings.push(("POLAR_ORGANIZATION_ID", polar.organization_id().to_string()));
             settings.push(("POLAR_WEBHOOK_SECRET", polar.webhook_secret().to_owned()));
         }
+        if let Some(plain) = &self.plain {
+            settings.push(("PLAIN_API_URL", plain.url()));
+            settings.push(("PLAIN_TOKEN", plain.token().to_owned()));
+            settings.push(("PLAIN_DEFAULT_TIER_EXTERNAL_ID", "free".to_owned()));
+        }
         settings.extend(self.brought.iter().cloned());
         settings_file::write(data, &settings)
     }
 
-    /// Stops Polar, then Postgres.
+    /// Stops Polar and Plain, then Postgres.
     pub(super) async fn leave(self) -> Result<(), Failure> {
-        drop(self.polar);
+        drop((self.polar, self.plain));
         if let Some(server) = self.server {
             tokio::task::spawn_blocking(move || server.stop())
                 .await
@@ -202,6 +217,23 @@ async fn local_polar(config: &mut Config, seed: u64, faults: Faults) -> Result<S
     });
     config.polar.webhook_secrets = vec![SecretString::from(polar.webhook_secret())];
     Ok(polar)
+}
+
+/// Starts a local support desk and points the settings at it.
+async fn local_plain(config: &mut Config) -> Result<PlainSimulator, Failure> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let plain = PlainSimulator::start(PlainOptions::default(), address)
+        .await
+        .context("the local Plain cannot start")?;
+    config.plain = Some(PlainSettings {
+        token: SecretString::from(plain.token()),
+        api_url: plain
+            .url()
+            .parse()
+            .context("the local Plain has no address")?,
+        default_tier: Some("free".to_owned()),
+    });
+    Ok(plain)
 }
 
 /// A seed of this run's own: the same `--seed` on a fresh data directory gives the same scenario, and

@@ -8,7 +8,7 @@ pub(super) struct Fixtures {
     run: Uuid,
     /// Buys a small plan, upgrades, and changes hands.
     pub(super) acme: Company,
-    /// Buys a plan and falls behind with paying.
+    /// Buys a plan, falls behind with paying, and makes it good.
     pub(super) globex: Company,
     /// Buys a plan and cancels it for the period's end.
     pub(super) initech: Company,

@@ -1,5 +1,6 @@
 //! `polar-jobs dev`: everything on one machine with nothing configured, and a demo scenario in it.
 
+mod at_plain;
 mod at_polar;
 mod billing_page;
 mod check;
@@ -7,6 +8,7 @@ mod client;
 mod entitlements;
 mod environment;
 mod fixtures;
+mod mails;
 mod outcome;
 mod scenario;
 mod settings_file;
@@ -20,6 +22,7 @@ use std::time::Duration;
 use anyhow::Context;
 use chrono::Utc;
 use clap::Args;
+use jobs::mail::Transport;
 use simulator::Faults;
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
@@ -229,7 +232,12 @@ async fn perform(
         fixtures: &fixtures,
         pool,
         polar,
+        plain: environment.plain.as_ref(),
         platform_fees: config.platform_fees,
+        mail_directory: match config.mail.as_ref().map(|mail| &mail.transport) {
+            Some(Transport::Directory(directory)) => Some(directory),
+            _ => None,
+        },
         began,
     };
     let checked = outcome::report(&check.outcomes().await?);

@@ -2,6 +2,7 @@
 //! and by Polar's signed deliveries.
 
 use chrono::Utc;
+use jobs::mail::Template;
 use serde_json::json;
 use simulator::{Product, Simulator};
 
@@ -146,6 +147,11 @@ impl Scenario<'_> {
         polar.fail_payment(&globex.external_id()).await?;
         polar.cancel_at_period_end(&initech.external_id()).await?;
         polar.revoke(&umbrella.external_id()).await?;
+        say("The one that is past due is told so, and pays");
+        self.watch
+            .mail_sent(globex.id, Template::SubscriptionPastDue)
+            .await?;
+        polar.recover_payment(&globex.external_id()).await?;
         Ok(())
     }
 

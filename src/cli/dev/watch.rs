@@ -4,9 +4,13 @@
 use std::time::Duration;
 
 use anyhow::bail;
+use jobs::mail::Template;
 use simulator::Simulator;
 use sqlx::PgPool;
 use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::mails;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
@@ -64,6 +68,26 @@ impl Watch {
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Waits until a mail was sent to everybody who manages an organization's billing.
+    pub(super) async fn mail_sent(
+        &self,
+        organization: Uuid,
+        template: Template,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + self.step_timeout;
+        while !mails::is_sent(&self.pool, organization, template).await? {
+            if Instant::now() >= deadline {
+                let line = self.progress().await?.line();
+                bail!(
+                    "no mail {template} after {} s: {line}",
+                    self.step_timeout.as_secs()
+                );
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
     }
 
     /// One look.

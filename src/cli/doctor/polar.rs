@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use jobs::{WEBHOOK_ROUTE, is_ours};
 use polar::{
-    CallClass, Client, CustomerRef, CustomerUpdate, Error, MemberUpdate, Unlimited, WebhookEndpoint,
+    CallClass, Client, CustomerRef, CustomerUpdate, Error, MemberUpdate, RateLimiter, Unlimited,
+    WebhookEndpoint,
 };
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -13,17 +15,24 @@ use super::super::process::client_config;
 use super::Finding;
 use crate::config::{Billing, PolarSettings};
 use crate::ingress::required_events;
-use crate::limiter;
+use crate::limiter::{self, SingleCalls};
 
-const ROUTE: &str = "/integrations/polar/webhook";
-
-pub(super) async fn check(settings: &PolarSettings, with_mail: bool, findings: &mut Vec<Finding>) {
+/// `pool` is where the fleet's budget is, if it can be used.
+pub(super) async fn check(
+    settings: &PolarSettings,
+    with_mail: bool,
+    pool: Option<PgPool>,
+    findings: &mut Vec<Finding>,
+) {
     let Some(billing) = &settings.billing else {
         return;
     };
     let config = client_config(settings, billing.access_token.clone());
-    // A person's look does not wait in the fleet's queue.
-    match Client::new(config, Arc::new(Unlimited)) {
+    let limiter: Arc<dyn RateLimiter> = match pool {
+        Some(pool) => Arc::new(SingleCalls::new(pool, settings.limits)),
+        None => Arc::new(Unlimited),
+    };
+    match Client::new(config, limiter) {
         Err(error) => findings.push(Finding::error(
             "polar",
             error.to_string(),
@@ -63,6 +72,11 @@ fn refused(error: &Error) -> Finding {
             let what = "the token works; it may not read its organization, which no job needs";
             Finding::ok("polar", what)
         }
+        Error::Rejected(rejected) => Finding::warning(
+            "polar",
+            format!("not asked: {rejected}"),
+            "run doctor again then; the fleet's calls count for POLAR_RATE_LIMIT as well",
+        ),
         Error::Unauthorized { .. } => Finding::error(
             "polar",
             error.to_string(),
@@ -188,12 +202,15 @@ async fn endpoint(client: &Client, required: &[&str], findings: &mut Vec<Finding
     match client.webhook_endpoints().all().await {
         Ok(endpoints) => {
             let ours: Vec<&WebhookEndpoint> =
-                endpoints.iter().filter(|endpoint| endpoint.url.trim_end_matches('/').ends_with(ROUTE)).collect();
+                endpoints.iter().filter(|endpoint| is_ours(endpoint)).collect();
             if ours.is_empty() {
-                let what = format!("Polar has no endpoint that ends in {ROUTE}");
-                findings.push(Finding::error("endpoint", what, format!("add one in Polar, format raw, for {}", required.join(", "))));
+                let what = format!("Polar has no endpoint that ends in {WEBHOOK_ROUTE}");
+                findings.push(Finding::error("endpoint", what, format!("run `polar-jobs endpoint create`, or add one in Polar, format raw, for {}", required.join(", "))));
             }
-            findings.extend(ours.into_iter().map(|endpoint| judge(endpoint, required)));
+            let delivers = |url: &str| ours.iter().any(|endpoint| endpoint.enabled && endpoint.url == url);
+            // A rotation of the secret leaves one behind that is disabled.
+            let judged = ours.iter().filter(|endpoint| endpoint.enabled || !delivers(&endpoint.url));
+            findings.extend(judged.map(|endpoint| judge(endpoint, required)));
         }
         Err(Error::MissingScope { .. }) => findings.push(Finding::warning(
             "endpoint",
@@ -217,7 +234,7 @@ fn judge(endpoint: &WebhookEndpoint, required: &[&str]) -> Finding {
         Finding::error(
             "endpoint",
             what,
-            "enable it in Polar, then look for what was missed",
+            "run `polar-jobs endpoint enable`, which also asks for what was missed",
         )
     } else if endpoint
         .format
@@ -231,7 +248,11 @@ fn judge(endpoint: &WebhookEndpoint, required: &[&str]) -> Finding {
         )
     } else if !missing.is_empty() {
         let what = format!("{url} is not subscribed to {}", missing.join(", "));
-        Finding::warning("endpoint", what, "subscribe it to these events in Polar")
+        Finding::error(
+            "endpoint",
+            what,
+            "run `polar-jobs endpoint enable`, which subscribes it",
+        )
     } else {
         Finding::ok("endpoint", format!("{url} is enabled"))
     }

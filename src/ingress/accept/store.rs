@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::ingress::row::{EventColumns, JobColumns, Row};
 
@@ -40,7 +41,8 @@ pub(super) async fn store_deliveries(
                SELECT ARRAY(SELECT nextval('polar_jobs.stored_events_id_seq') FROM generate_series(1, $1)) AS ids
            )
            SELECT drawn.ids AS "ids!",
-                  polar_jobs.accept_events('polar', drawn.ids, $2, $3, $4, $5, $6, $7,
+                  polar_jobs.accept_events('polar', drawn.ids, $2, $3, $4, $5,
+                      polar_jobs.without_erased($6, $17, $18), $7,
                       ARRAY(SELECT drawn.ids[place] FROM unnest($8::int[]) place), $9, $10, $11, $12, $13, $14, $15, $16)
                   AS "accepted!"
              FROM drawn"#,
@@ -60,6 +62,8 @@ pub(super) async fn store_deliveries(
         &jobs.unique_keys as &[Option<&str>],
         &jobs.ordering_keys as &[Option<&str>],
         &jobs.max_attempts,
+        &events.organizations as &[Option<Uuid>],
+        &events.customers as &[Option<Uuid>],
     )
     .fetch_one(connection)
     .await?;

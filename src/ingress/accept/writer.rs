@@ -8,6 +8,7 @@ use super::single::SingleWriter;
 use super::store::store_deliveries;
 use super::{Accepted, DEADLINE, LONGEST_WAIT, Unavailable, Waiting};
 use crate::ingress::row::Row;
+use crate::sqlstate::{is_refusal, is_statement_timeout};
 
 /// Deliveries per statement: a group of 2 KiB bodies stays well below a MiB.
 const GROUP: usize = 256;
@@ -90,7 +91,7 @@ async fn attempt(
     for last in [false, true] {
         match timeout(DEADLINE, store_group(connection, single, group)).await {
             Ok(Ok(done)) => return Ok(done),
-            Ok(Err(error)) if is_timeout(&error) => {
+            Ok(Err(error)) if is_statement_timeout(&error) => {
                 tracing::warn!(
                     deliveries = group.len(),
                     "deliveries were not stored: {TOO_SLOW}"
@@ -127,28 +128,6 @@ async fn store_group(
     let stored = store_deliveries(open, &rows).await?;
     single.notify_for(&rows);
     Ok(stored)
-}
-
-/// Whether Postgres itself gave up in time, for which nobody in the group is to blame.
-fn is_timeout(error: &sqlx::Error) -> bool {
-    let code = error
-        .as_database_error()
-        .and_then(|database| database.code());
-    code.is_some_and(|code| code == "57014")
-}
-
-/// Whether Postgres understood and refused, which concerns somebody in the group; all else concerns
-/// the connection: a shutdown (57P01..57P03) or no room (53xxx), and whatever is no SQLSTATE at all.
-fn is_refusal(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-            !["57P", "53", "08", "25006", "58"]
-                .iter()
-                .any(|class| code.starts_with(class))
-        }),
-        sqlx::Error::Encode(_) => true,
-        _ => false,
-    }
 }
 
 fn reply_to_group(group: Vec<Waiting>, stored: Vec<bool>) {

@@ -12,18 +12,18 @@ const MOST: usize = 10_000;
 
 /// What a request holds, by what becomes of it.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(in crate::ingress) struct Batch {
     /// Stored as events, each with a job.
-    pub(super) changes: Vec<ToApply>,
+    pub(in crate::ingress) changes: Vec<ToApply>,
     /// Stored as rows of `usage`.
-    pub(super) usage: Vec<Reading>,
+    pub(in crate::ingress) usage: Vec<Reading>,
     /// Stored as rows of `costs`.
-    pub(super) costs: Vec<CostReading>,
+    pub(in crate::ingress) costs: Vec<CostReading>,
 }
 
 /// A change that a job will apply.
 #[derive(Debug)]
-pub(super) struct ToApply {
+pub(in crate::ingress) struct ToApply {
     pub(super) id: Option<String>,
     pub(super) occurred_at: Option<DateTime<Utc>>,
     pub(super) change: Change,
@@ -71,11 +71,12 @@ impl Batch {
     }
 
     /// How many changes.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::ingress) fn len(&self) -> usize {
         self.changes.len() + self.usage.len() + self.costs.len()
     }
 
-    fn add(&mut self, mut value: Value) -> Result<(), Vec<Fault>> {
+    /// Takes one change, or names its faults.
+    pub(in crate::ingress) fn add(&mut self, mut value: Value) -> Result<(), Vec<Fault>> {
         let ParsedChange {
             id,
             occurred_at,
@@ -113,13 +114,24 @@ fn changes_of(body: &[u8]) -> Result<Vec<Value>, Refusal> {
     // serde_json says where, and quotes nothing of a body that is no JSON.
     let mut body: Value = serde_json::from_slice(body)
         .map_err(|error| faulty("", format!("is not JSON: {error}")))?;
+    if body.is_array() {
+        let message = r#"must be one change, or {"changes": [..]} around several"#;
+        return Err(faulty("", message.to_owned()));
+    }
     if body.get("type").is_some() {
         return Ok(vec![body]);
     }
-    match body.get_mut("changes").map(Value::take) {
-        None => Ok(vec![body]),
-        Some(Value::Array(changes)) => Ok(changes),
-        Some(_) => Err(faulty("/changes", "must be an array".to_owned())),
+    let beside = body
+        .as_object()
+        .and_then(|fields| fields.keys().find(|name| *name != "changes").cloned());
+    match (body.get_mut("changes").map(Value::take), beside) {
+        (None, _) => Ok(vec![body]),
+        (Some(_), Some(_)) => {
+            let message = r#"must have no field beside "changes", or be one change"#;
+            Err(faulty("", message.to_owned()))
+        }
+        (Some(Value::Array(changes)), None) => Ok(changes),
+        (Some(_), None) => Err(faulty("/changes", "must be an array".to_owned())),
     }
 }
 

@@ -17,7 +17,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use self::batch::{Batch, Refusal};
+pub(super) use self::batch::Batch;
+use self::batch::Refusal;
+pub(super) use self::store::row;
 use super::answer::{refusal, unavailable};
 use super::state::IngressState;
 use super::{body, token};

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::batch::{Batch, ToApply};
 use crate::ingress::accept::{SingleWriter, Unavailable, reserve, store_changes};
 use crate::ingress::row::Row;
+use crate::sqlstate::sqlstate;
 
 /// One change has a second, ten thousand have eleven.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -38,19 +39,16 @@ pub(super) async fn store(single: &SingleWriter, batch: &Batch) -> Result<usize,
         Ok(Err(error)) => {
             tracing::warn!(%error, changes = batch.len(), "changes were not stored");
             Err(match error.as_database_error() {
-                None => Unavailable::Unreachable.into(),
-                Some(held) if held.code().as_deref() == Some(RAISED_BY_LOCK_CHANGED) => {
+                Some(held) if sqlstate(&error).as_deref() == Some(RAISED_BY_LOCK_CHANGED) => {
                     NotStored::Held(held.message().to_owned())
                 }
-                Some(_) => Unavailable::Refused.into(),
+                _ => Unavailable::from(&error).into(),
             })
         }
         Err(_) => {
-            tracing::warn!(
-                changes = batch.len(),
-                "changes were not stored: the database is too slow"
-            );
-            Err(Unavailable::TooSlow.into())
+            let reason = single.why_too_late().await;
+            tracing::warn!(%reason, changes = batch.len(), "changes were not stored");
+            Err(reason.into())
         }
     }
 }
@@ -81,7 +79,7 @@ async fn transact(
     Ok(changes + usize::try_from(usage.accepted + costs.accepted).unwrap_or(usize::MAX))
 }
 
-fn row(change: &ToApply, id: i64) -> Row<'_> {
+pub(in crate::ingress) fn row(change: &ToApply, id: i64) -> Row<'_> {
     Row {
         id,
         external_id: change.id.as_deref(),
@@ -89,6 +87,8 @@ fn row(change: &ToApply, id: i64) -> Row<'_> {
         occurred_at: change.occurred_at,
         change: Some(&change.data),
         body: None,
+        organization: None,
+        customer: None,
         outcome: None,
         jobs: ApplyChange::for_event(id, &change.change)
             .into_iter()

@@ -1,0 +1,214 @@
+//! Compares one organization with its customer at Polar: name and slug, members, grants, subscription.
+//!
+//! What was read here before Polar was asked is read again afterwards. Where it changed meanwhile, the two
+//! cannot be compared, and nothing is concluded. What an unfinished job works on is left to that job; so a
+//! difference is something that nobody would repair, or that was tried in vain.
+
+mod customer;
+mod fields;
+mod holdings;
+mod members;
+mod run;
+
+use polar::{CustomerRef, CustomerState, Member, MemberId, OrAbsent, Subscription};
+use sqlx::PgPool;
+
+use crate::contract::{Error, NewJob};
+use crate::mirror::asking;
+use crate::mirror::differences::Difference;
+use crate::mirror::held::{self, HeldOrganization};
+use crate::types::{OrganizationId, UserId};
+use crate::{ApplyBenefits, SyncCustomer, SyncMember, SyncSubscription};
+
+pub use run::{Batch, Finding, Run, Strangers};
+
+/// Known to us and confirmed, and yet otherwise at Polar.
+const CHANGED: &str = "changed at Polar";
+/// Polar never confirmed it, and no job is under way.
+const UNCONFIRMED: &str = "not synced yet";
+/// A change at Polar whose delivery never came here, or could not be followed.
+const MISSED: &str = "its delivery was missed";
+
+/// What Polar has of one organization.
+struct AtPolar {
+    state: Option<CustomerState>,
+    members: Vec<Member>,
+    subscriptions: Vec<Subscription>,
+}
+
+/// What a comparison of one organization came to.
+#[derive(Debug)]
+pub struct Comparison {
+    /// What differs.
+    pub differences: Vec<Difference>,
+    /// Subjects that would differ, but that jobs are under way about.
+    pub under_way: Vec<String>,
+    /// The jobs that repair what differs.
+    pub repairs: Vec<NewJob>,
+    /// The customer that we know and Polar has no longer.
+    pub lost: Option<polar::CustomerId>,
+    /// Members of the customer who are none of ours and do not own it.
+    pub foreign_members: Vec<(polar::CustomerId, MemberId)>,
+}
+
+/// A difference on its way: what repairs it, and which job would be under way about it.
+struct Found {
+    difference: Difference,
+    repair: Option<NewJob>,
+    foreign_member: Option<(polar::CustomerId, MemberId)>,
+}
+
+/// Compares one organization; `None` where it does not live, or changed while Polar was asked.
+///
+/// # Errors
+/// If the database fails, or Polar does not answer.
+pub async fn compare(
+    pool: &PgPool,
+    polar: &polar::Client,
+    organization: OrganizationId,
+) -> Result<Option<Comparison>, Error> {
+    let Some(held) = held::organization(pool, organization).await? else {
+        return Ok(None);
+    };
+    let at_polar = ask(polar, organization, &held).await?;
+    let found = differ(organization, &held, &at_polar);
+    if held::organization(pool, organization).await?.as_ref() != Some(&held) {
+        return Ok(None);
+    }
+    let mut comparison = Comparison {
+        differences: Vec::new(),
+        under_way: Vec::new(),
+        repairs: Vec::new(),
+        lost: held.customer.filter(|_| at_polar.state.is_none()),
+        foreign_members: Vec::new(),
+    };
+    for one in found {
+        if is_under_way(pool, organization, &held, &one).await? {
+            comparison.under_way.push(one.difference.subject);
+            continue;
+        }
+        comparison.differences.push(one.difference);
+        comparison.repairs.extend(one.repair);
+        comparison.foreign_members.extend(one.foreign_member);
+    }
+    if comparison
+        .differences
+        .iter()
+        .all(|one| one.subject != customer::SUBJECT)
+    {
+        comparison.lost = None;
+    }
+    Ok(Some(comparison))
+}
+
+/// Two calls, and one more for who has or had a subscription: what waits for the end of a period, or is
+/// past due, no state tells.
+async fn ask(
+    polar: &polar::Client,
+    organization: OrganizationId,
+    held: &HeldOrganization,
+) -> Result<AtPolar, Error> {
+    let external_id = organization.to_string();
+    let customer = CustomerRef::External(&external_id);
+    let state = polar
+        .customers()
+        .state_by_external_id(&external_id)
+        .await
+        .or_absent()?;
+    let Some(state) = state else {
+        return Ok(AtPolar {
+            state: None,
+            members: Vec::new(),
+            subscriptions: Vec::new(),
+        });
+    };
+    let members = polar.members().all(customer).await?;
+    let pays = held.subscription.is_some() || !state.active_subscriptions.is_empty();
+    let subscriptions = match pays {
+        true => polar.subscriptions().all(customer).await?,
+        false => Vec::new(),
+    };
+    Ok(AtPolar {
+        state: Some(state),
+        members,
+        subscriptions,
+    })
+}
+
+fn differ(organization: OrganizationId, held: &HeldOrganization, at_polar: &AtPolar) -> Vec<Found> {
+    let Some(state) = &at_polar.state else {
+        return vec![customer::missing(organization, held)];
+    };
+    let mut found = Vec::new();
+    found.extend(customer::differs(organization, held, &state.customer));
+    found.extend(members::differ(
+        organization,
+        held,
+        state.customer.id,
+        &at_polar.members,
+    ));
+    found.extend(holdings::benefits_differ(organization, held, state));
+    found.extend(holdings::subscription_differs(
+        organization,
+        held,
+        &at_polar.subscriptions,
+    ));
+    found
+}
+
+/// What is known to be out of step has its reason, and is a difference whatever waits.
+async fn is_under_way(
+    pool: &PgPool,
+    organization: OrganizationId,
+    held: &HeldOrganization,
+    found: &Found,
+) -> Result<bool, sqlx::Error> {
+    let subject = &found.difference.subject;
+    if found.repair.is_none() || held.reasons.iter().any(|(known, _)| known == subject) {
+        return Ok(false);
+    }
+    // A change that is still to be applied may be about anything, and the customer's sync brings
+    // whatever else is unconfirmed.
+    let mut keys = vec![
+        format!("organization/{organization}"),
+        format!("{}{organization}", SyncCustomer::KEYS),
+    ];
+    keys.extend(
+        found
+            .repair
+            .as_ref()
+            .and_then(|job| job.ordering_key.clone()),
+    );
+    asking::is_under_way(pool, &keys).await
+}
+
+impl HeldOrganization {
+    /// Why a subject differs: what is known of it, else whether Polar ever confirmed it.
+    fn cause(&self, subject: &str, is_confirmed: bool) -> String {
+        let known = self.reasons.iter().find(|(known, _)| known == subject);
+        match known {
+            Some((_, reason)) => reason.clone(),
+            None if is_confirmed => CHANGED.to_owned(),
+            None => UNCONFIRMED.to_owned(),
+        }
+    }
+}
+
+fn sync_customer(organization_id: OrganizationId) -> NewJob {
+    NewJob::of(&SyncCustomer { organization_id })
+}
+
+fn sync_member(organization_id: OrganizationId, user_id: UserId) -> NewJob {
+    NewJob::of(&SyncMember {
+        organization_id,
+        user_id,
+    })
+}
+
+fn apply_benefits(organization: OrganizationId) -> NewJob {
+    NewJob::of(&ApplyBenefits::of(organization))
+}
+
+fn sync_subscription(organization: OrganizationId) -> NewJob {
+    NewJob::of(&SyncSubscription::of(organization))
+}

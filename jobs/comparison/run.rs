@@ -1,0 +1,261 @@
+//! A run over everybody, page by page: the nightly job and the command line go the same way.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use polar::{Customer, Deletion, OrAbsent};
+use serde_json::json;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::{Comparison, compare};
+use crate::contract::{Error, NewJob, Verdict, priority};
+use crate::mirror::differences::{self, Difference, STRANGER};
+use crate::mirror::seen;
+use crate::types::OrganizationId;
+
+/// Organizations compared before their results are written: so many are compared again where a process
+/// stopped.
+const PAGE: i64 = 10;
+
+/// One run over everybody.
+pub struct Run<'a> {
+    /// Connections, never held across a call.
+    pub pool: &'a PgPool,
+    /// A client of the least urgent class.
+    pub polar: &'a polar::Client,
+    /// `POLAR_ORGANIZATION_ID`: no customer of its own.
+    pub self_organization: Option<Uuid>,
+    /// When it began: whoever was compared since is not compared again.
+    pub since: DateTime<Utc>,
+    /// Whether to delete at Polar what is none of ours.
+    pub delete_strangers: bool,
+}
+
+/// What came of one organization.
+#[derive(Debug)]
+pub struct Finding {
+    /// Which.
+    pub organization: OrganizationId,
+    /// `None`: it changed meanwhile, lives no longer, or Polar failed for it alone.
+    pub comparison: Option<Comparison>,
+}
+
+/// Some organizations.
+#[derive(Debug)]
+pub struct Batch {
+    /// What came of them.
+    pub findings: Vec<Finding>,
+    /// Set where Polar takes no more calls for a while.
+    pub wait: Option<Duration>,
+    /// Whether there is nobody left.
+    pub is_last: bool,
+}
+
+/// A page of Polar's customers: those who are none of ours.
+#[derive(Debug)]
+pub struct Strangers {
+    /// Whose they say they are, and what they are.
+    pub customers: Vec<(Option<Uuid>, Difference)>,
+    /// How many were deleted; the page then holds others.
+    pub deleted: u32,
+    /// Whether this was the last page.
+    pub is_last: bool,
+}
+
+impl Run<'_> {
+    /// Compares the next organizations. What was compared before Polar took no more calls is returned
+    /// with the time to wait.
+    ///
+    /// # Errors
+    /// If the database fails, or Polar takes no call at all.
+    pub async fn next(&self) -> Result<Batch, Error> {
+        let ids = differences::next(self.pool, self.since, self.self_organization, PAGE).await?;
+        let is_last = ids.len() < PAGE as usize;
+        let mut findings = Vec::new();
+        for organization in ids {
+            match self.one(organization).await {
+                Ok(finding) => findings.push(finding),
+                Err(error) => match error.verdict() {
+                    Verdict::Wait { after, .. } if !findings.is_empty() => {
+                        return Ok(Batch {
+                            findings,
+                            wait: Some(after),
+                            is_last: false,
+                        });
+                    }
+                    _ => return Err(error),
+                },
+            }
+        }
+        Ok(Batch {
+            findings,
+            wait: None,
+            is_last,
+        })
+    }
+
+    /// Compares one organization. Where Polar fails for it alone, the others are compared all the same.
+    ///
+    /// # Errors
+    /// If the database fails, or Polar takes no call.
+    pub async fn one(&self, organization: OrganizationId) -> Result<Finding, Error> {
+        let polar = self.polar.with_subject(&organization.to_string());
+        let compared = match compare(self.pool, &polar, organization).await {
+            Err(error @ Error::Polar(_)) if !matches!(error.verdict(), Verdict::Wait { .. }) => {
+                tracing::warn!(%organization, %error, "the organization cannot be compared with Polar");
+                None
+            }
+            compared => compared?,
+        };
+        let mut finding = Finding {
+            organization,
+            comparison: compared,
+        };
+        if self.delete_strangers
+            && let Some(comparison) = &mut finding.comparison
+        {
+            self.delete_members(&polar, comparison).await?;
+        }
+        Ok(finding)
+    }
+
+    async fn delete_members(
+        &self,
+        polar: &polar::Client,
+        comparison: &mut Comparison,
+    ) -> Result<(), Error> {
+        for (customer, member) in std::mem::take(&mut comparison.foreign_members) {
+            polar
+                .members()
+                .delete_by_id(customer, member)
+                .await
+                .or_absent()?;
+            tracing::info!(%customer, %member, "a member who is none of ours was deleted at Polar");
+            let subject = format!("{STRANGER}member/{member}");
+            comparison.differences.retain(|one| one.subject != subject);
+        }
+        Ok(())
+    }
+
+    /// Looks at one page of Polar's customers, counted from 1, for those whose external id is no living
+    /// organization's. Customers without an external id are other people's, and none of our business.
+    ///
+    /// # Errors
+    /// If the database fails, or Polar does not answer.
+    pub async fn strangers(&self, page: u32) -> Result<Strangers, Error> {
+        let answer = self.polar.customers().page(page).await?;
+        let is_last = answer.items.is_empty() || page >= answer.max_page();
+        let (mut customers, mut deleted) = (Vec::new(), 0);
+        for customer in answer.items {
+            let Some(external_id) = customer.external_id.clone() else {
+                continue;
+            };
+            let organization = OrganizationId::parse(&external_id)
+                .filter(|id| id.to_string() == external_id)
+                .map(|id| id.0);
+            if !self.is_stranger(organization).await? {
+                continue;
+            }
+            if self.delete_strangers {
+                self.delete_customer(&customer).await?;
+                deleted += 1;
+                continue;
+            }
+            customers.push((organization, described(&customer, &external_id)));
+        }
+        Ok(Strangers {
+            customers,
+            deleted,
+            is_last,
+        })
+    }
+
+    /// Asked right before a deletion: the organization may have been announced a moment ago.
+    async fn is_stranger(&self, organization: Option<Uuid>) -> Result<bool, sqlx::Error> {
+        match organization {
+            None => Ok(true),
+            ours if ours == self.self_organization => Ok(false),
+            Some(id) => Ok(!differences::unwanted(self.pool, &[id]).await?.is_empty()),
+        }
+    }
+
+    async fn delete_customer(&self, customer: &Customer) -> Result<(), Error> {
+        let customers = self.polar.customers();
+        customers
+            .delete(customer.id, Deletion::Anonymize)
+            .await
+            .or_absent()?;
+        tracing::info!(customer = %customer.id, "a customer who is none of ours was deleted at Polar");
+        Ok(())
+    }
+}
+
+impl Batch {
+    /// Writes what was found, and returns the jobs that repair it.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn write(
+        self,
+        connection: &mut PgConnection,
+        repair: bool,
+    ) -> Result<Vec<NewJob>, sqlx::Error> {
+        let mut repairs = Vec::new();
+        for finding in self.findings {
+            repairs.extend(finding.write(connection, repair).await?);
+        }
+        Ok(repairs)
+    }
+}
+
+impl Finding {
+    /// Writes what was found, and returns the jobs that repair it.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn write(
+        self,
+        connection: &mut PgConnection,
+        repair: bool,
+    ) -> Result<Vec<NewJob>, sqlx::Error> {
+        let Some(comparison) = self.comparison else {
+            differences::note_tried(connection, self.organization).await?;
+            return Ok(Vec::new());
+        };
+        let (found, under_way) = (&comparison.differences, &comparison.under_way);
+        differences::write(connection, self.organization, found, under_way).await?;
+        if !repair {
+            return Ok(Vec::new());
+        }
+        if let Some(customer) = comparison.lost {
+            seen::customer_lost(connection, customer).await?;
+        }
+        let repairs = comparison.repairs.into_iter();
+        Ok(repairs
+            .map(|job| job.with_priority(priority::BACKFILL))
+            .collect())
+    }
+}
+
+impl Strangers {
+    /// Writes what was found.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn write(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        for (organization, difference) in &self.customers {
+            differences::put(connection, *organization, difference).await?;
+        }
+        Ok(())
+    }
+}
+
+fn described(customer: &Customer, external_id: &str) -> Difference {
+    Difference {
+        subject: format!("{STRANGER}customer/{}", customer.id),
+        wanted: None,
+        found: Some(json!({"external_id": external_id, "name": customer.name})),
+        cause: "no living organization has this customer".to_owned(),
+    }
+}

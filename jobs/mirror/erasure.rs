@@ -1,0 +1,155 @@
+//! Removes names and addresses of a deleted organization's people, and the bodies of what was delivered
+//! about it. Ids, amounts and outcomes stay.
+//!
+//! Tables first, in one transaction that holds the organization and its people, so that nobody joins a
+//! living organization meanwhile and loses an address there. Then what came in, page by page: that may
+//! take a while, may be repeated, and is: [`sweep`] runs again for two days, so that neither a process
+//! that stopped in between nor a delivery that was being stored leaves anything behind.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::types::OrganizationId;
+
+/// Ids of events looked at in one statement.
+const PAGE: i64 = 5000;
+
+/// What became of an order to erase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Erasure {
+    /// Nobody announced it.
+    Unknown,
+    /// It lives; nothing was done.
+    Living,
+    /// Done; so many people lost name and address.
+    Erased {
+        /// People who belong to no other living organization.
+        people: u64,
+    },
+}
+
+/// Erases what the tables hold of a deleted organization and of those of its people who belong to no
+/// living one. What came in about them is left to [`sweep`].
+///
+/// # Errors
+/// If the database fails.
+pub async fn erase(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+) -> Result<Erasure, sqlx::Error> {
+    let deleted = sqlx::query_scalar!(
+        r#"SELECT deleted_at IS NOT NULL AS "deleted!" FROM polar_jobs.organizations WHERE id = $1 FOR UPDATE"#,
+        organization.0,
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    match deleted {
+        None => return Ok(Erasure::Unknown),
+        Some(false) => return Ok(Erasure::Living),
+        Some(true) => {}
+    }
+    // Whoever announces a person holds that person's row first. So who joins another organization now
+    // is seen below, or sees the row without its address and writes it again.
+    sqlx::query!(
+        "SELECT 1 AS one FROM polar_jobs.people p
+          WHERE p.user_id IN (SELECT m.user_id FROM polar_jobs.memberships m WHERE m.organization_id = $1)
+          ORDER BY p.user_id FOR UPDATE",
+        organization.0,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let people = sqlx::query!(
+        "UPDATE polar_jobs.people p SET email = NULL, name = NULL, undeliverable_at = NULL
+          WHERE (p.email IS NOT NULL OR p.name IS NOT NULL)
+            AND p.user_id IN (SELECT m.user_id FROM polar_jobs.memberships m WHERE m.organization_id = $1)
+            AND NOT EXISTS (SELECT FROM polar_jobs.memberships m
+                              LEFT JOIN polar_jobs.organizations o ON o.id = m.organization_id
+                             WHERE m.user_id = p.user_id AND m.removed_at IS NULL AND o.deleted_at IS NULL)",
+        organization.0,
+    )
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
+    sqlx::query!(
+        "WITH subjects AS (
+             INSERT INTO polar_jobs.erased_subjects (id)
+             SELECT $1 UNION SELECT c.polar_customer_id FROM polar_jobs.polar_customers c WHERE c.organization_id = $1
+             ON CONFLICT DO NOTHING),
+         found AS (
+             UPDATE polar_jobs.differences SET wanted = NULL, found = NULL, repaired_at = coalesce(repaired_at, now())
+              WHERE organization_id = $1),
+         -- Answers of the organizations API name whoever pays.
+         answers AS (DELETE FROM polar_jobs.idempotent_requests WHERE organization_id = $1)
+         UPDATE polar_jobs.organizations SET name = '', slug = '', erased_at = coalesce(erased_at, now()) WHERE id = $1",
+        organization.0,
+    )
+    .execute(connection)
+    .await?;
+    Ok(Erasure::Erased { people })
+}
+
+/// Organizations that were deleted before `before` and are not erased yet, and those erased since
+/// `again`, which are looked at once more.
+///
+/// # Errors
+/// If the database fails.
+pub async fn due(
+    pool: &PgPool,
+    before: DateTime<Utc>,
+    again: DateTime<Utc>,
+) -> Result<Vec<OrganizationId>, sqlx::Error> {
+    let ids = sqlx::query_scalar!(
+        "SELECT id FROM polar_jobs.organizations
+          WHERE deleted_at IS NOT NULL
+            AND (erased_at IS NULL AND deleted_at < $1 OR erased_at > $2) ORDER BY id",
+        before,
+        again,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(ids.into_iter().map(OrganizationId).collect())
+}
+
+/// Removes what came in about erased organizations: the bodies of all of them, and names and addresses in
+/// the changes about `organizations` and their people. Each page is a transaction of its own.
+///
+/// # Errors
+/// If the database fails; what was done until then stays done.
+pub async fn sweep(pool: &PgPool, organizations: &[OrganizationId]) -> Result<(), sqlx::Error> {
+    if organizations.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = organizations.iter().map(|id| id.0).collect();
+    let people = sqlx::query_scalar!(
+        r#"SELECT DISTINCT m.user_id::text AS "user!" FROM polar_jobs.memberships m
+            WHERE m.organization_id = ANY ($1)
+              AND NOT EXISTS (SELECT FROM polar_jobs.memberships other
+                                LEFT JOIN polar_jobs.organizations o ON o.id = other.organization_id
+                               WHERE other.user_id = m.user_id AND other.removed_at IS NULL AND o.deleted_at IS NULL)"#,
+        &ids,
+    )
+    .fetch_all(pool)
+    .await?;
+    let names: Vec<String> = organizations.iter().map(ToString::to_string).collect();
+    let range = sqlx::query!(
+        r#"SELECT coalesce(min(id), 1) - 1 AS "above!", coalesce(max(id), 0) AS "last!" FROM polar_jobs.stored_events"#
+    )
+    .fetch_one(pool)
+    .await?;
+    let mut above = range.above;
+    while above < range.last {
+        let upto = above + PAGE;
+        sqlx::query!(
+            "SELECT polar_jobs.erase_bodies($1, $2), polar_jobs.erase_changes($1, $2, $3, $4)",
+            above,
+            upto,
+            &names,
+            &people,
+        )
+        .fetch_one(pool)
+        .await?;
+        above = upto;
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! Looks every ten minutes whether Polar still delivers to us.
+//!
+//! Polar disables an endpoint after ten failed events, and does not even record what happens from then
+//! on. Nobody would notice: no delivery looks like a quiet day. So it is said aloud as long as it lasts,
+//! and once Polar delivers again, what failed is asked for and every organization counts as out of step.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{CatchUp, Context, Done, Error, Job, NewJob, Queue, Scheduled, priority};
+use crate::mirror::webhook_endpoint;
+use crate::polar_sync::NOT_CONFIGURED;
+use crate::{RedeliverEvents, ResumeSyncs};
+
+/// What our endpoint's address ends in.
+pub const WEBHOOK_ROUTE: &str = "/integrations/polar/webhook";
+
+/// Look once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchEndpoint {}
+
+/// What is to be said about our endpoints at Polar.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deliveries {
+    /// The endpoints that deliver to us what we can verify.
+    pub delivering: Vec<polar::WebhookEndpoint>,
+    /// Types of events that we handle and none of them sends.
+    pub missing_events: Vec<String>,
+}
+
+impl Deliveries {
+    /// Reads it off everything that Polar holds. `wanted` are the types of events that we handle.
+    #[must_use]
+    pub fn of(endpoints: Vec<polar::WebhookEndpoint>, wanted: &[&str]) -> Self {
+        let delivering: Vec<_> = endpoints
+            .into_iter()
+            .filter(|endpoint| is_ours(endpoint) && endpoint.enabled && endpoint.is_verifiable())
+            .collect();
+        let is_sent = |event: &&&str| {
+            delivering
+                .iter()
+                .any(|endpoint| endpoint.events.iter().any(|sent| sent == **event))
+        };
+        let missing = wanted.iter().filter(|event| !is_sent(event));
+        Self {
+            missing_events: missing.map(|event| (*event).to_owned()).collect(),
+            delivering,
+        }
+    }
+}
+
+/// Whether an endpoint leads to this product.
+#[must_use]
+pub fn is_ours(endpoint: &polar::WebhookEndpoint) -> bool {
+    endpoint.url.trim_end_matches('/').ends_with(WEBHOOK_ROUTE)
+}
+
+impl Job for WatchEndpoint {
+    const KIND: &'static str = "watch_endpoint";
+    const QUEUE: Queue = Queue::Bulk;
+    const PRIORITY: i16 = priority::METERING;
+
+    fn unique_key(&self) -> Option<String> {
+        Some(Self::KIND.to_owned())
+    }
+
+    fn ordering_key(&self) -> Option<String> {
+        self.unique_key()
+    }
+
+    async fn run(self, context: &Context) -> Result<Done, Error> {
+        let Some(polar) = &context.polar else {
+            return Ok(Done::ignored(NOT_CONFIGURED));
+        };
+        let endpoints = polar.webhook_endpoints().all().await?;
+        let found = Deliveries::of(endpoints, &context.settings.webhook_events);
+        let enabled = !found.delivering.is_empty();
+        let mut transaction = context.begin().await?;
+        let gap_since =
+            webhook_endpoint::note(&mut transaction, enabled, &found.missing_events).await?;
+        if !enabled {
+            tracing::error!(
+                since = gap_since.map(tracing::field::display),
+                "Polar delivers nothing to us and keeps nothing for later: no endpoint ends in {WEBHOOK_ROUTE}, is enabled and of the format raw; `polar-jobs endpoint show` says more"
+            );
+            return Ok(Done::applied().within(transaction));
+        }
+        if !found.missing_events.is_empty() {
+            tracing::error!(
+                events = found.missing_events.join(", "),
+                "our webhook endpoint is not subscribed to events that we handle; `polar-jobs endpoint enable` subscribes it"
+            );
+        }
+        let mut next = vec![NewJob::of(&RedeliverEvents { since: gap_since })];
+        if let Some(since) = gap_since {
+            let organizations = webhook_endpoint::close_gap(&mut transaction).await?;
+            tracing::warn!(%since, organizations, "Polar delivers again; what happened meanwhile is asked for");
+            next.push(NewJob::of(&ResumeSyncs::default()));
+        }
+        Ok(Done::applied().then(next).within(transaction))
+    }
+}
+
+impl Scheduled for WatchEndpoint {
+    const CRON: &'static str = "*/10 * * * *";
+    const CATCH_UP: CatchUp = CatchUp::Latest;
+
+    fn at(_: DateTime<Utc>) -> Self {
+        Self {}
+    }
+}

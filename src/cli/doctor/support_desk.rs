@@ -1,0 +1,30 @@
+//! The support desk: whether there is one, and whether it takes our token.
+
+use super::super::process;
+use super::Finding;
+use crate::config::Config;
+
+const ABOUT: &str = "support-desk";
+
+/// Nobody needs a support desk, so going without one is no warning.
+pub(super) async fn check(config: &Config) -> Finding {
+    let desk = match process::support_desk(config) {
+        Ok(Some(desk)) => desk,
+        Ok(None) => {
+            let what = "none: PLAIN_TOKEN is not set, so nothing goes to Plain";
+            return Finding::ok(ABOUT, what);
+        }
+        Err(_) => {
+            let what = "no client for Plain can be made";
+            return Finding::error(ABOUT, what, "correct PLAIN_TOKEN and PLAIN_API_URL");
+        }
+    };
+    match desk.client.probe().await {
+        Ok(()) => Finding::ok(ABOUT, "Plain answers and takes the token"),
+        Err(error) => Finding::error(
+            ABOUT,
+            format!("{error}; what is meant for it waits, billing goes on"),
+            "see whether PLAIN_API_URL answers and PLAIN_TOKEN is right; work resumes by itself",
+        ),
+    }
+}

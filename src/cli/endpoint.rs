@@ -1,0 +1,400 @@
+//! `polar-jobs endpoint …`: our webhook endpoint at Polar.
+//!
+//! Polar replaces a secret at once, without a time in which two are right. So a rotation makes a second
+//! endpoint with the same address, whose secret is deployed beside the old one before it is enabled; for
+//! a moment both deliver, which only means that some deliveries come twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use chrono::{TimeDelta, Utc};
+use clap::Subcommand;
+use jobs::types::Timestamp;
+use jobs::{Deliveries, NewJob, WEBHOOK_ROUTE, WatchEndpoint, is_ours};
+use polar::{EndpointUpdate, Unlimited, WebhookEndpoint, webhook};
+use reqwest::Url;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde_json::json;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::output::{self, Format};
+use super::process::client_config;
+use super::{AppContext, Exit, Failure, connect};
+use crate::ingress::handled_events;
+use crate::operators::{self, OperatorAction};
+use crate::queue::enqueue;
+
+/// The longest that the ingress may take to answer.
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Polar gives an event up after less than an hour.
+const UNDER_WAY: TimeDelta = TimeDelta::hours(1);
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Show our endpoints and what they lack
+    Show {
+        /// Columns for people, or one JSON array
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Make an endpoint, unless there is one with this address, and print its secret once
+    Create {
+        /// Where the ingress is reached from outside, such as https://app.example.com/integrations/polar/webhook
+        #[arg(long)]
+        url: Url,
+    },
+    /// Enable our endpoint, subscribe it to every event that is handled, and ask for what was missed
+    Enable {
+        /// The endpoint's id, where there are several
+        id: Option<Uuid>,
+    },
+    /// Change the secret without a gap: first a second endpoint, then the switch
+    ///
+    /// Without --finish: makes a second endpoint, disabled, and prints its secret. Add it to
+    /// POLAR_WEBHOOK_SECRET beside the old one and restart the ingress; then run it with --finish.
+    RotateSecret {
+        /// Both secrets are deployed: try the ingress, enable the new endpoint, disable the old one
+        #[arg(long)]
+        finish: bool,
+        /// Where the ingress is tried, if not at the endpoint's address
+        #[arg(long, value_name = "URL", requires = "finish")]
+        try_at: Option<Url>,
+    },
+}
+
+/// An endpoint as it is shown.
+#[derive(Serialize)]
+struct Row {
+    id: Uuid,
+    url: String,
+    enabled: bool,
+    format: Option<String>,
+    created_at: Option<Timestamp>,
+    missing_events: Vec<String>,
+    last_delivery_at: Option<Timestamp>,
+}
+
+/// What every subcommand works with.
+struct Endpoints<'a> {
+    polar: polar::Client,
+    pool: PgPool,
+    app: &'a AppContext,
+}
+
+pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
+    let settings = &app.config.polar;
+    let billing = settings.billing.as_ref().ok_or_else(|| {
+        Failure::failed("billing is off: set POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID")
+    })?;
+    let config = client_config(settings, billing.access_token.clone());
+    // A person's command does not wait in the fleet's queue.
+    let polar = polar::Client::new(config, Arc::new(Unlimited))
+        .context("no client for Polar can be made")?;
+    let endpoints = Endpoints {
+        polar: polar.with_class(polar::CallClass::Probe),
+        pool: connect::pool(app.config.database()?, 2).await?,
+        app,
+    };
+    match command {
+        Command::Show { format } => endpoints.show(format).await,
+        Command::Create { url } => endpoints.create(&url).await,
+        Command::Enable { id } => endpoints.enable(id).await,
+        Command::RotateSecret { finish: false, .. } => endpoints.begin_rotation().await,
+        Command::RotateSecret { try_at, .. } => endpoints.finish_rotation(try_at).await,
+    }
+}
+
+impl Endpoints<'_> {
+    /// Everything at Polar that leads to us, oldest first.
+    async fn ours(&self) -> Result<Vec<WebhookEndpoint>, Failure> {
+        let all = self.polar.webhook_endpoints().all().await;
+        let mut ours = all.map_err(anyhow::Error::from)?;
+        ours.retain(is_ours);
+        ours.sort_by_key(|endpoint| (endpoint.created_at, endpoint.id));
+        Ok(ours)
+    }
+
+    async fn show(&self, format: Format) -> Result<Exit, Failure> {
+        let mut connection = self.pool.acquire().await?;
+        let last = jobs::mirror::webhook_endpoint::last_delivery(&mut connection).await?;
+        let rows: Vec<Row> = self
+            .ours()
+            .await?
+            .into_iter()
+            .map(|endpoint| Row {
+                missing_events: missing_events(&endpoint),
+                id: endpoint.id.0,
+                enabled: endpoint.enabled,
+                format: endpoint.format,
+                created_at: endpoint.created_at.map(Timestamp::from),
+                url: endpoint.url,
+                last_delivery_at: last.map(Timestamp::from),
+            })
+            .collect();
+        output::list(format, HEADER, &rows, cells)?;
+        if rows.is_empty() {
+            let what = format!(
+                "Polar has no endpoint that ends in {WEBHOOK_ROUTE}: run `polar-jobs endpoint create`"
+            );
+            return Err(Failure::failed(what));
+        }
+        Ok(Exit::Done)
+    }
+
+    async fn create(&self, url: &Url) -> Result<Exit, Failure> {
+        if !url.path().trim_end_matches('/').ends_with(WEBHOOK_ROUTE) {
+            return Err(Failure::usage(format!(
+                "the ingress answers deliveries at {WEBHOOK_ROUTE} only"
+            )));
+        }
+        let same = |endpoint: &&WebhookEndpoint| endpoint.url == url.as_str();
+        if let Some(known) = self.ours().await?.iter().find(same) {
+            output::line(&format!("{url} is there already: endpoint {}", known.id))?;
+            if !known.enabled || !missing_events(known).is_empty() {
+                let what = "it is disabled or lacks events: run `polar-jobs endpoint enable`";
+                output::line(what)?;
+            }
+            return Ok(Exit::Done);
+        }
+        self.record("endpoint create", json!({"url": url.as_str()}))
+            .await?;
+        let webhooks = self.polar.webhook_endpoints();
+        let made = webhooks.create(url.as_str(), &handled_events()).await;
+        let made = made.map_err(anyhow::Error::from)?;
+        output::line(&format!("endpoint {} made: {url}", made.endpoint.id))?;
+        print_secret(made.into_secret())?;
+        Ok(Exit::Done)
+    }
+
+    async fn enable(&self, id: Option<Uuid>) -> Result<Exit, Failure> {
+        let ours = self.ours().await?;
+        let chosen = match id {
+            Some(id) => ours.iter().find(|endpoint| endpoint.id.0 == id),
+            None => self.only_candidate(&ours)?,
+        };
+        let Some(endpoint) = chosen else {
+            return Err(Failure::failed(
+                "there is no such endpoint of ours at Polar; see `polar-jobs endpoint show`",
+            ));
+        };
+        let target = json!({"endpoint": endpoint.id.0});
+        self.record("endpoint enable", target).await?;
+        self.switch_on(endpoint).await?;
+        // What was missed is looked for at once and not at the next tick.
+        let mut connection = self.pool.acquire().await?;
+        enqueue::insert(&mut connection, &NewJob::of(&WatchEndpoint {})).await?;
+        output::line(&format!(
+            "{} is enabled; what was missed is asked for",
+            endpoint.url
+        ))?;
+        Ok(Exit::Done)
+    }
+
+    /// The endpoint that is meant where none is named: the one there is, else the one that delivers.
+    fn only_candidate<'e>(
+        &self,
+        ours: &'e [WebhookEndpoint],
+    ) -> Result<Option<&'e WebhookEndpoint>, Failure> {
+        let mut enabled = ours.iter().filter(|endpoint| endpoint.enabled);
+        match (ours, enabled.next(), enabled.next()) {
+            ([], ..) => Ok(None),
+            ([only], ..) | (_, Some(only), None) => Ok(Some(only)),
+            _ => Err(Failure::usage(
+                "there are several endpoints of ours: name one by its id, see `polar-jobs endpoint show`",
+            )),
+        }
+    }
+
+    async fn switch_on(&self, endpoint: &WebhookEndpoint) -> Result<(), Failure> {
+        let mut events = endpoint.events.clone();
+        events.extend(missing_events(endpoint));
+        let update = EndpointUpdate {
+            enabled: Some(true),
+            events: Some(events),
+        };
+        self.update(endpoint, &update).await
+    }
+
+    async fn update(
+        &self,
+        endpoint: &WebhookEndpoint,
+        update: &EndpointUpdate,
+    ) -> Result<(), Failure> {
+        let webhooks = self.polar.webhook_endpoints();
+        let updated = webhooks.update(endpoint.id, update).await;
+        updated.map_err(anyhow::Error::from)?;
+        Ok(())
+    }
+
+    async fn disable(&self, endpoint: &WebhookEndpoint) -> Result<(), Failure> {
+        let update = EndpointUpdate {
+            enabled: Some(false),
+            events: None,
+        };
+        self.update(endpoint, &update).await
+    }
+
+    /// Repeated after it was stopped half-way, it goes on where it was; the secret is printed again.
+    async fn begin_rotation(&self) -> Result<Exit, Failure> {
+        let ours = self.ours().await?;
+        let (current, begun) = rotation(&ours)?;
+        let webhooks = self.polar.webhook_endpoints();
+        let new = match begun {
+            Some(begun) => webhooks.get_with_secret(begun.id).await,
+            None => {
+                let target = json!({"endpoint": current.id.0});
+                self.record("endpoint rotate-secret", target).await?;
+                webhooks.create(&current.url, &handled_events()).await
+            }
+        };
+        let new = new.map_err(anyhow::Error::from)?;
+        // Polar enables what it makes; until the secret is deployed its deliveries would be refused.
+        if new.endpoint.enabled {
+            self.disable(&new.endpoint).await?;
+        }
+        output::line(&format!(
+            "endpoint {} is ready beside {}, disabled until the rotation is finished",
+            new.endpoint.id, current.id
+        ))?;
+        print_secret(new.into_secret())?;
+        output::line(
+            "put it into POLAR_WEBHOOK_SECRET beside the old one, restart the ingress, then run `polar-jobs endpoint rotate-secret --finish`",
+        )?;
+        Ok(Exit::Done)
+    }
+
+    async fn finish_rotation(&self, try_at: Option<Url>) -> Result<Exit, Failure> {
+        let ours = self.ours().await?;
+        let (old, Some(new)) = rotation(&ours)? else {
+            return Err(Failure::failed(
+                "no rotation was begun: run `polar-jobs endpoint rotate-secret` first",
+            ));
+        };
+        let webhooks = self.polar.webhook_endpoints();
+        let secret = webhooks.get_with_secret(new.id).await;
+        let secret = secret.map_err(anyhow::Error::from)?.into_secret();
+        let url = match try_at {
+            Some(url) => url,
+            None => Url::parse(&new.url).context("the endpoint has no usable address")?,
+        };
+        try_ingress(url, &secret).await?;
+        let target = json!({"enables": new.id.0, "disables": old.id.0});
+        self.record("endpoint rotate-secret --finish", target)
+            .await?;
+        self.switch_on(new).await?;
+        // Disabled, the old one would forget what it still has to deliver.
+        let since = Utc::now() - UNDER_WAY;
+        let attempts = webhooks.failed_attempts(old.id, since).await;
+        let attempts = attempts.map_err(anyhow::Error::from)?;
+        let under_way = attempts.iter().any(|one| one.event.is_under_way());
+        if under_way {
+            return Err(Failure::failed(
+                "both endpoints are enabled: the old one still has deliveries under way; run --finish again in a few minutes",
+            ));
+        }
+        self.disable(old).await?;
+        output::line(&format!(
+            "endpoint {} delivers, {} is disabled; its secret may be taken out of POLAR_WEBHOOK_SECRET",
+            new.id, old.id
+        ))?;
+        Ok(Exit::Done)
+    }
+
+    /// Written before Polar is asked: what was begun there is known even if this process stops.
+    async fn record(&self, action: &'static str, detail: serde_json::Value) -> Result<(), Failure> {
+        let mut connection = self.pool.acquire().await?;
+        let action = OperatorAction::new(action, "endpoint").with(detail);
+        operators::record(&mut connection, &self.app.actor, &action).await?;
+        Ok(())
+    }
+}
+
+/// The endpoint whose secret is in use, and the newer one that a rotation made beside it, if it did.
+fn rotation(
+    ours: &[WebhookEndpoint],
+) -> Result<(&WebhookEndpoint, Option<&WebhookEndpoint>), Failure> {
+    let Some(current) = ours.iter().find(|endpoint| endpoint.enabled) else {
+        return Err(Failure::failed(
+            "no endpoint of ours is enabled: run `polar-jobs endpoint create` or `endpoint enable`",
+        ));
+    };
+    let is_newer = |endpoint: &&WebhookEndpoint| {
+        endpoint.url == current.url && endpoint.created_at > current.created_at
+    };
+    Ok((current, ours.iter().rfind(is_newer)))
+}
+
+/// A signed request of a type that nothing handles, as Polar would send it.
+async fn try_ingress(url: Url, secret: &SecretString) -> Result<(), Failure> {
+    let (id, timestamp) = (Uuid::new_v4().to_string(), Utc::now().timestamp());
+    let body = json!({"type": "polar_jobs.endpoint_tried", "timestamp": Utc::now(), "data": {}});
+    let body = body.to_string();
+    let mut client = reqwest::Client::builder().timeout(TRIAL_TIMEOUT);
+    if url.scheme() == "http" {
+        // An ingress on this machine must be reached without certificates.
+        client = client.tls_certs_only([]);
+    }
+    let request = client
+        .build()
+        .context("no HTTP client can be made")?
+        .post(url)
+        .header("content-type", "application/json")
+        .header("webhook-id", &id)
+        .header("webhook-timestamp", timestamp)
+        .header(
+            "webhook-signature",
+            webhook::sign(secret, &id, timestamp, body.as_bytes()),
+        )
+        .body(body);
+    let answer = request
+        .send()
+        .await
+        .context("the ingress does not answer")?;
+    match answer.status().as_u16() {
+        202 => Ok(()),
+        401 => Err(Failure::failed(
+            "the ingress does not take the new secret yet: add it to POLAR_WEBHOOK_SECRET and restart the ingress; nothing was changed",
+        )),
+        status => Err(Failure::failed(format!(
+            "the ingress answered {status} to a signed request; nothing was changed"
+        ))),
+    }
+}
+
+fn missing_events(endpoint: &WebhookEndpoint) -> Vec<String> {
+    let alone = WebhookEndpoint {
+        enabled: true,
+        format: None,
+        ..endpoint.clone()
+    };
+    Deliveries::of(vec![alone], &handled_events()).missing_events
+}
+
+/// On a line of its own, so that a program can take it.
+fn print_secret(secret: SecretString) -> Result<(), Failure> {
+    output::line("its secret, shown only now:")?;
+    output::line(secret.expose_secret())
+}
+
+const HEADER: [&str; 6] = [
+    "id",
+    "url",
+    "enabled",
+    "format",
+    "missing events",
+    "last delivery (UTC)",
+];
+
+fn cells(row: &Row) -> [String; 6] {
+    [
+        row.id.to_string(),
+        row.url.clone(),
+        row.enabled.to_string(),
+        row.format.clone().unwrap_or_default(),
+        row.missing_events.join(" "),
+        output::maybe_brief(row.last_delivery_at),
+    ]
+}

@@ -1,0 +1,156 @@
+//! `polar-jobs events replay`: stored events once more.
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::super::output::{self, Format, counted};
+use super::super::process::{polar_client, support_desk};
+use super::super::{AppContext, Exit, Failure};
+use crate::replay::{self, Difference, Filter, Replayed, Shadow, ShadowJob, Shadows};
+
+#[derive(Args)]
+pub(in crate::cli) struct Replay {
+    /// The events' ids; without them a range
+    #[arg(value_name = "ID")]
+    ids: Vec<i64>,
+    /// Only events of this type, such as subscription.updated
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: Option<String>,
+    /// Only events that name this organization
+    #[arg(long, value_name = "UUID")]
+    organization: Option<Uuid>,
+    /// Only events that came at this time or later, such as 2026-08-01T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    since: Option<DateTime<Utc>>,
+    /// Only events that came before this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<DateTime<Utc>>,
+    /// Say what would change, and change nothing: neither here nor at Polar or the support desk
+    #[arg(long)]
+    shadow: bool,
+    /// Do it, where a range is meant
+    #[arg(long)]
+    yes: bool,
+    /// Lines for people, or one JSON array
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(super) async fn run(
+    arguments: Replay,
+    pool: &PgPool,
+    app: &AppContext,
+) -> Result<Exit, Failure> {
+    let filter = Filter {
+        ids: arguments.ids.clone(),
+        event_type: arguments.event_type.clone(),
+        organization: arguments.organization,
+        since: arguments.since,
+        until: arguments.until,
+    };
+    if filter.is_everything() {
+        return Err(Failure::usage(
+            "events replay needs ids, or at least one of --type, --organization, --since or --until",
+        ));
+    }
+    require_ids(pool, &arguments.ids).await?;
+    if arguments.shadow {
+        return shadow(&arguments, pool, app, &filter).await;
+    }
+    if arguments.ids.is_empty() && !arguments.yes {
+        let count = counted(filter.count(pool).await?, "event");
+        return Err(Failure::usage(format!(
+            "events replay would run {count} again; add --yes to do it, or --shadow to see what would change"
+        )));
+    }
+    let Replayed {
+        replayed,
+        left_alone,
+    } = replay::replay(pool, &app.actor, &filter).await?;
+    for (event, reason) in &left_alone {
+        output::line(&format!("event {event}: not replayed, {reason}"))?;
+    }
+    let count = counted(i64::try_from(replayed.len()).unwrap_or(i64::MAX), "event");
+    output::line(&format!("{count} replayed"))?;
+    let asked_for_by_name = !arguments.ids.is_empty() && !left_alone.is_empty();
+    Ok(if asked_for_by_name {
+        Exit::ChecksFailed
+    } else {
+        Exit::Done
+    })
+}
+
+/// An id that means nothing is a slip.
+async fn require_ids(pool: &PgPool, ids: &[i64]) -> Result<(), Failure> {
+    let unknown = sqlx::query_scalar!(
+        r#"SELECT given.id AS "id!" FROM unnest($1::bigint[]) AS given (id)
+            WHERE NOT EXISTS (SELECT 1 FROM polar_jobs.stored_events s WHERE s.id = given.id)"#,
+        ids,
+    )
+    .fetch_optional(pool)
+    .await?;
+    match unknown {
+        None => Ok(()),
+        Some(id) => Err(Failure::failed(format!(
+            "there is no event {id}; events are kept for 90 days"
+        ))),
+    }
+}
+
+async fn shadow(
+    arguments: &Replay,
+    pool: &PgPool,
+    app: &AppContext,
+    filter: &Filter,
+) -> Result<Exit, Failure> {
+    let config = &app.config;
+    let mut settings = config.job_settings();
+    settings.support_desk = support_desk(config)?;
+    let shadows = Shadows {
+        options: config.database()?.options(),
+        registry: jobs::registry(),
+        polar: polar_client(&config.polar, pool)?,
+        settings,
+    };
+    let shadows = shadows.of(pool, filter).await?;
+    match arguments.format {
+        Format::Json => output::json(&shadows)?,
+        Format::Table => {
+            for shadow in &shadows {
+                show(shadow)?;
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn show(shadow: &Shadow) -> Result<(), Failure> {
+    let named = shadow.event_type.as_deref().unwrap_or("(unreadable)");
+    output::line(&output::flat(&format!("event {} {named}", shadow.event)))?;
+    for ShadowJob {
+        kind,
+        outcome,
+        note,
+    } in &shadow.jobs
+    {
+        let note = note.as_deref().map(|note| format!(": {note}"));
+        let line = format!("{kind} {outcome}{}", note.unwrap_or_default());
+        output::line(&format!("  {}", output::flat(&line)))?;
+    }
+    for Difference {
+        subject,
+        field,
+        before,
+        after,
+    } in &shadow.changes
+    {
+        let line = format!("{subject}: {field} {before} -> {after}");
+        output::line(&format!("  {}", output::flat(&line)))?;
+    }
+    if shadow.changes.is_empty() {
+        output::line("  nothing would change in our tables")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! `polar-jobs reconcile`
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use jobs::comparison::Run;
+use jobs::contract::{Verdict, begin};
+use jobs::mirror::differences::{self, OpenDifference};
+use jobs::mirror::{clock, held};
+use jobs::types::OrganizationId;
+use jobs::{Error, NewJob};
+use polar::CallClass;
+use serde_json::json;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::output::{self, Format};
+use super::progress::Progress;
+use super::{AppContext, Exit, Failure, connect};
+use crate::operators::{self, Actor, OperatorAction};
+use crate::queue::enqueue;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Enqueue the jobs that repair what differs
+    #[arg(long)]
+    repair: bool,
+    /// Delete customers and members at Polar that are none of ours
+    ///
+    /// Customers without an external id, our own organization, and a customer's owner are never deleted.
+    #[arg(long, requires = "repair")]
+    strangers: bool,
+    /// Compare only this organization
+    #[arg(long, value_name = "UUID")]
+    organization: Option<Uuid>,
+    /// Columns for people, or one JSON array
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, Failure> {
+    let pool = connect::pool(app.config.database()?, 3).await?;
+    let polar = super::process::polar_client(&app.config.polar, &pool)?.ok_or_else(|| {
+        Failure::usage("billing is off: POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID are not set")
+    })?;
+    let polar = polar.with_class(CallClass::Bulk);
+    let run = Run {
+        pool: &pool,
+        polar: &polar,
+        self_organization: app.config.job_settings().self_organization,
+        since: clock::now(&pool).await?,
+        delete_strangers: arguments.strangers,
+    };
+    let command = Reconciliation {
+        run,
+        actor: &app.actor,
+        repair: arguments.repair,
+    };
+    match arguments.organization {
+        Some(organization) => command.one(OrganizationId(organization)).await?,
+        None => command.everybody().await?,
+    }
+    let open = differences::open(&pool, arguments.organization).await?;
+    print(arguments.format, &open)?;
+    Ok(match open.is_empty() || arguments.repair {
+        true => Exit::Done,
+        false => Exit::ChecksFailed,
+    })
+}
+
+struct Reconciliation<'a> {
+    run: Run<'a>,
+    actor: &'a Actor,
+    repair: bool,
+}
+
+impl Reconciliation<'_> {
+    async fn one(&self, organization: OrganizationId) -> Result<(), Failure> {
+        if held::organization(self.run.pool, organization)
+            .await?
+            .is_none()
+        {
+            return Err(Failure::failed(format!(
+                "there is no living organization {organization}"
+            )));
+        }
+        let finding = until_answered(|| self.run.one(organization)).await?;
+        if finding.comparison.is_none() {
+            return Err(Failure::failed(format!(
+                "organization {organization} could not be compared: it changed meanwhile, or Polar failed; try again"
+            )));
+        }
+        let mut transaction = begin(self.run.pool).await?;
+        let repairs = finding.write(&mut transaction, self.repair).await?;
+        self.enqueue(&mut transaction, repairs, Some(organization.0))
+            .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn everybody(&self) -> Result<(), Failure> {
+        let Run {
+            pool,
+            since,
+            self_organization,
+            ..
+        } = self.run;
+        let left = differences::left(pool, since, self_organization).await?;
+        let progress = Progress::new("organizations compared", left);
+        loop {
+            let batch = until_answered(|| self.run.next()).await?;
+            let (wait, is_last) = (batch.wait, batch.is_last);
+            progress.advance(batch.findings.len());
+            let mut transaction = begin(pool).await?;
+            let repairs = batch.write(&mut transaction, self.repair).await?;
+            self.enqueue(&mut transaction, repairs, None).await?;
+            transaction.commit().await?;
+            if is_last {
+                break;
+            }
+            tokio::time::sleep(wait.unwrap_or_default()).await;
+        }
+        progress.finish();
+        self.strangers(pool, since).await
+    }
+
+    async fn strangers(&self, pool: &PgPool, since: DateTime<Utc>) -> Result<(), Failure> {
+        let mut page = 1;
+        loop {
+            let strangers = until_answered(|| self.run.strangers(page)).await?;
+            let mut transaction = begin(pool).await?;
+            strangers.write(&mut transaction).await?;
+            if strangers.deleted > 0 {
+                let action = OperatorAction::new("reconcile --repair --strangers", "customers")
+                    .with(json!({ "deleted": strangers.deleted }));
+                operators::record(&mut transaction, self.actor, &action).await?;
+            }
+            // What was deleted moved the others forward: the same page has new ones.
+            let again = strangers.deleted > 0;
+            if strangers.is_last && !again {
+                differences::close_gone(&mut transaction, since).await?;
+                return Ok(transaction.commit().await?);
+            }
+            transaction.commit().await?;
+            page += u32::from(!again);
+        }
+    }
+
+    async fn enqueue(
+        &self,
+        connection: &mut PgConnection,
+        repairs: Vec<NewJob>,
+        organization: Option<Uuid>,
+    ) -> Result<(), Failure> {
+        if repairs.is_empty() {
+            return Ok(());
+        }
+        enqueue::insert_all(connection, &repairs).await?;
+        let action = match organization {
+            Some(id) => OperatorAction::on_organization("reconcile --repair", id),
+            None => OperatorAction::new("reconcile --repair", "organizations"),
+        };
+        let action = action.with(json!({ "jobs": repairs.len() }));
+        Ok(operators::record(connection, self.actor, &action).await?)
+    }
+}
+
+/// Waits as long as Polar, or our budget, asks for; fails with what does not pass by waiting.
+async fn until_answered<T, F: Future<Output = Result<T, Error>>>(
+    mut ask: impl FnMut() -> F,
+) -> Result<T, Failure> {
+    loop {
+        match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => match error.verdict() {
+                Verdict::Wait { after, reason } => {
+                    tracing::info!(%reason, seconds = after.as_secs(), "waiting for Polar");
+                    tokio::time::sleep(after.max(Duration::from_millis(100))).await;
+                }
+                _ => return Err(Failure::failed(error.to_string())),
+            },
+        }
+    }
+}
+
+fn print(format: Format, open: &[OpenDifference]) -> Result<(), Failure> {
+    output::list(format, HEADER, open, cells)?;
+    if format == Format::Json {
+        return Ok(());
+    }
+    let mut causes: BTreeMap<&str, i64> = BTreeMap::new();
+    for difference in open {
+        *causes.entry(&difference.cause).or_default() += 1;
+    }
+    output::line("")?;
+    for (cause, count) in causes {
+        output::line(&format!(
+            "{}: {cause}",
+            output::counted(count, "difference")
+        ))?;
+    }
+    if open.is_empty() {
+        output::line("nothing differs")?;
+    }
+    Ok(())
+}
+
+const HEADER: [&str; 6] = [
+    "organization",
+    "subject",
+    "wanted",
+    "found",
+    "cause",
+    "since (UTC)",
+];
+
+fn cells(difference: &OpenDifference) -> [String; 6] {
+    let side = |side: &Option<serde_json::Value>| {
+        let text = side.as_ref().map(ToString::to_string);
+        output::shortened(&text.unwrap_or_else(|| "nothing".to_owned()), 60)
+    };
+    [
+        difference
+            .organization_id
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
+        difference.subject.clone(),
+        side(&difference.wanted),
+        side(&difference.found),
+        output::shortened(&difference.cause, 60),
+        output::brief(difference.first_seen),
+    ]
+}

@@ -1,0 +1,266 @@
+//! What a replay would change, without changing it.
+//!
+//! The jobs really run, with two differences: their database is one in which nothing stays, and their
+//! clients of Polar and of the support desk only read. The first write that a job would send ends its
+//! run there, because what follows from it depends on the answer. Follow-ups that only bring Polar, the
+//! desk or our tables in step run as well, on what the job before them wrote; all others are named.
+//!
+//! A shadow holds the rows of the organizations that it is about while it asks Polar; jobs about them
+//! wait meanwhile, for [`TIMEOUT`] at most.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use chrono::Utc;
+use jobs::NewJob;
+use jobs::contract::{Context, Done, Error, JobFacts, Outcome, Registry, Settings, subject_of};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
+use uuid::Uuid;
+
+use super::compare::{self, Difference};
+use super::sandbox::Sandbox;
+use super::{Event, Filter};
+
+/// One event's shadow at most.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Jobs of one event that are run; the rest is named.
+const JOBS: usize = 20;
+/// The kinds whose follow-ups are worth running: they compare and correct, and do nothing else.
+const IN_STEP: [&str; 6] = [
+    "apply_change",
+    "sync_customer",
+    "sync_member",
+    "sync_subscription",
+    "sync_support_desk",
+    "apply_benefits",
+];
+
+/// What a replay of one event would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct Shadow {
+    /// The event.
+    pub event: i64,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub event_type: Option<String>,
+    /// The jobs, in the order in which they would run.
+    pub jobs: Vec<ShadowJob>,
+    /// What our tables would say otherwise.
+    pub changes: Vec<Difference>,
+}
+
+/// How a job would end.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShadowJob {
+    /// Its kind.
+    pub kind: String,
+    /// `applied`, `ignored`, `sends` (it would change something elsewhere), `fails`, `enqueued` (not tried).
+    pub outcome: &'static str,
+    /// What it would send, or why it ends so.
+    pub note: Option<String>,
+}
+
+/// Everything that shadows need.
+pub struct Shadows {
+    /// The database.
+    pub options: PgConnectOptions,
+    /// Everything that could run.
+    pub registry: Registry,
+    /// Polar, if billing is on.
+    pub polar: Option<polar::Client>,
+    /// What jobs know of the configuration.
+    pub settings: Settings,
+}
+
+impl Shadows {
+    /// Returns what a replay of the events that the filter means would do, oldest first. Changes nothing.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn of(&self, pool: &PgPool, filter: &Filter) -> Result<Vec<Shadow>, sqlx::Error> {
+        let (mut shadows, mut after) = (Vec::new(), i64::MIN);
+        loop {
+            let events = filter.page(pool, after).await?;
+            let Some(last) = events.last().map(|event| event.id) else {
+                return Ok(shadows);
+            };
+            for event in &events {
+                shadows.push(self.of_event(event).await?);
+            }
+            after = last;
+        }
+    }
+
+    async fn of_event(&self, event: &Event) -> Result<Shadow, sqlx::Error> {
+        let mut shadow = Shadow {
+            event: event.id,
+            event_type: event.event_type.clone(),
+            jobs: Vec::new(),
+            changes: Vec::new(),
+        };
+        let jobs = match event.jobs() {
+            Ok(jobs) => jobs,
+            Err(reason) => {
+                shadow.jobs.push(ShadowJob {
+                    kind: "none".to_owned(),
+                    outcome: "ignored",
+                    note: Some(reason),
+                });
+                return Ok(shadow);
+            }
+        };
+        let sandbox = Sandbox::open(self.options.clone()).await?;
+        let played = tokio::time::timeout(TIMEOUT, self.play(&sandbox, event, jobs, &mut shadow));
+        let played = played.await;
+        sandbox.discard().await;
+        match played {
+            Ok(played) => played?,
+            Err(_) => shadow.jobs.push(ShadowJob {
+                kind: "none".to_owned(),
+                outcome: "fails",
+                note: Some(format!("given up after {} s", TIMEOUT.as_secs())),
+            }),
+        }
+        Ok(shadow)
+    }
+
+    async fn play(
+        &self,
+        sandbox: &Sandbox,
+        event: &Event,
+        jobs: Vec<NewJob>,
+        shadow: &mut Shadow,
+    ) -> Result<(), sqlx::Error> {
+        let pool = &sandbox.0;
+        let organizations = concerned(pool, event, &jobs).await?;
+        let before = compare::look(pool, &organizations).await?;
+        let mut waiting: VecDeque<(NewJob, bool)> =
+            jobs.into_iter().map(|job| (job, true)).collect();
+        let mut seen = BTreeSet::new();
+        while let Some((job, first)) = waiting.pop_front() {
+            if let Some(key) = &job.unique_key
+                && !seen.insert(key.clone())
+            {
+                continue;
+            }
+            let tried = first || IN_STEP.contains(&job.kind);
+            if !tried || shadow.jobs.len() >= JOBS {
+                shadow.jobs.push(ShadowJob {
+                    kind: job.kind.to_owned(),
+                    outcome: "enqueued",
+                    note: None,
+                });
+                continue;
+            }
+            let (ended, next) = self.run(pool, event.id, &job).await?;
+            shadow.jobs.push(ended);
+            waiting.extend(next.into_iter().map(|job| (job, false)));
+        }
+        let after = compare::look(pool, &organizations).await?;
+        shadow.changes = compare::differences(&before, &after);
+        Ok(())
+    }
+
+    async fn run(
+        &self,
+        pool: &PgPool,
+        event: i64,
+        job: &NewJob,
+    ) -> Result<(ShadowJob, Vec<NewJob>), sqlx::Error> {
+        let ended = |outcome, note| ShadowJob {
+            kind: job.kind.to_owned(),
+            outcome,
+            note,
+        };
+        let payload = RawValue::from_string(job.payload.to_string()).ok();
+        let (Some(entry), Some(payload)) = (self.registry.get(job.kind), payload) else {
+            return Ok((
+                ended("fails", Some("an unknown kind".to_owned())),
+                Vec::new(),
+            ));
+        };
+        match entry
+            .run(&payload, &self.context(pool, event, &payload))
+            .await
+        {
+            Ok(Done {
+                outcome,
+                next,
+                transaction,
+            }) => {
+                if let Some(transaction) = transaction {
+                    // A savepoint of the sandbox; the follow-ups see what it wrote.
+                    transaction.commit().await?;
+                }
+                let ended = match outcome {
+                    Outcome::Applied => ended("applied", None),
+                    Outcome::Ignored(reason) => ended("ignored", Some(reason)),
+                };
+                Ok((ended, next))
+            }
+            Err(error) if is_unsent(&error) => {
+                Ok((ended("sends", Some(error.to_string())), Vec::new()))
+            }
+            Err(error) => Ok((ended("fails", Some(error.to_string())), Vec::new())),
+        }
+    }
+
+    fn context(&self, pool: &PgPool, event: i64, payload: &RawValue) -> Context {
+        let polar = self.polar.as_ref().map(polar::Client::read_only);
+        let polar = polar.map(|polar| match subject_of(payload) {
+            Some(subject) => polar.with_subject(&subject),
+            None => polar,
+        });
+        let mut settings = self.settings.clone();
+        if let Some(desk) = &mut settings.support_desk {
+            desk.client = desk.client.read_only();
+        }
+        Context {
+            polar,
+            mail: None,
+            pool: pool.clone(),
+            settings,
+            job: JobFacts {
+                id: 0,
+                attempt: 1,
+                failures: 0,
+                max_attempts: 20,
+                events: vec![event],
+                started_at: Utc::now(),
+            },
+        }
+    }
+}
+
+fn is_unsent(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Polar(polar::Error::NotSent { .. }) | Error::Plain(plain::Error::NotSent { .. })
+    )
+}
+
+/// The organizations that an event and its jobs are about.
+async fn concerned(
+    pool: &PgPool,
+    event: &Event,
+    jobs: &[NewJob],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let data = event.change.as_ref();
+    let named = ["organization_id", "id"]
+        .iter()
+        .filter_map(|key| data?.get(key)?.as_str());
+    let subjects = jobs.iter().filter_map(|job| {
+        let payload = RawValue::from_string(job.payload.to_string()).ok()?;
+        subject_of(&payload)
+    });
+    let mut organizations = BTreeSet::new();
+    for id in named.map(str::to_owned).chain(subjects) {
+        if let Ok(id) = Uuid::try_parse(&id) {
+            organizations.extend(compare::organizations(pool, id).await?);
+        }
+    }
+    Ok(organizations.into_iter().collect())
+}

@@ -1,0 +1,79 @@
+//! What comes of an attempt: the words in which the parts of a worker speak of an end before it is stored.
+
+use jobs::NewJob;
+use jobs::contract::Retry;
+use sqlx::{Postgres, Transaction};
+
+use crate::queue::claim::Claimed;
+use crate::queue::finish::{Completion, Discard, Return};
+
+/// Notes of jobs that were released.
+pub(super) const STOPPING: &str = "requeued by a stopping worker";
+pub(super) const NO_PERMIT: &str =
+    "requeued: claimed ahead, but the jobs before it took longer than expected";
+
+/// What is needed to end an attempt whose job value is gone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AttemptFacts {
+    pub(super) id: i64,
+    pub(super) attempt: i32,
+    pub(super) failures: i32,
+    pub(super) max_attempts: i32,
+    pub(super) priority: i16,
+}
+
+impl AttemptFacts {
+    pub(super) fn of(job: &Claimed) -> Self {
+        Self {
+            id: job.id,
+            attempt: job.attempt,
+            failures: job.failures,
+            max_attempts: job.max_attempts,
+            priority: job.priority,
+        }
+    }
+}
+
+/// What came of an attempt. Exactly one is made for every claim.
+#[derive(Debug)]
+pub(super) enum AttemptResult {
+    /// Done, with local writes or follow-ups that must be committed with it: stored at once.
+    Transactional(Box<TransactionalCompletion>),
+    /// Everything else.
+    Buffered(BufferedResult),
+}
+
+/// What a fetcher stores, many of them in one commit.
+#[derive(Debug)]
+pub(super) enum BufferedResult {
+    /// Done, nothing else to write: stored together with the next claim.
+    Complete(Completion),
+    /// Back to waiting.
+    Return(Return),
+    /// The end without success.
+    Discard(Discard),
+}
+
+/// A completion with what belongs to it.
+#[derive(Debug)]
+pub(super) struct TransactionalCompletion {
+    pub(super) completion: Completion,
+    pub(super) next: Vec<NewJob>,
+    pub(super) transaction: Option<Transaction<'static, Postgres>>,
+    pub(super) facts: AttemptFacts,
+    pub(super) retry: Retry,
+}
+
+impl BufferedResult {
+    /// Back to waiting at once, no attempt charged.
+    pub(super) fn release(id: i64, attempt: i32, note: &str) -> Self {
+        Self::Return(Return {
+            id,
+            attempt,
+            delay: 0.0,
+            failure: None,
+            note: Some(note.to_owned()),
+            still_due: true,
+        })
+    }
+}

@@ -1,0 +1,149 @@
+//! `endpoint show`, `create`, `enable`, `rotate-secret`.
+
+use serde_json::Value;
+
+use crate::test_app::TestApp;
+
+const URL: &str = "https://app.example.com/integrations/polar/webhook";
+
+/// The secret in what a command said.
+fn secret(said: &str) -> String {
+    let line = said.lines().find(|line| line.starts_with("whsec_"));
+    line.unwrap_or_else(|| panic!("no secret in {said}"))
+        .to_owned()
+}
+
+fn enabled(endpoints: &[Value]) -> Vec<bool> {
+    let of_url = endpoints.iter().filter(|one| one["url"] == URL);
+    of_url
+        .map(|one| one["enabled"].as_bool().unwrap())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn create_makes_an_endpoint_for_what_is_handled_and_none_where_one_is() {
+    let app = TestApp::open().await;
+    app.simulator.set_webhook_url(None);
+    let made = app
+        .command(&["--actor", "olga", "endpoint", "create", "--url", URL])
+        .await;
+    assert_eq!(made.code, Some(0), "{}", made.err);
+    let there = app.endpoints().await;
+    assert_eq!(secret(&made.out), there[1]["secret"].as_str().unwrap());
+    let mut events: Vec<&str> = there[1]["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| event.as_str().unwrap())
+        .collect();
+    events.sort_unstable();
+    assert_eq!(events, polar_jobs::ingress::handled_events());
+    let again = app.command(&["endpoint", "create", "--url", URL]).await;
+    assert_eq!(again.code, Some(0));
+    assert!(
+        again.out.contains("is there already") && !again.out.contains("whsec_"),
+        "{}",
+        again.out
+    );
+    assert_eq!(app.endpoints().await.len(), there.len());
+    let elsewhere = app
+        .command(&[
+            "endpoint",
+            "create",
+            "--url",
+            "https://app.example.com/hooks",
+        ])
+        .await;
+    assert_eq!(elsewhere.code, Some(2));
+    let actions: Vec<(String, String)> =
+        sqlx::query_as("SELECT actor, action FROM polar_jobs.operator_actions")
+            .fetch_all(&app.pool)
+            .await
+            .unwrap();
+    assert_eq!(actions, [("olga".to_owned(), "endpoint create".to_owned())]);
+    let everything: String =
+        sqlx::query_scalar("SELECT string_agg(a::text, '') FROM polar_jobs.operator_actions a")
+            .fetch_one(&app.pool)
+            .await
+            .unwrap();
+    assert!(!everything.contains("whsec_"), "no secret is stored");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn show_tells_what_an_endpoint_lacks() {
+    let app = TestApp::open().await;
+    let said = app.command(&["endpoint", "show", "--format", "json"]).await;
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let rows: Vec<Value> = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((rows.len(), &rows[0]["enabled"]), (1, &Value::from(true)));
+    assert_eq!(rows[0]["missing_events"], serde_json::json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_never_leaves_us_without_an_endpoint_whose_secret_is_deployed() {
+    let app = TestApp::open().await;
+    app.simulator.set_webhook_url(None);
+    let old = secret(&app.command(&["endpoint", "create", "--url", URL]).await.out);
+    let nothing_begun = app
+        .command(&["endpoint", "rotate-secret", "--finish"])
+        .await;
+    assert_eq!(nothing_begun.code, Some(1), "{}", nothing_begun.out);
+    let begun = app.command(&["endpoint", "rotate-secret"]).await;
+    assert_eq!(begun.code, Some(0), "{}", begun.err);
+    let new = secret(&begun.out);
+    assert_ne!(old, new);
+    assert_eq!(enabled(&app.endpoints().await), [true, false]);
+    // Repeated, as after a crash, it goes on where it was.
+    let repeated = app.command(&["endpoint", "rotate-secret"]).await;
+    assert_eq!(secret(&repeated.out), new);
+    assert_eq!(enabled(&app.endpoints().await), [true, false]);
+
+    let with_old = app.ingress_with(&[&old]).await;
+    let finish = async |address: &str| {
+        let url = format!("http://{address}/integrations/polar/webhook");
+        app.command(&["endpoint", "rotate-secret", "--finish", "--try-at", &url])
+            .await
+    };
+    let refused = finish(&with_old).await;
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.err.contains("does not take the new secret"),
+        "{}",
+        refused.err
+    );
+    assert_eq!(
+        enabled(&app.endpoints().await),
+        [true, false],
+        "nothing was changed"
+    );
+
+    let with_both = app.ingress_with(&[&old, &new]).await;
+    let finished = finish(&with_both).await;
+    assert_eq!(finished.code, Some(0), "{}", finished.err);
+    assert_eq!(enabled(&app.endpoints().await), [false, true]);
+    let said = format!("{}{}", finished.out, finished.err);
+    assert!(!said.contains("whsec_"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_that_stopped_with_both_enabled_is_finished_by_repeating_it() {
+    let app = TestApp::open().await;
+    app.simulator.set_webhook_url(None);
+    let old = secret(&app.command(&["endpoint", "create", "--url", URL]).await.out);
+    let new = secret(&app.command(&["endpoint", "rotate-secret"]).await.out);
+    let id = app.endpoints().await[2]["id"].as_str().unwrap().to_owned();
+    let enable = serde_json::json!({"enabled": true});
+    app.at_polar(
+        "PATCH",
+        &format!("/v1/webhooks/endpoints/{id}"),
+        Some(&enable),
+    )
+    .await;
+    let address = app.ingress_with(&[&old, &new]).await;
+    let url = format!("http://{address}/integrations/polar/webhook");
+    let finished = app
+        .command(&["endpoint", "rotate-secret", "--finish", "--try-at", &url])
+        .await;
+    assert_eq!(finished.code, Some(0), "{}", finished.err);
+    assert_eq!(enabled(&app.endpoints().await), [false, true]);
+}

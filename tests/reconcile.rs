@@ -1,0 +1,24 @@
+//! Whether we and Polar agree, and what operators do about one organization: comparing, repairing, showing, erasing,
+//! loading many.
+
+#![allow(clippy::unwrap_used)] // a test may stop at the first surprise
+
+#[path = "reconcile/backfill.rs"]
+mod backfill;
+#[path = "reconcile/command.rs"]
+mod command;
+#[path = "reconcile/differences.rs"]
+mod differences;
+#[path = "reconcile/erasure.rs"]
+mod erasure;
+#[path = "local_polar/mod.rs"]
+mod local_polar;
+#[path = "reconcile/organizations.rs"]
+mod organizations;
+#[path = "reconcile/random.rs"]
+mod random;
+#[path = "reconcile/strangers.rs"]
+mod strangers;
+#[path = "sync/test_app.rs"]
+#[allow(dead_code, reason = "the tests of the syncs use the rest")]
+mod test_app;

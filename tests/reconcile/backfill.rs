@@ -1,0 +1,264 @@
+//! `backfill`: a file is taken whole or not at all, once however often it is run or killed, behind live traffic.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::command::{command, run};
+use crate::test_app::{Tenant, TestApp, user};
+
+/// A file of so many organizations with four members beside the owner, and their ids.
+struct Crowd {
+    _directory: TempDir,
+    path: PathBuf,
+    organizations: Vec<String>,
+}
+
+impl Crowd {
+    fn of(size: usize) -> Self {
+        let (mut lines, mut organizations) = (String::new(), Vec::new());
+        for number in 0..size {
+            let tenant = Tenant::new();
+            let created = json!({"type": "organization.created", "data": {"id": tenant.id, "name": format!("Org {number}"),
+                "slug": format!("org-{number}"), "owner": {"id": tenant.owner, "email": format!("owner{number}@example.com")}}});
+            writeln!(lines, "{created}").unwrap();
+            for member in 1..5 {
+                let added = json!({"type": "member.added", "data": {"organization_id": tenant.id, "role": "member",
+                    "user": {"id": user(), "email": format!("member{member}of{number}@example.com")}}});
+                writeln!(lines, "{added}").unwrap();
+            }
+            organizations.push(tenant.id);
+        }
+        Self::written(&lines, organizations)
+    }
+
+    fn written(lines: &str, organizations: Vec<String>) -> Self {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("changes.ndjson");
+        std::fs::write(&path, lines).unwrap();
+        Self {
+            _directory: directory,
+            path,
+            organizations,
+        }
+    }
+
+    fn arguments(&self) -> [&str; 3] {
+        ["backfill", "--from", self.path.to_str().unwrap()]
+    }
+
+    fn is_complete_at(&self, app: &TestApp) -> bool {
+        self.organizations
+            .iter()
+            .all(|id| app.simulator.members(id).len() == 5)
+    }
+}
+
+const STORED: &str = "SELECT count(*) FROM polar_jobs.stored_events WHERE source = 'app'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_organization_of_a_file_is_at_polar_with_its_members() {
+    let app = TestApp::open().await;
+    let crowd = Crowd::of(10);
+    let said = run(&app, &crowd.arguments()).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(
+        said.out.contains("50 changes stored") && said.out.contains("no worker runs"),
+        "{}",
+        said.out
+    );
+    let behind = "SELECT count(*) FROM polar_jobs.live_jobs WHERE priority < 30";
+    assert_eq!(app.count(behind).await, 0, "live traffic goes first");
+    app.work_until_idle().await;
+    assert!(crowd.is_complete_at(&app));
+    let hurried = "SELECT count(*) FROM polar_jobs.finished_jobs WHERE kind IN ('sync_customer', 'sync_member') AND priority < 30";
+    assert_eq!(app.count(hurried).await, 0, "what follows stays behind too");
+    // 10 calls for an organization of five: look and make, for the customer with its owner and four members.
+    let calls = app.simulator.requests().len();
+    assert_eq!(calls, 100);
+
+    let again = run(&app, &crowd.arguments()).await;
+    assert!(
+        again
+            .out
+            .contains("0 changes stored, 50 were stored before"),
+        "{}",
+        again.out
+    );
+    app.work_until_idle().await;
+    assert_eq!(
+        app.simulator.requests().len(),
+        calls,
+        "a second run repeats nothing"
+    );
+    let actions = "SELECT count(*) FROM polar_jobs.operator_actions WHERE action = 'backfill'";
+    assert_eq!(app.count(actions).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_with_faults_is_listed_with_its_lines_and_nothing_is_written() {
+    let app = TestApp::open().await;
+    let good = Tenant::new().created();
+    let lines = format!(
+        "{good}\nnonsense\n\n{}\n{good}\n",
+        json!({"type": "member.added", "data": {"role": "member"}})
+    );
+    let crowd = Crowd::written(&lines, Vec::new());
+    let said = run(&app, &crowd.arguments()).await;
+    assert_eq!(said.code, 1);
+    assert!(said.out.contains("line 2: is not JSON"), "{}", said.out);
+    assert!(
+        said.out.contains("line 4: /data/organization_id"),
+        "{}",
+        said.out
+    );
+    assert!(
+        !said.out.contains("line 1:") && said.err.contains("nothing is written"),
+        "{}",
+        said.err
+    );
+    assert_eq!(app.count(STORED).await, 0);
+    let missing = run(&app, &["backfill", "--from", "/nowhere/at/all"]).await;
+    assert_eq!(missing.code, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_says_what_it_would_take_and_writes_nothing() {
+    let app = TestApp::open().await;
+    let crowd = Crowd::of(100);
+    let [backfill, from, path] = crowd.arguments();
+    let mut command = command(&app, &[backfill, from, path, "--dry-run"]);
+    command.env("POLAR_RATE_LIMIT", "400");
+    let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let words: Vec<&str> = said.split_whitespace().collect();
+    let number_of =
+        |what: &str| words[words.iter().position(|word| *word == what).unwrap() - 1].to_owned();
+    assert_eq!(
+        (
+            number_of("change"),
+            number_of("organization"),
+            number_of("member")
+        ),
+        ("500".into(), "100".into(), "400".into())
+    );
+    // 1000 calls at 360 a minute.
+    assert_eq!(
+        (number_of("calls"), number_of("minutes")),
+        ("1000".into(), "3".into())
+    );
+    assert_eq!(app.count(STORED).await, 0);
+    assert!(app.simulator.requests().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_again_and_again_it_ends_in_the_same_state() {
+    let app = TestApp::open().await;
+    let crowd = Crowd::of(400);
+    let all = 2000;
+    for part in 1..=3 {
+        // Killed while it stores: between two transactions or in one.
+        let mut child = command(&app, &crowd.arguments())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        app.until("some more is stored", async || {
+            app.count(STORED).await >= part * 500
+        })
+        .await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let said = run(&app, &crowd.arguments()).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(app.count(STORED).await, all, "no change is stored twice");
+    let jobs = "SELECT count(*) FROM polar_jobs.live_jobs WHERE kind = 'apply_change'";
+    assert_eq!(app.count(jobs).await, all);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_organization_we_know_is_synced_and_a_stopped_run_goes_on() {
+    let app = TestApp::open().await;
+    let tenants: Vec<Tenant> = (0..3).map(|_| Tenant::new()).collect();
+    let changes: Vec<Value> = tenants.iter().map(Tenant::created).collect();
+    app.tell(&changes).await;
+    app.work_until_idle().await;
+    app.simulator.set_webhook_url(None);
+    let mut ids: Vec<Uuid> = tenants
+        .iter()
+        .map(|tenant| tenant.id.parse().unwrap())
+        .collect();
+    ids.sort_unstable();
+    for id in &ids {
+        app.at_polar(
+            "PATCH",
+            &format!("/v1/customers/external/{id}"),
+            Some(&json!({"name": "Renamed"})),
+        )
+        .await;
+    }
+    // A run that wrote the jobs of the first organization and was killed.
+    sqlx::query(
+        "INSERT INTO polar_jobs.backfills (actor, position, organizations) VALUES ('Ada', $1, 1)",
+    )
+    .bind(ids[0])
+    .execute(&app.pool)
+    .await
+    .unwrap();
+    assert_eq!(run(&app, &["backfill"]).await.code, 0);
+    app.work_until_idle().await;
+    let names = |app: &TestApp| -> Vec<String> {
+        ids.iter()
+            .map(|id| {
+                app.simulator
+                    .customer(&id.to_string())
+                    .unwrap()
+                    .name
+                    .unwrap()
+            })
+            .collect()
+    };
+    assert_eq!(names(&app), ["Renamed", "Acme", "Acme"]);
+    assert_eq!(
+        run(&app, &["backfill"]).await.code,
+        0,
+        "the next one begins anew"
+    );
+    app.work_until_idle().await;
+    assert_eq!(names(&app), ["Acme", "Acme", "Acme"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_watches_a_worker_and_lists_what_polar_refuses_with_the_fix() {
+    let app = TestApp::open().await;
+    let (tenant, first, second) = (Tenant::new(), user(), user());
+    let lines: String = [
+        tenant.created(),
+        tenant.added(&first, "same@example.com", "member"),
+        tenant.added(&second, "same@example.com", "member"),
+    ]
+    .iter()
+    .map(|change| format!("{change}\n"))
+    .collect();
+    let crowd = Crowd::written(&lines, vec![tenant.id.clone()]);
+    let worker = app.work();
+    app.until("the worker lives", async || {
+        app.count("SELECT count(*) FROM polar_jobs.workers WHERE leased_until > now()")
+            .await
+            > 0
+    })
+    .await;
+    let said = run(&app, &crowd.arguments()).await;
+    worker.stop().await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.contains("1 clash:"), "{}", said.out);
+    assert!(
+        said.out.contains("another address in the application"),
+        "{}",
+        said.out
+    );
+    assert_eq!(app.simulator.members(&tenant.id).len(), 2);
+}

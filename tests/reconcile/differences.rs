@@ -1,0 +1,284 @@
+//! `reconcile`: what differs is found with its cause, repaired when asked, and known until it is gone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use jobs::{NewJob, Reconcile};
+use polar::{
+    Admission, Answer, BoxFuture, CallFacts, RateLimiter, Rejected, RejectedReason, Unlimited,
+};
+use polar_jobs::queue::enqueue;
+use serde_json::{Value, json};
+use simulator::Product;
+
+use crate::command::{json, run};
+use crate::test_app::{Tenant, TestApp, user};
+
+/// An organization with a member, in step.
+async fn in_step(app: &TestApp) -> (Tenant, String) {
+    let (tenant, member) = (Tenant::new(), user());
+    app.tell(&[
+        tenant.created(),
+        tenant.added(&member, "ada@example.com", "admin"),
+    ])
+    .await;
+    app.work_until_idle().await;
+    (tenant, member)
+}
+
+/// The subjects with their causes.
+fn causes(differences: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let all = differences.as_array().unwrap().iter();
+    let mut causes: Vec<_> = all
+        .map(|one| (text(&one["subject"]), text(&one["cause"])))
+        .collect();
+    causes.sort();
+    causes
+}
+
+async fn night(app: &TestApp) {
+    let since = sqlx::query_scalar("SELECT clock_timestamp()")
+        .fetch_one(&app.pool)
+        .await
+        .unwrap();
+    let mut connection = app.pool.acquire().await.unwrap();
+    let job = NewJob::of(&Reconcile { since, page: None });
+    enqueue::insert(&mut connection, &job).await.unwrap();
+    drop(connection);
+    app.resolve_waits().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_differs_after_a_sync_whatever_the_plan() {
+    let app = TestApp::open().await;
+    let (free, _) = in_step(&app).await;
+    let (paying, _) = in_step(&app).await;
+    app.simulator
+        .purchase(&paying.id, Product::Scale)
+        .await
+        .unwrap();
+    app.work_until_idle().await;
+    let (late, _) = in_step(&app).await;
+    app.simulator
+        .purchase(&late.id, Product::Pro)
+        .await
+        .unwrap();
+    app.work_until_idle().await;
+    app.simulator.fail_payment(&late.id).await.unwrap();
+    app.work_until_idle().await;
+    let (code, differences) = json(&app, &["reconcile"]).await;
+    assert_eq!((code, differences), (0, json!([])));
+    let (code, differences) = json(&app, &["reconcile", "--organization", &free.id]).await;
+    assert_eq!((code, differences), (0, json!([])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_change_at_polar_is_found_with_its_cause_and_repaired_when_asked() {
+    let app = TestApp::open().await;
+    let (tenant, member) = in_step(&app).await;
+    let path = format!("/v1/customers/external/{}", tenant.id);
+    app.at_polar(
+        "PATCH",
+        &path,
+        Some(&json!({"name": "Renamed", "metadata": {"slug": "other"}})),
+    )
+    .await;
+    let people = format!("{path}/members/{member}");
+    app.at_polar(
+        "PATCH",
+        &people,
+        Some(&json!({"name": "Somebody Else", "role": "member"})),
+    )
+    .await;
+    app.work_until_idle().await;
+
+    let (code, differences) = json(&app, &["reconcile"]).await;
+    assert_eq!(code, 1);
+    let changed = |subject: &str| (subject.to_owned(), "changed at Polar".to_owned());
+    assert_eq!(
+        causes(&differences),
+        [changed("customer"), changed(&format!("member/{member}"))]
+    );
+    let customer = &differences
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["subject"] == "customer")
+        .unwrap();
+    assert_eq!(customer["wanted"], json!({"name": "Acme", "slug": "acme"}));
+    assert_eq!(
+        customer["found"],
+        json!({"name": "Renamed", "slug": "other"})
+    );
+    assert_eq!(
+        app.count("SELECT count(*) FROM polar_jobs.live_jobs").await,
+        0,
+        "it only looks"
+    );
+
+    let said = run(&app, &["reconcile", "--repair", "--actor", "Ada"]).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    let actions = "SELECT count(*) FROM polar_jobs.operator_actions WHERE actor = 'Ada' AND action = 'reconcile --repair'";
+    assert_eq!(app.count(actions).await, 1);
+    app.work_until_idle().await;
+    let (code, differences) = json(&app, &["reconcile"]).await;
+    assert_eq!((code, differences), (0, json!([])));
+    let repaired = "SELECT count(*) FROM polar_jobs.differences WHERE repaired_at IS NOT NULL AND last_seen > first_seen";
+    assert_eq!(app.count(repaired).await, 2);
+    assert_eq!(
+        app.simulator.customer(&tenant.id).unwrap().name.as_deref(),
+        Some("Acme")
+    );
+    assert_eq!(
+        app.role_at_polar(&tenant, &member).as_deref(),
+        Some("billing_manager")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_bought_while_nobody_listened_is_found_and_mirrored() {
+    let app = TestApp::open().await;
+    let (tenant, _) = in_step(&app).await;
+    app.simulator.set_webhook_url(None);
+    app.simulator
+        .purchase(&tenant.id, Product::Scale)
+        .await
+        .unwrap();
+    let (code, differences) = json(&app, &["reconcile"]).await;
+    assert_eq!(code, 1);
+    let missed = |subject: &str| (subject.to_owned(), "its delivery was missed".to_owned());
+    assert_eq!(
+        causes(&differences),
+        [missed("benefits"), missed("subscription")]
+    );
+    night(&app).await;
+    let scale = "SELECT count(*) FROM polar_jobs.entitlements WHERE support_tier = 'scale' AND subscription_status = 'active'";
+    assert_eq!(app.count(scale).await, 1);
+    assert_eq!(json(&app, &["reconcile"]).await, (0, json!([])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_that_vanished_unnoticed_is_made_again_with_everybody() {
+    let app = TestApp::open().await;
+    let (tenant, member) = in_step(&app).await;
+    app.simulator.set_webhook_url(None);
+    app.at_polar(
+        "DELETE",
+        &format!("/v1/customers/external/{}", tenant.id),
+        None,
+    )
+    .await;
+    let (code, differences) = json(&app, &["reconcile"]).await;
+    assert_eq!(code, 1);
+    assert_eq!(
+        causes(&differences),
+        [("customer".to_owned(), "deleted at Polar".to_owned())]
+    );
+    assert_eq!(
+        run(
+            &app,
+            &["reconcile", "--repair", "--organization", &tenant.id]
+        )
+        .await
+        .code,
+        0
+    );
+    app.resolve_waits().await;
+    assert!(app.member(&tenant, &member).is_some());
+    assert_eq!(json(&app, &["reconcile"]).await, (0, json!([])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_difference_that_comes_again_is_a_new_row() {
+    let app = TestApp::open().await;
+    let (tenant, _) = in_step(&app).await;
+    let path = format!("/v1/customers/external/{}", tenant.id);
+    for _ in 0..2 {
+        app.at_polar("PATCH", &path, Some(&json!({"name": "Renamed"})))
+            .await;
+        app.work_until_idle().await;
+        night(&app).await;
+        night(&app).await;
+    }
+    let rows = "SELECT count(*) FROM polar_jobs.differences WHERE repaired_at IS NOT NULL";
+    assert_eq!(app.count(rows).await, 2);
+    assert_eq!(
+        app.count("SELECT count(*) FROM polar_jobs.differences")
+            .await,
+        2
+    );
+}
+
+/// Lets so many calls out, then none.
+struct Budget(AtomicI64);
+
+impl RateLimiter for Budget {
+    fn acquire(&self, call: CallFacts) -> BoxFuture<'_, Result<Admission, Rejected>> {
+        if self.0.fetch_sub(1, Ordering::SeqCst) <= 0 {
+            return Box::pin(async {
+                Err(Rejected {
+                    reason: RejectedReason::Budget,
+                    retry_after: Duration::from_secs(3600),
+                })
+            });
+        }
+        Box::pin(async move { Unlimited.acquire(call).await })
+    }
+
+    fn record(&self, _: CallFacts, _: Admission, _: Answer) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_the_budget_stops_goes_on_behind_whom_it_compared() {
+    let app = TestApp::open().await;
+    for _ in 0..5 {
+        in_step(&app).await;
+    }
+    let before = app.simulator.requests().len();
+    let since = sqlx::query_scalar("SELECT clock_timestamp()")
+        .fetch_one(&app.pool)
+        .await
+        .unwrap();
+    let mut connection = app.pool.acquire().await.unwrap();
+    let job = NewJob::of(&Reconcile { since, page: None });
+    enqueue::insert(&mut connection, &job).await.unwrap();
+    drop(connection);
+    // Two calls for each of two organizations, and one for the third.
+    app.drain_through(Arc::new(Budget(AtomicI64::new(5)))).await;
+    assert_eq!(
+        app.count("SELECT count(*) FROM polar_jobs.comparisons")
+            .await,
+        2
+    );
+    app.resolve_waits().await;
+    assert_eq!(
+        app.count("SELECT count(*) FROM polar_jobs.comparisons")
+            .await,
+        5
+    );
+    let calls = app.simulator.requests().len() - before;
+    // Ten for five organizations, one asked again, one page of customers.
+    assert_eq!(
+        calls, 12,
+        "nobody is compared twice but whom the budget stopped"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_organization_that_polar_fails_for_does_not_keep_the_others_from_being_compared() {
+    let app = TestApp::open().await;
+    let (broken, _) = in_step(&app).await;
+    let (renamed, _) = in_step(&app).await;
+    let path = format!("/v1/customers/external/{}", renamed.id);
+    app.at_polar("PATCH", &path, Some(&json!({"name": "Renamed"})))
+        .await;
+    app.work_until_idle().await;
+    app.simulator.fail_customer(&broken.id);
+    let (code, differences) = json(&app, &["reconcile"]).await;
+    assert_eq!((code, causes(&differences).len()), (1, 1), "{differences}");
+    let untold = "SELECT count(*) FROM polar_jobs.comparisons WHERE compared_at IS NULL";
+    assert_eq!(app.count(untold).await, 1);
+    app.simulator.fail_nobody();
+}

@@ -1,0 +1,344 @@
+//! Erasure: after it, nothing in any table tells who the people of an organization were.
+
+use jobs::mirror::{erasure, members};
+use jobs::types::{Email, OrganizationId, Role, UserId};
+use jobs::{NewJob, Prune};
+use polar_jobs::queue::enqueue;
+use serde_json::{Value, json};
+use simulator::Product;
+use sqlx::Connection;
+
+use crate::command::run;
+use crate::test_app::{Tenant, TestApp, user};
+
+/// An organization whose people can be told from all others.
+fn created(tenant: &Tenant, name: &str) -> Value {
+    json!({"type": "organization.created", "data": {"id": tenant.id, "name": format!("{name} Works"), "slug": format!("{name}-slug"),
+        "owner": {"id": tenant.owner, "email": format!("{name}@people.example"), "name": format!("Owner {name}")}}})
+}
+
+fn added(tenant: &Tenant, user: &str, name: &str) -> Value {
+    json!({"type": "member.added", "data": {"organization_id": tenant.id, "role": "member",
+        "user": {"id": user, "email": format!("{name}@people.example"), "name": format!("Member {name}")}}})
+}
+
+/// The tables that hold a text anywhere, also inside of bytes.
+async fn tables_with(app: &TestApp, needle: &str) -> Vec<String> {
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT c.relname::text FROM pg_class c WHERE c.relnamespace = 'polar_jobs'::regnamespace
+            AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1",
+    )
+    .fetch_all(&app.pool)
+    .await
+    .unwrap();
+    let mut found = Vec::new();
+    for table in tables {
+        let there: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+            "SELECT EXISTS (SELECT FROM polar_jobs.{table} t WHERE strpos(lower(t::text), $1) > 0
+                                                             OR strpos(t::text, encode(convert_to($1, 'UTF8'), 'hex')) > 0)"
+        )))
+        .bind(needle)
+        .fetch_one(&app.pool)
+        .await
+        .unwrap();
+        if there {
+            found.push(table);
+        }
+    }
+    found
+}
+
+/// Everything that may be known of an organization: people, deliveries, a plan, differences.
+async fn lived(app: &TestApp, tenant: &Tenant, name: &str, member: (&str, &str)) {
+    app.tell(&[created(tenant, name), added(tenant, member.0, member.1)])
+        .await;
+    app.work_until_idle().await;
+    app.tell(&[json!({"type": "user.updated", "data": {"id": tenant.owner, "name": format!("Renamed {name}")}})]).await;
+    app.simulator
+        .purchase(&tenant.id, Product::Scale)
+        .await
+        .unwrap();
+    app.work_until_idle().await;
+    let path = format!("/v1/customers/external/{}", tenant.id);
+    app.at_polar(
+        "PATCH",
+        &path,
+        Some(&json!({"name": format!("{name} by hand")})),
+    )
+    .await;
+    let path = format!("{path}/members/{}", tenant.owner);
+    app.at_polar(
+        "PATCH",
+        &path,
+        Some(&json!({"name": format!("{name} by hand")})),
+    )
+    .await;
+    app.work_until_idle().await;
+    assert_eq!(
+        run(app, &["reconcile", "--organization", &tenant.id])
+            .await
+            .code,
+        1
+    );
+    app.tell(&[tenant.deleted()]).await;
+    app.resolve_waits().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_erasure_no_table_tells_who_the_people_were() {
+    let app = TestApp::open().await;
+    let (gone, living) = (Tenant::new(), Tenant::new());
+    let (only_there, everywhere) = (user(), user());
+    app.tell(&[created(&living, "lena"), added(&living, &everywhere, "eve")])
+        .await;
+    lived(&app, &gone, "gustav", (&only_there, "mona")).await;
+    app.tell(&[added(&gone, &everywhere, "eve")]).await;
+    app.work_until_idle().await;
+    assert!(
+        tables_with(&app, "gustav")
+            .await
+            .contains(&"stored_events".to_owned())
+    );
+    let amounts = "SELECT count(*) FROM polar_jobs.external_events";
+    let before = app.count(amounts).await;
+
+    let said = run(
+        &app,
+        &["--actor", "Ada", "organizations", "erase", &gone.id],
+    )
+    .await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    for name in ["gustav", "mona"] {
+        assert_eq!(
+            tables_with(&app, name).await,
+            Vec::<String>::new(),
+            "{name}"
+        );
+    }
+    assert_eq!(
+        app.count(amounts).await,
+        before,
+        "what came in stays, without its words"
+    );
+    let lena: Option<String> =
+        sqlx::query_scalar("SELECT email FROM polar_jobs.people WHERE user_id = $1::uuid")
+            .bind(&living.owner)
+            .fetch_one(&app.pool)
+            .await
+            .unwrap();
+    assert_eq!(lena.as_deref(), Some("lena@people.example"));
+    let recorded = "SELECT count(*) FROM polar_jobs.operator_actions WHERE actor = 'Ada' AND action = 'organizations erase' AND organization_id IS NOT NULL";
+    assert_eq!(app.count(recorded).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_of_a_living_organization_stay_there() {
+    let app = TestApp::open().await;
+    let (gone, living) = (Tenant::new(), Tenant::new());
+    let shared = user();
+    app.tell(&[
+        created(&gone, "gustav"),
+        created(&living, "lena"),
+        added(&living, &shared, "eve"),
+        added(&gone, &shared, "eve"),
+    ])
+    .await;
+    app.work_until_idle().await;
+    app.tell(&[gone.deleted()]).await;
+    app.resolve_waits().await;
+    assert_eq!(
+        run(&app, &["organizations", "erase", &gone.id]).await.code,
+        0
+    );
+    let kept: Vec<String> = sqlx::query_scalar(
+        "SELECT email FROM polar_jobs.members WHERE organization_id = $1::uuid ORDER BY 1",
+    )
+    .bind(&living.id)
+    .fetch_all(&app.pool)
+    .await
+    .unwrap();
+    assert_eq!(kept, ["eve@people.example", "lena@people.example"]);
+    // The change that told her to the living organization is kept whole.
+    let told = "SELECT count(*) FROM polar_jobs.external_events WHERE data #>> '{user,email}' = 'eve@people.example'";
+    assert_eq!(app.count(told).await, 1);
+    assert_eq!(
+        run(&app, &["reconcile"]).await.code,
+        0,
+        "and so she is at Polar"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_living_or_unknown_organization_is_not_erased() {
+    let app = TestApp::open().await;
+    let tenant = Tenant::new();
+    app.tell(&[created(&tenant, "lena")]).await;
+    app.work_until_idle().await;
+    for id in [tenant.id.clone(), user()] {
+        assert_eq!(run(&app, &["organizations", "erase", &id]).await.code, 1);
+    }
+    assert_eq!(
+        app.count("SELECT count(*) FROM polar_jobs.operator_actions")
+            .await,
+        0
+    );
+    assert_eq!(
+        app.count("SELECT count(*) FROM polar_jobs.people WHERE email IS NOT NULL")
+            .await,
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_polar_delivers_about_an_erased_organization_is_stored_without_its_body() {
+    let app = TestApp::open().await;
+    let (gone, living) = (Tenant::new(), Tenant::new());
+    app.tell(&[created(&gone, "gustav"), created(&living, "lena")])
+        .await;
+    app.work_until_idle().await;
+    let customer = app.simulator.customer(&gone.id).unwrap().id;
+    app.tell(&[gone.deleted()]).await;
+    app.resolve_waits().await;
+    assert_eq!(
+        run(&app, &["organizations", "erase", &gone.id]).await.code,
+        0
+    );
+    let last: i64 = sqlx::query_scalar("SELECT max(id) FROM polar_jobs.external_events")
+        .fetch_one(&app.pool)
+        .await
+        .unwrap();
+    for about in [
+        json!({"id": user(), "customer": {"id": customer, "external_id": gone.id, "name": "Owner gustav"}}),
+        json!({"id": user(), "customer_id": customer, "name": "Owner gustav"}),
+        json!({"id": user(), "customer": {"id": user(), "external_id": living.id}}),
+    ] {
+        app.deliver("benefit_grant.revoked", &about).await;
+    }
+    app.work_until_idle().await;
+    let later: Vec<(Option<String>, bool)> = sqlx::query_as(
+        "SELECT outcome, body IS NULL FROM polar_jobs.external_events WHERE id > $1 AND type = 'benefit_grant.revoked' ORDER BY id",
+    )
+    .bind(last).fetch_all(&app.pool).await.unwrap();
+    let ignored = Some("ignored".to_owned());
+    assert_eq!(later[..2], [(ignored.clone(), true), (ignored, true)]);
+    assert!(!later[2].1, "the body of a living one is kept");
+    assert_eq!(tables_with(&app, "gustav").await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_daily_prune_erases_what_was_deleted_three_weeks_ago_and_nothing_younger() {
+    let app = TestApp::open().await;
+    let (old, young) = (Tenant::new(), Tenant::new());
+    app.tell(&[created(&old, "gustav"), created(&young, "lena")])
+        .await;
+    app.work_until_idle().await;
+    app.tell(&[old.deleted(), young.deleted()]).await;
+    app.resolve_waits().await;
+    for (tenant, days) in [(&old, 22), (&young, 20)] {
+        sqlx::query("UPDATE polar_jobs.organizations SET deleted_at = now() - make_interval(days => $2) WHERE id = $1::uuid")
+            .bind(&tenant.id).bind(days).execute(&app.pool).await.unwrap();
+    }
+    let mut connection = app.pool.acquire().await.unwrap();
+    enqueue::insert(&mut connection, &NewJob::of(&Prune {}))
+        .await
+        .unwrap();
+    drop(connection);
+    app.work_until_idle().await;
+    assert_eq!(tables_with(&app, "gustav").await, Vec::<String>::new());
+    assert!(
+        tables_with(&app, "lena")
+            .await
+            .contains(&"people".to_owned())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organization_that_starts_anew_after_its_erasure_is_as_any_other() {
+    let app = TestApp::open().await;
+    let tenant = Tenant::new();
+    app.tell(&[created(&tenant, "gustav")]).await;
+    app.work_until_idle().await;
+    app.tell(&[tenant.deleted()]).await;
+    app.resolve_waits().await;
+    assert_eq!(
+        run(&app, &["organizations", "erase", &tenant.id])
+            .await
+            .code,
+        0
+    );
+    app.tell(&[created(&tenant, "greta")]).await;
+    app.resolve_waits().await;
+    app.simulator
+        .purchase(&tenant.id, Product::Scale)
+        .await
+        .unwrap();
+    app.work_until_idle().await;
+    assert_eq!(
+        app.simulator.members(&tenant.id)[0].email,
+        "greta@people.example"
+    );
+    assert_eq!(
+        app.count("SELECT count(*) FROM polar_jobs.entitlements WHERE support_tier = 'scale'")
+            .await,
+        1
+    );
+    let bodies = "SELECT count(*) FROM polar_jobs.external_events WHERE type = 'subscription.created' AND body IS NOT NULL";
+    assert_eq!(app.count(bodies).await, 1);
+    assert_eq!(run(&app, &["reconcile"]).await.code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_who_joins_elsewhere_during_the_erasure_keeps_the_address() {
+    let app = TestApp::open().await;
+    let (gone, living) = (Tenant::new(), Tenant::new());
+    app.tell(&[created(&gone, "gustav"), created(&living, "lena")])
+        .await;
+    app.work_until_idle().await;
+    app.tell(&[gone.deleted()]).await;
+    app.resolve_waits().await;
+    let id = |text: &str| text.parse::<uuid::Uuid>().unwrap();
+    let (person, event) = (UserId(id(&gone.owner)), 1_000_000);
+    let email = Email::parse("gustav@people.example").unwrap();
+
+    let mut joining = app.pool.acquire().await.unwrap();
+    let mut transaction = joining.begin().await.unwrap();
+    members::meet(
+        &mut transaction,
+        person,
+        Some(&email),
+        Some("Gustav"),
+        event,
+    )
+    .await
+    .unwrap();
+    let (pool, organization) = (app.pool.clone(), OrganizationId(id(&gone.id)));
+    let erasing = tokio::spawn(async move {
+        let mut transaction = pool.begin().await.unwrap();
+        erasure::erase(&mut transaction, organization)
+            .await
+            .unwrap();
+        transaction.commit().await.unwrap();
+    });
+    app.until("the erasure waits for the person's row", async || {
+        app.count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").await > 0
+    })
+    .await;
+    members::join(
+        &mut transaction,
+        OrganizationId(id(&living.id)),
+        person,
+        Role::Member,
+        event,
+    )
+    .await
+    .unwrap();
+    transaction.commit().await.unwrap();
+    erasing.await.unwrap();
+    let kept: Option<String> =
+        sqlx::query_scalar("SELECT email FROM polar_jobs.people WHERE user_id = $1")
+            .bind(person.0)
+            .fetch_one(&app.pool)
+            .await
+            .unwrap();
+    assert_eq!(kept.as_deref(), Some("gustav@people.example"));
+}

@@ -1,0 +1,98 @@
+//! What is at Polar and none of ours: reported, and deleted only where that is asked for by name.
+
+use serde_json::{Value, json};
+
+use crate::command::{json as answer, run};
+use crate::test_app::{Tenant, TestApp, user};
+
+fn team(external_id: Option<&str>) -> Value {
+    json!({"type": "team", "name": "Shop", "external_id": external_id,
+        "owner": {"email": "shop@example.com", "name": "Sam", "external_id": "sam"}})
+}
+
+async fn customers(app: &TestApp) -> Vec<Option<String>> {
+    let mut ids: Vec<_> = app
+        .simulator
+        .customers()
+        .into_iter()
+        .filter(|one| one.deleted_at.is_none())
+        .map(|one| one.external_id)
+        .collect();
+    ids.sort();
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn customers_of_nobody_are_reported_and_deleted_only_as_strangers() {
+    let app = TestApp::open().await;
+    let tenant = Tenant::new();
+    app.tell(&[tenant.created()]).await;
+    let gone = user();
+    let self_organization = app.simulator.organization_id().to_string();
+    for external_id in [Some("shop-7"), Some(&gone), Some(&self_organization), None] {
+        app.at_polar("POST", "/v1/customers/", Some(&team(external_id)))
+            .await;
+    }
+    app.work_until_idle().await;
+    let (code, differences) = answer(&app, &["reconcile"]).await;
+    assert_eq!(code, 1);
+    let mut found: Vec<String> = differences
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["found"]["external_id"].as_str().unwrap().to_owned())
+        .collect();
+    found.sort();
+    let mut expected = vec![gone.clone(), "shop-7".to_owned()];
+    expected.sort();
+    assert_eq!(found, expected);
+
+    let before = customers(&app).await;
+    assert_eq!(run(&app, &["reconcile", "--repair"]).await.code, 0);
+    assert_eq!(
+        customers(&app).await,
+        before,
+        "without --strangers nothing is deleted"
+    );
+    assert_eq!(run(&app, &["reconcile", "--strangers"]).await.code, 2);
+    assert_eq!(
+        run(&app, &["reconcile", "--repair", "--strangers"])
+            .await
+            .code,
+        0
+    );
+    let mut kept = vec![None, Some(self_organization), Some(tenant.id)];
+    kept.sort();
+    assert_eq!(customers(&app).await, kept);
+    assert_eq!(answer(&app, &["reconcile"]).await, (0, json!([])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_who_are_none_of_ours_are_deleted_only_as_strangers() {
+    let app = TestApp::open().await;
+    let tenant = Tenant::new();
+    app.tell(&[tenant.created()]).await;
+    app.work_until_idle().await;
+    let path = format!("/v1/customers/external/{}/members", tenant.id);
+    let stranger = json!({"email": "sam@example.com", "name": "Sam", "role": "member"});
+    app.at_polar("POST", &path, Some(&stranger)).await;
+    app.work_until_idle().await;
+    let (code, differences) = answer(&app, &["reconcile"]).await;
+    assert_eq!(code, 1);
+    assert_eq!(differences[0]["cause"], "made at Polar by somebody else");
+    assert_eq!(run(&app, &["reconcile", "--repair"]).await.code, 0);
+    app.work_until_idle().await;
+    assert_eq!(app.simulator.members(&tenant.id).len(), 2);
+    assert_eq!(
+        run(&app, &["reconcile", "--repair", "--strangers"])
+            .await
+            .code,
+        0
+    );
+    assert_eq!(
+        app.simulator.members(&tenant.id).len(),
+        1,
+        "the owner stays"
+    );
+    assert_eq!(answer(&app, &["reconcile"]).await, (0, json!([])));
+}
