@@ -1,7 +1,8 @@
 //! The description of the API, made from the handlers' own types, so that it cannot say anything else
 //! than they do.
 
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{
     Components, ContentBuilder, PathItem, Ref, RefOr, Response, ResponseBuilder,
@@ -75,6 +76,16 @@ const CHANGES: [(&str, &str); 1] = [(
     "It cannot be done now; with `Retry-After` it can soon",
 )];
 
+/// Headers that routes take.
+const ON_BEHALF_OF: (&str, &str) = (
+    "On-Behalf-Of",
+    "Beside the application's token: the id of the person that it speaks for",
+);
+const IDEMPOTENCY_KEY: (&str, &str) = (
+    "Idempotency-Key",
+    "The same key gets the first answer again for a day",
+);
+
 impl Modify for Common {
     fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
         let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
@@ -106,6 +117,11 @@ fn describe(operation: &mut Operation, changes: bool) {
         "bearer",
         Vec::<String>::new(),
     )]);
+    let headers = [ON_BEHALF_OF]
+        .into_iter()
+        .chain(changes.then_some(IDEMPOTENCY_KEY));
+    let parameters = operation.parameters.get_or_insert_default();
+    parameters.extend(headers.map(|(name, words)| RefOr::T(header(name, words))));
     let more = CHANGES.iter().filter(|_| changes);
     for (status, words) in REFUSALS.iter().chain(more) {
         add(operation, status, refusal(words, "ErrorBody"));
@@ -120,6 +136,15 @@ fn describe(operation: &mut Operation, changes: bool) {
         let words = "Fields are wrong, or what is asked for is refused";
         add(operation, "422", refusal(words, "ValidationErrorBody"));
     }
+}
+
+fn header(name: &str, words: &str) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .description(Some(words))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .build()
 }
 
 fn add(operation: &mut Operation, status: &str, response: Response) {

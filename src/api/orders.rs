@@ -25,7 +25,7 @@ pub(super) struct OrderView {
     refunded_amount: i64,
     /// Three letters, lower case.
     currency: String,
-    billing_reason: Option<String>,
+    billing_reason: String,
     product_name: String,
     /// Whether its invoice can be fetched.
     is_invoice_generated: bool,
@@ -42,7 +42,7 @@ impl From<Order> for OrderView {
             total_amount: order.total_amount,
             refunded_amount: order.refunded_amount,
             currency: order.currency,
-            billing_reason: order.billing_reason,
+            billing_reason: order.billing_reason.as_str().to_owned(),
             product_name: order
                 .product
                 .map_or(order.description, |product| product.name),

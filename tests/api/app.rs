@@ -252,6 +252,16 @@ impl SecondServer {
     pub(crate) async fn ask(&self, who: &As, method: &str, path: &str) -> Answer {
         send(&self.http, self.address, who, method, path, None, &[]).await
     }
+
+    pub(crate) async fn tell_api(
+        &self,
+        who: &As,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> Answer {
+        send(&self.http, self.address, who, method, path, Some(body), &[]).await
+    }
 }
 
 pub(crate) async fn second_server(app: &ApiApp, polar: polar::Client) -> SecondServer {

@@ -1,13 +1,15 @@
 //! Buying, changing and ending a plan.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use polar::Unlimited;
 use serde_json::{Value, json};
 use simulator::{Product, RequestMatch};
 
-use crate::app::{ApiApp, As, Company};
+use crate::app::{ApiApp, As, Company, client, second_server};
 
 fn plan(app: &ApiApp, product: Product) -> Value {
     json!({"product_id": app.product(product)})
@@ -354,16 +356,24 @@ async fn an_organization_without_a_customer_is_made_one_and_asked_to_come_again(
 }
 
 #[tokio::test]
-async fn two_hundred_clicks_change_the_plan_once() {
+async fn two_hundred_clicks_at_two_servers_change_the_plan_once() {
     let app = ApiApp::open().await;
     let company = app.customer_of(Product::Pro).await;
     // The first one is held at Polar until a few of the others were answered.
     let held = app
         .simulator
         .hold(RequestMatch::path("/v1/subscriptions/").method("PATCH"));
-    let mut clicks: FuturesUnordered<_> = (0..200)
-        .map(|_| change(&app, &company, Product::Scale))
-        .collect();
+    let other = second_server(&app, client(&app, Arc::new(Unlimited))).await;
+    let (path, body) = (company.at("/subscription"), plan(&app, Product::Scale));
+    let click = async |server: usize| match server {
+        0 => app.tell_api(&company.owner(), "PATCH", &path, &body).await,
+        _ => {
+            other
+                .tell_api(&company.owner(), "PATCH", &path, &body)
+                .await
+        }
+    };
+    let mut clicks: FuturesUnordered<_> = (0..200).map(|number| click(number % 2)).collect();
     let mut answers = Vec::new();
     while let Some(answer) = clicks.next().await {
         answers.push(answer);

@@ -139,7 +139,7 @@ impl TestApp {
 
     /// Where Polar delivers to from the start.
     pub(crate) fn webhook_url(&self) -> String {
-        format!("{}/integrations/polar/webhook", self.door)
+        format!("{}/integrations/polar/webhook", self.ingress_url)
     }
 
     /// Another ingress beside the first one, with these secrets; its address.
@@ -173,6 +173,12 @@ impl TestApp {
             ),
             ("POLAR_ORGANIZATION_ID", organization),
         ]
+    }
+
+    /// Where the database is, for a process of its own.
+    #[allow(dead_code, reason = "only the API's tests start one")]
+    pub(crate) fn database_url(&self) -> &str {
+        &self.url
     }
 
     /// A client of our own, for what others do at Polar meanwhile.
