@@ -1,6 +1,7 @@
 //! The billing page of `dev` in a real browser: bought, upgraded, invoiced, cancelled and resumed, through nothing but the
 //! organizations API and Polar's own pages.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::ChildStdout;
 use std::sync::mpsc::{self, Receiver};
@@ -8,6 +9,7 @@ use std::time::Instant;
 
 use private_postgres::testing;
 use reqwest::Client;
+use serde_json::Value;
 use sqlx::PgPool;
 
 use super::browser::Browser;
@@ -79,7 +81,7 @@ async fn generate_invoice(polar: &str, order: &str) {
     let order = format!("{polar}/v1/orders/{order}");
     until(async || {
         let order = http.get(&order).bearer_auth("polar_oat_simulator").send();
-        let order: serde_json::Value = order.await.unwrap().json().await.unwrap();
+        let order: Value = order.await.unwrap().json().await.unwrap();
         order["is_invoice_generated"] == true
     })
     .await;
@@ -159,4 +161,113 @@ async fn a_browser_buys_upgrades_opens_an_invoice_cancels_and_resumes() {
     let console = browser.console().await.to_string();
     assert!(!console.contains("Content Security Policy"), "{console}");
     assert!(!console.contains("CORS"), "{console}");
+}
+
+/// Calls as `METHOD /path/…` below an organization, each id a `{}`.
+fn described() -> BTreeSet<String> {
+    let document = polar_jobs::api::document();
+    let document: Value = serde_json::from_str(&document).unwrap();
+    let mut calls = BTreeSet::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let below = path.strip_prefix("/v1/organizations/{organization_id}");
+        for method in methods.as_object().unwrap().keys() {
+            let parts = below.unwrap_or(path).split('/');
+            let parts = parts.map(|part| if part.starts_with('{') { "{}" } else { part });
+            let path: Vec<&str> = parts.collect();
+            calls.insert(format!("{} {}", method.to_uppercase(), path.join("/")));
+        }
+    }
+    calls
+}
+
+/// A path as it is written in a script or in a document, without its query and with `{}` for each id.
+fn template(written: &str) -> String {
+    let path = written.split('?').next().unwrap();
+    let id = |part: &&str| part.starts_with("${") || part.ends_with("_ID");
+    let parts = path
+        .split('/')
+        .map(|part| if id(&part) { "{}" } else { part });
+    parts.collect::<Vec<&str>>().join("/")
+}
+
+#[test]
+fn the_page_and_its_document_call_what_the_api_describes_and_nothing_else() {
+    let described = described();
+    let script = include_str!("../../src/cli/dev/billing_page/billing.js");
+    let mut in_page = BTreeSet::new();
+    for call in script.split("api.get(").skip(1) {
+        let path = call.split(['"', '`']).nth(1).unwrap();
+        in_page.insert(format!("GET {}", template(path)));
+    }
+    for call in script.split("api.change(").skip(1) {
+        let mut words = call.split('"');
+        let (method, path) = (words.nth(1).unwrap(), words.nth(1).unwrap());
+        in_page.insert(format!("{method} {}", template(path)));
+    }
+    let document = include_str!("../../docs/billing-page.md");
+    let mut in_document = BTreeSet::new();
+    for line in document.lines().filter(|line| line.starts_with("call ")) {
+        let method = line.strip_prefix("call -X ");
+        let method = method.map_or("GET", |rest| rest.split(' ').next().unwrap());
+        let path = line
+            .split("/v1/organizations/$ORGANIZATION")
+            .nth(1)
+            .unwrap();
+        in_document.insert(format!(
+            "{method} {}",
+            template(path.split('"').next().unwrap())
+        ));
+    }
+    assert!(in_page.len() >= 7, "{in_page:?}");
+    assert_eq!(in_page, in_document);
+    assert!(
+        in_page.is_subset(&described),
+        "{in_page:?} of {described:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_page_answers_under_its_own_name_only_and_signs_for_people_it_knows() {
+    let database = testing::database(polar_jobs::migrate::migrator).await;
+    let url = database.url.clone();
+    let dev = tokio::task::spawn_blocking(move || Dev::start(&url))
+        .await
+        .unwrap();
+    let (page, ingress) = (dev.address("billing"), dev.address("ingress"));
+    let http = Client::builder()
+        .no_proxy()
+        .tls_certs_only([])
+        .build()
+        .unwrap();
+    let foreign = http
+        .get(format!("{page}/session"))
+        .header("host", "rebound.example");
+    assert_eq!(foreign.send().await.unwrap().status(), 421);
+    let unknown = format!("{page}/session?organization={}", uuid::Uuid::new_v4());
+    assert_eq!(http.get(unknown).send().await.unwrap().status(), 404);
+    let index = http.get(page).send().await.unwrap();
+    let policy = index.headers()["content-security-policy"].to_str().unwrap();
+    assert!(
+        policy.starts_with("default-src 'none'; script-src 'self';"),
+        "{policy}"
+    );
+    assert!(!policy.contains("unsafe"), "{policy}");
+
+    let session = http.get(format!("{page}/session")).send().await.unwrap();
+    let session: Value = session.json().await.unwrap();
+    assert_eq!(session["api"], ingress);
+    let token = session["token"].as_str().unwrap();
+    let call = async |organization: &Value| {
+        let id = organization.as_str().unwrap();
+        let plans = http.get(format!("{ingress}/v1/organizations/{id}/plans"));
+        plans.bearer_auth(token).send().await.unwrap().status()
+    };
+    assert_eq!(call(&session["organization_id"]).await, 200);
+    let mut others = session["organizations"].as_array().unwrap().iter();
+    let other = others.find(|other| other["id"] != session["organization_id"]);
+    assert_eq!(
+        call(&other.unwrap()["id"]).await,
+        404,
+        "a token is one person's"
+    );
 }
