@@ -259,8 +259,9 @@ impl TestApp {
                 platform_fees: FEES,
                 early_fees: FEES,
                 support_desk: None,
+                webhook_events: polar_jobs::ingress::required_events(true),
             }),
-            queues: [("default", 10), ("mail", 4), ("bulk", 2)]
+            queues: [("default", 10), ("mail", 4), ("bulk", 2), ("support", 2)]
                 .map(|(queue, slots)| QueueSlots {
                     queue: queue.to_owned(),
                     slots,
