@@ -143,7 +143,7 @@ impl TestApp {
 
     /// Where Polar delivers to from the start.
     pub(crate) fn webhook_url(&self) -> String {
-        format!("{}/integrations/polar/webhook", self.door)
+        format!("{}/integrations/polar/webhook", self.ingress_url)
     }
 
     /// Another ingress beside the first one, with these secrets; its address.
