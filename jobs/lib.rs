@@ -32,6 +32,7 @@ mod reconcile;
 mod redeliver_events;
 mod report_costs;
 mod report_usage;
+mod restore_cancellation;
 mod restore_customer;
 mod resume_support_desk;
 mod resume_syncs;
@@ -40,6 +41,7 @@ mod send_order_email;
 mod send_subscription_email;
 mod sync_customer;
 mod sync_member;
+mod sync_startup_program;
 mod sync_subscription;
 mod sync_support_desk;
 mod watch_endpoint;
@@ -55,6 +57,7 @@ pub use reconcile::Reconcile;
 pub use redeliver_events::RedeliverEvents;
 pub use report_costs::ReportCosts;
 pub use report_usage::{ReportUsage, ask_polar};
+pub use restore_cancellation::RestoreCancellation;
 pub use restore_customer::RestoreCustomer;
 pub use resume_support_desk::ResumeSupportDesk;
 pub use resume_syncs::ResumeSyncs;
@@ -63,6 +66,7 @@ pub use send_order_email::SendOrderEmail;
 pub use send_subscription_email::{Change, SendSubscriptionEmail};
 pub use sync_customer::SyncCustomer;
 pub use sync_member::SyncMember;
+pub use sync_startup_program::SyncStartupProgram;
 pub use sync_subscription::SyncSubscription;
 pub use sync_support_desk::SyncSupportDesk;
 pub use watch_endpoint::{Deliveries, WEBHOOK_ROUTE, WatchEndpoint, is_ours};
@@ -75,12 +79,14 @@ pub fn registry() -> Registry {
         .job::<ApplyChange>()
         .job::<CallApp>()
         .job::<RedeliverEvents>()
+        .job::<RestoreCancellation>()
         .job::<RestoreCustomer>()
         .job::<SendEmail>()
         .job::<SendOrderEmail>()
         .job::<SendSubscriptionEmail>()
         .job::<SyncCustomer>()
         .job::<SyncMember>()
+        .job::<SyncStartupProgram>()
         .job::<SyncSubscription>()
         .job::<SyncSupportDesk>()
         .scheduled::<Prune>()

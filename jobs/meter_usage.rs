@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::{CatchUp, Scheduled, priority};
 use crate::mirror::clock;
-use crate::mirror::usage::{close_window, create_partitions, deletion_waits, horizon_holder};
+use crate::mirror::usage::{
+    Uncounted, close_window, create_partitions, deletion_waits, horizon_holder, uncounted,
+};
 use crate::{Context, Done, Error, Job, NewJob, ReportUsage};
 
 /// A transaction that is open longer than this is named to the operator.
@@ -65,17 +67,28 @@ impl Scheduled for MeterUsage {
 /// Whoever keeps a transaction open keeps what was written since then out of the window; nothing
 /// is lost, but it comes late, and only people can end it.
 async fn warn_of_long_transactions(context: &Context) -> Result<(), Error> {
-    let holder = horizon_holder(&context.pool).await?;
-    let age = holder.as_ref().map_or(0, |holder| holder.age.num_seconds());
-    metrics::gauge!("polar_jobs_usage_horizon_age_seconds")
-        .set(f64::from(i32::try_from(age).unwrap_or(i32::MAX)));
-    if let Some(holder) = holder.filter(|holder| holder.age > LONG_TRANSACTION) {
+    let Some(holder) = horizon_holder(&context.pool).await? else {
+        return Ok(());
+    };
+    if let Some(seen) = holder
+        .seen
+        .as_ref()
+        .filter(|seen| seen.age > LONG_TRANSACTION)
+    {
         tracing::warn!(
             pid = holder.pid,
+            role = holder.role,
             application_name = holder.name,
-            state = holder.state,
-            age_seconds = age,
+            state = seen.state,
+            age_seconds = seen.age.num_seconds(),
             "usage recorded since this transaction began waits for its end; end it, or its session"
+        );
+    } else if let Some(uncounted) = uncounted(&context.pool).await?.filter(Uncounted::is_late) {
+        tracing::warn!(
+            pid = holder.pid,
+            role = holder.role,
+            since = %uncounted.since,
+            "usage is not counted: a transaction that this role may not see is still open"
         );
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Keeps the tables as small as what people still look at: drops old days of finished jobs, handled
-//! events and counted readings, makes the partitions of the next days, deletes old ticks and unused locks
-//! of keys in small batches and invoices that were mailed, erases deleted organizations, and folds old reports of usage
-//! into monthly sums.
+//! events and counted readings, makes the partitions of the next days, deletes old ticks, unused locks of
+//! keys and kept answers in small batches and invoices that were mailed, erases deleted organizations, and
+//! folds old reports of usage into monthly sums.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{Context, Done, Error, Job, Queue, Scheduled, priority};
+use crate::mirror::api::requests;
 use crate::mirror::prune::{self, Limits};
 use crate::mirror::{clock, costs, erasure, mails, usage};
 
@@ -57,6 +58,7 @@ impl Job for Prune {
         prune::traces_of_events(&context.pool, BATCH).await?;
         prune::ticks(&context.pool, completed, BATCH).await?;
         prune::key_locks(&context.pool, BATCH).await?;
+        while requests::prune(&context.pool, BATCH.into()).await? > 0 {}
         let read = now - TimeDelta::days(READING_DAYS);
         usage::prune(&context.pool, read).await?;
         while usage::prune_ids(&context.pool, read, READINGS).await? > 0 {}

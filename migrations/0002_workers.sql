@@ -13,6 +13,8 @@ CREATE TABLE polar_jobs.workers (
     -- the moment the process dies. False behind a transaction-mode pooler.
     session_lock boolean NOT NULL DEFAULT false,
     queues text[] NOT NULL DEFAULT '{}',
+    -- How many jobs of each of them it runs at once.
+    slots integer[] NOT NULL DEFAULT '{}',
     -- Counts the connections on which the worker took its lock: a reclaimer that sees another number knows
     -- that the worker came back meanwhile.
     session integer NOT NULL DEFAULT 0,

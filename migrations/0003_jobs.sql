@@ -52,7 +52,10 @@ CREATE TABLE polar_jobs.live_jobs (
     -- Why the job waits, in words, if it went back without a failure.
     note text,
     payload jsonb NOT NULL DEFAULT '{}',
-    errors jsonb NOT NULL DEFAULT '[]'
+    errors jsonb NOT NULL DEFAULT '[]',
+    -- When the work was due before an attempt put it back: retries and waits for Polar move `run_at`. Null
+    -- before that, and where the job itself put off what is not there yet.
+    due_at timestamptz
 ) WITH (
     fillfactor = 50,
     toast_tuple_target = 4096,
@@ -68,6 +71,8 @@ CREATE INDEX live_jobs_blocked ON polar_jobs.live_jobs (ordering_key, id) WHERE 
 -- Behind a running head at most one job waits for all the news that came meanwhile.
 CREATE UNIQUE INDEX live_jobs_follower ON polar_jobs.live_jobs (ordering_key) WHERE blocked AND coalesces;
 CREATE UNIQUE INDEX live_jobs_unique ON polar_jobs.live_jobs (unique_key) WHERE unique_key IS NOT NULL;
+-- Whose work is late although it runs, or waits for its next attempt. No claim changes it.
+CREATE INDEX live_jobs_late ON polar_jobs.live_jobs (queue, due_at) WHERE due_at IS NOT NULL;
 -- Finds out whether a job waits, or is about to, with a unique key.
 CREATE INDEX live_jobs_pending ON polar_jobs.live_jobs (held_unique_key) WHERE blocked AND held_unique_key IS NOT NULL;
 
@@ -94,7 +99,9 @@ CREATE TABLE polar_jobs.finished_jobs (
     events bigint[],
     note text,
     payload jsonb NOT NULL,
-    errors jsonb NOT NULL
+    errors jsonb NOT NULL,
+    -- When an operator took note of a discarded job: from then on nothing warns of it.
+    acknowledged_at timestamptz
 ) PARTITION BY LIST (state);
 CREATE INDEX finished_jobs_id ON polar_jobs.finished_jobs (id);
 
@@ -143,7 +150,8 @@ BEGIN
         RAISE EXCEPTION 'jobs: run_at must be a time, got %', NEW.run_at USING ERRCODE = 'invalid_parameter_value';
     END IF;
     UPDATE polar_jobs.live_jobs
-       SET run_at = NEW.run_at, priority = NEW.priority, max_attempts = NEW.max_attempts, payload = NEW.payload
+       SET run_at = NEW.run_at, due_at = CASE WHEN run_at = NEW.run_at THEN due_at END,
+           priority = NEW.priority, max_attempts = NEW.max_attempts, payload = NEW.payload
      WHERE id = OLD.id AND worker IS NULL;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'jobs: % is %, only waiting jobs can be updated', OLD.id,

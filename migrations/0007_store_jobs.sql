@@ -60,7 +60,7 @@ BEGIN
                coalesce(g.attempts, d.max_attempts, 20), coalesce(g.priority, d.priority, 0), false,
                coalesce(g.unique_key = g.ordering_key, false), coalesce(g.queue, d.queue, 'default'), g.kind,
                nullif(g.unique_key, g.ordering_key), NULL, g.ordering_key,
-               CASE WHEN g.event IS NOT NULL THEN ARRAY[g.event] END, NULL, coalesce(g.payload, '{}'), '[]'
+               CASE WHEN g.event IS NOT NULL THEN ARRAY[g.event] END, NULL, coalesce(g.payload, '{}'), '[]', NULL
            )::polar_jobs.live_jobs
       FROM unnest(kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys,
                   max_attempts, events) WITH ORDINALITY
@@ -80,7 +80,7 @@ CREATE FUNCTION polar_jobs.merged_job_rows(
                n.id, n.run_at, now(), NULL, NULL, 0,
                coalesce(n.attempts, d.max_attempts, 20), coalesce(n.priority, d.priority, 0), false,
                coalesce(n.unique_key = n.ordering_key, false), coalesce(n.queue, d.queue, 'default'), n.kind,
-               nullif(n.unique_key, n.ordering_key), NULL, n.ordering_key, n.events, NULL, n.payload, '[]'
+               nullif(n.unique_key, n.ordering_key), NULL, n.ordering_key, n.events, NULL, n.payload, '[]', NULL
            )::polar_jobs.live_jobs
       FROM (SELECT nextval('polar_jobs.live_jobs_id_seq') AS id, m.* FROM (
             SELECT min(g.place) AS place, (array_agg(g.kind ORDER BY g.place))[1] AS kind,

@@ -32,6 +32,17 @@ BEGIN
     ON CONFLICT (key) DO UPDATE SET key = excluded.key WHERE false;
 END $$;
 
+-- Which open transactions hold keys, oldest first: a row's lock does not tell whose it is, but only who wrote to the
+-- table has it locked in this mode.
+CREATE FUNCTION polar_jobs.holders_of_keys() RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT coalesce('it is ' || string_agg(coalesce('backend ' || l.pid || ' of role ' || a.usename, 'a prepared transaction'),
+                                           ' or ' ORDER BY age(a.backend_xid) DESC NULLS FIRST), 'it has just ended')
+      FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+     WHERE l.locktype = 'relation' AND l.relation = 'polar_jobs.key_locks'::regclass
+       AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
+       AND l.mode = 'RowExclusiveLock' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+$$;
+
 -- Deletes up to `batch` rows that nobody holds; those in use are made anew. Returns how many it looked at.
 CREATE FUNCTION polar_jobs.prune_key_locks(after text, batch integer, OUT last text, OUT deleted bigint) LANGUAGE plpgsql
     SET enable_seqscan = off AS $$

@@ -26,8 +26,10 @@ END $$;
 -- A running job waits again. A job that waits with its unique key meanwhile merges into it, not the other
 -- way round: so failures stay counted, whatever news come, and the order stays. It runs when the newer one
 -- would have, if that is earlier.
-CREATE FUNCTION polar_jobs.requeue_job(job polar_jobs.live_jobs, at timestamptz, failure jsonb, note text)
-    RETURNS void LANGUAGE plpgsql AS $$
+-- With `still_due` the work counts as due since it was due first.
+CREATE FUNCTION polar_jobs.requeue_job(
+    job polar_jobs.live_jobs, at timestamptz, failure jsonb, note text, still_due boolean
+) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     duplicate polar_jobs.live_jobs;
 BEGIN
@@ -39,6 +41,7 @@ BEGIN
     END IF;
     UPDATE polar_jobs.live_jobs l
        SET worker = NULL, run_at = least(requeue_job.at, duplicate.run_at), note = requeue_job.note,
+           due_at = CASE WHEN still_due THEN coalesce(l.due_at, l.run_at) END,
            priority = least(l.priority, duplicate.priority),
            events = polar_jobs.merge_events(l.events, duplicate.events),
            payload = l.payload || coalesce(duplicate.payload, '{}'),
@@ -58,19 +61,22 @@ END $$;
 -- the others nothing. `failures` are entries of `errors`, null where no attempt is charged. Returns those
 -- that still run and must be tried again.
 CREATE FUNCTION polar_jobs.requeue_jobs(
-    worker bigint, ids bigint[], attempts integer[], delays double precision[], failures jsonb[], notes text[]
+    worker bigint, ids bigint[], attempts integer[], delays double precision[], failures jsonb[], notes text[],
+    still_due boolean[]
 ) RETURNS bigint[] LANGUAGE plpgsql SET enable_seqscan = off SET lock_timeout = '100ms' AS $$
 DECLARE
     entry record;
     job polar_jobs.live_jobs;
     again bigint[] := '{}';
 BEGIN
-    FOR entry IN SELECT * FROM unnest(ids, attempts, delays, failures, notes) d (id, attempt, delay, failure, note) LOOP
+    FOR entry IN SELECT * FROM unnest(ids, attempts, delays, failures, notes, still_due)
+                                d (id, attempt, delay, failure, note, still_due) LOOP
         BEGIN
             SELECT l.* INTO job FROM polar_jobs.live_jobs l
              WHERE l.id = entry.id AND l.attempt = entry.attempt AND l.worker = requeue_jobs.worker FOR NO KEY UPDATE;
             IF FOUND THEN
-                PERFORM polar_jobs.requeue_job(job, now() + make_interval(secs => entry.delay), entry.failure, entry.note);
+                PERFORM polar_jobs.requeue_job(job, now() + make_interval(secs => entry.delay), entry.failure, entry.note,
+                                               entry.still_due);
             END IF;
         EXCEPTION WHEN lock_not_available OR unique_violation OR serialization_failure OR deadlock_detected THEN
             again := again || entry.id;
@@ -124,7 +130,7 @@ BEGIN
                 -- At once the first time; a job that kills one process after the other gets slower.
                 PERFORM polar_jobs.requeue_job(job, now() + CASE
                     WHEN failures > 1 THEN make_interval(secs => least(3600, 2 ^ least(failures, 12))) ELSE '0' END,
-                    failure, NULL);
+                    failure, NULL, true);
             END IF;
             RETURN NEXT (job.id, job.kind, coalesce(job.payload ->> 'organization_id', job.payload ->> 'external_customer_id'),
                          failures >= job.max_attempts)::polar_jobs.reclaimed_job;
@@ -163,7 +169,7 @@ BEGIN
                g.id, now(), g.created_at, g.started_at, NULL, g.attempt,
                jsonb_array_length(g.errors) + least(g.max_attempts, coalesce(k.max_attempts, 20)), g.priority, false,
                coalesce(g.unique_key = g.ordering_key, false), g.queue, g.kind, nullif(g.unique_key, g.ordering_key),
-               NULL, g.ordering_key, g.events, 'put back by an operator', g.payload, g.errors
+               NULL, g.ordering_key, g.events, 'put back by an operator', g.payload, g.errors, NULL
            )::polar_jobs.live_jobs ORDER BY g.id)
       INTO rows FROM unnest(gone) g LEFT JOIN polar_jobs.kinds k ON k.kind = g.kind;
     stored := polar_jobs.store_jobs(rows);

@@ -80,7 +80,8 @@ BEGIN
 END $$;
 
 -- Changes of one subject are stored in the order of their commits, those in open transactions of the
--- application included. Waits for such a transaction as long as `lock_timeout` says, then raises PJ001 and names its subject.
+-- application included. Waits for such a transaction as long as `lock_timeout` says, then raises PJ001, names its subject
+-- and who may have it open.
 CREATE FUNCTION polar_jobs.lock_changed(ordering_keys text[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     key text;
@@ -90,8 +91,8 @@ BEGIN
     END LOOP;
 EXCEPTION
     WHEN lock_not_available THEN
-        RAISE EXCEPTION 'a transaction that is still open changes %: try again', replace(key, '/', ' ')
-            USING ERRCODE = 'PJ001';
+        RAISE EXCEPTION 'a transaction that is still open changes %: commit or end it (%), then try again',
+            replace(key, '/', ' '), polar_jobs.holders_of_keys() USING ERRCODE = 'PJ001';
     WHEN serialization_failure THEN
         NULL;
 END $$;

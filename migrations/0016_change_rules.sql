@@ -117,7 +117,53 @@ BEGIN
     END CASE;
 END $$;
 
--- Every fault of a change, in the order of the fields.
+-- How many characters must be put in, taken out or replaced to make one text of the other.
+CREATE FUNCTION polar_jobs.edit_distance(one text, other text) RETURNS integer
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    distances integer[] := ARRAY(SELECT generate_series(0, char_length(other)));
+    diagonal integer;
+    above integer;
+BEGIN
+    FOR i IN 1..char_length(one) LOOP
+        diagonal := distances[1];
+        distances[1] := i;
+        FOR j IN 1..char_length(other) LOOP
+            above := distances[j + 1];
+            distances[j + 1] := least(above + 1, distances[j] + 1,
+                                      diagonal + (substr(one, i, 1) <> substr(other, j, 1))::integer);
+            diagonal := above;
+        END LOOP;
+    END LOOP;
+    RETURN distances[char_length(other) + 1];
+END $$;
+
+-- What is said about a field that is none of `known`: the one of which at most half was mistyped, or all.
+CREATE FUNCTION polar_jobs.unknown_field(name text, known text[]) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT 'is unknown: ' || coalesce('did you mean ' || (
+        SELECT near.field FROM (
+            SELECT k.field, k.place, CASE WHEN char_length(name) <= 64 THEN polar_jobs.edit_distance(name, k.field) END AS distance
+              FROM unnest(known) WITH ORDINALITY k (field, place)) near
+         WHERE near.distance <= char_length(near.field) / 2
+         ORDER BY near.distance, near.place LIMIT 1) || '?', 'known are ' || array_to_string(known, ', '))
+$$;
+
+-- The fields of a change's data, and of the objects in it, that its type does not have: the first twenty by their pointers.
+CREATE FUNCTION polar_jobs.unknown_fields(type text, data jsonb) RETURNS SETOF text
+    LANGUAGE sql STABLE AS $$
+    SELECT unknown.pointer || ' ' || polar_jobs.unknown_field(unknown.name, unknown.known)
+      FROM (SELECT '/data' || coalesce('/' || known.parent, '') || '/' || replace(replace(given.name, '~', '~0'), '/', '~1') AS pointer,
+                   given.name, known.fields AS known
+              FROM (SELECT f.parent, array_agg(f.field ORDER BY f.place) AS fields
+                      FROM polar_jobs.change_fields() f WHERE f.change = type GROUP BY f.parent) known,
+                   LATERAL (SELECT CASE WHEN known.parent IS NULL THEN data ELSE data -> known.parent END AS object) around,
+                   LATERAL jsonb_object_keys(CASE WHEN jsonb_typeof(around.object) = 'object' THEN around.object ELSE '{}' END) given (name)
+             WHERE given.name <> ALL (known.fields)) unknown
+     ORDER BY unknown.pointer COLLATE "C" LIMIT 20
+$$;
+
+-- Every fault of a change, in the order of the fields; unknown ones come last.
 CREATE FUNCTION polar_jobs.change_faults(type text, data jsonb, id text) RETURNS SETOF text
     LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_variable
@@ -146,4 +192,5 @@ BEGIN
              WHERE f.change = type AND jsonb_typeof(around.object) = 'object') given
      WHERE given.fault IS NOT NULL
      ORDER BY given.place;
+    RETURN QUERY SELECT polar_jobs.unknown_fields(type, data);
 END $$;

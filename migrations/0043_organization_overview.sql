@@ -59,6 +59,9 @@ CREATE FUNCTION polar_jobs.organization_timeline(organization uuid, most bigint)
                CASE WHEN a.state = 'completed' THEN a.outcome ELSE a.state END, 'job/' || a.id
           FROM about a
         UNION ALL
+        SELECT coalesce(m.sent_at, m.created_at), 'mail', m.template, m.state, 'mail/' || m.key
+          FROM polar_jobs.mails m WHERE m.organization_id = organization_timeline.organization
+        UNION ALL
         SELECT o.at, 'operator', o.action || ' by ' || o.actor, 'applied', o.target
           FROM polar_jobs.operator_actions o
          WHERE o.organization_id = organization_timeline.organization

@@ -42,3 +42,19 @@ CREATE TABLE polar_jobs.resumed_subscriptions (
     product_id uuid NOT NULL,
     resumed_at timestamptz NOT NULL DEFAULT now()
 );
+
+-- Who was invited to the startup program by hand, or is invited no longer. What an invitation is worth stands
+-- at Polar; here stands what is wanted, so that it is carried out once and by one writer per customer.
+CREATE TABLE polar_jobs.startup_programs (
+    organization_id uuid PRIMARY KEY REFERENCES polar_jobs.organizations,
+    -- Whether the organization is to be invited.
+    invited boolean NOT NULL,
+    -- The discount that the invitation is, from the moment that Polar has made it.
+    discount_id uuid,
+    -- Grows with every order; `done_version` is the last one that was carried out, or refused.
+    version bigint NOT NULL DEFAULT 1,
+    done_version bigint NOT NULL DEFAULT 0,
+    -- Why it was refused.
+    refusal text
+);
+COMMENT ON TABLE polar_jobs.startup_programs IS 'Invitations to the startup program, as operators want them.';

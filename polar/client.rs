@@ -15,8 +15,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     BenefitGrants, CallClass, Checkouts, CustomerPortal, CustomerSession, CustomerSessions,
-    Customers, Discounts, Events, Members, Orders, Organizations, Products, RateLimiter, Subject,
-    Subscriptions, WebhookEndpoints, refusal::VERSION,
+    Customers, Discounts, Events, Members, Orders, Organizations, Products, RateLimiter,
+    RequestIds, Subject, Subscriptions, WebhookEndpoints, refusal::VERSION,
 };
 
 /// The longest that fetching a file may take: it may be a hundred times as large as an answer.
@@ -61,6 +61,7 @@ pub struct Client {
     pub(crate) class: CallClass,
     pub(crate) subject: Option<Subject>,
     pub(crate) reads_only: bool,
+    pub(crate) request_ids: Option<RequestIds>,
 }
 
 pub(crate) struct Shared {
@@ -109,6 +110,7 @@ impl Client {
             class: CallClass::Entitlement,
             subject: None,
             reads_only: false,
+            request_ids: None,
         })
     }
 
@@ -138,6 +140,15 @@ impl Client {
     pub fn read_only(&self) -> Self {
         Self {
             reads_only: true,
+            ..self.clone()
+        }
+    }
+
+    /// The same client, which keeps the ids that Polar gives its calls.
+    #[must_use]
+    pub fn with_request_ids(&self, request_ids: RequestIds) -> Self {
+        Self {
+            request_ids: Some(request_ids),
             ..self.clone()
         }
     }

@@ -35,6 +35,7 @@ mod peek;
 mod products;
 mod redact;
 mod refusal;
+mod request_ids;
 mod retry_after;
 mod subscriptions;
 mod transport;
@@ -77,6 +78,7 @@ pub use organizations::{Organization, Organizations};
 pub use page::Page;
 pub use peek::{Peek, peek};
 pub use products::{Product, ProductPrice, Products};
+pub use request_ids::RequestIds;
 pub use subscriptions::{
     PendingUpdate, ProrationBehavior, Subscription, SubscriptionStatus, SubscriptionUpdate,
     Subscriptions,

@@ -162,7 +162,11 @@ impl fmt::Display for Rejected {
                 write!(f, "the access token lacks the scope {scope}")
             }
         }?;
-        write!(f, "; next try in {} ms", self.retry_after.as_millis())
+        match self.retry_after.as_millis() {
+            millis @ ..1000 => write!(f, "; next try in {millis} ms"),
+            millis @ ..120_000 => write!(f, "; next try in {} s", millis.div_ceil(1000)),
+            millis => write!(f, "; next try in {} min", millis.div_ceil(60_000)),
+        }
     }
 }
 

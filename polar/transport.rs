@@ -171,6 +171,9 @@ impl Client {
             .map_err(|fault| unreachable(operation, &fault))?;
         let status = response.status();
         let headers = response.headers().clone();
+        if let Some(request_ids) = &self.request_ids {
+            request_ids.collect(&headers);
+        }
         let body = read(operation, response, LARGEST_ANSWER).await;
         if status.is_success() {
             return body.map(|body| Received { headers, body });

@@ -4,6 +4,7 @@
 //! Data goes one way: `ingress` and `schedule` write jobs, `queue` holds them, `worker` runs them,
 //! `limiter` stands between every job and Polar.
 
+pub mod api;
 pub mod bench;
 pub mod cli;
 pub mod config;

@@ -50,6 +50,11 @@ pub(crate) fn is_schema_missing(error: &sqlx::Error) -> bool {
     is_of(error, &["42P01", "3F000"])
 }
 
+/// Whether the role lacks a grant.
+pub(crate) fn is_permission_missing(error: &sqlx::Error) -> bool {
+    is_of(error, &["42501"])
+}
+
 /// Whether a prepared statement is unknown, or there already: names are ours and never given twice, so somebody in
 /// between mixes sessions up.
 pub(crate) fn is_statement_of_others(error: &sqlx::Error) -> bool {

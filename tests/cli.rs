@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // a test may stop at the first surprise
 
+#[path = "cli/billing_page.rs"]
+mod billing_page;
+#[path = "cli/browser.rs"]
+mod browser;
 #[path = "cli/catalogue.rs"]
 mod catalogue;
 #[path = "wire/detour.rs"]
@@ -42,9 +46,13 @@ mod simulator;
 mod support;
 #[path = "cli/test_pooler.rs"]
 mod test_pooler;
+#[path = "cli/texts.rs"]
+mod texts;
 #[path = "cli/unreachable.rs"]
 mod unreachable;
 #[path = "cli/usage.rs"]
 mod usage;
 #[path = "wait/mod.rs"]
 mod wait;
+#[path = "cli/watch.rs"]
+mod watch;

@@ -42,4 +42,5 @@ mod strangers;
 #[path = "sync/subscriptions.rs"]
 mod subscriptions;
 #[path = "sync/test_app.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
 mod test_app;

@@ -6,6 +6,8 @@
 //! has passed since: a scope that the token got back, a budget spent on an outage. What Polar refuses
 //! as it is wanted now stays out until something changes. Unique keys make asking twice harmless.
 
+pub mod resync;
+
 use std::time::Duration;
 
 use sqlx::PgPool;

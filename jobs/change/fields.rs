@@ -1,5 +1,6 @@
 //! Reads the fields of an object and collects every fault on the way, so that the sender learns
-//! all of them at once.
+//! all of them at once. A field that nobody asked for is a fault as well: it is misspelt, and what it
+//! says would be lost in silence.
 
 use std::cell::RefCell;
 
@@ -10,9 +11,17 @@ use serde_json::{Map, Value};
 use super::Fault;
 use crate::types::{Email, OrganizationId, Role, UserId};
 
+/// Unknown fields that are reported at most: the answer stays readable whatever was sent.
+const MOST_UNKNOWN: usize = 20;
+/// A name longer than this resembles none of ours, and is not compared with them.
+const LONGEST_COMPARED: usize = 64;
+
 /// The faults found so far.
 #[derive(Debug, Default)]
-pub(super) struct Faults(RefCell<Vec<Fault>>);
+pub(super) struct Faults {
+    found: RefCell<Vec<Fault>>,
+    unknown: RefCell<Vec<Fault>>,
+}
 
 impl Faults {
     pub(super) fn add(&self, pointer: impl Into<String>, message: impl Into<String>) {
@@ -20,11 +29,20 @@ impl Faults {
             pointer: pointer.into(),
             message: message.into(),
         };
-        self.0.borrow_mut().push(fault);
+        self.found.borrow_mut().push(fault);
     }
 
+    /// What was stored is read without them.
+    pub(super) fn forget_unknown(&self) {
+        self.unknown.borrow_mut().clear();
+    }
+
+    /// Those of fields in their order, then the unknown fields by their pointers.
     pub(super) fn into_vec(self) -> Vec<Fault> {
-        self.0.into_inner()
+        let (mut faults, mut unknown) = (self.found.into_inner(), self.unknown.into_inner());
+        unknown.sort_by(|one, other| one.pointer.cmp(&other.pointer));
+        faults.extend(unknown.into_iter().take(MOST_UNKNOWN));
+        faults
     }
 }
 
@@ -33,6 +51,8 @@ pub(super) struct Fields<'a> {
     object: &'a Map<String, Value>,
     at: String,
     faults: &'a Faults,
+    /// The names that were asked for, in that order.
+    known: RefCell<Vec<&'static str>>,
 }
 
 /// How one value is read: the value, or the rule that it breaks.
@@ -49,11 +69,12 @@ impl<'a> Fields<'a> {
             object,
             at: at.to_owned(),
             faults,
+            known: RefCell::default(),
         })
     }
 
     fn pointer(&self, field: &str) -> String {
-        format!("{}/{field}", self.at)
+        format!("{}/{}", self.at, escaped(field))
     }
 
     /// A fault at a field.
@@ -61,9 +82,34 @@ impl<'a> Fields<'a> {
         self.faults.add(self.pointer(field), message);
     }
 
+    fn get(&self, field: &'static str) -> Option<&'a Value> {
+        let mut known = self.known.borrow_mut();
+        if !known.contains(&field) {
+            known.push(field);
+        }
+        self.object.get(field)
+    }
+
+    /// Every field that is there and was not asked for is a fault; called once all were asked for.
+    pub(super) fn refuse_unknown(&self) {
+        let known = self.known.borrow();
+        let unknown = self.object.keys().filter(|name| {
+            // Names with the NUL character are a fault of their own.
+            !known.contains(&name.as_str()) && !name.contains('\0')
+        });
+        let faults = unknown.take(MOST_UNKNOWN).map(|name| Fault {
+            pointer: self.pointer(name),
+            message: match nearest(name, &known) {
+                Some(meant) => format!("is unknown: did you mean {meant}?"),
+                None => format!("is unknown: known are {}", known.join(", ")),
+            },
+        });
+        self.faults.unknown.borrow_mut().extend(faults);
+    }
+
     /// The value of a field that must be there.
-    pub(super) fn value(&self, field: &str) -> Option<&'a Value> {
-        let value = self.object.get(field).filter(|value| !value.is_null());
+    pub(super) fn value(&self, field: &'static str) -> Option<&'a Value> {
+        let value = self.get(field).filter(|value| !value.is_null());
         if value.is_none() {
             self.fault(field, "is missing");
         }
@@ -71,7 +117,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A field that must be there. `None` = a fault was noted.
-    pub(super) fn required<T>(&self, field: &str, rule: Rule<T>) -> Option<T> {
+    pub(super) fn required<T>(&self, field: &'static str, rule: Rule<T>) -> Option<T> {
         self.check(field, rule(self.value(field)?))
     }
 
@@ -80,26 +126,44 @@ impl<'a> Fields<'a> {
         clippy::option_option,
         reason = "a fault and an absent field are different things"
     )]
-    pub(super) fn optional<T>(&self, field: &str, rule: Rule<T>) -> Option<Option<T>> {
-        match self.object.get(field) {
+    pub(super) fn optional<T>(&self, field: &'static str, rule: Rule<T>) -> Option<Option<T>> {
+        match self.get(field) {
             None | Some(Value::Null) => Some(None),
             Some(value) => self.check(field, rule(value)).map(Some),
         }
     }
 
     /// The object in a field that must be there.
-    pub(super) fn object(&self, field: &str) -> Option<Self> {
+    pub(super) fn object(&self, field: &'static str) -> Option<Self> {
         Self::of(self.value(field)?, &self.pointer(field), self.faults)
     }
 
     /// Whether a field is there and not null.
-    pub(super) fn has(&self, field: &str) -> bool {
-        self.object.get(field).is_some_and(|value| !value.is_null())
+    pub(super) fn has(&self, field: &'static str) -> bool {
+        self.get(field).is_some_and(|value| !value.is_null())
     }
 
     fn check<T>(&self, field: &str, result: Result<T, String>) -> Option<T> {
         result.map_err(|message| self.fault(field, message)).ok()
     }
+}
+
+/// A field's name as it stands in a JSON pointer.
+pub(super) fn escaped(field: &str) -> String {
+    field.replace('~', "~0").replace('/', "~1")
+}
+
+/// The known name of which at most half was mistyped; of several the closest, then the first.
+fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
+    if name.chars().count() > LONGEST_COMPARED {
+        return None;
+    }
+    known
+        .iter()
+        .map(|known| (strsim::levenshtein(name, known), *known))
+        .filter(|(distance, known)| *distance <= known.len() / 2)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, known)| known)
 }
 
 /// Text that is not blank, of at most `MAX` characters.

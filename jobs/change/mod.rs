@@ -165,7 +165,7 @@ pub const TYPES: [&str; 10] = [
     "cost.recorded",
 ];
 
-/// Reads one change with its envelope. Unknown fields are ignored.
+/// Reads one change with its envelope. An unknown field is a fault, which names the known one nearest to it.
 ///
 /// # Errors
 /// Every fault found, in the order of the fields; pointers are relative to `value`.
@@ -173,7 +173,8 @@ pub fn parse(value: &Value) -> Result<ParsedChange, Vec<Fault>> {
     read::envelope(value)
 }
 
-/// Reads a change that was stored as its type and its data.
+/// Reads a change that was stored as its type and its data. Unknown fields are ignored: while releases
+/// overlap, a newer one may have stored them.
 ///
 /// # Errors
 /// Every fault found; pointers start with `/data`.

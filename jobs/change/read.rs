@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::fields::{
-    Faults, Fields, cost, email, integer, name, organization_id, person_name, role, text, time,
-    user_id,
+    Faults, Fields, cost, email, escaped, integer, name, organization_id, person_name, role, text,
+    time, user_id,
 };
 use super::{Change, CostReading, Fault, ParsedChange, TYPES, UsageReading};
 use crate::contract::Fees;
@@ -29,7 +29,10 @@ pub(super) fn envelope(value: &Value) -> Result<ParsedChange, Vec<Fault>> {
         let occurred_at = envelope.optional("occurred_at", time);
         let change_type = envelope.required("type", known_type);
         let data = envelope.object("data");
-        let change = change(&change_type?, &data?);
+        envelope.refuse_unknown();
+        let (change_type, data) = (change_type?, data?);
+        let change = change(&change_type, &data);
+        data.refuse_unknown();
         Some(ParsedChange {
             id: id?,
             occurred_at: occurred_at?,
@@ -45,6 +48,8 @@ pub(super) fn stored(change_type: &str, data: &Value) -> Result<Change, Vec<Faul
         faults.add("/type", "is unknown");
     }
     let parsed = Fields::of(data, "/data", &faults).and_then(|data| change(change_type, &data));
+    // A newer release may have stored fields that this one does not know.
+    faults.forget_unknown();
     finish(parsed, faults)
 }
 
@@ -80,8 +85,7 @@ fn refuse_nul(value: &Value, at: &str, faults: &Faults) {
                         "must not have a field whose name contains the NUL character",
                     );
                 } else {
-                    let name = name.replace('~', "~0").replace('/', "~1");
-                    refuse_nul(field, &format!("{at}/{name}"), faults);
+                    refuse_nul(field, &format!("{at}/{}", escaped(name)), faults);
                 }
             }
         }
@@ -230,6 +234,7 @@ fn person(data: &Fields<'_>) -> Option<Person> {
     let id = data.required("id", user_id);
     let email = data.required("email", email);
     let name = data.optional("name", person_name);
+    data.refuse_unknown();
     Some(Person {
         id: id?,
         email: email?,
@@ -241,6 +246,7 @@ fn fees(data: &Fields<'_>) -> Option<Fees> {
     let basis_points = data.required("basis_points", integer::<0, 10_000>);
     let fixed = data.required("fixed", integer::<0, { i32::MAX as i64 }>);
     let subscription = data.required("subscription_basis_points", integer::<0, 10_000>);
+    data.refuse_unknown();
     Some(Fees {
         basis_points: small(basis_points?),
         fixed: small(fixed?),

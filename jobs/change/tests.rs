@@ -59,16 +59,55 @@ fn every_fault_is_reported_with_its_own_pointer() {
 }
 
 #[test]
-fn a_misspelt_type_is_a_fault_and_an_unknown_field_is_none() {
+fn a_misspelt_type_is_a_fault() {
     assert_eq!(
         pointers(&json!({"type": "organisation.created", "data": {}})),
         ["/type"]
     );
     assert_eq!(pointers(&json!({"data": {}})), ["/type"]);
     assert_eq!(pointers(&json!([1])), [""]);
+}
+
+#[test]
+fn an_unknown_field_is_a_fault_that_names_the_nearest_known_one() {
     let mut change = created();
+    change["ocurred_at"] = json!("2026-08-14T09:12:09Z");
+    change["data"]["nmae"] = json!("Acme");
     change["data"]["colour"] = json!("red");
-    assert!(parse(&change).is_ok());
+    change["data"]["owner"]["mail"] = json!("ada@example.com");
+    change["data"]["a/b~c"] = json!(1);
+    let faults: Vec<String> = parse(&change)
+        .unwrap_err()
+        .into_iter()
+        .map(|Fault { pointer, message }| format!("{pointer} {message}"))
+        .collect();
+    assert_eq!(
+        faults,
+        [
+            "/data/a~1b~0c is unknown: known are id, name, slug, status, owner, fees",
+            "/data/colour is unknown: known are id, name, slug, status, owner, fees",
+            "/data/nmae is unknown: did you mean name?",
+            "/data/owner/mail is unknown: did you mean email?",
+            "/ocurred_at is unknown: did you mean occurred_at?",
+        ]
+    );
+}
+
+#[test]
+fn unknown_fields_are_reported_beside_other_faults_and_at_most_twenty_of_them() {
+    let mut change = json!({"type": "organization.deleted", "data": {}});
+    for number in 0..100 {
+        change["data"][format!("field{number:02}")] = json!(1);
+    }
+    let found = pointers(&change);
+    assert_eq!((found.len(), found[0].as_str()), (21, "/data/id"));
+    assert_eq!(found[1], "/data/field00");
+}
+
+#[test]
+fn a_stored_change_is_read_without_the_fields_that_only_a_newer_release_knows() {
+    let data = json!({"id": USER, "name": "Ada", "pronouns": "she"});
+    assert!(parse_stored("user.updated", &data).is_ok());
 }
 
 #[test]
@@ -87,7 +126,10 @@ fn messages_never_repeat_what_was_sent() {
 fn nul_characters_are_found_wherever_they_hide() {
     let change = json!({"type": "organization.deleted", "data": {
         "id": ORGANIZATION, "note": {"deep/down": ["\u{0}"]}, "a\u{0}": 1}});
-    assert_eq!(pointers(&change), ["/data", "/data/note/deep~1down/0"]);
+    assert_eq!(
+        pointers(&change),
+        ["/data", "/data/note/deep~1down/0", "/data/note"]
+    );
 }
 
 #[test]

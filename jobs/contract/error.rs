@@ -104,6 +104,9 @@ pub enum Verdict {
         after: Duration,
         /// Shown in `note` while it waits.
         reason: String,
+        /// Whether the work is due all the same, as while Polar is not to be asked. False where there
+        /// is nothing to do yet.
+        still_due: bool,
     },
     /// The end: discarded with its reason.
     Discard {
@@ -136,6 +139,7 @@ impl Error {
             Self::NotYet { after, .. } => Verdict::Wait {
                 after: *after,
                 reason,
+                still_due: false,
             },
             Self::Polar(error) => polar_verdict(error, reason),
             Self::Plain(error) => plain_verdict(error, reason),
@@ -155,14 +159,17 @@ fn polar_verdict(error: &polar::Error, reason: String) -> Verdict {
         polar::Error::Rejected(rejected) => Verdict::Wait {
             after: rejected.retry_after,
             reason,
+            still_due: true,
         },
         polar::Error::RateLimited { retry_after, .. } => Verdict::Wait {
             after: *retry_after,
             reason,
+            still_due: true,
         },
         polar::Error::Unauthorized { .. } | polar::Error::MissingScope { .. } => Verdict::Wait {
             after: TOKEN_DELAY,
             reason,
+            still_due: true,
         },
         polar::Error::Unavailable { .. }
         | polar::Error::Unreachable { .. }
@@ -184,7 +191,11 @@ fn plain_verdict(error: &plain::Error, reason: String) -> Verdict {
     match error {
         plain::Error::NotSent { .. } => Verdict::Discard { reason },
         _ => match error.retry_after() {
-            Some(after) => Verdict::Wait { after, reason },
+            Some(after) => Verdict::Wait {
+                after,
+                reason,
+                still_due: true,
+            },
             None => Verdict::Retry { reason },
         },
     }

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use super::mails;
 use crate::types::OrganizationId;
 
 /// Ids of events looked at in one statement.
@@ -84,8 +85,9 @@ pub async fn erase(
          UPDATE polar_jobs.organizations SET name = '', slug = '', erased_at = coalesce(erased_at, now()) WHERE id = $1",
         organization.0,
     )
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
+    mails::erase(connection, organization).await?;
     Ok(Erasure::Erased { people })
 }
 

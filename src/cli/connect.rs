@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{ConnectOptions, PgConnection, PgPool};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgExecutor, PgPool};
 
 use super::{Failure, pooler};
 use crate::config::{DatabaseUrl, Pooler};
@@ -15,19 +15,10 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A pool that is proven to answer and to hold the schema that this program needs.
 pub(crate) async fn pool(database: &DatabaseUrl, connections: u32) -> Result<PgPool, Failure> {
-    let options = PgPoolOptions::new()
-        .max_connections(connections)
-        .idle_timeout(connect::IDLE_TIMEOUT)
-        .acquire_timeout(TIMEOUT);
-    let pool = match options.connect_with(database.options()).await {
-        // A pool tries again until its time is up and does not say why; one more try does.
-        Err(sqlx::Error::PoolTimedOut) => {
-            connection(database).await?;
-            return Err(Failure::failed(silent(database)));
-        }
-        opened => opened.map_err(|error| explained(error, database))?,
-    };
-    pooler::prove(database).await?;
+    // A pool tries again until its time is up where a server refuses, and does not say why; one
+    // connection says it at once.
+    connection(database).await?.close().await?;
+    let pool = lazy_pool(database, connections);
     require_schema(&pool).await?;
     Ok(pool)
 }
@@ -102,14 +93,29 @@ pub(crate) fn newest_version() -> i64 {
 /// The newest migration that the database has; `None` without the schema. Not checked when this is
 /// compiled: the table belongs to the migrator and not to a migration.
 pub(crate) async fn schema_version(pool: &PgPool) -> Result<Option<i64>, sqlx::Error> {
-    let there: bool =
-        sqlx::query_scalar("SELECT to_regclass('polar_jobs._migrations') IS NOT NULL")
-            .fetch_one(pool)
-            .await?;
-    if !there {
+    if !has_migrations(pool).await? {
         return Ok(None);
     }
     sqlx::query_scalar("SELECT max(version) FROM polar_jobs._migrations WHERE success")
         .fetch_one(pool)
+        .await
+}
+
+/// How many migrations the database has; `None` without the schema.
+pub(crate) async fn applied_migrations(
+    connection: &mut PgConnection,
+) -> Result<Option<i64>, sqlx::Error> {
+    if !has_migrations(&mut *connection).await? {
+        return Ok(None);
+    }
+    sqlx::query_scalar("SELECT count(*) FROM polar_jobs._migrations WHERE success")
+        .fetch_one(connection)
+        .await
+        .map(Some)
+}
+
+async fn has_migrations(executor: impl PgExecutor<'_>) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT to_regclass('polar_jobs._migrations') IS NOT NULL")
+        .fetch_one(executor)
         .await
 }

@@ -12,7 +12,7 @@ use chrono::{TimeDelta, Utc};
 use clap::Subcommand;
 use jobs::types::Timestamp;
 use jobs::{Deliveries, NewJob, WEBHOOK_ROUTE, WatchEndpoint, is_ours};
-use polar::{EndpointUpdate, Unlimited, WebhookEndpoint, webhook};
+use polar::{EndpointUpdate, WebhookEndpoint, webhook};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
@@ -23,7 +23,8 @@ use uuid::Uuid;
 use super::output::{self, Format};
 use super::process::client_config;
 use super::{AppContext, Exit, Failure, connect};
-use crate::ingress::handled_events;
+use crate::ingress::required_events;
+use crate::limiter::SingleCalls;
 use crate::operators::{self, OperatorAction};
 use crate::queue::enqueue;
 
@@ -90,12 +91,13 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
         Failure::failed("billing is off: set POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID")
     })?;
     let config = client_config(settings, billing.access_token.clone());
-    // A person's command does not wait in the fleet's queue.
-    let polar = polar::Client::new(config, Arc::new(Unlimited))
-        .context("no client for Polar can be made")?;
+    let pool = connect::pool(app.config.database()?, 2).await?;
+    let calls = SingleCalls::new(pool.clone(), settings.limits);
+    let polar =
+        polar::Client::new(config, Arc::new(calls)).context("no client for Polar can be made")?;
     let endpoints = Endpoints {
         polar: polar.with_class(polar::CallClass::Probe),
-        pool: connect::pool(app.config.database()?, 2).await?,
+        pool,
         app,
     };
     match command {
@@ -125,7 +127,7 @@ impl Endpoints<'_> {
             .await?
             .into_iter()
             .map(|endpoint| Row {
-                missing_events: missing_events(&endpoint),
+                missing_events: self.missing_events(&endpoint),
                 id: endpoint.id.0,
                 enabled: endpoint.enabled,
                 format: endpoint.format,
@@ -153,7 +155,7 @@ impl Endpoints<'_> {
         let same = |endpoint: &&WebhookEndpoint| endpoint.url == url.as_str();
         if let Some(known) = self.ours().await?.iter().find(same) {
             output::line(&format!("{url} is there already: endpoint {}", known.id))?;
-            if !known.enabled || !missing_events(known).is_empty() {
+            if !known.enabled || !self.missing_events(known).is_empty() {
                 let what = "it is disabled or lacks events: run `polar-jobs endpoint enable`";
                 output::line(what)?;
             }
@@ -162,7 +164,7 @@ impl Endpoints<'_> {
         self.record("endpoint create", json!({"url": url.as_str()}))
             .await?;
         let webhooks = self.polar.webhook_endpoints();
-        let made = webhooks.create(url.as_str(), &handled_events()).await;
+        let made = webhooks.create(url.as_str(), &self.required_events()).await;
         let made = made.map_err(anyhow::Error::from)?;
         output::line(&format!("endpoint {} made: {url}", made.endpoint.id))?;
         print_secret(made.into_secret())?;
@@ -210,7 +212,7 @@ impl Endpoints<'_> {
 
     async fn switch_on(&self, endpoint: &WebhookEndpoint) -> Result<(), Failure> {
         let mut events = endpoint.events.clone();
-        events.extend(missing_events(endpoint));
+        events.extend(self.missing_events(endpoint));
         let update = EndpointUpdate {
             enabled: Some(true),
             events: Some(events),
@@ -247,7 +249,7 @@ impl Endpoints<'_> {
             None => {
                 let target = json!({"endpoint": current.id.0});
                 self.record("endpoint rotate-secret", target).await?;
-                webhooks.create(&current.url, &handled_events()).await
+                webhooks.create(&current.url, &self.required_events()).await
             }
         };
         let new = new.map_err(anyhow::Error::from)?;
@@ -301,6 +303,21 @@ impl Endpoints<'_> {
             new.id, old.id
         ))?;
         Ok(Exit::Done)
+    }
+
+    /// What an endpoint of ours must be subscribed to.
+    fn required_events(&self) -> Vec<&'static str> {
+        required_events(self.app.config.mail.is_some())
+    }
+
+    /// What of it this one is not subscribed to, enabled or not.
+    fn missing_events(&self, endpoint: &WebhookEndpoint) -> Vec<String> {
+        let alone = WebhookEndpoint {
+            enabled: true,
+            format: None,
+            ..endpoint.clone()
+        };
+        Deliveries::of(vec![alone], &self.required_events()).missing_events
     }
 
     /// Written before Polar is asked: what was begun there is known even if this process stops.
@@ -362,15 +379,6 @@ async fn try_ingress(url: Url, secret: &SecretString) -> Result<(), Failure> {
             "the ingress answered {status} to a signed request; nothing was changed"
         ))),
     }
-}
-
-fn missing_events(endpoint: &WebhookEndpoint) -> Vec<String> {
-    let alone = WebhookEndpoint {
-        enabled: true,
-        format: None,
-        ..endpoint.clone()
-    };
-    Deliveries::of(vec![alone], &handled_events()).missing_events
 }
 
 /// On a line of its own, so that a program can take it.

@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+use sqlx::error::DatabaseError;
+use sqlx::migrate::MigrateError;
+
 use crate::config::ConfigError;
 use crate::telemetry::{self, Masker};
 
@@ -61,12 +64,36 @@ pub(crate) fn causes(error: &anyhow::Error) -> String {
     for cause in error.chain() {
         // Below is the same again, with the line of Postgres's own source, which tells nobody anything.
         if let Some(sqlx::Error::Database(refusal)) = cause.downcast_ref() {
-            add(&mut text, refusal.message());
+            add(&mut text, &refused(refusal.as_ref()));
             break;
         }
-        add(&mut text, &cause.to_string());
+        match cause.downcast_ref() {
+            // Says again what its source says.
+            Some(MigrateError::Execute(_)) => {}
+            Some(MigrateError::ExecuteMigration(_, version)) => {
+                add(&mut text, &format!("migration {version}"));
+            }
+            Some(MigrateError::VersionMissing(version)) => add(
+                &mut text,
+                &format!(
+                    "the database has migration {version}, which this release does not know: install the newer release"
+                ),
+            ),
+            _ => add(&mut text, &cause.to_string()),
+        }
     }
     text
+}
+
+/// What Postgres refused, in its words, and what to do where that is plain.
+pub(crate) fn refused(refusal: &dyn DatabaseError) -> String {
+    let message = refusal.message();
+    match refusal.code().as_deref() {
+        Some("42501") => format!(
+            "{message}: run this as the owner of the schema polar_jobs, or let its owner grant that to the role of DATABASE_URL"
+        ),
+        _ => message.to_owned(),
+    }
 }
 
 fn add(text: &mut String, cause: &str) {

@@ -3,14 +3,18 @@
 use std::net::SocketAddr;
 
 use anyhow::Context;
+use axum::Router;
 use clap::Args;
+use polar::ProductId;
+use sqlx::PgPool;
 
-use super::process::{OperationsPage, page_of};
+use super::process::{OperationsPage, api_client, page_of};
 use super::signals::Stop;
 use super::{AppContext, Exit, Failure, connect, pooler};
+use crate::api::{self, ApiSettings};
 use crate::config::{Config, DatabaseUrl};
 use crate::ingress::{Ingress, IngressSettings};
-use crate::queue::connect::ConnectionBudget;
+use crate::queue::connect::{ConnectionBudget, Pooler};
 use crate::telemetry::catalogue::{self, Recorder};
 use crate::telemetry::{Metrics, fleet};
 
@@ -54,6 +58,11 @@ fn tell_what_is_not_configured(config: &Config) {
     if config.http.app_token.is_none() {
         tracing::info!("POST /changes is answered 503 until APP_TOKEN is set");
     }
+    if config.http.app_token.is_none() && config.app.session_secret.is_none() {
+        tracing::info!(
+            "/v1/organizations is answered 503 until APP_TOKEN or APP_SESSION_SECRET is set"
+        );
+    }
 }
 
 /// The ingress, bound and not yet serving. The database may still be away: then it answers 503.
@@ -78,5 +87,23 @@ pub(super) async fn bind(
             None => page_of(metrics),
         },
     };
-    Ok(Ingress::bind(settings).await.map_err(anyhow::Error::from)?)
+    let api = organizations_api(config, settings.pool.clone(), settings.database.pooler)?;
+    let ingress = Ingress::bind(settings).await.map_err(anyhow::Error::from)?;
+    Ok(ingress.with_routes(api))
+}
+
+/// The organizations API, on the connections of the ingress.
+fn organizations_api(config: &Config, pool: PgPool, pooler: Pooler) -> Result<Router, Failure> {
+    let polar = &config.polar;
+    Ok(api::router(ApiSettings {
+        polar: api_client(polar, &pool)?,
+        pool,
+        pooler,
+        app_token: config.http.app_token.clone(),
+        app: config.app.clone(),
+        self_organization: polar.billing.as_ref().map(|billing| billing.organization),
+        scale_product: polar.scale_product.map(ProductId),
+        platform_fees: config.platform_fees,
+        early_fees: config.early_fees,
+    }))
 }

@@ -22,10 +22,12 @@ mod process;
 mod progress;
 mod queues;
 mod reconcile;
+mod resync;
 mod schedules;
 mod signals;
 mod simulator;
 mod span;
+mod startup;
 mod usage;
 mod worker;
 
@@ -80,7 +82,7 @@ enum Command {
     Worker(worker::Arguments),
     /// Run a local Polar that forgets everything when it ends, or let something happen in a running one
     Simulator(simulator::Arguments),
-    /// Look into the job table: list, explain, retry, cancel, discard
+    /// Look into the job table: list, explain, retry, cancel, discard, acknowledge
     #[command(subcommand)]
     Jobs(jobs::Command),
     /// Look at the queues, pause and resume them
@@ -106,6 +108,11 @@ enum Command {
     /// Our webhook endpoint at Polar
     #[command(subcommand)]
     Endpoint(endpoint::Command),
+    /// Ask Polar about everything of an organization again and repair what differs, whatever is believed to be in step
+    ///
+    /// Enqueues the jobs of its customer, members, subscription, benefits and support desk. They give way
+    /// to what the application and Polar ask for.
+    Resync(resync::Arguments),
     /// Measure this installation: one JSON line per result
     ///
     /// Works in a database of its own, which it drops: beside `DATABASE_URL`, or without one on a
@@ -115,6 +122,9 @@ enum Command {
     ///
     /// Exits with 0 where all is well, 1 with errors, 3 with warnings only.
     Doctor(doctor::Arguments),
+    /// The startup program: invite an organization, take an invitation back, show where it stands
+    #[command(subcommand)]
+    Startup(startup::Command),
     /// Check what polar-jobs understands of the plans at Polar, or make an example of them
     #[command(subcommand)]
     Catalogue(catalogue::Command),
@@ -203,8 +213,10 @@ async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
         Command::Backfill(arguments) => backfill::run(arguments, app).await,
         Command::Reconcile(arguments) => reconcile::run(arguments, app).await,
         Command::Endpoint(command) => endpoint::run(command, app).await,
+        Command::Resync(arguments) => resync::run(arguments, app).await,
         Command::Bench(arguments) => bench::run(arguments, app).await,
         Command::Doctor(arguments) => doctor::run(arguments, app).await,
+        Command::Startup(command) => startup::run(command, app).await,
         Command::Catalogue(command) => catalogue::run(command, app).await,
         Command::Usage(command) => usage::run(command, app).await,
         Command::Mail(command) => mail::run(command, app),

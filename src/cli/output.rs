@@ -10,6 +10,7 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width};
 use jobs::types::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::Failure;
 
@@ -132,8 +133,19 @@ pub(crate) fn maybe_moment(at: Option<impl Into<Timestamp>>) -> String {
 
 /// A number and what it counts.
 pub(crate) fn counted(number: i64, one: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {one}{plural}")
+    match one.strip_suffix("ry") {
+        _ if number == 1 => format!("{number} {one}"),
+        Some(stem) => format!("{number} {stem}ries"),
+        None => format!("{number} {one}s"),
+    }
+}
+
+/// An organization in a table: its name, or its id while no name is known.
+pub(crate) fn organization(name: Option<&str>, id: Option<Uuid>) -> String {
+    name.map_or_else(
+        || id.map(|id| id.to_string()).unwrap_or_default(),
+        |name| shortened(name, 30),
+    )
 }
 
 /// The first characters of a text, on one line.

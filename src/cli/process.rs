@@ -23,6 +23,10 @@ use crate::worker::{self, Mask, QueueSlots, WorkerSettings};
 
 /// The longest that one call to Polar may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for people who wait, so that two in a row are answered within 10 s.
+const API_CALL_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long such a call waits for budget.
+const API_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The same of one to the support desk.
 const PLAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const USER_AGENT: &str = concat!("polar-jobs/", env!("CARGO_PKG_VERSION"));
@@ -139,16 +143,40 @@ fn mask(masker: Masker) -> Mask {
     Arc::new(move |text| masker.mask(&text).into_owned())
 }
 
-/// A client behind the fleet's rate limiter; `None` while billing is off.
+/// A client behind the fleet's rate limiter, for jobs; `None` while billing is off.
 pub(crate) fn polar_client(
     settings: &PolarSettings,
     pool: &PgPool,
 ) -> Result<Option<polar::Client>, Failure> {
+    limited_client(settings, pool, Timing::PRODUCTION, CALL_TIMEOUT)
+}
+
+/// The same for requests of people, who do not wait: a call is made within a second or not at all.
+pub(crate) fn api_client(
+    settings: &PolarSettings,
+    pool: &PgPool,
+) -> Result<Option<polar::Client>, Failure> {
+    let timing = Timing {
+        acquire_timeout: API_ACQUIRE_TIMEOUT,
+        ..Timing::PRODUCTION
+    };
+    limited_client(settings, pool, timing, API_CALL_TIMEOUT)
+}
+
+fn limited_client(
+    settings: &PolarSettings,
+    pool: &PgPool,
+    timing: Timing,
+    call_timeout: Duration,
+) -> Result<Option<polar::Client>, Failure> {
     let Some(billing) = &settings.billing else {
         return Ok(None);
     };
-    let limiter = FleetRateLimiter::new(pool.clone(), settings.limits, Timing::PRODUCTION);
-    let config = client_config(settings, billing.access_token.clone());
+    let limiter = FleetRateLimiter::new(pool.clone(), settings.limits, timing);
+    let config = polar::ClientConfig {
+        timeout: call_timeout,
+        ..client_config(settings, billing.access_token.clone())
+    };
     let client =
         polar::Client::new(config, Arc::new(limiter)).context("no client for Polar can be made")?;
     Ok(Some(client))

@@ -81,10 +81,7 @@ fn cells(queue: &QueueRow) -> [String; 7] {
         queue.ready.to_string(),
         queue.running.to_string(),
         queue.workers.to_string(),
-        queue
-            .slots
-            .map(|slots| slots.to_string())
-            .unwrap_or_default(),
+        queue.slots.to_string(),
         output::maybe_brief(queue.paused_at),
     ]
 }

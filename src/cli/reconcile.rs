@@ -174,7 +174,7 @@ async fn until_answered<T, F: Future<Output = Result<T, Error>>>(
         match ask().await {
             Ok(answer) => return Ok(answer),
             Err(error) => match error.verdict() {
-                Verdict::Wait { after, reason } => {
+                Verdict::Wait { after, reason, .. } => {
                     tracing::info!(%reason, seconds = after.as_secs(), "waiting for Polar");
                     tokio::time::sleep(after.max(Duration::from_millis(100))).await;
                 }

@@ -39,7 +39,7 @@ struct Serve {
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     bind: IpAddr,
     /// Where signed deliveries go, such as `http://127.0.0.1:8080/integrations/polar/webhook`
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = web_address)]
     webhook_url: Option<String>,
     /// Faults and how often they happen, such as 20%
     #[arg(
@@ -113,4 +113,14 @@ async fn serve(arguments: Serve) -> Result<Exit, Failure> {
     stop.requested().await;
     drop(plain);
     Ok(Exit::Done)
+}
+
+/// An address that deliveries can go to; without its scheme each would fail in silence.
+fn web_address(text: &str) -> Result<String, String> {
+    match reqwest::Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
+            Ok(text.to_owned())
+        }
+        _ => Err("it must begin with http:// or https:// and name a host".to_owned()),
+    }
 }

@@ -256,7 +256,8 @@ async fn retry(
             operators::record(&mut transaction, actor, &action).await?;
         }
         transaction.commit().await?;
-        output::line(&format!("{retried} reports are sent again at the next run"))?;
+        let reports = output::counted(i64::try_from(retried).unwrap_or(i64::MAX), "report");
+        output::line(&format!("sent again at the next run: {reports}"))?;
         return Ok(Exit::Done);
     }
     let filter = ReportFilter {
@@ -265,7 +266,8 @@ async fn retry(
     };
     let refused = usage::list(pool, &filter, i64::MAX).await?.len();
     Err(Failure::usage(format!(
-        "{refused} reports would be sent again; repeat with --yes"
+        "{} would be sent again; repeat with --yes",
+        output::counted(i64::try_from(refused).unwrap_or(i64::MAX), "report")
     )))
 }
 

@@ -98,7 +98,7 @@ pub(super) async fn served(
 ) -> Result<Vec<QueueSlots>, Failure> {
     let known = table::queues(pool).await?;
     let slots_of = |row: &table::QueueRow| {
-        row.slots
+        row.slots_per_worker
             .map_or(config.worker_slots as usize, |slots| slots as usize)
     };
     if wanted.is_empty() {

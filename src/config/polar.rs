@@ -39,11 +39,24 @@ pub(super) fn read(environment: &Environment) -> Result<PolarSettings, ConfigErr
     Ok(PolarSettings {
         billing: billing(environment)?,
         webhook_secrets: secret::list(environment, "POLAR_WEBHOOK_SECRET")?,
-        api_url: web_address(environment, "POLAR_API_URL", "https://api.polar.sh")?,
+        api_url: api_url(environment)?,
         api_version: api_version(environment)?,
         limits: limits(environment)?,
         scale_product: uuid(environment, "POLAR_SCALE_PRODUCT_ID")?,
     })
+}
+
+/// Where Polar's routes begin. Each names its version itself.
+fn api_url(environment: &Environment) -> Result<Url, ConfigError> {
+    let url = web_address(environment, "POLAR_API_URL", "https://api.polar.sh")?;
+    if url.path().trim_end_matches('/').ends_with("/v1") {
+        return Err(ConfigError::new(
+            "POLAR_API_URL",
+            "ends in /v1, which every call adds itself",
+            "the address without /v1, such as https://api.polar.sh",
+        ));
+    }
+    Ok(url)
 }
 
 fn limits(environment: &Environment) -> Result<Limits, ConfigError> {

@@ -14,6 +14,7 @@ mod fallback;
 mod health;
 mod import;
 mod readiness;
+mod refused;
 mod route;
 mod row;
 mod server;
@@ -24,5 +25,6 @@ mod write_timeout;
 
 pub use health::{Metrics, operations_router};
 pub use import::Import;
+pub use refused::{Refused, refused_deliveries};
 pub use route::{handled_event_families, handled_events, jobs_of_delivery, required_events};
 pub use server::{BindError, Ingress, IngressSettings, Limits, serve_operations};

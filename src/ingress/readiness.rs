@@ -4,17 +4,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::{PgPool, Row};
+use sqlx::{ConnectOptions, PgPool, Row};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::migrate::migrator;
-use crate::sqlstate::is_schema_missing;
+use crate::sqlstate::{is_permission_missing, is_schema_missing};
 
 /// How long an answer holds.
 const FRESH: Duration = Duration::from_secs(1);
 /// A load balancer asks every few seconds; a database that needs longer than this is not ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
+/// A server that is not there refuses at once.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Why this process should get no requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +31,10 @@ pub(super) enum NotReady {
         "the schema is at version {found}, this program needs {needed}: run `polar-jobs migrate`"
     )]
     Behind { found: i64, needed: i64 },
+    #[error(
+        "the role of DATABASE_URL may not read the schema polar_jobs: run this as the schema's owner"
+    )]
+    NotGranted,
     #[error("the database is read-only, such as a standby")]
     ReadOnly,
 }
@@ -56,14 +62,27 @@ impl Readiness {
         if let Some((_, known)) = last.filter(|(at, _)| at.elapsed() < FRESH) {
             return known;
         }
-        let looked = timeout(READY_TIMEOUT, look(&self.pool))
-            .await
-            .unwrap_or(Err(NotReady::Silent));
+        let looked = match timeout(READY_TIMEOUT, look(&self.pool)).await {
+            Ok(looked) => looked,
+            Err(_) => Err(self.why_silent().await),
+        };
         let before = last.replace((Instant::now(), looked));
         if before.is_none_or(|(_, before)| before != looked) {
             report(looked);
         }
         looked
+    }
+}
+
+impl Readiness {
+    /// A pool tries again and again where connections are refused, so that a server that is not there
+    /// looks like one that is slow.
+    async fn why_silent(&self) -> NotReady {
+        let options = self.pool.connect_options();
+        match timeout(CONNECT_TIMEOUT, options.connect()).await {
+            Ok(Err(sqlx::Error::Io(_))) => NotReady::Unreachable,
+            _ => NotReady::Silent,
+        }
     }
 }
 
@@ -101,6 +120,9 @@ async fn look(pool: &PgPool) -> Result<(), NotReady> {
 fn explain(error: &sqlx::Error) -> NotReady {
     if is_schema_missing(error) {
         return NotReady::NoSchema;
+    }
+    if is_permission_missing(error) {
+        return NotReady::NotGranted;
     }
     tracing::debug!(%error, "the database was asked in vain whether it is ready");
     NotReady::Unreachable

@@ -2,13 +2,15 @@
 //! send or read slowly, no bound on how many are let in, and no stop that finishes what is in flight.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
 use axum::routing::post;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -19,13 +21,16 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::PgPool;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::ServiceExt;
 
 use super::accept::Acceptor;
 use super::body::BodyBudget;
 use super::health::{Metrics, operations_router};
+use super::refused::RefusedDeliveries;
 use super::state::IngressState;
 use super::write_timeout::WriteTimeout;
 use super::{changes, fallback, webhook};
+use crate::api::PeerAddress;
 use crate::queue::connect::QueueDatabase;
 
 /// A client must send a request's head within this time, an idle connection its next one.
@@ -93,6 +98,7 @@ pub struct Ingress {
     router: Router,
     limits: Limits,
     pool: PgPool,
+    refused_deliveries: Arc<RefusedDeliveries>,
 }
 
 impl Ingress {
@@ -123,12 +129,14 @@ impl Ingress {
         };
         let listener = TcpListener::bind(bind).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let refused_deliveries = Arc::new(RefusedDeliveries::default());
         let state = IngressState {
             verifier: Verifier::new(webhook_secrets),
             app_token: app_token.filter(|token| !token.expose_secret().is_empty()),
             acceptor: Acceptor::start(pool.clone(), &database),
             delivery_bodies: BodyBudget::new("deliveries", limits.body_bytes),
             change_bodies: BodyBudget::new("changes", limits.body_bytes),
+            refused_deliveries: Arc::clone(&refused_deliveries),
         };
         let router = Router::new()
             .route("/integrations/polar/webhook", post(webhook::receive))
@@ -143,6 +151,7 @@ impl Ingress {
             router,
             limits,
             pool,
+            refused_deliveries,
         })
     }
 
@@ -150,6 +159,13 @@ impl Ingress {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The same with further routes.
+    #[must_use]
+    pub fn with_routes(mut self, routes: Router) -> Self {
+        self.router = self.router.merge(routes);
+        self
     }
 
     /// Its connections, for what else the process looks at.
@@ -161,7 +177,10 @@ impl Ingress {
     /// Serves until `shutdown` is done; then takes no more, finishes what is in flight, answers
     /// it, and returns.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
-        serve(self.listener, self.router, self.limits, shutdown).await;
+        tokio::select! {
+            () = serve(self.listener, self.router, self.limits, shutdown) => {}
+            () = self.refused_deliveries.report(&self.pool) => {}
+        }
     }
 }
 
@@ -190,7 +209,7 @@ async fn serve(
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(BUFFER);
     loop {
-        let (stream, place) = tokio::select! {
+        let (stream, peer, place) = tokio::select! {
             biased;
             () = &mut shutdown => break,
             arrived = next_connection(&listener, &places) => match arrived {
@@ -199,7 +218,13 @@ async fn serve(
             },
         };
         let stream = TokioIo::new(WriteTimeout::new(stream, limits.write_timeout));
-        let service = TowerToHyperService::new(router.clone());
+        let routed = router
+            .clone()
+            .map_request(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(PeerAddress(peer));
+                request
+            });
+        let service = TowerToHyperService::new(routed);
         let connection = open.watch(protocol.serve_connection(stream, service));
         tokio::spawn(async move {
             // A client that goes away is no event worth a line; what it did not send is not stored.
@@ -236,13 +261,13 @@ impl Drop for Place {
 async fn next_connection(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> Option<(TcpStream, Place)> {
+) -> Option<(TcpStream, IpAddr, Place)> {
     let permit = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => {
+        Ok((stream, peer)) => {
             // An answer is one small packet; waiting for more to send with it only costs time.
             let _best_effort = stream.set_nodelay(true);
-            Some((stream, Place::taken(permit)))
+            Some((stream, peer.ip(), Place::taken(permit)))
         }
         Err(error) => {
             // Out of file descriptors, most likely: it passes when connections close.

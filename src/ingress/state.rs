@@ -1,10 +1,13 @@
 //! What every request shares.
 
+use std::sync::Arc;
+
 use polar::webhook::Verifier;
 use secrecy::SecretString;
 
 use super::accept::Acceptor;
 use super::body::BodyBudget;
+use super::refused::RefusedDeliveries;
 
 /// See the module.
 pub(super) struct IngressState {
@@ -18,4 +21,6 @@ pub(super) struct IngressState {
     pub(super) delivery_bodies: BodyBudget,
     /// Memory for bodies of changes, which only the application sends.
     pub(super) change_bodies: BodyBudget,
+    /// Deliveries that fit no secret.
+    pub(super) refused_deliveries: Arc<RefusedDeliveries>,
 }

@@ -45,6 +45,9 @@ pub(super) async fn receive(State(state): State<Arc<IngressState>>, request: Req
         Err(refused) => {
             counter!("polar_jobs_deliveries_refused_total", "reason" => refused.label())
                 .increment(1);
+            if matches!(refused, Refused::Signature(SignatureError::Mismatch)) {
+                state.refused_deliveries.add();
+            }
             refused.answer()
         }
     };

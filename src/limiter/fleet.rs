@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use polar::{Rejected, RejectedReason};
 use sqlx::PgPool;
 
 use super::budget::{Bucket, Demand, Rate};
@@ -168,6 +169,24 @@ fn ahead(now: DateTime<Utc>, moment: DateTime<Utc>) -> Option<Duration> {
     (moment - now).to_std().ok().filter(|wait| !wait.is_zero())
 }
 
+/// What a command that looks once may do.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum SingleLease {
+    /// So many calls, until then.
+    Calls(u32, Instant),
+    /// Nothing yet.
+    Later(Rejected),
+}
+
+impl SingleLease {
+    fn later(retry_after: Duration, reason: RejectedReason) -> Self {
+        Self::Later(Rejected {
+            retry_after,
+            reason,
+        })
+    }
+}
+
 /// The fleet's row, for one process.
 #[derive(Clone, Debug)]
 pub(super) struct FleetStore {
@@ -235,6 +254,29 @@ impl FleetStore {
                 return Ok((lease.lost(self.timing.quota_lifetime / 10), ends));
             }
         }
+    }
+
+    /// Leases calls whatever became of the fleet's token.
+    ///
+    /// # Errors
+    /// If the database fails; then there is no budget.
+    pub(super) async fn lease_single(&self) -> Result<SingleLease, sqlx::Error> {
+        for _ in 0..TRIES {
+            let ends = Instant::now() + self.timing.quota_lifetime;
+            let (version, now, fleet) = self.read().await?;
+            if let Some(wait) = fleet.wait_until.and_then(|until| ahead(now, until)) {
+                return Ok(SingleLease::later(wait, RejectedReason::RateLimited));
+            }
+            let (after, lease) = fleet.grant(&self.rate, now, [1, 0, 0, 0, 0], Outlook::Open);
+            if lease.calls == 0 {
+                return Ok(SingleLease::later(lease.more_in, RejectedReason::Budget));
+            }
+            if self.store(version, &after).await? {
+                return Ok(SingleLease::Calls(lease.calls, ends));
+            }
+        }
+        let again_in = self.timing.quota_lifetime / 10;
+        Ok(SingleLease::later(again_in, RejectedReason::Budget))
     }
 
     async fn read(&self) -> Result<(i64, DateTime<Utc>, Fleet), sqlx::Error> {

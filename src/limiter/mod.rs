@@ -17,6 +17,7 @@ mod queue;
 mod refill;
 mod settings;
 mod shared;
+mod single;
 mod state;
 mod token;
 
@@ -29,6 +30,7 @@ use tokio::task::JoinHandle;
 
 pub use fleet::{Status, status};
 pub use settings::{Limits, Timing};
+pub use single::SingleCalls;
 
 use budget::Rate;
 use fleet::FleetStore;

@@ -39,6 +39,8 @@ pub struct Return {
     pub failure: Option<String>,
     /// Why it waits, in words.
     pub note: Option<String>,
+    /// Whether the work counts as due since it was due first. False where the job itself put it off.
+    pub still_due: bool,
 }
 
 impl Return {
@@ -129,15 +131,17 @@ pub async fn requeue(
     let attempts: Vec<i32> = returns.iter().map(|entry| entry.attempt).collect();
     let delays: Vec<f64> = returns.iter().map(|entry| entry.delay).collect();
     let failures: Vec<Option<Value>> = returns.iter().map(Return::error).collect();
+    let still_due: Vec<bool> = returns.iter().map(|entry| entry.still_due).collect();
     let notes: Vec<Option<&str>> = returns.iter().map(|entry| entry.note.as_deref()).collect();
     sqlx::query_scalar!(
-        r#"SELECT polar_jobs.requeue_jobs($1, $2, $3, $4, $5, $6) AS "again!""#,
+        r#"SELECT polar_jobs.requeue_jobs($1, $2, $3, $4, $5, $6, $7) AS "again!""#,
         worker,
         &ids,
         &attempts,
         &delays,
         &failures as &[Option<Value>],
         &notes as &[Option<&str>],
+        &still_due,
     )
     .fetch_one(connection)
     .await

@@ -7,7 +7,8 @@ use sqlx::PgPool;
 pub struct Backlog {
     /// Its name.
     pub queue: String,
-    /// For how many seconds its oldest job that could run has been due; 0 where none is.
+    /// For how many seconds its oldest unfinished work has been due, whether it could run all the time or
+    /// was put back; 0 where none is.
     pub oldest_due: f64,
     /// Jobs that wait and are not behind another one of their ordering key; no more than
     /// [`COUNTED`] are counted.
@@ -27,7 +28,11 @@ pub async fn backlogs(pool: &PgPool) -> Result<Vec<Backlog>, sqlx::Error> {
     sqlx::query_as!(
         Backlog,
         r#"SELECT q.name AS "queue!",
-                  coalesce(max(extract(epoch FROM now()) - extract(epoch FROM due.run_at)), 0)::float8 AS "oldest_due!",
+                  greatest(max(extract(epoch FROM now()) - extract(epoch FROM due.run_at)),
+                           extract(epoch FROM now()) - extract(epoch FROM (
+                               SELECT j.due_at FROM polar_jobs.live_jobs j
+                                WHERE j.queue = q.name AND j.due_at IS NOT NULL ORDER BY j.due_at LIMIT 1)),
+                           0)::float8 AS "oldest_due!",
                   (SELECT count(*) FROM (SELECT FROM polar_jobs.live_jobs j
                     WHERE j.queue = q.name AND NOT j.blocked AND j.worker IS NULL LIMIT $1) counted) AS "depth!"
              FROM polar_jobs.queues q
@@ -43,13 +48,28 @@ pub async fn backlogs(pool: &PgPool) -> Result<Vec<Backlog>, sqlx::Error> {
     .await
 }
 
-/// Workers whose lease holds.
+/// Workers whose lease holds and whose session lock Postgres has not dropped.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn workers_alive(pool: &PgPool) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"SELECT count(*) AS "count!" FROM polar_jobs.workers WHERE leased_until > now()"#
+        r#"SELECT count(*) AS "count!" FROM polar_jobs.workers w WHERE polar_jobs.is_alive(w)"#
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Discarded jobs that nobody retried or acknowledged, no more than [`COUNTED`].
+///
+/// # Errors
+/// If the database fails.
+pub async fn discarded(pool: &PgPool) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM (
+             SELECT FROM polar_jobs.finished_jobs
+              WHERE state = 'discarded' AND acknowledged_at IS NULL LIMIT $1) counted"#,
+        COUNTED,
     )
     .fetch_one(pool)
     .await

@@ -26,6 +26,8 @@ pub struct Identity {
     pub pid: i32,
     /// The queues it serves.
     pub queues: Vec<String>,
+    /// How many jobs of each of them it runs at once.
+    pub slots: Vec<i32>,
 }
 
 /// Registers a new worker and returns its id, which is never given twice.
@@ -37,13 +39,14 @@ pub async fn register(
     identity: &Identity,
 ) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
-        "INSERT INTO polar_jobs.workers (host, pid, version, leased_until, queues, incarnation)
-         VALUES ($1, $2, $3, now() + make_interval(secs => $4), $5, polar_jobs.server_incarnation()) RETURNING id",
+        "INSERT INTO polar_jobs.workers (host, pid, version, leased_until, queues, slots, incarnation)
+         VALUES ($1, $2, $3, now() + make_interval(secs => $4), $5, $6, polar_jobs.server_incarnation()) RETURNING id",
         identity.host,
         identity.pid,
         env!("CARGO_PKG_VERSION"),
         LEASE.as_secs_f64(),
         &identity.queues,
+        &identity.slots,
     )
     .fetch_one(connection)
     .await

@@ -141,6 +141,7 @@ pub async fn release(
         delay: 0.0,
         failure: None,
         note: None,
+        still_due: true,
     };
     let returns: Vec<Return> = claims.iter().map(release).collect();
     finish::requeue(connection, worker, &returns).await

@@ -53,7 +53,10 @@ pub(super) async fn look(pool: &PgPool, organizations: &[Uuid]) -> Result<Pictur
              FROM polar_jobs.accounts a WHERE a.organization_id = ANY ($1)
             UNION ALL
            SELECT 'subscription of ' || s.organization_id, to_jsonb(s) - 'organization_id' - 'seen_at'
-             FROM polar_jobs.subscriptions s WHERE s.organization_id = ANY ($1)"#,
+             FROM polar_jobs.subscriptions s WHERE s.organization_id = ANY ($1)
+            UNION ALL
+           SELECT 'mail ' || e.key, jsonb_build_object('template', template, 'state', state)
+             FROM polar_jobs.mails e WHERE e.organization_id = ANY ($1)"#,
         organizations,
     )
     .fetch_all(pool)

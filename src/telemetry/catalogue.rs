@@ -48,13 +48,13 @@ pub const METRICS: &[Metric] = &[
         "polar_jobs_workers_alive",
         "",
         Recorder::Both,
-        "Workers whose lease holds.",
+        "Workers whose lease holds and whose session lock is taken.",
     ),
     gauge(
         "polar_jobs_oldest_due_seconds",
         "queue",
         Recorder::Both,
-        "For how long the oldest job that could run has been due.",
+        "For how long the oldest unfinished work has been due, its retries included.",
     ),
     gauge(
         "polar_jobs_queue_depth",
@@ -67,6 +67,18 @@ pub const METRICS: &[Metric] = &[
         "",
         Recorder::Both,
         "For how long the oldest difference to Polar that is not repaired has been known; 0 without one.",
+    ),
+    gauge(
+        "polar_jobs_discarded_jobs",
+        "",
+        Recorder::Both,
+        "Discarded jobs that nobody retried or acknowledged; counted up to 10 000.",
+    ),
+    gauge(
+        "polar_jobs_usage_uncounted_seconds",
+        "",
+        Recorder::Both,
+        "For how long the oldest reading that no window holds has been waiting; windows close every 300 s.",
     ),
     gauge(
         "polar_jobs_schedule_overdue_seconds",
@@ -253,12 +265,6 @@ pub const METRICS: &[Metric] = &[
         "",
         Recorder::Worker,
         "Windows that Polar refused.",
-    ),
-    gauge(
-        "polar_jobs_usage_horizon_age_seconds",
-        "",
-        Recorder::Worker,
-        "Age of the oldest open transaction, behind which usage is not counted yet.",
     ),
     gauge(
         "polar_jobs_usage_difference",

@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jobs::mirror::differences;
+use jobs::mirror::{differences, usage};
 use metrics::gauge;
 use sqlx::PgPool;
 
-use crate::queue::fleet::{backlogs, workers_alive};
+use crate::queue::fleet::{backlogs, discarded, workers_alive};
 use crate::schedule::overdue;
 
 /// Between two looks.
@@ -40,6 +40,9 @@ async fn look(pool: &PgPool, schedules: &mut BTreeSet<String>) -> Result<(), sql
         gauge!("polar_jobs_webhook_endpoint_enabled").set(if enabled { 1.0 } else { 0.0 });
     }
     gauge!("polar_jobs_oldest_difference_seconds").set(differences::oldest_seconds(pool).await?);
+    gauge!("polar_jobs_discarded_jobs").set(as_gauge(discarded(pool).await?));
+    let uncounted = usage::uncounted(pool).await?.map_or(0, |late| late.seconds);
+    gauge!("polar_jobs_usage_uncounted_seconds").set(as_gauge(uncounted));
     let overdue = overdue(pool).await?;
     let known: BTreeSet<String> = overdue.iter().map(|one| one.schedule.clone()).collect();
     // A schedule that went with its release is not overdue for ever.

@@ -32,6 +32,8 @@ pub type Mask = Arc<dyn Fn(String) -> String + Send + Sync>;
 const LONGEST_DELAY: Duration = Duration::from_secs(30 * 24 * 3600);
 /// When a job of an unknown kind is looked at again; up to twice that.
 const UNKNOWN_KIND_DELAY: f64 = 30.0;
+/// Events of a job that its follow-ups answer for, the newest ones: a job that waited long may have thousands.
+const INHERITED_EVENTS: usize = 100;
 /// Bytes of a reason or note that are kept.
 const LONGEST_TEXT: usize = 4096;
 /// An attempt that does not end so long after its timeout holds up its thread.
@@ -70,12 +72,13 @@ impl Runner {
             return (result, Duration::ZERO);
         };
         let facts = AttemptFacts::of(&job);
+        let events = job.events.clone().unwrap_or_default();
         let span = span(&job);
         self.metrics.started(entry, &job);
         let outcome = self.run_within_time(entry, job, &span, until_gone).await;
         let (result, took) = match outcome {
             Ok((Ok(done), took)) => (
-                complete(facts, entry.retry, done, |text| self.text(text)),
+                complete(facts, entry.retry, done, &events, |text| self.text(text)),
                 took,
             ),
             Ok((Err(error), took)) => {
@@ -168,6 +171,7 @@ impl Runner {
                 job.kind,
                 env!("CARGO_PKG_VERSION")
             )),
+            still_due: true,
         })
     }
 
@@ -179,12 +183,17 @@ impl Runner {
                 attempt: facts.attempt,
                 reason: self.text(reason),
             }),
-            Verdict::Wait { after, reason } => BufferedResult::Return(Return {
+            Verdict::Wait {
+                after,
+                reason,
+                still_due,
+            } => BufferedResult::Return(Return {
                 id: facts.id,
                 attempt: facts.attempt,
                 delay: after.min(LONGEST_DELAY).as_secs_f64(),
                 failure: None,
                 note: Some(self.text(reason)),
+                still_due,
             }),
         }
     }
@@ -207,6 +216,7 @@ impl Runner {
             delay: delay.as_secs_f64(),
             failure: Some(reason),
             note: None,
+            still_due: true,
         })
     }
 
@@ -255,6 +265,7 @@ fn complete(
     facts: AttemptFacts,
     retry: Retry,
     done: Done,
+    events: &[i64],
     text: impl FnOnce(String) -> String,
 ) -> AttemptResult {
     let completion = Completion {
@@ -270,11 +281,32 @@ fn complete(
     }
     AttemptResult::Transactional(Box::new(TransactionalCompletion {
         completion,
-        next: no_more_urgent(facts.priority, done.next),
+        next: caused_by(events, no_more_urgent(facts.priority, done.next)),
         transaction: done.transaction,
         facts,
         retry,
     }))
+}
+
+/// Follow-ups with the events that caused the job, so that an event fails with the worst of what follows
+/// from it. A row is written with one event: jobs with one unique key are merged where they are stored, and
+/// their events with them, so such a job is given once for each event.
+fn caused_by(events: &[i64], next: Vec<NewJob>) -> Vec<NewJob> {
+    let (Some(&newest), true) = (events.last(), next.iter().any(|job| job.event.is_none())) else {
+        return next;
+    };
+    next.into_iter()
+        .flat_map(|job| match (&job.event, &job.unique_key) {
+            (None, Some(_)) => events
+                .iter()
+                .rev()
+                .take(INHERITED_EVENTS)
+                .map(|&event| job.clone().caused_by(event))
+                .collect(),
+            (None, None) => vec![job.caused_by(newest)],
+            (Some(_), _) => vec![job],
+        })
+        .collect()
 }
 
 /// What every line of an attempt carries. The fields are not computed where nobody logs.

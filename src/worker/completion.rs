@@ -204,6 +204,7 @@ impl ResultSink {
                 delay: 1.0,
                 failure: None,
                 note: Some("its completion could not be stored".to_owned()),
+                still_due: true,
             })
         });
     }

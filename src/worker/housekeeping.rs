@@ -164,7 +164,7 @@ fn report_reclaimed(job: &ReclaimedJob) {
     } = job;
     let organization = organization.as_deref();
     if discarded {
-        tracing::warn!(
+        tracing::error!(
             job = id,
             kind,
             organization,

@@ -208,6 +208,11 @@ async fn start(settings: &WorkerSettings) -> Result<i64, sqlx::Error> {
             .iter()
             .map(|queue| queue.queue.clone())
             .collect(),
+        slots: settings
+            .queues
+            .iter()
+            .map(|queue| i32::try_from(queue.slots.min(settings.slots)).unwrap_or(i32::MAX))
+            .collect(),
     };
     lease::register(&mut connection, &identity).await
 }

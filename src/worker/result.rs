@@ -73,6 +73,7 @@ impl BufferedResult {
             delay: 0.0,
             failure: None,
             note: Some(note.to_owned()),
+            still_due: true,
         })
     }
 }

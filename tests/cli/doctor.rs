@@ -298,27 +298,27 @@ async fn an_open_breaker_and_a_wait_that_polar_asked_for_are_said_while_they_las
 }
 
 #[tokio::test]
-async fn a_transaction_that_keeps_usage_uncounted_is_named_with_its_fix() {
+async fn a_prepared_transaction_that_keeps_usage_uncounted_is_named_with_its_fix() {
     let database = testing::database(polar_jobs::migrate::migrator).await;
-    let young = with_database(&database.url, &["doctor"]);
-    assert!(line(&young, "usage").starts_with("ok"), "{}", young.out);
-
-    // No transaction of a test is minutes old: a view that stands before the server's own says so.
+    // The server of the tests takes no prepared transactions: a view that stands before its own shows one, and a
+    // reading that looks as if its transaction had not begun yet is held back by it.
     sqlx::raw_sql(
         "CREATE SCHEMA shadow;
          CREATE VIEW shadow.pg_prepared_xacts AS
-         SELECT '1'::xid AS transaction, 'shop-17'::text AS gid, now() - interval '7 minutes' AS prepared",
+         SELECT '1'::xid AS transaction, 'shop-17'::text AS gid, 'shop'::text AS owner, now() - interval '17 minutes' AS prepared;
+         INSERT INTO polar_jobs.usage (organization_id, quantity, written_by, written_at)
+         VALUES ('1dbfc517-0bbf-4301-9ba8-555ca42b9737', 3, 1::bigint << 62, now() - interval '17 minutes')",
     )
     .execute(&database.pool)
     .await
     .unwrap();
     let url = format!("{}&options=-csearch_path%3Dshadow,pg_catalog", database.url);
     let old = with_database(&url, &["doctor"]);
-    assert_eq!(old.code, Some(3), "{}", old.out);
+    assert_eq!(old.code, Some(1), "{}", old.out);
     let said = line(&old, "usage");
-    assert!(said.starts_with("warning"), "{said}");
+    assert!(said.starts_with("error"), "{said}");
     assert!(
-        said.contains("shop-17") && said.contains("open for 42"),
+        said.contains("\"shop-17\" of role shop (prepared, open for 1020 s)"),
         "{said}"
     );
     assert!(said.contains("-> COMMIT PREPARED"), "{said}");

@@ -270,7 +270,7 @@ async fn a_bulk_action_needs_a_filter_and_a_yes() {
     let confirmed = with_database(url, &["jobs", "cancel", "--kind", "sync_customer", "--yes"]);
     assert_eq!(
         (confirmed.code, confirmed.out.trim()),
-        (Some(0), "jobs cancel: 3 jobs")
+        (Some(0), "3 jobs cancelled")
     );
     assert_eq!(show(url, other)["state"], "available");
 

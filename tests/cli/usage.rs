@@ -16,6 +16,7 @@ fn help_names_every_command_and_explains_it() {
         "queues",
         "schedules",
         "events",
+        "resync",
         "bench",
         "doctor",
     ];

@@ -37,7 +37,7 @@ async fn create_makes_an_endpoint_for_what_is_handled_and_none_where_one_is() {
         .map(|event| event.as_str().unwrap())
         .collect();
     events.sort_unstable();
-    assert_eq!(events, polar_jobs::ingress::handled_events());
+    assert_eq!(events, polar_jobs::ingress::required_events(false));
     let again = app.command(&["endpoint", "create", "--url", URL]).await;
     assert_eq!(again.code, Some(0));
     assert!(

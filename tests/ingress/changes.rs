@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{TOKEN, TestIngress, count};
+use crate::support::{Delivery, SECRET, TOKEN, TestIngress, count};
 
 /// An organization with its owner, as a change.
 pub(crate) fn created(organization: Uuid) -> Value {
@@ -312,4 +312,80 @@ async fn the_same_id_from_64_clients_at_once_is_accepted_once() {
         answers.iter().find(|answer| answer.status != 202)
     );
     assert_eq!((ingress.events().await, ingress.jobs().await), (1, 1));
+}
+
+#[tokio::test]
+async fn an_array_and_fields_beside_changes_are_answered_with_what_is_taken() {
+    let ingress = TestIngress::start().await;
+    let change =
+        r#"{"type":"organization.deleted","data":{"id":"5d1cbd8c-6b2c-4a43-9d52-6d1f6f1a3c10"}}"#;
+    for (body, words) in [
+        (
+            format!("[{change}]"),
+            r#"must be one change, or {\"changes\": [..]} around several"#,
+        ),
+        (
+            format!(r#"{{"changes":[{change}],"mode":"quick"}}"#),
+            r#"must have no field beside \"changes\""#,
+        ),
+    ] {
+        let answer = ingress.changes(body.as_bytes()).await;
+        assert_eq!(answer.status, 422, "{answer:?}");
+        assert!(answer.body.contains(words), "{}", answer.body);
+    }
+    assert_eq!(ingress.events().await, 0);
+}
+
+#[tokio::test]
+async fn a_database_without_the_schema_or_without_a_server_is_said() {
+    let empty = private_postgres::testing::empty_database(polar_jobs::migrate::migrator).await;
+    let nowhere = "postgresql://postgres@127.0.0.1:1/app";
+    let lazy = sqlx::postgres::PgPoolOptions::new()
+        .connect_lazy(nowhere)
+        .unwrap();
+    for (url, pool, words) in [
+        (
+            empty.url.clone(),
+            empty.pool.clone(),
+            "run `polar-jobs migrate`",
+        ),
+        (nowhere.to_owned(), lazy, "the database cannot be reached"),
+    ] {
+        let ingress = TestIngress::on(url, pool, &[SECRET], Some(TOKEN)).await;
+        let change = json!({"type": "organization.deleted", "data": {"id": "5d1cbd8c-6b2c-4a43-9d52-6d1f6f1a3c10"}});
+        let changed = ingress.change(&change).await;
+        let delivered = ingress.deliver(&Delivery::grant()).await;
+        let ready = ingress.get("/ready").await;
+        for answer in [changed, delivered, ready] {
+            assert_eq!(answer.status, 503);
+            assert!(answer.body.contains(words), "{answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_change_behind_an_open_transaction_is_told_whose_that_is() {
+    let ingress = TestIngress::start().await;
+    let organization = "5d1cbd8c-6b2c-4a43-9d52-6d1f6f1a3c10";
+    let mut open = ingress.pool.begin().await.unwrap();
+    sqlx::query("SELECT polar_jobs.record_change('organization.updated', jsonb_build_object('id', $1::text))")
+        .bind(organization)
+        .execute(&mut *open)
+        .await
+        .unwrap();
+    let backend: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut *open)
+        .await
+        .unwrap();
+    let change = json!({"type": "organization.deleted", "data": {"id": organization}});
+    let answer = ingress.change(&change).await;
+    assert_eq!(answer.status, 503);
+    for words in [
+        format!("changes organization {organization}"),
+        format!("backend {backend} of role postgres"),
+    ] {
+        assert!(answer.body.contains(&words), "{}", answer.body);
+    }
+    open.commit().await.unwrap();
+    assert_eq!(ingress.change(&change).await.status, 202);
 }

@@ -22,7 +22,7 @@ fn but(data: &Value, pointer: &str, value: Value) -> Value {
 fn created() -> Value {
     json!({"id": ORGANIZATION, "name": "Blå ☕", "slug": "acme", "status": "review",
            "owner": {"id": USER, "email": "ada@example.com", "name": "Ada"},
-           "fees": {"basis_points": 300, "fixed": 10, "subscription_basis_points": 0}, "colour": ["unknown"]})
+           "fees": {"basis_points": 300, "fixed": 10, "subscription_basis_points": 0}})
 }
 
 /// Good ones of every type.
@@ -133,6 +133,34 @@ fn bad() -> Vec<(Value, Value)> {
         json!(7),
     ];
     let no_object = [json!([]), json!("x"), json!(7)];
+    for pointer in [
+        "/nmae",
+        "/ID",
+        "/a~b/c",
+        "/Ö",
+        "/owner/mail",
+        "/fees/percent",
+        "/fees/basis_point",
+    ] {
+        let mut unknown = created();
+        let (parent, field) = match pointer {
+            "/a~b/c" => ("", "a~b/c"),
+            other => other.rsplit_once('/').unwrap(),
+        };
+        unknown.pointer_mut(parent).unwrap()[field] = json!({"any": "thing"});
+        spoil(
+            "organization.created",
+            &unknown,
+            "/slug",
+            &[json!("s"), json!(7)],
+        );
+    }
+    let mut many = json!({"id": USER});
+    many["x".repeat(65)] = json!(1);
+    for number in 0..50 {
+        many[format!("emial{number}")] = json!(null);
+    }
+    spoil("user.updated", &many, "/name", &[json!("n")]);
     spoil("organization.created", &created(), "/id", &no_uuid);
     spoil("organization.created", &created(), "/name", &no_text(256));
     spoil("organization.created", &created(), "/slug", &no_text(500));

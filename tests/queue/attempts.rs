@@ -124,6 +124,7 @@ async fn each_job_of_a_dead_worker_is_one_line_that_says_whose_it_is() {
         host: "here".to_owned(),
         pid: 1,
         queues: vec![],
+        slots: vec![],
     };
     let dead = lease::register(&mut connection, &me).await.unwrap();
     let claimed = complete_and_claim(&mut connection, dead, &[], 2).await;
@@ -132,8 +133,11 @@ async fn each_job_of_a_dead_worker_is_one_line_that_says_whose_it_is() {
         .await;
     let worker = app.work(4).await;
     app.until_state(first, "completed").await;
-    let expected = [(first, "taken back"), (second, "discarded")];
-    for ((id, what), organization) in expected.into_iter().zip(organizations) {
+    let expected = [
+        (first, "taken back", "WARN"),
+        (second, "discarded", "ERROR"),
+    ];
+    for ((id, what, level), organization) in expected.into_iter().zip(organizations) {
         eventually("its line", || async {
             let there = !lines_with(organization).is_empty();
             there.then_some(()).ok_or(String::new())
@@ -143,7 +147,7 @@ async fn each_job_of_a_dead_worker_is_one_line_that_says_whose_it_is() {
         let [line] = &lines[..] else {
             panic!("one line: {lines:#?}");
         };
-        assert_eq!(line["level"], "WARN");
+        assert_eq!(line["level"], level);
         let fields = &line["fields"];
         assert!(fields["message"].as_str().unwrap().contains(what), "{line}");
         assert_eq!(

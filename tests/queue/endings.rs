@@ -356,6 +356,7 @@ async fn every_way_to_end_is_fenced_by_attempt_and_worker() {
             delay: 0.0,
             failure: Some("x".into()),
             note: None,
+            still_due: true,
         };
         finish::requeue(&mut connection, worker, &[back])
             .await

@@ -138,6 +138,7 @@ impl Case {
             host: "here".to_owned(),
             pid: 1,
             queues: vec![],
+            slots: vec![],
         };
         lease::register(&mut self.connection, &me).await.unwrap()
     }
@@ -509,6 +510,7 @@ async fn requeue(
         delay: 0.0,
         failure,
         note: None,
+        still_due: true,
     };
     assert!(
         finish::requeue(connection, worker, &[back])

@@ -124,6 +124,7 @@ impl Holder {
             host: "here".to_owned(),
             pid: 1,
             queues: vec!["default".to_owned()],
+            slots: vec![1],
         };
         let worker = lease::register(&mut connection, &identity).await.unwrap();
         let mut done = Vec::new();

@@ -17,6 +17,7 @@ async fn cut_worker(app: &TestApp) -> (PgConnection, i64, i64) {
         host: "here".to_owned(),
         pid: 1,
         queues: vec![],
+        slots: vec![],
     };
     let worker = lease::register(&mut connection, &me).await.unwrap();
     assert!(

@@ -170,6 +170,7 @@ async fn a_session_that_was_cut_does_not_keep_its_worker_from_its_own_lock() {
         host: "here".to_owned(),
         pid: 1,
         queues: vec![],
+        slots: vec![],
     };
     let worker = lease::register(&mut old, &me).await.unwrap();
     lease::take_session_lock(&mut old, worker).await.unwrap();

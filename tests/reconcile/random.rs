@@ -241,7 +241,11 @@ impl World {
     }
 
     fn toggle_outage(&mut self) {
-        let gateway = self.rng.random_bool(0.5).then(|| Gateway::new(503));
+        let gateway = self.rng.random_bool(0.5).then(|| Gateway {
+            status: 503,
+            html: false,
+            path: String::new(),
+        });
         self.app.simulator.set_gateway(gateway);
     }
 

@@ -141,6 +141,12 @@ impl TestApp {
         }
     }
 
+    /// Where the database is, for a process of its own.
+    #[allow(dead_code, reason = "only the API's tests start one")]
+    pub(crate) fn database_url(&self) -> &str {
+        &self.url
+    }
+
     /// Where Polar delivers to from the start.
     pub(crate) fn webhook_url(&self) -> String {
         format!("{}/integrations/polar/webhook", self.ingress_url)

@@ -3,6 +3,7 @@
 //! `docs/metering.md` draws the way of a reading.
 
 mod begin;
+mod horizon;
 mod list;
 mod lives;
 mod record;
@@ -13,9 +14,13 @@ mod window;
 pub mod prove;
 
 pub use begin::{Adopted, adopt, begin};
+pub use horizon::{
+    HorizonHolder, LATE, SeenTransaction, Uncounted, grant_to_see_sessions, horizon_holder,
+    uncounted,
+};
 pub use list::{ReportFilter, ReportRow, list};
 pub use lives::{deletion_waits, unreported_before_deletion};
 pub use record::{MAX_QUANTITY, Reading, Recorded, record_all};
 pub use report::{FrozenReport, frozen, mark_reported, refuse, resolve_waiting, retry_refused};
 pub use retention::{create_partitions, fold, prune, prune_ids};
-pub use window::{HorizonHolder, Window, close_window, horizon_holder};
+pub use window::{Window, close_window};

@@ -13,8 +13,7 @@ use crate::world::model::Checkout;
 use crate::world::store::Store;
 
 /// The page may style itself and be sent back; nothing else.
-const POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'none'";
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:32rem;margin:3rem auto;padding:0 1rem}\
     fieldset{border:1px solid #8888;border-radius:.5rem;margin:1rem 0}label{display:block;padding:.3rem 0}\
     button{font:inherit;padding:.6rem 1.4rem}.error{color:#b00020}.total{font-size:1.4rem}";
@@ -142,7 +141,7 @@ fn message(status: StatusCode, text: &str) -> Response {
 
 fn html(status: StatusCode, body: &str) -> Response {
     let page = format!(
-        "<!doctype html><html lang=en><meta charset=utf-8><title>Checkout</title><style>{STYLE}</style>\
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Checkout</title><link rel=icon href=data:,><style>{STYLE}</style>\
          <h1>Checkout</h1>{body}</html>"
     );
     let mut response = Response::new(Body::from(page));

@@ -170,6 +170,6 @@ impl Check<'_> {
         )
         .fetch_one(self.pool)
         .await?;
-        Ok(Outcome::new("jobs given up", "none", jobs))
+        Ok(Outcome::new("jobs discarded", "none", jobs))
     }
 }

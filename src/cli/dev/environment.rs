@@ -10,6 +10,7 @@ use simulator::{Faults, Options as PolarOptions, PlainOptions, PlainSimulator, S
 use uuid::Uuid;
 
 use super::super::{AppContext, Failure, connect, migrate};
+use super::billing_page::BillingPage;
 use super::settings_file;
 use crate::config::{Billing, Config, DatabaseUrl, MailSettings, PlainSettings, Pooler};
 use crate::telemetry::Masker;
@@ -32,7 +33,8 @@ pub(super) struct DevEnvironment {
     pub(super) plain: Option<PlainSimulator>,
     /// What the ids of this run follow from.
     pub(super) run: Uuid,
-    /// The token and the mail directory that the settings do not name.
+    billing_page: String,
+    /// Tokens, the mail directory and the page that the settings do not name.
     brought: Vec<(&'static str, String)>,
     /// `None`: the settings name a database.
     server: Option<Server>,
@@ -45,6 +47,7 @@ impl DevEnvironment {
         data: &Path,
         seed: u64,
         faults: Faults,
+        page: &BillingPage,
     ) -> Result<Self, Failure> {
         let (database, server) = database(given, data).await?;
         migrate::up_to_date(&database).await?;
@@ -71,6 +74,7 @@ impl DevEnvironment {
             brought.push(("MAIL_FROM", MAIL_FROM.to_owned()));
             config.mail = Some(MailSettings::to_directory(directory));
         }
+        brought.extend(page.allow(&mut config.app));
         let masker = Masker::new(config.secrets());
         Ok(Self {
             app: AppContext {
@@ -82,6 +86,7 @@ impl DevEnvironment {
             polar,
             plain,
             run,
+            billing_page: page.url(),
             brought,
             server,
         })
@@ -105,6 +110,10 @@ impl DevEnvironment {
             format!("ingress     http://{address}"),
             format!("polar       {polar}"),
             format!("plain       {plain}"),
+            format!(
+                "billing     {} (a billing page on the organizations API)",
+                self.billing_page
+            ),
             format!("postgres    {} ({postgres})", self.database),
         ];
         // The URL of a database that was given to us has its password in it.

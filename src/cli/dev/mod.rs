@@ -2,6 +2,7 @@
 
 mod at_plain;
 mod at_polar;
+mod billing_page;
 mod check;
 mod client;
 mod entitlements;
@@ -32,6 +33,7 @@ use super::{AppContext, Exit, Failure, connect, ingress, output, worker};
 use crate::config::Environment;
 use crate::schedule::Timetable;
 use crate::telemetry::Metrics;
+use billing_page::BillingPage;
 use check::Check;
 use client::Application;
 use environment::DevEnvironment;
@@ -81,14 +83,17 @@ impl Arguments {
 
 pub(super) async fn run(arguments: Arguments, given: &AppContext) -> Result<Exit, Failure> {
     let stop = Stop::on_signals()?;
+    let page = BillingPage::bind().await;
+    let page = page.context("there is no port for the billing page")?;
     let environment = DevEnvironment::build(
         given,
         &arguments.data_dir,
         arguments.seed,
         arguments.faults.clone(),
+        &page,
     )
     .await?;
-    let lived = live(&arguments, &environment, &stop).await;
+    let lived = live(&arguments, &environment, page, &stop).await;
     environment.leave().await?;
     lived
 }
@@ -103,6 +108,7 @@ fn faults_with_short_waits(spec: &str) -> Result<Faults, <Faults as FromStr>::Er
 async fn live(
     arguments: &Arguments,
     environment: &DevEnvironment,
+    page: BillingPage,
     stop: &Stop,
 ) -> Result<Exit, Failure> {
     let connections = environment.app.config.database_connections;
@@ -112,6 +118,10 @@ async fn live(
         server,
         mut work,
     } = start(arguments, environment, &pool, stop).await?;
+    let fixtures = Fixtures::of_run(environment.run);
+    let secret = environment.app.config.app.session_secret.clone();
+    let secret = secret.context("the environment has a key for tokens")?;
+    let page = tokio::spawn(async move { page.serve(address, secret, &fixtures).await });
     let mut worker_ended = false;
     let played = tokio::select! {
         played = perform(arguments, environment, &pool, address) => played,
@@ -123,6 +133,7 @@ async fn live(
         }
     };
     stop.request();
+    page.abort();
     server.await.context("the ingress died")?;
     if !worker_ended {
         work.await.context("the worker died")??;

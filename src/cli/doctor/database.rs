@@ -37,13 +37,29 @@ pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) -> Optio
         Ok(true) => Some(pool),
         Ok(false) => None,
         Err(error) => {
-            findings.push(Finding::error(
-                "database",
-                error.to_string(),
-                "look at the server's log",
-            ));
+            findings.push(failed(&error));
             None
         }
+    }
+}
+
+/// A question that the database did not answer.
+pub(super) fn failed(error: &sqlx::Error) -> Finding {
+    match error.as_database_error() {
+        Some(refusal) if refusal.code().as_deref() == Some("42501") => Finding::error(
+            "grants",
+            format!(
+                "the role of DATABASE_URL lacks a right: {}",
+                refusal.message()
+            ),
+            "run as the owner of the schema polar_jobs, or let its owner grant what is missing",
+        ),
+        Some(refusal) => Finding::error("database", refusal.message(), "look at the server's log"),
+        None => Finding::error(
+            "database",
+            error.to_string(),
+            "see whether the server answers",
+        ),
     }
 }
 

@@ -1,19 +1,16 @@
-//! The fleet at work: who lives, what is paused or late, what was given up, what Polar said to it.
+//! The fleet at work: who lives, what is paused, late, refused or discarded, what Polar said to it.
 
-use chrono::TimeDelta;
-use jobs::mirror::usage;
 use sqlx::PgPool;
 
 use super::super::output::{counted, moment};
-use super::{Finding, application, connections};
+use super::{Finding, application, connections, failing, usage};
 use crate::config::Config;
+use crate::queue::fleet::{COUNTED, discarded as discarded_jobs};
 use crate::queue::table;
 use crate::schedule::overdue;
 
 /// A worker looks at the clock every second, so nobody ticks what is this late.
 const OVERDUE_SECONDS: f64 = 120.0;
-/// A window closes every five minutes: an older transaction has kept one of them short.
-const HORIZON_AGE: TimeDelta = TimeDelta::minutes(5);
 
 pub(super) async fn check(pool: &PgPool, config: &Config, findings: &mut Vec<Finding>) {
     let checked = async {
@@ -21,18 +18,16 @@ pub(super) async fn check(pool: &PgPool, config: &Config, findings: &mut Vec<Fin
         findings.push(workers(pool).await?);
         findings.extend(schedules(pool).await?);
         findings.extend(queues(pool).await?);
+        findings.extend(deliveries(pool).await?);
+        findings.push(failing::check(pool).await?);
         findings.push(discarded(pool).await?);
         findings.push(super::polar::limiter(pool).await?);
         findings.push(application::check(pool, config.app_webhook.as_ref()).await?);
-        findings.push(usage(pool).await?);
+        findings.push(usage::check(pool).await?);
         Ok::<(), sqlx::Error>(())
     };
     if let Err(error) = checked.await {
-        findings.push(Finding::error(
-            "database",
-            error.to_string(),
-            "look at the server's log",
-        ));
+        findings.push(super::database::failed(&error));
     }
 }
 
@@ -40,11 +35,14 @@ async fn workers(pool: &PgPool) -> Result<Finding, sqlx::Error> {
     let rows = table::workers(pool).await?;
     let alive = rows.iter().filter(|worker| worker.alive).count();
     if alive == 0 {
-        return Ok(Finding::warning(
-            "workers",
-            "none is alive, so no job runs",
-            "start polar-jobs worker",
-        ));
+        let what = match rows.last() {
+            Some(dead) => format!(
+                "none is alive, so no job runs; the last one was process {} on {}",
+                dead.pid, dead.host
+            ),
+            None => "none is alive, so no job runs".to_owned(),
+        };
+        return Ok(Finding::warning("workers", what, "start polar-jobs worker"));
     }
     let ours = env!("CARGO_PKG_VERSION");
     let others = rows
@@ -86,10 +84,10 @@ async fn queues(pool: &PgPool) -> Result<Vec<Finding>, sqlx::Error> {
         .filter_map(|queue| {
             let since = queue.paused_at?;
             let what = format!(
-                "{} is paused since {}, {} jobs wait",
+                "{} is paused since {}, {} waiting",
                 queue.name,
                 moment(since),
-                queue.waiting
+                counted(queue.waiting, "job")
             );
             Some(Finding::warning(
                 "queue",
@@ -113,31 +111,50 @@ async fn queues(pool: &PgPool) -> Result<Vec<Finding>, sqlx::Error> {
     )])
 }
 
+/// Those that nobody has retried or acknowledged.
 async fn discarded(pool: &PgPool) -> Result<Finding, sqlx::Error> {
-    let count = table::discarded_within_a_day(pool).await?;
+    let count = discarded_jobs(pool).await?;
     Ok(match count {
-        0 => Finding::ok("discarded", "no job was given up in the last 24 h"),
+        0 => Finding::ok("discarded", "no discarded job waits for a look"),
         count => Finding::warning(
             "discarded",
-            format!("{} given up in the last 24 h", counted(count, "job")),
-            "polar-jobs jobs list --state discarded; then jobs show, jobs retry",
+            format!(
+                "{} neither retried nor acknowledged",
+                at_most_counted(count, "discarded job")
+            ),
+            "polar-jobs jobs list --state discarded; then jobs show, jobs retry or jobs acknowledge",
         ),
     })
 }
 
-/// What is recorded after the oldest transaction that writes began is counted when that one ends.
-async fn usage(pool: &PgPool) -> Result<Finding, sqlx::Error> {
-    let holder = usage::horizon_holder(pool).await?;
-    let Some(holder) = holder.filter(|holder| holder.age > HORIZON_AGE) else {
-        return Ok(Finding::ok(
-            "usage",
-            "no old transaction keeps it uncounted",
-        ));
+/// A count that stops at [`COUNTED`].
+pub(super) fn at_most_counted(count: i64, one: &str) -> String {
+    match count {
+        COUNTED => format!("{COUNTED} or more {one}s"),
+        count => counted(count, one),
+    }
+}
+
+/// Deliveries that fit no secret, as any ingress noted them.
+async fn deliveries(pool: &PgPool) -> Result<Option<Finding>, sqlx::Error> {
+    const FIX: &str = "set POLAR_WEBHOOK_SECRET to the secret of Polar's endpoint and restart the ingress; \
+                       then look at Polar for what was missed";
+    let Some(refused) = crate::ingress::refused_deliveries(pool).await? else {
+        return Ok(None);
     };
-    let fix = match holder.pid {
-        Some(pid) => format!("end it, or SELECT pg_terminate_backend({pid})"),
-        None => format!("COMMIT PREPARED or ROLLBACK PREPARED '{}'", holder.name),
-    };
-    let what = format!("what was recorded since {holder} began is not counted until it ends");
-    Ok(Finding::warning("usage", what, fix))
+    let what = format!(
+        "{} fit no secret of ours since {}, the last one at {}",
+        counted(refused.deliveries, "delivery"),
+        moment(refused.since),
+        moment(refused.last_at)
+    );
+    Ok(match (refused.accepted_since, refused.is_recent) {
+        (false, _) => Some(Finding::error("refused", what, FIX)),
+        (true, true) => Some(Finding::warning(
+            "refused",
+            format!("{what}; others fit: a second endpoint has another secret"),
+            "add its secret to POLAR_WEBHOOK_SECRET, or delete the endpoint at Polar",
+        )),
+        (true, false) => None,
+    })
 }

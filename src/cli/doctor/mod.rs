@@ -3,10 +3,12 @@
 mod application;
 mod connections;
 mod database;
+mod failing;
 mod fleet;
 mod polar;
 mod settings;
 mod support_desk;
+mod usage;
 
 use clap::Args;
 use serde::Serialize;
@@ -88,10 +90,11 @@ impl Finding {
 pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, Failure> {
     let config = &app.config;
     let mut findings = settings::check(config);
-    if let Some(pool) = database::check(config, &mut findings).await {
-        fleet::check(&pool, config, &mut findings).await;
+    let pool = database::check(config, &mut findings).await;
+    if let Some(pool) = &pool {
+        fleet::check(pool, config, &mut findings).await;
     }
-    polar::check(&config.polar, config.mail.is_some(), &mut findings).await;
+    polar::check(&config.polar, config.mail.is_some(), pool, &mut findings).await;
     findings.push(support_desk::check(config).await);
     report(&arguments, &findings, &app.masker)
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use jobs::{WEBHOOK_ROUTE, is_ours};
 use polar::{
-    CallClass, Client, CustomerRef, CustomerUpdate, Error, MemberUpdate, Unlimited, WebhookEndpoint,
+    CallClass, Client, CustomerRef, CustomerUpdate, Error, MemberUpdate, RateLimiter, Unlimited,
+    WebhookEndpoint,
 };
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -14,15 +15,24 @@ use super::super::process::client_config;
 use super::Finding;
 use crate::config::{Billing, PolarSettings};
 use crate::ingress::required_events;
-use crate::limiter;
+use crate::limiter::{self, SingleCalls};
 
-pub(super) async fn check(settings: &PolarSettings, with_mail: bool, findings: &mut Vec<Finding>) {
+/// `pool` is where the fleet's budget is, if it can be used.
+pub(super) async fn check(
+    settings: &PolarSettings,
+    with_mail: bool,
+    pool: Option<PgPool>,
+    findings: &mut Vec<Finding>,
+) {
     let Some(billing) = &settings.billing else {
         return;
     };
     let config = client_config(settings, billing.access_token.clone());
-    // A person's look does not wait in the fleet's queue.
-    match Client::new(config, Arc::new(Unlimited)) {
+    let limiter: Arc<dyn RateLimiter> = match pool {
+        Some(pool) => Arc::new(SingleCalls::new(pool, settings.limits)),
+        None => Arc::new(Unlimited),
+    };
+    match Client::new(config, limiter) {
         Err(error) => findings.push(Finding::error(
             "polar",
             error.to_string(),
@@ -62,6 +72,11 @@ fn refused(error: &Error) -> Finding {
             let what = "the token works; it may not read its organization, which no job needs";
             Finding::ok("polar", what)
         }
+        Error::Rejected(rejected) => Finding::warning(
+            "polar",
+            format!("not asked: {rejected}"),
+            "run doctor again then; the fleet's calls count for POLAR_RATE_LIMIT as well",
+        ),
         Error::Unauthorized { .. } => Finding::error(
             "polar",
             error.to_string(),

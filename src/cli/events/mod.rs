@@ -80,6 +80,8 @@ struct Row {
     received_at: Timestamp,
     handled_at: Option<Timestamp>,
     outcome: Option<String>,
+    organization_id: Option<Uuid>,
+    organization: Option<String>,
 }
 
 pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
@@ -109,7 +111,10 @@ async fn rows(pool: &PgPool, list: &List) -> Result<Vec<Row>, sqlx::Error> {
         Row,
         r#"SELECT id AS "id!", source AS "source!", external_id, type,
                   data AS "data: Json<Box<RawValue>>", received_at AS "received_at!: Timestamp",
-                  handled_at AS "handled_at: Timestamp", outcome
+                  handled_at AS "handled_at: Timestamp", outcome,
+                  polar_jobs.organization_of_event(type, data) AS organization_id,
+                  (SELECT o.name FROM polar_jobs.organizations o
+                    WHERE o.id = polar_jobs.organization_of_event(type, data)) AS organization
              FROM polar_jobs.external_events
             WHERE ($1::text IS NULL OR source = $1)
               AND ($2::text IS NULL OR type = $2)
@@ -126,20 +131,22 @@ async fn rows(pool: &PgPool, list: &List) -> Result<Vec<Row>, sqlx::Error> {
     .await
 }
 
-const HEADER: [&str; 6] = [
+const HEADER: [&str; 7] = [
     "id",
     "source",
     "type",
+    "organization",
     "received (UTC)",
     "outcome",
     "external id",
 ];
 
-fn cells(row: &Row) -> [String; 6] {
+fn cells(row: &Row) -> [String; 7] {
     [
         row.id.to_string(),
         row.source.clone(),
         type_of(row),
+        output::organization(row.organization.as_deref(), row.organization_id),
         output::brief(row.received_at),
         outcome_of(row),
         row.external_id.clone().unwrap_or_default(),
@@ -157,11 +164,15 @@ fn outcome_of(row: &Row) -> String {
 }
 
 /// Everything but the data, for `show`.
-fn facts(row: &Row) -> [(&'static str, String); 7] {
+fn facts(row: &Row) -> [(&'static str, String); 8] {
     [
         ("id", row.id.to_string()),
         ("source", row.source.clone()),
         ("type", type_of(row)),
+        (
+            "organization",
+            output::organization(row.organization.as_deref(), row.organization_id),
+        ),
         ("external id", row.external_id.clone().unwrap_or_default()),
         ("received at", output::moment(row.received_at)),
         ("handled at", output::maybe_moment(row.handled_at)),
@@ -174,7 +185,10 @@ async fn show(pool: &PgPool, id: i64, format: Format) -> Result<Exit, Failure> {
         Row,
         r#"SELECT id AS "id!", source AS "source!", external_id, type,
                   data AS "data: Json<Box<RawValue>>", received_at AS "received_at!: Timestamp",
-                  handled_at AS "handled_at: Timestamp", outcome
+                  handled_at AS "handled_at: Timestamp", outcome,
+                  polar_jobs.organization_of_event(type, data) AS organization_id,
+                  (SELECT o.name FROM polar_jobs.organizations o
+                    WHERE o.id = polar_jobs.organization_of_event(type, data)) AS organization
              FROM polar_jobs.external_events WHERE id = $1"#,
         id,
     )

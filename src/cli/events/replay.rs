@@ -112,6 +112,7 @@ async fn shadow(
         options: config.database()?.options(),
         registry: jobs::registry(),
         polar: polar_client(&config.polar, pool)?,
+        mail: config.mailer(),
         settings,
     };
     let shadows = shadows.of(pool, filter).await?;

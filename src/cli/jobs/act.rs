@@ -1,4 +1,4 @@
-//! `jobs retry`, `jobs cancel`, `jobs discard`
+//! `jobs retry`, `jobs cancel`, `jobs discard`, `jobs acknowledge`
 
 use sqlx::PgPool;
 
@@ -57,11 +57,16 @@ async fn in_bulk(
     if !which.yes {
         let count = table::count(pool, action, &filter).await?;
         return Err(Failure::usage(format!(
-            "jobs {verb} would touch {count} jobs; add --yes to do it"
+            "jobs {verb} would touch {}; add --yes to do it",
+            output::counted(count, "job")
         )));
     }
     let done = table::act_on_all(pool, actor, action, &filter).await?;
-    output::line(&format!("jobs {verb}: {done} jobs"))?;
+    output::line(&format!(
+        "{} {}",
+        output::counted(done, "job"),
+        past(action)
+    ))?;
     Ok(Exit::Done)
 }
 
@@ -82,6 +87,7 @@ fn words(action: Action, acted: &Acted) -> String {
             )
         }
         Acted::Ended { running: false } => past(action).to_owned(),
+        Acted::Acknowledged => "acknowledged: nothing warns of it any more".to_owned(),
         Acted::Ended { running: true } => {
             format!(
                 "{}; its worker may still be at it, but nothing of that is stored",
@@ -101,5 +107,6 @@ fn past(action: Action) -> &'static str {
         Action::Retry => "retried",
         Action::Cancel => "cancelled",
         Action::Discard => "discarded",
+        Action::Acknowledge => "acknowledged",
     }
 }

@@ -41,6 +41,11 @@ pub(super) enum Command {
     Cancel(Which),
     /// Discard unfinished jobs: as cancel, but they count as failed
     Discard(Which),
+    /// Take note of discarded jobs: `doctor` and the gauges stop warning of them
+    ///
+    /// For what will not be run again: the cause is gone, or somebody did it by hand. Without ids, every
+    /// discarded job that the filters mean is taken.
+    Acknowledge(Which),
 }
 
 #[derive(Args)]
@@ -130,12 +135,16 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
         Command::Retry(which) => act::run(&pool, &app.actor, Action::Retry, which).await,
         Command::Cancel(which) => act::run(&pool, &app.actor, Action::Cancel, which).await,
         Command::Discard(which) => act::run(&pool, &app.actor, Action::Discard, which).await,
+        Command::Acknowledge(which) => {
+            act::run(&pool, &app.actor, Action::Acknowledge, which).await
+        }
     }
 }
 
-const HEADER: [&str; 7] = [
+const HEADER: [&str; 8] = [
     "id",
     "kind",
+    "organization",
     "queue",
     "state",
     "try",
@@ -143,10 +152,11 @@ const HEADER: [&str; 7] = [
     "last error or note",
 ];
 
-fn cells(job: &JobRow) -> [String; 7] {
+fn cells(job: &JobRow) -> [String; 8] {
     [
         job.id.to_string(),
         job.kind.clone(),
+        output::organization(job.organization.as_deref(), job.organization_id),
         job.queue.clone(),
         job.state.clone(),
         job.attempt.to_string(),

@@ -57,6 +57,10 @@ fn why(job: &JobRow, around: &Explanation) -> Vec<String> {
                 output::counted(failures as i64, "failure"),
             )];
             ends.extend(job.note.clone());
+            ends.extend(around.acknowledged_at.map(|at| {
+                let at = output::moment(at);
+                format!("acknowledged at {at}: nothing warns of it any more")
+            }));
             ends
         }
     }
@@ -138,7 +142,14 @@ fn fixes(job: &JobRow, around: &Explanation) -> Vec<String> {
             fixes.push(format!("cancel it: polar-jobs jobs cancel {id}"));
         }
         "running" => fixes.push(format!("cancel it: polar-jobs jobs cancel {id}")),
-        _ => fixes.push(format!("run it again: polar-jobs jobs retry {id}")),
+        state => {
+            fixes.push(format!("run it again: polar-jobs jobs retry {id}"));
+            if state == "discarded" && around.acknowledged_at.is_none() {
+                fixes.push(format!(
+                    "leave it as it is, without warnings: polar-jobs jobs acknowledge {id}"
+                ));
+            }
+        }
     }
     fixes
 }
@@ -156,6 +167,8 @@ fn page(job: &JobRow, why: &[String], fixes: &[String]) -> String {
             let _written = writeln!(page, "  {name:<13} {}", output::flat(value));
         }
     };
+    let organization = output::organization(job.organization.as_deref(), job.organization_id);
+    fact("organization", &organization);
     fact("queue", &job.queue);
     fact("priority", &job.priority.to_string());
     fact("payload", job.payload.get());

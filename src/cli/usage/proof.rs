@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use jobs::mirror::usage::prove::{self, Folded, Line};
+use jobs::mirror::usage::{Uncounted, horizon_holder, uncounted};
 use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
 use sqlx::PgPool;
@@ -16,6 +17,8 @@ pub(super) struct Proof {
     lines: Vec<Line>,
     folded: Vec<Folded>,
     open: (i64, Decimal),
+    /// Windows stand still, and who holds them back as far as that is known.
+    held: Option<(Uncounted, String)>,
     faults: Vec<String>,
     asked: Option<polar::Receipt>,
 }
@@ -27,11 +30,13 @@ impl Proof {
         from: DateTime<Utc>,
         to: DateTime<Utc>,
     ) -> Result<Self, sqlx::Error> {
+        let open = prove::open(pool, organization).await?;
         Ok(Self {
             organization,
             lines: prove::lines(pool, organization, from, to).await?,
             folded: prove::folded(pool, organization, from, to).await?,
-            open: prove::open(pool, organization).await?,
+            held: if open.0 > 0 { held(pool).await? } else { None },
+            open,
             faults: prove::chain_faults(pool).await?,
             asked: None,
         })
@@ -51,8 +56,11 @@ impl Proof {
             .map_err(|error| Failure::failed(format!("Polar cannot be asked: {error}")))?;
         if receipt.inserted > 0 {
             self.faults.push(format!(
-                "{} reports were missing at Polar; they are there now",
-                receipt.inserted
+                "{} missing at Polar; they are there now",
+                match receipt.inserted {
+                    1 => "1 report was".to_owned(),
+                    many => format!("{many} reports were"),
+                }
             ));
         }
         if !receipt.accounts_for(reports.len()) {
@@ -67,7 +75,9 @@ impl Proof {
 
     /// Whether everything that was recorded in these windows was counted and reported.
     pub(super) fn holds(&self) -> bool {
-        self.faults.is_empty() && self.lines.iter().all(|line| line.difference().is_none())
+        self.faults.is_empty()
+            && self.held.is_none()
+            && self.lines.iter().all(|line| line.difference().is_none())
     }
 
     /// The sums by name, in the order of a reading's way.
@@ -130,6 +140,7 @@ impl Proof {
             "holds": self.holds(),
             "sums": sums,
             "open_readings": self.open.0,
+            "uncounted": self.held.as_ref().map(|(uncounted, _)| uncounted),
             "polar": self.asked,
             "faults": self.faults,
             "windows": windows,
@@ -146,15 +157,19 @@ impl Proof {
         output::line("")?;
         for month in &self.folded {
             output::line(&format!(
-                "{} {} windows are kept as a sum of {}",
-                month.reports, month.state, month.quantity
+                "{} are kept as a sum of {}",
+                output::counted(month.reports, &format!("{} window", month.state)),
+                month.quantity
             ))?;
         }
         if self.open.0 > 0 {
-            output::line(&format!(
-                "{} readings wait for the next window",
-                self.open.0
-            ))?;
+            let readings = output::counted(self.open.0, "reading");
+            let verb = if self.open.0 == 1 { "waits" } else { "wait" };
+            output::line(&format!("{readings} {verb} for the next window"))?;
+        }
+        if let Some((uncounted, why)) = &self.held {
+            let since = output::moment(uncounted.since);
+            output::line(&format!("windows stand still since {since}: {why}"))?;
         }
         if let Some(receipt) = self.asked {
             let polar::Receipt {
@@ -174,6 +189,19 @@ impl Proof {
             "it does not add up"
         })
     }
+}
+
+/// Why readings that should be in a window are in none.
+async fn held(pool: &PgPool) -> Result<Option<(Uncounted, String)>, sqlx::Error> {
+    let Some(uncounted) = uncounted(pool).await?.filter(Uncounted::is_late) else {
+        return Ok(None);
+    };
+    let holder = horizon_holder(pool).await?.filter(|_| uncounted.held_back);
+    let why = match holder {
+        Some(holder) => format!("{holder} holds them back; polar-jobs doctor says what to do"),
+        None => "no worker closes them; polar-jobs doctor says what to do".to_owned(),
+    };
+    Ok(Some((uncounted, why)))
 }
 
 const HEADER: [&str; 8] = [

@@ -59,10 +59,34 @@ pub(super) enum Unavailable {
     TooSlow,
     #[error("the database cannot be reached")]
     Unreachable,
+    #[error("the database has no schema polar_jobs, or an older one: run `polar-jobs migrate`")]
+    NoSchema,
+    #[error(
+        "the role of DATABASE_URL may not write to the schema polar_jobs: run the ingress as the schema's owner"
+    )]
+    NotGranted,
+    #[error("another transaction that is still open holds what this needs: try again")]
+    Locked,
     #[error("the database refuses to store this now")]
     Refused,
     #[error("shutting down")]
     Stopping,
+}
+
+impl From<&sqlx::Error> for Unavailable {
+    fn from(error: &sqlx::Error) -> Self {
+        let Some(refusal) = error.as_database_error() else {
+            return Self::Unreachable;
+        };
+        match refusal.code().as_deref() {
+            // No such schema, table, column or function.
+            Some("3F000" | "42P01" | "42703" | "42883") => Self::NoSchema,
+            Some("42501") => Self::NotGranted,
+            Some("55P03") => Self::Locked,
+            Some("57014") => Self::TooSlow,
+            _ => Self::Refused,
+        }
+    }
 }
 
 /// A delivery waiting for its commit, and whom to tell.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jobs::contract::{Queue, begin};
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{ConnectOptions, PgPool, Postgres, Transaction};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -22,6 +22,8 @@ const AT_ONCE: usize = 4;
 const DEADLINE: Duration = Duration::from_secs(1);
 const STATEMENT_TIMEOUT: &str = "900ms";
 const LOCK_TIMEOUT: &str = "600ms";
+/// A server that is not there refuses at once.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The way for requests that come with a transaction of their own.
 #[derive(Clone)]
@@ -54,6 +56,16 @@ impl SingleWriter {
         .fetch_one(&mut *transaction)
         .await?;
         Ok(transaction)
+    }
+
+    /// What to answer after a deadline: a pool tries again and again where connections are refused, so
+    /// that a server that is not there looks like one that is slow.
+    pub(in crate::ingress) async fn why_too_late(&self) -> Unavailable {
+        let options = self.pool.connect_options();
+        match timeout(CONNECT_TIMEOUT, options.connect()).await {
+            Ok(Err(sqlx::Error::Io(_))) => Unavailable::Unreachable,
+            _ => Unavailable::TooSlow,
+        }
     }
 
     /// Notifies sleeping workers of the jobs of rows just committed. For those that were there before
@@ -90,14 +102,14 @@ impl SingleWriter {
         };
         if !is_unstorable(&refused) {
             tracing::warn!(error = %refused, "a delivery was not stored");
-            return Err(Unavailable::Refused);
+            return Err(Unavailable::from(&refused));
         }
         tracing::error!(error = %refused, "the jobs of a delivery cannot be stored; it is kept as failed");
         self.transact(delivery.unroutable_row())
             .await
             .map_err(|error| {
                 tracing::error!(%error, "a delivery cannot be stored at all");
-                Unavailable::Refused
+                Unavailable::from(&error)
             })
     }
 

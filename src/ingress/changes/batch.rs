@@ -114,13 +114,24 @@ fn changes_of(body: &[u8]) -> Result<Vec<Value>, Refusal> {
     // serde_json says where, and quotes nothing of a body that is no JSON.
     let mut body: Value = serde_json::from_slice(body)
         .map_err(|error| faulty("", format!("is not JSON: {error}")))?;
+    if body.is_array() {
+        let message = r#"must be one change, or {"changes": [..]} around several"#;
+        return Err(faulty("", message.to_owned()));
+    }
     if body.get("type").is_some() {
         return Ok(vec![body]);
     }
-    match body.get_mut("changes").map(Value::take) {
-        None => Ok(vec![body]),
-        Some(Value::Array(changes)) => Ok(changes),
-        Some(_) => Err(faulty("/changes", "must be an array".to_owned())),
+    let beside = body
+        .as_object()
+        .and_then(|fields| fields.keys().find(|name| *name != "changes").cloned());
+    match (body.get_mut("changes").map(Value::take), beside) {
+        (None, _) => Ok(vec![body]),
+        (Some(_), Some(_)) => {
+            let message = r#"must have no field beside "changes", or be one change"#;
+            Err(faulty("", message.to_owned()))
+        }
+        (Some(Value::Array(changes)), None) => Ok(changes),
+        (Some(_), None) => Err(faulty("/changes", "must be an array".to_owned())),
     }
 }
 

@@ -39,19 +39,16 @@ pub(super) async fn store(single: &SingleWriter, batch: &Batch) -> Result<usize,
         Ok(Err(error)) => {
             tracing::warn!(%error, changes = batch.len(), "changes were not stored");
             Err(match error.as_database_error() {
-                None => Unavailable::Unreachable.into(),
                 Some(held) if sqlstate(&error).as_deref() == Some(RAISED_BY_LOCK_CHANGED) => {
                     NotStored::Held(held.message().to_owned())
                 }
-                Some(_) => Unavailable::Refused.into(),
+                _ => Unavailable::from(&error).into(),
             })
         }
         Err(_) => {
-            tracing::warn!(
-                changes = batch.len(),
-                "changes were not stored: the database is too slow"
-            );
-            Err(Unavailable::TooSlow.into())
+            let reason = single.why_too_late().await;
+            tracing::warn!(%reason, changes = batch.len(), "changes were not stored");
+            Err(reason.into())
         }
     }
 }

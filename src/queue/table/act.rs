@@ -1,4 +1,4 @@
-//! What a person may do to one job: run it now or again, cancel it, give it up.
+//! What a person may do to one job: run it now or again, cancel, discard or acknowledge it.
 
 use jobs::contract::begin;
 use serde_json::json;
@@ -15,10 +15,12 @@ use crate::operators::{self, Actor, OperatorAction};
 pub enum Action {
     /// Run a waiting job now, or a finished one again.
     Retry,
-    /// Take an unfinished job back.
+    /// Cancel an unfinished job.
     Cancel,
-    /// Give an unfinished job up: like a cancellation, but it counts as a failure.
+    /// Discard an unfinished job: like a cancellation, but it counts as a failure.
     Discard,
+    /// Take note of a discarded job: nothing warns of it any more.
+    Acknowledge,
 }
 
 impl Acted {
@@ -27,7 +29,10 @@ impl Acted {
     pub fn happened(&self) -> bool {
         matches!(
             self,
-            Self::RunsNow { .. } | Self::WaitsAgain { .. } | Self::Ended { .. }
+            Self::RunsNow { .. }
+                | Self::WaitsAgain { .. }
+                | Self::Ended { .. }
+                | Self::Acknowledged
         )
     }
 }
@@ -39,6 +44,7 @@ impl Action {
         match self {
             Self::Retry => !matches!(state, State::Running),
             Self::Cancel | Self::Discard => matches!(state, State::Available | State::Running),
+            Self::Acknowledge => matches!(state, State::Discarded),
         }
     }
 
@@ -49,6 +55,7 @@ impl Action {
             Self::Retry => "jobs retry",
             Self::Cancel => "jobs cancel",
             Self::Discard => "jobs discard",
+            Self::Acknowledge => "jobs acknowledge",
         }
     }
 
@@ -59,6 +66,7 @@ impl Action {
             Self::Retry => "retry",
             Self::Cancel => "cancel",
             Self::Discard => "discard",
+            Self::Acknowledge => "acknowledge",
         }
     }
 }
@@ -78,6 +86,10 @@ pub async fn act(
         Action::Retry => retry(&mut transaction, id).await?,
         Action::Cancel => end(&mut transaction, id, &CANCELLED).await?,
         Action::Discard => end(&mut transaction, id, &DISCARDED).await?,
+        Action::Acknowledge => {
+            let ids = acknowledge(&mut transaction, &[id]).await?;
+            (!ids.is_empty()).then_some(Acted::Acknowledged)
+        }
     };
     let Some(acted) = done else {
         return refusal(&mut transaction, id).await;
@@ -100,18 +112,14 @@ struct ActedOn {
 }
 
 async fn row_of(connection: &mut PgConnection, id: i64) -> Result<ActedOn, sqlx::Error> {
-    let row = sqlx::query!(
-        "SELECT kind, payload ->> 'organization_id' AS organization FROM polar_jobs.jobs WHERE id = $1",
+    sqlx::query_as!(
+        ActedOn,
+        "SELECT kind, polar_jobs.organization_of_job(payload, ordering_key) AS organization
+           FROM polar_jobs.jobs WHERE id = $1",
         id
     )
     .fetch_one(connection)
-    .await?;
-    // Applications may write any payload: what is no id is nobody's.
-    let organization = row.organization.and_then(|text| text.parse().ok());
-    Ok(ActedOn {
-        kind: row.kind,
-        organization,
-    })
+    .await
 }
 
 async fn retry(connection: &mut PgConnection, id: i64) -> Result<Option<Acted>, sqlx::Error> {
@@ -140,6 +148,20 @@ async fn end(
 ) -> Result<Option<Acted>, sqlx::Error> {
     let ended = end_all(connection, &[id], ending, None).await?;
     Ok(ended.first().map(|&running| Acted::Ended { running }))
+}
+
+/// Takes note of those of the jobs that are discarded and were not taken note of; their ids.
+pub(super) async fn acknowledge(
+    connection: &mut PgConnection,
+    ids: &[i64],
+) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "UPDATE polar_jobs.finished_jobs SET acknowledged_at = now()
+          WHERE id = ANY ($1) AND state = 'discarded' AND acknowledged_at IS NULL RETURNING id",
+        ids,
+    )
+    .fetch_all(connection)
+    .await
 }
 
 /// How a person ends a job.

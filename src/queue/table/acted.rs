@@ -19,6 +19,8 @@ pub enum Acted {
         /// Whether a worker had it.
         running: bool,
     },
+    /// Nothing warns of the discarded job any more.
+    Acknowledged,
     /// Another job waits with the same unique key, so this one is not needed.
     DuplicateWaits {
         /// That job.

@@ -7,7 +7,7 @@ use jobs::contract::begin;
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 
-use super::act::{CANCELLED, DISCARDED, end_all};
+use super::act::{CANCELLED, DISCARDED, acknowledge, end_all};
 use super::revive::retry_finished;
 use super::wake::wake;
 use super::{Action, Filter, State};
@@ -106,7 +106,9 @@ async fn act_on_batch(
                 .await?
                 .len()
         }
-        (Action::Retry, State::Running) | (Action::Cancel | Action::Discard, _) => 0,
+        (Action::Acknowledge, State::Discarded) => acknowledge(connection, ids).await?.len(),
+        (Action::Retry, State::Running)
+        | (Action::Cancel | Action::Discard | Action::Acknowledge, _) => 0,
     };
     Ok(i64::try_from(done).expect("a batch fits"))
 }
@@ -154,7 +156,7 @@ async fn ids_after(
 /// Without a state, an action means the jobs that people usually mean by it.
 fn state_for(action: Action, filter: &Filter) -> State {
     filter.state.unwrap_or(match action {
-        Action::Retry => State::Discarded,
+        Action::Retry | Action::Acknowledge => State::Discarded,
         Action::Cancel | Action::Discard => State::Available,
     })
 }

@@ -18,6 +18,8 @@ pub struct Explanation {
     pub workers: i64,
     /// Whether the installed release knows its kind.
     pub kind_is_known: bool,
+    /// When an operator took note of its failure.
+    pub acknowledged_at: Option<Timestamp>,
     /// The earlier unfinished job of its ordering key.
     pub behind: Option<HeadOfKey>,
     /// The worker that has it; `None` while it runs means that the worker is gone.
@@ -54,10 +56,13 @@ pub async fn explain(pool: &PgPool, job: &JobRow) -> Result<Explanation, sqlx::E
     let facts = sqlx::query!(
         r#"SELECT clock_timestamp() AS "now!",
                   (SELECT paused_at FROM polar_jobs.queues WHERE name = $1) AS "paused_at: Timestamp",
-                  (SELECT count(*) FROM polar_jobs.workers WHERE leased_until > now() AND $1 = ANY (queues)) AS "workers!",
-                  EXISTS (SELECT 1 FROM polar_jobs.kinds WHERE kind = $2) AS "kind_is_known!""#,
+                  (SELECT count(*) FROM polar_jobs.workers w WHERE polar_jobs.is_alive(w) AND $1 = ANY (w.queues)) AS "workers!",
+                  EXISTS (SELECT 1 FROM polar_jobs.kinds WHERE kind = $2) AS "kind_is_known!",
+                  (SELECT max(acknowledged_at) FROM polar_jobs.finished_jobs
+                    WHERE id = $3) AS "acknowledged_at: Timestamp""#,
         job.queue,
         job.kind,
+        job.id,
     )
     .fetch_one(pool)
     .await?;
@@ -66,6 +71,7 @@ pub async fn explain(pool: &PgPool, job: &JobRow) -> Result<Explanation, sqlx::E
         queue_paused_at: facts.paused_at,
         workers: facts.workers,
         kind_is_known: facts.kind_is_known,
+        acknowledged_at: facts.acknowledged_at,
         behind: head_of_key(pool, job).await?,
         holder: holder(pool, job).await?,
     })

@@ -19,7 +19,10 @@ pub async fn list(pool: &PgPool, filter: &Filter) -> Result<Vec<JobRow>, sqlx::E
                   priority AS "priority!", run_at AS "run_at!: Timestamp", attempt AS "attempt!", max_attempts AS "max_attempts!",
                   unique_key, ordering_key, worker, leased_until AS "leased_until: Timestamp",
                   errors AS "errors!: Json<Box<RawValue>>", created_at AS "created_at!: Timestamp",
-                  started_at AS "started_at: Timestamp", finished_at AS "finished_at: Timestamp", outcome, note, blocked AS "blocked!", events
+                  started_at AS "started_at: Timestamp", finished_at AS "finished_at: Timestamp", outcome, note, blocked AS "blocked!", events,
+                  polar_jobs.organization_of_job(payload, ordering_key) AS organization_id,
+                  (SELECT o.name FROM polar_jobs.organizations o
+                    WHERE o.id = polar_jobs.organization_of_job(payload, ordering_key)) AS organization
              FROM polar_jobs.jobs
             WHERE ($1::text IS NULL OR state = $1)
               AND ($2::text IS NULL OR kind = $2)
@@ -48,7 +51,10 @@ pub async fn find(pool: &PgPool, id: i64) -> Result<Option<JobRow>, sqlx::Error>
                   priority AS "priority!", run_at AS "run_at!: Timestamp", attempt AS "attempt!", max_attempts AS "max_attempts!",
                   unique_key, ordering_key, worker, leased_until AS "leased_until: Timestamp",
                   errors AS "errors!: Json<Box<RawValue>>", created_at AS "created_at!: Timestamp",
-                  started_at AS "started_at: Timestamp", finished_at AS "finished_at: Timestamp", outcome, note, blocked AS "blocked!", events
+                  started_at AS "started_at: Timestamp", finished_at AS "finished_at: Timestamp", outcome, note, blocked AS "blocked!", events,
+                  polar_jobs.organization_of_job(payload, ordering_key) AS organization_id,
+                  (SELECT o.name FROM polar_jobs.organizations o
+                    WHERE o.id = polar_jobs.organization_of_job(payload, ordering_key)) AS organization
              FROM polar_jobs.jobs WHERE id = $1"#,
         id,
     )
@@ -68,7 +74,10 @@ pub async fn caused_by(pool: &PgPool, event: i64) -> Result<Vec<JobRow>, sqlx::E
                   priority AS "priority!", run_at AS "run_at!: Timestamp", attempt AS "attempt!", max_attempts AS "max_attempts!",
                   unique_key, ordering_key, worker, leased_until AS "leased_until: Timestamp",
                   errors AS "errors!: Json<Box<RawValue>>", created_at AS "created_at!: Timestamp",
-                  started_at AS "started_at: Timestamp", finished_at AS "finished_at: Timestamp", outcome, note, blocked AS "blocked!", events
+                  started_at AS "started_at: Timestamp", finished_at AS "finished_at: Timestamp", outcome, note, blocked AS "blocked!", events,
+                  polar_jobs.organization_of_job(payload, ordering_key) AS organization_id,
+                  (SELECT o.name FROM polar_jobs.organizations o
+                    WHERE o.id = polar_jobs.organization_of_job(payload, ordering_key)) AS organization
              FROM polar_jobs.jobs WHERE $1 = ANY (events) ORDER BY id LIMIT 100"#,
         event,
     )

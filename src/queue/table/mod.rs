@@ -7,6 +7,7 @@ mod act;
 mod acted;
 mod bulk;
 mod explain;
+mod failing;
 mod list;
 mod queues;
 mod revive;
@@ -22,8 +23,10 @@ pub use act::{Action, act};
 pub use acted::Acted;
 pub use bulk::{act_on_all, count};
 pub use explain::{Explanation, HeadOfKey, Holder, explain};
+pub use failing::{FailingJob, failing};
 pub use list::{caused_by, find, list};
-pub use queues::{QueueRow, WorkerRow, discarded_within_a_day, pause, queues, resume, workers};
+pub use queues::{QueueRow, WorkerRow, pause, queues, resume, workers};
+pub use wake::wake;
 
 /// A row of `polar_jobs.jobs`. Applications and operators may fill it with any time and any JSON, so
 /// neither is taken to pieces here.
@@ -71,6 +74,10 @@ pub struct JobRow {
     pub blocked: bool,
     /// The external events that caused it.
     pub events: Option<Vec<i64>>,
+    /// The organization that it is about, where that is known.
+    pub organization_id: Option<Uuid>,
+    /// Its name.
+    pub organization: Option<String>,
 }
 
 /// Which jobs are meant.
@@ -97,9 +104,9 @@ pub enum State {
     Running,
     /// Done.
     Completed,
-    /// Given up.
+    /// Failed for good.
     Discarded,
-    /// Taken back by a person, or superseded.
+    /// Cancelled by a person, or superseded.
     Cancelled,
 }
 

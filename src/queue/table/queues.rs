@@ -15,8 +15,10 @@ pub struct QueueRow {
     pub name: String,
     /// Since when it is paused.
     pub paused_at: Option<Timestamp>,
-    /// Slots per worker process; `None`: the process decides.
-    pub slots: Option<i32>,
+    /// Slots of the queue per worker process; `None`: the process decides.
+    pub slots_per_worker: Option<i32>,
+    /// How many of its jobs the living workers run at once, all together.
+    pub slots: i64,
     /// Jobs that wait, blocked and future ones included.
     pub waiting: i64,
     /// Jobs that could run now.
@@ -42,7 +44,7 @@ pub struct WorkerRow {
     pub started_at: Timestamp,
     /// How long its lease lasts.
     pub leased_until: Timestamp,
-    /// Whether the lease still holds, by the database's clock.
+    /// Whether its lease still holds, by the database's clock, and its session lock.
     pub alive: bool,
 }
 
@@ -53,12 +55,14 @@ pub struct WorkerRow {
 pub async fn queues(pool: &PgPool) -> Result<Vec<QueueRow>, sqlx::Error> {
     sqlx::query_as!(
         QueueRow,
-        r#"SELECT q.name, q.paused_at AS "paused_at: Timestamp", q.slots,
+        r#"SELECT q.name, q.paused_at AS "paused_at: Timestamp", q.slots AS slots_per_worker,
+                  coalesce(w.slots, 0) AS "slots!", coalesce(w.workers, 0) AS "workers!",
                   coalesce(c.waiting, 0) AS "waiting!", coalesce(c.ready, 0) AS "ready!",
-                  coalesce(c.running, 0) AS "running!",
-                  (SELECT count(*) FROM polar_jobs.workers w
-                    WHERE w.leased_until > now() AND q.name = ANY (w.queues)) AS "workers!"
+                  coalesce(c.running, 0) AS "running!"
              FROM polar_jobs.queues q
+             LEFT JOIN (SELECT served.queue, count(*) AS workers, sum(served.slots) AS slots
+                          FROM polar_jobs.workers w, unnest(w.queues, w.slots) AS served (queue, slots)
+                         WHERE polar_jobs.is_alive(w) GROUP BY served.queue) w ON w.queue = q.name
              LEFT JOIN (SELECT queue, count(*) FILTER (WHERE worker IS NULL) AS waiting,
                                count(*) FILTER (WHERE worker IS NULL AND NOT blocked AND run_at <= now()) AS ready,
                                count(*) FILTER (WHERE worker IS NOT NULL) AS running
@@ -77,8 +81,8 @@ pub async fn workers(pool: &PgPool) -> Result<Vec<WorkerRow>, sqlx::Error> {
     sqlx::query_as!(
         WorkerRow,
         r#"SELECT id, host, pid, version, started_at AS "started_at: Timestamp",
-                  leased_until AS "leased_until: Timestamp", leased_until > now() AS "alive!"
-             FROM polar_jobs.workers ORDER BY id"#
+                  leased_until AS "leased_until: Timestamp", polar_jobs.is_alive(w) AS "alive!"
+             FROM polar_jobs.workers w ORDER BY id"#
     )
     .fetch_all(pool)
     .await
@@ -125,17 +129,4 @@ pub async fn resume(pool: &PgPool, actor: &Actor, name: &str) -> Result<bool, sq
     operators::record(&mut transaction, actor, &action).await?;
     transaction.commit().await?;
     Ok(true)
-}
-
-/// Jobs given up within 24 hours.
-///
-/// # Errors
-/// If the database fails.
-pub async fn discarded_within_a_day(pool: &PgPool) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"SELECT count(*) AS "count!" FROM polar_jobs.finished_jobs
-            WHERE state = 'discarded' AND finished_at > now() - interval '24 hours' AND state <> 'completed'"#
-    )
-    .fetch_one(pool)
-    .await
 }

@@ -4,7 +4,10 @@ use sqlx::PgConnection;
 
 /// Shortens the wait of a worker that sleeps, once the transaction commits; polling would find the job
 /// as well.
-pub(super) async fn wake(connection: &mut PgConnection, queue: &str) -> Result<(), sqlx::Error> {
+///
+/// # Errors
+/// If the database fails.
+pub async fn wake(connection: &mut PgConnection, queue: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "SELECT pg_notify('polar_jobs', $1) WHERE polar_jobs.somebody_sleeps($1)",
         queue

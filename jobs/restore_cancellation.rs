@@ -1,0 +1,99 @@
+//! Cancels a subscription again whose cancellation was taken back for a change of plan that never came.
+//!
+//! Polar changes the plan of no cancelled subscription, so a cancellation is taken back first. Whoever
+//! does so writes this job before, for the case that the process dies in between or cannot know what
+//! became of the change. Once the change is there, or the subscription is cancelled again, there is
+//! nothing to do.
+
+use std::time::Duration;
+
+use polar::{OrAbsent, Subscription, SubscriptionStatus, SubscriptionUpdate};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::SyncSubscription;
+use crate::contract::{Context, Done, Error, Job, NewJob};
+use crate::customer::client_for;
+use crate::mirror::api::change_leases;
+use crate::mirror::api::resumed::{self, Resumed};
+use crate::types::OrganizationId;
+
+/// One organization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreCancellation {
+    /// Whose subscription.
+    pub organization_id: OrganizationId,
+}
+
+/// How long this may take; a person who changes the subscription meanwhile is asked to come again.
+const TERM: Duration = Duration::from_secs(30);
+/// How long a person's change takes at most until the next look.
+const BUSY_DELAY: Duration = Duration::from_secs(5);
+
+impl Job for RestoreCancellation {
+    const KIND: &'static str = "restore_cancellation";
+
+    fn unique_key(&self) -> Option<String> {
+        Some(format!("{}/{}", Self::KIND, self.organization_id))
+    }
+
+    fn ordering_key(&self) -> Option<String> {
+        self.unique_key()
+    }
+
+    async fn run(self, context: &Context) -> Result<Done, Error> {
+        let polar = match client_for(context, self.organization_id) {
+            Ok(polar) => polar,
+            Err(reason) => return Ok(Done::ignored(reason)),
+        };
+        let (pool, holder) = (&context.pool, Uuid::new_v4());
+        if !change_leases::acquire(pool, self.organization_id, holder, TERM).await? {
+            return Err(Error::not_yet(
+                "the subscription is being changed",
+                BUSY_DELAY,
+            ));
+        }
+        let restored = self.restore(context, polar).await;
+        change_leases::release(pool, self.organization_id, holder).await?;
+        restored
+    }
+}
+
+impl RestoreCancellation {
+    async fn restore(self, context: &Context, polar: &polar::Client) -> Result<Done, Error> {
+        let Some(resumed) = resumed::read(&context.pool, self.organization_id).await? else {
+            return Ok(Done::ignored("the change was made, or taken back"));
+        };
+        let found = polar.subscriptions().get(resumed.subscription).await;
+        let is_left = found
+            .or_absent()?
+            .is_some_and(|found| is_left(&found, resumed));
+        if is_left {
+            let cancel = SubscriptionUpdate::Cancellation {
+                cancel_at_period_end: true,
+            };
+            let updated = polar.subscriptions().update(resumed.subscription, &cancel);
+            updated.await?;
+        }
+        // Before the lease is given back: the next one may note something of its own.
+        let mut connection = context.pool.acquire().await?;
+        resumed::clear(&mut connection, self.organization_id).await?;
+        let done = match is_left {
+            true => Done::applied(),
+            false => Done::ignored("the change was made after all"),
+        };
+        let sync = NewJob::of(&SyncSubscription::of(self.organization_id));
+        Ok(done.then([sync]))
+    }
+}
+
+/// Whether it goes on although it was cancelled, and without the plan for which it was resumed.
+fn is_left(found: &Subscription, resumed: Resumed) -> bool {
+    let pending = found.pending_update.as_ref().and_then(|p| p.product_id);
+    let has_plan = [Some(found.product_id), pending].contains(&Some(resumed.product));
+    let goes_on = matches!(
+        found.status,
+        SubscriptionStatus::Trialing | SubscriptionStatus::Active | SubscriptionStatus::PastDue
+    );
+    goes_on && !found.cancel_at_period_end && !has_plan
+}

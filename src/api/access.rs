@@ -1,0 +1,166 @@
+//! May this caller do this in this organization? Looked at in one order for every route: the caller, the
+//! membership, the role. Who is refused costs no call to Polar, and learns of an organization that is not
+//! theirs no more than of one that does not exist.
+
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
+use jobs::NewJob;
+use jobs::SyncCustomer;
+use jobs::SyncMember;
+use jobs::mirror::api::callers::{self, Found};
+use jobs::types::{OrganizationId, Role, UserId};
+
+use super::caller::Caller;
+use super::error::{ApiError, Refusal};
+use super::log::Facts;
+use super::state::ApiState;
+
+/// What a route asks of its caller.
+pub(super) trait Guard: Send + Sync + 'static {
+    /// Whether it acts as a person, so that the application's server alone cannot call it.
+    const PERSON_ONLY: bool;
+    /// The roles that may.
+    const ROLES: &'static [Role];
+}
+
+/// Whoever manages the organization, and the application's server.
+pub(super) enum Manages {}
+
+impl Guard for Manages {
+    const PERSON_ONLY: bool = false;
+    const ROLES: &'static [Role] = &[Role::Owner, Role::Admin];
+}
+
+/// The same, as a person.
+pub(super) enum ManagesAsPerson {}
+
+impl Guard for ManagesAsPerson {
+    const PERSON_ONLY: bool = true;
+    const ROLES: &'static [Role] = Manages::ROLES;
+}
+
+/// Everybody who belongs to the organization, and the application's server.
+pub(super) enum Belongs {}
+
+impl Guard for Belongs {
+    const PERSON_ONLY: bool = false;
+    const ROLES: &'static [Role] = &Role::ALL;
+}
+
+/// A caller who may do what the route does.
+pub(super) struct Access<G> {
+    pub(super) state: Arc<ApiState>,
+    pub(super) organization: OrganizationId,
+    pub(super) found: Found,
+    pub(super) caller: Caller,
+    path: HashMap<String, String>,
+    polar: Option<polar::Client>,
+    guard: PhantomData<fn() -> G>,
+}
+
+impl<G: Guard> FromRequestParts<Arc<ApiState>> for Access<G> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Arc<ApiState>,
+    ) -> Result<Self, Self::Rejection> {
+        let facts = Facts::of(parts);
+        let caller = Caller::read(state, &parts.headers)?;
+        if let Some(person) = caller.person() {
+            facts.person(person);
+        } else if G::PERSON_ONLY {
+            return Err(Refusal::Unauthorized.into());
+        }
+        let Path(path) = Path::<HashMap<String, String>>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Refusal::OrganizationNotFound)?;
+        let organization = path
+            .get("organization_id")
+            .and_then(|id| OrganizationId::parse(id))
+            .ok_or(Refusal::OrganizationNotFound)?;
+        let found = callers::find(&state.pool, organization, caller.person())
+            .await?
+            .ok_or(Refusal::OrganizationNotFound)?;
+        if caller.person().is_some() {
+            let role = found.role.ok_or(Refusal::OrganizationNotFound)?;
+            if !G::ROLES.contains(&role) {
+                return Err(Refusal::NotPermitted.into());
+            }
+        }
+        let is_self = state.self_organization == Some(organization.0);
+        let client = state.polar.as_ref().filter(|_| !is_self);
+        let polar = client.map(|client| {
+            client
+                .with_subject(&organization.to_string())
+                .with_request_ids(facts.request_ids())
+        });
+        Ok(Self {
+            state: Arc::clone(state),
+            organization,
+            found,
+            caller,
+            path,
+            polar,
+            guard: PhantomData,
+        })
+    }
+}
+
+impl<G> Access<G> {
+    /// Polar, for calls about this organization.
+    ///
+    /// # Errors
+    /// While billing is off.
+    pub(super) fn polar(&self) -> Result<&polar::Client, Refusal> {
+        self.polar.as_ref().ok_or(Refusal::NotConfigured)
+    }
+
+    /// What stands in the path under this name.
+    pub(super) fn path(&self, name: &str) -> &str {
+        self.path.get(name).map_or("", String::as_str)
+    }
+
+    /// Our id of the customer.
+    pub(super) fn external_id(&self) -> String {
+        self.organization.to_string()
+    }
+
+    /// Whether the organization may buy: the application has let it in and not thrown it out.
+    ///
+    /// # Errors
+    /// Where it may not.
+    pub(super) fn approved(&self) -> Result<(), Refusal> {
+        match self.found.status.as_str() {
+            "active" | "review" | "snoozed" => Ok(()),
+            _ => Err(Refusal::NotApproved),
+        }
+    }
+
+    /// The customer is missing at Polar: have it made. A failure to say so changes nothing in the answer.
+    pub(super) async fn make_customer(&self) {
+        self.order(NewJob::of(&SyncCustomer {
+            organization_id: self.organization,
+        }))
+        .await;
+    }
+
+    /// The member is missing at Polar: have it made.
+    pub(super) async fn make_member(&self, user_id: UserId) {
+        self.order(NewJob::of(&SyncMember {
+            organization_id: self.organization,
+            user_id,
+        }))
+        .await;
+    }
+
+    async fn order(&self, job: NewJob) {
+        if let Err(error) = self.state.enqueue(&job).await {
+            tracing::warn!(organization = %self.organization, kind = job.kind, %error, "a job could not be written");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The description of the API, made from the handlers' own types, so that it cannot say anything else
+//! than they do.
+
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{
+    Components, ContentBuilder, PathItem, Ref, RefOr, Response, ResponseBuilder,
+};
+use utoipa::{Modify, OpenApi};
+
+use super::error::{ErrorBody, ValidationErrorBody};
+use super::subscription::{self, checkout};
+use super::{
+    benefit_grants, billing_details, customer_session, orders, payment_methods, plans,
+    startup_program,
+};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Organizations API",
+        description = "What an application's billing page needs: plans, subscription, orders, billing details and means of payment of one organization.",
+        version = "1",
+    ),
+    paths(
+        plans::list,
+        subscription::get,
+        checkout::create,
+        subscription::change_plan,
+        subscription::cancel,
+        startup_program::claim,
+        orders::list,
+        orders::invoice,
+        billing_details::get,
+        billing_details::update,
+        payment_methods::list,
+        payment_methods::delete,
+        payment_methods::set_default,
+        customer_session::create,
+        benefit_grants::list,
+        benefit_grants::invite,
+    ),
+    components(schemas(ErrorBody, ValidationErrorBody)),
+    modifiers(&Common),
+)]
+struct Api;
+
+/// What all routes have in common: who may call, and how they are refused.
+struct Common;
+
+/// Refusals that every route knows.
+const REFUSALS: [(&str, &str); 6] = [
+    ("400", "A header is wrong"),
+    (
+        "401",
+        "The token is missing or wrong, or the route is for persons only",
+    ),
+    (
+        "403",
+        "Your role, or the organization's status, does not allow it",
+    ),
+    (
+        "404",
+        "Not found, or not yours, or billing is not configured",
+    ),
+    ("502", "Polar's answer cannot be used"),
+    (
+        "503",
+        "Polar is slow, down or busy: ask again after `Retry-After` seconds",
+    ),
+];
+/// Further ones of routes that change something.
+const CHANGES: [(&str, &str); 1] = [(
+    "409",
+    "It cannot be done now; with `Retry-After` it can soon",
+)];
+
+/// Headers that routes take.
+const ON_BEHALF_OF: (&str, &str) = (
+    "On-Behalf-Of",
+    "Beside the application's token: the id of the person that it speaks for",
+);
+const IDEMPOTENCY_KEY: (&str, &str) = (
+    "Idempotency-Key",
+    "The same key gets the first answer again for a day",
+);
+
+impl Modify for Common {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        api.components
+            .get_or_insert_with(Components::new)
+            .add_security_scheme("bearer", bearer);
+        for item in api.paths.paths.values_mut() {
+            for (operation, changes) in operations(item) {
+                describe(operation, changes);
+            }
+        }
+    }
+}
+
+/// The operations of a path, and whether each changes something.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&mut Operation, bool)> {
+    [
+        (item.get.as_mut(), false),
+        (item.post.as_mut(), true),
+        (item.patch.as_mut(), true),
+        (item.delete.as_mut(), true),
+    ]
+    .into_iter()
+    .filter_map(|(operation, changes)| Some((operation?, changes)))
+}
+
+fn describe(operation: &mut Operation, changes: bool) {
+    operation.security = Some(vec![utoipa::openapi::SecurityRequirement::new(
+        "bearer",
+        Vec::<String>::new(),
+    )]);
+    let headers = [ON_BEHALF_OF]
+        .into_iter()
+        .chain(changes.then_some(IDEMPOTENCY_KEY));
+    let parameters = operation.parameters.get_or_insert_default();
+    parameters.extend(headers.map(|(name, words)| RefOr::T(header(name, words))));
+    let more = CHANGES.iter().filter(|_| changes);
+    for (status, words) in REFUSALS.iter().chain(more) {
+        add(operation, status, refusal(words, "ErrorBody"));
+    }
+    let takes = operation.request_body.is_some();
+    let pages = operation
+        .parameters
+        .iter()
+        .flatten()
+        .any(|parameter| matches!(parameter, RefOr::T(p) if p.name == "limit"));
+    if takes || pages {
+        let words = "Fields are wrong, or what is asked for is refused";
+        add(operation, "422", refusal(words, "ValidationErrorBody"));
+    }
+}
+
+fn header(name: &str, words: &str) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .description(Some(words))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .build()
+}
+
+fn add(operation: &mut Operation, status: &str, response: Response) {
+    let responses = &mut operation.responses.responses;
+    responses
+        .entry(status.to_owned())
+        .or_insert(RefOr::T(response));
+}
+
+fn refusal(words: &str, schema: &str) -> Response {
+    let body = ContentBuilder::new()
+        .schema(Some(RefOr::Ref(Ref::from_schema_name(schema))))
+        .build();
+    ResponseBuilder::new()
+        .description(words)
+        .content("application/json", body)
+        .build()
+}
+
+/// The description as it is served and kept in `docs/openapi.json`.
+#[must_use]
+pub fn document() -> String {
+    let mut text = Api::openapi()
+        .to_pretty_json()
+        .expect("the description holds text keys only, which always encode");
+    text.push('\n');
+    text
+}

@@ -1,0 +1,211 @@
+//! The startup program: whoever was invited gets the Scale plan free for a year, once.
+//!
+//! An invitation is a discount at Polar that can be used once; the customer's metadata point to it. So
+//! what is shown follows from the number of its redemptions, and needs no table of ours.
+
+use axum::response::Response;
+use jobs::SyncStartupProgram;
+use polar::{
+    Customer, Discount, DiscountId, Metadata, OrAbsent, ProrationBehavior, Subscription,
+    SubscriptionUpdate,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::access::{Access, Manages};
+use super::change::{Change, Input, Reply, json};
+use super::error::{ApiError, FieldError, Refusal};
+use super::subscription::checkout::{Buyer, Checkout, Urls, is_free};
+use super::subscription::lease::ChangeLease;
+use super::subscription::switch::{Switch, confirm, switch};
+use super::subscription::view::SubscriptionView;
+
+/// Where an organization stands in the startup program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum StartupStatus {
+    /// It may claim the plan.
+    Invited,
+    /// It has.
+    Consumed,
+}
+
+/// The discount that a customer's metadata point to.
+pub(super) fn pointer(metadata: &Metadata) -> Option<DiscountId> {
+    super::ids::parse(metadata.text(SyncStartupProgram::POINTER)?)
+}
+
+/// Whether a subscription's discount is the program's: the only one that a change of plan may take away.
+pub(super) fn is_programs(subscription: &Subscription, customer: &Metadata) -> bool {
+    let pointed = subscription
+        .discount_id
+        .is_some_and(|id| pointer(customer) == Some(id));
+    let discount = subscription.discount.as_ref();
+    pointed || discount.is_some_and(|d| d.metadata.text(SyncStartupProgram::MARK) == Some("true"))
+}
+
+/// The invitation that a customer has; `None` where there is none, or it is gone.
+pub(super) async fn invitation(
+    polar: &polar::Client,
+    customer: &Metadata,
+) -> Result<Option<Discount>, polar::Error> {
+    match pointer(customer) {
+        Some(id) => polar.discounts().get(id).await.or_absent(),
+        None => Ok(None),
+    }
+}
+
+/// Where an invitation stands.
+pub(super) fn stands(invitation: &Discount) -> StartupStatus {
+    match invitation.redemptions_count {
+        Some(count) if count > 0 => StartupStatus::Consumed,
+        _ => StartupStatus::Invited,
+    }
+}
+
+/// Where the organization stands. What cannot be read is shown as nothing: a billing page must not fail
+/// because of an offer.
+pub(super) async fn status<G>(
+    access: &Access<G>,
+    polar: &polar::Client,
+    known: Option<&Customer>,
+) -> Option<StartupStatus> {
+    access.state.scale_product?;
+    let read = async {
+        let metadata = match known {
+            Some(customer) => customer.metadata.clone(),
+            None => {
+                let external_id = access.external_id();
+                let customer = polar.customers().get_by_external_id(&external_id).await;
+                customer
+                    .or_absent()?
+                    .map(|customer| customer.metadata)
+                    .unwrap_or_default()
+            }
+        };
+        invitation(polar, &metadata).await
+    };
+    match read.await {
+        Ok(invitation) => invitation.as_ref().map(stands),
+        Err(error) => {
+            tracing::warn!(organization = %access.organization, %error, "the startup program's status cannot be read");
+            None
+        }
+    }
+}
+
+/// Where to go after the checkout.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct ClaimBody {
+    #[serde(flatten)]
+    urls: Urls,
+}
+
+/// What came of a claim: exactly one of the two.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Claimed {
+    /// Where the plan is taken; for an organization without a paid subscription.
+    checkout: Option<Checkout>,
+    /// The subscription, which has the plan now.
+    subscription: Option<SubscriptionView>,
+}
+
+/// Takes the Scale plan with the discount of an invitation.
+#[utoipa::path(
+    post,
+    path = "/v1/organizations/{organization_id}/startup-program/claim",
+    tag = "Subscription",
+    params(("organization_id" = Uuid, Path, description = "The application's id of the organization")),
+    request_body = ClaimBody,
+    responses((status = 200, description = "A checkout, or the subscription", body = Claimed)),
+)]
+pub(super) async fn claim(access: Access<Manages>, change: Change) -> Response {
+    change.once(access, json::<ClaimBody>, claim_now).await
+}
+
+async fn claim_now(access: Access<Manages>, input: Input<ClaimBody>) -> Result<Reply, ApiError> {
+    let lease = ChangeLease::acquire(&access).await?;
+    let claimed = claim_alone(&access, &lease, &input).await;
+    lease.release().await;
+    Ok(Reply::ok(&claimed?))
+}
+
+async fn claim_alone(
+    access: &Access<Manages>,
+    lease: &ChangeLease,
+    input: &Input<ClaimBody>,
+) -> Result<Claimed, ApiError> {
+    let polar = access.polar()?;
+    access.approved()?;
+    let scale = access
+        .state
+        .scale_product
+        .ok_or_else(|| refused("there is no startup program"))?;
+    let buyer = Buyer::find(access, polar).await?;
+    let Some(buyer) = buyer else {
+        return Err(refused("the organization is not invited"));
+    };
+    let invitation = invitation(polar, &buyer.customer.metadata).await?;
+    let invitation = invitation.ok_or_else(|| refused("the organization is not invited"))?;
+    let paid = buyer.subscription.as_ref().filter(|s| !is_free(s));
+    if stands(&invitation) == StartupStatus::Consumed {
+        let claimed =
+            paid.filter(|s| s.discount_id == Some(invitation.id) && s.product_id == scale);
+        return match claimed {
+            // This very claim was made, and its answer was lost.
+            Some(subscription) if input.resumed => confirm(access, lease, subscription.clone())
+                .await
+                .map(|view| Claimed {
+                    checkout: None,
+                    subscription: Some(view),
+                }),
+            _ => Err(refused("the invitation is used up")),
+        };
+    }
+    let product = polar.products().get(scale).await.or_absent()?;
+    let product = product
+        .filter(|p| !p.is_archived)
+        .ok_or(Refusal::PlanGone)?;
+    let Some(subscription) = paid else {
+        let urls = &input.body.urls;
+        let checkout = buyer
+            .checkout(
+                access,
+                polar,
+                &product,
+                Some(invitation.id),
+                urls,
+                input.address,
+            )
+            .await?;
+        return Ok(Claimed {
+            checkout: Some(checkout),
+            subscription: None,
+        });
+    };
+    let update = if subscription.product_id == scale {
+        SubscriptionUpdate::Discount {
+            discount_id: Some(invitation.id),
+        }
+    } else {
+        SubscriptionUpdate::Plan {
+            product_id: scale,
+            proration_behavior: ProrationBehavior::Invoice,
+            discount_id: Some(Some(invitation.id)),
+        }
+    };
+    let wanted = Switch {
+        product: scale,
+        discount: Some(invitation.id),
+        update,
+    };
+    let changed = switch(access, lease, subscription, &wanted).await?;
+    Ok(Claimed {
+        checkout: None,
+        subscription: Some(confirm(access, lease, changed).await?),
+    })
+}
+
+fn refused(why: &str) -> ApiError {
+    ApiError::Invalid(vec![FieldError::new("value_error", &["body"], why)])
+}

@@ -1,0 +1,182 @@
+//! Buying a plan: a page at Polar, for an organization without a paid subscription.
+
+use std::net::IpAddr;
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use polar::SubscriptionStatus;
+use polar::{Customer, CustomerRef, DiscountId, NewCheckout, OrAbsent, Product, Subscription};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::super::access::{Access, Manages};
+use super::super::change::{Change, Input, Reply, json};
+use super::super::error::{ApiError, FieldError, Refusal};
+use super::super::plans;
+use super::lease::ChangeLease;
+
+/// Where a person is sent from the checkout.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(in crate::api) struct Urls {
+    /// After buying: an address of the application, or a path there.
+    success_url: Option<String>,
+    /// Back without buying.
+    return_url: Option<String>,
+    /// The origin of the page that shows the checkout in a frame.
+    embed_origin: Option<String>,
+}
+
+/// What to buy.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(in crate::api) struct NewSubscription {
+    /// One of `GET /plans`.
+    product_id: String,
+    #[serde(flatten)]
+    urls: Urls,
+}
+
+/// A page to buy on.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::api) struct Checkout {
+    checkout_id: Uuid,
+    /// Whoever has it can buy.
+    url: String,
+    expires_at: DateTime<Utc>,
+}
+
+/// Opens a page on which a person buys a plan for the organization.
+#[utoipa::path(
+    post,
+    path = "/v1/organizations/{organization_id}/subscription",
+    tag = "Subscription",
+    params(("organization_id" = Uuid, Path, description = "The application's id of the organization")),
+    request_body = NewSubscription,
+    responses((status = 201, description = "The page", body = Checkout)),
+)]
+pub(in crate::api) async fn create(access: Access<Manages>, change: Change) -> Response {
+    let act = async |access: Access<Manages>, input: Input<NewSubscription>| {
+        let lease = ChangeLease::acquire(&access).await?;
+        let opened = create_alone(&access, &input).await;
+        lease.release().await;
+        Ok(Reply::new(StatusCode::CREATED, &opened?))
+    };
+    change.once(access, json::<NewSubscription>, act).await
+}
+
+async fn create_alone(
+    access: &Access<Manages>,
+    input: &Input<NewSubscription>,
+) -> Result<Checkout, ApiError> {
+    let polar = access.polar()?;
+    let (product, buyer) = futures::join!(
+        plans::for_sale(polar, &input.body.product_id),
+        Buyer::find(access, polar)
+    );
+    let product = product?;
+    access.approved()?;
+    let Some(buyer) = buyer? else {
+        access.make_customer().await;
+        return Err(Refusal::CustomerNotReady.into());
+    };
+    if buyer.subscription.as_ref().is_some_and(|s| !is_free(s)) {
+        return Err(Refusal::AlreadySubscribed.into());
+    }
+    buyer
+        .checkout(
+            access,
+            polar,
+            &product,
+            None,
+            &input.body.urls,
+            input.address,
+        )
+        .await
+}
+
+/// Whether the subscription is to a free product and in force: only such a one can be replaced by buying
+/// (docs/polar-facts.md#checkout-subscription).
+pub(in crate::api) fn is_free(subscription: &Subscription) -> bool {
+    let free = match &subscription.product {
+        Some(product) => plans::fixed_price(product).is_some() && plans::amount(product) == 0,
+        None => subscription.amount == 0 && subscription.discount_id.is_none(),
+    };
+    free && subscription.status != SubscriptionStatus::Paused
+}
+
+/// The customer, and what it has.
+pub(in crate::api) struct Buyer {
+    pub(in crate::api) customer: Customer,
+    pub(in crate::api) subscription: Option<Subscription>,
+}
+
+impl Buyer {
+    /// `None` where Polar has no such customer.
+    pub(in crate::api) async fn find<G>(
+        access: &Access<G>,
+        polar: &polar::Client,
+    ) -> Result<Option<Self>, ApiError> {
+        let external_id = access.external_id();
+        let customers = polar.customers();
+        let (customer, subscription) = futures::try_join!(
+            async { customers.get_by_external_id(&external_id).await.or_absent() },
+            polar
+                .subscriptions()
+                .current(CustomerRef::External(&external_id)),
+        )?;
+        Ok(customer.map(|customer| Self {
+            customer,
+            subscription,
+        }))
+    }
+
+    /// Opens a page for the product.
+    pub(in crate::api) async fn checkout<G>(
+        &self,
+        access: &Access<G>,
+        polar: &polar::Client,
+        product: &Product,
+        discount: Option<DiscountId>,
+        urls: &Urls,
+        address: Option<IpAddr>,
+    ) -> Result<Checkout, ApiError> {
+        let allowed = &access.state.return_urls;
+        let checkout = NewCheckout {
+            products: vec![product.id],
+            external_customer_id: access.external_id(),
+            subscription_id: self.subscription.as_ref().map(|s| s.id),
+            discount_id: discount,
+            customer_ip_address: address,
+            success_url: allowed.checked(urls.success_url.as_deref()),
+            return_url: allowed.checked(urls.return_url.as_deref()),
+            embed_origin: allowed.embedding(urls.embed_origin.as_deref()),
+        };
+        let opened = polar.checkouts().create(&checkout).await.map_err(refused)?;
+        Ok(Checkout {
+            checkout_id: opened.id.0,
+            url: opened.url,
+            expires_at: opened.expires_at,
+        })
+    }
+}
+
+/// What the caller hears where something changed between the look and the checkout.
+fn refused(error: polar::Error) -> ApiError {
+    if error.invalid().is_none() {
+        return error.into();
+    }
+    let about = |fields: &[&str]| !error.faults_at(fields).is_empty();
+    if about(&["subscription_id"]) {
+        Refusal::AlreadySubscribed.into()
+    } else if about(&["external_customer_id", "customer_id"]) {
+        Refusal::CustomerNotReady.into()
+    } else if about(&["discount_id"]) {
+        let used_up = FieldError::new("value_error", &["body"], "the invitation is used up");
+        ApiError::Invalid(vec![used_up])
+    } else if error.to_string().contains("/products") {
+        Refusal::PlanGone.into()
+    } else {
+        error.into()
+    }
+}

@@ -1,0 +1,195 @@
+//! An organization's subscription: what it has, and every change of it.
+//!
+//! Polar has no way to make two changes at once that depend on each other, so one of an organization's
+//! subscription is made at a time, under a lease that every process respects; and what was asked for is
+//! compared with what is there first, so that a second click finds nothing left to do.
+
+pub(super) mod checkout;
+pub(super) mod lease;
+pub(super) mod switch;
+pub(super) mod view;
+
+use axum::Json;
+use axum::response::Response;
+use polar::{CustomerRef, Product, ProrationBehavior, Subscription, SubscriptionUpdate};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use self::lease::ChangeLease;
+use self::switch::{Switch, confirm, make, switch};
+use self::view::SubscriptionView;
+use super::access::{Access, Manages};
+use super::change::{Change, Input, Reply, json, no_body};
+use super::error::{ApiError, Refusal};
+use super::plans;
+use super::startup_program;
+
+/// What the organization has: its subscription, or the free plan.
+#[utoipa::path(
+    get,
+    path = "/v1/organizations/{organization_id}/subscription",
+    tag = "Subscription",
+    params(("organization_id" = Uuid, Path, description = "The application's id of the organization")),
+    responses((status = 200, description = "The subscription; ids and times are null on the free plan", body = SubscriptionView)),
+)]
+pub(super) async fn get(access: Access<Manages>) -> Result<Json<SubscriptionView>, ApiError> {
+    let polar = access.polar()?;
+    let current = current(&access, polar).await?;
+    Ok(Json(view::of(&access, polar, current.as_ref()).await?))
+}
+
+/// The subscription that the organization has; `None` on the free plan.
+async fn current<G>(
+    access: &Access<G>,
+    polar: &polar::Client,
+) -> Result<Option<Subscription>, polar::Error> {
+    let external_id = access.external_id();
+    let customer = CustomerRef::External(&external_id);
+    polar.subscriptions().current(customer).await
+}
+
+/// Which plan.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct ChangePlan {
+    /// One of `GET /plans`.
+    product_id: String,
+}
+
+/// Changes the plan of the subscription: a dearer one at once, and the difference is charged; any other with the
+/// next period. The plan that it has already takes back a cancellation, or a change that waits.
+#[utoipa::path(
+    patch,
+    path = "/v1/organizations/{organization_id}/subscription",
+    tag = "Subscription",
+    params(("organization_id" = Uuid, Path, description = "The application's id of the organization")),
+    request_body = ChangePlan,
+    responses((status = 200, description = "The subscription as it is now", body = SubscriptionView)),
+)]
+pub(super) async fn change_plan(access: Access<Manages>, change: Change) -> Response {
+    let act = async |access: Access<Manages>, input: Input<ChangePlan>| {
+        let lease = ChangeLease::acquire(&access).await?;
+        let changed = change_plan_alone(&access, &lease, &input.body.product_id).await;
+        lease.release().await;
+        Ok(Reply::ok(&changed?))
+    };
+    change.once(access, json::<ChangePlan>, act).await
+}
+
+async fn change_plan_alone(
+    access: &Access<Manages>,
+    lease: &ChangeLease,
+    product_id: &str,
+) -> Result<SubscriptionView, ApiError> {
+    let polar = access.polar()?;
+    let (product, current) =
+        futures::join!(plans::for_sale(polar, product_id), current(access, polar));
+    let wanted = super::ids::parse(product_id);
+    if let Ok(Some(current)) = &current
+        && wanted == Some(current.product_id)
+    {
+        // Also a plan that is no longer sold can be kept.
+        access.approved()?;
+        return keep_plan(access, lease, current).await;
+    }
+    let product = product?;
+    access.approved()?;
+    let current = current?.ok_or(Refusal::NoActiveSubscription)?;
+    let wanted = plan_of_switch(access, polar, &current, &product).await?;
+    let changed = switch(access, lease, &current, &wanted).await?;
+    confirm(access, lease, changed).await
+}
+
+/// The plan is the one that the subscription has: what stands in the way of keeping it is taken back.
+async fn keep_plan(
+    access: &Access<Manages>,
+    lease: &ChangeLease,
+    current: &Subscription,
+) -> Result<SubscriptionView, ApiError> {
+    let mut kept = current.clone();
+    if kept.cancel_at_period_end {
+        let resume = SubscriptionUpdate::Cancellation {
+            cancel_at_period_end: false,
+        };
+        kept = make(access, lease, kept.id, &resume, |s| !s.cancel_at_period_end).await?;
+    }
+    if view::pending_change(&kept).is_some() {
+        let clear = SubscriptionUpdate::ClearPending { pending_update: () };
+        let cleared = |s: &Subscription| view::pending_change(s).is_none();
+        kept = make(access, lease, kept.id, &clear, cleared).await?;
+    }
+    confirm(access, lease, kept).await
+}
+
+/// How the subscription gets to the product: which discount comes or goes with it, and when.
+async fn plan_of_switch(
+    access: &Access<Manages>,
+    polar: &polar::Client,
+    current: &Subscription,
+    product: &Product,
+) -> Result<Switch, ApiError> {
+    let customer = current
+        .customer
+        .as_ref()
+        .map(|c| c.metadata.clone())
+        .unwrap_or_default();
+    let to_scale = access.state.scale_product == Some(product.id);
+    let offered = if to_scale {
+        startup_program::invitation(polar, &customer).await?
+    } else {
+        None
+    };
+    let claimable = offered
+        .filter(|offer| startup_program::stands(offer) == startup_program::StartupStatus::Invited);
+    let discount = claimable.map(|offer| offer.id);
+    let leaves = !to_scale && startup_program::is_programs(current, &customer);
+    // A discount takes effect at once only together with a product that does
+    // (docs/polar-facts.md#proration). Everything else goes by the price.
+    let at_once = discount.is_some() || plans::amount(product) > current.amount;
+    Ok(Switch {
+        product: product.id,
+        discount,
+        update: SubscriptionUpdate::Plan {
+            product_id: product.id,
+            proration_behavior: match at_once {
+                true => ProrationBehavior::Invoice,
+                false => ProrationBehavior::NextPeriod,
+            },
+            discount_id: discount.map(Some).or(leaves.then_some(None)),
+        },
+    })
+}
+
+/// Ends the subscription with its period. A second time changes nothing.
+#[utoipa::path(
+    delete,
+    path = "/v1/organizations/{organization_id}/subscription",
+    tag = "Subscription",
+    params(("organization_id" = Uuid, Path, description = "The application's id of the organization")),
+    responses((status = 200, description = "The subscription as it is now", body = SubscriptionView)),
+)]
+pub(super) async fn cancel(access: Access<Manages>, change: Change) -> Response {
+    let act = async |access: Access<Manages>, _: Input<()>| {
+        let lease = ChangeLease::acquire(&access).await?;
+        let cancelled = cancel_alone(&access, &lease).await;
+        lease.release().await;
+        Ok(Reply::ok(&cancelled?))
+    };
+    change.once(access, no_body, act).await
+}
+
+async fn cancel_alone(
+    access: &Access<Manages>,
+    lease: &ChangeLease,
+) -> Result<SubscriptionView, ApiError> {
+    let polar = access.polar()?;
+    let current = current(access, polar).await?;
+    let mut current = current.ok_or(Refusal::NoActiveSubscription)?;
+    if !current.cancel_at_period_end {
+        let cancel = SubscriptionUpdate::Cancellation {
+            cancel_at_period_end: true,
+        };
+        let cancelled = |s: &Subscription| s.cancel_at_period_end || s.ended_at.is_some();
+        current = make(access, lease, current.id, &cancel, cancelled).await?;
+    }
+    confirm(access, lease, current).await
+}

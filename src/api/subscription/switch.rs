@@ -1,0 +1,233 @@
+//! Changes a subscription at Polar so that its answer is the truth, whatever happens on the way.
+//!
+//! Polar changes the plan of no cancelled subscription, so a cancellation is taken back first. Where the
+//! change then fails it is restored: at once, or, where this process dies or cannot know what became of
+//! the change, by a job that was written before.
+
+use jobs::mirror::api::resumed::{self, Resumed};
+use jobs::mirror::subscriptions;
+use jobs::{ApplyBenefits, NewJob, SyncSubscription};
+use polar::{
+    DiscountId, Interruption, ProductId, Subscription, SubscriptionId, SubscriptionUpdate,
+};
+
+use super::super::access::Access;
+use super::super::error::{ApiError, FieldError, Refusal};
+use super::lease::ChangeLease;
+use super::view::{self, SubscriptionView};
+use crate::queue::enqueue;
+
+/// A change of plan, or of the discount on it.
+pub(in crate::api) struct Switch {
+    /// The plan in the end.
+    pub(in crate::api) product: ProductId,
+    /// The discount that is attached.
+    pub(in crate::api) discount: Option<DiscountId>,
+    /// What Polar is told.
+    pub(in crate::api) update: SubscriptionUpdate,
+}
+
+impl Switch {
+    fn is_made(&self, subscription: &Subscription) -> bool {
+        let pending = subscription
+            .pending_update
+            .as_ref()
+            .and_then(|p| p.product_id);
+        let product = [Some(subscription.product_id), pending].contains(&Some(self.product));
+        product
+            && self
+                .discount
+                .is_none_or(|id| subscription.discount_id == Some(id))
+    }
+}
+
+/// Why a change was not made.
+struct NotMade {
+    error: ApiError,
+    /// Whether it is known that it was not, and will not be.
+    for_certain: bool,
+}
+
+impl From<ApiError> for NotMade {
+    fn from(error: ApiError) -> Self {
+        Self {
+            error,
+            for_certain: true,
+        }
+    }
+}
+
+/// Brings the subscription to the plan, taking a cancellation back for it.
+pub(in crate::api) async fn switch<G>(
+    access: &Access<G>,
+    lease: &ChangeLease,
+    current: &Subscription,
+    wanted: &Switch,
+) -> Result<Subscription, ApiError> {
+    if current.cancel_at_period_end {
+        resume(access, lease, current, wanted.product).await?;
+    }
+    lease.before_change(None).await?;
+    let told = tell(access, current.id, &wanted.update, |s| wanted.is_made(s)).await;
+    if let Err(not_made) = &told
+        && not_made.for_certain
+        && current.cancel_at_period_end
+    {
+        restore(access, current.id).await;
+    }
+    told.map_err(|not_made| not_made.error)
+}
+
+/// Makes one change.
+pub(super) async fn make<G>(
+    access: &Access<G>,
+    lease: &ChangeLease,
+    id: SubscriptionId,
+    update: &SubscriptionUpdate,
+    is_made: impl Fn(&Subscription) -> bool,
+) -> Result<Subscription, ApiError> {
+    lease.before_change(None).await?;
+    tell(access, id, update, is_made)
+        .await
+        .map_err(|not_made| not_made.error)
+}
+
+/// Takes the cancellation back; a job that restores it stands by.
+async fn resume<G>(
+    access: &Access<G>,
+    lease: &ChangeLease,
+    current: &Subscription,
+    product: ProductId,
+) -> Result<(), ApiError> {
+    let note = Resumed {
+        subscription: current.id,
+        product,
+    };
+    lease.before_change(Some(note)).await?;
+    let resume = SubscriptionUpdate::Cancellation {
+        cancel_at_period_end: false,
+    };
+    let resumed = tell(access, current.id, &resume, |s| !s.cancel_at_period_end).await;
+    resumed.map(drop).map_err(|not_made| not_made.error)
+}
+
+/// Cancels again, as it was before. Where that fails, the job does it.
+async fn restore<G>(access: &Access<G>, id: SubscriptionId) {
+    let cancel = SubscriptionUpdate::Cancellation {
+        cancel_at_period_end: true,
+    };
+    let restored = tell(access, id, &cancel, |s| s.cancel_at_period_end).await;
+    if restored.is_ok() {
+        let cleared = async {
+            let mut connection = access.state.pool.acquire().await?;
+            resumed::clear(&mut connection, access.organization).await
+        };
+        if let Err(error) = cleared.await {
+            tracing::warn!(organization = %access.organization, %error, "a note of a restored cancellation stays");
+        }
+    }
+}
+
+/// Tells Polar. Where the answer is lost Polar is asked what is there now.
+async fn tell<G>(
+    access: &Access<G>,
+    id: SubscriptionId,
+    update: &SubscriptionUpdate,
+    is_made: impl Fn(&Subscription) -> bool,
+) -> Result<Subscription, NotMade> {
+    let polar = access.polar().map_err(ApiError::from)?;
+    let error = match polar.subscriptions().update(id, update).await {
+        Ok(subscription) => return Ok(subscription),
+        Err(error) => error,
+    };
+    let looks_back = may_be_made(&error) || is_as_it_was(&error);
+    if !looks_back {
+        return Err(refused(error).into());
+    }
+    match polar.subscriptions().get(id).await {
+        Ok(subscription) if is_made(&subscription) => Ok(subscription),
+        // Polar has answered, so it is done with the request.
+        Ok(_) if is_final(&error) => Err(refused(error).into()),
+        Ok(_) | Err(_) => Err(NotMade {
+            error: Refusal::Unknown.into(),
+            for_certain: false,
+        }),
+    }
+}
+
+/// Whether the change may have been made although it was not confirmed.
+fn may_be_made(error: &polar::Error) -> bool {
+    match error {
+        polar::Error::Unreachable { cause, .. } => *cause != Interruption::Connection,
+        polar::Error::Unavailable { .. }
+        | polar::Error::Intermediary { .. }
+        | polar::Error::Unreadable { .. } => true,
+        _ => false,
+    }
+}
+
+/// Polar refuses to cancel what is cancelled, and to resume what is not (docs/polar-facts.md#subscription-change).
+fn is_as_it_was(error: &polar::Error) -> bool {
+    matches!(
+        error,
+        polar::Error::Forbidden { .. } | polar::Error::Unexpected { status: 400, .. }
+    )
+}
+
+/// Whether the answer is Polar's own and its last word on the request.
+fn is_final(error: &polar::Error) -> bool {
+    is_as_it_was(error) || matches!(error, polar::Error::Unavailable { status: 500, .. })
+}
+
+/// What the caller hears of a refused change.
+fn refused(error: polar::Error) -> ApiError {
+    if !error.faults_at(&["discount_id"]).is_empty() {
+        let used_up = FieldError::new("value_error", &["body"], "the invitation is used up");
+        return ApiError::Invalid(vec![used_up]);
+    }
+    match error {
+        polar::Error::Invalid(_) => Refusal::PlanGone.into(),
+        polar::Error::NotFound { .. } | polar::Error::Unexpected { status: 400, .. } => {
+            Refusal::SubscriptionEnded.into()
+        }
+        error => error.into(),
+    }
+}
+
+/// Brings what Polar answered into our tables, and lets jobs look after what follows from it.
+pub(in crate::api) async fn confirm<G>(
+    access: &Access<G>,
+    lease: &ChangeLease,
+    subscription: Subscription,
+) -> Result<SubscriptionView, ApiError> {
+    let polar = access.polar()?;
+    if let Some(asked) = lease.asked()
+        && let Err(error) = mirror(access, asked, &subscription).await
+    {
+        // The change is made and a job is written that will see it: the answer stays the truth.
+        tracing::warn!(organization = %access.organization, %error, "a change is mirrored later");
+    }
+    view::of(access, polar, Some(&subscription)).await
+}
+
+async fn mirror<G>(
+    access: &Access<G>,
+    asked: i64,
+    subscription: &Subscription,
+) -> Result<(), sqlx::Error> {
+    let organization = access.organization;
+    let mut transaction = jobs::contract::begin(&access.state.pool).await?;
+    if let Some(product) = &subscription.product {
+        let found = Some((subscription, product.name.as_str()));
+        subscriptions::write(&mut transaction, organization, found, asked).await?;
+    }
+    resumed::clear(&mut transaction, organization).await?;
+    let follow_ups = [
+        NewJob::of(&SyncSubscription::of(organization)),
+        NewJob::of(&ApplyBenefits::of(organization)),
+    ];
+    enqueue::insert_all(&mut transaction, &follow_ups).await?;
+    transaction.commit().await?;
+    access.state.wake();
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! The description that integrators generate their clients from.
+
+use serde_json::Value;
+
+use crate::app::{ApiApp, As};
+
+const KEPT: &str = include_str!("../../docs/openapi.json");
+
+#[tokio::test]
+async fn what_is_served_is_what_is_kept_in_docs() {
+    let app = ApiApp::open().await;
+    let served = app.ask(&As::Nobody, "GET", "/openapi.json").await;
+    assert_eq!(served.status, 200);
+    let made = polar_jobs::api::document();
+    if let Some(path) = std::env::var_os("UPDATE_OPENAPI") {
+        std::fs::write(path, &made).unwrap();
+    }
+    assert_eq!(served.body, serde_json::from_str::<Value>(&made).unwrap());
+    assert!(
+        KEPT == made,
+        "docs/openapi.json is not what the handlers say; see docs/contributing.md"
+    );
+}
+
+#[test]
+fn it_is_openapi_3_1_and_names_every_route_but_the_webhook() {
+    let document: Value = serde_json::from_str(KEPT).unwrap();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    let mut routes: Vec<String> = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let below = path
+            .strip_prefix("/v1/organizations/{organization_id}")
+            .unwrap();
+        for (method, operation) in item.as_object().unwrap() {
+            assert!(operation["responses"]["401"].is_object(), "{method} {path}");
+            routes.push(format!("{} {below}", method.to_uppercase()));
+        }
+    }
+    routes.sort();
+    assert_eq!(
+        routes,
+        [
+            "DELETE /payment-methods/{payment_method_id}",
+            "DELETE /subscription",
+            "GET /benefit-grants",
+            "GET /billing-details",
+            "GET /orders",
+            "GET /orders/{order_id}/invoice",
+            "GET /payment-methods",
+            "GET /plans",
+            "GET /subscription",
+            "PATCH /benefit-grants/{grant_id}",
+            "PATCH /billing-details",
+            "PATCH /subscription",
+            "POST /customer-session",
+            "POST /payment-methods/{payment_method_id}/default",
+            "POST /startup-program/claim",
+            "POST /subscription",
+        ]
+    );
+}

@@ -1,0 +1,140 @@
+//! Polar slow, down, limited, or refusing our token.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use polar_jobs::limiter::{FleetRateLimiter, Limits, Timing};
+use serde_json::json;
+use simulator::{Faults, Gateway, Product, RequestMatch};
+
+use crate::app::{Answer, ApiApp, Company, client};
+
+/// Routes that ask Polar, with what they are told.
+const ROUTES: [(&str, &str); 9] = [
+    ("GET", "/plans"),
+    ("GET", "/subscription"),
+    ("POST", "/subscription"),
+    ("PATCH", "/subscription"),
+    ("DELETE", "/subscription"),
+    ("GET", "/orders"),
+    ("GET", "/billing-details"),
+    ("GET", "/payment-methods"),
+    ("POST", "/customer-session"),
+];
+
+async fn every_route(app: &ApiApp, company: &Company) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    for (method, route) in ROUTES {
+        let body = json!({"product_id": app.product(Product::Scale)});
+        let body = matches!(method, "POST" | "PATCH").then_some(&body);
+        answers.push(
+            app.send(&company.owner(), method, &company.at(route), body, &[])
+                .await,
+        );
+    }
+    answers
+}
+
+fn assert_all_are_asked_to_come_again(answers: &[Answer], why: &str) {
+    for (answer, route) in answers.iter().zip(ROUTES) {
+        assert_eq!(answer.status, 503, "{why}: {route:?} {answer:?}");
+        assert!(answer.retry_after().is_some(), "{why}: {route:?}");
+    }
+}
+
+#[tokio::test]
+async fn while_polar_is_down_limited_or_refuses_our_token_every_route_asks_to_come_again() {
+    let app = ApiApp::open().await;
+    let company = app.customer_of(Product::Pro).await;
+    let limited = Faults {
+        too_many_requests: 1.0,
+        ..Faults::default()
+    };
+    app.simulator.set_faults(limited);
+    assert_all_are_asked_to_come_again(&every_route(&app, &company).await, "limited");
+    app.simulator.set_faults(Faults::default());
+    for status in [502, 503, 404] {
+        let (html, path) = (true, String::new());
+        app.simulator
+            .set_gateway(Some(Gateway { status, html, path }));
+        assert_all_are_asked_to_come_again(&every_route(&app, &company).await, "a gateway");
+    }
+    app.simulator.set_gateway(None);
+    let token = app.simulator.access_token().to_owned();
+    app.simulator.revoke_token(&token);
+    assert_all_are_asked_to_come_again(&every_route(&app, &company).await, "no token");
+    app.simulator.restore_token(&token);
+    assert_eq!(every_route(&app, &company).await[0].status, 200);
+}
+
+#[tokio::test]
+async fn a_polar_that_does_not_answer_keeps_nobody_waiting_for_ten_seconds() {
+    let app = ApiApp::open().await;
+    let company = app.customer_of(Product::Pro).await;
+    let _held = app.simulator.hold(RequestMatch::path("/v1/").on_arrival());
+    for (method, route) in ROUTES {
+        let body = json!({"product_id": app.product(Product::Scale)});
+        let body = matches!(method, "POST" | "PATCH").then_some(&body);
+        let asked = Instant::now();
+        let answer = app
+            .send(&company.owner(), method, &company.at(route), body, &[])
+            .await;
+        assert_eq!(answer.status, 503, "{route}");
+        assert!(asked.elapsed() < Duration::from_secs(10), "{route}");
+    }
+}
+
+#[tokio::test]
+async fn without_budget_a_person_is_asked_to_come_again_at_once() {
+    let app = ApiApp::open().await;
+    let company = app.company().await;
+    let limits = Limits {
+        per_window: NonZeroU32::new(1).unwrap(),
+        in_flight: NonZeroU32::new(1).unwrap(),
+    };
+    let timing = Timing {
+        acquire_timeout: Duration::from_millis(200),
+        ..Timing::PRODUCTION
+    };
+    let limiter = Arc::new(FleetRateLimiter::new(app.pool.clone(), limits, timing));
+    let polar = client(&app, limiter);
+    let spent = polar.products().for_sale();
+    drop(spent.await);
+    let poor = crate::app::second_server(&app, polar).await;
+    let path = company.at("/plans");
+    let answer = poor.ask(&company.owner(), "GET", &path).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.retry_after().is_some());
+}
+
+#[tokio::test]
+async fn a_session_that_polar_refuses_says_nothing_about_our_own_token() {
+    let app = ApiApp::open().await;
+    let company = app.company().await;
+    let limits = Limits {
+        per_window: NonZeroU32::new(400).unwrap(),
+        in_flight: NonZeroU32::new(16).unwrap(),
+    };
+    let limiter = Arc::new(FleetRateLimiter::new(
+        app.pool.clone(),
+        limits,
+        Timing::PRODUCTION,
+    ));
+    let server = crate::app::second_server(&app, client(&app, limiter.clone())).await;
+    let (html, path) = (false, "/v1/customer-portal/".to_owned());
+    app.simulator.set_gateway(Some(Gateway {
+        status: 401,
+        html,
+        path,
+    }));
+    let refused = server
+        .ask(&company.owner(), "GET", &company.at("/billing-details"))
+        .await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(limiter.rejected(), None, "the fleet goes on");
+    let plans = server
+        .ask(&company.owner(), "GET", &company.at("/plans"))
+        .await;
+    assert_eq!(plans.status, 200);
+}

@@ -1,0 +1,265 @@
+//! The startup program.
+
+use jobs::mirror::startup_programs;
+use jobs::types::OrganizationId;
+use jobs::{NewJob, SyncStartupProgram};
+use polar_jobs::queue::enqueue;
+use serde_json::{Value, json};
+use simulator::Product;
+use uuid::Uuid;
+
+use crate::app::{Answer, ApiApp, Company};
+
+/// An invitation as Polar holds it.
+async fn invite(app: &ApiApp, company: &Company) -> String {
+    let discount = app
+        .at_polar(
+            "POST",
+            "/v1/discounts/",
+            Some(&json!({"name": "Startup Program: Acme", "type": "percentage", "basis_points": 10000,
+                "duration": "repeating", "duration_in_months": 12, "max_redemptions": 1,
+                "metadata": {"startup_program": "true"}})),
+        )
+        .await;
+    let id = discount["id"].as_str().unwrap().to_owned();
+    point_to(app, company, &id).await;
+    id
+}
+
+async fn point_to(app: &ApiApp, company: &Company, id: &str) {
+    let path = format!("/v1/customers/external/{}", company.id());
+    let metadata = json!({"metadata": {"slug": "acme", "startup_program_discount_id": id}});
+    app.at_polar("PATCH", &path, Some(&metadata)).await;
+}
+
+async fn claim(app: &ApiApp, company: &Company) -> Answer {
+    app.ask(
+        &company.owner(),
+        "POST",
+        &company.at("/startup-program/claim"),
+    )
+    .await
+}
+
+async fn subscription(app: &ApiApp, company: &Company) -> Value {
+    app.ask(&company.owner(), "GET", &company.at("/subscription"))
+        .await
+        .body
+}
+
+#[tokio::test]
+async fn a_free_organization_claims_by_a_checkout_with_the_discount() {
+    let app = ApiApp::open().await;
+    let company = app.company().await;
+    let discount = invite(&app, &company).await;
+    let view = subscription(&app, &company).await;
+    assert_eq!(view["startup_program_status"], "invited");
+    assert_eq!(
+        view["startup_program_scale_product_id"],
+        json!(app.product(Product::Scale))
+    );
+    let claimed = claim(&app, &company).await;
+    assert_eq!(claimed.status, 200, "{claimed:?}");
+    assert_eq!(claimed.body["subscription"], Value::Null);
+    assert!(claimed.body["checkout"]["url"].is_string());
+    let sent = app.writes().pop().unwrap().body;
+    assert_eq!(sent["discount_id"], json!(discount));
+    assert_eq!(sent["products"], json!([app.product(Product::Scale)]));
+}
+
+#[tokio::test]
+async fn a_paying_one_gets_plan_and_discount_at_once_and_only_once() {
+    let app = ApiApp::open().await;
+    let company = app.customer_of(Product::Pro).await;
+    let discount = invite(&app, &company).await;
+    let claimed = claim(&app, &company).await;
+    assert_eq!(claimed.status, 200, "{claimed:?}");
+    let view = &claimed.body["subscription"];
+    assert_eq!(view["plan"]["name"], "Scale");
+    assert_eq!(view["amount"], 0);
+    assert_eq!(view["discount"]["discount_id"], json!(discount));
+    assert!(view["discount"]["ends_at"].is_string());
+    assert_eq!(view["startup_program_status"], "consumed");
+    assert_eq!(
+        app.subscription_changes(),
+        [
+            json!({"product_id": app.product(Product::Scale), "proration_behavior": "invoice", "discount_id": discount})
+        ]
+    );
+    let again = claim(&app, &company).await;
+    assert_eq!(
+        (again.status, &again.body["detail"][0]["loc"]),
+        (422, &json!(["body"]))
+    );
+}
+
+#[tokio::test]
+async fn one_on_scale_already_gets_the_discount_alone() {
+    let app = ApiApp::open().await;
+    let company = app.customer_of(Product::Scale).await;
+    let discount = invite(&app, &company).await;
+    assert_eq!(claim(&app, &company).await.status, 200);
+    assert_eq!(
+        app.subscription_changes(),
+        [json!({"discount_id": discount})]
+    );
+}
+
+#[tokio::test]
+async fn moving_to_scale_uses_an_invitation_and_leaving_it_gives_up_that_discount_alone() {
+    let app = ApiApp::open().await;
+    let company = app.customer_of(Product::Pro).await;
+    let discount = invite(&app, &company).await;
+    let to = async |product| {
+        let body = json!({"product_id": app.product(product)});
+        app.tell_api(
+            &company.owner(),
+            "PATCH",
+            &company.at("/subscription"),
+            &body,
+        )
+        .await
+    };
+    assert_eq!(to(Product::Scale).await.status, 200);
+    let left = to(Product::Pro).await;
+    assert_eq!(left.status, 200, "{left:?}");
+    assert_eq!(
+        left.body["plan"]["name"], "Pro",
+        "it costs more than nothing, so it comes at once"
+    );
+    assert_eq!(left.body["discount"], Value::Null);
+    let plan = |product| json!(app.product(product));
+    assert_eq!(
+        app.subscription_changes(),
+        [
+            json!({"product_id": plan(Product::Scale), "proration_behavior": "invoice", "discount_id": discount}),
+            json!({"product_id": plan(Product::Pro), "proration_behavior": "invoice", "discount_id": null}),
+        ]
+    );
+    let other = app
+        .at_polar(
+            "POST",
+            "/v1/discounts/",
+            Some(&json!({"name": "Loyal", "type": "percentage",
+            "basis_points": 1000, "duration": "forever"})),
+        )
+        .await;
+    let subscription = app.simulator.subscriptions(company.id())[0].id;
+    let path = format!("/v1/subscriptions/{subscription}");
+    app.at_polar("PATCH", &path, Some(&json!({"discount_id": other["id"]})))
+        .await;
+    let kept = to(Product::Growth).await;
+    assert_eq!(
+        kept.body["discount"]["discount_id"], other["id"],
+        "{kept:?}"
+    );
+}
+
+#[tokio::test]
+async fn who_is_not_invited_claims_nothing_and_a_dead_pointer_is_no_invitation() {
+    let app = ApiApp::open().await;
+    let company = app.customer_of(Product::Pro).await;
+    let before = app.writes().len();
+    let refused = async || {
+        let answer = claim(&app, &company).await;
+        assert_eq!(
+            (answer.status, &answer.body["detail"][0]["loc"]),
+            (422, &json!(["body"]))
+        );
+        assert_eq!(
+            subscription(&app, &company).await["startup_program_status"],
+            Value::Null
+        );
+    };
+    refused().await;
+    assert_eq!(app.writes().len(), before);
+    point_to(&app, &company, &Uuid::new_v4().to_string()).await;
+    refused().await;
+    let unconfigured = ApiApp::with(|settings| settings.scale_product = None).await;
+    let company = unconfigured.company().await;
+    assert_eq!(claim(&unconfigured, &company).await.status, 422);
+}
+
+#[tokio::test]
+async fn a_status_that_cannot_be_read_hides_no_subscription() {
+    let app = ApiApp::open().await;
+    let company = app.customer_of(Product::Pro).await;
+    invite(&app, &company).await;
+    app.simulator
+        .withdraw_scopes(&["discounts:read", "discounts:write"]);
+    let view = subscription(&app, &company).await;
+    assert_eq!(view["plan"]["name"], "Pro");
+    assert_eq!(view["startup_program_status"], Value::Null);
+}
+
+#[tokio::test]
+async fn an_operator_invites_once_and_takes_back_what_was_not_used() {
+    let app = ApiApp::open().await;
+    let company = app.company().await;
+    let path = format!("/v1/customers/external/{}", company.id());
+    app.at_polar(
+        "PATCH",
+        &path,
+        Some(&json!({"metadata": {"slug": "acme", "theirs": 7}})),
+    )
+    .await;
+    let order = async |invited: bool| {
+        let mut connection = app.pool.acquire().await.unwrap();
+        let organization = OrganizationId::parse(company.id()).unwrap();
+        startup_programs::order(&mut connection, organization, invited)
+            .await
+            .unwrap();
+        let job = NewJob::of(&SyncStartupProgram {
+            organization_id: organization,
+        });
+        enqueue::insert(&mut connection, &job).await.unwrap();
+        app.drain().await;
+        startup_programs::read(&app.pool, organization)
+            .await
+            .unwrap()
+            .unwrap()
+    };
+    let first = order(true).await;
+    let again = order(true).await;
+    assert_eq!(first.discount, again.discount, "a live invitation is kept");
+    assert_eq!(
+        subscription(&app, &company).await["startup_program_status"],
+        "invited"
+    );
+    let metadata = app.simulator.customer(company.id()).unwrap().metadata;
+    assert_eq!(metadata["theirs"], 7, "{metadata:?}");
+    let welcomes = "SELECT count(*) FROM polar_jobs.mails WHERE template = 'polar_self_startup_program_welcome'";
+    assert_eq!(
+        app.count(welcomes).await,
+        2,
+        "one for the owner, one for the admin"
+    );
+    let created = app
+        .writes()
+        .into_iter()
+        .filter(|w| w.path == "/v1/discounts/");
+    let created: Vec<Value> = created.map(|write| write.body).collect();
+    assert_eq!(created.len(), 1);
+    assert!(created[0].get("products").is_none() && created[0].get("organization_id").is_none());
+    assert_eq!(created[0]["max_redemptions"], 1);
+    let revoked = order(false).await;
+    assert_eq!((revoked.discount, revoked.refusal), (None, None));
+    assert_eq!(
+        subscription(&app, &company).await["startup_program_status"],
+        Value::Null
+    );
+    let metadata = app.simulator.customer(company.id()).unwrap().metadata;
+    assert_eq!(metadata["theirs"], 7);
+    assert!(
+        !metadata.contains_key("startup_program_discount_id"),
+        "{metadata:?}"
+    );
+    order(true).await;
+    app.simulator
+        .purchase(company.id(), Product::Pro)
+        .await
+        .unwrap();
+    assert_eq!(claim(&app, &company).await.status, 200);
+    let used = order(false).await;
+    assert_eq!(used.refusal.as_deref(), Some("the invitation was used"));
+}

@@ -1,0 +1,162 @@
+//! The billing page of `dev` in a real browser: bought, upgraded, invoiced, cancelled and resumed, through nothing but the
+//! organizations API and Polar's own pages.
+
+use std::io::{BufRead, BufReader};
+use std::process::ChildStdout;
+use std::sync::mpsc::{self, Receiver};
+use std::time::Instant;
+
+use private_postgres::testing;
+use reqwest::Client;
+use sqlx::PgPool;
+
+use super::browser::Browser;
+use super::support::{DEADLINE, Running, start, until};
+
+/// `dev` with its scenario behind it, on a database of the test's own.
+struct Dev {
+    lines: Vec<String>,
+    _process: Running,
+    _data: tempfile::TempDir,
+}
+
+impl Dev {
+    fn start(database: &str) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let settings = [("DATABASE_URL", database), ("RUST_LOG", "warn")];
+        let directory = data.path().to_str().unwrap();
+        let arguments = ["dev", "--port", "0", "--data-dir", directory];
+        let mut process = start(&settings, &arguments);
+        let written = said(process.stdout.take().unwrap());
+        let mut lines: Vec<String> = Vec::new();
+        let deadline = Instant::now() + DEADLINE;
+        while !lines.iter().any(|line| line.contains("stays open")) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = written.recv_timeout(left);
+            lines.push(line.unwrap_or_else(|_| panic!("the scenario does not end: {lines:#?}")));
+        }
+        Self {
+            lines,
+            _process: process,
+            _data: data,
+        }
+    }
+
+    /// The address in the line that begins with this word.
+    fn address(&self, word: &str) -> &str {
+        let mut lines = self.lines.iter().map(|line| line.split_whitespace());
+        let found = lines.find_map(|mut words| (words.next() == Some(word)).then(|| words.next()));
+        found
+            .flatten()
+            .unwrap_or_else(|| panic!("no {word} in {:#?}", self.lines))
+    }
+}
+
+/// All lines of a pipe, which is read to its end so that it never fills.
+fn said(written: ChildStdout) -> Receiver<String> {
+    let (tx, rx) = mpsc::channel();
+    std::thread::spawn(move || {
+        let lines = BufReader::new(written).lines().map_while(Result::ok);
+        lines.for_each(|line| drop(tx.send(line)));
+    });
+    rx
+}
+
+/// Polar makes invoices when somebody asks for them, as the mail of an order does.
+async fn generate_invoice(polar: &str, order: &str) {
+    let http = Client::builder()
+        .no_proxy()
+        .tls_certs_only([])
+        .build()
+        .unwrap();
+    let asked = http
+        .post(format!("{polar}/v1/orders/{order}/invoice"))
+        .bearer_auth("polar_oat_simulator")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(asked.status(), 202);
+    let order = format!("{polar}/v1/orders/{order}");
+    until(async || {
+        let order = http.get(&order).bearer_auth("polar_oat_simulator").send();
+        let order: serde_json::Value = order.await.unwrap().json().await.unwrap();
+        order["is_invoice_generated"] == true
+    })
+    .await;
+}
+
+async fn plan_in_our_tables(pool: &PgPool, name: &str) -> (String, bool) {
+    sqlx::query_as(
+        "SELECT e.plan, coalesce(s.cancel_at_period_end, false)
+           FROM polar_jobs.entitlements e
+           JOIN polar_jobs.organizations o ON o.id = e.organization_id
+           LEFT JOIN polar_jobs.subscriptions s USING (organization_id)
+          WHERE o.name = $1",
+    )
+    .bind(name)
+    .fetch_one(pool)
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_browser_buys_upgrades_opens_an_invoice_cancels_and_resumes() {
+    let database = testing::database(polar_jobs::migrate::migrator).await;
+    let url = database.url.clone();
+    let dev = tokio::task::spawn_blocking(move || Dev::start(&url))
+        .await
+        .unwrap();
+    let (page, polar) = (dev.address("billing"), dev.address("polar"));
+    let browser = Browser::start().await;
+
+    browser.open(page).await;
+    browser.shows("#plan", "Free").await;
+    browser
+        .shows("[data-plan=Growth] .price", "$50.00 a month")
+        .await;
+
+    browser.click("[data-plan=Pro] button").await;
+    browser.shows("h1", "Checkout").await;
+    browser.shows(".total", "$20.00").await;
+    browser.click("#card-0002").await;
+    browser.click("#pay").await;
+    browser.shows("[role=alert]", "declined").await;
+    browser.click("#card-4242").await;
+    browser.click("#pay").await;
+    browser
+        .shows("#message", "Thank you. You are on Pro.")
+        .await;
+    assert!(browser.address().await.starts_with(page));
+    browser.shows("#price", "$20.00 a month").await;
+
+    browser.click("[data-plan=Growth] button").await;
+    browser.shows("#message", "You are on Growth.").await;
+    browser.shows("#plan", "Growth").await;
+    browser.shows("#orders tr:first-child", "paid").await;
+    until(async || plan_in_our_tables(&database.pool, "Umbrella").await.0 == "Growth").await;
+
+    let newest = "return document.querySelector('#orders tr').dataset.order";
+    let order = browser.run(newest, serde_json::json!([])).await;
+    generate_invoice(polar, order.as_str().unwrap()).await;
+    browser.open(page).await;
+    browser.click("#orders tr:first-child button").await;
+    until(async || browser.address().await.contains("/invoices/SELF-")).await;
+
+    browser.open(page).await;
+    browser.click("#cancel").await;
+    browser.shows("#message", "You keep Growth until").await;
+    browser.shows("#status", "cancelled").await;
+    until(async || plan_in_our_tables(&database.pool, "Umbrella").await == ("Growth".into(), true))
+        .await;
+    browser.click("#resume").await;
+    browser.shows("#message", "You are on Growth.").await;
+    browser.shows("#status", "active").await;
+    until(async || {
+        plan_in_our_tables(&database.pool, "Umbrella").await == ("Growth".into(), false)
+    })
+    .await;
+
+    let console = browser.console().await.to_string();
+    assert!(!console.contains("Content Security Policy"), "{console}");
+    assert!(!console.contains("CORS"), "{console}");
+}
