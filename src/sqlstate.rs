@@ -45,9 +45,9 @@ pub(crate) fn is_statement_timeout(error: &sqlx::Error) -> bool {
     is_of(error, &["57014"])
 }
 
-/// Whether a table or the schema is missing.
+/// Whether the schema is missing, or a table, column or function of it.
 pub(crate) fn is_schema_missing(error: &sqlx::Error) -> bool {
-    is_of(error, &["42P01", "3F000"])
+    is_of(error, &["42P01", "3F000", "42703", "42883"])
 }
 
 /// Whether the role lacks a grant.

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
 
 use crate::config::ConfigError;
+use crate::sqlstate::is_permission_missing;
 use crate::telemetry::{self, Masker};
 
 /// An end that needs no explanation.
@@ -58,13 +58,19 @@ impl Failure {
     }
 }
 
+/// What to do about a right that is missing.
+const RIGHT_MISSING: &str = ": run this as the owner of the schema polar_jobs, or let its owner grant that to the role of DATABASE_URL";
+
 /// The causes, outermost first, each said once: many errors repeat their source in their own words.
 pub(crate) fn causes(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         // Below is the same again, with the line of Postgres's own source, which tells nobody anything.
-        if let Some(sqlx::Error::Database(refusal)) = cause.downcast_ref() {
-            add(&mut text, &refused(refusal.as_ref()));
+        if let Some(error @ sqlx::Error::Database(refusal)) = cause.downcast_ref() {
+            add(&mut text, refusal.message());
+            if is_permission_missing(error) {
+                text.push_str(RIGHT_MISSING);
+            }
             break;
         }
         match cause.downcast_ref() {
@@ -83,17 +89,6 @@ pub(crate) fn causes(error: &anyhow::Error) -> String {
         }
     }
     text
-}
-
-/// What Postgres refused, in its words, and what to do where that is plain.
-pub(crate) fn refused(refusal: &dyn DatabaseError) -> String {
-    let message = refusal.message();
-    match refusal.code().as_deref() {
-        Some("42501") => format!(
-            "{message}: run this as the owner of the schema polar_jobs, or let its owner grant that to the role of DATABASE_URL"
-        ),
-        _ => message.to_owned(),
-    }
 }
 
 fn add(text: &mut String, cause: &str) {

@@ -7,6 +7,7 @@ use sqlx::migrate::MigrateError;
 
 use super::{AppContext, Exit, Failure, connect, output};
 use crate::schedule::{self, Timetable};
+use crate::sqlstate::is_permission_missing;
 use crate::{config::DatabaseUrl, migrate};
 
 pub(super) async fn run(app: &AppContext) -> Result<Exit, Failure> {
@@ -33,8 +34,8 @@ pub(super) async fn run(app: &AppContext) -> Result<Exit, Failure> {
 fn not_applied(error: MigrateError, database: &DatabaseUrl) -> anyhow::Error {
     let what = format!("the migrations cannot be applied to {database} (DATABASE_URL)");
     let may_not_create = match &error {
-        MigrateError::Execute(sqlx::Error::Database(refusal)) => {
-            refusal.code().as_deref() == Some("42501") && refusal.message().contains("for database")
+        MigrateError::Execute(refused) => {
+            is_permission_missing(refused) && refused.to_string().contains("for database")
         }
         _ => false,
     };

@@ -260,9 +260,9 @@ impl TestApp {
                 early_fees: FEES,
                 support_desk: None,
                 app_webhook: None,
-                webhook_events: Vec::new(),
+                webhook_events: polar_jobs::ingress::required_events(true),
             }),
-            queues: [("default", 10), ("mail", 4), ("bulk", 2)]
+            queues: [("default", 10), ("mail", 4), ("bulk", 2), ("support", 2)]
                 .map(|(queue, slots)| QueueSlots {
                     queue: queue.to_owned(),
                     slots,

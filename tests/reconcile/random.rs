@@ -255,7 +255,7 @@ impl World {
         self.worker = worker(&self.app);
     }
 
-    /// The end of all trouble; then one comparison.
+    /// The end of all faults; then one comparison.
     async fn end(&mut self) {
         self.app.simulator.set_gateway(None);
         self.app

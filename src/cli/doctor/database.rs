@@ -6,6 +6,7 @@ use sqlx::{PgPool, Row};
 use super::super::{Failure, causes, connect};
 use super::Finding;
 use crate::config::{Config, DatabaseUrl};
+use crate::sqlstate::is_permission_missing;
 
 /// Seconds that a network may explain. Deliveries are signed with a time and taken for 300 s.
 const CLOCKS_DIFFER: i64 = 5;
@@ -46,7 +47,7 @@ pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) -> Optio
 /// A question that the database did not answer.
 pub(super) fn failed(error: &sqlx::Error) -> Finding {
     match error.as_database_error() {
-        Some(refusal) if refusal.code().as_deref() == Some("42501") => Finding::error(
+        Some(refusal) if is_permission_missing(error) => Finding::error(
             "grants",
             format!(
                 "the role of DATABASE_URL lacks a right: {}",

@@ -27,6 +27,9 @@ use self::connection::WriterConnection;
 use super::delivery::Delivery;
 use crate::queue::connect::QueueDatabase;
 use crate::queue::notifier::Notifier;
+use crate::sqlstate::{
+    is_lock_timeout, is_permission_missing, is_schema_missing, is_statement_timeout,
+};
 
 /// Writers of deliveries.
 const WRITERS: usize = 2;
@@ -75,16 +78,18 @@ pub(super) enum Unavailable {
 
 impl From<&sqlx::Error> for Unavailable {
     fn from(error: &sqlx::Error) -> Self {
-        let Some(refusal) = error.as_database_error() else {
-            return Self::Unreachable;
-        };
-        match refusal.code().as_deref() {
-            // No such schema, table, column or function.
-            Some("3F000" | "42P01" | "42703" | "42883") => Self::NoSchema,
-            Some("42501") => Self::NotGranted,
-            Some("55P03") => Self::Locked,
-            Some("57014") => Self::TooSlow,
-            _ => Self::Refused,
+        if error.as_database_error().is_none() {
+            Self::Unreachable
+        } else if is_schema_missing(error) {
+            Self::NoSchema
+        } else if is_permission_missing(error) {
+            Self::NotGranted
+        } else if is_lock_timeout(error) {
+            Self::Locked
+        } else if is_statement_timeout(error) {
+            Self::TooSlow
+        } else {
+            Self::Refused
         }
     }
 }
