@@ -35,9 +35,9 @@ pub(crate) fn show(shared: &Shared) -> Response {
     {
         let store = shared.lock();
         let failing = shared.outages.failing().join(", ");
-        let _written = write!(
+        let _written = writeln!(
             page,
-            "<p>The clock says {}. Faults: {}. Failing: {}.</p>\n",
+            "<p>The clock says {}. Faults: {}. Failing: {}.</p>",
             store.now().format("%Y-%m-%d %H:%M:%S UTC"),
             escaped(&store.outbox.faults.to_string()),
             if failing.is_empty() {
@@ -139,7 +139,7 @@ fn routes(page: &mut String) {
 }
 
 fn table<const N: usize>(page: &mut String, title: &str, header: [&str; N], rows: &[[String; N]]) {
-    let _written = write!(page, "<h2>{title}</h2>\n");
+    let _written = writeln!(page, "<h2>{title}</h2>");
     if rows.is_empty() {
         page.push_str("<p>None yet.</p>\n");
         return;
@@ -153,7 +153,7 @@ fn table<const N: usize>(page: &mut String, title: &str, header: [&str; N], rows
     let header = header.map(str::to_owned);
     let _written = write!(page, "<table>\n<tr>{}</tr>\n", cells("th", &header));
     for row in rows {
-        let _written = write!(page, "<tr>{}</tr>\n", cells("td", row));
+        let _written = writeln!(page, "<tr>{}</tr>", cells("td", row));
     }
     page.push_str("</table>\n");
 }
