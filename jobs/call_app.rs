@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn the_id_of_a_message_changes_with_the_payload_alone() {
         let first = call(json!({"notice": "fees.changed", "change": 1}));
-        assert_eq!(first.message_id(7), first.clone().message_id(7));
+        assert_eq!(first.message_id(7), first.message_id(7));
         assert_ne!(first.message_id(7), first.message_id(8));
         let merged = call(json!({"notice": "fees.changed", "change": 2}));
         assert_ne!(first.message_id(7), merged.message_id(7));

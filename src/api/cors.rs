@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -39,7 +39,7 @@ pub(super) async fn cors(
     // What is cached for one origin must not be shown to another.
     headers.append(
         header::VARY,
-        HeaderValue::from(HeaderName::from(header::ORIGIN)),
+        HeaderValue::from(header::ORIGIN),
     );
     if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);

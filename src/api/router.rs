@@ -18,7 +18,6 @@ use super::{
 
 /// The routes of the organizations API, and its description at `/openapi.json`. Must be called within a
 /// runtime.
-#[must_use]
 pub fn router(settings: ApiSettings) -> Router {
     let state = ApiState::new(settings);
     let below = |path: &str| format!("/v1/organizations/{{organization_id}}{path}");

@@ -43,7 +43,7 @@ pub(super) enum Command {
     },
     /// Make an endpoint, unless there is one with this address, and print its secret once
     Create {
-        /// Where the ingress is reached from outside, such as https://app.example.com/integrations/polar/webhook
+        /// Where the ingress is reached from outside, such as `https://app.example.com/integrations/polar/webhook`
         #[arg(long)]
         url: Url,
     },
@@ -55,7 +55,7 @@ pub(super) enum Command {
     /// Change the secret without a gap: first a second endpoint, then the switch
     ///
     /// Without --finish: makes a second endpoint, disabled, and prints its secret. Add it to
-    /// POLAR_WEBHOOK_SECRET beside the old one and restart the ingress; then run it with --finish.
+    /// `POLAR_WEBHOOK_SECRET` beside the old one and restart the ingress; then run it with --finish.
     RotateSecret {
         /// Both secrets are deployed: try the ingress, enable the new endpoint, disable the old one
         #[arg(long)]

@@ -148,7 +148,7 @@ impl DevEnvironment {
         }
         if let Some(plain) = &self.plain {
             settings.push(("PLAIN_API_URL", plain.url()));
-            settings.push(("PLAIN_TOKEN", plain.token().to_owned()));
+            settings.push(("PLAIN_TOKEN", plain.token()));
             settings.push(("PLAIN_DEFAULT_TIER_EXTERNAL_ID", "free".to_owned()));
         }
         settings.extend(self.brought.iter().cloned());

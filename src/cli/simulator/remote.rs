@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// Where the simulator is.
 #[derive(Args)]
 pub(super) struct Target {
-    /// The simulator's address; without it POLAR_API_URL, then what `dev` wrote into ./var, then the port of `simulator`
+    /// The simulator's address; without it `POLAR_API_URL`, then what `dev` wrote into ./var, then the port of `simulator`
     #[arg(long, value_name = "URL")]
     url: Option<Url>,
 }
