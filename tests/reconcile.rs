@@ -15,8 +15,6 @@ mod erasure;
 mod local_polar;
 #[path = "reconcile/organizations.rs"]
 mod organizations;
-#[path = "reconcile/random.rs"]
-mod random;
 #[path = "reconcile/strangers.rs"]
 mod strangers;
 #[path = "sync/test_app.rs"]

@@ -277,7 +277,7 @@ impl TestApp {
                 },
                 app_webhook: self.webhook.clone(),
                 support_desk: self.support_desk.lock().unwrap().clone(),
-                webhook_events: polar_jobs::ingress::handled_events(),
+                webhook_events: polar_jobs::ingress::required_events(false),
             }),
             queues: ["default", "bulk", "support", "app"]
                 .map(|queue| QueueSlots {

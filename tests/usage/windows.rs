@@ -66,7 +66,10 @@ async fn a_long_transaction_delays_only_what_was_written_since_it_began() {
     crate::test_app::poll("the holder is named", async || {
         let holder = horizon_holder(&app.pool).await.unwrap();
         holder.is_some_and(|holder| {
-            holder.name == "a nightly import" && holder.state == "idle in transaction"
+            holder.name == "a nightly import"
+                && holder
+                    .seen
+                    .is_some_and(|seen| seen.state == "idle in transaction")
         })
     })
     .await;
