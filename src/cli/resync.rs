@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use jobs::backlog::resync;
 use jobs::contract::begin;
 use jobs::types::OrganizationId;
@@ -20,7 +20,7 @@ const PAGE: u16 = 500;
 
 /// Whose.
 #[derive(Args)]
-#[group(required = true, multiple = false, args = ["organization", "all"])]
+#[command(group(ArgGroup::new("whose").required(true).args(["organization", "all"])))]
 pub(super) struct Arguments {
     /// This organization
     #[arg(long, value_name = "UUID")]

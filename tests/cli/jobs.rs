@@ -288,5 +288,5 @@ async fn a_bulk_action_needs_a_filter_and_a_yes() {
             "--yes",
         ],
     );
-    assert_eq!(back.out.trim(), "jobs retry: 2 jobs");
+    assert_eq!(back.out.trim(), "2 jobs retried");
 }
