@@ -269,9 +269,9 @@ async fn without_secrets_nobody_is_answered_and_without_billing_people_are_told_
     assert_eq!(answer.status, 503);
     let off = ApiApp::with(|settings| settings.polar = None).await;
     let company = off.company().await;
-    for route in 0..ROUTES.len() {
+    for (route, (_, path, _)) in ROUTES.iter().enumerate() {
         let answer = call(&off, &company, &company.owner(), route).await;
-        let path_names_nothing = ROUTES[route].1.contains("{}");
+        let path_names_nothing = path.contains("{}");
         assert!(
             answer.error() == "PolarSelfNotConfigured" || path_names_nothing,
             "{route} {answer:?}"

@@ -1,4 +1,4 @@
-//! A real browser, driven through `chromedriver` in the words of WebDriver: what a page does with its policy, its modules and
+//! A real browser, driven through `chromedriver` in the words of `WebDriver`: what a page does with its policy, its modules and
 //! calls to another origin is known to nobody else. Without a browser the tests that need one fail.
 
 use std::io::Write;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::support::{Running, line_with};
 
-/// The key under which WebDriver hands out elements.
+/// The key under which `WebDriver` hands out elements.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// A headless browser with one tab. It ends with its test.
