@@ -93,7 +93,8 @@ impl Operation {
             "discounts" => either("discounts:read", "discounts:write"),
             "events" => either("events:read", "events:write"),
             "members" => either("members:read", "members:write"),
-            "orders" => either("orders:read", "orders:write"),
+            // To have an invoice made, reading is enough.
+            "orders" => Some("orders:read"),
             "organizations" => either("organizations:read", "organizations:write"),
             "products" => either("products:read", "products:write"),
             "subscriptions" => either("subscriptions:read", "subscriptions:write"),

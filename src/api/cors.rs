@@ -37,10 +37,7 @@ pub(super) async fn cors(
     };
     let headers = response.headers_mut();
     // What is cached for one origin must not be shown to another.
-    headers.append(
-        header::VARY,
-        HeaderValue::from(header::ORIGIN),
-    );
+    headers.append(header::VARY, HeaderValue::from(header::ORIGIN));
     if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);

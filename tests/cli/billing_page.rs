@@ -66,6 +66,7 @@ fn said(written: ChildStdout) -> Receiver<String> {
 
 /// Polar makes invoices when somebody asks for them, as the mail of an order does.
 async fn generate_invoice(polar: &str, order: &str) {
+    let _already = rustls::crypto::ring::default_provider().install_default();
     let http = Client::builder()
         .no_proxy()
         .tls_certs_only([])
@@ -234,6 +235,7 @@ async fn the_page_answers_under_its_own_name_only_and_signs_for_people_it_knows(
         .await
         .unwrap();
     let (page, ingress) = (dev.address("billing"), dev.address("ingress"));
+    let _already = rustls::crypto::ring::default_provider().install_default();
     let http = Client::builder()
         .no_proxy()
         .tls_certs_only([])

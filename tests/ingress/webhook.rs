@@ -108,12 +108,13 @@ async fn each_grant_type_is_stored_with_the_bytes_as_sent_and_one_job_without_de
 }
 
 #[tokio::test]
-async fn subscription_deliveries_start_one_sync_each() {
-    for event_type in [
-        "subscription.created",
-        "subscription.canceled",
-        "subscription.revoked",
-        "subscription.past_due",
+async fn subscription_deliveries_start_one_sync_each_and_a_mail_where_somebody_should_know() {
+    let both = ["send_subscription_email", "sync_subscription"];
+    for (event_type, expected) in [
+        ("subscription.created", &both[1..]),
+        ("subscription.canceled", &both),
+        ("subscription.revoked", &both),
+        ("subscription.past_due", &both),
     ] {
         let ingress = TestIngress::start().await;
         let customer = Uuid::new_v4();
@@ -126,11 +127,12 @@ async fn subscription_deliveries_start_one_sync_each() {
                 .status,
             202
         );
-        let kinds: Vec<String> = sqlx::query_scalar("SELECT kind FROM polar_jobs.jobs")
-            .fetch_all(&ingress.pool)
-            .await
-            .unwrap();
-        assert_eq!(kinds, ["sync_subscription"], "{event_type}");
+        let kinds: Vec<String> =
+            sqlx::query_scalar("SELECT kind FROM polar_jobs.jobs ORDER BY kind")
+                .fetch_all(&ingress.pool)
+                .await
+                .unwrap();
+        assert_eq!(kinds, expected, "{event_type}");
     }
 }
 

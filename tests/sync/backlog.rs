@@ -138,9 +138,9 @@ async fn a_failing_database_only_delays_it() {
     sqlx::query(rename).execute(&app.pool).await.unwrap();
     let worker = app.work();
     // The worker works meanwhile.
-    app.enqueue(NewJob::of(&jobs::Prune {})).await;
-    let pruned = "SELECT count(*) FROM polar_jobs.finished_jobs WHERE kind = 'prune'";
-    let works = async || app.count(pruned).await == 1;
+    app.enqueue(NewJob::of(&jobs::ReportCosts {})).await;
+    let reported = "SELECT count(*) FROM polar_jobs.finished_jobs WHERE kind = 'report_costs'";
+    let works = async || app.count(reported).await > 0;
     app.until("the worker works", works).await;
     let back = "ALTER TABLE polar_jobs.away RENAME TO organizations";
     sqlx::query(back).execute(&app.pool).await.unwrap();

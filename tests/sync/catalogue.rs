@@ -60,10 +60,10 @@ async fn add_to_pro(app: &TestApp, description: &str, with: Value) {
     assert!(app.simulator.deliveries_finished(DEADLINE).await);
 }
 
-/// Lets what waits now wait for an hour.
+/// Lets what waits now, mail apart, wait for an hour.
 async fn postpone(app: &TestApp) {
     let postponed = sqlx::query(
-        "UPDATE polar_jobs.live_jobs SET run_at = now() + interval '1 hour' WHERE worker IS NULL",
+        "UPDATE polar_jobs.live_jobs SET run_at = now() + interval '1 hour' WHERE worker IS NULL AND queue <> 'mail'",
     );
     assert_eq!(
         postponed.execute(&app.pool).await.unwrap().rows_affected(),

@@ -116,7 +116,7 @@ async fn lists_are_one_array_and_bulk_actions_ask_first() {
         .unwrap();
     let asked = polar_jobs(&app, &["usage", "retry"]);
     assert_eq!(asked.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&asked.stderr).contains("1 reports would be sent again"));
+    assert!(String::from_utf8_lossy(&asked.stderr).contains("1 report would be sent again"));
     assert_eq!(
         polar_jobs(&app, &["usage", "retry", "--yes"]).status.code(),
         Some(0)
