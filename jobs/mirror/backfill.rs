@@ -111,14 +111,23 @@ pub async fn extent(pool: &PgPool, but: Option<Uuid>) -> Result<Extent, sqlx::Er
     .await
 }
 
-/// Which of these ids of changes are stored already.
+/// How many of these ids are stored already: of changes, of readings of usage, and of costs, which have ids of their own each.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn known_changes(pool: &PgPool, ids: &[String]) -> Result<i64, sqlx::Error> {
+pub async fn known_changes(
+    pool: &PgPool,
+    changes: &[String],
+    usage: &[String],
+    costs: &[String],
+) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"SELECT count(*) AS "known!" FROM polar_jobs.event_ids WHERE source = 'app' AND external_id = ANY ($1)"#,
-        ids,
+        r#"SELECT (SELECT count(*) FROM polar_jobs.event_ids WHERE source = 'app' AND external_id = ANY ($1))
+                + (SELECT count(*) FROM polar_jobs.usage_external_ids WHERE external_id = ANY ($2))
+                + (SELECT count(*) FROM polar_jobs.costs WHERE external_id = ANY ($3)) AS "known!""#,
+        changes,
+        usage,
+        costs,
     )
     .fetch_one(pool)
     .await

@@ -15,8 +15,7 @@ pub(super) enum Command {
 
 #[derive(Args)]
 pub(super) struct Preview {
-    /// The mail
-    #[arg(value_parser = template)]
+    #[arg(value_parser = template, help = format!("The mail: {}", names()))]
     template: Template,
     /// The part of it
     #[arg(long, value_enum, default_value_t)]
@@ -40,10 +39,11 @@ pub(super) enum Part {
 }
 
 fn template(name: &str) -> Result<Template, String> {
-    Template::parse(name).ok_or_else(|| {
-        let names: Vec<&str> = Template::ALL.map(Template::name).into();
-        format!("the mails are {}", names.join(", "))
-    })
+    Template::parse(name).ok_or_else(|| format!("the mails are {}", names()))
+}
+
+fn names() -> String {
+    Template::ALL.map(Template::name).join(", ")
 }
 
 pub(super) fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {

@@ -22,6 +22,9 @@ use super::{AppContext, Exit, Failure, connect};
 use crate::operators::{self, Actor, OperatorAction};
 use crate::queue::enqueue;
 
+/// Organizations that a message names.
+const NAMED: usize = 5;
+
 #[derive(Args)]
 pub(super) struct Arguments {
     /// Enqueue the jobs that repair what differs
@@ -58,16 +61,36 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
         actor: &app.actor,
         repair: arguments.repair,
     };
-    match arguments.organization {
-        Some(organization) => command.one(OrganizationId(organization)).await?,
+    let missed = match arguments.organization {
+        Some(organization) => {
+            command.one(OrganizationId(organization)).await?;
+            Vec::new()
+        }
         None => command.everybody().await?,
-    }
+    };
     let open = differences::open(&pool, arguments.organization).await?;
     print(arguments.format, &open)?;
+    if !missed.is_empty() {
+        return Err(Failure::failed(not_compared(&missed)));
+    }
     Ok(match open.is_empty() || arguments.repair {
         true => Exit::Done,
         false => Exit::ChecksFailed,
     })
+}
+
+/// What could not be compared is not in step as far as anybody knows.
+fn not_compared(missed: &[OrganizationId]) -> String {
+    let named: Vec<String> = missed.iter().take(NAMED).map(ToString::to_string).collect();
+    let more = if missed.len() > NAMED { ", …" } else { "" };
+    format!(
+        "{} could not be compared ({}{more}): Polar failed for them, or they changed meanwhile; run it again",
+        output::counted(
+            i64::try_from(missed.len()).unwrap_or(i64::MAX),
+            "organization"
+        ),
+        named.join(", ")
+    )
 }
 
 struct Reconciliation<'a> {
@@ -99,7 +122,8 @@ impl Reconciliation<'_> {
         Ok(transaction.commit().await?)
     }
 
-    async fn everybody(&self) -> Result<(), Failure> {
+    /// Returns the organizations that could not be compared.
+    async fn everybody(&self) -> Result<Vec<OrganizationId>, Failure> {
         let Run {
             pool,
             since,
@@ -108,10 +132,15 @@ impl Reconciliation<'_> {
         } = self.run;
         let left = differences::left(pool, since, self_organization).await?;
         let progress = Progress::new("organizations compared", left);
+        let mut missed = Vec::new();
         loop {
             let batch = until_answered(|| self.run.next()).await?;
             let (wait, is_last) = (batch.wait, batch.is_last);
-            progress.advance(batch.findings.len());
+            let findings = batch.findings.iter();
+            let unknown = findings.filter(|finding| finding.comparison.is_none());
+            let before = missed.len();
+            missed.extend(unknown.map(|finding| finding.organization));
+            progress.advance(batch.findings.len() - (missed.len() - before));
             let mut transaction = begin(pool).await?;
             let repairs = batch.write(&mut transaction, self.repair).await?;
             self.enqueue(&mut transaction, repairs, None).await?;
@@ -122,7 +151,8 @@ impl Reconciliation<'_> {
             tokio::time::sleep(wait.unwrap_or_default()).await;
         }
         progress.finish();
-        self.strangers(pool, since).await
+        self.strangers(pool, since).await?;
+        Ok(missed)
     }
 
     async fn strangers(&self, pool: &PgPool, since: DateTime<Utc>) -> Result<(), Failure> {

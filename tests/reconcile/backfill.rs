@@ -138,9 +138,9 @@ async fn a_dry_run_says_what_it_would_take_and_writes_nothing() {
         |what: &str| words[words.iter().position(|word| *word == what).unwrap() - 1].to_owned();
     assert_eq!(
         (
-            number_of("change"),
-            number_of("organization"),
-            number_of("member")
+            number_of("changes"),
+            number_of("organizations"),
+            number_of("members")
         ),
         ("500".into(), "100".into(), "400".into())
     );
@@ -261,4 +261,23 @@ async fn it_watches_a_worker_and_lists_what_polar_refuses_with_the_fix() {
         said.out
     );
     assert_eq!(app.simulator.members(&tenant.id).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_counts_readings_that_were_stored_before_as_well() {
+    let app = TestApp::open().await;
+    let tenant = Tenant::new();
+    let mut created = tenant.created();
+    created["id"] = "signup".into();
+    let used = json!({"id": "used", "type": "usage.recorded",
+        "data": {"organization_id": tenant.id, "quantity": 7}});
+    let spent = json!({"id": "spent", "type": "cost.recorded",
+        "data": {"organization_id": tenant.id, "source": "compass_assistant", "cost_usd": "0.01"}});
+    let file = Crowd::written(&format!("{created}\n{used}\n{spent}\n"), vec![tenant.id]);
+    let dry = [&file.arguments()[..], &["--dry-run"]].concat();
+    let before = run(&app, &dry).await.out;
+    assert!(before.contains("0 changes stored before"), "{before}");
+    assert_eq!(run(&app, &file.arguments()).await.code, 0);
+    let after = run(&app, &dry).await.out;
+    assert!(after.contains("3 changes stored before"), "{after}");
 }

@@ -282,3 +282,17 @@ async fn one_organization_that_polar_fails_for_does_not_keep_the_others_from_bei
     assert_eq!(app.count(untold).await, 1);
     app.simulator.fail_nobody();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organization_that_could_not_be_compared_is_named_and_never_called_in_step() {
+    let app = TestApp::open().await;
+    let (broken, _) = in_step(&app).await;
+    in_step(&app).await;
+    app.simulator.fail_customer(&broken.id);
+    let said = run(&app, &["reconcile"]).await;
+    assert_eq!(said.code, 1, "{}", said.out);
+    let expected = format!("1 organization could not be compared ({})", broken.id);
+    assert!(said.err.contains(&expected), "{}", said.err);
+    app.simulator.fail_nobody();
+    assert_eq!(run(&app, &["reconcile"]).await.code, 0);
+}

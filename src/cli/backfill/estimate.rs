@@ -19,7 +19,7 @@ const CALLS_FOR_KNOWN: i64 = 4;
 
 /// Counts, and the calls that they cost.
 pub(super) struct Estimate {
-    counts: Vec<(i64, &'static str)>,
+    counts: Vec<(i64, &'static str, &'static str)>,
     calls: i64,
 }
 
@@ -32,17 +32,29 @@ impl Estimate {
             .iter()
             .filter_map(|read| member_of(&read.change))
             .collect();
-        let ids: Vec<String> = file.changes.iter().map(|read| read.id.clone()).collect();
-        let stored = backfill::known_changes(pool, &ids).await?;
+        let (mut changes, mut usage, mut costs) = (Vec::new(), Vec::new(), Vec::new());
+        for read in &file.changes {
+            let ids = match read.change {
+                Change::UsageRecorded(_) => &mut usage,
+                Change::CostRecorded(_) => &mut costs,
+                _ => &mut changes,
+            };
+            ids.push(read.id.clone());
+        }
+        let stored = backfill::known_changes(pool, &changes, &usage, &costs).await?;
         let known = backfill::with_customer(pool, &organizations).await?;
         let (changes, count) = (as_count(file.changes.len()), as_count(organizations.len()));
         let members = as_count(members.len());
         Ok(Self {
             counts: vec![
-                (changes, "change"),
-                (stored, "change stored before"),
-                (count, "organization"),
-                (members, "member beside the owner"),
+                (changes, "change", "changes"),
+                (stored, "change stored before", "changes stored before"),
+                (count, "organization", "organizations"),
+                (
+                    members,
+                    "member beside the owner",
+                    "members beside the owners",
+                ),
             ],
             calls: known * CALLS_TO_LOOK
                 + (count - known) * CALLS_TO_MAKE
@@ -55,8 +67,12 @@ impl Estimate {
         let extent = backfill::extent(pool, but).await?;
         Ok(Self {
             counts: vec![
-                (extent.organizations, "organization"),
-                (extent.unconfirmed, "member that Polar has not confirmed"),
+                (extent.organizations, "organization", "organizations"),
+                (
+                    extent.unconfirmed,
+                    "member that Polar has not confirmed",
+                    "members that Polar has not confirmed",
+                ),
             ],
             calls: extent.organizations * CALLS_FOR_KNOWN + extent.unconfirmed * CALLS_TO_MAKE,
         })
@@ -64,15 +80,24 @@ impl Estimate {
 
     /// `limit`: calls in a minute, of which nine tenths are used.
     pub(super) fn print(&self, limit: u32) -> Result<(), Failure> {
-        for (count, what) in &self.counts {
-            output::line(&format!("{count:>9} {what}"))?;
+        let line = |count: i64, one: &str, many: &str| {
+            output::line(&format!(
+                "{count:>9} {}",
+                if count == 1 { one } else { many }
+            ))
+        };
+        for (count, one, many) in &self.counts {
+            line(*count, one, many)?;
         }
         let per_minute = (i64::from(limit) * 9 / 10).max(1);
         let minutes = (self.calls + per_minute - 1) / per_minute;
-        output::line(&format!("{:>9} calls to Polar at most", self.calls))?;
-        output::line(&format!(
-            "{minutes:>9} minutes at {limit} calls a minute (POLAR_RATE_LIMIT), if nothing else is asked"
-        ))
+        line(
+            self.calls,
+            "call to Polar at most",
+            "calls to Polar at most",
+        )?;
+        let at = format!("at {limit} calls a minute (POLAR_RATE_LIMIT), if nothing else is asked");
+        line(minutes, &format!("minute {at}"), &format!("minutes {at}"))
     }
 }
 

@@ -99,7 +99,9 @@ impl ChangesFile {
         }
         progress.finish();
         let known = self.changes.len() - new;
-        output::line(&format!("{new} changes stored, {known} were stored before"))
+        let stored = output::counted(i64::try_from(new).unwrap_or(i64::MAX), "change");
+        let were = if known == 1 { "was" } else { "were" };
+        output::line(&format!("{stored} stored, {known} {were} stored before"))
     }
 }
 

@@ -98,7 +98,7 @@ impl DevEnvironment {
         let polar = self.polar.as_ref().map_or_else(
             || {
                 format!(
-                    "{} (a real one: nothing is bought there)",
+                    "{} (of POLAR_API_URL, not of this command: nothing is bought there)",
                     self.app.config.polar.api_url
                 )
             },
