@@ -17,17 +17,20 @@ CREATE TABLE polar_jobs.erased_subjects (
 
 -- The bodies of a group of deliveries, null where a delivery is about an erased organization. Arrays of one
 -- length: of each delivery its body, its organization and Polar's id of its customer, as far as it names them.
+-- In plpgsql, which keeps its plans: SQL functions are planned anew at every call, and this one is in each group.
 CREATE FUNCTION polar_jobs.without_erased(bodies bytea[], organizations uuid[], customers uuid[]) RETURNS bytea[]
-    LANGUAGE sql STABLE AS $$
-    SELECT CASE WHEN NOT EXISTS (SELECT FROM polar_jobs.erased_subjects e WHERE e.id = ANY (organizations || customers))
-                THEN bodies
-                ELSE ARRAY(
-                    SELECT CASE WHEN NOT EXISTS (SELECT FROM polar_jobs.erased_subjects e
-                                                  WHERE e.id IN (given.organization, given.customer)) THEN given.body END
-                      FROM unnest(bodies, organizations, customers) WITH ORDINALITY
-                           AS given (body, organization, customer, place)
-                     ORDER BY given.place) END
-$$;
+    LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM polar_jobs.erased_subjects e WHERE e.id = ANY (organizations || customers)) THEN
+        RETURN bodies;
+    END IF;
+    RETURN ARRAY(
+        SELECT CASE WHEN NOT EXISTS (SELECT FROM polar_jobs.erased_subjects e
+                                      WHERE e.id IN (given.organization, given.customer)) THEN given.body END
+          FROM unnest(bodies, organizations, customers) WITH ORDINALITY
+               AS given (body, organization, customer, place)
+         ORDER BY given.place);
+END $$;
 
 -- Removes the bodies of deliveries with these ids that name an erased subject anywhere, also where they
 -- are no JSON. Returns how many.
