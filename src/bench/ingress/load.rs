@@ -101,9 +101,11 @@ impl<'a> Client<'a> {
             return uniform();
         }
         self.sent += 1;
-        self.bodies[self.sent % self.bodies.len()]
-            .replace(CUSTOMER, &Uuid::new_v4().to_string())
-            .replace(ORGANIZATION, &Uuid::new_v4().to_string())
+        let mut body = self.bodies[self.sent % self.bodies.len()].clone();
+        for id in SUBJECTS {
+            body = body.replace(id, &Uuid::new_v4().to_string());
+        }
+        body
     }
 
     fn sign(&mut self, body: &str) {
@@ -158,9 +160,14 @@ fn uniform() -> String {
     format!(r#"{start}{filling}"}}}}"#)
 }
 
-/// The ids in the payloads below, of the customer and of the organization that it mirrors.
-const CUSTOMER: &str = "9b8d41e8-ad45-4b7d-a541-38d781be09da";
-const ORGANIZATION: &str = "2458e540-24e4-46e5-b2cf-6caac4b9c637";
+/// The ids in the payloads below that jobs have keys of: customer, organization, order, subscription. Each delivery gets
+/// its own, so that none joins a job that waits.
+const SUBJECTS: [&str; 4] = [
+    "9b8d41e8-ad45-4b7d-a541-38d781be09da",
+    "2458e540-24e4-46e5-b2cf-6caac4b9c637",
+    "e87c7e19-87dd-4a7b-96b4-a45783ff2e5a",
+    "54592217-2316-4ce5-8a1f-e96689271325",
+];
 
 const DELIVERIES: [&str; 22] = [
     include_str!("deliveries/benefit_grant.created.json"),
