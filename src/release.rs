@@ -17,7 +17,10 @@ use crate::migrate::migrator;
 /// How long a release that is no longer seen has the say.
 const VOICE: TimeDelta = TimeDelta::minutes(10);
 /// A declaration waits no longer for that of another process; the next one comes within a minute.
-const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s'";
+const LOCK_TIMEOUT: &str = "5s";
+/// Postgres ends a declaration whose process stands still in the middle of it, before others give up: a
+/// frozen process must keep no other from starting.
+const IDLE_TIMEOUT: &str = "2s";
 
 /// A build of the program, as far as it declares something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +49,13 @@ impl Release {
     /// # Errors
     /// If the database fails, or another declaration is not over in time.
     pub async fn announce(&self, transaction: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        sqlx::query(LOCK_TIMEOUT).execute(&mut *transaction).await?;
+        sqlx::query!(
+            "SELECT set_config('lock_timeout', $1, true) AS lock, set_config('idle_in_transaction_session_timeout', $2, true) AS idle",
+            LOCK_TIMEOUT,
+            IDLE_TIMEOUT,
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
         sqlx::query!(
             r#"SELECT pg_advisory_xact_lock(hashtextextended('polar_jobs.releases', 0)) AS "locked!: ()""#
         )

@@ -25,11 +25,16 @@ pub(crate) async fn pool(database: &DatabaseUrl, connections: u32) -> Result<PgP
 
 /// A pool that connects when it is needed: the ingress starts also while the database restarts.
 pub(crate) fn lazy_pool(database: &DatabaseUrl, connections: u32) -> PgPool {
+    let options = match database.pooler() {
+        Pooler::None => database.options().options([connect::FROZEN_TIMEOUT]),
+        // It refuses parameters that it does not know.
+        Pooler::Transaction => database.options(),
+    };
     PgPoolOptions::new()
         .max_connections(connections)
         .idle_timeout(connect::IDLE_TIMEOUT)
         .acquire_timeout(TIMEOUT)
-        .connect_lazy_with(database.options())
+        .connect_lazy_with(options)
 }
 
 /// One connection.

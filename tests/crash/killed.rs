@@ -1,10 +1,11 @@
 //! Worker processes die.
 
+use polar_jobs::release::Release;
 use polar_jobs::worker::QueueSlots;
 
 use crate::ledger::Mark;
 use crate::process::{Log, Process};
-use crate::script::{Act, Script};
+use crate::script::{self, Act, Script};
 use crate::test_app::{TestApp, Worker, eventually};
 
 pub(crate) fn log() -> (tempfile::TempDir, Log) {
@@ -202,4 +203,17 @@ async fn a_process_that_slept_beyond_its_lease_changes_nothing_and_ends_badly() 
         0
     );
     other.stop().await;
+}
+
+#[tokio::test]
+async fn a_process_that_freezes_while_it_declares_its_schedules_keeps_no_other_from_starting() {
+    let app = TestApp::new().await;
+    let mut frozen = app.pool.begin().await.unwrap();
+    let release = Release::of(&script::registry());
+    release.announce(&mut frozen).await.unwrap();
+    let other = app.work(1).await;
+    let id = app.add(Script::new("begun", []).row()).await;
+    app.until_state(id, "completed").await;
+    other.stop().await;
+    assert!(frozen.commit().await.is_err(), "Postgres has ended it");
 }

@@ -274,7 +274,13 @@ impl Worker {
         Self {
             stop: Some(stop),
             stopping,
-            task: tokio::spawn(worker::run(settings, shutdown)),
+            task: tokio::spawn(async {
+                let ended = worker::run(settings, shutdown).await;
+                if let Err(error) = &ended {
+                    eprintln!("a worker ended: {error}");
+                }
+                ended
+            }),
         }
     }
 
