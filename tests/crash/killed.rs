@@ -51,6 +51,17 @@ async fn the_jobs_of_a_killed_worker_are_done_by_another_and_only_those_in_fligh
         }
     })
     .await;
+    // Between two batches nothing is in flight, and a kill there would show nothing.
+    eventually("the victim is stopped in the middle of a job", || async {
+        victim.stop();
+        let [begun, ended] = [Mark::Started, Mark::Ended].map(|mark| log.count(mark, victim.pid()));
+        if begun > ended {
+            return Ok(());
+        }
+        victim.signal("-CONT");
+        Err(format!("{begun} began, {ended} ended"))
+    })
+    .await;
     victim.signal("-9");
     let killed = chrono::Utc::now().timestamp_micros();
     let (victim_pid, mut victim) = (victim.pid(), victim);
@@ -166,7 +177,7 @@ async fn a_process_that_slept_beyond_its_lease_changes_nothing_and_ends_badly() 
         }
     })
     .await;
-    sleeper.signal("-STOP");
+    sleeper.stop();
     app.execute("UPDATE polar_jobs.workers SET leased_until = now() - interval '1 second'")
         .await;
     let other = app.work(4).await;
