@@ -91,12 +91,7 @@ impl Desk {
 
     /// The failures of all jobs for the desk.
     pub(crate) async fn failures(&self) -> Vec<Value> {
-        sqlx::query_scalar(
-            "SELECT f FROM polar_jobs.jobs, jsonb_array_elements(errors) f WHERE kind = 'sync_support_desk'",
-        )
-        .fetch_all(&self.pool)
-        .await
-        .unwrap()
+        self.app.failures("sync_support_desk").await
     }
 }
 
