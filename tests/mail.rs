@@ -13,6 +13,8 @@ mod killed;
 mod local_polar;
 #[path = "mail/mail_server.rs"]
 mod mail_server;
+#[path = "mail/occasions.rs"]
+mod occasions;
 #[path = "mail/orders.rs"]
 mod orders;
 #[path = "mail/outages.rs"]
