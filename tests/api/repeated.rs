@@ -122,7 +122,7 @@ fn ingress(app: &ApiApp, port: u16) -> Child {
     Command::new(env!("CARGO_BIN_EXE_polar-jobs"))
         .args(["ingress", "--port", &port.to_string()])
         .env_clear()
-        .env("DATABASE_URL", app.database_url())
+        .env("DATABASE_URL", &app.url)
         .env("APP_TOKEN", TOKEN_OF_PROCESS)
         .env("POLAR_API_URL", app.simulator.url())
         .env("POLAR_ACCESS_TOKEN", app.simulator.access_token())

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jobs::contract::SupportDesk;
 use plain::{Client, ClientConfig, Delays};
 use serde_json::{Value, json};
-use simulator::{PlainOptions, PlainRequestRecord, PlainSimulator};
+use simulator::{Options, PlainOptions, PlainRequestRecord, PlainSimulator};
 
 use crate::test_app::{Tenant, TestApp};
 
@@ -43,7 +43,11 @@ impl Desk {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let plain = PlainSimulator::start(PlainOptions::default(), address);
         Self {
-            app: TestApp::open().await,
+            app: TestApp::open_with(Options {
+                rate_limit_per_minute: u32::MAX,
+                ..Options::default()
+            })
+            .await,
             plain: plain.await.unwrap(),
         }
     }
