@@ -99,7 +99,7 @@ async fn no_connection_to_the_database_is_held_while_polar_is_asked() {
         companies.push(app.customer_of(Product::Pro).await);
     }
     let options = PgPoolOptions::new().max_connections(CONNECTIONS);
-    let pool = options.connect(app.database_url()).await.unwrap();
+    let pool = options.connect(&app.url).await.unwrap();
     // Longer than the test: nobody is free because a call was given up.
     let polar = client_within(&app, Arc::new(Unlimited), Duration::from_secs(60));
     let few = crate::app::server_on(&app, polar, pool.clone()).await;

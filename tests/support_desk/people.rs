@@ -132,6 +132,7 @@ async fn a_refusal_inside_an_answer_of_status_200_is_a_failure_that_is_tried_aga
         ("upsertCustomer", PlainFault::Refused("internal")),
         ("upsertCustomer", PlainFault::Errors),
         ("upsertCustomer", PlainFault::Empty),
+        ("customerByEmail", PlainFault::Odd),
         (
             "addCustomerToTenants",
             PlainFault::Refused("input_validation"),
@@ -148,9 +149,10 @@ async fn a_refusal_inside_an_answer_of_status_200_is_a_failure_that_is_tried_aga
             .contains(&"ada@example.com".to_owned())
     );
     let failures = desk.failures().await;
-    assert_eq!(failures.len(), 4, "{failures:?}");
+    assert_eq!(failures.len(), 5, "{failures:?}");
     let told = format!("{failures:?}");
     assert!(told.contains("refused (internal)"), "{told}");
+    assert!(told.contains("it lacks the operation's result"), "{told}");
     assert!(!told.contains('@'), "no address of anybody: {told}");
 }
 
