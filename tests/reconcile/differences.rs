@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use chrono::{TimeDelta, Utc};
 use jobs::{NewJob, Reconcile};
 use polar::{
     Admission, Answer, BoxFuture, CallFacts, RateLimiter, Rejected, RejectedReason, Unlimited,
@@ -48,6 +49,35 @@ async fn night(app: &TestApp) {
     enqueue::insert(&mut connection, &job).await.unwrap();
     drop(connection);
     app.resolve_waits().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_begins_while_another_waits_compares_everybody_all_the_same() {
+    let app = TestApp::open().await;
+    let (tenant, member) = in_step(&app).await;
+    let path = format!("/v1/customers/external/{}/members/{member}", tenant.id);
+    app.at_polar("DELETE", &path, None).await;
+    app.work_until_idle().await;
+    // The run of the night before has only Polar's customers left to look at.
+    let earlier = Reconcile {
+        since: Utc::now() - TimeDelta::days(1),
+        page: Some(7),
+    };
+    let mut connection = app.pool.acquire().await.unwrap();
+    enqueue::insert(&mut connection, &NewJob::of(&earlier))
+        .await
+        .unwrap();
+    drop(connection);
+    night(&app).await;
+    assert!(app.member(&tenant, &member).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_differs_no_empty_table_is_printed() {
+    let app = TestApp::open().await;
+    in_step(&app).await;
+    let said = run(&app, &["reconcile"]).await;
+    assert_eq!((said.code, said.out.as_str()), (0, "nothing differs\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
