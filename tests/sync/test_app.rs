@@ -113,10 +113,15 @@ pub(crate) fn user() -> String {
 
 impl TestApp {
     pub(crate) async fn open() -> Self {
+        Self::open_with(Options::default()).await
+    }
+
+    /// The same with a local Polar of one's own choice.
+    pub(crate) async fn open_with(polar: Options) -> Self {
         // Fails only where another test of this process was first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let TestDatabase { url, pool } = database(polar_jobs::migrate::migrator).await;
-        let simulator = LocalPolar::start(Options::default()).await;
+        let simulator = LocalPolar::start(polar).await;
         let ingress = Ingress::bind(IngressSettings {
             bind: "127.0.0.1:0".parse().unwrap(),
             webhook_secrets: vec![simulator.webhook_secret().to_owned().into()],
@@ -203,6 +208,12 @@ impl TestApp {
 
     /// Tells changes in this order.
     pub(crate) async fn tell(&self, changes: &[Value]) {
+        let answer = self.try_to_tell(changes).await;
+        assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
+    }
+
+    /// The same, whatever the answer.
+    pub(crate) async fn try_to_tell(&self, changes: &[Value]) -> reqwest::Response {
         let client = reqwest::Client::builder()
             .tls_certs_only([])
             .build()
@@ -211,8 +222,7 @@ impl TestApp {
             .post(format!("{}/changes", self.ingress_url))
             .bearer_auth(TOKEN)
             .json(&json!({"changes": changes}));
-        let answer = request.send().await.unwrap();
-        assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
+        request.send().await.unwrap()
     }
 
     /// A delivery that Polar might send, signed as it signs.
