@@ -149,13 +149,14 @@ struct Terms {
     ended_at: Option<DateTime<Utc>>,
 }
 
-/// The one in force, else the newest that ended. Of a customer that was made again nothing is told of the one
-/// before, so there only what is in force is looked at.
+/// The one in force, else the newest that ended. Which customer of an organization that was the newest of, where
+/// there were several, is nobody's concern.
 async fn subscription(world: &World, organization: &str, about: &str) {
     let all = world.app.simulator.subscriptions(organization);
     let in_force = |one: &&SubscriptionRecord| matches!(one.status.as_str(), "active" | "past_due");
     let newest = all.iter().rev().find(in_force);
-    let newest = newest.or_else(|| all.last().filter(|_| !was_replaced(world, organization)));
+    let replaced = was_replaced(world, organization);
+    let newest = newest.or_else(|| all.last().filter(|_| !replaced));
     let expected = newest.map(|one| Terms {
         id: one.id,
         product: one.product_id,
@@ -184,6 +185,10 @@ async fn subscription(world: &World, organization: &str, about: &str) {
         cancels: row.get(6),
         ended_at: row.get(7),
     });
+    let is_past = held.as_ref().is_none_or(|held| held.ended_at.is_some());
+    if replaced && expected.is_none() && is_past {
+        return;
+    }
     assert_eq!(held, expected, "{about}");
 }
 
