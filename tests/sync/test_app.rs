@@ -329,9 +329,15 @@ impl TestApp {
 
     /// A worker that goes on until it is stopped.
     pub(crate) fn work(&self) -> RunningWorker {
+        self.work_through(Arc::new(Unlimited))
+    }
+
+    /// The same with this rate limiter before Polar.
+    pub(crate) fn work_through(&self, limiter: Arc<dyn RateLimiter>) -> RunningWorker {
         let (stop, stopped) = oneshot::channel();
         let settings = WorkerSettings {
             drain: false,
+            polar: Some(self.polar_through(limiter)),
             ..self.worker(true)
         };
         let worker = tokio::spawn(run(settings, async { drop(stopped.await) }));
