@@ -167,6 +167,14 @@ async fn calls_fail_for_whom_and_for_how_long_was_asked_for() {
         assert_eq!(polar.read_customer().await, status, "{arguments:?}");
     }
     assert_eq!(polar.act(&["fail", "--status", "200"]).code, Some(2));
+    let nobody = polar.act(&["fail", "--customer", "somebody-else"]);
+    assert!(
+        nobody.out.contains("no customer has this id now"),
+        "{}",
+        nobody.out
+    );
+    let known = polar.act(&["fail", "--customer", ORGANIZATION]);
+    assert!(!known.out.contains("no customer"), "{}", known.out);
 }
 
 #[tokio::test]

@@ -240,12 +240,18 @@ async fn fail(fail: Fail, app: &AppContext) -> Result<(), Failure> {
     let customer = fail.customer.as_deref();
     let body =
         json!({"customer": customer.unwrap_or("*"), "status": fail.status, "seconds": seconds});
-    remote.post("fail", &body).await?;
+    let answer = remote.post("fail", &body).await?;
     let whose = customer.map_or("every call".to_owned(), |id| {
         format!("every call about {id}")
     });
     let until = seconds.map_or("until `fail --stop`".to_owned(), |n| format!("for {n} s"));
-    output::line(&format!("{whose} is answered {} {until}", fail.status))
+    output::line(&format!("{whose} is answered {} {until}", fail.status))?;
+    if answer["known"] == false {
+        output::line(
+            "no customer has this id now: it fails for the one that gets it; `simulator state` shows those there are",
+        )?;
+    }
+    Ok(())
 }
 
 async fn clock(clock: Clock, app: &AppContext) -> Result<(), Failure> {
