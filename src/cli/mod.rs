@@ -15,6 +15,7 @@ mod ingress;
 mod jobs;
 mod mail;
 mod migrate;
+mod organization;
 mod organizations;
 mod output;
 mod pooler;
@@ -28,6 +29,7 @@ mod signals;
 mod simulator;
 mod span;
 mod startup;
+mod time;
 mod usage;
 mod worker;
 
@@ -58,8 +60,8 @@ pub(crate) use exit::{Exit, Failure, causes};
     after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 doctor found warnings only."
 )]
 struct Cli {
-    /// Who does it, for the record of changes by hand (default: the system user)
-    #[arg(long, global = true, value_name = "NAME")]
+    /// Who does it, for the record of what was changed by hand (default: the system user)
+    #[arg(long, global = true, value_name = "NAME", display_order = 900)]
     actor: Option<Actor>,
     #[command(subcommand)]
     command: Command,
