@@ -182,8 +182,7 @@ pub fn main() -> ExitCode {
 fn environment(command: &Command) -> Result<Environment, ConfigError> {
     let settings = Environment::of_process().or(Environment::of_file(Path::new(".env"))?);
     Ok(match command {
-        // A shell that has read `dev.env` points at what an earlier `dev` brought, which this one brings anew.
-        Command::Dev(arguments) => settings.without(&arguments.settings_of_before()),
+        Command::Dev(arguments) => arguments.settings(settings)?,
         _ => settings,
     })
 }
