@@ -79,8 +79,13 @@ enum Command {
     /// Does nothing where nothing is missing; may run in several processes at once.
     Migrate,
     /// Take deliveries of Polar and changes of the application over HTTP
+    ///
+    /// Serves `/integrations/polar/webhook`, `/changes`, the organizations API below `/v1/organizations`, `/health`, `/ready`
+    /// and `/metrics`, at `BIND` and `PORT`.
     Ingress(ingress::Arguments),
     /// Claim and run jobs, and run the schedules
+    ///
+    /// Any number of workers share the work, on any hosts. `METRICS_BIND` says where one serves its metrics.
     Worker(worker::Arguments),
     /// Run a local Polar that forgets everything when it ends, or let something happen in a running one
     Simulator(simulator::Arguments),
@@ -133,7 +138,7 @@ enum Command {
     /// What was used, counted and reported, and whether it adds up
     #[command(subcommand)]
     Usage(usage::Command),
-    /// See the mails that are sent
+    /// Preview the mails
     #[command(subcommand)]
     Mail(mail::Command),
     /// What organizations cost us, and what of it Polar knows

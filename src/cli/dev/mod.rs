@@ -67,8 +67,10 @@ pub(super) struct Arguments {
     /// Ids and faults follow from it
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Faults between Polar and us and how often they happen, such as 20%
+    /// Faults between Polar and us and how often they happen: 20% for all of them together, or single ones, such as
+    /// `lost=10%,timeout=5%`
     ///
+    /// A name that is none lists those there are.
     /// The local Polar sends a lost delivery again after a twentieth of Polar's real waits, which
     /// begin at seconds and double; `20%,retry-scale=1` waits as long as Polar does.
     #[arg(long, value_name = "SPEC", default_value = "", hide_default_value = true, value_parser = faults_with_short_waits)]
