@@ -1,10 +1,6 @@
 //! Somebody else acts while a request of ours is on its way: each race is lost or won on purpose.
 
-#![allow(clippy::unwrap_used)] // a failed step is a failed test
-
-mod common;
-
-use common::{Api, start};
+use crate::common::{Api, start};
 use serde_json::{Value, json};
 use simulator::{Intervention, Options, RequestMatch, Simulator};
 

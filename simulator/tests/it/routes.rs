@@ -1,14 +1,7 @@
 //! Why: routes of which no success was recorded still answer in the described shape.
 
-#![allow(clippy::unwrap_used)] // a failed step is a failed test
-
-mod common;
-#[path = "common/description.rs"]
-#[allow(unreachable_pub, missing_docs, dead_code)] // helpers of several tests
-mod description;
-
-use common::{Api, start};
-use description::Description;
+use crate::common::{Api, start};
+use crate::description::Description;
 use serde_json::{Value, json};
 use simulator::{Options, Product};
 

@@ -1,10 +1,6 @@
 //! Why: each kind of bad call is what it says: what was committed, what the client sees.
 
-#![allow(clippy::unwrap_used)] // a failed step is a failed test
-
-mod common;
-
-use common::{Api, start};
+use crate::common::{Api, start};
 use serde_json::json;
 use simulator::{Faults, Options};
 

@@ -1,13 +1,9 @@
 //! A customer has a life: it is made, it ends in steps, and another one may begin under the same external id.
 
-#![allow(clippy::unwrap_used)] // a failed step is a failed test
-
-mod common;
-
 use std::time::Duration;
 
+use crate::common::{Api, Receiver, TIMEOUT, start};
 use chrono::TimeDelta;
-use common::{Api, Receiver, TIMEOUT, start};
 use serde_json::{Value, json};
 use simulator::{Options, Product, Simulator, Start, SubscriptionStep};
 

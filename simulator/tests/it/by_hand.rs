@@ -1,10 +1,6 @@
 //! People make customers and members by hand, in the dashboard or with a script, and not as the application would.
 
-#![allow(clippy::unwrap_used)] // a failed step is a failed test
-
-mod common;
-
-use common::{Api, Receiver, TIMEOUT, start};
+use crate::common::{Api, Receiver, TIMEOUT, start};
 use serde_json::{Value, json};
 use simulator::{Options, Product, Simulator};
 

@@ -1,12 +1,9 @@
 //! The real server differs from what one would think of it in many measured ways. Each that a simulator can show is a test
 //! here, or in `races.rs`, `limits.rs`, `deliveries.rs`, `lives.rs`, `by_hand.rs`, `outages.rs` or `replay.rs`.
 
-#![allow(clippy::unwrap_used)] // a failed step is a failed test
-
-mod common;
-
+use crate::common;
+use crate::common::{Api, Receiver, TIMEOUT, start};
 use chrono::TimeDelta;
-use common::{Api, Receiver, TIMEOUT, start};
 use serde_json::{Value, json};
 use simulator::{Options, Product, Simulator};
 

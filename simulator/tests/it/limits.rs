@@ -1,15 +1,9 @@
 //! Why: too many calls, too large a body and too long a list are each refused or served in their own way.
 
-#![allow(clippy::unwrap_used)] // a failed step is a failed test
-
-mod common;
-#[path = "common/replay.rs"]
-#[allow(unreachable_pub, missing_docs, dead_code)] // helpers of several tests
-mod replay;
-
+use crate::common;
+use crate::common::{Answer, Api, client, start};
+use crate::replay::recording;
 use chrono::TimeDelta;
-use common::{Answer, Api, client, start};
-use replay::recording;
 use serde_json::{Value, json};
 use simulator::Options;
 

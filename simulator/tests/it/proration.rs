@@ -1,15 +1,8 @@
 //! What a change of plan costs depends on the day, the discount and the card; moved clocks show each to the cent.
 
-#![allow(clippy::unwrap_used)] // a failed step is a failed test
-
-mod common;
-#[path = "common/description.rs"]
-#[allow(unreachable_pub, missing_docs, dead_code)] // helpers of several tests
-mod description;
-
+use crate::common::{Answer, Api, start};
+use crate::description::Description;
 use chrono::TimeDelta;
-use common::{Answer, Api, start};
-use description::Description;
 use serde_json::{Value, json};
 use simulator::{Options, Product, Simulator, SubscriptionStep};
 

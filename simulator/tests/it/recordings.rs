@@ -1,30 +1,15 @@
 //! Why: the simulator is worth what it shares with the real server. Every recorded exchange that concerns our operations
 //! is replayed against it: status, headers that matter, error name, every fault of a 422, and the shape of the body.
 
-#![allow(clippy::unwrap_used)] // a failed step is a failed test
-
-mod common;
-#[path = "common/description.rs"]
-#[allow(unreachable_pub, missing_docs, dead_code)] // helpers of several tests
-mod description;
-#[path = "common/replay.rs"]
-#[allow(unreachable_pub, missing_docs)] // helpers of this test
-mod replay;
-#[path = "common/script.rs"]
-#[allow(unreachable_pub, missing_docs)] // helpers of this test
-mod script;
-#[path = "common/values.rs"]
-#[allow(unreachable_pub, missing_docs)] // helpers of this test
-mod values;
-
+use crate::common;
+use crate::common::{Answer, Api, start};
+use crate::description::Description;
+use crate::replay::{Ids, faults, recording, shape_differences};
+use crate::script::SCRIPT;
+use crate::values::value_differences;
 use chrono::TimeDelta;
-use common::{Answer, Api, start};
-use description::Description;
-use replay::{Ids, faults, recording, shape_differences};
-use script::SCRIPT;
 use serde_json::{Value, json};
 use simulator::{Options, OrderStatus, Product, Simulator, SubscriptionStep};
-use values::value_differences;
 
 const SECOND: &str = "11111111-aaaa-4aaa-8aaa-000000000002";
 

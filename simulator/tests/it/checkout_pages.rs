@@ -1,11 +1,7 @@
 //! A checkout is paid by a person, on a page: chosen, paid, declined, too late or twice.
 
-#![allow(clippy::unwrap_used)] // a failed step is a failed test
-
-mod common;
-
+use crate::common::{Api, Receiver, TIMEOUT, start};
 use chrono::TimeDelta;
-use common::{Api, Receiver, TIMEOUT, start};
 use serde_json::{Value, json};
 use simulator::{Options, Product, Simulator};
 

@@ -1,10 +1,6 @@
 //! Why: a simulator in a process of its own is steered and looked into over HTTP.
 
-#![allow(clippy::unwrap_used)] // a failed step is a failed test
-
-mod common;
-
-use common::{Api, Receiver, TIMEOUT, start};
+use crate::common::{Api, Receiver, TIMEOUT, start};
 use serde_json::{Value, json};
 use simulator::{Options, Product};
 

@@ -1,15 +1,9 @@
 //! Why: at Polar parallel identical calls do not all succeed alike; held requests make each race happen.
 
-#![allow(clippy::unwrap_used)] // a failed step is a failed test
-
-mod common;
-#[path = "common/replay.rs"]
-#[allow(unreachable_pub, missing_docs, dead_code)] // helpers of several tests
-mod replay;
-
+use crate::replay;
 use std::sync::Arc;
 
-use common::{Answer, Api, TIMEOUT, start};
+use crate::common::{Answer, Api, TIMEOUT, start};
 use serde_json::{Value, json};
 use simulator::{Options, RequestMatch, Simulator};
 

@@ -1,21 +1,12 @@
 //! Why: what Polar tells us arrives signed, in a certain order, with certain waits, until it gives up; the ingress is
 //! tried against this.
 
-#![allow(clippy::unwrap_used)] // a failed step is a failed test
-
-mod common;
-#[path = "common/description.rs"]
-#[allow(unreachable_pub, missing_docs, dead_code)] // helpers of several tests
-mod description;
-#[path = "common/replay.rs"]
-#[allow(unreachable_pub, missing_docs, dead_code)] // helpers of several tests
-mod replay;
-
+use crate::common::{Api, Receiver, TIMEOUT, start};
+use crate::description;
+use crate::replay::{recording, shape_differences};
 use base64::Engine;
 use chrono::TimeDelta;
-use common::{Api, Receiver, TIMEOUT, start};
 use hmac::{Hmac, KeyInit, Mac};
-use replay::{recording, shape_differences};
 use serde_json::{Value, json};
 use simulator::{Faults, Options, Product, Simulator};
 

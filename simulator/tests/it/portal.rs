@@ -1,16 +1,10 @@
 //! The customer portal is called as a member: what a person may see and change, and what never shows that somebody else is
 //! there.
 
-#![allow(clippy::unwrap_used)] // a failed step is a failed test
-
-mod common;
-#[path = "common/description.rs"]
-#[allow(unreachable_pub, missing_docs, dead_code)] // helpers of several tests
-mod description;
-
+use crate::common;
+use crate::common::{Answer, Api, Receiver, TIMEOUT, start};
+use crate::description::Description;
 use chrono::TimeDelta;
-use common::{Answer, Api, Receiver, TIMEOUT, start};
-use description::Description;
 use serde_json::{Value, json};
 use simulator::{Options, Product, Simulator};
 

@@ -1,11 +1,7 @@
 //! Some failures are one customer's, some come from something in front of Polar, some from asking too much at once.
 
-#![allow(clippy::unwrap_used)] // a failed step is a failed test
-
-mod common;
-
+use crate::common::{Api, TIMEOUT, start};
 use chrono::TimeDelta;
-use common::{Api, TIMEOUT, start};
 use serde_json::{Value, json};
 use simulator::{Faults, Gateway, Options, Product, RequestMatch};
 

@@ -1,11 +1,7 @@
 //! Why: what people do must leave the rows and deliveries that Polar leaves.
 
-#![allow(clippy::unwrap_used)] // a failed step is a failed test
-
-mod common;
-
+use crate::common::{Api, Receiver, TIMEOUT, start};
 use chrono::TimeDelta;
-use common::{Api, Receiver, TIMEOUT, start};
 use serde_json::json;
 use simulator::{Options, Product};
 
