@@ -16,6 +16,7 @@ use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use super::organization::{self, OrganizationName};
 use super::output::{self, Format};
 use super::progress::Progress;
 use super::{AppContext, Exit, Failure, connect};
@@ -37,9 +38,9 @@ pub(super) struct Arguments {
     /// Customers without an external id, our own organization, and a customer's owner are never deleted.
     #[arg(long, requires = "repair")]
     strangers: bool,
-    /// Compare only this organization
-    #[arg(long, value_name = "UUID")]
-    organization: Option<Uuid>,
+    /// Compare only this organization: its id, Polar's customer id, its slug or its name
+    #[arg(long)]
+    organization: Option<OrganizationName>,
     /// Columns for people, or one JSON array
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -63,14 +64,15 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
         actor: &app.actor,
         repair: arguments.repair,
     };
-    let missed = match arguments.organization {
+    let organization = organization::id_of(arguments.organization.as_ref(), &pool).await?;
+    let missed = match organization {
         Some(organization) => {
             command.one(OrganizationId(organization)).await?;
             Vec::new()
         }
         None => command.everybody().await?,
     };
-    let open = differences::open(&pool, arguments.organization).await?;
+    let open = differences::open(&pool, organization).await?;
     print(arguments.format, &open)?;
     if !missed.is_empty() {
         return Err(Failure::failed(not_compared(&missed)));

@@ -217,6 +217,33 @@ async fn a_plan_bought_while_nobody_listened_is_found_and_mirrored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn grants_that_clash_are_a_difference_also_while_their_job_is_tried_again() {
+    let app = TestApp::open().await;
+    let (tenant, _) = in_step(&app).await;
+    app.simulator
+        .purchase(&tenant.id, Product::Pro)
+        .await
+        .unwrap();
+    app.work_until_idle().await;
+    let again = json!({"type": "support", "level": 4, "slack": true, "prioritized": true});
+    let again = again.as_object().unwrap().clone();
+    let again = app.simulator.add_benefit("Also support", again).await;
+    let support = app.simulator.benefit_id(Product::Pro, "support").unwrap();
+    app.simulator
+        .set_benefits_of_product(Product::Pro, vec![support, again])
+        .await
+        .unwrap();
+    app.work_until_idle().await;
+    let tried_again = "SELECT count(*) FROM polar_jobs.jobs WHERE kind = 'apply_benefits' AND state = 'available'";
+    assert_eq!(app.count(tried_again).await, 1);
+    let (code, differences) = json(&app, &["reconcile"]).await;
+    assert_eq!(code, 1);
+    let (subject, cause) = causes(&differences).pop().unwrap();
+    assert_eq!(subject, "benefits");
+    assert!(cause.contains("2 benefits of type support"), "{cause}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_customer_that_vanished_unnoticed_is_made_again_with_everybody() {
     let app = TestApp::open().await;
     let (tenant, member) = in_step(&app).await;

@@ -5,6 +5,7 @@ mod connections;
 mod database;
 mod failing;
 mod fleet;
+mod in_step;
 mod polar;
 mod scopes;
 mod settings;
