@@ -124,7 +124,6 @@ impl Run<'_> {
     }
 
     /// Returns how many there were.
-
     async fn delete_members(
         &self,
         polar: &polar::Client,

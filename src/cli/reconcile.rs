@@ -238,7 +238,7 @@ async fn until_answered<T, F: Future<Output = Result<T, Error>>>(
 
 fn print(format: Format, open: &[OpenDifference]) -> Result<(), Failure> {
     if open.is_empty() && format != Format::Json {
-        return Ok(output::line("nothing differs")?);
+        return output::line("nothing differs");
     }
     output::list(format, HEADER, open, cells)?;
     if format == Format::Json {
