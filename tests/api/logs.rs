@@ -1,22 +1,28 @@
 //! What the API logs: one line per request, on refusals too, and nothing that is a secret or says who somebody is.
 
 use serde_json::{Value, json};
-use simulator::Product;
+use simulator::{Product, RequestMatch};
 
 use crate::app::{
     ApiApp, As, Company, IngressProcess, SESSION_SECRET, TOKEN_OF_PROCESS, http, mail, send,
     session,
 };
-use crate::test_app::user;
+use crate::test_app::{DEADLINE, user};
 
 /// The lines about requests, oldest first.
 fn answered(process: &IngressProcess) -> Vec<Value> {
+    lines(process, "answered")
+}
+
+fn lines(process: &IngressProcess, message: &str) -> Vec<Value> {
     let log = process.log();
-    let lines = log.lines().map(|line| {
+    // The last one may be half written.
+    let whole = log.rfind('\n').map_or("", |end| &log[..end]);
+    let lines = whole.lines().map(|line| {
         serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("no JSON: {line}"))
     });
     lines
-        .filter(|line| text(line, "message") == "answered")
+        .filter(|line| text(line, "message") == message)
         .collect()
 }
 
@@ -107,13 +113,12 @@ async fn each_request_is_one_line_with_whom_it_was_about_and_without_bodies_and_
             "{method} {route} {answer:?}"
         );
     }
+    app.until("each request has its line", async || {
+        answered(&process).len() >= requests.len()
+    })
+    .await;
     let lines = answered(&process);
-    assert_eq!(
-        lines.len(),
-        requests.len(),
-        "one line each: {}",
-        process.log()
-    );
+    assert_eq!(lines.len(), requests.len(), "one line each");
     for (line, (named, person, .., status)) in lines.iter().zip(&requests) {
         let (method, route) = named.split_once(' ').unwrap();
         assert_eq!(text(line, "method"), method, "{line}");
@@ -167,6 +172,10 @@ async fn a_request_that_polar_did_not_answer_says_which_call_failed() {
     )
     .await;
     assert_eq!(answer.status, 503, "{answer:?}");
+    app.until("the line is written", async || {
+        !answered(&process).is_empty()
+    })
+    .await;
     let lines = answered(&process);
     let [line] = lines.as_slice() else {
         panic!("{lines:?}");
@@ -180,4 +189,24 @@ async fn a_request_that_polar_did_not_answer_says_which_call_failed() {
         "",
         "the application's server is nobody"
     );
+}
+
+#[tokio::test]
+async fn whoever_hangs_up_leaves_a_line_too() {
+    let app = ApiApp::open().await;
+    let company = app.company().await;
+    let process = IngressProcess::start(&app, &[("LOG_FORMAT", "json")]).await;
+    let held = app.simulator.hold(RequestMatch::path("/v1/").on_arrival());
+    let url = format!("http://{}{}", process.address, company.at("/plans"));
+    let asked = http().get(url).bearer_auth(TOKEN_OF_PROCESS).send();
+    let asked = tokio::spawn(asked);
+    assert!(held.wait_for(1, DEADLINE).await);
+    asked.abort();
+    app.until("the line is written", async || {
+        !lines(&process, "the caller hung up").is_empty()
+    })
+    .await;
+    let lines = lines(&process, "the caller hung up");
+    assert_eq!(text(&lines[0], "organization"), company.id());
+    assert!(field(&lines[0], "status").is_null(), "{lines:?}");
 }
