@@ -35,6 +35,16 @@ fn field<'l>(line: &'l Value, name: &str) -> &'l Value {
     line.get(name).unwrap_or(&line["fields"][name])
 }
 
+/// The route as the log names it, who asks, the method, the path, the body, the expected status.
+type Call<'a> = (
+    &'a str,
+    Option<&'a str>,
+    &'a str,
+    &'a str,
+    Option<&'a Value>,
+    u64,
+);
+
 #[tokio::test]
 async fn each_request_is_one_line_with_whom_it_was_about_and_without_bodies_and_tokens() {
     let app = ApiApp::open().await;
@@ -51,7 +61,7 @@ async fn each_request_is_one_line_with_whom_it_was_about_and_without_bodies_and_
     let grant = format!("/benefit-grants/{}", uuid::Uuid::new_v4());
     let (owner, admin) = (&company.tenant.owner, &company.admin);
     let stranger = user();
-    let requests: [(&str, Option<&str>, &str, &str, Option<&Value>, u64); 8] = [
+    let requests: [Call<'_>; 8] = [
         ("GET /plans", Some(owner), "GET", "/plans", None, 200),
         (
             "PATCH /billing-details",
