@@ -1,5 +1,6 @@
 //! `backfill`: a file is taken whole or not at all, once however often it is run or killed, behind live traffic.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -77,8 +78,21 @@ async fn every_organization_of_a_file_is_at_polar_with_its_members() {
     let hurried = "SELECT count(*) FROM polar_jobs.finished_jobs WHERE kind IN ('sync_customer', 'sync_member') AND priority < 30";
     assert_eq!(app.count(hurried).await, 0, "what follows stays behind too");
     // 10 calls for an organization of five: look and make, for the customer with its owner and four members.
-    let calls = app.simulator.requests().len();
-    assert_eq!(calls, 100);
+    let requests = app.simulator.requests();
+    let calls = requests.len();
+    let asked: HashSet<String> = requests
+        .iter()
+        .map(|one| format!("{} {}?{} {}", one.method, one.path, one.query, one.body))
+        .collect();
+    assert_eq!(asked.len(), 100);
+    // On a busy machine an answer may come too late for the client, and the attempt is made again.
+    let tries =
+        "SELECT coalesce(sum(jsonb_array_length(errors)), 0)::bigint FROM polar_jobs.finished_jobs";
+    let lost = usize::try_from(app.count(tries).await).unwrap();
+    assert!(
+        calls <= 100 + 2 * lost,
+        "{calls} calls, {lost} failed attempts"
+    );
 
     let again = run(&app, &crowd.arguments()).await;
     assert!(
