@@ -5,6 +5,7 @@ mod connections;
 mod database;
 mod failing;
 mod fleet;
+mod mail;
 mod polar;
 mod settings;
 mod support_desk;
@@ -90,6 +91,7 @@ impl Finding {
 pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, Failure> {
     let config = &app.config;
     let mut findings = settings::check(config);
+    mail::check(config, &mut findings).await;
     let pool = database::check(config, &mut findings).await;
     if let Some(pool) = &pool {
         fleet::check(pool, config, &mut findings).await;
