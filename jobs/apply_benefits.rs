@@ -12,6 +12,7 @@ use crate::SyncSupportDesk;
 use crate::benefits;
 use crate::contract::{Context, Done, Error, Job, NewJob, priority};
 use crate::customer::{CustomerIds, Readiness, or_out_of_step};
+use crate::mirror::out_of_step::{self, Cause, Subject};
 use crate::mirror::{self, support_desk};
 use crate::types::OrganizationId;
 
@@ -127,6 +128,9 @@ async fn apply(
     let written =
         mirror::benefits::write(&mut transaction, organization, &entitlements, &ids, asked).await?;
     if faults.is_empty() {
+        if written {
+            out_of_step::clear(&mut transaction, organization, Subject::Benefits).await?;
+        }
         let desk = context.settings.support_desk.is_some()
             && support_desk::tier_differs(&mut transaction, organization).await?;
         let desk = desk.then(|| SyncSupportDesk::of(organization));
@@ -136,9 +140,17 @@ async fn apply(
         });
     }
     // What can be read is in force at once; the rest waits for somebody to correct the catalogue.
+    let faults = faults.join("; ");
+    if written {
+        let cause = Cause {
+            reason: format!("the catalogue at Polar must be corrected: {faults}"),
+            refused_version: None,
+            holder: None,
+        };
+        out_of_step::note(&mut *transaction, organization, Subject::Benefits, &cause).await?;
+    }
     transaction.commit().await?;
     metrics::counter!("polar_jobs_catalogue_faults_total").increment(1);
-    let faults = faults.join("; ");
     tracing::error!(%organization, %faults, "the catalogue at Polar must be corrected: an entitlement cannot be decided");
     Err(Error::Retry(faults))
 }

@@ -28,6 +28,8 @@ mod logging;
 mod metrics;
 #[path = "cli/migrate.rs"]
 mod migrate;
+#[path = "cli/names.rs"]
+mod names;
 #[path = "cli/operators.rs"]
 mod operators;
 #[path = "cli/pool_of_two.rs"]

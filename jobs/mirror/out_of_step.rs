@@ -4,7 +4,7 @@
 //! became of one attempt; this says what is still missing, and whether trying again is of any use:
 //! for a reason that may pass it is, for a version that Polar refuses only a newer one is.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use crate::types::{OrganizationId, UserId};
 
@@ -15,6 +15,8 @@ pub enum Subject {
     Customer,
     /// One of its members.
     Member(UserId),
+    /// What its grants give: the catalogue at Polar must be corrected.
+    Benefits,
 }
 
 /// Why, and whether another try is of use.
@@ -33,6 +35,7 @@ impl Subject {
         match self {
             Self::Customer => "customer".to_owned(),
             Self::Member(user) => format!("member/{user}"),
+            Self::Benefits => "benefits".to_owned(),
         }
     }
 }
@@ -42,12 +45,12 @@ impl Subject {
 /// # Errors
 /// If the database fails.
 pub async fn note(
-    pool: &PgPool,
+    executor: impl PgExecutor<'_>,
     organization: OrganizationId,
     subject: Subject,
     cause: &Cause,
 ) -> Result<(), sqlx::Error> {
-    write(pool, organization, subject, cause, false).await?;
+    write(executor, organization, subject, cause, false).await?;
     Ok(())
 }
 
@@ -67,7 +70,7 @@ pub async fn note_wait(
 }
 
 async fn write(
-    pool: &PgPool,
+    executor: impl PgExecutor<'_>,
     organization: OrganizationId,
     subject: Subject,
     cause: &Cause,
@@ -82,7 +85,7 @@ async fn write(
         cause.holder.map(|holder| holder.0),
         waited,
     )
-    .fetch_one(pool)
+    .fetch_one(executor)
     .await
 }
 

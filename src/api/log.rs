@@ -67,7 +67,8 @@ pub(super) async fn log(params: RawPathParams, mut request: Request, next: Next)
         organization = organization.map(tracing::field::display),
         person = person.map(tracing::field::display),
         status = response.status().as_u16(),
-        milliseconds = started.elapsed().as_millis(),
+        // A number: 128 bits would be written as text.
+        milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         polar_request_ids = facts.request_ids.joined(),
         error = response.extensions().get::<Cause>().map(|cause| cause.0.as_str()),
         "answered"

@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 use jobs::contract::begin;
 use jobs::mirror::costs::{self, CostFilter, CostRow};
 use serde_json::json;
-use uuid::Uuid;
 
+use super::organization::{self, OrganizationName};
 use super::output::{self, Format};
 use super::{AppContext, Exit, Failure, connect};
 use crate::operators::{self, OperatorAction};
@@ -16,9 +16,9 @@ pub(super) enum Command {
     List(List),
     /// Send refused costs again at the next run
     Retry {
-        /// Only those of one organization
+        /// Only those of this organization: its id, Polar's customer id, its slug or its name
         #[arg(long)]
-        organization: Option<Uuid>,
+        organization: Option<OrganizationName>,
         /// Do it; without, only say how many
         #[arg(long)]
         yes: bool,
@@ -27,9 +27,9 @@ pub(super) enum Command {
 
 #[derive(Args)]
 pub(super) struct List {
-    /// Only one organization's
+    /// Only those of this organization: its id, Polar's customer id, its slug or its name
     #[arg(long)]
-    organization: Option<Uuid>,
+    organization: Option<OrganizationName>,
     /// Only those in one state
     #[arg(long, value_parser = ["waiting", "reported", "skipped", "refused"])]
     state: Option<String>,
@@ -46,7 +46,7 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
     match command {
         Command::List(arguments) => {
             let filter = CostFilter {
-                organization: arguments.organization,
+                organization: organization::id_of(arguments.organization.as_ref(), &pool).await?,
                 state: arguments.state,
             };
             let rows = costs::list(&pool, &filter, arguments.limit).await?;
@@ -57,6 +57,7 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
             organization,
             yes: true,
         } => {
+            let organization = organization::id_of(organization.as_ref(), &pool).await?;
             let mut transaction = begin(&pool).await?;
             let retried = costs::retry_refused(&mut *transaction, organization).await?;
             if retried > 0 {
@@ -74,10 +75,14 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
             yes: false,
         } => {
             let filter = CostFilter {
-                organization,
+                organization: organization::id_of(organization.as_ref(), &pool).await?,
                 state: Some("refused".to_owned()),
             };
             let refused = costs::list(&pool, &filter, i64::MAX).await?.len();
+            if refused == 0 {
+                output::line("no cost was refused")?;
+                return Ok(Exit::Done);
+            }
             Err(Failure::usage(format!(
                 "{refused} costs would be sent again; repeat with --yes"
             )))

@@ -21,7 +21,7 @@ use crate::telemetry::{Metrics, fleet};
 /// Arguments of `ingress`.
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// The port to listen on, instead of PORT
+    /// The port to listen on, instead of the setting PORT (8080)
     #[arg(long)]
     port: Option<u16>,
 }
@@ -35,7 +35,8 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
     pooler::prove(database).await?;
     let page = OperationsPage::bind(config).await?;
     let address = SocketAddr::new(config.http.bind, arguments.port.unwrap_or(config.http.port));
-    let ingress = bind(config, database, address, &metrics).await?;
+    let other_address = "--port, or the settings PORT and BIND, choose another address";
+    let ingress = bind(config, database, address, &metrics, other_address).await?;
     tracing::info!(address = %ingress.local_addr(), "the ingress listens");
     tell_what_is_not_configured(config);
     let pool = ingress.pool();
@@ -65,12 +66,14 @@ fn tell_what_is_not_configured(config: &Config) {
     }
 }
 
-/// The ingress, bound and not yet serving. The database may still be away: then it answers 503.
+/// The ingress, bound and not yet serving. The database may still be away: then it answers 503. `other_address` says what
+/// to do where the address is taken.
 pub(super) async fn bind(
     config: &Config,
     database: &DatabaseUrl,
     address: SocketAddr,
     metrics: &Metrics,
+    other_address: &str,
 ) -> Result<Ingress, Failure> {
     let settings = IngressSettings {
         bind: address,
@@ -88,7 +91,9 @@ pub(super) async fn bind(
         },
     };
     let api = organizations_api(config, settings.pool.clone(), settings.database.pooler)?;
-    let ingress = Ingress::bind(settings).await.map_err(anyhow::Error::from)?;
+    let ingress = Ingress::bind(settings)
+        .await
+        .map_err(|error| Failure::failed(format!("{error}; {other_address}")))?;
     Ok(ingress.with_routes(api))
 }
 

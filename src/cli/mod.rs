@@ -15,6 +15,7 @@ mod ingress;
 mod jobs;
 mod mail;
 mod migrate;
+mod organization;
 mod organizations;
 mod output;
 mod pooler;
@@ -28,6 +29,7 @@ mod signals;
 mod simulator;
 mod span;
 mod startup;
+mod time;
 mod usage;
 mod worker;
 
@@ -58,8 +60,8 @@ pub(crate) use exit::{Exit, Failure, causes};
     after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 doctor found warnings only."
 )]
 struct Cli {
-    /// Who does it, for the record of changes by hand (default: the system user)
-    #[arg(long, global = true, value_name = "NAME")]
+    /// Who does it, for the record of what was changed by hand (default: the system user)
+    #[arg(long, global = true, value_name = "NAME", display_order = 900)]
     actor: Option<Actor>,
     #[command(subcommand)]
     command: Command,
@@ -77,8 +79,13 @@ enum Command {
     /// Does nothing where nothing is missing; may run in several processes at once.
     Migrate,
     /// Take deliveries of Polar and changes of the application over HTTP
+    ///
+    /// Serves `/integrations/polar/webhook`, `/changes`, the organizations API below `/v1/organizations`, `/health`, `/ready`
+    /// and `/metrics`, at `BIND` and `PORT`.
     Ingress(ingress::Arguments),
     /// Claim and run jobs, and run the schedules
+    ///
+    /// Any number of workers share the work, on any hosts. `METRICS_BIND` says where one serves its metrics.
     Worker(worker::Arguments),
     /// Run a local Polar that forgets everything when it ends, or let something happen in a running one
     Simulator(simulator::Arguments),
@@ -131,7 +138,7 @@ enum Command {
     /// What was used, counted and reported, and whether it adds up
     #[command(subcommand)]
     Usage(usage::Command),
-    /// See the mails that are sent
+    /// Preview the mails
     #[command(subcommand)]
     Mail(mail::Command),
     /// What organizations cost us, and what of it Polar knows
@@ -180,8 +187,7 @@ pub fn main() -> ExitCode {
 fn environment(command: &Command) -> Result<Environment, ConfigError> {
     let settings = Environment::of_process().or(Environment::of_file(Path::new(".env"))?);
     Ok(match command {
-        // A shell that has read `dev.env` points at what an earlier `dev` brought, which this one brings anew.
-        Command::Dev(arguments) => settings.without(&arguments.settings_of_before()),
+        Command::Dev(arguments) => arguments.settings(settings)?,
         _ => settings,
     })
 }

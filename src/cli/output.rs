@@ -22,10 +22,10 @@ const NARROWEST_TEXT: u16 = 12;
 /// The form of a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// Columns for people
+    /// For people
     #[default]
     Table,
-    /// One JSON array
+    /// For programs
     Json,
 }
 

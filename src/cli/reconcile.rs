@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use jobs::comparison::Run;
+use jobs::comparison::{Finding, Run};
 use jobs::contract::{Verdict, begin};
 use jobs::mirror::differences::{self, OpenDifference};
 use jobs::mirror::{clock, held};
@@ -16,6 +16,7 @@ use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use super::organization::{self, OrganizationName};
 use super::output::{self, Format};
 use super::progress::Progress;
 use super::{AppContext, Exit, Failure, connect};
@@ -24,6 +25,8 @@ use crate::queue::enqueue;
 
 /// Organizations that a message names.
 const NAMED: usize = 5;
+/// What a deletion at Polar is called among the actions.
+const DELETED: &str = "reconcile --repair --strangers";
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -35,9 +38,9 @@ pub(super) struct Arguments {
     /// Customers without an external id, our own organization, and a customer's owner are never deleted.
     #[arg(long, requires = "repair")]
     strangers: bool,
-    /// Compare only this organization
-    #[arg(long, value_name = "UUID")]
-    organization: Option<Uuid>,
+    /// Compare only this organization: its id, Polar's customer id, its slug or its name
+    #[arg(long)]
+    organization: Option<OrganizationName>,
     /// Columns for people, or one JSON array
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -61,14 +64,15 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
         actor: &app.actor,
         repair: arguments.repair,
     };
-    let missed = match arguments.organization {
+    let organization = organization::id_of(arguments.organization.as_ref(), &pool).await?;
+    let missed = match organization {
         Some(organization) => {
             command.one(OrganizationId(organization)).await?;
             Vec::new()
         }
         None => command.everybody().await?,
     };
-    let open = differences::open(&pool, arguments.organization).await?;
+    let open = differences::open(&pool, organization).await?;
     print(arguments.format, &open)?;
     if !missed.is_empty() {
         return Err(Failure::failed(not_compared(&missed)));
@@ -116,6 +120,8 @@ impl Reconciliation<'_> {
             )));
         }
         let mut transaction = begin(self.run.pool).await?;
+        self.record_deletions(&mut transaction, std::slice::from_ref(&finding))
+            .await?;
         let repairs = finding.write(&mut transaction, self.repair).await?;
         self.enqueue(&mut transaction, repairs, Some(organization.0))
             .await?;
@@ -142,6 +148,8 @@ impl Reconciliation<'_> {
             missed.extend(unknown.map(|finding| finding.organization));
             progress.advance(batch.findings.len() - (missed.len() - before));
             let mut transaction = begin(pool).await?;
+            self.record_deletions(&mut transaction, &batch.findings)
+                .await?;
             let repairs = batch.write(&mut transaction, self.repair).await?;
             self.enqueue(&mut transaction, repairs, None).await?;
             transaction.commit().await?;
@@ -155,6 +163,20 @@ impl Reconciliation<'_> {
         Ok(missed)
     }
 
+    /// Who had members deleted at Polar who are none of ours.
+    async fn record_deletions(
+        &self,
+        connection: &mut PgConnection,
+        findings: &[Finding],
+    ) -> Result<(), Failure> {
+        for finding in findings.iter().filter(|one| one.deleted_members > 0) {
+            let action = OperatorAction::on_organization(DELETED, finding.organization.0)
+                .with(json!({ "deleted_members": finding.deleted_members }));
+            operators::record(connection, self.actor, &action).await?;
+        }
+        Ok(())
+    }
+
     async fn strangers(&self, pool: &PgPool, since: DateTime<Utc>) -> Result<(), Failure> {
         let mut page = 1;
         loop {
@@ -162,7 +184,7 @@ impl Reconciliation<'_> {
             let mut transaction = begin(pool).await?;
             strangers.write(&mut transaction).await?;
             if strangers.deleted > 0 {
-                let action = OperatorAction::new("reconcile --repair --strangers", "customers")
+                let action = OperatorAction::new(DELETED, "customers")
                     .with(json!({ "deleted": strangers.deleted }));
                 operators::record(&mut transaction, self.actor, &action).await?;
             }
@@ -215,6 +237,9 @@ async fn until_answered<T, F: Future<Output = Result<T, Error>>>(
 }
 
 fn print(format: Format, open: &[OpenDifference]) -> Result<(), Failure> {
+    if open.is_empty() && format != Format::Json {
+        return Ok(output::line("nothing differs")?);
+    }
     output::list(format, HEADER, open, cells)?;
     if format == Format::Json {
         return Ok(());
@@ -229,9 +254,6 @@ fn print(format: Format, open: &[OpenDifference]) -> Result<(), Failure> {
             "{}: {cause}",
             output::counted(count, "difference")
         ))?;
-    }
-    if open.is_empty() {
-        output::line("nothing differs")?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use super::organization::{self, OrganizationName};
 use super::output;
 use super::{AppContext, Exit, Failure, connect};
 use crate::operators::{self, Actor, OperatorAction};
@@ -22,9 +23,9 @@ const PAGE: u16 = 500;
 #[derive(Args)]
 #[command(group(ArgGroup::new("whose").required(true).args(["organization", "all"])))]
 pub(super) struct Arguments {
-    /// This organization
-    #[arg(long, value_name = "UUID")]
-    organization: Option<Uuid>,
+    /// This organization: its id, Polar's customer id, its slug or its name
+    #[arg(long)]
+    organization: Option<OrganizationName>,
     /// Every organization, deleted ones included
     #[arg(long)]
     all: bool,
@@ -40,7 +41,7 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
             "billing is off here: where it is off for the workers too, these jobs end as not configured"
         );
     }
-    match arguments.organization {
+    match organization::id_of(arguments.organization.as_ref(), &pool).await? {
         Some(organization) => one(&pool, &app.actor, organization).await,
         None => all(&pool, &app.actor, arguments.yes).await,
     }
@@ -62,7 +63,12 @@ async fn one(pool: &PgPool, actor: &Actor, organization: Uuid) -> Result<Exit, F
 
 async fn all(pool: &PgPool, actor: &Actor, yes: bool) -> Result<Exit, Failure> {
     if !yes {
-        let count = output::counted(resync::count(pool).await?, "organization");
+        let count = resync::count(pool).await?;
+        if count == 0 {
+            output::line("there is no organization yet")?;
+            return Ok(Exit::Done);
+        }
+        let count = output::counted(count, "organization");
         return Err(Failure::usage(format!(
             "resync would ask Polar about everything of {count}; add --yes to do it"
         )));
@@ -88,7 +94,7 @@ async fn all(pool: &PgPool, actor: &Actor, yes: bool) -> Result<Exit, Failure> {
 }
 
 /// One organization, in a transaction with the record of who asked. Returns how many jobs there are for it.
-async fn enqueue(
+pub(super) async fn enqueue(
     pool: &PgPool,
     actor: &Actor,
     organization: OrganizationId,

@@ -41,7 +41,9 @@ struct Serve {
     /// Where signed deliveries go, such as `http://127.0.0.1:8080/integrations/polar/webhook`
     #[arg(long, value_name = "URL", value_parser = web_address)]
     webhook_url: Option<String>,
-    /// Faults and how often they happen, such as 20%
+    /// Faults and how often they happen: 20% for all of them together, or single ones, such as `lost=10%,timeout=5%`
+    ///
+    /// A name that is none lists those there are.
     #[arg(
         long,
         value_name = "SPEC",

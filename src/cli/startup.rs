@@ -11,6 +11,7 @@ use polar::{CallClass, Discount, OrAbsent};
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use super::organization::OrganizationName;
 use super::process::polar_client;
 use super::{AppContext, Exit, Failure, connect, output};
 use crate::operators::{self, OperatorAction};
@@ -26,32 +27,47 @@ pub(super) enum Command {
     ///
     /// A worker carries it out and sends the welcome mail once, however often this is repeated.
     Invite {
-        /// The application's id of the organization
-        organization: Uuid,
+        /// The organization: its id, Polar's customer id, its slug or its name
+        organization: OrganizationName,
     },
     /// Take an invitation back that was not used
     Revoke {
-        /// The application's id of the organization
-        organization: Uuid,
+        /// The organization: its id, Polar's customer id, its slug or its name
+        organization: OrganizationName,
     },
     /// Show whether an organization is invited, or has used its invitation
     Status {
-        /// The application's id of the organization
-        organization: Uuid,
+        /// The organization: its id, Polar's customer id, its slug or its name
+        organization: OrganizationName,
     },
 }
 
 pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
     let pool = connect::pool(app.config.database()?, 2).await?;
-    if app.config.polar.billing.is_none() || app.config.polar.scale_product.is_none() {
-        return Err(Failure::failed(
-            "there is no startup program: set POLAR_ACCESS_TOKEN, POLAR_ORGANIZATION_ID and POLAR_SCALE_PRODUCT_ID",
-        ));
+    let polar = &app.config.polar;
+    let missing = [
+        (
+            "POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID",
+            polar.billing.is_none(),
+        ),
+        ("POLAR_SCALE_PRODUCT_ID", polar.scale_product.is_none()),
+    ];
+    let missing = missing.iter().filter(|(_, missing)| *missing);
+    let missing: Vec<&str> = missing.map(|(setting, _)| *setting).collect();
+    if !missing.is_empty() {
+        return Err(Failure::failed(format!(
+            "there is no startup program: set {}",
+            missing.join(" and ")
+        )));
     }
     match command {
-        Command::Invite { organization } => order(app, &pool, organization, true).await,
-        Command::Revoke { organization } => order(app, &pool, organization, false).await,
-        Command::Status { organization } => show(app, &pool, organization).await,
+        Command::Invite { organization } => {
+            order(app, &pool, organization.id(&pool).await?, true).await
+        }
+        Command::Revoke { organization } => {
+            order(app, &pool, organization.id(&pool).await?, false).await
+        }
+        Command::Status { organization } => show(app, &pool, organization.id(&pool).await?).await,
     }
 }
 
@@ -142,12 +158,8 @@ async fn invitation(
         .get_by_external_id(&external_id)
         .await
         .or_absent()?;
-    let pointer = customer.as_ref().and_then(|customer| {
-        let text = customer.metadata.text(SyncStartupProgram::POINTER)?;
-        Uuid::try_parse(text).ok()
-    });
-    match pointer {
-        Some(id) => polar.discounts().get(id.into()).await.or_absent(),
+    match customer.and_then(|customer| SyncStartupProgram::discount_of(&customer.metadata)) {
+        Some(id) => polar.discounts().get(id).await.or_absent(),
         None => Ok(None),
     }
 }

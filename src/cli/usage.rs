@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use chrono::{DateTime, Months, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Months, NaiveDate, Utc};
 use clap::{Args, Subcommand};
 use jobs::contract;
 use jobs::mirror::clock;
@@ -11,8 +11,9 @@ use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use super::organization::{self, OrganizationName};
 use super::output::{self, Format};
-use super::{AppContext, Exit, Failure, connect};
+use super::{AppContext, Exit, Failure, connect, time};
 use crate::operators::{self, Actor, OperatorAction};
 
 mod proof;
@@ -30,8 +31,8 @@ pub(super) enum Command {
     /// Metering begins at the installation, with every reading that is written from then on. Say
     /// --since before loading history that was billed elsewhere.
     Begin {
-        /// Readings recorded before are kept and shown, but not reported (RFC 3339 or YYYY-MM-DD)
-        #[arg(long, value_parser = parse_time)]
+        /// Readings recorded before are kept and shown, but not reported (2026-11-01, in UTC, or 2026-11-01T08:00:00Z)
+        #[arg(long, value_parser = time::moment)]
         since: Option<DateTime<Utc>>,
     },
     /// Go on counting in a copy: tables restored into another Postgres, one promoted or recovered
@@ -39,15 +40,15 @@ pub(super) enum Command {
     /// A copy may lack its last commits, and with them windows that Polar has. Say then until when
     /// Polar has them, or they are billed again: --reported-until and the end of the last one.
     Adopt {
-        /// Readings written before are taken as reported (RFC 3339 or YYYY-MM-DD)
-        #[arg(long, value_parser = parse_time)]
+        /// Readings written before are taken as reported (2026-11-01, in UTC, or 2026-11-01T08:00:00Z)
+        #[arg(long, value_parser = time::moment)]
         reported_until: Option<DateTime<Utc>>,
     },
     /// Send refused reports again at the next run
     Retry {
-        /// Only those of one organization
+        /// Only those of this organization: its id, Polar's customer id, its slug or its name
         #[arg(long)]
-        organization: Option<Uuid>,
+        organization: Option<OrganizationName>,
         /// Do it; without, only say how many
         #[arg(long)]
         yes: bool,
@@ -56,9 +57,9 @@ pub(super) enum Command {
 
 #[derive(Args)]
 pub(super) struct Prove {
-    /// Whose usage
+    /// Whose usage: the organization's id, Polar's customer id, its slug or its name
     #[arg(long)]
-    organization: Uuid,
+    organization: OrganizationName,
     /// A month in UTC, like 2026-11; the present one when absent
     #[arg(long)]
     period: Option<Period>,
@@ -72,9 +73,9 @@ pub(super) struct Prove {
 
 #[derive(Args)]
 pub(super) struct List {
-    /// Only one organization's
+    /// Only those of this organization: its id, Polar's customer id, its slug or its name
     #[arg(long)]
-    organization: Option<Uuid>,
+    organization: Option<OrganizationName>,
     /// Only those in one state
     #[arg(long, value_parser = ["frozen", "waiting", "reported", "refused", "excluded"])]
     state: Option<String>,
@@ -112,8 +113,8 @@ impl FromStr for Period {
             NaiveDate::parse_from_str(&format!("{text}-01"), "%Y-%m-%d").map_err(|_| wrong())?;
         let next = first.checked_add_months(Months::new(1)).ok_or_else(wrong)?;
         Ok(Self {
-            from: midnight(first),
-            to: midnight(next),
+            from: time::midnight(first),
+            to: time::midnight(next),
         })
     }
 }
@@ -125,7 +126,10 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
         Command::List(arguments) => list(arguments, &pool).await,
         Command::Begin { since } => begin(since, &pool, &app.actor).await,
         Command::Adopt { reported_until } => adopt(reported_until, &pool, &app.actor).await,
-        Command::Retry { organization, yes } => retry(organization, yes, &pool, &app.actor).await,
+        Command::Retry { organization, yes } => {
+            let organization = organization::id_of(organization.as_ref(), &pool).await?;
+            retry(organization, yes, &pool, &app.actor).await
+        }
     }
 }
 
@@ -134,7 +138,8 @@ async fn prove(arguments: &Prove, pool: &PgPool, app: &AppContext) -> Result<Exi
         Some(period) => period,
         None => Period::of(clock::now(pool).await?),
     };
-    let mut proof = Proof::gather(pool, arguments.organization, period.from, period.to).await?;
+    let organization = arguments.organization.id(pool).await?;
+    let mut proof = Proof::gather(pool, organization, period.from, period.to).await?;
     if arguments.ask_polar {
         let polar = super::process::polar_client(&app.config.polar, pool)?.ok_or_else(|| {
             Failure::usage(
@@ -158,7 +163,7 @@ async fn prove(arguments: &Prove, pool: &PgPool, app: &AppContext) -> Result<Exi
 
 async fn list(arguments: List, pool: &PgPool) -> Result<Exit, Failure> {
     let filter = ReportFilter {
-        organization: arguments.organization,
+        organization: organization::id_of(arguments.organization.as_ref(), pool).await?,
         state: arguments.state,
     };
     let rows = usage::list(pool, &filter, arguments.limit).await?;
@@ -265,23 +270,14 @@ async fn retry(
         state: Some("refused".to_owned()),
     };
     let refused = usage::list(pool, &filter, i64::MAX).await?.len();
+    if refused == 0 {
+        output::line("no report was refused")?;
+        return Ok(Exit::Done);
+    }
     Err(Failure::usage(format!(
         "{} would be sent again; repeat with --yes",
         output::counted(i64::try_from(refused).unwrap_or(i64::MAX), "report")
     )))
-}
-
-fn midnight(day: NaiveDate) -> DateTime<Utc> {
-    day.and_time(NaiveTime::MIN).and_utc()
-}
-
-fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
-    NaiveDate::from_str(text)
-        .map(midnight)
-        .or_else(|_| DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()))
-        .map_err(|_| {
-            format!("{text:?} is no time; write it like 2026-11-01 or 2026-11-01T00:00:00Z")
-        })
 }
 
 #[cfg(test)]
@@ -301,17 +297,5 @@ mod tests {
         for wrong in ["2026-13", "2026", "november", "", "2026-11-01"] {
             assert!(wrong.parse::<Period>().is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn times_are_days_or_moments() {
-        assert_eq!(
-            parse_time("2026-11-01").unwrap(),
-            parse_time("2026-11-01T01:00:00+01:00").unwrap()
-        );
-        assert!(
-            parse_time("2026-11-01T00:00:00").is_err(),
-            "a time without its zone is none"
-        );
     }
 }

@@ -18,7 +18,9 @@ use crate::worker::QueueSlots;
 /// Arguments of `worker`.
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// Serve only this queue, with so many jobs at once; may be given several times
+    /// Serve only this queue, with so many jobs at once, such as mail=5; may be given several times
+    ///
+    /// Without it a worker serves every queue, with `WORKER_SLOTS` jobs at once in all.
     #[arg(long = "queue", value_name = "NAME=SLOTS")]
     queues: Vec<Wanted>,
     /// Exit with 0 as soon as nothing is runnable

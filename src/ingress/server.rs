@@ -81,9 +81,7 @@ pub struct IngressSettings {
 
 /// The port could not be had.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot listen on {address}: {source}; is another program there? PORT and BIND choose another address"
-)]
+#[error("cannot listen on {address}: {source}; is another program there?")]
 pub struct BindError {
     /// Where we wanted to listen.
     pub address: SocketAddr,

@@ -1,6 +1,8 @@
 //! `dev` and `bench`, with nothing configured and with a database.
 
+use std::fs;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use private_postgres::testing;
@@ -9,7 +11,7 @@ use serde_json::Value;
 use sqlx::PgPool;
 
 use super::support::{
-    Running, command, ended, line_with, run, signal, start, until, with_database,
+    Running, Said, command, ended, line_with, run, signal, start, until, with_database,
 };
 
 #[test]
@@ -59,6 +61,172 @@ fn after_a_crash_in_the_middle_the_next_scenario_needs_no_cleaning_up() {
         said.out.contains("outcomes are as they should be"),
         "{}",
         said.out
+    );
+}
+
+const ROCKETS: &str = "1f0c7c1e-6a5b-4c0e-9d3a-0f6f2b1f7a11";
+
+/// The settings that `dev` wrote, without those of another port.
+fn written(data: &Path) -> Vec<(String, String)> {
+    let text = fs::read_to_string(data.join("dev.env")).unwrap();
+    let settings = text.lines().filter_map(|line| line.split_once('='));
+    let settings =
+        settings.map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned()));
+    settings.collect()
+}
+
+/// Runs a command with the settings that `dev` wrote.
+async fn beside(data: &Path, arguments: &[&str]) -> Said {
+    let settings = written(data);
+    let arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
+    let ran = tokio::task::spawn_blocking(move || {
+        let settings: Vec<(&str, &str)> = settings
+            .iter()
+            .map(|(name, value)| (&**name, &**value))
+            .collect();
+        let arguments: Vec<&str> = arguments.iter().map(|text| &**text).collect();
+        run(&settings, &arguments)
+    });
+    ran.await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_run_knows_the_organizations_of_the_run_before_and_workers_and_shells_go_on_with_it()
+ {
+    let data = tempfile::tempdir().unwrap();
+    let arguments = [
+        "dev",
+        "--port",
+        "0",
+        "--data-dir",
+        data.path().to_str().unwrap(),
+    ];
+    let mut first = start(&[("RUST_LOG", "warn")], &arguments);
+    line_with(first.stdout.take().unwrap(), "Everything stays open");
+    let before = written(data.path());
+    let change = format!(
+        r#"SELECT polar_jobs.record_change('organization.created', '{{"id": "{ROCKETS}", "name": "Acme Rockets", "slug": "rockets",
+            "owner": {{"id": "7d1e3f52-51c5-4a57-8a2f-93f1d1c9a001", "email": "ada@acme.example", "name": "Ada"}}}}')"#
+    );
+    let url = &before
+        .iter()
+        .find(|(name, _)| name == "DATABASE_URL")
+        .unwrap()
+        .1;
+    let pool = PgPool::connect(url).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(change))
+        .execute(&pool)
+        .await
+        .unwrap();
+    pool.close().await;
+    let in_step = ["organizations", "show", "rockets", "--format", "json"];
+    let is_in_step = async || {
+        let shown = beside(data.path(), &in_step).await;
+        shown.out.contains(r#""in_step":true"#) && shown.out.contains("Acme Rockets")
+    };
+    until(is_in_step).await;
+    // Nobody stops this one: it works on while its database is away, and beside the next run.
+    let settings: Vec<(&str, &str)> = before
+        .iter()
+        .map(|(name, value)| (&**name, &**value))
+        .collect();
+    let mut left_over = start(&settings, &["worker"]);
+    let two_alive = async || {
+        let doctor = beside(data.path(), &["doctor"]).await;
+        doctor.out.contains("2 alive")
+    };
+    until(two_alive).await;
+    signal(&first, "TERM");
+    assert_eq!(ended(&mut first), Some(Some(0)));
+
+    let mut second = start(&[("RUST_LOG", "warn")], &arguments);
+    let said = line_with(second.stdout.take().unwrap(), "come to it again");
+    // Five of the scenario, of which one left, and the one that signed up.
+    assert!(said.contains("5 organizations of runs before"), "{said}");
+    let same = [
+        "POLAR_API_URL",
+        "PLAIN_API_URL",
+        "APP_URL",
+        "POLAR_ACCESS_TOKEN",
+        "DATABASE_URL",
+    ];
+    let after = written(data.path());
+    for name in same {
+        let of = |all: &[(String, String)]| all.iter().find(|(found, _)| found == name).cloned();
+        assert_eq!(of(&after), of(&before), "{name}");
+    }
+    until(async || {
+        let state = beside(data.path(), &["simulator", "state"]).await;
+        state.out.contains("Acme Rockets")
+    })
+    .await;
+    let bought = [
+        "simulator",
+        "trigger",
+        "purchase",
+        "--product",
+        "growth",
+        "--organization",
+        ROCKETS,
+    ];
+    assert_eq!(beside(data.path(), &bought).await.code, Some(0));
+    until(async || {
+        let shown = beside(data.path(), &in_step).await;
+        shown.out.contains(r#""plan":"Growth""#)
+    })
+    .await;
+    until(two_alive).await;
+    let doctor = beside(data.path(), &["doctor"]).await;
+    assert!(
+        doctor.out.contains("calls to Polar may go out"),
+        "{}",
+        doctor.out
+    );
+    signal(&left_over, "TERM");
+    assert_eq!(ended(&mut left_over), Some(Some(0)));
+    signal(&second, "TERM");
+    assert_eq!(ended(&mut second), Some(Some(0)));
+}
+
+#[test]
+fn a_shell_with_the_settings_of_another_dev_is_refused() {
+    let refused = run(
+        &[
+            ("POLAR_JOBS_DEV", "/home/ada/other/var"),
+            ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/other"),
+        ],
+        &["dev", "--once", "--port", "0"],
+    );
+    assert_eq!(refused.code, Some(2), "{}", refused.out);
+    assert!(
+        refused.err.contains("/home/ada/other/var"),
+        "{}",
+        refused.err
+    );
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_the_argument_that_chooses_another() {
+    let data = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let refused = run(
+        &[],
+        &[
+            "dev",
+            "--port",
+            &port,
+            "--data-dir",
+            data.path().to_str().unwrap(),
+        ],
+    );
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.err.contains(&port)
+            && refused.err.contains("--port")
+            && !refused.err.contains("BIND"),
+        "{}",
+        refused.err
     );
 }
 

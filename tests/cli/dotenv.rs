@@ -132,6 +132,10 @@ fn dev_copies_no_setting_that_it_was_given_into_its_file() {
     assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
     let written = fs::read_to_string(data.path().join("dev.env")).unwrap();
     assert!(written.contains("DATABASE_URL="), "{written}");
+    assert!(
+        written.contains(&format!("POLAR_JOBS_DEV='{directory}'")),
+        "whose they are: {written}"
+    );
     assert!(!written.contains("APP_TOKEN"), "{written}");
 }
 

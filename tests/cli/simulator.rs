@@ -102,6 +102,13 @@ async fn what_people_and_polar_do_is_a_command_each() {
     assert_eq!(polar.trigger("revoke", &[]).code, Some(0));
     assert_eq!(polar.customer()["subscriptions"][0]["status"], "canceled");
 
+    let by_name = ["trigger", "purchase", "--organization", "<b>Acme</b>"];
+    let said = polar.act(&by_name);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_eq!(polar.trigger("revoke", &[]).code, Some(0));
+    let nobody = polar.act(&["trigger", "purchase", "--organization", "Acm"]);
+    assert!(nobody.err.contains("simulator state"), "{}", nobody.err);
+
     let refused = polar.trigger("renew", &[]);
     assert_eq!(refused.code, Some(1));
     assert!(
@@ -167,6 +174,14 @@ async fn calls_fail_for_whom_and_for_how_long_was_asked_for() {
         assert_eq!(polar.read_customer().await, status, "{arguments:?}");
     }
     assert_eq!(polar.act(&["fail", "--status", "200"]).code, Some(2));
+    let nobody = polar.act(&["fail", "--customer", "somebody-else"]);
+    assert!(
+        nobody.out.contains("no customer has this id now"),
+        "{}",
+        nobody.out
+    );
+    let known = polar.act(&["fail", "--customer", ORGANIZATION]);
+    assert!(!known.out.contains("no customer"), "{}", known.out);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use simulator::Product;
 use uuid::Uuid;
 
 use crate::benefits::{buy, entitled, fees, metadata, on_plan, open};
-use crate::test_app::{DEADLINE, TestApp};
+use crate::test_app::{DEADLINE, Tenant, TestApp};
 
 /// Refuses every call of the class that waits behind all others, and remembers the classes asked for.
 #[derive(Default)]
@@ -151,12 +151,27 @@ async fn two_benefits_of_one_type_are_retried_until_the_budget_is_spent_and_the_
         on_plan("pro", false, true, "Pro"),
         "sso is on, support is as before"
     );
+    let (subject, noted) = out_of_step(&app, &tenant).await.unwrap();
+    assert_eq!(subject, "benefits");
+    assert!(noted.contains("2 benefits of type support"), "{noted}");
     app.simulator
         .set_benefits_of_product(Product::Pro, vec![fee, second, sso])
         .await
         .unwrap();
     app.resolve_waits().await;
     assert_eq!(entitled(&app, &tenant).await.0.as_deref(), Some("scale"));
+    assert_eq!(out_of_step(&app, &tenant).await, None);
+}
+
+/// What is noted about an organization, and why.
+async fn out_of_step(app: &TestApp, tenant: &Tenant) -> Option<(String, String)> {
+    sqlx::query_as(
+        "SELECT subject, reason FROM polar_jobs.out_of_step WHERE organization_id = $1::uuid",
+    )
+    .bind(&tenant.id)
+    .fetch_optional(&app.pool)
+    .await
+    .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -145,6 +145,14 @@ impl TestApp {
         RunningWorker::start(self.worker())
     }
 
+    /// The same with this rate limiter before Polar.
+    pub(crate) fn work_through(&self, limiter: Arc<dyn RateLimiter>) -> RunningWorker {
+        RunningWorker::start(WorkerSettings {
+            polar: Some(self.polar_through(limiter)),
+            ..self.worker()
+        })
+    }
+
     /// Runs jobs and lets deliveries come in until both are quiet.
     pub(crate) async fn work_until_idle(&self) {
         let runnable =

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use crate::http::armed::Intervention;
 use crate::http::control_answers::{Refused, field, wrong};
 use crate::http::hold::RequestMatch;
-use crate::http::outages::Gateway;
+use crate::http::outages::{EVERYBODY, Gateway};
 use crate::http::shared::Shared;
 
 pub(crate) fn fail(shared: &Shared, body: &Value) -> Result<Value, Refused> {
+    let mut known = true;
     match body.get("customer") {
         Some(Value::Null) => shared.outages.fail_nobody(),
         _ => {
@@ -22,9 +23,10 @@ pub(crate) fn fail(shared: &Shared, body: &Value) -> Result<Value, Refused> {
             let status = status.ok_or_else(|| wrong("`status` is from 400 to 599"))?;
             let lasting = number(body, "seconds")?.map(Duration::from_secs);
             shared.outages.fail(customer, status, lasting);
+            known = customer == EVERYBODY || shared.lock().has_customer(customer);
         }
     }
-    Ok(json!({"failing": shared.outages.failing()}))
+    Ok(json!({"failing": shared.outages.failing(), "known": known}))
 }
 
 /// A whole number that may be missing.

@@ -49,7 +49,7 @@ struct Failing {
 }
 
 /// In place of a customer: every call fails.
-const EVERYBODY: &str = "*";
+pub(crate) const EVERYBODY: &str = "*";
 
 /// Counts a call out when it is over.
 #[derive(Debug)]

@@ -123,6 +123,16 @@ impl Store {
             .filter(|customer| customer.deleted_at.is_none())
     }
 
+    /// Whether a living customer has this id, the application's or our own.
+    pub(crate) fn has_customer(&self, id: &str) -> bool {
+        let own = || {
+            Uuid::parse_str(id)
+                .ok()
+                .and_then(|id| self.living_customer(id))
+        };
+        self.customer_by_external_id(id).or_else(own).is_some()
+    }
+
     /// Living members of a customer, oldest first.
     pub(crate) fn living_members(&self, customer_id: Uuid) -> impl Iterator<Item = &Member> {
         let ids = self.members_of.get(&customer_id).into_iter().flatten();

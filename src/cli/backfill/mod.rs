@@ -118,6 +118,9 @@ fn fix(clash: &Clash) -> String {
             format!("give user {holder} or this one another address in the application")
         }
         (None, true) => "correct it in the application; the change is synced by itself".to_owned(),
+        (None, false) if clash.subject == "benefits" => {
+            "correct it at Polar; polar-jobs catalogue check shows how it is understood".to_owned()
+        }
         (None, false) => "nothing to do; it is tried again every hour".to_owned(),
     }
 }

@@ -1,17 +1,20 @@
 //! Everything that the demo scenario needs: a Postgres, a Polar, and the settings that lead to both.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use jobs::types::OrganizationId;
 use secrecy::SecretString;
-use simulator::{Faults, Options as PolarOptions, PlainOptions, PlainSimulator, Simulator};
+use simulator::{Options as PolarOptions, PlainOptions, PlainSimulator, Simulator};
+use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::super::{AppContext, Failure, connect, migrate};
+use super::super::{AppContext, Failure, connect, migrate, output, resync};
+use super::addresses::Addresses;
 use super::billing_page::BillingPage;
-use super::settings_file;
+use super::{Arguments, settings_file};
 use crate::config::{Billing, Config, DatabaseUrl, MailSettings, PlainSettings, Pooler};
 use crate::telemetry::Masker;
 use private_postgres::{Options, Server, ensure_database, psql_line};
@@ -33,6 +36,8 @@ pub(super) struct DevEnvironment {
     pub(super) plain: Option<PlainSimulator>,
     /// What the ids of this run follow from.
     pub(super) run: Uuid,
+    /// The organizations that live since runs before.
+    known_before: Vec<OrganizationId>,
     billing_page: String,
     /// Tokens, the mail directory and the page that the settings do not name.
     brought: Vec<(&'static str, String)>,
@@ -44,23 +49,25 @@ impl DevEnvironment {
     /// Starts what the settings do not name, and brings the schema up to date.
     pub(super) async fn build(
         given: &AppContext,
-        data: &Path,
-        seed: u64,
-        faults: Faults,
+        arguments: &Arguments,
+        addresses: &Addresses,
         page: &BillingPage,
     ) -> Result<Self, Failure> {
-        let (database, server) = database(given, data).await?;
-        migrate::up_to_date(&database).await?;
-        let (seed, run) = seed_of_run(seed, organizations_so_far(&database).await?);
+        let data = &arguments.data_dir;
         let mut config = given.config.clone();
+        // Before the database: a worker of the run before goes on as soon as that answers.
         let polar = match &config.polar.billing {
             Some(_) => None,
-            None => Some(local_polar(&mut config, seed, faults).await?),
+            None => Some(local_polar(&mut config, arguments, addresses).await?),
         };
         let plain = match &config.plain {
             Some(_) => None,
-            None => Some(local_plain(&mut config).await?),
+            None => Some(local_plain(&mut config, addresses).await?),
         };
+        let (database, server) = database(given, data).await?;
+        migrate::up_to_date(&database).await?;
+        let known_before = living_organizations(&database).await?;
+        let run = id_of_run(arguments.seed, organizations_so_far(&database).await?);
         config.database = Some(database.clone());
         let mut brought = Vec::new();
         if config.http.app_token.is_none() {
@@ -86,6 +93,7 @@ impl DevEnvironment {
             polar,
             plain,
             run,
+            known_before,
             billing_page: page.url(),
             brought,
             server,
@@ -155,6 +163,23 @@ impl DevEnvironment {
         settings_file::write(data, &settings)
     }
 
+    /// Lets the organizations of runs before be synced: the local Polar of this run knows nothing of them. Only where
+    /// the database is ours as well; what somebody else brought is not for `dev` to go through.
+    pub(super) async fn bring_back_organizations(&self, pool: &PgPool) -> Result<(), Failure> {
+        let ours = self.server.is_some() && (self.polar.is_some() || self.plain.is_some());
+        if self.known_before.is_empty() || !ours {
+            return Ok(());
+        }
+        for &organization in &self.known_before {
+            resync::enqueue(pool, &self.app.actor, organization).await?;
+        }
+        let count = i64::try_from(self.known_before.len()).unwrap_or(i64::MAX);
+        output::line(&format!(
+            "The local Polar is a new one: {} of runs before come to it again, without what they bought there.",
+            output::counted(count, "organization")
+        ))
+    }
+
     /// Stops Polar and Plain, then Postgres.
     pub(super) async fn leave(self) -> Result<(), Failure> {
         drop((self.polar, self.plain));
@@ -197,16 +222,19 @@ async fn database(
 }
 
 /// Starts a local Polar and points the settings at it.
-async fn local_polar(config: &mut Config, seed: u64, faults: Faults) -> Result<Simulator, Failure> {
+async fn local_polar(
+    config: &mut Config,
+    arguments: &Arguments,
+    addresses: &Addresses,
+) -> Result<Simulator, Failure> {
     let options = PolarOptions {
-        seed,
-        faults,
+        seed: arguments.seed,
+        faults: arguments.faults.clone(),
         ..PolarOptions::default()
     };
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let polar = Simulator::start(options, address)
-        .await
-        .context("the local Polar cannot start")?;
+    let start = async |address| Simulator::start(options.clone(), address).await;
+    let polar = addresses.start("POLAR_API_URL", start).await;
+    let polar = polar.context("the local Polar cannot start")?;
     config.polar.api_url = polar
         .url()
         .parse()
@@ -220,11 +248,13 @@ async fn local_polar(config: &mut Config, seed: u64, faults: Faults) -> Result<S
 }
 
 /// Starts a local support desk and points the settings at it.
-async fn local_plain(config: &mut Config) -> Result<PlainSimulator, Failure> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let plain = PlainSimulator::start(PlainOptions::default(), address)
-        .await
-        .context("the local Plain cannot start")?;
+async fn local_plain(
+    config: &mut Config,
+    addresses: &Addresses,
+) -> Result<PlainSimulator, Failure> {
+    let start = async |address| PlainSimulator::start(PlainOptions::default(), address).await;
+    let plain = addresses.start("PLAIN_API_URL", start).await;
+    let plain = plain.context("the local Plain cannot start")?;
     config.plain = Some(PlainSettings {
         token: SecretString::from(plain.token()),
         api_url: plain
@@ -236,15 +266,22 @@ async fn local_plain(config: &mut Config) -> Result<PlainSimulator, Failure> {
     Ok(plain)
 }
 
-/// A seed of this run's own: the same `--seed` on a fresh data directory gives the same scenario, and
-/// a second run on the same data never repeats a delivery's id.
-fn seed_of_run(seed: u64, earlier: i64) -> (u64, Uuid) {
-    let run = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{seed} {earlier}").as_bytes());
-    (run.as_u64_pair().0, run)
+/// The same `--seed` on a fresh data directory gives the same ids, and a second run on the same data never repeats one.
+fn id_of_run(seed: u64, earlier: i64) -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{seed} {earlier}").as_bytes())
 }
 
 async fn organizations_so_far(database: &DatabaseUrl) -> Result<i64, Failure> {
     let mut connection = connect::connection(database).await?;
     let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM polar_jobs.organizations"#);
     Ok(count.fetch_one(&mut connection).await?)
+}
+
+async fn living_organizations(database: &DatabaseUrl) -> Result<Vec<OrganizationId>, Failure> {
+    let mut connection = connect::connection(database).await?;
+    let ids = sqlx::query_scalar!(
+        "SELECT id FROM polar_jobs.organizations WHERE deleted_at IS NULL ORDER BY created_at DESC, id"
+    );
+    let ids = ids.fetch_all(&mut connection).await?;
+    Ok(ids.into_iter().map(OrganizationId).collect())
 }

@@ -1,5 +1,6 @@
 //! `polar-jobs dev`: everything on one machine with nothing configured, and a demo scenario in it.
 
+mod addresses;
 mod at_plain;
 mod at_polar;
 mod billing_page;
@@ -30,9 +31,10 @@ use tokio::task::JoinHandle;
 use super::process::{Process, Work};
 use super::signals::Stop;
 use super::{AppContext, Exit, Failure, connect, ingress, output, worker};
-use crate::config::Environment;
+use crate::config::{ConfigError, Environment};
 use crate::schedule::Timetable;
 use crate::telemetry::Metrics;
+use addresses::Addresses;
 use billing_page::BillingPage;
 use check::Check;
 use client::Application;
@@ -56,7 +58,7 @@ pub(super) struct Arguments {
     /// The port of the ingress; 0 takes a free one
     #[arg(long, default_value_t = 8080)]
     port: u16,
-    /// Where the database and mail are kept
+    /// Where the database and mails are kept from run to run, and `dev.env`, the settings for other shells
     #[arg(long, value_name = "DIR", default_value = "./var")]
     data_dir: PathBuf,
     /// Play the scenario, wait until every job is done, check every outcome, and exit
@@ -65,8 +67,10 @@ pub(super) struct Arguments {
     /// Ids and faults follow from it
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Faults between Polar and us and how often they happen, such as 20%
+    /// Faults between Polar and us and how often they happen: 20% for all of them together, or single ones, such as
+    /// `lost=10%,timeout=5%`
     ///
+    /// A name that is none lists those there are.
     /// The local Polar sends a lost delivery again after a twentieth of Polar's real waits, which
     /// begin at seconds and double; `20%,retry-scale=1` waits as long as Polar does.
     #[arg(long, value_name = "SPEC", default_value = "", hide_default_value = true, value_parser = faults_with_short_waits)]
@@ -74,25 +78,24 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// What an earlier `dev` wrote into this data directory for other commands.
-    pub(super) fn settings_of_before(&self) -> Environment {
+    /// The settings that count: a shell that has read the `dev.env` of this data directory points at what an earlier
+    /// `dev` brought, which this one brings anew.
+    ///
+    /// # Errors
+    /// Where the shell has read the `dev.env` of another one.
+    pub(super) fn settings(&self, given: Environment) -> Result<Environment, ConfigError> {
         // One that cannot be read is written anew in a moment.
-        Environment::of_file(&settings_file::path(&self.data_dir)).unwrap_or_default()
+        let before = Environment::of_file(&settings_file::path(&self.data_dir)).unwrap_or_default();
+        settings_file::refuse_of_another(given.without(&before))
     }
 }
 
 pub(super) async fn run(arguments: Arguments, given: &AppContext) -> Result<Exit, Failure> {
     let stop = Stop::on_signals()?;
-    let page = BillingPage::bind().await;
+    let addresses = Addresses::of_run_before(&arguments.data_dir);
+    let page = addresses.start("APP_ORIGINS", BillingPage::bind).await;
     let page = page.context("there is no port for the billing page")?;
-    let environment = DevEnvironment::build(
-        given,
-        &arguments.data_dir,
-        arguments.seed,
-        arguments.faults.clone(),
-        &page,
-    )
-    .await?;
+    let environment = DevEnvironment::build(given, &arguments, &addresses, &page).await?;
     let lived = live(&arguments, &environment, page, &stop).await;
     environment.leave().await?;
     lived
@@ -159,7 +162,14 @@ async fn start(
     let app = &environment.app;
     let metrics = Metrics::install().context("metrics cannot be recorded")?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port));
-    let server = ingress::bind(&app.config, &environment.database, address, &metrics).await?;
+    let server = ingress::bind(
+        &app.config,
+        &environment.database,
+        address,
+        &metrics,
+        "--port takes another one, 0 a free one",
+    )
+    .await?;
     let address = server.local_addr();
     if let Some(polar) = &environment.polar {
         polar.set_webhook_url(Some(format!("http://{address}/integrations/polar/webhook")));
@@ -245,6 +255,7 @@ async fn perform(
         played?;
         return checked.map(|()| Exit::Done);
     }
+    environment.bring_back_organizations(pool).await?;
     stay_open(&watch).await
 }
 

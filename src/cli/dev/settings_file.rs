@@ -6,6 +6,25 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::config::{ConfigError, Environment};
+
+/// The setting that says which `dev` wrote the others: the place of its data directory.
+const WRITTEN_BY: &str = "POLAR_JOBS_DEV";
+
+/// Refuses settings that the file of a `dev` in another place brought: this one would play into its database.
+pub(super) fn refuse_of_another(settings: Environment) -> Result<Environment, ConfigError> {
+    match settings.text(WRITTEN_BY)? {
+        None => Ok(settings),
+        Some(place) => Err(ConfigError::new(
+            WRITTEN_BY,
+            format!(
+                "is set: this shell has read the dev.env of a `polar-jobs dev` in {place}, whose database and Polar this one would use"
+            ),
+            format!("another shell, which has not read it, or --data-dir {place}"),
+        )),
+    }
+}
+
 /// Where the file lies.
 pub(in crate::cli) fn path(data: &Path) -> PathBuf {
     data.join("dev.env")
@@ -15,7 +34,8 @@ pub(in crate::cli) fn path(data: &Path) -> PathBuf {
 pub(super) fn write(data: &Path, settings: &[(&str, String)]) -> io::Result<PathBuf> {
     let path = path(data);
     let mut text = "# Written by `polar-jobs dev` at each start; what it was given by its environment is not repeated here.\n".to_owned();
-    for (name, value) in settings {
+    let place = std::path::absolute(data)?.display().to_string();
+    for (name, value) in settings.iter().chain([&(WRITTEN_BY, place)]) {
         // Writing into a string cannot fail.
         let _written = writeln!(text, "{name}={}", quoted(value));
     }

@@ -10,6 +10,7 @@ use sqlx::PgPool;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::super::output;
 use super::mails;
 
 /// Between two looks.
@@ -32,6 +33,8 @@ pub(super) struct Progress {
     pub(super) completed: i64,
     pub(super) discarded: i64,
     pub(super) pending_events: i64,
+    /// Messages to the application that are not delivered. Nothing waits for them: no application may run yet.
+    pub(super) messages: i64,
 }
 
 impl Watch {
@@ -63,7 +66,7 @@ impl Watch {
                 bail!("not over after {} s: {line}", self.step_timeout.as_secs());
             }
             if last.0.elapsed() >= SUMMARY && last.1 != line {
-                let _unread = crate::cli::output::line(&format!("  {line}"));
+                let _unread = output::line(&format!("  {line}"));
                 last = (Instant::now(), line);
             }
             tokio::time::sleep(LOOK).await;
@@ -94,14 +97,13 @@ impl Watch {
     pub(super) async fn progress(&self) -> Result<Progress, sqlx::Error> {
         sqlx::query_as!(
             Progress,
-            r#"SELECT count(*) FILTER (WHERE state = 'available') AS "waiting!",
-                      count(*) FILTER (WHERE state = 'running') AS "running!",
-                      count(*) FILTER (WHERE state = 'completed') AS "completed!",
-                      count(*) FILTER (WHERE state = 'discarded') AS "discarded!",
-                      (SELECT count(*) FROM polar_jobs.external_events WHERE handled_at IS NULL) AS "pending_events!"
-                 FROM polar_jobs.jobs
-                -- These wait for an application that may not run yet.
-                WHERE kind <> 'call_app'"#
+            r#"SELECT count(*) FILTER (WHERE state = 'available' AND NOT message) AS "waiting!",
+                      count(*) FILTER (WHERE state = 'running' AND NOT message) AS "running!",
+                      count(*) FILTER (WHERE state = 'completed' AND NOT message) AS "completed!",
+                      count(*) FILTER (WHERE state = 'discarded' AND NOT message) AS "discarded!",
+                      (SELECT count(*) FROM polar_jobs.external_events WHERE handled_at IS NULL) AS "pending_events!",
+                      count(*) FILTER (WHERE state IN ('available', 'running') AND message) AS "messages!"
+                 FROM polar_jobs.jobs CROSS JOIN LATERAL (SELECT kind = 'call_app' AS message) kinds"#
         )
         .fetch_one(&self.pool)
         .await
@@ -121,9 +123,47 @@ impl Progress {
             completed,
             discarded,
             pending_events,
+            messages,
         } = self;
-        format!(
-            "jobs: {waiting} wait, {running} run, {completed} completed, {discarded} discarded; {pending_events} events not handled yet"
-        )
+        let mut line = format!(
+            "jobs: {waiting} wait, {running} run, {completed} completed, {discarded} discarded; {} not handled yet",
+            output::counted(*pending_events, "event")
+        );
+        if *messages > 0 {
+            let messages = output::counted(*messages, "message");
+            line.push_str(&format!(
+                "; {messages} not delivered to the application yet"
+            ));
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Progress;
+
+    #[test]
+    fn messages_to_the_application_are_told_and_not_waited_for() {
+        let none = Progress {
+            waiting: 0,
+            running: 0,
+            completed: 7,
+            discarded: 0,
+            pending_events: 0,
+            messages: 0,
+        };
+        assert!(!none.line().contains("message"));
+        let one = Progress {
+            messages: 1,
+            ..none
+        };
+        assert!(one.is_over());
+        assert!(
+            one.line()
+                .contains("1 message not delivered to the application yet"),
+            "{}",
+            one.line()
+        );
     }
 }

@@ -21,7 +21,7 @@ pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) -> Optio
         findings.push(Finding::error(
             "database",
             "DATABASE_URL is not set",
-            "set it: postgres://user:password@host/database",
+            "set it, such as postgres://host:5432/database, with user and password before the host",
         ));
         return None;
     };

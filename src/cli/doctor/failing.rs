@@ -12,7 +12,7 @@ use super::fleet::at_most_counted;
 use crate::queue::fleet::COUNTED;
 use crate::queue::table::{self, FailingJob};
 
-/// What fails for a shorter time may pass by itself.
+/// What fails for a shorter time may pass by itself, so it is a warning only.
 const LONG: TimeDelta = TimeDelta::minutes(5);
 /// Customers that are named.
 const NAMED: usize = 3;
@@ -25,13 +25,12 @@ pub(super) async fn check(pool: &PgPool) -> Result<Finding, sqlx::Error> {
         .await?
         .into_iter()
         .filter_map(|job| Some((since(&job)?, job)))
-        .filter(|(since, _)| now - since > LONG)
         .collect();
     failing.sort_by_key(|(since, job)| (*since, job.id));
-    Ok(judge(&failing))
+    Ok(judge(&failing, now))
 }
 
-fn judge(failing: &[(DateTime<Utc>, FailingJob)]) -> Finding {
+fn judge(failing: &[(DateTime<Utc>, FailingJob)], now: DateTime<Utc>) -> Finding {
     let Some((since, oldest)) = failing.first() else {
         return Finding::ok("failing", "no job keeps failing");
     };
@@ -64,7 +63,11 @@ fn judge(failing: &[(DateTime<Utc>, FailingJob)]) -> Finding {
         "remove the cause, then polar-jobs jobs retry {}; or polar-jobs jobs show {}",
         oldest.id, oldest.id
     );
-    Finding::error("failing", what, fix)
+    if now - since > LONG {
+        Finding::error("failing", what, fix)
+    } else {
+        Finding::warning("failing", what, fix)
+    }
 }
 
 /// People may have written something else into the errors; then the job's own time counts.

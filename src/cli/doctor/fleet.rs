@@ -3,7 +3,7 @@
 use sqlx::PgPool;
 
 use super::super::output::{counted, moment};
-use super::{Finding, application, connections, failing, usage};
+use super::{Finding, application, connections, failing, in_step, usage};
 use crate::config::Config;
 use crate::queue::fleet::{COUNTED, discarded as discarded_jobs};
 use crate::queue::table;
@@ -21,6 +21,7 @@ pub(super) async fn check(pool: &PgPool, config: &Config, findings: &mut Vec<Fin
         findings.extend(deliveries(pool).await?);
         findings.push(failing::check(pool).await?);
         findings.push(discarded(pool).await?);
+        findings.extend(in_step::check(pool).await?);
         findings.push(super::polar::limiter(pool).await?);
         findings.push(application::check(pool, config.app_webhook.as_ref()).await?);
         findings.push(usage::check(pool).await?);

@@ -11,6 +11,7 @@ use sqlx::PgPool;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::organization::{self, OrganizationName};
 use super::output::{self, Format};
 use super::{AppContext, Exit, Failure, connect};
 
@@ -43,9 +44,9 @@ pub(super) struct List {
     /// Only events with this outcome
     #[arg(long, value_enum)]
     outcome: Option<Outcome>,
-    /// Only events whose data name this organization
-    #[arg(long, value_name = "UUID")]
-    organization: Option<Uuid>,
+    /// Only events whose data name this organization: its id, Polar's customer id, its slug or its name
+    #[arg(long)]
+    organization: Option<OrganizationName>,
     /// At most so many
     #[arg(long, default_value_t = 50, value_parser = output::limit())]
     limit: i64,
@@ -88,7 +89,9 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
     let pool = connect::pool(app.config.database()?, 2).await?;
     match command {
         Command::List(list) => {
-            output::list(list.format, HEADER, &rows(&pool, &list).await?, cells)?;
+            let organization = organization::id_of(list.organization.as_ref(), &pool).await?;
+            let rows = rows(&pool, &list, organization).await?;
+            output::list(list.format, HEADER, &rows, cells)?;
             Ok(Exit::Done)
         }
         Command::Show { id, format } => show(&pool, id, format).await,
@@ -96,7 +99,11 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
     }
 }
 
-async fn rows(pool: &PgPool, list: &List) -> Result<Vec<Row>, sqlx::Error> {
+async fn rows(
+    pool: &PgPool,
+    list: &List,
+    organization: Option<Uuid>,
+) -> Result<Vec<Row>, sqlx::Error> {
     let source = list.source.map(|source| match source {
         Source::Polar => "polar",
         Source::App => "app",
@@ -124,7 +131,7 @@ async fn rows(pool: &PgPool, list: &List) -> Result<Vec<Row>, sqlx::Error> {
         source,
         list.kind,
         outcome,
-        list.organization.map(|id| id.to_string()),
+        organization.map(|id| id.to_string()),
         list.limit,
     )
     .fetch_all(pool)

@@ -3,11 +3,11 @@
 use chrono::{DateTime, Utc};
 use clap::Args;
 use sqlx::PgPool;
-use uuid::Uuid;
 
+use super::super::organization::{self, OrganizationName};
 use super::super::output::{self, Format, counted};
 use super::super::process::{polar_client, support_desk};
-use super::super::{AppContext, Exit, Failure};
+use super::super::{AppContext, Exit, Failure, time};
 use crate::replay::{self, Difference, Filter, Replayed, Shadow, ShadowJob, Shadows};
 
 #[derive(Args)]
@@ -18,14 +18,14 @@ pub(in crate::cli) struct Replay {
     /// Only events of this type, such as subscription.updated
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
-    /// Only events that name this organization
-    #[arg(long, value_name = "UUID")]
-    organization: Option<Uuid>,
-    /// Only events that came at this time or later, such as 2026-08-01T00:00:00Z
-    #[arg(long, value_name = "TIME")]
+    /// Only events that name this organization: its id, Polar's customer id, its slug or its name
+    #[arg(long)]
+    organization: Option<OrganizationName>,
+    /// Only events that came at this time or later: 2h (so long ago), 2026-08-01 (UTC) or 2026-08-01T08:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = time::moment_or_ago)]
     since: Option<DateTime<Utc>>,
-    /// Only events that came before this time
-    #[arg(long, value_name = "TIME")]
+    /// Only events that came before this time, written in the same ways
+    #[arg(long, value_name = "TIME", value_parser = time::moment_or_ago)]
     until: Option<DateTime<Utc>>,
     /// Say what would change, and change nothing: neither here nor at Polar or the support desk
     #[arg(long)]
@@ -46,7 +46,7 @@ pub(super) async fn run(
     let filter = Filter {
         ids: arguments.ids.clone(),
         event_type: arguments.event_type.clone(),
-        organization: arguments.organization,
+        organization: organization::id_of(arguments.organization.as_ref(), pool).await?,
         since: arguments.since,
         until: arguments.until,
     };
@@ -60,7 +60,12 @@ pub(super) async fn run(
         return shadow(&arguments, pool, app, &filter).await;
     }
     if arguments.ids.is_empty() && !arguments.yes {
-        let count = counted(filter.count(pool).await?, "event");
+        let count = filter.count(pool).await?;
+        if count == 0 {
+            output::line("there is no such event to run again")?;
+            return Ok(Exit::Done);
+        }
+        let count = counted(count, "event");
         return Err(Failure::usage(format!(
             "events replay would run {count} again; add --yes to do it, or --shadow to see what would change"
         )));

@@ -39,7 +39,7 @@ async fn in_bulk(
     action: Action,
     which: Which,
 ) -> Result<Exit, Failure> {
-    let filter = which.filters.with_limit(which.limit);
+    let filter = which.filters.with_limit(which.limit, pool).await?;
     let verb = action.verb();
     if filter.is_everything() {
         let filters = "--state, --kind, --queue or --organization";
@@ -56,6 +56,10 @@ async fn in_bulk(
     }
     if !which.yes {
         let count = table::count(pool, action, &filter).await?;
+        if count == 0 {
+            output::line(&format!("there is no such job to {verb}"))?;
+            return Ok(Exit::Done);
+        }
         return Err(Failure::usage(format!(
             "jobs {verb} would touch {}; add --yes to do it",
             output::counted(count, "job")

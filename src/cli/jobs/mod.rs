@@ -6,8 +6,9 @@ mod show;
 
 use clap::{Args, Subcommand, ValueEnum};
 use jobs::types::Timestamp;
-use uuid::Uuid;
+use sqlx::PgPool;
 
+use super::organization::{self, OrganizationName};
 use super::output::{self, Format};
 use super::{AppContext, Exit, Failure, connect};
 use crate::queue::table::{self, Action, Filter, JobRow, State};
@@ -86,9 +87,9 @@ struct Filters {
     /// Only jobs in this queue
     #[arg(long)]
     queue: Option<String>,
-    /// Only jobs of this organization
-    #[arg(long, value_name = "UUID")]
-    organization: Option<Uuid>,
+    /// Only jobs of this organization: its id, Polar's customer id, its slug or its name
+    #[arg(long)]
+    organization: Option<OrganizationName>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -101,7 +102,7 @@ enum StateName {
 }
 
 impl Filters {
-    fn with_limit(self, limit: Option<i64>) -> Filter {
+    async fn with_limit(self, limit: Option<i64>, pool: &PgPool) -> Result<Filter, Failure> {
         let state = self.state.map(|name| match name {
             StateName::Available => State::Available,
             StateName::Running => State::Running,
@@ -109,13 +110,13 @@ impl Filters {
             StateName::Discarded => State::Discarded,
             StateName::Cancelled => State::Cancelled,
         });
-        Filter {
+        Ok(Filter {
             state,
             kind: self.kind,
             queue: self.queue,
-            organization: self.organization,
+            organization: organization::id_of(self.organization.as_ref(), pool).await?,
             limit,
-        }
+        })
     }
 }
 
@@ -127,7 +128,8 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
             limit,
             format,
         }) => {
-            let rows = table::list(&pool, &filters.with_limit(Some(limit))).await?;
+            let filter = filters.with_limit(Some(limit), &pool).await?;
+            let rows = table::list(&pool, &filter).await?;
             output::list(format, HEADER, &rows, cells)?;
             Ok(Exit::Done)
         }

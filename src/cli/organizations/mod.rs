@@ -12,6 +12,7 @@ use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use super::organization::OrganizationName;
 use super::output::{self, Format};
 use super::{AppContext, Exit, Failure, connect};
 use crate::operators::{self, Actor, OperatorAction};
@@ -22,16 +23,16 @@ pub(super) enum Command {
     List(List),
     /// Show one organization: what the application wants, what Polar has, since when in step
     Show {
-        /// The organization
-        id: Uuid,
+        /// The organization: its id, Polar's customer id, its slug or its name
+        organization: OrganizationName,
         /// Columns for people, or one JSON object
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
     /// Show everything that happened to one organization, oldest first
     Timeline {
-        /// The organization
-        id: Uuid,
+        /// The organization: its id, Polar's customer id, its slug or its name
+        organization: OrganizationName,
         /// At most so many, the newest ones
         #[arg(long, default_value_t = 50, value_parser = output::limit())]
         limit: i64,
@@ -44,7 +45,7 @@ pub(super) enum Command {
     /// Names, addresses and the bodies of deliveries go; ids, amounts and outcomes stay. People who also
     /// belong to a living organization stay there. This cannot be taken back.
     Erase {
-        /// The organization
+        /// The application's id of the organization
         id: Uuid,
     },
 }
@@ -88,8 +89,15 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
             output::list(list.format, HEADER, &rows(&pool, None, &list).await?, cells)?;
             Ok(Exit::Done)
         }
-        Command::Show { id, format } => show::run(&pool, id, format).await,
-        Command::Timeline { id, limit, format } => timeline::run(&pool, id, limit, format).await,
+        Command::Show {
+            organization,
+            format,
+        } => show::run(&pool, organization.id(&pool).await?, format).await,
+        Command::Timeline {
+            organization,
+            limit,
+            format,
+        } => timeline::run(&pool, organization.id(&pool).await?, limit, format).await,
         Command::Erase { id } => erase(&pool, &app.actor, id).await,
     }
 }

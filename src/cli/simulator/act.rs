@@ -1,6 +1,7 @@
 //! What can be made to happen in a running simulator from another shell.
 
 use clap::{Args, Subcommand};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -57,9 +58,9 @@ pub(super) enum Occasion {
 /// Whose subscription.
 #[derive(Args)]
 pub(super) struct Customer {
-    /// The organization, by the application's id
-    #[arg(long, value_name = "ID")]
-    organization: Uuid,
+    /// The organization, by the application's id or the name that the simulator has of it
+    #[arg(long, value_name = "ORGANIZATION")]
+    organization: String,
     #[command(flatten)]
     target: Target,
 }
@@ -186,8 +187,9 @@ async fn trigger(occasion: Occasion, app: &AppContext) -> Result<(), Failure> {
             product,
             start,
         }) => {
-            let body = json!({"external_customer_id": customer.organization, "product": product, "start": start});
             let remote = Remote::find(&customer.target, app)?;
+            let id = id_of(&remote, &customer.organization).await?;
+            let body = json!({"external_customer_id": id, "product": product, "start": start});
             return happened("purchase", &remote.post("purchase", &body).await?);
         }
         Occasion::ChangePlan(ChangePlan { customer, product }) => {
@@ -215,9 +217,39 @@ async fn trigger(occasion: Occasion, app: &AppContext) -> Result<(), Failure> {
         Occasion::Pause(customer) => (customer, "pause", Value::Null),
         Occasion::Resume(customer) => (customer, "resume", Value::Null),
     };
-    let path = format!("customers/{}/{step}", customer.organization);
     let remote = Remote::find(&customer.target, app)?;
+    let id = id_of(&remote, &customer.organization).await?;
+    let path = format!("customers/{id}/{step}");
     happened(step, &remote.post(&path, &body).await?)
+}
+
+/// A customer as the simulator's state shows it.
+#[derive(Deserialize)]
+struct Named {
+    external_id: Option<String>,
+    name: Option<String>,
+}
+
+/// The application's id of an organization that is named by it, or by its name there.
+async fn id_of(remote: &Remote, organization: &str) -> Result<Uuid, Failure> {
+    if let Ok(id) = Uuid::parse_str(organization) {
+        return Ok(id);
+    }
+    let mut state = remote.get("state").await?;
+    let customers: Vec<Named> = serde_json::from_value(state["customers"].take())?;
+    let named = customers
+        .into_iter()
+        .filter(|customer| customer.name.as_deref() == Some(organization))
+        .filter_map(|customer| Uuid::parse_str(customer.external_id.as_deref()?).ok());
+    match named.collect::<Vec<_>>().as_slice() {
+        [id] => Ok(*id),
+        [] => Err(Failure::failed(format!(
+            "no customer has the name {organization:?}; `simulator state` shows those there are"
+        ))),
+        [_, _, ..] => Err(Failure::failed(format!(
+            "several customers have the name {organization:?}: name one by its id, which `simulator state` shows"
+        ))),
+    }
 }
 
 fn happened(what: &str, answer: &Value) -> Result<(), Failure> {
@@ -240,12 +272,18 @@ async fn fail(fail: Fail, app: &AppContext) -> Result<(), Failure> {
     let customer = fail.customer.as_deref();
     let body =
         json!({"customer": customer.unwrap_or("*"), "status": fail.status, "seconds": seconds});
-    remote.post("fail", &body).await?;
+    let answer = remote.post("fail", &body).await?;
     let whose = customer.map_or("every call".to_owned(), |id| {
         format!("every call about {id}")
     });
     let until = seconds.map_or("until `fail --stop`".to_owned(), |n| format!("for {n} s"));
-    output::line(&format!("{whose} is answered {} {until}", fail.status))
+    output::line(&format!("{whose} is answered {} {until}", fail.status))?;
+    if answer["known"] == false {
+        output::line(
+            "no customer has this id now: it fails for the one that gets it; `simulator state` shows those there are",
+        )?;
+    }
+    Ok(())
 }
 
 async fn clock(clock: Clock, app: &AppContext) -> Result<(), Failure> {

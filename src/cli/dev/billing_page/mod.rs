@@ -3,7 +3,7 @@
 //! else the page asks the organizations API for, from the browser.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use super::fixtures::{Company, Fixtures};
+use crate::api::hs256;
 use crate::config::AppSettings;
 
 const INDEX: &str = include_str!("index.html");
@@ -42,9 +43,9 @@ pub(super) struct BillingPage {
 }
 
 impl BillingPage {
-    /// Takes a free port.
-    pub(super) async fn bind() -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    /// Takes an address; port 0 is a free one.
+    pub(super) async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }
@@ -165,6 +166,7 @@ async fn session(
         aud: AUDIENCE,
         exp: now.map_or(0, |now| now.as_secs()) + TOKEN_LIFE,
     };
+    hs256::install();
     let token = jsonwebtoken::encode(&Header::default(), &claims, &application.key);
     let token = token.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     let one = |person: &Person| json!({"id": person.organization, "name": person.name});
