@@ -110,6 +110,25 @@ impl Mailer {
         }))
     }
 
+    /// Where it takes them.
+    #[must_use]
+    pub fn transport(&self) -> &Transport {
+        &self.config().transport
+    }
+
+    /// Asks the mail server whether it takes mail from us, and sends none.
+    ///
+    /// # Errors
+    /// Why it does not; a text without addresses and secrets.
+    pub async fn check(&self) -> Result<(), String> {
+        match self.connect().await {
+            Ok(Connection::Smtp(_, session)) => session.close().await,
+            Ok(Connection::Directory(_)) => {}
+            Err(held) => return Err(held.reason),
+        }
+        Ok(())
+    }
+
     pub(crate) fn config(&self) -> &MailerConfig {
         &self.0.config
     }

@@ -55,12 +55,16 @@ impl Session {
         }
     }
 
+    /// Says goodbye. Whatever comes of that, what was to be known is known.
+    pub(super) async fn close(mut self) {
+        let _goodbye = tokio::time::timeout(QUIT_TIMEOUT, self.0.quit()).await;
+    }
+
     pub(super) async fn send(mut self, message: &Message) -> Result<(), Failure> {
         let sent = tokio::time::timeout(SEND_TIMEOUT, deliver(&mut self.0, message)).await;
         match sent {
             Ok(sent) => {
-                // Whatever comes of it, the mail's fate is known.
-                let _goodbye = tokio::time::timeout(QUIT_TIMEOUT, self.0.quit()).await;
+                self.close().await;
                 sent
             }
             Err(_) => Err(Failure::Temporary(format!(

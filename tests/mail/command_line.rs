@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::mail_server::Behaviour;
 use crate::test_app::{TestApp, polar};
 
 struct Said {
@@ -55,60 +56,58 @@ fn a_preview_shows_a_mail_as_it_is_sent() {
 }
 
 #[tokio::test]
-async fn doctor_warns_where_no_mail_is_sent_and_demands_orders_where_it_is() {
+async fn doctor_warns_where_no_mail_is_sent_and_asks_the_mail_server_where_it_is() {
     let app = TestApp::without_mail(polar()).await;
-    let (url, polar) = (app.url.clone(), app.simulator.url());
-    let organization = app.simulator.organization_id().to_string();
-    app.simulator.add_token(
-        "polar_oat_without_orders",
-        &["customers:read", "webhooks:read"],
+    let token = "polar_oat_without_orders";
+    app.simulator
+        .add_token(token, &["customers:read", "webhooks:read"]);
+    let said = doctor(&app, &[("POLAR_ACCESS_TOKEN", token)]).await;
+    assert!(said.contains("no mail is sent"), "{said}");
+    assert!(
+        !said.contains("orders:read") && !said.contains("order.created"),
+        "{said}"
     );
+    let server = format!("127.0.0.1:{}", app.mail_server.port());
+    let mail_url = format!("smtp://me:secret@{server}");
     let settings = [
-        ("DATABASE_URL", url.as_str()),
-        ("POLAR_API_URL", &polar),
-        ("POLAR_ACCESS_TOKEN", "polar_oat_without_orders"),
-        ("POLAR_ORGANIZATION_ID", &organization),
+        ("POLAR_ACCESS_TOKEN", token),
+        ("MAIL_URL", &mail_url),
+        ("MAIL_FROM", "billing@example.com"),
     ];
-    let without = tokio::task::spawn_blocking({
-        let settings = settings.map(|(name, value)| (name, value.to_owned()));
-        move || {
-            run(
-                &settings
-                    .each_ref()
-                    .map(|(name, value)| (*name, value.as_str())),
-                &["doctor"],
-            )
-        }
-    });
-    let said = without.await.unwrap();
-    assert!(said.out.contains("no mail is sent"), "{}", said.out);
+    let said = doctor(&app, &settings).await;
+    let goes = format!("goes to the mail server {server}");
+    assert!(said.contains(&goes), "{said}");
     assert!(
-        !said.out.contains("orders:read") && !said.out.contains("order.created"),
-        "{}",
-        said.out
+        said.contains("set APP_URL") && said.contains("orders:read"),
+        "{said}"
     );
-    let with = tokio::task::spawn_blocking({
-        let settings = settings.map(|(name, value)| (name, value.to_owned()));
-        move || {
-            let mut all = settings
-                .each_ref()
-                .map(|(name, value)| (*name, value.as_str()))
-                .to_vec();
-            all.push(("MAIL_URL", "smtp://mail.example:2525"));
-            all.push(("MAIL_FROM", "billing@example.com"));
-            run(&all, &["doctor"])
-        }
-    });
-    let said = with.await.unwrap();
-    assert!(
-        said.out
-            .contains("goes to the mail server mail.example:2525"),
-        "{}",
-        said.out
-    );
-    assert!(
-        said.out.contains("set APP_URL") && said.out.contains("orders:read"),
-        "{}",
-        said.out
-    );
+    assert_eq!(app.mail_server.commands().last().unwrap(), "QUIT");
+    assert_eq!(app.mail_server.received().len(), 0);
+    app.mail_server
+        .behave(Behaviour::Answer("MAIL", "", "550 5.7.1 not yours"));
+    let said = doctor(&app, &settings).await;
+    let refused = "it does not take the sender: it answered 550; mails wait, billing goes on";
+    assert!(said.contains(refused), "{said}");
+    assert!(!said.contains("secret@"), "{said}");
+}
+
+/// What `doctor` says with these settings besides the usual ones.
+async fn doctor(app: &TestApp, more: &[(&str, &str)]) -> String {
+    let mut settings = app.environment();
+    settings.retain(|(name, _)| more.iter().all(|(other, _)| other != name));
+    let more = more
+        .iter()
+        .map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    let settings = settings
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value));
+    let settings: Vec<(String, String)> = settings.chain(more).collect();
+    let run = move || {
+        let settings: Vec<(&str, &str)> = settings
+            .iter()
+            .map(|(name, value)| (&**name, &**value))
+            .collect();
+        run(&settings, &["doctor"])
+    };
+    tokio::task::spawn_blocking(run).await.unwrap().out
 }

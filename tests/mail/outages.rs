@@ -48,7 +48,7 @@ async fn half_an_hour_without_the_mail_server_loses_nothing_uses_up_no_attempt_a
     // Every minute the waiting mails come round, in a process that does not know of the outage yet.
     for _minute in 0..30 {
         app.connect(Security::Opportunistic);
-        app.look_again().await;
+        app.look_once().await;
     }
     let mails = app.mails().await;
     assert_eq!(mails.len(), MAILS);

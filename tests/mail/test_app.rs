@@ -185,9 +185,15 @@ impl TestApp {
 
     /// Lets every waiting job run now, as if its time had come; once.
     pub(crate) async fn look_again(&self) {
+        self.look_once().await;
+        self.work_until_idle().await;
+    }
+
+    /// The same without waiting for what comes of it.
+    pub(crate) async fn look_once(&self) {
         let hurried = "UPDATE polar_jobs.live_jobs SET run_at = now() WHERE worker IS NULL";
         sqlx::query(hurried).execute(&self.pool).await.unwrap();
-        self.work_until_idle().await;
+        drain(self.worker()).await;
     }
 
     /// The same until nothing waits.

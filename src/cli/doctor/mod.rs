@@ -6,6 +6,7 @@ mod database;
 mod failing;
 mod fleet;
 mod in_step;
+mod mail;
 mod polar;
 mod scopes;
 mod settings;
@@ -92,6 +93,7 @@ impl Finding {
 pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, Failure> {
     let config = &app.config;
     let mut findings = settings::check(config);
+    mail::check(config, &mut findings).await;
     let pool = database::check(config, &mut findings).await;
     if let Some(pool) = &pool {
         fleet::check(pool, config, &mut findings).await;

@@ -46,20 +46,5 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
             "set APP_TOKEN, or use polar_jobs.record_change",
         ),
     });
-    findings.push(match &config.mail {
-        Some(mail) => Finding::ok("mail", format!("goes to {}", mail.transport)),
-        None => Finding::warning(
-            "mail",
-            "no mail is sent: what should be is skipped",
-            "set MAIL_URL, MAIL_FROM and APP_URL",
-        ),
-    });
-    if config.mail.is_some() && config.app.url.is_none() {
-        findings.push(Finding::warning(
-            "mail",
-            "mails have no link to the billing settings",
-            "set APP_URL",
-        ));
-    }
     findings
 }
