@@ -19,6 +19,7 @@ pub mod customer;
 mod event_batches;
 pub mod mail;
 pub mod mirror;
+mod outage;
 mod polar_sync;
 pub mod types;
 

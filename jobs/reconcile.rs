@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::comparison::Run;
@@ -33,12 +33,15 @@ impl Job for Reconcile {
     /// Ten organizations, of which one may have ten pages of members.
     const TIMEOUT: Duration = Duration::from_secs(600);
 
+    /// Each run is its own: merged into the page of an earlier one it would leave out whoever came before that
+    /// page. Runs that meet take turns, and what one has compared the other need not.
     fn unique_key(&self) -> Option<String> {
-        Some(Self::KIND.to_owned())
+        let since = self.since.to_rfc3339_opts(SecondsFormat::Micros, true);
+        Some(format!("{}/{since}", Self::KIND))
     }
 
     fn ordering_key(&self) -> Option<String> {
-        self.unique_key()
+        Some(Self::KIND.to_owned())
     }
 
     async fn run(self, context: &Context) -> Result<Done, Error> {

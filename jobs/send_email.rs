@@ -72,10 +72,7 @@ impl Job for SendEmail {
             return skip(context, key, "the recipient was erased").await;
         };
         // Before the attempt is counted: a server that is away has not been asked about this mail.
-        let connection = mailer
-            .connect()
-            .await
-            .map_err(|unavailable| Error::not_yet(unavailable.reason, unavailable.retry_after))?;
+        let connection = mailer.connect().await?;
         let sent = attempt(context, key, &mail, &recipient, mailer, connection).await;
         end(context, key, sent).await
     }
@@ -143,9 +140,6 @@ async fn end(context: &Context, key: &MailKey, sent: Result<(), Failure>) -> Res
             let mut transaction = context.begin().await?;
             mails::sent(&mut transaction, key).await?;
             return Ok(Done::applied().within(transaction));
-        }
-        Err(Failure::Send(SendError::Unavailable(unavailable))) => {
-            return Err(Error::not_yet(unavailable.reason, unavailable.retry_after));
         }
         Err(Failure::Send(SendError::Refused(reason))) => Error::discard(reason),
         Err(Failure::Send(SendError::Temporary(reason))) => Error::Retry(reason),

@@ -29,9 +29,16 @@ const MONTHS: u32 = 12;
 
 impl SyncStartupProgram {
     /// The key under which a customer's metadata point to its discount.
-    pub const POINTER: &'static str = "startup_program_discount_id";
+    const POINTER: &'static str = "startup_program_discount_id";
     /// The key that marks the program's discounts.
     pub const MARK: &'static str = "startup_program";
+
+    /// Returns the discount that a customer's metadata point to; `None` where they point to nothing.
+    #[must_use]
+    pub fn discount_of(customer: &Metadata) -> Option<DiscountId> {
+        let text = customer.text(Self::POINTER)?;
+        uuid::Uuid::try_parse(text).ok().map(DiscountId)
+    }
 }
 
 impl Job for SyncStartupProgram {
@@ -89,7 +96,9 @@ struct Run<'a> {
 impl Run<'_> {
     /// A live invitation is kept; a dead one is replaced.
     async fn invite(&self, customer: &Customer) -> Result<Done, Error> {
-        let pointed = self.discount(pointer(&customer.metadata)).await?;
+        let pointed = self
+            .discount(SyncStartupProgram::discount_of(&customer.metadata))
+            .await?;
         let discount = match pointed {
             Some(discount) => discount.id,
             None => {
@@ -149,7 +158,7 @@ impl Run<'_> {
 
     /// A used invitation stays; of an unused one nothing does.
     async fn revoke(&self, customer: &Customer) -> Result<Done, Error> {
-        let pointed = pointer(&customer.metadata);
+        let pointed = SyncStartupProgram::discount_of(&customer.metadata);
         let known = [pointed, self.wanted.discount];
         for id in known.into_iter().flatten() {
             let Some(discount) = self.discount(Some(id)).await? else {
@@ -203,9 +212,4 @@ impl Run<'_> {
         let written = customers.update_by_external_id(&self.external_id, &update);
         written.await.map(drop)
     }
-}
-
-fn pointer(metadata: &Metadata) -> Option<DiscountId> {
-    let text = metadata.text(SyncStartupProgram::POINTER)?;
-    uuid::Uuid::try_parse(text).ok().map(DiscountId)
 }

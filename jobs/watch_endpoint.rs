@@ -2,15 +2,16 @@
 //!
 //! Polar disables an endpoint after ten failed events, and does not even record what happens from then
 //! on. Nobody would notice: no delivery looks like a quiet day. So it is said aloud as long as it lasts,
-//! and once Polar delivers again, what failed is asked for and every organization counts as out of step.
+//! and once Polar delivers again, what failed is asked for, grants and subscriptions of every organization
+//! are, and a comparison finds what else was changed there.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{CatchUp, Context, Done, Error, Job, NewJob, Queue, Scheduled, priority};
-use crate::mirror::webhook_endpoint;
+use crate::mirror::{clock, webhook_endpoint};
 use crate::polar_sync::NOT_CONFIGURED;
-use crate::{RedeliverEvents, ResumeSyncs};
+use crate::{Reconcile, RedeliverEvents, ResumeSyncs};
 
 /// What our endpoint's address ends in.
 pub const WEBHOOK_ROUTE: &str = "/integrations/polar/webhook";
@@ -92,10 +93,14 @@ impl Job for WatchEndpoint {
             );
         }
         let mut next = vec![NewJob::of(&RedeliverEvents { since: gap_since })];
-        if let Some(since) = gap_since {
+        if let Some(since) = gap_since.filter(|_| found.missing_events.is_empty()) {
             let organizations = webhook_endpoint::close_gap(&mut transaction).await?;
-            tracing::warn!(%since, organizations, "Polar delivers again; what happened meanwhile is asked for");
+            tracing::warn!(%since, organizations, "Polar delivers everything again; what happened meanwhile is asked for");
             next.push(NewJob::of(&ResumeSyncs::default()));
+            next.push(NewJob::of(&Reconcile {
+                since: clock::now(&context.pool).await?,
+                page: None,
+            }));
         }
         Ok(Done::applied().then(next).within(transaction))
     }

@@ -13,8 +13,9 @@ CREATE TABLE polar_jobs.mails (
     order_id uuid,
     subscription_id uuid,
     state text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'sent', 'skipped', 'failed')),
-    -- How often the mail was handed to a mail server. More than one with state `sent`: an answer was lost, or
-    -- a worker died before it was written down, and the recipient may have the same message twice.
+    -- How often the mail was handed to a mail server. More than one with state `sent`: the mail was put off, an
+    -- answer was lost, or a worker died before it was written down; in the last two cases the recipient may have
+    -- the same message twice.
     attempts integer NOT NULL DEFAULT 0,
     -- Made from the key at the first attempt and kept, so that a repeated message can be recognised.
     message_id text,

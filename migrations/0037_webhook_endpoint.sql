@@ -6,7 +6,7 @@ CREATE TABLE polar_jobs.webhook_endpoint (
     enabled boolean NOT NULL,
     -- Types of events that we handle and Polar does not send.
     missing_events text[] NOT NULL,
-    -- The last delivery before Polar was found not to deliver; null while it delivers.
+    -- The last delivery before Polar was found not to deliver, or not everything; null while it does.
     gap_since timestamptz
 );
 COMMENT ON TABLE polar_jobs.webhook_endpoint IS 'Whether Polar delivers to us, as it was last asked.';

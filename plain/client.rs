@@ -67,11 +67,10 @@ struct Shared {
 
 /// How one exchange failed.
 enum Failure {
-    /// No answer of Plain's, or one that says it is out of order.
+    /// No answer of Plain's, or one that says it is out of order. One that is no JSON is none of Plain's.
     Down(String),
     RateLimited(Duration),
     Unauthorized,
-    Unreadable(&'static str),
 }
 
 impl Client {
@@ -156,7 +155,8 @@ impl Client {
             operation,
             reason: "it lacks the operation's result",
         };
-        let result = answer["data"].get_mut(operation.name());
+        let data = answer.get_mut("data");
+        let result = data.and_then(|data| data.get_mut(operation.name()));
         let result = result.map(Value::take).ok_or(unreadable)?;
         match result.get("error") {
             Some(error) if !error.is_null() => Err(self.shared.refusal(operation, error)),
@@ -221,7 +221,8 @@ impl Shared {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Failure::Unauthorized),
             status if status.is_success() || status == StatusCode::BAD_REQUEST => {
                 let body = read(response).await?;
-                serde_json::from_slice(&body).map_err(|_| Failure::Unreadable("it is no JSON"))
+                serde_json::from_slice(&body)
+                    .map_err(|_| Failure::Down("Plain's answer is no JSON".to_owned()))
             }
             status => Err(Failure::Down(format!("Plain answered {}", status.as_u16()))),
         }
@@ -232,16 +233,15 @@ impl Shared {
         let (reason, asked) = match failure {
             Failure::RateLimited(asked) => (HeldReason::RateLimited, Some(asked)),
             Failure::Unauthorized => (HeldReason::Unauthorized, None),
-            Failure::Unreadable(reason) => return Error::Unreadable { operation, reason },
             Failure::Down(detail) => return Error::Failed { operation, detail },
         };
         self.hold(operation, reason, asked)
     }
 
-    /// The same of a probe. One whose answer is no JSON was not answered by Plain.
+    /// The same of a probe.
     fn judge_probe(&self, operation: Operation, failure: Failure) -> Error {
         match failure {
-            Failure::Down(_) | Failure::Unreadable(_) => {
+            Failure::Down(_) => {
                 let delay = self.availability.down(Instant::now());
                 tracing::warn!(
                     next_try_in_seconds = delay.as_secs(),
@@ -316,7 +316,7 @@ async fn read(mut response: Response) -> Result<Vec<u8>, Failure> {
         .map_err(|fault| interrupted(&fault))?
     {
         if body.len() + piece.len() > LARGEST_ANSWER {
-            return Err(Failure::Unreadable("it is too large"));
+            return Err(Failure::Down("Plain's answer is too large".to_owned()));
         }
         body.extend_from_slice(&piece);
     }

@@ -142,10 +142,10 @@ impl Client {
             "onCreate": {"externalId": external_id, "fullName": email, "email": address},
             "onUpdate": {"externalId": {"value": external_id}, "email": address},
         });
-        let mut result = self
+        let result = self
             .call(operation, &document, &json!({"input": input}))
             .await?;
-        parse(operation, result["customer"].take())
+        parse(operation, part(result, "customer"))
     }
 
     /// Makes sure that an organization is there under this name; its tier stays.
@@ -158,10 +158,10 @@ impl Client {
             "mutation upsertTenant($input: UpsertTenantInput!) {{ upsertTenant(input: $input) {{ tenant {{ id externalId tier {{ id externalId }} }} {ERROR} }} }}"
         );
         let input = json!({"identifier": {"externalId": external_id}, "name": name, "externalId": external_id});
-        let mut result = self
+        let result = self
             .call(operation, &document, &json!({"input": input}))
             .await?;
-        parse(operation, result["tenant"].take())
+        parse(operation, part(result, "tenant"))
     }
 
     /// Gives an organization a tier, or takes it away.
@@ -215,6 +215,11 @@ impl Client {
 
 fn membership(customer: &str, tenant: &str) -> Value {
     json!({"input": {"customerIdentifier": {"externalId": customer}, "tenantIdentifiers": [{"externalId": tenant}]}})
+}
+
+/// A part of a result, whatever that is.
+fn part(mut result: Value, name: &str) -> Value {
+    result.get_mut(name).map(Value::take).unwrap_or_default()
 }
 
 /// Without an error there must be what was asked for.

@@ -143,7 +143,7 @@ impl Client {
         tracing::debug!(
             %operation,
             %class,
-            milliseconds = started.elapsed().as_millis(),
+            milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             error = outcome.as_ref().err().map(tracing::field::display),
             "called Polar"
         );

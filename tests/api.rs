@@ -13,6 +13,8 @@ mod description;
 mod failures;
 #[path = "local_polar/mod.rs"]
 mod local_polar;
+#[path = "api/logs.rs"]
+mod logs;
 #[path = "api/orders.rs"]
 mod orders;
 #[path = "api/plans.rs"]
@@ -23,6 +25,8 @@ mod portal;
 mod repeated;
 #[path = "api/startup.rs"]
 mod startup;
+#[path = "api/startup_command.rs"]
+mod startup_command;
 #[path = "sync/test_app.rs"]
 #[allow(dead_code, reason = "the tests of syncing use the rest")]
 mod test_app;

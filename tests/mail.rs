@@ -3,14 +3,22 @@
 
 #[path = "mail/command_line.rs"]
 mod command_line;
+#[path = "mail/encryption.rs"]
+mod encryption;
+#[path = "mail/invoices.rs"]
+mod invoices;
 #[path = "mail/killed.rs"]
 mod killed;
 #[path = "local_polar/mod.rs"]
 mod local_polar;
 #[path = "mail/mail_server.rs"]
 mod mail_server;
+#[path = "mail/occasions.rs"]
+mod occasions;
 #[path = "mail/orders.rs"]
 mod orders;
+#[path = "mail/outages.rs"]
+mod outages;
 #[path = "mail/servers.rs"]
 mod servers;
 #[path = "mail/snapshots.rs"]
@@ -19,3 +27,5 @@ mod snapshots;
 mod subscriptions;
 #[path = "mail/test_app.rs"]
 mod test_app;
+#[path = "mail/worker_process.rs"]
+mod worker_process;

@@ -15,6 +15,10 @@ mod erasure;
 mod local_polar;
 #[path = "reconcile/organizations.rs"]
 mod organizations;
+#[path = "reconcile/outage.rs"]
+mod outage;
+#[path = "reconcile/random/mod.rs"]
+mod random;
 #[path = "reconcile/strangers.rs"]
 mod strangers;
 #[path = "sync/test_app.rs"]

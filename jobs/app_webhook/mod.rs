@@ -83,22 +83,18 @@ impl AppWebhook {
     /// answered in words is not repeated, for it may be about people.
     pub async fn post(&self, message: &Message) -> Result<(), Error> {
         let breaker = &self.0.breaker;
-        let admission = breaker.admit(Instant::now()).map_err(|wait| {
-            Error::not_yet("the application does not answer; one message at a time finds out when it does again", wait)
-        })?;
-        match self.send(message).await {
+        let admission = breaker.admit(Instant::now())?;
+        let failure = match self.send(message).await {
+            Ok(answer) if answer.status().is_server_error() => answered(&answer),
             Ok(answer) => {
-                if answer.status().is_server_error() {
-                    breaker.failed(&message.id, admission, Instant::now());
-                } else {
-                    breaker.answered();
-                }
-                judge(&answer)
+                breaker.answered();
+                return judge(&answer);
             }
-            Err(error) => {
-                breaker.failed(&message.id, admission, Instant::now());
-                Err(Error::Retry(unreachable(&error)))
-            }
+            Err(error) => unreachable(&error),
+        };
+        match breaker.failed(&message.id, &failure, admission, Instant::now()) {
+            Some(held) => Err(held.into()),
+            None => Err(Error::Retry(failure)),
         }
     }
 
@@ -139,12 +135,16 @@ impl AppWebhookSettings {
     }
 }
 
+fn answered(answer: &Response) -> String {
+    format!("the application answered {}", answer.status())
+}
+
 fn judge(answer: &Response) -> Result<(), Error> {
     let status = answer.status();
     if status.is_success() {
         return Ok(());
     }
-    let text = format!("the application answered {status}");
+    let text = answered(answer);
     Err(match status {
         StatusCode::TOO_MANY_REQUESTS => Error::not_yet(text, retry_after(answer)),
         _ if status.is_redirection() => Error::Retry(format!("{text}; redirects are not followed")),

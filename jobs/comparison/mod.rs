@@ -70,7 +70,7 @@ pub async fn compare(
     let Some(held) = held::organization(pool, organization).await? else {
         return Ok(None);
     };
-    let at_polar = ask(polar, organization, &held).await?;
+    let at_polar = ask(polar, organization).await?;
     let found = differ(organization, &held, &at_polar);
     if held::organization(pool, organization).await?.as_ref() != Some(&held) {
         return Ok(None);
@@ -101,13 +101,9 @@ pub async fn compare(
     Ok(Some(comparison))
 }
 
-/// Two calls, and one more for who has or had a subscription: what waits for the end of a period, or is
-/// past due, no state tells.
-async fn ask(
-    polar: &polar::Client,
-    organization: OrganizationId,
-    held: &HeldOrganization,
-) -> Result<AtPolar, Error> {
+/// Three calls: a subscription that is past due or paused, or waits for the end of a period, no state tells
+/// (docs/polar-facts.md#state-changed).
+async fn ask(polar: &polar::Client, organization: OrganizationId) -> Result<AtPolar, Error> {
     let external_id = organization.to_string();
     let customer = CustomerRef::External(&external_id);
     let state = polar
@@ -123,15 +119,10 @@ async fn ask(
         });
     };
     let members = polar.members().all(customer).await?;
-    let pays = held.subscription.is_some() || !state.active_subscriptions.is_empty();
-    let subscriptions = match pays {
-        true => polar.subscriptions().all(customer).await?,
-        false => Vec::new(),
-    };
     Ok(AtPolar {
         state: Some(state),
         members,
-        subscriptions,
+        subscriptions: polar.subscriptions().all(customer).await?,
     })
 }
 

@@ -39,6 +39,8 @@ pub struct Finding {
     pub organization: OrganizationId,
     /// `None`: it changed meanwhile, lives no longer, or Polar failed for it alone.
     pub comparison: Option<Comparison>,
+    /// How many members who are none of ours were deleted.
+    pub deleted_members: u32,
 }
 
 /// Some organizations.
@@ -111,20 +113,23 @@ impl Run<'_> {
         let mut finding = Finding {
             organization,
             comparison: compared,
+            deleted_members: 0,
         };
         if self.delete_strangers
             && let Some(comparison) = &mut finding.comparison
         {
-            self.delete_members(&polar, comparison).await?;
+            finding.deleted_members = self.delete_members(&polar, comparison).await?;
         }
         Ok(finding)
     }
 
+    /// Returns how many there were.
     async fn delete_members(
         &self,
         polar: &polar::Client,
         comparison: &mut Comparison,
-    ) -> Result<(), Error> {
+    ) -> Result<u32, Error> {
+        let mut deleted = 0;
         for (customer, member) in std::mem::take(&mut comparison.foreign_members) {
             polar
                 .members()
@@ -134,8 +139,9 @@ impl Run<'_> {
             tracing::info!(%customer, %member, "a member who is none of ours was deleted at Polar");
             let subject = format!("{STRANGER}member/{member}");
             comparison.differences.retain(|one| one.subject != subject);
+            deleted += 1;
         }
-        Ok(())
+        Ok(deleted)
     }
 
     /// Looks at one page of Polar's customers, counted from 1, for those whose external id is no living

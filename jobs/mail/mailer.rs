@@ -2,15 +2,16 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use lettre::Address;
 use lettre::message::Mailbox;
+use lettre::transport::smtp::client::TlsParameters;
 use secrecy::SecretString;
 
-use super::outage::Outage;
 use super::{Links, MailKey, Message, smtp};
+use crate::outage::{Admission, Held, Outage};
 
 /// How mail leaves.
 #[derive(Clone, Debug)]
@@ -80,15 +81,7 @@ pub struct Mailer(Arc<Shared>);
 struct Shared {
     config: MailerConfig,
     outage: Outage,
-}
-
-/// The mail server cannot be used now.
-#[derive(Debug)]
-pub(crate) struct Unavailable {
-    /// When to ask again.
-    pub(crate) retry_after: Duration,
-    /// Why, without addresses.
-    pub(crate) reason: String,
+    tls: OnceLock<TlsParameters>,
 }
 
 /// Why a mail did not go. The texts hold no addresses: what a server says about a recipient often does.
@@ -98,8 +91,6 @@ pub(crate) enum SendError {
     Refused(String),
     /// This mail may be taken later, or was taken although its answer was lost.
     Temporary(String),
-    /// The server takes nobody's mail now.
-    Unavailable(Unavailable),
 }
 
 /// A way out that is open.
@@ -115,6 +106,7 @@ impl Mailer {
         Self(Arc::new(Shared {
             config,
             outage: Outage::default(),
+            tls: OnceLock::new(),
         }))
     }
 
@@ -128,46 +120,47 @@ impl Mailer {
     }
 
     /// Opens the way to the server, up to the point from which on everything is about one mail. After a failure
-    /// one caller at a time tries again, and the others learn how long to wait.
-    pub(crate) async fn connect(&self) -> Result<Connection<'_>, Unavailable> {
+    /// one caller at a time tries again, and the others learn how long to wait; no reason holds addresses.
+    pub(crate) async fn connect(&self) -> Result<Connection<'_>, Held> {
         let server = match &self.config().transport {
             Transport::Directory(directory) => return Ok(Connection::Directory(directory)),
             Transport::Smtp(server) => server,
         };
-        self.0.outage.admit()?;
-        match smtp::Session::open(server).await {
+        let admission = self.0.outage.admit(Instant::now())?;
+        match smtp::Session::open(server, &self.0.tls, &self.config().from.0.email).await {
             Ok(session) => {
                 self.0.outage.end();
                 Ok(Connection::Smtp(self, Box::new(session)))
             }
-            Err(reason) => Err(self.unavailable(reason)),
+            Err(cause) => Err(self.unavailable(&cause, admission)),
         }
     }
 
-    fn unavailable(&self, cause: String) -> Unavailable {
+    fn unavailable(&self, cause: &str, admission: Admission) -> Held {
         let reason = format!("the mail server is not available: {cause}");
         tracing::warn!("{reason}");
-        Unavailable {
-            retry_after: self.0.outage.begin(&reason),
-            reason,
-        }
+        self.0.outage.begin(&reason, admission, Instant::now())
     }
 }
 
 impl Connection<'_> {
     /// Hands over one mail.
     pub(crate) async fn send(self, key: &MailKey, message: &Message) -> Result<(), SendError> {
-        match self {
-            Self::Directory(directory) => write(directory, key, message).await,
-            Self::Smtp(mailer, session) => match session.send(message).await {
-                Ok(()) => Ok(()),
-                Err(smtp::Failure::Refused(reason)) => Err(SendError::Refused(reason)),
-                Err(smtp::Failure::Temporary(reason)) => Err(SendError::Temporary(reason)),
-                Err(smtp::Failure::Server(reason)) => {
-                    Err(SendError::Unavailable(mailer.unavailable(reason)))
+        let (mailer, session) = match self {
+            Self::Directory(directory) => return write(directory, key, message).await,
+            Self::Smtp(mailer, session) => (mailer, session),
+        };
+        session
+            .send(message)
+            .await
+            .map_err(|failure| match failure {
+                smtp::Failure::Refused(reason) => SendError::Refused(reason),
+                smtp::Failure::Temporary(reason) => SendError::Temporary(reason),
+                // The others wait; this one counts as put off, for it may be what the server dislikes.
+                smtp::Failure::Closing(cause) => {
+                    SendError::Temporary(mailer.unavailable(&cause, Admission::Normal).reason)
                 }
-            },
-        }
+            })
     }
 }
 

@@ -18,7 +18,6 @@ pub(crate) struct Attachment {
 
 /// A mail, ready to be handed over.
 pub(crate) struct Message {
-    from: Address,
     to: Address,
     bytes: Vec<u8>,
 }
@@ -64,14 +63,9 @@ impl Message {
         }
         let message = builder.multipart(parts).ok()?;
         Some(Self {
-            from: config.from.0.email.clone(),
             to,
             bytes: message.formatted(),
         })
-    }
-
-    pub(super) fn from(&self) -> &Address {
-        &self.from
     }
 
     pub(super) fn to(&self) -> &Address {

@@ -15,7 +15,6 @@ mod invoice;
 mod key;
 mod mailer;
 mod message;
-mod outage;
 mod recipients;
 mod render;
 mod smtp;

@@ -124,7 +124,7 @@ fn rows(
             row("Invoice", invoice.map(one_line)),
             row("Next renewal", day(data.period_end)),
         ],
-        Template::SubscriptionPastDue => vec![plan(), row("Amount due", amount)],
+        Template::SubscriptionPastDue => vec![plan(), row("Price", amount)],
         Template::SubscriptionCancellation if data.has_ended => {
             vec![plan(), row("Ended on", day(data.ends_at))]
         }

@@ -1,7 +1,9 @@
 //! One conversation with an SMTP server. It is led command by command, because a refusal means something else
 //! at each: before the recipient is named it is about us, afterwards about this one mail.
+//! [`Session::open`] is the first half, [`Session::send`] the second.
 
 use std::error::Error as _;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use lettre::Address;
@@ -15,7 +17,7 @@ use secrecy::ExposeSecret;
 use super::Message;
 use super::mailer::{Security, SmtpServer};
 
-/// From the first packet to the end of the log-in.
+/// From the first packet until the server takes mail from us.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 /// For one mail, until the server says that it has it.
 const SEND_TIMEOUT: Duration = Duration::from_secs(40);
@@ -33,17 +35,21 @@ pub(super) enum Failure {
     Refused(String),
     /// Refused for now, or the answer did not come.
     Temporary(String),
-    /// The server takes no mail of ours.
-    Server(String),
+    /// The server ends the conversation: it takes nobody's mail for a while.
+    Closing(String),
 }
 
 impl Session {
-    /// Connects, encrypts and logs in.
+    /// Connects, encrypts, logs in, and names the sender, who is the same for every mail.
     ///
     /// # Errors
     /// Why it cannot be used; a text without addresses.
-    pub(super) async fn open(server: &SmtpServer) -> Result<Self, String> {
-        match tokio::time::timeout(OPEN_TIMEOUT, open(server)).await {
+    pub(super) async fn open(
+        server: &SmtpServer,
+        tls: &OnceLock<TlsParameters>,
+        from: &Address,
+    ) -> Result<Self, String> {
+        match tokio::time::timeout(OPEN_TIMEOUT, open(server, tls, from)).await {
             Ok(opened) => opened.map(Self),
             Err(_) => Err(format!("no answer within {} s", OPEN_TIMEOUT.as_secs())),
         }
@@ -65,9 +71,13 @@ impl Session {
     }
 }
 
-async fn open(server: &SmtpServer) -> Result<AsyncSmtpConnection, String> {
+async fn open(
+    server: &SmtpServer,
+    tls: &OnceLock<TlsParameters>,
+    from: &Address,
+) -> Result<AsyncSmtpConnection, String> {
     let hello = ClientId::default();
-    let tls = || TlsParameters::new(server.host.clone()).map_err(|error| describe(&error));
+    let tls = || encryption(server, tls);
     let from_the_start = match server.security {
         Security::Tls => Some(tls()?),
         Security::StartTls | Security::Opportunistic => None,
@@ -94,17 +104,29 @@ async fn open(server: &SmtpServer) -> Result<AsyncSmtpConnection, String> {
         let logged_in = connection.auth(&mechanisms, &credentials).await;
         logged_in.map_err(|error| format!("the log-in failed: {}", describe(&error)))?;
     }
+    let sender = Mail::new(Some(from.clone()), Vec::new());
+    let accepted = connection.command(sender).await;
+    accepted.map_err(|error| format!("it does not take the sender: {}", describe(&error)))?;
     Ok(connection)
 }
 
+/// The certificates that are trusted: read once, for they are many.
+fn encryption(
+    server: &SmtpServer,
+    known: &OnceLock<TlsParameters>,
+) -> Result<TlsParameters, String> {
+    if let Some(tls) = known.get() {
+        return Ok(tls.clone());
+    }
+    let tls = TlsParameters::new(server.host.clone()).map_err(|error| describe(&error))?;
+    Ok(known.get_or_init(|| tls).clone())
+}
+
 async fn deliver(connection: &mut AsyncSmtpConnection, message: &Message) -> Result<(), Failure> {
-    let from: Address = message.from().clone();
-    let accepted = connection.command(Mail::new(Some(from), Vec::new())).await;
-    accepted.map_err(|error| Failure::Server(format!("MAIL FROM: {}", describe(&error))))?;
     let about_this_mail = |step: &str, error: &SmtpError| {
         let reason = format!("{step}: {}", describe(error));
         match error.status().map(u16::from) {
-            Some(CLOSING) => Failure::Server(reason),
+            Some(CLOSING) => Failure::Closing(reason),
             Some(500..) => Failure::Refused(format!(
                 "the mail server refuses the mail for good: {reason}"
             )),
@@ -126,6 +148,9 @@ fn describe(error: &SmtpError) -> String {
     if let Some(code) = error.status() {
         return format!("it answered {code}");
     }
+    if let Some(fault) = certificate_fault(error) {
+        return format!("its certificate is not trusted ({fault})");
+    }
     let kind = if error.is_timeout() {
         "no answer in time"
     } else if error.is_tls() {
@@ -138,5 +163,21 @@ fn describe(error: &SmtpError) -> String {
     match error.source() {
         Some(cause) if !error.is_response() => format!("{kind} ({cause})"),
         _ => kind.to_owned(),
+    }
+}
+
+/// What is wrong with the server's certificate, if that was the reason.
+fn certificate_fault(error: &SmtpError) -> Option<&rustls::CertificateError> {
+    let mut cause: &(dyn std::error::Error + 'static) = error;
+    loop {
+        if let Some(rustls::Error::InvalidCertificate(fault)) = cause.downcast_ref() {
+            return Some(fault);
+        }
+        // What an I/O error wraps is not among its sources.
+        let wrapped = cause.downcast_ref().and_then(std::io::Error::get_ref);
+        cause = match wrapped {
+            Some(wrapped) => wrapped,
+            None => cause.source()?,
+        };
     }
 }

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-/// Writes what a look at our endpoint found. Returns since when nothing was delivered, if that was so
-/// before this look or is now.
+/// Writes what a look at our endpoint found. Returns since when not everything was delivered, if that was
+/// so before this look or is now: no endpoint was enabled, or none was subscribed to something we handle.
 ///
 /// # Errors
 /// If the database fails.
@@ -20,13 +20,14 @@ pub async fn note(
             .await?;
     let (checked_at, gap_since) =
         known.map_or((None, None), |row| (Some(row.checked_at), row.gap_since));
-    let gap_since = match (gap_since, enabled) {
+    let delivers = enabled && missing_events.is_empty();
+    let gap_since = match (gap_since, delivers) {
         (None, false) => last_delivery(connection).await?.or(checked_at),
         (known, _) => known,
     };
     let gap_since = sqlx::query_scalar!(
         r#"INSERT INTO polar_jobs.webhook_endpoint AS known (checked_at, enabled, missing_events, gap_since)
-           VALUES (now(), $1, $2, CASE WHEN $1 THEN $3 ELSE coalesce($3, now()) END)
+           VALUES (now(), $1, $2, CASE WHEN $4 THEN $3 ELSE coalesce($3, now()) END)
            ON CONFLICT (is_only_row) DO UPDATE
               SET checked_at = excluded.checked_at, enabled = excluded.enabled, missing_events = excluded.missing_events,
                   gap_since = excluded.gap_since
@@ -34,6 +35,7 @@ pub async fn note(
         enabled,
         missing_events,
         gap_since,
+        delivers,
     )
     .fetch_one(connection)
     .await?;

@@ -36,5 +36,6 @@ pub use plain::{
 };
 pub use simulator::{Simulator, StartError};
 pub use world::catalogue::Product;
+pub use world::invoices::InvoiceFault;
 pub use world::lifecycle::Start;
 pub use world::steps::{SubscriptionStep, WorldError};

@@ -271,6 +271,21 @@ impl Simulator {
         Ok(())
     }
 
+    /// Changes why an order was made, such as `purchase`, without a word.
+    ///
+    /// # Errors
+    /// No such order.
+    pub async fn set_billing_reason(
+        &self,
+        order: Uuid,
+        reason: &'static str,
+    ) -> Result<(), WorldError> {
+        let mut store = self.shared.lock();
+        let row = store.orders.get_mut(order);
+        row.ok_or(WorldError::UnknownOrder(order))?.billing_reason = reason;
+        Ok(())
+    }
+
     /// Money for an order arrives: `order.updated`, `order.paid`.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ use crate::http::server;
 use crate::http::shared::Shared;
 use crate::options::Options;
 use crate::webhooks::dispatch;
+use crate::world::invoices::InvoiceFault;
 
 /// Why a simulator does not start.
 #[derive(Debug, Error)]
@@ -152,6 +153,11 @@ impl Simulator {
     /// Lets a gateway answer in place of Polar; `None` takes it away.
     pub fn set_gateway(&self, gateway: Option<Gateway>) {
         self.shared.outages.set_gateway(gateway);
+    }
+
+    /// Lets something be wrong with invoices; `None` repairs it.
+    pub fn set_invoice_fault(&self, fault: Option<InvoiceFault>) {
+        self.shared.lock().invoice_fault = fault;
     }
 
     /// Lets somebody else do something during the next request that matches, once.

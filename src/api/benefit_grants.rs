@@ -1,4 +1,5 @@
-//! Shared Slack channels that an organization's plan gives: who is invited, and whether they came.
+//! Shared Slack channels that an organization's plan gives: who is invited, and whether they came. Other benefits
+//! ask nothing of their holders, and are left out.
 
 use axum::Json;
 use axum::response::Response;
@@ -61,7 +62,7 @@ pub(super) struct Invitation {
     invited_email: String,
 }
 
-/// The organization's shared Slack channels, all on one page.
+/// The organization's shared Slack channels, all on one page. Grants of other benefits are not shown.
 #[utoipa::path(
     get,
     path = "/v1/organizations/{organization_id}/benefit-grants",

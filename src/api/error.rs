@@ -192,7 +192,12 @@ impl ApiError {
                 json!(fields),
                 None,
             ),
-            Self::Database(_) => unavailable("The database does not answer.", FAILURE_SECONDS),
+            Self::Database(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "DatabaseUnavailable",
+                "The database does not answer.".into(),
+                Some(FAILURE_SECONDS),
+            ),
             Self::Polar(error) => of_polar(error),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, RawPathParams, Request};
+use axum::http::Method;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -44,33 +45,71 @@ pub(super) struct Cause(pub(super) String);
 
 /// Answers within the time, and writes the line.
 pub(super) async fn log(params: RawPathParams, mut request: Request, next: Next) -> Response {
-    let started = Instant::now();
     let facts = Facts::default();
     request.extensions_mut().insert(facts.clone());
-    let method = request.method().clone();
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map(|path| path.as_str().to_owned());
-    // What is no id may be anything, and is not repeated.
-    let organization = params
-        .iter()
-        .find(|(name, _)| *name == "organization_id")
-        .and_then(|(_, id)| OrganizationId::parse(id));
+    let mut line = Line::of(&params, &request, facts);
     let response = tokio::time::timeout(ANSWER_TIMEOUT, next.run(request))
         .await
         .unwrap_or_else(|_| ApiError::from(Refusal::TooSlow).into_response());
-    let person = *facts.person.lock().unwrap_or_else(PoisonError::into_inner);
-    tracing::info!(
-        %method,
-        route = route.as_deref().unwrap_or_default(),
-        organization = organization.map(tracing::field::display),
-        person = person.map(tracing::field::display),
-        status = response.status().as_u16(),
-        milliseconds = started.elapsed().as_millis(),
-        polar_request_ids = facts.request_ids.joined(),
-        error = response.extensions().get::<Cause>().map(|cause| cause.0.as_str()),
-        "answered"
-    );
+    line.status = Some(response.status().as_u16());
+    line.cause = response.extensions().get::<Cause>().cloned();
     response
+}
+
+/// Written when it is dropped, because a caller that hangs up has the handler dropped in the middle. What it
+/// began to change goes on.
+struct Line {
+    started: Instant,
+    method: Method,
+    route: String,
+    organization: Option<OrganizationId>,
+    facts: Facts,
+    /// `None` where nobody waited for the answer.
+    status: Option<u16>,
+    cause: Option<Cause>,
+}
+
+impl Line {
+    fn of(params: &RawPathParams, request: &Request, facts: Facts) -> Self {
+        let route = request.extensions().get::<MatchedPath>();
+        Self {
+            started: Instant::now(),
+            method: request.method().clone(),
+            route: route.map_or_else(String::new, |path| path.as_str().to_owned()),
+            // What is no id may be anything, and is not repeated.
+            organization: params
+                .iter()
+                .find(|(name, _)| *name == "organization_id")
+                .and_then(|(_, id)| OrganizationId::parse(id)),
+            facts,
+            status: None,
+            cause: None,
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let person = *self
+            .facts
+            .person
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let what = match self.status {
+            Some(_) => "answered",
+            None => "the caller hung up",
+        };
+        tracing::info!(
+            method = %self.method,
+            route = self.route,
+            organization = self.organization.map(tracing::field::display),
+            person = person.map(tracing::field::display),
+            status = self.status,
+            // A number: 128 bits would be written as text.
+            milliseconds = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            polar_request_ids = self.facts.request_ids.joined(),
+            error = self.cause.as_ref().map(|cause| cause.0.as_str()),
+            "{what}"
+        );
+    }
 }

@@ -15,6 +15,7 @@ mod change;
 mod cors;
 mod customer_session;
 mod error;
+pub(crate) mod hs256;
 mod ids;
 mod log;
 mod openapi;

@@ -70,11 +70,15 @@ const REFUSALS: [(&str, &str); 6] = [
         "Polar is slow, down or busy: ask again after `Retry-After` seconds",
     ),
 ];
-/// Further ones of routes that change something.
-const CHANGES: [(&str, &str); 1] = [(
+/// A further one of routes that change something, or act as a person whom Polar may not know yet.
+const NOT_NOW: (&str, &str) = (
     "409",
     "It cannot be done now; with `Retry-After` it can soon",
-)];
+);
+/// A further one of routes that read a body.
+const TOO_LARGE: (&str, &str) = ("413", "The body is larger than 64 KiB");
+/// The tag of routes that act as a person.
+const AS_PERSON: &str = "Customer portal";
 
 /// Headers that routes take.
 const ON_BEHALF_OF: (&str, &str) = (
@@ -122,11 +126,14 @@ fn describe(operation: &mut Operation, changes: bool) {
         .chain(changes.then_some(IDEMPOTENCY_KEY));
     let parameters = operation.parameters.get_or_insert_default();
     parameters.extend(headers.map(|(name, words)| RefOr::T(header(name, words))));
-    let more = CHANGES.iter().filter(|_| changes);
-    for (status, words) in REFUSALS.iter().chain(more) {
+    let tags = operation.tags.iter().flatten();
+    let as_person = tags.into_iter().any(|tag| tag == AS_PERSON);
+    let takes = operation.request_body.is_some();
+    let not_now = (changes || as_person).then_some(NOT_NOW);
+    let too_large = takes.then_some(TOO_LARGE);
+    for (status, words) in REFUSALS.into_iter().chain(not_now).chain(too_large) {
         add(operation, status, refusal(words, "ErrorBody"));
     }
-    let takes = operation.request_body.is_some();
     let pages = operation
         .parameters
         .iter()

@@ -48,7 +48,7 @@ pub(super) struct Price {
 /// What is charged for each transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct TransactionFee {
-    /// In basis points: 380 is 3.80 %.
+    /// In basis points, whatever its name says: 380 is 3.80 %. Divide by 100 before you show it.
     percent: i64,
     /// In cents.
     fixed: i64,

@@ -6,6 +6,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use super::hs256;
+
 /// Whom the tokens are for.
 const AUDIENCE: &str = "polar-jobs";
 /// By how much the application's clock and ours may differ, in seconds.
@@ -27,6 +29,7 @@ pub(super) struct SessionVerifier {
 
 impl SessionVerifier {
     pub(super) fn new(secret: &SecretString) -> Self {
+        hs256::install();
         // The algorithm is ours to choose, never the token's.
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_audience(&[AUDIENCE]);

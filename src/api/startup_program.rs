@@ -6,15 +6,14 @@
 use axum::response::Response;
 use jobs::SyncStartupProgram;
 use polar::{
-    Customer, Discount, DiscountId, Metadata, OrAbsent, ProrationBehavior, Subscription,
-    SubscriptionUpdate,
+    Customer, Discount, Metadata, OrAbsent, ProrationBehavior, Subscription, SubscriptionUpdate,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::access::{Access, Manages};
 use super::change::{Change, Input, Reply, json};
-use super::error::{ApiError, FieldError, Refusal};
+use super::error::{ApiError, ErrorBody, FieldError, Refusal};
 use super::subscription::checkout::{Buyer, Checkout, Urls, is_free};
 use super::subscription::lease::ChangeLease;
 use super::subscription::switch::{Switch, confirm, switch};
@@ -30,16 +29,11 @@ pub(super) enum StartupStatus {
     Consumed,
 }
 
-/// The discount that a customer's metadata point to.
-pub(super) fn pointer(metadata: &Metadata) -> Option<DiscountId> {
-    super::ids::parse(metadata.text(SyncStartupProgram::POINTER)?)
-}
-
 /// Whether a subscription's discount is the program's: the only one that a change of plan may take away.
 pub(super) fn is_programs(subscription: &Subscription, customer: &Metadata) -> bool {
     let pointed = subscription
         .discount_id
-        .is_some_and(|id| pointer(customer) == Some(id));
+        .is_some_and(|id| SyncStartupProgram::discount_of(customer) == Some(id));
     let discount = subscription.discount.as_ref();
     pointed || discount.is_some_and(|d| d.metadata.text(SyncStartupProgram::MARK) == Some("true"))
 }
@@ -49,7 +43,7 @@ pub(super) async fn invitation(
     polar: &polar::Client,
     customer: &Metadata,
 ) -> Result<Option<Discount>, polar::Error> {
-    match pointer(customer) {
+    match SyncStartupProgram::discount_of(customer) {
         Some(id) => polar.discounts().get(id).await.or_absent(),
         None => Ok(None),
     }
@@ -117,7 +111,10 @@ pub(super) struct Claimed {
     tag = "Subscription",
     params(("organization_id" = Uuid, Path, description = "The application's id of the organization")),
     request_body = ClaimBody,
-    responses((status = 200, description = "A checkout, or the subscription", body = Claimed)),
+    responses(
+        (status = 200, description = "A checkout, or the subscription", body = Claimed),
+        (status = 402, description = "The card was declined; nothing has changed", body = ErrorBody),
+    ),
 )]
 pub(super) async fn claim(access: Access<Manages>, change: Change) -> Response {
     change.once(access, json::<ClaimBody>, claim_now).await

@@ -14,18 +14,20 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::sync::oneshot;
 
+use self::api_callers::ApiCallers;
 use self::load::Load;
 pub(super) use self::load::Measured;
 use super::fixture::Fixture;
 use crate::ingress::{Ingress, IngressSettings, Metrics};
 
+mod api_callers;
 mod load;
 
 /// The secret of this measurement; nothing else knows it.
 pub(super) const SECRET: &str = "polar-jobs bench ingress, nobody's secret";
 
 /// Measures the ingress on a migrated database that is nobody's, with so many keep-alive
-/// connections for so many seconds.
+/// connections for so many seconds, beside so many people who call the organizations API.
 ///
 /// # Errors
 /// If the database or the port cannot be had, an answer is not 202, or the rows found afterwards are
@@ -35,6 +37,7 @@ pub async fn run(
     clients: usize,
     seconds: u64,
     bodies: Bodies,
+    api_callers: usize,
 ) -> anyhow::Result<Value> {
     let Fixture { pool, database, .. } = Fixture::new(database_url)
         .await
@@ -49,14 +52,31 @@ pub async fn run(
     })
     .await?;
     let address = ingress.local_addr();
+    let callers = ApiCallers::prepare(&pool, api_callers).await?;
+    let ingress = ingress.with_routes(callers.router(&pool)?);
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(ingress.serve(async {
         let _either_way_it_is_time = stopped.await;
     }));
+    let answers = callers.ask(address, deadline(Duration::from_secs(seconds)))?;
     let measured = generate(address, clients, seconds, bodies).await?;
+    let answers = answers.await.context("the API did not answer")?;
     let _server_is_there = stop.send(());
     server.await.context("the server died")?;
-    report(&pool, clients, bodies, measured).await
+    let mut result = report(&pool, clients, bodies, measured).await?;
+    if let (1.., Some(result)) = (api_callers, result.as_object_mut()) {
+        result.insert("api_callers".to_owned(), json!(api_callers));
+        result.insert("api_answers".to_owned(), json!(answers.len()));
+        result.insert(
+            "api_p50_ms".to_owned(),
+            json!(rounded(percentile(&answers, 0.50))),
+        );
+        result.insert(
+            "api_p99_ms".to_owned(),
+            json!(rounded(percentile(&answers, 0.99))),
+        );
+    }
+    Ok(result)
 }
 
 /// Runs the load on a thread of its own.
@@ -142,12 +162,17 @@ impl Measured {
 
     /// In milliseconds.
     pub(super) fn percentile(&self, share: f64) -> f64 {
-        let last = self.latencies.len().saturating_sub(1);
-        let place = (last as f64 * share).round() as usize;
-        self.latencies
-            .get(place)
-            .map_or(0.0, |latency| latency.as_secs_f64() * 1000.0)
+        percentile(&self.latencies, share)
     }
+}
+
+/// Of sorted latencies, in milliseconds.
+fn percentile(latencies: &[Duration], share: f64) -> f64 {
+    let last = latencies.len().saturating_sub(1);
+    let place = (last as f64 * share).round() as usize;
+    latencies
+        .get(place)
+        .map_or(0.0, |latency| latency.as_secs_f64() * 1000.0)
 }
 
 fn rounded(value: f64) -> f64 {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use jobs::comparison::Run;
+use jobs::comparison::{Finding, Run};
 use jobs::contract::{Verdict, begin};
 use jobs::mirror::differences::{self, OpenDifference};
 use jobs::mirror::{clock, held};
@@ -25,6 +25,8 @@ use crate::queue::enqueue;
 
 /// Organizations that a message names.
 const NAMED: usize = 5;
+/// What a deletion at Polar is called among the actions.
+const DELETED: &str = "reconcile --repair --strangers";
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -118,6 +120,8 @@ impl Reconciliation<'_> {
             )));
         }
         let mut transaction = begin(self.run.pool).await?;
+        self.record_deletions(&mut transaction, std::slice::from_ref(&finding))
+            .await?;
         let repairs = finding.write(&mut transaction, self.repair).await?;
         self.enqueue(&mut transaction, repairs, Some(organization.0))
             .await?;
@@ -144,6 +148,8 @@ impl Reconciliation<'_> {
             missed.extend(unknown.map(|finding| finding.organization));
             progress.advance(batch.findings.len() - (missed.len() - before));
             let mut transaction = begin(pool).await?;
+            self.record_deletions(&mut transaction, &batch.findings)
+                .await?;
             let repairs = batch.write(&mut transaction, self.repair).await?;
             self.enqueue(&mut transaction, repairs, None).await?;
             transaction.commit().await?;
@@ -157,6 +163,20 @@ impl Reconciliation<'_> {
         Ok(missed)
     }
 
+    /// Who had members deleted at Polar who are none of ours.
+    async fn record_deletions(
+        &self,
+        connection: &mut PgConnection,
+        findings: &[Finding],
+    ) -> Result<(), Failure> {
+        for finding in findings.iter().filter(|one| one.deleted_members > 0) {
+            let action = OperatorAction::on_organization(DELETED, finding.organization.0)
+                .with(json!({ "deleted_members": finding.deleted_members }));
+            operators::record(connection, self.actor, &action).await?;
+        }
+        Ok(())
+    }
+
     async fn strangers(&self, pool: &PgPool, since: DateTime<Utc>) -> Result<(), Failure> {
         let mut page = 1;
         loop {
@@ -164,7 +184,7 @@ impl Reconciliation<'_> {
             let mut transaction = begin(pool).await?;
             strangers.write(&mut transaction).await?;
             if strangers.deleted > 0 {
-                let action = OperatorAction::new("reconcile --repair --strangers", "customers")
+                let action = OperatorAction::new(DELETED, "customers")
                     .with(json!({ "deleted": strangers.deleted }));
                 operators::record(&mut transaction, self.actor, &action).await?;
             }
@@ -217,6 +237,9 @@ async fn until_answered<T, F: Future<Output = Result<T, Error>>>(
 }
 
 fn print(format: Format, open: &[OpenDifference]) -> Result<(), Failure> {
+    if open.is_empty() && format != Format::Json {
+        return output::line("nothing differs");
+    }
     output::list(format, HEADER, open, cells)?;
     if format == Format::Json {
         return Ok(());
@@ -231,9 +254,6 @@ fn print(format: Format, open: &[OpenDifference]) -> Result<(), Failure> {
             "{}: {cause}",
             output::counted(count, "difference")
         ))?;
-    }
-    if open.is_empty() {
-        output::line("nothing differs")?;
     }
     Ok(())
 }

@@ -158,12 +158,8 @@ async fn invitation(
         .get_by_external_id(&external_id)
         .await
         .or_absent()?;
-    let pointer = customer.as_ref().and_then(|customer| {
-        let text = customer.metadata.text(SyncStartupProgram::POINTER)?;
-        Uuid::try_parse(text).ok()
-    });
-    match pointer {
-        Some(id) => polar.discounts().get(id.into()).await.or_absent(),
+    match customer.and_then(|customer| SyncStartupProgram::discount_of(&customer.metadata)) {
+        Some(id) => polar.discounts().get(id).await.or_absent(),
         None => Ok(None),
     }
 }

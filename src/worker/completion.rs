@@ -2,6 +2,7 @@
 //! follow-ups in a transaction of their own.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,9 @@ use super::slots::Slots;
 /// How long results are gathered at most, and how long after the last one.
 const GATHER_TIMEOUT: Duration = Duration::from_millis(1);
 const LULL: Duration = Duration::from_micros(30);
+/// The same while the database is busy with another batch of the queue.
+const BUSY_GATHER_TIMEOUT: Duration = Duration::from_millis(10);
+const BUSY_LULL: Duration = Duration::from_millis(1);
 
 /// A claim that this process holds.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +87,17 @@ impl HeldJobs {
 pub(super) struct CompletionBuffer {
     pending: Mutex<Vec<BufferedResult>>,
     arrived: Notify,
+    /// Fetchers of the queue whose statement runs.
+    storing: AtomicUsize,
+}
+
+/// A fetcher's statement runs, until this is dropped.
+pub(super) struct Storing<'a>(&'a AtomicUsize);
+
+impl Drop for Storing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl CompletionBuffer {
@@ -92,24 +107,38 @@ impl CompletionBuffer {
         self.arrived.notify_one();
     }
 
+    /// Notes that a fetcher's statement runs.
+    pub(super) fn storing(&self) -> Storing<'_> {
+        self.storing.fetch_add(1, Ordering::AcqRel);
+        Storing(&self.storing)
+    }
+
     /// Waits while results come thick and fast, until there are `enough`: one commit then stores more
-    /// of them. Returns at once where there is none.
+    /// of them. Returns at once where there is none. While the database is busy with another batch of the
+    /// queue, nothing is lost by waiting longer, and no core is spent on it.
     pub(super) async fn wait_for_batch(&self, enough: usize) {
         let began = Instant::now();
         let (mut seen, mut last) = (0, began);
         loop {
             let waiting = self.lock().len();
-            if waiting > seen {
-                (seen, last) = (waiting, Instant::now());
-            }
-            if waiting == 0
-                || waiting >= enough
-                || last.elapsed() > LULL
-                || began.elapsed() > GATHER_TIMEOUT
-            {
+            if waiting == 0 || waiting >= enough {
                 return;
             }
-            tokio::task::yield_now().await;
+            let grown = waiting > seen;
+            if grown {
+                (seen, last) = (waiting, Instant::now());
+            }
+            if self.storing.load(Ordering::Acquire) > 0 {
+                if !grown || began.elapsed() > BUSY_GATHER_TIMEOUT {
+                    return;
+                }
+                tokio::time::sleep(BUSY_LULL).await;
+            } else {
+                if last.elapsed() > LULL || began.elapsed() > GATHER_TIMEOUT {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
         }
     }
 

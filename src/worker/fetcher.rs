@@ -236,6 +236,7 @@ impl Fetcher {
         contended: &mut HashSet<i64>,
     ) -> Turned {
         let mut backoff = Backoff::default();
+        let _storing = self.buffer.storing();
         loop {
             // Other queues may use the connection while this one waits.
             let mut connection = self.shared.connections.acquire().await;

@@ -72,6 +72,11 @@ impl IdleState {
         }
     }
 
+    /// Whether the queue's fetchers found it empty; else they look for jobs by themselves.
+    pub(super) fn is_idle(&self) -> bool {
+        self.idle.load(Ordering::Acquire)
+    }
+
     /// Waits for a wake-up.
     pub(super) async fn woken(&self) {
         self.woken.notified().await;

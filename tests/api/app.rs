@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use jobs::contract::Fees;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use polar::{ClientConfig, ProductId, RateLimiter, Unlimited};
 use polar_jobs::api::{self, ApiSettings};
 use polar_jobs::config::AppSettings;
@@ -14,7 +17,10 @@ use polar_jobs::ingress::serve_operations;
 use polar_jobs::queue::connect::Pooler;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
+use sha2::Sha256;
 use simulator::Product;
+use sqlx::PgPool;
+use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -22,7 +28,7 @@ use uuid::Uuid;
 use crate::test_app::{DEADLINE, PLATFORM, Tenant, TestApp, user};
 
 pub(crate) const APP_TOKEN: &str = "the token of the application's server";
-pub(crate) const SESSION_SECRET: &str = "a key of the application, 32 bytes or longer";
+pub(crate) const SESSION_SECRET: &str = "a-key-of-the-application-of-32-bytes-or-more";
 pub(crate) const EARLY: Fees = Fees {
     basis_points: 400,
     fixed: 40,
@@ -117,10 +123,7 @@ impl ApiApp {
             app,
             address,
             server,
-            http: reqwest::Client::builder()
-                .tls_certs_only([])
-                .build()
-                .unwrap(),
+            http: http(),
         }
     }
 
@@ -235,6 +238,70 @@ fn settings(app: &TestApp) -> ApiSettings {
     }
 }
 
+pub(crate) fn http() -> reqwest::Client {
+    let plain = reqwest::Client::builder().tls_certs_only([]);
+    plain.build().unwrap()
+}
+
+/// What a setting can hold.
+pub(crate) const TOKEN_OF_PROCESS: &str = "a-token-of-the-application-without-blanks";
+
+/// The ingress as a process of its own, on the database and the Polar of a test.
+pub(crate) struct IngressProcess {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    /// What it logs.
+    log: NamedTempFile,
+}
+
+impl Drop for IngressProcess {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl IngressProcess {
+    /// Starts one and waits until it listens.
+    pub(crate) async fn start(app: &ApiApp, settings: &[(&str, &str)]) -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let log = NamedTempFile::new().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_polar-jobs"))
+            .args(["ingress", "--port", &address.port().to_string()])
+            .env_clear()
+            .envs(app.environment())
+            .env("APP_TOKEN", TOKEN_OF_PROCESS)
+            .envs(settings.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(log.reopen().unwrap())
+            .spawn()
+            .unwrap();
+        let health = format!("http://{address}/health");
+        let http = http();
+        app.until("the process listens", async || {
+            let ended = child.try_wait().unwrap();
+            assert_eq!(ended, None, "{:?}", std::fs::read_to_string(log.path()));
+            http.get(&health).send().await.is_ok()
+        })
+        .await;
+        Self {
+            child,
+            address,
+            log,
+        }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap()
+    }
+}
+
 /// The API once more beside the first one, with another way to Polar.
 pub(crate) struct SecondServer {
     address: SocketAddr,
@@ -260,13 +327,29 @@ impl SecondServer {
         path: &str,
         body: &Value,
     ) -> Answer {
-        send(&self.http, self.address, who, method, path, Some(body), &[]).await
+        self.send(who, method, path, Some(body)).await
+    }
+
+    pub(crate) async fn send(
+        &self,
+        who: &As,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Answer {
+        send(&self.http, self.address, who, method, path, body, &[]).await
     }
 }
 
 pub(crate) async fn second_server(app: &ApiApp, polar: polar::Client) -> SecondServer {
+    server_on(app, polar, app.pool.clone()).await
+}
+
+/// The same with connections of its own to the database.
+pub(crate) async fn server_on(app: &ApiApp, polar: polar::Client, pool: PgPool) -> SecondServer {
     let mut settings = settings(&app.app);
     settings.polar = Some(polar);
+    settings.pool = pool;
     let (address, server) = serve(settings).await;
     SecondServer {
         address,
@@ -277,11 +360,20 @@ pub(crate) async fn second_server(app: &ApiApp, polar: polar::Client) -> SecondS
 
 /// A client for the API with a limiter of its own.
 pub(crate) fn client(app: &TestApp, limiter: Arc<dyn RateLimiter>) -> polar::Client {
+    client_within(app, limiter, CALL_TIMEOUT)
+}
+
+/// The same with another timeout of each call.
+pub(crate) fn client_within(
+    app: &TestApp,
+    limiter: Arc<dyn RateLimiter>,
+    timeout: Duration,
+) -> polar::Client {
     let config = ClientConfig {
         base_url: app.simulator.url(),
         access_token: app.simulator.access_token().to_owned().into(),
         version: "2026-04".to_owned(),
-        timeout: CALL_TIMEOUT,
+        timeout,
         user_agent: "tests".to_owned(),
     };
     polar::Client::new(config, limiter).unwrap()
@@ -331,12 +423,30 @@ pub(crate) async fn send(
 
 /// A token as the application makes it.
 pub(crate) fn session(user: &str) -> String {
-    signed(&json!({"sub": user, "aud": "polar-jobs", "exp": get_current_timestamp() + 600}))
+    signed(&json!({"sub": user, "aud": "polar-jobs", "exp": now() + 600}))
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    chrono::Utc::now().timestamp().try_into().unwrap()
 }
 
 pub(crate) fn signed(claims: &Value) -> String {
-    let key = EncodingKey::from_secret(SESSION_SECRET.as_bytes());
-    encode(&Header::new(Algorithm::HS256), claims, &key).unwrap()
+    let message = unsigned("HS256", claims);
+    let mut key = Hmac::<Sha256>::new_from_slice(SESSION_SECRET.as_bytes()).unwrap();
+    key.update(message.as_bytes());
+    with_signature(&message, &key.finalize().into_bytes())
+}
+
+/// What is signed of a token, made as RFC 7515 says and not with the library that checks it.
+pub(crate) fn unsigned(algorithm: &str, claims: &Value) -> String {
+    let part = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
+    let header = json!({"typ": "JWT", "alg": algorithm});
+    format!("{}.{}", part(&header), part(claims))
+}
+
+pub(crate) fn with_signature(message: &str, signature: &[u8]) -> String {
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
 pub(crate) fn mail(user: &str) -> String {

@@ -1,13 +1,16 @@
 //! Who may do what, and that nobody learns more than that.
 
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
+use sha2::{Sha256, Sha512};
 use simulator::Product;
 use uuid::Uuid;
 
-use crate::app::{Answer, ApiApp, As, Company, SESSION_SECRET, session, signed};
+use crate::app::{
+    Answer, ApiApp, As, Company, SESSION_SECRET, now, signed, unsigned, with_signature,
+};
 use crate::test_app::user;
 
 /// What a route asks of its caller.
@@ -144,7 +147,7 @@ async fn every_route_takes_exactly_the_callers_and_roles_that_it_should_whatever
 async fn whatever_is_wrong_with_a_token_the_answer_is_the_same_401() {
     let app = ApiApp::open().await;
     let company = app.company().await;
-    let (owner, now) = (&company.tenant.owner, get_current_timestamp());
+    let (owner, now) = (&company.tenant.owner, now());
     let claims = |change: Value| {
         let mut claims = json!({"sub": owner, "aud": "polar-jobs", "exp": now + 600});
         for (key, value) in change.as_object().unwrap() {
@@ -155,26 +158,30 @@ async fn whatever_is_wrong_with_a_token_the_answer_is_the_same_401() {
         }
         signed(&claims)
     };
-    let with_algorithm = |algorithm, key: &[u8]| {
-        let claims = json!({"sub": owner, "aud": "polar-jobs", "exp": now + 600});
-        encode(
-            &Header::new(algorithm),
-            &claims,
-            &EncodingKey::from_secret(key),
-        )
-        .unwrap()
+    let good = json!({"sub": owner, "aud": "polar-jobs", "exp": now + 600});
+    let with_another_algorithm = {
+        let message = unsigned("HS512", &good);
+        let key = Hmac::<Sha512>::new_from_slice(SESSION_SECRET.as_bytes()).unwrap();
+        let signature = key.chain_update(&message).finalize().into_bytes();
+        with_signature(&message, &signature)
     };
-    let unsigned = {
-        let good = session(owner);
-        let payload = good.split('.').nth(1).unwrap().to_owned();
-        format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{payload}.")
+    let with_another_key = {
+        let message = unsigned("HS256", &good);
+        let key = Hmac::<Sha256>::new_from_slice(b"another key that is long enough too").unwrap();
+        let signature = key.chain_update(&message).finalize().into_bytes();
+        with_signature(&message, &signature)
     };
+    let whole = signed(&good);
+    let (message, signature) = whole.rsplit_once('.').unwrap();
     let wrong = [
         String::new(),
         "nonsense".to_owned(),
-        unsigned,
-        with_algorithm(Algorithm::HS512, SESSION_SECRET.as_bytes()),
-        with_algorithm(Algorithm::HS256, b"another key that is long enough too"),
+        format!("{}.", unsigned("none", &good)),
+        format!("{}.{signature}", unsigned("RS256", &good)),
+        format!("{message}."),
+        format!("{message}.{}", &signature[..signature.len() - 4]),
+        with_another_algorithm,
+        with_another_key,
         claims(json!({"exp": now - 6})),
         claims(json!({"exp": now + 3700})),
         claims(json!({"exp": null})),

@@ -197,13 +197,9 @@ async fn a_cancellation_is_restored_where_the_payment_fails() {
     );
 }
 
-#[tokio::test]
-async fn a_cancellation_whose_change_was_never_made_is_restored_by_the_job_that_was_written_before()
-{
-    let app = ApiApp::open().await;
-    let company = app.customer_of(Product::Pro).await;
+/// As a process leaves it that took a cancellation back for Scale, and died before it changed the plan.
+async fn leave_resumed_for_scale(app: &ApiApp, company: &Company) {
     let id = app.simulator.subscriptions(company.id())[0].id;
-    // As a process leaves it that dies between the two calls.
     sqlx::query("INSERT INTO polar_jobs.resumed_subscriptions VALUES ($1::uuid, $2, $3)")
         .bind(company.id())
         .bind(id)
@@ -217,6 +213,14 @@ async fn a_cancellation_whose_change_was_never_made_is_restored_by_the_job_that_
         .execute(&app.pool)
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_cancellation_whose_change_was_never_made_is_restored_by_the_job_that_was_written_before()
+{
+    let app = ApiApp::open().await;
+    let company = app.customer_of(Product::Pro).await;
+    leave_resumed_for_scale(&app, &company).await;
     app.drain().await;
     let view = app
         .ask(&As::Server, "GET", &company.at("/subscription"))
@@ -227,19 +231,51 @@ async fn a_cancellation_whose_change_was_never_made_is_restored_by_the_job_that_
 }
 
 #[tokio::test]
+async fn who_decides_to_keep_the_plan_after_a_change_that_could_not_be_known_is_not_cancelled_afterwards()
+ {
+    let app = ApiApp::open().await;
+    let company = app.customer_of(Product::Pro).await;
+    leave_resumed_for_scale(&app, &company).await;
+    let kept = change(&app, &company, Product::Pro).await;
+    assert_eq!(
+        (kept.status, &kept.body["cancel_at_period_end"]),
+        (200, &json!(false))
+    );
+    app.drain().await;
+    let view = app
+        .ask(&company.owner(), "GET", &company.at("/subscription"))
+        .await;
+    assert_eq!(
+        (
+            &view.body["plan"]["name"],
+            &view.body["cancel_at_period_end"]
+        ),
+        (&json!("Pro"), &json!(false)),
+        "nothing undoes what was answered"
+    );
+    assert_eq!(app.end("restore_cancellation").await.0, "ignored");
+}
+
+#[tokio::test]
+async fn a_change_that_waits_already_is_not_made_again() {
+    let app = ApiApp::open().await;
+    let company = app.customer_of(Product::Growth).await;
+    let first = change(&app, &company, Product::Pro).await;
+    let again = change(&app, &company, Product::Pro).await;
+    assert_eq!((first.status, again.status), (200, 200));
+    assert_eq!(
+        again.body["pending_change"]["product_id"],
+        json!(app.product(Product::Pro))
+    );
+    assert_eq!(first.body, again.body);
+    assert_eq!(app.subscription_changes().len(), 1);
+}
+
+#[tokio::test]
 async fn what_cannot_be_chosen_is_refused_in_the_order_plan_approval_subscription() {
     let app = ApiApp::open().await;
     let company = app.company().await;
     let path = company.at("/subscription");
-    let custom = format!("/v1/products/{}", app.product(Product::Free));
-    // Only people change the catalogue, so the description of what we may call lacks it.
-    app.simulator.provoked(1);
-    app.at_polar(
-        "PATCH",
-        &custom,
-        Some(&json!({"metadata": {"custom": true}})),
-    )
-    .await;
     app.tell(&[
         json!({"type": "organization.updated", "data": {"id": company.id(), "status": "blocked"}}),
     ])

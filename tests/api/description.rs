@@ -59,3 +59,37 @@ fn it_is_openapi_3_1_and_names_every_route_but_the_webhook() {
         ]
     );
 }
+
+#[test]
+fn every_refusal_that_a_route_has_is_described() {
+    let document: Value = serde_json::from_str(KEPT).unwrap();
+    let statuses = |method: &str, route: &str| -> Vec<String> {
+        let path = format!("/v1/organizations/{{organization_id}}{route}");
+        let responses = &document["paths"][path][method]["responses"];
+        responses.as_object().unwrap().keys().cloned().collect()
+    };
+    let has = |method, route, wanted: &[&str]| {
+        let known = statuses(method, route);
+        for status in wanted {
+            let described = known.iter().any(|status_known| status_known == status);
+            assert!(described, "{method} {route}: {status} in {known:?}");
+        }
+    };
+    has("patch", "/subscription", &["402", "409", "413", "422"]);
+    has(
+        "post",
+        "/startup-program/claim",
+        &["402", "409", "413", "422"],
+    );
+    // Who acts as a person may have to wait until Polar knows that person.
+    has("get", "/billing-details", &["409", "502", "503"]);
+    has("get", "/payment-methods", &["409"]);
+    has("get", "/benefit-grants", &["409"]);
+    has("patch", "/billing-details", &["409", "413", "422"]);
+    let reads = statuses("get", "/plans");
+    assert!(
+        !reads
+            .iter()
+            .any(|status| status == "409" || status == "413")
+    );
+}

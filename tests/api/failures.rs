@@ -4,11 +4,14 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use polar::Unlimited;
 use polar_jobs::limiter::{FleetRateLimiter, Limits, Timing};
 use serde_json::json;
 use simulator::{Faults, Gateway, Product, RequestMatch};
+use sqlx::postgres::PgPoolOptions;
 
-use crate::app::{Answer, ApiApp, Company, client};
+use crate::app::{Answer, ApiApp, As, Company, client, client_within};
+use crate::test_app::DEADLINE;
 
 /// Routes that ask Polar, with what they are told.
 const ROUTES: [(&str, &str); 9] = [
@@ -82,6 +85,56 @@ async fn a_polar_that_does_not_answer_keeps_nobody_waiting_for_ten_seconds() {
             .await;
         assert_eq!(answer.status, 503, "{route}");
         assert!(asked.elapsed() < Duration::from_secs(10), "{route}");
+    }
+}
+
+#[tokio::test]
+async fn no_connection_to_the_database_is_held_while_polar_is_asked() {
+    const CONNECTIONS: u32 = 2;
+    // The calls that each route makes before it needs the first answer.
+    const CALLS: usize = 1 + 1 + 3 + 2 + 1 + 1 + 1 + 1 + 1;
+    let app = ApiApp::open().await;
+    let mut companies = Vec::new();
+    for _route in ROUTES {
+        companies.push(app.customer_of(Product::Pro).await);
+    }
+    let options = PgPoolOptions::new().max_connections(CONNECTIONS);
+    let pool = options.connect(&app.url).await.unwrap();
+    // Longer than the test: nobody is free because a call was given up.
+    let polar = client_within(&app, Arc::new(Unlimited), Duration::from_secs(60));
+    let few = crate::app::server_on(&app, polar, pool.clone()).await;
+    let held = app.simulator.hold(RequestMatch::path("/v1/").on_arrival());
+    let callers = companies.iter().zip(ROUTES);
+    let callers = callers.map(async |(company, (method, route))| {
+        let body = json!({"product_id": app.product(Product::Scale)});
+        let body = matches!(method, "POST" | "PATCH").then_some(&body);
+        let path = company.at(route);
+        let answer = few.send(&company.owner(), method, &path, body).await;
+        (method, route, answer)
+    });
+    let looks = async {
+        assert!(held.wait_for(CALLS, DEADLINE).await, "{}", held.arrived());
+        // More callers than connections wait for Polar, and all connections are free for others.
+        let free = async {
+            let connections = (0..CONNECTIONS).map(|_| pool.acquire());
+            drop(futures::future::try_join_all(connections).await.unwrap());
+        };
+        let free = tokio::time::timeout(Duration::from_secs(5), free);
+        assert!(free.await.is_ok(), "a connection is held");
+        let stranger = As::Browser(companies[0].tenant.owner.clone());
+        let refused = few.ask(&stranger, "GET", &companies[1].at("/plans")).await;
+        assert_eq!(refused.status, 404, "others are answered meanwhile");
+        assert_eq!(held.arrived(), CALLS);
+        held.release_all();
+    };
+    let (answers, ()) = futures::join!(futures::future::join_all(callers), looks);
+    for (method, route, answer) in answers {
+        let expected = match (method, route) {
+            ("POST", "/subscription") => 409, // it pays already
+            ("POST", "/customer-session") => 201,
+            _ => 200,
+        };
+        assert_eq!(answer.status, expected, "{method} {route} {answer:?}");
     }
 }
 

@@ -19,7 +19,7 @@ async fn the_free_plan_comes_first_and_the_others_follow_in_the_catalogues_order
     let app = ApiApp::open().await;
     let company = app.company().await;
     // Only people change the catalogue, so the description of what we may call lacks it.
-    app.simulator.provoked(4);
+    app.simulator.provoked(3);
     for (product, metadata) in [
         (
             Product::Pro,
@@ -27,7 +27,6 @@ async fn the_free_plan_comes_first_and_the_others_follow_in_the_catalogues_order
         ),
         (Product::Growth, json!({"features": "x"})),
         (Product::Scale, json!({"order": 1.5})),
-        (Product::Free, json!({"order": 0, "custom": true})),
     ] {
         let path = format!("/v1/products/{}", app.product(product));
         app.at_polar("PATCH", &path, Some(&json!({"metadata": metadata})))
@@ -65,10 +64,7 @@ async fn a_plan_whose_fee_cannot_be_read_is_shown_without_one_and_hides_no_other
         .edit_benefit_metadata(Product::Pro, "transaction_fee", broken);
     edited.await.unwrap();
     let plans = app.ask(&As::Server, "GET", &company.at("/plans")).await;
-    assert_eq!(
-        names(&plans.body),
-        ["Free", "Pro", "Growth", "Scale", "Free Plan"]
-    );
+    assert_eq!(names(&plans.body), ["Free", "Pro", "Growth", "Scale"]);
     assert_eq!(plans.body[1]["transaction_fee"], Value::Null);
     assert_eq!(
         plans.body[2]["transaction_fee"],

@@ -1,11 +1,9 @@
 //! Requests that come again with the same `Idempotency-Key`.
 
-use std::process::{Child, Command, Stdio};
-
 use serde_json::{Value, json};
 use simulator::{Product, RequestMatch};
 
-use crate::app::{Answer, ApiApp, As, Company};
+use crate::app::{Answer, ApiApp, As, Company, IngressProcess, TOKEN_OF_PROCESS};
 use crate::test_app::DEADLINE;
 
 async fn with_key(
@@ -117,48 +115,16 @@ async fn an_answer_that_could_not_be_known_is_not_kept() {
     );
 }
 
-/// The ingress as a process of its own, on the database and the Polar of a test.
-fn ingress(app: &ApiApp, port: u16) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_polar-jobs"))
-        .args(["ingress", "--port", &port.to_string()])
-        .env_clear()
-        .env("DATABASE_URL", app.database_url())
-        .env("APP_TOKEN", TOKEN_OF_PROCESS)
-        .env("POLAR_API_URL", app.simulator.url())
-        .env("POLAR_ACCESS_TOKEN", app.simulator.access_token())
-        .env(
-            "POLAR_ORGANIZATION_ID",
-            app.simulator.organization_id().to_string(),
-        )
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
-const TOKEN_OF_PROCESS: &str = "a-token-of-the-application-without-blanks";
-
 #[tokio::test]
 async fn after_kill_9_between_polars_answer_and_ours_the_same_key_tells_the_truth() {
     let app = ApiApp::with(|settings| settings.app_token = Some(TOKEN_OF_PROCESS.into())).await;
     let company = app.customer_of(Product::Pro).await;
     let patches = RequestMatch::path("/v1/subscriptions/").method("PATCH");
     let held = app.simulator.hold(patches.after_commit());
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
-    let mut process = ingress(&app, port);
-    let http = reqwest::Client::builder()
-        .tls_certs_only([])
-        .build()
-        .unwrap();
-    let health = format!("http://127.0.0.1:{port}/health");
-    app.until("the process listens", async || {
-        http.get(&health).send().await.is_ok()
-    })
-    .await;
+    let mut process = IngressProcess::start(&app, &[]).await;
+    let http = crate::app::http();
     let body = json!({"product_id": app.product(Product::Scale)});
-    let url = format!("http://127.0.0.1:{port}{}", company.at("/subscription"));
+    let url = format!("http://{}{}", process.address, company.at("/subscription"));
     let request = |url: &str| {
         let request = http.patch(url).bearer_auth(TOKEN_OF_PROCESS).json(&body);
         request.header("idempotency-key", "k").send()
@@ -168,8 +134,7 @@ async fn after_kill_9_between_polars_answer_and_ours_the_same_key_tells_the_trut
         held.wait_for(1, DEADLINE).await,
         "Polar has made the change"
     );
-    process.kill().unwrap();
-    process.wait().unwrap();
+    process.kill();
     assert!(asked.await.unwrap().is_err(), "nobody answered");
     held.release_all();
     let here = format!("http://{}{}", app.address, company.at("/subscription"));

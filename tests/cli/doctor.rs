@@ -205,8 +205,65 @@ async fn a_good_token_and_an_endpoint_are_fine() {
     assert_eq!(said.code, Some(3), "no mail is sent: {}", said.out);
     let not_ok = said.out.lines().filter(|line| !line.starts_with("ok"));
     assert_eq!(not_ok.count(), 1, "{}", said.out);
-    for about in ["billing", "polar", "scopes", "endpoint"] {
+    for about in ["billing", "polar", "scopes", "api-scopes", "endpoint"] {
         assert!(line(&said, about).starts_with("ok"), "{}", said.out);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scopes_that_only_the_organizations_api_needs_are_errors_once_people_call_it() {
+    let (database, polar) = (
+        testing::database(polar_jobs::migrate::migrator).await,
+        polar().await,
+    );
+    let of_jobs = [
+        "customers:read",
+        "customers:write",
+        "members:read",
+        "members:write",
+        "subscriptions:read",
+        "benefits:read",
+        "events:write",
+        "webhooks:read",
+    ];
+    polar.add_token("polar_oat_of_jobs", &of_jobs);
+    let ask = async |more: &[(&str, &str)]| {
+        let mut settings = settings(&database.url, &polar, "polar_oat_of_jobs");
+        let more = more
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        settings.extend(more);
+        let said = doctor(settings).await;
+        assert!(line(&said, "scopes").starts_with("ok"), "{}", said.out);
+        line(&said, "api-scopes").to_owned()
+    };
+    let before = polar.requests().len();
+    let perhaps = ask(&[]).await;
+    let lacks = "lacks products:read, subscriptions:write, checkouts:write, customer_sessions:write, orders:read,";
+    assert!(
+        perhaps.starts_with("warning") && perhaps.contains(lacks),
+        "{perhaps}"
+    );
+    let product = uuid::Uuid::new_v4().to_string();
+    let used = ask(&[
+        (
+            "APP_SESSION_SECRET",
+            "a-key-of-the-application-of-32-bytes-or-more",
+        ),
+        ("POLAR_SCALE_PRODUCT_ID", &product),
+    ])
+    .await;
+    assert!(
+        used.starts_with("error") && used.contains("orders:read, discounts:write,"),
+        "{used}"
+    );
+    let done = polar.requests().split_off(before);
+    for request in done.iter().filter(|request| request.method != "GET") {
+        let refused = request.status.is_some_and(|status| status >= 400);
+        assert!(
+            refused || request.path == "/v1/events/ingest",
+            "{request:?} changed something"
+        );
     }
 }
 

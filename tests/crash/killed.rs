@@ -51,6 +51,17 @@ async fn the_jobs_of_a_killed_worker_are_done_by_another_and_only_those_in_fligh
         }
     })
     .await;
+    // Between two batches nothing is in flight, and a kill there would show nothing.
+    eventually("the victim is stopped in the middle of a job", || async {
+        victim.stop();
+        let [begun, ended] = [Mark::Started, Mark::Ended].map(|mark| log.count(mark, victim.pid()));
+        if begun > ended {
+            return Ok(());
+        }
+        victim.signal("-CONT");
+        Err(format!("{begun} began, {ended} ended"))
+    })
+    .await;
     victim.signal("-9");
     let killed = chrono::Utc::now().timestamp_micros();
     let (victim_pid, mut victim) = (victim.pid(), victim);
@@ -89,6 +100,32 @@ async fn the_jobs_of_a_killed_worker_are_done_by_another_and_only_those_in_fligh
     let mut other = other;
     assert!(other.end().await, "a clean stop is a good end");
     assert_eq!(app.number(workers).await, 0);
+}
+
+#[tokio::test]
+async fn a_worker_that_drains_does_not_end_before_it_has_what_a_killed_one_held() {
+    let app = TestApp::new().await;
+    let (_directory, log) = log();
+    let mut victim = Process::start(&app.url, 4, &log.0);
+    let id = app
+        .add(Script::new("held", [vec![Act::Hang], vec![]]).row())
+        .await;
+    eventually("it runs", || async {
+        (log.count(Mark::Started, victim.pid()) == 1)
+            .then_some(())
+            .ok_or(String::new())
+    })
+    .await;
+    victim.signal("-9");
+    assert!(!victim.end().await);
+    let mut settings = app.settings(1).await;
+    settings.drain = true;
+    Worker::start(settings).end().await.unwrap();
+    let job = app.job(id).await;
+    assert_eq!(
+        (job.state.as_str(), job.last_error()),
+        ("completed", "the worker died")
+    );
 }
 
 #[tokio::test]
@@ -166,7 +203,7 @@ async fn a_process_that_slept_beyond_its_lease_changes_nothing_and_ends_badly() 
         }
     })
     .await;
-    sleeper.signal("-STOP");
+    sleeper.stop();
     app.execute("UPDATE polar_jobs.workers SET leased_until = now() - interval '1 second'")
         .await;
     let other = app.work(4).await;

@@ -55,6 +55,26 @@ impl Process {
         assert!(sent.success());
     }
 
+    /// Suspends it, and returns when none of its threads runs any more.
+    pub(crate) fn stop(&self) {
+        self.signal("-STOP");
+        let runs = |thread: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat"));
+            // The state stands behind the name, which is in brackets. A thread that is gone runs no more.
+            stat.is_ok_and(|stat| {
+                !stat
+                    .rsplit(") ")
+                    .next()
+                    .unwrap()
+                    .starts_with(['T', 'Z', 'X'])
+            })
+        };
+        let threads = format!("/proc/{}/task", self.pid());
+        while std::fs::read_dir(&threads).unwrap().any(runs) {
+            std::thread::yield_now();
+        }
+    }
+
     /// Waits for its end: true if it ended well.
     pub(crate) async fn end(&mut self) -> bool {
         let child = std::sync::Mutex::new(&mut self.0);

@@ -72,7 +72,7 @@ async fn a_worker_that_comes_back_late_after_the_crash_of_a_backend_keeps_its_jo
     let started = "SELECT extract(epoch FROM pg_postmaster_start_time())::bigint";
     let (before, up_since) = (app.number(incarnation).await, app.number(started).await);
     // It cannot come back while it is stopped, so its lock stays free after the crash.
-    slow.signal("-STOP");
+    slow.stop();
     kill_a_backend(&app).await;
     eventually("the server is back", || async {
         let alive: Result<i64, _> = sqlx::query_scalar(

@@ -5,7 +5,7 @@ use serde_json::json;
 use simulator::Product;
 
 use crate::fixture::Noted;
-use crate::test_app::{DEADLINE, Tenant, TestApp};
+use crate::test_app::{DEADLINE, Tenant, TestApp, user};
 
 const NOWHERE: &str = "http://127.0.0.1:9/integrations/polar/webhook";
 
@@ -28,7 +28,12 @@ async fn an_endpoint_that_delivers_is_fine_and_costs_no_more_than_two_looks() {
 async fn what_was_missed_while_polar_delivered_nothing_is_asked_for_once_it_delivers_again() {
     let (app, tenant) = (TestApp::open().await, Tenant::new());
     let ingress = app.webhook_url();
-    app.tell(&[tenant.created()]).await;
+    let member = user();
+    app.tell(&[
+        tenant.created(),
+        tenant.added(&member, "ada@example.com", "member"),
+    ])
+    .await;
     app.resolve_waits().await;
     // Deliveries fail until Polar disables the endpoint.
     app.simulator.set_webhook_url(Some(NOWHERE.to_owned()));
@@ -49,6 +54,9 @@ async fn what_was_missed_while_polar_delivered_nothing_is_asked_for_once_it_deli
         .change_plan(&tenant.id, Product::Scale, true)
         .await
         .unwrap();
+    let path = format!("/v1/customers/external/{}/members", tenant.id);
+    app.at_polar("DELETE", &format!("{path}/{member}"), None)
+        .await;
     app.watch().await;
     assert!(app.noted().await.gap, "the gap lasts");
     assert_eq!(app.plan().await, "Free");
@@ -60,6 +68,10 @@ async fn what_was_missed_while_polar_delivered_nothing_is_asked_for_once_it_deli
     assert_eq!(said.code, Some(0), "{}", said.err);
     app.work_until_idle().await;
     assert_eq!(app.plan().await, "Scale");
+    assert!(
+        app.member(&tenant, &member).is_some(),
+        "what no delivery tells is compared"
+    );
     let noted = app.noted().await;
     assert!(noted.enabled && !noted.gap, "{noted:?}");
     let asked = i64::try_from(app.redeliveries()).unwrap();
@@ -108,7 +120,7 @@ async fn an_event_that_failed_for_good_is_asked_for_once_an_hour_while_the_endpo
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_types_of_events_are_noticed_and_enable_subscribes_them() {
-    let app = TestApp::open().await;
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
     let id = app.endpoints().await[0]["id"].as_str().unwrap().to_owned();
     let path = format!("/v1/webhooks/endpoints/{id}");
     app.at_polar(
@@ -117,9 +129,17 @@ async fn missing_types_of_events_are_noticed_and_enable_subscribes_them() {
         Some(&json!({"events": ["order.refunded", "benefit.updated"]})),
     )
     .await;
+    // Nobody tells us what is bought meanwhile.
+    app.tell(&[tenant.created()]).await;
+    app.work_until_idle().await;
+    app.simulator
+        .purchase(&tenant.id, Product::Pro)
+        .await
+        .unwrap();
     app.watch().await;
     let noted = app.noted().await;
-    assert!(noted.enabled);
+    assert!(noted.enabled && noted.gap);
+    assert_eq!(app.plan().await, "Free");
     assert!(
         noted
             .missing_events
@@ -132,7 +152,9 @@ async fn missing_types_of_events_are_noticed_and_enable_subscribes_them() {
     );
     assert_eq!(app.command(&["endpoint", "enable"]).await.code, Some(0));
     app.work_until_idle().await;
-    assert_eq!(app.noted().await.missing_events, Vec::<String>::new());
+    let noted = app.noted().await;
+    assert!(noted.missing_events.is_empty() && !noted.gap, "{noted:?}");
+    assert_eq!(app.plan().await, "Pro");
     let events = app.endpoints().await[0]["events"].to_string();
     assert!(
         events.contains("order.refunded"),

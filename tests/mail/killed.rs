@@ -1,57 +1,18 @@
 //! A worker that is killed after the mail server took a mail and before that is written down.
 
-use std::process::{Child, Command, Stdio};
-
 use simulator::Product;
 
 use crate::mail_server::Behaviour;
 use crate::test_app::{CONTACTS, TestApp, polar};
-
-/// The binary as a worker; killed when dropped.
-struct Worker(Child);
-
-impl Worker {
-    fn start(app: &TestApp) -> Self {
-        let mail = format!("smtp://127.0.0.1:{}", app.mail_server.port());
-        let child = Command::new(env!("CARGO_BIN_EXE_polar-jobs"))
-            .arg("worker")
-            .env_clear()
-            .env("DATABASE_URL", &app.url)
-            .env("POLAR_API_URL", app.simulator.url())
-            .env("POLAR_ACCESS_TOKEN", app.simulator.access_token())
-            .env(
-                "POLAR_ORGANIZATION_ID",
-                app.simulator.organization_id().to_string(),
-            )
-            .env("MAIL_URL", mail)
-            .env("MAIL_FROM", "billing@example.com")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self(child)
-    }
-
-    /// SIGKILL.
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
+use crate::worker_process::WorkerProcess;
 
 #[tokio::test]
 async fn a_kill_between_the_servers_acceptance_and_our_commit_repeats_the_same_message_once() {
     let app = TestApp::open(polar()).await;
     let acme = app.organization().await;
     app.mail_server.behave(Behaviour::KeepAnswer);
-    let first = Worker::start(&app);
+    let mail_url = format!("smtp://127.0.0.1:{}", app.mail_server.port());
+    let first = WorkerProcess::start(&app, &mail_url, &[]);
     app.simulator.purchase(&acme, Product::Pro).await.unwrap();
     app.mail_server.receives(CONTACTS.len()).await;
     first.kill();
@@ -62,7 +23,7 @@ async fn a_kill_between_the_servers_acceptance_and_our_commit_repeats_the_same_m
             .all(|mail| mail.state == "waiting" && mail.attempts == 1)
     );
     app.mail_server.behave(Behaviour::Accept);
-    let _second = Worker::start(&app);
+    let _second = WorkerProcess::start(&app, &mail_url, &[]);
     app.until("the mails are sent", async || {
         app.mails().await.iter().all(|mail| mail.state == "sent")
     })

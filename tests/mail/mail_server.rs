@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mail_parser::{Message, MessageParser, MimeHeaders as _};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
 use crate::test_app::DEADLINE;
 
@@ -26,6 +27,20 @@ pub(crate) enum Behaviour {
     /// Takes a mail and never says so.
     KeepAnswer,
 }
+
+/// How conversations are encrypted.
+pub(crate) enum Encryption {
+    None,
+    StartTls(TlsAcceptor),
+    FromTheStart(TlsAcceptor),
+}
+
+/// A connection, encrypted or not.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+type Stream = BufReader<Box<dyn Wire>>;
 
 /// A mail as it came.
 #[derive(Clone, Debug)]
@@ -71,10 +86,12 @@ impl Received {
 struct Seen {
     received: Vec<Received>,
     commands: Vec<String>,
+    encrypted_commands: Vec<String>,
     connections: usize,
 }
 
 struct Shared {
+    encryption: Encryption,
     behaviour: Mutex<Behaviour>,
     seen: Mutex<Seen>,
     changed: watch::Sender<()>,
@@ -88,7 +105,12 @@ pub(crate) struct MailServer {
 
 impl MailServer {
     pub(crate) async fn start() -> Self {
+        Self::start_with(Encryption::None).await
+    }
+
+    pub(crate) async fn start_with(encryption: Encryption) -> Self {
         let shared = Arc::new(Shared {
+            encryption,
             behaviour: Mutex::new(Behaviour::Accept),
             seen: Mutex::default(),
             changed: watch::channel(()).0,
@@ -130,8 +152,14 @@ impl MailServer {
         received
     }
 
+    /// What was said in the clear.
     pub(crate) fn commands(&self) -> Vec<String> {
         lock(&self.shared.seen).commands.clone()
+    }
+
+    /// What was said behind the encryption.
+    pub(crate) fn encrypted_commands(&self) -> Vec<String> {
+        lock(&self.shared.seen).encrypted_commands.clone()
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -183,11 +211,16 @@ async fn listen(listener: TcpListener, shared: Arc<Shared>) {
 
 /// One connection; an error is its end.
 async fn converse(stream: TcpStream, shared: Arc<Shared>) -> std::io::Result<()> {
-    let mut stream = BufReader::new(stream);
     lock(&shared.seen).connections += 1;
     shared.changed.send_replace(());
     if *lock(&shared.behaviour) == Behaviour::SayNothing {
         return forever().await;
+    }
+    let mut stream: Stream = BufReader::new(Box::new(stream));
+    let mut encrypted = false;
+    if let Encryption::FromTheStart(acceptor) = &shared.encryption {
+        stream = encrypt(stream, acceptor).await?;
+        encrypted = true;
     }
     say(&mut stream, "220 test.example ESMTP").await?;
     let (mut from, mut to) = (String::new(), String::new());
@@ -195,7 +228,7 @@ async fn converse(stream: TcpStream, shared: Arc<Shared>) -> std::io::Result<()>
         let Some(line) = line(&mut stream).await? else {
             return Ok(());
         };
-        lock(&shared.seen).commands.push(line.clone());
+        shared.heard(&line, encrypted);
         let behaviour = lock(&shared.behaviour).clone();
         if let Behaviour::Answer(command, part, answer) = behaviour
             && line.starts_with(command)
@@ -205,7 +238,16 @@ async fn converse(stream: TcpStream, shared: Arc<Shared>) -> std::io::Result<()>
             continue;
         }
         let answer = match line.split([' ', ':']).next().unwrap_or_default() {
+            "EHLO" if matches!(shared.encryption, Encryption::StartTls(_)) && !encrypted => {
+                "250-test.example\r\n250 STARTTLS"
+            }
             "EHLO" => "250-test.example\r\n250-8BITMIME\r\n250 AUTH PLAIN LOGIN",
+            "STARTTLS" if let Encryption::StartTls(acceptor) = &shared.encryption => {
+                say(&mut stream, "220 2.0.0 go on").await?;
+                stream = encrypt(stream, acceptor).await?;
+                encrypted = true;
+                continue;
+            }
             "AUTH" => "235 2.7.0 welcome",
             "MAIL" => {
                 from = address(&line);
@@ -236,25 +278,41 @@ async fn converse(stream: TcpStream, shared: Arc<Shared>) -> std::io::Result<()>
     }
 }
 
+impl Shared {
+    fn heard(&self, line: &str, encrypted: bool) {
+        let mut seen = lock(&self.seen);
+        let commands = match encrypted {
+            true => &mut seen.encrypted_commands,
+            false => &mut seen.commands,
+        };
+        commands.push(line.to_owned());
+    }
+}
+
+async fn encrypt(stream: Stream, acceptor: &TlsAcceptor) -> std::io::Result<Stream> {
+    let encrypted = acceptor.accept(stream.into_inner()).await?;
+    Ok(BufReader::new(Box::new(encrypted)))
+}
+
 /// Until the other side goes, or the server stops.
 async fn forever() -> std::io::Result<()> {
     tokio::time::sleep(Duration::from_secs(3600)).await;
     Ok(())
 }
 
-async fn say(stream: &mut BufReader<TcpStream>, text: &str) -> std::io::Result<()> {
+async fn say(stream: &mut Stream, text: &str) -> std::io::Result<()> {
     stream.write_all(format!("{text}\r\n").as_bytes()).await?;
     stream.flush().await
 }
 
-async fn line(stream: &mut BufReader<TcpStream>) -> std::io::Result<Option<String>> {
+async fn line(stream: &mut Stream) -> std::io::Result<Option<String>> {
     let mut line = String::new();
     let read = stream.read_line(&mut line).await?;
     Ok((read > 0).then(|| line.trim_end().to_owned()))
 }
 
 /// Up to the line with a dot; a dot at the start of another line was doubled.
-async fn data(stream: &mut BufReader<TcpStream>) -> std::io::Result<Vec<u8>> {
+async fn data(stream: &mut Stream) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     loop {
         let mut line = Vec::new();

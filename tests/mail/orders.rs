@@ -1,11 +1,11 @@
-//! Purchases and renewals: who is told what, and with which invoice.
+//! Purchases and renewals: who is told what, and when.
 
 use chrono::TimeDelta;
-use serde_json::{Value, json};
+use serde_json::json;
 use simulator::{Product, SubscriptionStep};
 use uuid::Uuid;
 
-use crate::test_app::{CONTACTS, TestApp, polar, polar_of, polar_with_slow_invoices};
+use crate::test_app::{CONTACTS, TestApp, polar, polar_of};
 
 const CONFIRMATION: &str = "polar_self_subscription_confirmation";
 const CYCLED: &str = "polar_self_subscription_cycled";
@@ -21,8 +21,7 @@ async fn recipients(app: &TestApp, template: &str) -> Vec<String> {
 #[tokio::test]
 async fn a_purchase_is_told_to_each_billing_contact_once_with_the_invoice() {
     let app = TestApp::open(polar()).await;
-    let acme = app.organization().await;
-    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
+    let acme = app.purchase().await;
     app.finish().await;
     let received = app.mail_server.received();
     let to: Vec<&str> = received.iter().map(|mail| mail.to.as_str()).collect();
@@ -63,8 +62,7 @@ async fn a_purchase_is_told_to_each_billing_contact_once_with_the_invoice() {
 #[tokio::test]
 async fn a_renewal_and_a_change_of_plan_are_told_as_what_they_are() {
     let app = TestApp::open(polar()).await;
-    let acme = app.organization().await;
-    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
+    let acme = app.purchase().await;
     app.finish().await;
     app.simulator.renew(&acme).await.unwrap();
     app.finish().await;
@@ -94,8 +92,7 @@ async fn a_renewal_and_a_change_of_plan_are_told_as_what_they_are() {
 #[tokio::test]
 async fn an_order_is_told_once_however_often_it_is_delivered() {
     let app = TestApp::open(polar()).await;
-    let acme = app.organization().await;
-    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
+    let acme = app.purchase().await;
     app.finish().await;
     let order = app.order(&acme).id;
     for event_type in ["order.created", "order.paid", "order.updated"] {
@@ -113,7 +110,7 @@ async fn an_order_is_told_once_however_often_it_is_delivered() {
 }
 
 #[tokio::test]
-async fn free_orders_unknown_orders_and_orders_of_no_plan_ask_for_no_contacts() {
+async fn free_orders_and_unknown_orders_ask_for_no_contacts() {
     let app = TestApp::open(polar()).await;
     let acme = app.organization().await;
     let discount = app
@@ -156,6 +153,30 @@ async fn free_orders_unknown_orders_and_orders_of_no_plan_ask_for_no_contacts() 
 }
 
 #[tokio::test]
+async fn orders_of_no_plan_ask_for_no_contacts() {
+    let app = TestApp::open(polar()).await;
+    let acme = app.organization().await;
+    app.simulator.set_webhook_url(None);
+    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
+    let order = app.order(&acme).id;
+    let before = app.requests("GET", "/v1/members/").len();
+    for reason in ["purchase", "subscription_meter_cycle", "of_a_later_release"] {
+        let changed = app.simulator.set_billing_reason(order, reason);
+        changed.await.unwrap();
+        app.deliver_order("order.paid", &acme, order).await;
+        app.work_until_idle().await;
+        assert_eq!(
+            app.end("send_order_email").await.1,
+            "the order is about no plan",
+            "{reason}"
+        );
+    }
+    assert_eq!(app.ends("send_order_email").await.len(), 3);
+    assert_eq!(app.requests("GET", "/v1/members/").len(), before);
+    assert!(app.mails().await.is_empty());
+}
+
+#[tokio::test]
 async fn a_customer_without_billing_contacts_is_told_nothing() {
     let app = TestApp::open(polar()).await;
     let acme = app.organization().await;
@@ -178,101 +199,6 @@ async fn a_customer_without_billing_contacts_is_told_nothing() {
 }
 
 #[tokio::test]
-async fn without_billing_details_the_mail_goes_at_once_and_no_invoice_is_asked_for() {
-    let app = TestApp::open(polar()).await;
-    let acme = app.organization().await;
-    app.simulator.set_webhook_url(None);
-    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
-    app.simulator
-        .set_billing_details(&acme, Value::Null, true)
-        .await
-        .unwrap();
-    app.deliver_from_now_on();
-    app.simulator.renew(&acme).await.unwrap();
-    app.finish().await;
-    let received = app.mail_server.received();
-    assert_eq!(received.len(), CONTACTS.len());
-    for mail in received {
-        assert!(mail.files().is_empty());
-        assert!(!mail.text().contains("attached") && !mail.html().contains("attached"));
-    }
-    assert!(app.requests("POST", "/invoice").is_empty());
-    assert!(app.requests("GET", "/invoice").is_empty());
-}
-
-#[tokio::test]
-async fn an_invoice_that_is_there_is_not_asked_for_again() {
-    let app = TestApp::open(polar()).await;
-    let acme = app.organization().await;
-    app.simulator.set_webhook_url(None);
-    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
-    let order = app.order(&acme).id;
-    app.at_polar("POST", &format!("/v1/orders/{order}/invoice"), None)
-        .await;
-    app.until("the invoice is made", async || {
-        app.order(&acme).is_invoice_generated
-    })
-    .await;
-    let asked = app.requests("POST", "/invoice").len();
-    app.deliver_order("order.updated", &acme, order).await;
-    app.finish().await;
-    assert_eq!(app.requests("POST", "/invoice").len(), asked);
-    let received = app.mail_server.received();
-    assert!(received.len() == 2 && received.iter().all(|mail| mail.files().len() == 1));
-}
-
-#[tokio::test]
-async fn while_there_is_no_invoice_nothing_is_sent_and_its_delivery_wakes_the_job() {
-    let app = TestApp::open(polar_with_slow_invoices()).await;
-    let acme = app.organization().await;
-    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
-    app.work_until_idle().await;
-    assert_eq!(app.requests("POST", "/invoice").len(), 1, "asked for once");
-    assert!(app.mails().await.is_empty());
-    let waits = app.notes().await;
-    let of_order = |wait: &&(String, Option<String>)| wait.0 == "send_order_email";
-    let reasons: Vec<_> = waits.iter().filter(of_order).collect();
-    assert_eq!(reasons.len(), 1, "{waits:?}");
-    let reason = reasons[0].1.as_deref().unwrap_or_default();
-    assert!(reason.contains("the invoice is being made"), "{waits:?}");
-    // Nobody looks again before `order.updated` says that it is there.
-    app.simulator.advance(TimeDelta::hours(1)).await;
-    app.until("the job is woken", async || {
-        app.work_until_idle().await;
-        !app.mails().await.is_empty()
-    })
-    .await;
-    assert_eq!(app.requests("POST", "/invoice").len(), 1);
-    app.finish().await;
-    assert!(
-        app.mail_server
-            .received()
-            .iter()
-            .all(|mail| mail.files().len() == 1)
-    );
-    assert!(
-        app.ends("send_order_email")
-            .await
-            .iter()
-            .all(|(end, _)| end != "discarded")
-    );
-}
-
-#[tokio::test]
-async fn after_a_day_the_mail_goes_without_its_invoice() {
-    let mut options = polar_of(TimeDelta::hours(25));
-    options.invoice_delay = std::time::Duration::from_secs(3600);
-    let app = TestApp::open(options).await;
-    let acme = app.organization().await;
-    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
-    app.finish().await;
-    let received = app.mail_server.received();
-    assert_eq!(received.len(), CONTACTS.len());
-    assert!(received.iter().all(|mail| mail.files().is_empty()));
-    assert!(!received[0].text().contains("attached"));
-}
-
-#[tokio::test]
 async fn an_unpaid_renewal_is_told_when_it_is_paid() {
     let app = TestApp::open(polar()).await;
     let acme = app.organization().await;
@@ -290,9 +216,8 @@ async fn an_unpaid_renewal_is_told_when_it_is_paid() {
     app.simulator.recover_payment(&acme).await.unwrap();
     app.finish().await;
     assert_eq!(recipients(&app, CYCLED).await, CONTACTS);
-    let errors =
-        "SELECT count(*) FROM polar_jobs.jobs WHERE kind = 'send_order_email' AND errors <> '[]'";
-    assert_eq!(app.count(errors).await, 0, "waiting is no failure");
+    let failures = app.failures("send_order_email").await;
+    assert!(failures.is_empty(), "waiting is no failure: {failures:?}");
 }
 
 #[tokio::test]

@@ -1,19 +1,9 @@
-//! Mail servers that refuse, hang, lose their answers, or are not there.
+//! Mail servers that refuse one mail, put it off, or lose their answer to it.
 
 use jobs::mail::Security;
-use simulator::Product;
 
 use crate::mail_server::Behaviour;
 use crate::test_app::{CONTACTS, MailRow, TestApp, polar};
-
-const UNFINISHED: &str = "SELECT count(*) FROM polar_jobs.live_jobs WHERE kind = 'send_email'";
-
-/// The mails of a purchase are asked for; the mail server has not been asked to behave yet.
-async fn purchase(app: &TestApp) -> String {
-    let acme = app.organization().await;
-    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
-    acme
-}
 
 fn of<'a>(mails: &'a [MailRow], recipient: &str) -> &'a MailRow {
     mails
@@ -27,7 +17,7 @@ async fn a_recipient_that_is_refused_for_good_fails_after_one_attempt_and_the_ot
     let app = TestApp::open(polar()).await;
     let refusal = Behaviour::Answer("RCPT", "admin@", "550 5.1.1 <admin@example.com> is unknown");
     app.mail_server.behave(refusal);
-    purchase(&app).await;
+    app.purchase().await;
     app.finish().await;
     let mails = app.mails().await;
     let refused = of(&mails, "admin@example.com");
@@ -60,7 +50,7 @@ async fn a_recipient_that_is_put_off_gets_the_mail_later() {
     let app = TestApp::open(polar()).await;
     let later = Behaviour::Answer("RCPT", "owner@", "451 4.7.1 come back in a minute");
     app.mail_server.behave(later);
-    purchase(&app).await;
+    app.purchase().await;
     app.work_until_idle().await;
     app.until("both were tried", async || {
         app.look_again().await;
@@ -83,7 +73,7 @@ async fn a_recipient_that_is_put_off_gets_the_mail_later() {
 #[tokio::test]
 async fn after_a_lost_answer_the_same_message_goes_again() {
     let app = TestApp::open(polar()).await;
-    purchase(&app).await;
+    app.purchase().await;
     app.mail_server.behave(Behaviour::LoseAnswer);
     app.work_until_idle().await;
     app.until("each mail was taken without an answer", async || {
@@ -116,71 +106,9 @@ async fn after_a_lost_answer_the_same_message_goes_again() {
 }
 
 #[tokio::test]
-async fn while_the_mail_server_is_away_mails_wait_without_failing_and_billing_goes_on() {
-    let mut app = TestApp::open(polar()).await;
-    app.mail_server.stop().await;
-    let acme = purchase(&app).await;
-    app.work_until_idle().await;
-    for _probe in 0..3 {
-        app.look_again().await;
-    }
-    let mails = app.mails().await;
-    assert_eq!(mails.len(), CONTACTS.len());
-    assert!(
-        mails
-            .iter()
-            .all(|mail| mail.state == "waiting" && mail.attempts == 0)
-    );
-    let failures = "SELECT count(*) FROM polar_jobs.jobs WHERE errors <> '[]'";
-    assert_eq!(app.count(failures).await, 0);
-    let plan: String = sqlx::query_scalar(
-        "SELECT plan FROM polar_jobs.entitlements WHERE organization_id = $1::uuid",
-    )
-    .bind(&acme)
-    .fetch_one(&app.pool)
-    .await
-    .unwrap();
-    assert_eq!(plan, "Pro");
-    app.mail_server.start_again().await;
-    app.until("the mails go", async || {
-        app.look_again().await;
-        app.count(UNFINISHED).await == 0
-    })
-    .await;
-    assert!(
-        app.mails()
-            .await
-            .iter()
-            .all(|mail| mail.state == "sent" && mail.attempts == 1)
-    );
-    assert_eq!(app.mail_server.received().len(), CONTACTS.len());
-}
-
-#[tokio::test]
-async fn a_server_that_hangs_keeps_nobody_from_what_they_paid_for() {
-    let app = TestApp::open(polar()).await;
-    app.mail_server.behave(Behaviour::SayNothing);
-    let (acme, globex) = (app.organization().await, app.organization().await);
-    let working = app.work();
-    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
-    app.mail_server.is_called().await;
-    app.simulator
-        .purchase(&globex, Product::Scale)
-        .await
-        .unwrap();
-    let held = "SELECT count(*) FROM polar_jobs.entitlements WHERE plan IN ('Pro', 'Scale') AND sso_enabled = (plan = 'Scale')";
-    app.until("both have their plans", async || app.count(held).await == 2)
-        .await;
-    // One conversation at least still waits for the first word.
-    assert!(app.mails().await.iter().all(|mail| mail.state == "waiting"));
-    working.stop().await;
-    assert_eq!(app.mail_server.received().len(), 0);
-}
-
-#[tokio::test]
 async fn a_password_is_not_sent_in_the_clear() {
     let app = TestApp::open_with(polar(), Security::StartTls).await;
-    purchase(&app).await;
+    app.purchase().await;
     app.work_until_idle().await;
     app.look_again().await;
     assert!(app.mail_server.connections() > 0);
@@ -201,32 +129,9 @@ async fn a_password_is_not_sent_in_the_clear() {
 }
 
 #[tokio::test]
-async fn a_refused_log_in_is_about_us_and_fails_no_mail() {
-    let app = TestApp::open(polar()).await;
-    app.mail_server
-        .behave(Behaviour::Answer("AUTH", "", "535 5.7.8 no"));
-    purchase(&app).await;
-    app.work_until_idle().await;
-    app.look_again().await;
-    let mails = app.mails().await;
-    assert!(
-        mails
-            .iter()
-            .all(|mail| mail.state == "waiting" && mail.attempts == 0)
-    );
-    let failures = "SELECT count(*) FROM polar_jobs.jobs WHERE errors <> '[]'";
-    assert_eq!(app.count(failures).await, 0);
-    let notes = app.notes().await;
-    assert!(notes.iter().any(|(_, note)| {
-        note.as_ref()
-            .is_some_and(|note| note.contains("the log-in failed: it answered 535"))
-    }));
-}
-
-#[tokio::test]
 async fn without_a_mail_server_mails_are_skipped_and_no_invoice_is_asked_for() {
     let app = TestApp::without_mail(polar()).await;
-    purchase(&app).await;
+    app.purchase().await;
     app.finish().await;
     let mails = app.mails().await;
     let recipients: Vec<&str> = mails.iter().map(|mail| mail.recipient.as_str()).collect();

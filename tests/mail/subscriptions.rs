@@ -158,3 +158,33 @@ async fn a_subscription_that_costs_nothing_asks_for_no_contacts() {
     assert_eq!(app.requests("GET", "/v1/members/").len(), before);
     assert!(app.mails().await.is_empty());
 }
+
+#[tokio::test]
+async fn news_are_looked_at_without_delay_and_nobody_is_told_where_there_are_no_contacts() {
+    let app = TestApp::open(polar()).await;
+    let acme = subscribed(&app).await;
+    app.simulator.set_webhook_url(None);
+    let subscription = app.simulator.subscriptions(&acme).pop().unwrap().id;
+    let customer = app.simulator.customer(&acme).unwrap().id;
+    app.at_polar("DELETE", &format!("/v1/customers/{customer}"), None)
+        .await;
+    app.until("the subscription ends", async || {
+        let path = format!("/v1/subscriptions/{subscription}");
+        !app.at_polar("GET", &path, None).await["ended_at"].is_null()
+    })
+    .await;
+    for event_type in ["subscription.canceled", "subscription.revoked"] {
+        let data =
+            json!({"id": subscription, "customer_id": customer, "customer": {"external_id": acme}});
+        app.deliver(event_type, &data).await;
+        let delayed = "SELECT count(*) FROM polar_jobs.live_jobs WHERE kind = 'send_subscription_email' AND run_at > created_at";
+        assert_eq!(app.count(delayed).await, 0);
+        app.work_until_idle().await;
+        assert_eq!(
+            app.end("send_subscription_email").await.1,
+            "the customer has no billing contacts",
+            "{event_type}"
+        );
+    }
+    assert!(app.mails().await.is_empty());
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use chrono::{TimeDelta, Utc};
 use jobs::{NewJob, Reconcile};
 use polar::{
     Admission, Answer, BoxFuture, CallFacts, RateLimiter, Rejected, RejectedReason, Unlimited,
@@ -48,6 +49,62 @@ async fn night(app: &TestApp) {
     enqueue::insert(&mut connection, &job).await.unwrap();
     drop(connection);
     app.resolve_waits().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_begins_while_another_waits_compares_everybody_all_the_same() {
+    let app = TestApp::open().await;
+    let (tenant, member) = in_step(&app).await;
+    let path = format!("/v1/customers/external/{}/members/{member}", tenant.id);
+    app.at_polar("DELETE", &path, None).await;
+    app.work_until_idle().await;
+    // The run of the night before has only Polar's customers left to look at.
+    let earlier = Reconcile {
+        since: Utc::now() - TimeDelta::days(1),
+        page: Some(7),
+    };
+    let mut connection = app.pool.acquire().await.unwrap();
+    enqueue::insert(&mut connection, &NewJob::of(&earlier))
+        .await
+        .unwrap();
+    drop(connection);
+    night(&app).await;
+    assert!(app.member(&tenant, &member).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_no_state_tells_is_found_although_nothing_was_ever_heard_of_it() {
+    let app = TestApp::open().await;
+    let (late, _) = in_step(&app).await;
+    let (paused, _) = in_step(&app).await;
+    app.simulator.set_webhook_url(None);
+    for tenant in [&late, &paused] {
+        app.simulator
+            .purchase(&tenant.id, Product::Pro)
+            .await
+            .unwrap();
+    }
+    app.simulator.fail_payment(&late.id).await.unwrap();
+    app.simulator.pause(&paused.id).await.unwrap();
+    night(&app).await;
+    for (tenant, expected) in [(&late, "past_due"), (&paused, "paused")] {
+        let status: Option<String> = sqlx::query_scalar(
+            "SELECT subscription_status FROM polar_jobs.entitlements WHERE organization_id = $1::uuid",
+        )
+        .bind(&tenant.id)
+        .fetch_one(&app.pool)
+        .await
+        .unwrap();
+        assert_eq!(status.as_deref(), Some(expected));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_differs_no_empty_table_is_printed() {
+    let app = TestApp::open().await;
+    in_step(&app).await;
+    let said = run(&app, &["reconcile"]).await;
+    assert_eq!((said.code, said.out.as_str()), (0, "nothing differs\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -272,8 +329,8 @@ async fn a_run_that_the_budget_stops_goes_on_behind_whom_it_compared() {
     let job = NewJob::of(&Reconcile { since, page: None });
     enqueue::insert(&mut connection, &job).await.unwrap();
     drop(connection);
-    // Two calls for each of two organizations, and one for the third.
-    app.drain_through(Arc::new(Budget(AtomicI64::new(5)))).await;
+    // Three calls for each of two organizations, and one for the third.
+    app.drain_through(Arc::new(Budget(AtomicI64::new(7)))).await;
     assert_eq!(
         app.count("SELECT count(*) FROM polar_jobs.comparisons")
             .await,
@@ -286,9 +343,9 @@ async fn a_run_that_the_budget_stops_goes_on_behind_whom_it_compared() {
         5
     );
     let calls = app.simulator.requests().len() - before;
-    // Ten for five organizations, one asked again, one page of customers.
+    // Fifteen for five organizations, one asked again, one page of customers.
     assert_eq!(
-        calls, 12,
+        calls, 17,
         "nobody is compared twice but whom the budget stopped"
     );
 }

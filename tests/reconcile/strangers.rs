@@ -94,5 +94,13 @@ async fn members_who_are_none_of_ours_are_deleted_only_as_strangers() {
         1,
         "the owner stays"
     );
+    let recorded: Vec<(Option<uuid::Uuid>, Value)> = sqlx::query_as(
+        "SELECT organization_id, detail FROM polar_jobs.operator_actions WHERE action = 'reconcile --repair --strangers'",
+    )
+    .fetch_all(&app.pool)
+    .await
+    .unwrap();
+    let organization = tenant.id.parse().ok();
+    assert_eq!(recorded, [(organization, json!({"deleted_members": 1}))]);
     assert_eq!(answer(&app, &["reconcile"]).await, (0, json!([])));
 }

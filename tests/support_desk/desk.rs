@@ -7,7 +7,7 @@ use std::time::Duration;
 use jobs::contract::SupportDesk;
 use plain::{Client, ClientConfig, Delays};
 use serde_json::{Value, json};
-use simulator::{PlainOptions, PlainRequestRecord, PlainSimulator};
+use simulator::{Options, PlainOptions, PlainRequestRecord, PlainSimulator};
 
 use crate::test_app::{Tenant, TestApp};
 
@@ -43,7 +43,11 @@ impl Desk {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let plain = PlainSimulator::start(PlainOptions::default(), address);
         Self {
-            app: TestApp::open().await,
+            app: TestApp::open_with(Options {
+                rate_limit_per_minute: u32::MAX,
+                ..Options::default()
+            })
+            .await,
             plain: plain.await.unwrap(),
         }
     }
@@ -91,12 +95,7 @@ impl Desk {
 
     /// The failures of all jobs for the desk.
     pub(crate) async fn failures(&self) -> Vec<Value> {
-        sqlx::query_scalar(
-            "SELECT f FROM polar_jobs.jobs, jsonb_array_elements(errors) f WHERE kind = 'sync_support_desk'",
-        )
-        .fetch_all(&self.pool)
-        .await
-        .unwrap()
+        self.app.failures("sync_support_desk").await
     }
 }
 

@@ -11,20 +11,21 @@ use crate::test_app::{Tenant, user};
 #[tokio::test(flavor = "multi_thread")]
 async fn half_an_hour_without_plain_loses_nothing_uses_up_no_attempt_and_touches_nothing_else() {
     let desk = Desk::open().await;
-    let tenants: Vec<Tenant> = (0..10).map(|_| Tenant::new()).collect();
+    let tenants: Vec<Tenant> = (0..50).map(|_| Tenant::new()).collect();
     desk.plain.set_outage(Some(PlainOutage::Unavailable));
     let people: Vec<String> = tenants.iter().map(|_| user()).collect();
+    let mut changes = Vec::new();
     for (number, (tenant, person)) in tenants.iter().zip(&people).enumerate() {
         let email = format!("person{number}@example.com");
         let mut created = tenant.created();
         created["data"]["owner"]["email"] = format!("owner{number}@example.com").into();
-        desk.tell(&[
+        changes.extend([
             created,
             tenant.added(person, &email, "member"),
             renamed(tenant, "Later"),
-        ])
-        .await;
+        ]);
     }
+    desk.tell(&changes).await;
     desk.work_until_idle().await;
     // Billing is in step although nobody at the desk was reached.
     for (tenant, person) in tenants.iter().zip(&people) {
@@ -81,6 +82,23 @@ async fn an_open_breaker_lets_out_probes_only() {
         desk.drain().await;
     }
     assert_eq!(desk.operations(before), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_answers_in_plains_place_uses_up_no_attempt() {
+    let desk = Desk::open().await;
+    desk.plain.set_outage(Some(PlainOutage::Page));
+    let tenant = Tenant::new();
+    desk.tell(&[tenant.created()]).await;
+    for _minute in 0..3 {
+        desk.hurry().await;
+        desk.drain().await;
+    }
+    assert_eq!(desk.failures().await, Vec::<Value>::new());
+    desk.plain.set_outage(None);
+    desk.resolve_waits().await;
+    assert_eq!(desk.plain.people_of(&tenant.id), ["owner@example.com"]);
+    assert_eq!(desk.failures().await, Vec::<Value>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

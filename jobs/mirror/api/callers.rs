@@ -8,10 +8,6 @@ use crate::types::{OrganizationId, Role, UserId};
 /// A living organization, as one caller meets it.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// Its display name.
-    pub name: String,
-    /// Its short name.
-    pub slug: String,
     /// Its status in the application.
     pub status: String,
     /// What the person may do there; `None` for a person who does not belong to it.
@@ -30,7 +26,7 @@ pub async fn find(
     person: Option<UserId>,
 ) -> Result<Option<Found>, sqlx::Error> {
     let row = sqlx::query!(
-        r#"SELECT o.name, o.slug, o.status, m.role AS "role?", a.fee_basis_points, a.fee_fixed,
+        r#"SELECT o.status, m.role AS "role?", a.fee_basis_points, a.fee_fixed,
                   a.subscription_fee_basis_points
              FROM polar_jobs.organizations o
              JOIN polar_jobs.accounts a ON a.organization_id = o.id
@@ -43,8 +39,6 @@ pub async fn find(
     .fetch_optional(pool)
     .await?;
     Ok(row.map(|row| Found {
-        name: row.name,
-        slug: row.slug,
         status: row.status,
         role: row.role.as_deref().and_then(Role::parse),
         fees: match (

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::http::respond::plain;
 use crate::http::shared::Shared;
 use crate::records::{CustomerRecord, DeliveryRecord};
+use crate::world::invoices::InvoiceFault;
 use crate::world::model::{Customer, Endpoint};
 use crate::world::store::Store;
 use crate::world::views::member_view;
@@ -76,7 +77,12 @@ pub(crate) fn invoice(shared: &Shared, file: &str, query: &str) -> Response {
     let expires = query
         .split('&')
         .find_map(|pair| pair.strip_prefix("expires=")?.parse().ok());
-    let document = expires.and_then(|expires| shared.lock().invoice_document(number, expires));
+    let store = shared.lock();
+    if store.invoice_fault == Some(InvoiceFault::Unavailable) {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "slow down");
+    }
+    let document = expires.and_then(|expires| store.invoice_document(number, expires));
+    drop(store);
     let Some(document) = document else {
         return plain(StatusCode::FORBIDDEN, "the link has expired or never was");
     };

@@ -12,6 +12,8 @@ pub enum PlainOutage {
     Unavailable,
     /// No answer until the caller gives up.
     Silent,
+    /// A gateway answers in its place: 200 with a page of HTML.
+    Page,
 }
 
 /// What becomes of one call.
@@ -23,6 +25,8 @@ pub enum PlainFault {
     Errors,
     /// 200 without an error and without a result; nothing is done.
     Empty,
+    /// 200 with JSON that is no answer at all; nothing is done.
+    Odd,
     /// It is done, but the answer is a 502.
     AnswerLost,
     /// 429 with this `retry-after`, in seconds.

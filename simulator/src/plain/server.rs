@@ -67,6 +67,7 @@ async fn graphql(shared: &Shared, headers: &HeaderMap, body: &Bytes) -> Response
     let outage = locked(&shared.faults).outage;
     let response = match outage {
         Some(PlainOutage::Unavailable) => answer(StatusCode::SERVICE_UNAVAILABLE, &Value::Null),
+        Some(PlainOutage::Page) => Response::new(Body::from("<!doctype html>")),
         Some(PlainOutage::Silent) => {
             locked(&shared.store).requests.push(record);
             return std::future::pending().await;
@@ -128,6 +129,7 @@ fn respond(
             let nothing = json!({"result": null, "customer": null, "tenant": null, "error": null});
             (nothing, None)
         }
+        Some(PlainFault::Odd) => return (answer(StatusCode::OK, &json!([])), None),
         Some(PlainFault::TooMany(seconds)) => return (too_many(seconds), None),
         lost_or_none => {
             let mut store = locked(&shared.store);

@@ -6,6 +6,7 @@ use crate::resources::call::{Call, Outcome, Reply};
 use crate::resources::errors::Refusal;
 use crate::resources::paging::{Page, sort, sortable, sorting};
 use crate::world::clock::text;
+use crate::world::invoices::InvoiceFault;
 use crate::world::model::Order;
 use crate::world::outbox::Task;
 use crate::world::store::Store;
@@ -77,7 +78,8 @@ pub(crate) fn create_invoice(store: &mut Store, call: &Call) -> Outcome {
         );
         return Err(Refusal::named(409, "OrderNotEligibleForInvoice", detail));
     }
-    if row.billing_name.is_none() || row.billing_address.is_null() {
+    let is_refused = store.invoice_fault == Some(InvoiceFault::Refused);
+    if is_refused || row.billing_name.is_none() || row.billing_address.is_null() {
         let detail = "Billing name and address are required to generate an invoice for this order.";
         return Err(Refusal::named(422, "MissingInvoiceBillingDetails", detail));
     }
@@ -95,14 +97,18 @@ pub(crate) fn get_invoice(store: &mut Store, call: &Call) -> Outcome {
         .orders
         .get(id)
         .ok_or_else(|| Refusal::not_found("Not found"))?;
-    if !row.invoice_generated {
+    if !row.invoice_generated || store.invoice_fault == Some(InvoiceFault::NoLink) {
         let detail = format!("No invoice exists for order {id}.");
         return Err(Refusal::named(404, "InvoiceDoesNotExist", detail));
     }
     let number = row.invoice_number.as_deref().unwrap_or("draft");
     let expires = (store.now() + chrono::TimeDelta::seconds(LINK_SECONDS)).timestamp();
     let disposition = format!("attachment%3B%20filename%3D%22Invoice-{number}.pdf%22");
-    let base = &call.base_url;
+    let mut base = call.base_url.clone();
+    if store.invoice_fault == Some(InvoiceFault::Unencrypted) {
+        // Another name of the same machine: who follows the link gets the document.
+        base = base.replace("127.0.0.1", "localhost");
+    }
     let url = format!(
         "{base}/simulator/invoices/{number}.pdf?response-content-disposition={disposition}\
          &X-Amz-Expires={LINK_SECONDS}&expires={expires}"

@@ -15,7 +15,7 @@ pub enum Product {
     Growth,
     /// 100 a month: fees 340/25/0, support level 4, preview access, single sign-on.
     Scale,
-    /// Costs nothing and grants nothing; the application itself never sells it.
+    /// Costs nothing and grants nothing; marked `custom`, because an application shows a free plan of its own.
     Free,
 }
 
@@ -108,7 +108,11 @@ impl Store {
                 shared.push((wanted, id));
                 ids.push(id);
             }
-            let about = metadata(json!({"order": order + 1, "features": "Support, Lower fees"}));
+            let mut about =
+                metadata(json!({"order": order + 1, "features": "Support, Lower fees"}));
+            if matches!(product, Product::Free) {
+                about.insert("custom".to_owned(), json!(true));
+            }
             let name = product.name().to_owned();
             self.insert_product(name, None, "month".into(), product.price(), about, ids);
         }

@@ -5,6 +5,23 @@ use uuid::Uuid;
 
 use crate::world::store::Store;
 
+/// What is wrong with invoices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvoiceFault {
+    /// They are refused with 422, as for an order without billing details, whatever the order shows.
+    Refused,
+    /// The order says that there is one, and the link to it is answered 404.
+    NoLink,
+    /// The link leads to another host, in the clear.
+    Unencrypted,
+    /// The storage answers 503.
+    Unavailable,
+    /// The storage answers with a page of HTML.
+    Page,
+    /// The document has so many bytes.
+    Size(usize),
+}
+
 impl Store {
     /// The invoice is ready; `order.updated` says so.
     pub(crate) fn finish_invoice(&mut self, id: Uuid) {
@@ -23,7 +40,15 @@ impl Store {
             .orders
             .iter()
             .any(|row| row.invoice_generated && row.invoice_number.as_deref() == Some(number));
-        (known && expires >= self.now().timestamp()).then(|| pdf(number))
+        (known && expires >= self.now().timestamp()).then(|| match self.invoice_fault {
+            Some(InvoiceFault::Page) => b"<!doctype html>".to_vec(),
+            Some(InvoiceFault::Size(bytes)) => {
+                let mut document = pdf(number);
+                document.resize(bytes, b'\n');
+                document
+            }
+            _ => pdf(number),
+        })
     }
 
     /// Whether any order waits for its money.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::options::Options;
 use crate::records::RequestRecord;
 use crate::world::clock::Clock;
+use crate::world::invoices::InvoiceFault;
 use crate::world::model::{
     Benefit, Checkout, Customer, Discount, Grant, Member, Moment, Order, PaymentMethod, Product,
     Session, Subscription, UsageEvent,
@@ -44,6 +45,7 @@ pub(crate) struct Store {
     pub(crate) ownerless_events: HashMap<String, Vec<usize>>,
     pub(crate) outbox: Outbox,
     pub(crate) invoice_delay: std::time::Duration,
+    pub(crate) invoice_fault: Option<InvoiceFault>,
     pub(crate) deletion_delay: std::time::Duration,
     pub(crate) requests: Vec<RequestRecord>,
 }
@@ -76,6 +78,7 @@ impl Store {
             ownerless_events: HashMap::new(),
             outbox: Outbox::new(options),
             invoice_delay: options.invoice_delay,
+            invoice_fault: None,
             deletion_delay: options.deletion_delay,
             requests: Vec::new(),
         }

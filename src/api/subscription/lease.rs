@@ -11,6 +11,7 @@ use jobs::mirror::api::resumed::{self, Resumed};
 use jobs::mirror::{asking, clock};
 use jobs::types::OrganizationId;
 use jobs::{NewJob, RestoreCancellation, SyncSubscription};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::super::access::Access;
@@ -22,6 +23,16 @@ use crate::queue::enqueue;
 const TERM: Duration = Duration::from_secs(12);
 /// When the mirror is compared with Polar although nobody confirmed the change: its process has died.
 const FOLLOW_UP_SECONDS: i64 = 20;
+
+/// What a change means for the note that a cancellation was taken back for the sake of another plan.
+pub(super) enum Note {
+    /// It stays: this is the change that it was taken back for, or the cancellation made again.
+    Keep,
+    /// It goes: a person has decided anew whether the subscription goes on.
+    Clear,
+    /// It is written: the cancellation is taken back now, and a job stands by to restore it.
+    Write(Resumed),
+}
 
 pub(in crate::api) struct ChangeLease {
     state: Arc<ApiState>,
@@ -50,12 +61,12 @@ impl ChangeLease {
     }
 
     /// To be called before anything is changed at Polar. Prolongs the lease, and orders that our tables
-    /// are compared with Polar soon even if this process dies before it can say what it did. With `resume`
-    /// it also notes that a cancellation is about to be taken back, and who is to restore it.
+    /// are compared with Polar soon even if this process dies before it can say what it did. The note of a
+    /// resumed cancellation changes in the same transaction.
     ///
     /// # Errors
     /// `SubscriptionBusy` where the lease was lost: this process stood still for too long.
-    pub(super) async fn before_change(&self, resume: Option<Resumed>) -> Result<(), ApiError> {
+    pub(super) async fn before_change(&self, note: Note) -> Result<(), ApiError> {
         let asked = asking::begin(&self.state.pool).await?;
         let later = clock::now(&self.state.pool).await? + TimeDelta::seconds(FOLLOW_UP_SECONDS);
         let mut transaction = jobs::contract::begin(&self.state.pool).await?;
@@ -64,16 +75,36 @@ impl ChangeLease {
             return Err(Refusal::SubscriptionBusy.into());
         }
         let mut orders = vec![NewJob::of(&SyncSubscription::of(organization)).at(later)];
-        if let Some(resume) = resume {
-            resumed::note(&mut transaction, organization, resume).await?;
-            let restore = RestoreCancellation {
-                organization_id: organization,
-            };
-            orders.push(NewJob::of(&restore).at(later));
+        match note {
+            Note::Keep => {}
+            Note::Clear => resumed::clear(&mut transaction, organization).await?,
+            Note::Write(resume) => {
+                resumed::note(&mut transaction, organization, resume).await?;
+                let restore = RestoreCancellation {
+                    organization_id: organization,
+                };
+                orders.push(NewJob::of(&restore).at(later));
+            }
         }
         enqueue::insert_all(&mut transaction, &orders).await?;
         transaction.commit().await?;
         self.asked.store(asked, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Forgets that a cancellation was taken back, as long as the lease is held: the note of whoever took it
+    /// over stays.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub(super) async fn clear_note(
+        &self,
+        transaction: &mut PgConnection,
+    ) -> Result<(), sqlx::Error> {
+        let (organization, holder) = (self.organization, self.holder);
+        if change_leases::renew(&mut *transaction, organization, holder, TERM).await? {
+            resumed::clear(transaction, organization).await?;
+        }
         Ok(())
     }
 

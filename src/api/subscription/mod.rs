@@ -20,7 +20,7 @@ use self::switch::{Switch, confirm, make, switch};
 use self::view::SubscriptionView;
 use super::access::{Access, Manages};
 use super::change::{Change, Input, Reply, json, no_body};
-use super::error::{ApiError, Refusal};
+use super::error::{ApiError, ErrorBody, Refusal};
 use super::plans;
 use super::startup_program;
 
@@ -63,7 +63,10 @@ pub(super) struct ChangePlan {
     tag = "Subscription",
     params(("organization_id" = Uuid, Path, description = "The application's id of the organization")),
     request_body = ChangePlan,
-    responses((status = 200, description = "The subscription as it is now", body = SubscriptionView)),
+    responses(
+        (status = 200, description = "The subscription as it is now", body = SubscriptionView),
+        (status = 402, description = "The card was declined; nothing has changed", body = ErrorBody),
+    ),
 )]
 pub(super) async fn change_plan(access: Access<Manages>, change: Change) -> Response {
     let act = async |access: Access<Manages>, input: Input<ChangePlan>| {
@@ -95,6 +98,9 @@ async fn change_plan_alone(
     access.approved()?;
     let current = current?.ok_or(Refusal::NoActiveSubscription)?;
     let wanted = plan_of_switch(access, polar, &current, &product).await?;
+    if wanted.waits(&current) {
+        return confirm(access, lease, current).await;
+    }
     let changed = switch(access, lease, &current, &wanted).await?;
     confirm(access, lease, changed).await
 }

@@ -4,16 +4,17 @@
 //! change then fails it is restored: at once, or, where this process dies or cannot know what became of
 //! the change, by a job that was written before.
 
-use jobs::mirror::api::resumed::{self, Resumed};
+use jobs::mirror::api::resumed::Resumed;
 use jobs::mirror::subscriptions;
 use jobs::{ApplyBenefits, NewJob, SyncSubscription};
 use polar::{
-    DiscountId, Interruption, ProductId, Subscription, SubscriptionId, SubscriptionUpdate,
+    DiscountId, Interruption, ProductId, ProrationBehavior, Subscription, SubscriptionId,
+    SubscriptionUpdate,
 };
 
 use super::super::access::Access;
 use super::super::error::{ApiError, FieldError, Refusal};
-use super::lease::ChangeLease;
+use super::lease::{ChangeLease, Note};
 use super::view::{self, SubscriptionView};
 use crate::queue::enqueue;
 
@@ -28,6 +29,19 @@ pub(in crate::api) struct Switch {
 }
 
 impl Switch {
+    /// Whether it waits for the end of the period already, and nothing about it is to be brought forward.
+    pub(super) fn waits(&self, current: &Subscription) -> bool {
+        let at_period_end = matches!(
+            self.update,
+            SubscriptionUpdate::Plan {
+                proration_behavior: ProrationBehavior::NextPeriod,
+                discount_id: None,
+                ..
+            }
+        );
+        at_period_end && !current.cancel_at_period_end && self.is_made(current)
+    }
+
     fn is_made(&self, subscription: &Subscription) -> bool {
         let pending = subscription
             .pending_update
@@ -67,18 +81,18 @@ pub(in crate::api) async fn switch<G>(
     if current.cancel_at_period_end {
         resume(access, lease, current, wanted.product).await?;
     }
-    lease.before_change(None).await?;
+    lease.before_change(Note::Keep).await?;
     let told = tell(access, current.id, &wanted.update, |s| wanted.is_made(s)).await;
     if let Err(not_made) = &told
         && not_made.for_certain
         && current.cancel_at_period_end
     {
-        restore(access, current.id).await;
+        restore(access, lease, current.id).await;
     }
     told.map_err(|not_made| not_made.error)
 }
 
-/// Makes one change.
+/// Makes one change that says whether the subscription goes on.
 pub(super) async fn make<G>(
     access: &Access<G>,
     lease: &ChangeLease,
@@ -86,7 +100,7 @@ pub(super) async fn make<G>(
     update: &SubscriptionUpdate,
     is_made: impl Fn(&Subscription) -> bool,
 ) -> Result<Subscription, ApiError> {
-    lease.before_change(None).await?;
+    lease.before_change(Note::Clear).await?;
     tell(access, id, update, is_made)
         .await
         .map_err(|not_made| not_made.error)
@@ -103,7 +117,7 @@ async fn resume<G>(
         subscription: current.id,
         product,
     };
-    lease.before_change(Some(note)).await?;
+    lease.before_change(Note::Write(note)).await?;
     let resume = SubscriptionUpdate::Cancellation {
         cancel_at_period_end: false,
     };
@@ -111,21 +125,26 @@ async fn resume<G>(
     resumed.map(drop).map_err(|not_made| not_made.error)
 }
 
-/// Cancels again, as it was before. Where that fails, the job does it.
-async fn restore<G>(access: &Access<G>, id: SubscriptionId) {
+/// Cancels again, as it was before. Where that fails, the job does it, and finds nothing to do otherwise.
+async fn restore<G>(access: &Access<G>, lease: &ChangeLease, id: SubscriptionId) {
+    if lease.before_change(Note::Keep).await.is_err() {
+        return;
+    }
     let cancel = SubscriptionUpdate::Cancellation {
         cancel_at_period_end: true,
     };
     let restored = tell(access, id, &cancel, |s| s.cancel_at_period_end).await;
-    if restored.is_ok() {
-        let cleared = async {
-            let mut connection = access.state.pool.acquire().await?;
-            resumed::clear(&mut connection, access.organization).await
-        };
-        if let Err(error) = cleared.await {
-            tracing::warn!(organization = %access.organization, %error, "a note of a restored cancellation stays");
-        }
+    if restored.is_ok()
+        && let Err(error) = forget_note(access, lease).await
+    {
+        tracing::warn!(organization = %access.organization, %error, "a note of a restored cancellation stays");
     }
+}
+
+async fn forget_note<G>(access: &Access<G>, lease: &ChangeLease) -> Result<(), sqlx::Error> {
+    let mut transaction = jobs::contract::begin(&access.state.pool).await?;
+    lease.clear_note(&mut transaction).await?;
+    transaction.commit().await
 }
 
 /// Tells Polar. Where the answer is lost Polar is asked what is there now.
@@ -194,24 +213,30 @@ fn refused(error: polar::Error) -> ApiError {
     }
 }
 
-/// Brings what Polar answered into our tables, and lets jobs look after what follows from it.
+/// Brings what Polar answered into our tables, and lets jobs look after what follows from it. Where the
+/// subscription was found as it is wanted, the person has decided all the same, and nothing restores a
+/// cancellation any more.
 pub(in crate::api) async fn confirm<G>(
     access: &Access<G>,
     lease: &ChangeLease,
     subscription: Subscription,
 ) -> Result<SubscriptionView, ApiError> {
     let polar = access.polar()?;
-    if let Some(asked) = lease.asked()
-        && let Err(error) = mirror(access, asked, &subscription).await
-    {
-        // The change is made and a job is written that will see it: the answer stays the truth.
-        tracing::warn!(organization = %access.organization, %error, "a change is mirrored later");
+    match lease.asked() {
+        None => forget_note(access, lease).await?,
+        Some(asked) => {
+            if let Err(error) = mirror(access, lease, asked, &subscription).await {
+                // The change is made and a job is written that will see it: the answer stays the truth.
+                tracing::warn!(organization = %access.organization, %error, "a change is mirrored later");
+            }
+        }
     }
     view::of(access, polar, Some(&subscription)).await
 }
 
 async fn mirror<G>(
     access: &Access<G>,
+    lease: &ChangeLease,
     asked: i64,
     subscription: &Subscription,
 ) -> Result<(), sqlx::Error> {
@@ -221,7 +246,7 @@ async fn mirror<G>(
         let found = Some((subscription, product.name.as_str()));
         subscriptions::write(&mut transaction, organization, found, asked).await?;
     }
-    resumed::clear(&mut transaction, organization).await?;
+    lease.clear_note(&mut transaction).await?;
     let follow_ups = [
         NewJob::of(&SyncSubscription::of(organization)),
         NewJob::of(&ApplyBenefits::of(organization)),

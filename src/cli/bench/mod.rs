@@ -86,6 +86,9 @@ enum What {
         /// Send deliveries as Polar sends them, of 1 to 10 KiB, instead of 2 KiB each
         #[arg(long)]
         recorded: bool,
+        /// People who call the organizations API meanwhile, before a Polar that takes 50 ms
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1000))]
+        api_callers: u16,
     },
     /// Record usage, close one window over it, and report it to a local Polar
     Metering {
@@ -177,13 +180,15 @@ async fn measure(url: &str, arguments: Arguments) -> anyhow::Result<Vec<Value>> 
             clients,
             seconds,
             recorded,
+            api_callers,
         } => {
             let bodies = if recorded {
                 Bodies::Recorded
             } else {
                 Bodies::Uniform
             };
-            let measured = ingress::run(url, clients, seconds, bodies).await?;
+            let people = usize::from(api_callers);
+            let measured = ingress::run(url, clients, seconds, bodies, people).await?;
             let limit = reference::ingress(&options, clients, seconds, bodies);
             (measured, with_reference.then_some(limit.boxed()))
         }

@@ -7,6 +7,7 @@ mod failing;
 mod fleet;
 mod in_step;
 mod polar;
+mod scopes;
 mod settings;
 mod support_desk;
 mod usage;
@@ -95,7 +96,7 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
     if let Some(pool) = &pool {
         fleet::check(pool, config, &mut findings).await;
     }
-    polar::check(&config.polar, config.mail.is_some(), pool, &mut findings).await;
+    polar::check(config, pool, &mut findings).await;
     findings.push(support_desk::check(config).await);
     report(&arguments, &findings, &app.masker)
 }

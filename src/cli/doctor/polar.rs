@@ -1,38 +1,30 @@
-//! Polar itself: the token, what it may do, and the endpoint that delivers to us.
+//! Polar itself: the token, and the endpoint that delivers to us.
 
 use std::sync::Arc;
 
 use jobs::{WEBHOOK_ROUTE, is_ours};
-use polar::{
-    CallClass, Client, CustomerRef, CustomerUpdate, Error, MemberUpdate, RateLimiter, Unlimited,
-    WebhookEndpoint,
-};
+use polar::{CallClass, Client, Error, RateLimiter, Unlimited, WebhookEndpoint};
 use sqlx::PgPool;
-use uuid::Uuid;
 
 use super::super::output::moment;
 use super::super::process::client_config;
-use super::Finding;
-use crate::config::{Billing, PolarSettings};
+use super::{Finding, scopes};
+use crate::config::{Billing, Config};
 use crate::ingress::required_events;
 use crate::limiter::{self, SingleCalls};
 
 /// `pool` is where the fleet's budget is, if it can be used.
-pub(super) async fn check(
-    settings: &PolarSettings,
-    with_mail: bool,
-    pool: Option<PgPool>,
-    findings: &mut Vec<Finding>,
-) {
+pub(super) async fn check(config: &Config, pool: Option<PgPool>, findings: &mut Vec<Finding>) {
+    let settings = &config.polar;
     let Some(billing) = &settings.billing else {
         return;
     };
-    let config = client_config(settings, billing.access_token.clone());
+    let access = client_config(settings, billing.access_token.clone());
     let limiter: Arc<dyn RateLimiter> = match pool {
         Some(pool) => Arc::new(SingleCalls::new(pool, settings.limits)),
         None => Arc::new(Unlimited),
     };
-    match Client::new(config, limiter) {
+    match Client::new(access, limiter) {
         Err(error) => findings.push(Finding::error(
             "polar",
             error.to_string(),
@@ -41,8 +33,8 @@ pub(super) async fn check(
         Ok(client) => {
             let client = client.with_class(CallClass::Probe);
             if token(&client, billing, findings).await {
-                findings.push(scopes(&client, with_mail).await);
-                endpoint(&client, &required_events(with_mail), findings).await;
+                scopes::check(&client, config, findings).await;
+                endpoint(&client, &required_events(config.mail.is_some()), findings).await;
             }
         }
     }
@@ -93,66 +85,6 @@ fn refused(error: &Error) -> Finding {
             "see whether POLAR_API_URL answers",
         ),
     }
-}
-
-/// Which scopes the token lacks, of those that jobs need.
-async fn scopes(client: &Client, with_mail: bool) -> Finding {
-    let (mut missing, mut unknown) = (Vec::new(), None);
-    for (scope, error) in probe(client, with_mail).await {
-        match error {
-            Some(Error::MissingScope { .. }) => missing.push(scope),
-            Some(error) if !matches!(error, Error::NotFound { .. }) => unknown = Some(error),
-            _ => {}
-        }
-    }
-    if !missing.is_empty() {
-        let what = format!(
-            "the token lacks {}; the calls that need it are paused",
-            missing.join(", ")
-        );
-        let fix = "give the token these scopes in Polar; work goes on within a minute or two";
-        return Finding::error("scopes", what, fix);
-    }
-    match unknown {
-        Some(error) => Finding::warning("scopes", error.to_string(), "try again"),
-        None => Finding::ok(
-            "scopes",
-            "customers, members, subscriptions, grants and events can be reached",
-        ),
-    }
-}
-
-/// Asks for things that do not exist: "not found" needs the scope, and 403 names the lack of it. An
-/// empty batch of events is taken and stores nothing. Nothing is changed by that.
-async fn probe(client: &Client, with_mail: bool) -> Vec<(&'static str, Option<Error>)> {
-    let nobody = Uuid::new_v4().to_string();
-    let theirs = CustomerRef::External(&nobody);
-    let (customers, members) = (client.customers(), client.members());
-    let (customer, member) = (CustomerUpdate::default(), MemberUpdate::default());
-    let read = customers.get_by_external_id(&nobody).await.err();
-    let written = customers
-        .update_by_external_id(&nobody, &customer)
-        .await
-        .err();
-    let member_read = members.get(&nobody, &nobody).await.err();
-    let member_written = members.update(&nobody, &nobody, &member).await.err();
-    let subscriptions = client.subscriptions().all(theirs).await.err();
-    let grants = client.benefit_grants().active(theirs).await.err();
-    let events = client.events().ingest(&[]).await.err();
-    let mut scopes = vec![
-        ("customers:read", read),
-        ("customers:write", written),
-        ("members:read", member_read),
-        ("members:write", member_written),
-        ("subscriptions:read", subscriptions),
-        ("benefits:read", grants),
-        ("events:write", events),
-    ];
-    if with_mail {
-        let orders = client.orders().get(Uuid::new_v4().into()).await.err();
-        scopes.push(("orders:read", orders));
-    }
-    scopes
 }
 
 /// Whether the fleet's calls go out, as the workers found it.

@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use super::fixtures::{Company, Fixtures};
+use crate::api::hs256;
 use crate::config::AppSettings;
 
 const INDEX: &str = include_str!("index.html");
@@ -165,6 +166,7 @@ async fn session(
         aud: AUDIENCE,
         exp: now.map_or(0, |now| now.as_secs()) + TOKEN_LIFE,
     };
+    hs256::install();
     let token = jsonwebtoken::encode(&Header::default(), &claims, &application.key);
     let token = token.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     let one = |person: &Person| json!({"id": person.organization, "name": person.name});
