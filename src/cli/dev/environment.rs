@@ -166,7 +166,7 @@ impl DevEnvironment {
     /// Lets the organizations of runs before be synced: the local Polar of this run knows nothing of them. Only where
     /// the database is ours as well; what somebody else brought is not for `dev` to go through.
     pub(super) async fn bring_back_organizations(&self, pool: &PgPool) -> Result<(), Failure> {
-        let ours = self.server.is_some() && (self.polar.is_some() || self.plain.is_some());
+        let ours = self.server.is_some() && self.polar.is_some();
         if self.known_before.is_empty() || !ours {
             return Ok(());
         }

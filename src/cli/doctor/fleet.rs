@@ -139,7 +139,7 @@ pub(super) fn at_most_counted(count: i64, one: &str) -> String {
 /// Deliveries that fit no secret, as any ingress noted them.
 async fn deliveries(pool: &PgPool) -> Result<Option<Finding>, sqlx::Error> {
     const FIX: &str = "set POLAR_WEBHOOK_SECRET to the secret of Polar's endpoint and restart the ingress; \
-                       then look at Polar for what was missed";
+                       then polar-jobs resync --all --yes makes up for what was missed";
     let Some(refused) = crate::ingress::refused_deliveries(pool).await? else {
         return Ok(None);
     };
