@@ -81,8 +81,9 @@ pub const LARGEST_CLAIM: usize = 500;
 /// Stores `completions` and claims up to `limit` due jobs of `queue`, in one commit; from the head of
 /// the queue, or from behind a [`ClaimCursor`].
 ///
-/// The picked ids go through an array: with a join or `IN`, a generic plan takes the unknown LIMIT
-/// for a tenth of the table and walks all of it.
+/// The picked rows go through an array: with a join or `IN`, a generic plan takes the unknown LIMIT
+/// for a tenth of the table and walks all of it. Each is named by its place, for it is locked and stays there;
+/// one that somebody changed a moment before is left for the next claim.
 ///
 /// # Errors
 /// If the database fails; then nothing was stored and nothing claimed, or the answer was lost and
@@ -148,7 +149,7 @@ macro_rules! complete_and_claim {
                    UPDATE polar_jobs.live_jobs j
                       SET worker = $1, attempt = j.attempt + 1, started_at = now(),
                           held_unique_key = j.unique_key, unique_key = NULL, note = NULL
-                    WHERE j.id = ANY (ARRAY("#
+                    WHERE j.ctid = ANY (ARRAY("#
                 + $due
                 + r#"))
                    RETURNING j.id, j.attempt, j.kind, j.payload, jsonb_array_length(j.errors) AS failures, j.max_attempts,
@@ -185,8 +186,8 @@ async fn from_head(
     limit: i64,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
     complete_and_claim!(
-        "SELECT due.id FROM polar_jobs.priorities($2) p CROSS JOIN LATERAL (
-             SELECT c.id FROM polar_jobs.live_jobs c
+        "SELECT due.ctid FROM polar_jobs.priorities($2) p CROSS JOIN LATERAL (
+             SELECT c.ctid FROM polar_jobs.live_jobs c
               WHERE c.queue = $2 AND c.priority = p.priority AND c.run_at <= now()
                 AND NOT c.blocked AND c.worker IS NULL
               ORDER BY c.run_at, c.id LIMIT $6 FOR UPDATE SKIP LOCKED) due
@@ -213,7 +214,7 @@ async fn from_cursor(
     cursor: ClaimCursor,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
     complete_and_claim!(
-        "SELECT c.id FROM polar_jobs.live_jobs c
+        "SELECT c.ctid FROM polar_jobs.live_jobs c
           WHERE c.queue = $2 AND c.priority = $11 AND c.run_at <= now() AND (c.run_at, c.id) > ($12, $13)
             AND NOT c.blocked AND c.worker IS NULL
           ORDER BY c.run_at, c.id LIMIT CASE WHEN EXISTS (SELECT 1 FROM me) THEN $6::bigint ELSE 0 END

@@ -89,28 +89,40 @@ pub(super) struct CompletionBuffer {
     arrived: Notify,
     /// Fetchers of the queue whose statement runs.
     storing: AtomicUsize,
+    /// How many results a fetcher waits for at most.
+    enough: AtomicUsize,
+    /// Such a statement ended, or there are enough.
+    ready: Notify,
 }
 
 /// A fetcher's statement runs, until this is dropped.
-pub(super) struct Storing<'a>(&'a AtomicUsize);
+pub(super) struct Storing<'a>(&'a CompletionBuffer);
 
 impl Drop for Storing<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.0.storing.fetch_sub(1, Ordering::AcqRel);
+        self.0.ready.notify_waiters();
     }
 }
 
 impl CompletionBuffer {
     /// Adds a result.
     pub(super) fn push(&self, result: BufferedResult) {
-        self.lock().push(result);
+        let waiting = {
+            let mut pending = self.lock();
+            pending.push(result);
+            pending.len()
+        };
         self.arrived.notify_one();
+        if waiting == self.enough.load(Ordering::Acquire) {
+            self.ready.notify_waiters();
+        }
     }
 
     /// Notes that a fetcher's statement runs.
     pub(super) fn storing(&self) -> Storing<'_> {
         self.storing.fetch_add(1, Ordering::AcqRel);
-        Storing(&self.storing)
+        Storing(self)
     }
 
     /// Waits while results come thick and fast, until there are `enough`: one commit then stores more
@@ -119,7 +131,10 @@ impl CompletionBuffer {
     pub(super) async fn wait_for_batch(&self, enough: usize) {
         let began = Instant::now();
         let (mut seen, mut last) = (0, began);
+        self.enough.store(enough, Ordering::Release);
         loop {
+            // Before the look, so that nothing that comes behind it is missed.
+            let ready = self.ready.notified();
             let waiting = self.lock().len();
             if waiting == 0 || waiting >= enough {
                 return;
@@ -132,7 +147,8 @@ impl CompletionBuffer {
                 if !grown || began.elapsed() > BUSY_GATHER_TIMEOUT {
                     return;
                 }
-                tokio::time::sleep(BUSY_LULL).await;
+                // Whichever it was, the next look tells.
+                let _ = tokio::time::timeout(BUSY_LULL, ready).await;
             } else {
                 if last.elapsed() > LULL || began.elapsed() > GATHER_TIMEOUT {
                     return;
