@@ -1,7 +1,5 @@
 //! A verified delivery on its way into the table.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use axum::body::Bytes;
 use polar::Peek;
 
@@ -25,17 +23,6 @@ impl Delivery {
     /// Bytes of its body.
     pub(super) fn size(&self) -> usize {
         self.body.len()
-    }
-
-    /// Which of so many ways it takes: the same one for all deliveries about a customer, whose jobs
-    /// have keys in common that two open transactions must not meet at.
-    pub(super) fn share_of(&self, ways: usize) -> usize {
-        let mut hasher = DefaultHasher::new();
-        match (&self.about.external_customer_id, self.about.customer_id) {
-            (Some(ours), _) => ours.hash(&mut hasher),
-            (None, theirs) => theirs.hash(&mut hasher),
-        }
-        usize::try_from(hasher.finish() % (ways as u64)).unwrap_or(0)
     }
 
     /// The row of this delivery with the jobs that follow from it.

@@ -73,7 +73,7 @@ pub struct IngressSettings {
     pub app_token: Option<SecretString>,
     /// Connections for changes and for what cannot share a commit.
     pub pool: PgPool,
-    /// The same database, for the writers of deliveries and for notifications.
+    /// The same database, for the writer of deliveries and for notifications.
     pub database: QueueDatabase,
     /// What `/metrics` says.
     pub metrics: Metrics,
@@ -100,7 +100,7 @@ pub struct Ingress {
 }
 
 impl Ingress {
-    /// Takes the address. Must be called within a tokio runtime: it starts the writers of deliveries.
+    /// Takes the address. Must be called within a tokio runtime: it starts the writer of deliveries.
     ///
     /// # Errors
     /// If the address is taken or not ours.

@@ -127,7 +127,7 @@ impl Refused {
     }
 }
 
-/// A verified delivery on its way through the writers, for the gauges.
+/// A verified delivery on its way through the writer, for the gauges.
 struct Waiting {
     bytes: f64,
 }

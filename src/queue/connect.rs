@@ -52,8 +52,8 @@ impl ConnectionBudget {
     pub const DEFAULT: u32 = 10;
     /// The fewest with which a worker works.
     pub const LEAST: u32 = 4;
-    /// The connections of an ingress that only write deliveries.
-    pub const WRITERS: u32 = 2;
+    /// The connection of an ingress that only writes deliveries.
+    const WRITER: u32 = 1;
 
     /// Divides what a worker takes where a process may have `most`, at least [`Self::LEAST`].
     #[must_use]
@@ -81,13 +81,13 @@ impl ConnectionBudget {
     /// What an ingress takes where a process may have `most`.
     #[must_use]
     pub fn of_ingress(most: u32) -> u32 {
-        (most * 2 / 5).max(Self::WRITERS + 1)
+        (most * 2 / 5).max(Self::WRITER + 1)
     }
 
-    /// What an ingress has beside the writers of deliveries, for changes, readiness and metrics.
+    /// What an ingress has beside the writer of deliveries, for changes, readiness and metrics.
     #[must_use]
     pub fn ingress_pool(most: u32) -> u32 {
-        Self::of_ingress(most) - Self::WRITERS
+        Self::of_ingress(most) - Self::WRITER
     }
 }
 

@@ -1,8 +1,8 @@
 //! ONE transaction: the event and the jobs that follow from it are stored together, or neither.
 //!
-//! Deliveries share commits: what arrives while a commit is under way joins the next statement of
-//! its writer, so a burst costs few flushes. There are two writers, so that one group is stored while
-//! the other is flushed; a customer's deliveries all go to the same one. No delivery waits for an open
+//! Deliveries share commits: what arrives while a commit is under way joins the next statement, so a
+//! burst costs few flushes. There is one writer: of two, each would have groups of half the size, and
+//! that costs Postgres more than a second connection gives. No delivery waits for an open
 //! transaction of the application. A group with a value that Postgres refuses is stored one by one.
 //!
 //! All database work has a deadline, after which the sender is answered 503. The server-side limit is
@@ -31,8 +31,6 @@ use crate::sqlstate::{
     is_lock_timeout, is_permission_missing, is_schema_missing, is_statement_timeout,
 };
 
-/// Writers of deliveries.
-const WRITERS: usize = 2;
 /// Deliveries that may wait for a writer; more are answered 503 at once.
 const QUEUE: usize = 4096;
 /// A delivery that waited longer for the writer is answered 503: the database cannot keep up.
@@ -110,36 +108,34 @@ impl Waiting {
 
 /// The way into the table.
 pub(super) struct Acceptor {
-    queues: [mpsc::Sender<Waiting>; WRITERS],
+    queue: mpsc::Sender<Waiting>,
     single: SingleWriter,
 }
 
 impl Acceptor {
-    /// Starts the writers of deliveries, which end when this is dropped and their queues are empty.
+    /// Starts the writer of deliveries, which ends when this is dropped and its queue is empty.
     pub(super) fn start(pool: PgPool, database: &QueueDatabase) -> Self {
         let single = {
             let notifier = Notifier::new(pool.clone(), database.pooler);
             SingleWriter::new(pool, notifier)
         };
-        let queues = std::array::from_fn(|_| {
-            let (queue, arrivals) = mpsc::channel(QUEUE);
-            let connection = WriterConnection::new(database);
-            tokio::spawn(writer::run(connection, single.clone(), arrivals));
-            queue
-        });
-        Self { queues, single }
+        let (queue, arrivals) = mpsc::channel(QUEUE);
+        let connection = WriterConnection::new(database);
+        tokio::spawn(writer::run(connection, single.clone(), arrivals));
+        Self { queue, single }
     }
 
     /// Stores a delivery; returns after the commit.
     pub(super) async fn deliver(&self, delivery: Delivery) -> Result<Accepted, Unavailable> {
         let (answer, answered) = oneshot::channel();
-        let queue = &self.queues[delivery.share_of(WRITERS)];
         let waiting = Waiting {
             delivery,
             since: Instant::now(),
             answer,
         };
-        queue.try_send(waiting).map_err(|_| Unavailable::Busy)?;
+        self.queue
+            .try_send(waiting)
+            .map_err(|_| Unavailable::Busy)?;
         answered.await.unwrap_or(Err(Unavailable::Stopping))
     }
 
