@@ -112,7 +112,11 @@ async fn an_unknown_organization_and_a_program_that_is_not_configured_are_said()
         assert_eq!(off.code, Some(1), "{off:?}");
         assert!(off.err.contains("POLAR_SCALE_PRODUCT_ID"), "{off:?}");
         let nonsense = startup(&app, verb, "acme").await;
-        assert_eq!(nonsense.code, Some(2), "{nonsense:?}");
+        assert_eq!(nonsense.code, Some(1), "{nonsense:?}");
+        assert!(
+            nonsense.err.contains("has the name or slug"),
+            "{nonsense:?}"
+        );
     }
     assert_eq!(
         app.count("SELECT count(*) FROM polar_jobs.operator_actions")
