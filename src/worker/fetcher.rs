@@ -195,9 +195,13 @@ impl Fetcher {
                 put_aside.spawn(push_later(Arc::clone(&self.buffer), result));
             }
             should_claim |= turned.released;
-            if self.shared.drain && !self.first && self.slots.used() == 0 {
-                // Only the first fetcher says that the queue is empty, and it may be asleep already.
-                self.idle.wake();
+            if self.shared.drain && self.slots.used() == 0 {
+                // Only the first fetcher says that the queue is empty, after a look, and it may be asleep already.
+                if self.first {
+                    should_claim = true;
+                } else {
+                    self.idle.wake();
+                }
             }
             if wanted.limit > 0 {
                 let full = turned.found == wanted.limit;

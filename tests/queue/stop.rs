@@ -112,3 +112,19 @@ async fn a_busy_worker_stops_without_losing_a_job() {
     assert_eq!(app.ledger.count(Mark::Ended, "n"), 3000, "each ran once");
     worker.stop().await;
 }
+
+#[tokio::test]
+async fn a_drain_ends_after_a_job_without_keys_that_is_discarded_late() {
+    let app = TestApp::new().await;
+    let acts = vec![Act::Hold("go".into()), Act::Discard("no".into())];
+    let id = app.add(Script::new("late", [acts]).row()).await;
+    let mut settings = app.settings(2).await;
+    settings.drain = true;
+    let mut worker = Worker::start(settings);
+    app.ledger.reached(Mark::Started, "late", 1).await;
+    // It has looked for more jobs, and found none.
+    app.until_asleep().await;
+    app.ledger.open("go");
+    worker.end().await.unwrap();
+    assert_eq!(app.job(id).await.state, "discarded");
+}
