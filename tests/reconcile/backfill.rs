@@ -85,14 +85,8 @@ async fn every_organization_of_a_file_is_at_polar_with_its_members() {
         .map(|one| format!("{} {}?{} {}", one.method, one.path, one.query, one.body))
         .collect();
     assert_eq!(asked.len(), 100);
-    // On a busy machine an answer may come too late for the client, and the attempt is made again.
-    let tries =
-        "SELECT coalesce(sum(jsonb_array_length(errors)), 0)::bigint FROM polar_jobs.finished_jobs";
-    let lost = usize::try_from(app.count(tries).await).unwrap();
-    assert!(
-        calls <= 100 + 2 * lost,
-        "{calls} calls, {lost} failed attempts"
-    );
+    // An answer that is lost is asked for once more.
+    assert!(calls <= 110, "{calls} calls");
 
     let again = run(&app, &crowd.arguments()).await;
     assert!(
