@@ -74,14 +74,18 @@ impl Job for SyncSubscription {
     }
 }
 
-/// How long the jobs may take that ask already; they were mostly started by the same change.
+/// How long the jobs may take that ask already, and how often they are waited for; they were mostly started by the
+/// same change.
 const OTHERS_ASK: Duration = Duration::from_secs(1);
+const WAITS: i32 = 5;
+
+const HELD: &str = "the customer's state is what is held here";
 
 /// A changed state may be all that we hear of a grant or a subscription whose own delivery was lost.
 /// Mostly it is not, and the jobs that those started bring what it tells: they go first.
 async fn compare(context: &Context, organization: OrganizationId) -> Result<Done, Error> {
     if state::is_held(context, organization).await? {
-        return Ok(Done::ignored("the customer's state is what is held here"));
+        return Ok(Done::ignored(HELD));
     }
     let (grants, subscriptions) = (
         ApplyBenefits::of(organization),
@@ -91,8 +95,12 @@ async fn compare(context: &Context, organization: OrganizationId) -> Result<Done
         .into_iter()
         .flatten()
         .collect();
-    if context.job.attempt == 1 && asking::is_under_way(&context.pool, &keys).await? {
+    if context.job.attempt <= WAITS && asking::is_under_way(&context.pool, &keys).await? {
         return Err(Error::not_yet("other jobs ask Polar already", OTHERS_ASK));
+    }
+    // They may have ended between the two looks.
+    if state::is_held(context, organization).await? {
+        return Ok(Done::ignored(HELD));
     }
     Ok(Done::applied().then([NewJob::of(&grants), NewJob::of(&subscriptions)]))
 }
