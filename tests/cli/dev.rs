@@ -64,6 +64,40 @@ fn after_a_crash_in_the_middle_the_next_scenario_needs_no_cleaning_up() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn no_step_waits_for_what_an_earlier_run_left_for_later() {
+    let database = testing::database(polar_jobs::migrate::migrator).await;
+    // The mail about a purchase that waits for its order, and a change whose job waits before its next try.
+    sqlx::raw_sql(
+        "SELECT polar_jobs.enqueue('send_order_email', '{}', run_at => now() + interval '1 day');
+         SELECT polar_jobs.record_change('organization.deleted', '{\"id\": \"1dbfc517-0bbf-4301-9ba8-555ca42b9737\"}');
+         UPDATE polar_jobs.jobs SET run_at = now() + interval '1 day'",
+    )
+    .execute(&database.pool)
+    .await
+    .unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let said = run(
+        &[("RUST_LOG", "warn"), ("DATABASE_URL", &database.url)],
+        &[
+            "dev",
+            "--once",
+            "--port",
+            "0",
+            "--data-dir",
+            data.path().to_str().unwrap(),
+        ],
+    );
+    assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
+    let waiting: Vec<String> = sqlx::query_scalar(
+        "SELECT kind FROM polar_jobs.jobs WHERE state = 'available' AND kind <> 'call_app' ORDER BY kind",
+    )
+    .fetch_all(&database.pool)
+    .await
+    .unwrap();
+    assert_eq!(waiting, ["apply_change", "send_order_email"]);
+}
+
 const ROCKETS: &str = "1f0c7c1e-6a5b-4c0e-9d3a-0f6f2b1f7a11";
 
 /// The settings that `dev` wrote, without those of another port.
