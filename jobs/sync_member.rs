@@ -12,7 +12,7 @@ use crate::contract::{Context, Done, Error, Job, NewJob};
 use crate::customer::client_for;
 use crate::mirror::out_of_step::{self, Cause, Subject};
 use crate::mirror::wanted::{WantedCustomer, WantedMember};
-use crate::mirror::{asking, seen, wanted};
+use crate::mirror::{seen, wanted};
 use crate::polar_sync::{Backoff, Failure, NoTeam, PolarCustomer};
 use crate::types::{OrganizationId, UserId};
 
@@ -62,7 +62,9 @@ impl Job for SyncMember {
             let reason = NoTeam("the customer of the organization's earlier life must go first");
             return self.without_team(context, &organization, reason).await;
         }
-        if organization.customer.is_none() && self.customer_is_being_made(context).await? {
+        if organization.customer.is_none() {
+            // Polar has nobody to add a member to: two calls for nothing, and a backfill has thousands of
+            // members whose customers wait for the budget.
             let reason = NoTeam("the customer is made first");
             return self.without_team(context, &organization, reason).await;
         }
@@ -83,13 +85,6 @@ impl Job for SyncMember {
 impl SyncMember {
     /// How its keys begin.
     pub(crate) const KEYS: &str = "sync_member/";
-
-    /// Polar has nobody to add a member to then: two calls for nothing, and a backfill has thousands of
-    /// members whose customers wait for the budget.
-    async fn customer_is_being_made(self, context: &Context) -> Result<bool, sqlx::Error> {
-        let key = format!("{}{}", SyncCustomer::KEYS, self.organization_id);
-        asking::is_under_way(&context.pool, &[key]).await
-    }
 
     const fn subject(self) -> Subject {
         Subject::Member(self.user_id)

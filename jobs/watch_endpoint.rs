@@ -76,6 +76,7 @@ impl Job for WatchEndpoint {
         let endpoints = polar.webhook_endpoints().all().await?;
         let found = Deliveries::of(endpoints, &context.settings.webhook_events);
         let enabled = !found.delivering.is_empty();
+        let now = clock::now(&context.pool).await?;
         let mut transaction = context.begin().await?;
         let gap_since =
             webhook_endpoint::note(&mut transaction, enabled, &found.missing_events).await?;
@@ -98,7 +99,7 @@ impl Job for WatchEndpoint {
             tracing::warn!(%since, organizations, "Polar delivers everything again; what happened meanwhile is asked for");
             next.push(NewJob::of(&ResumeSyncs::default()));
             next.push(NewJob::of(&Reconcile {
-                since: clock::now(&context.pool).await?,
+                since: now,
                 page: None,
             }));
         }

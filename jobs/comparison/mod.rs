@@ -1,8 +1,8 @@
 //! Compares one organization with its customer at Polar: name and slug, members, grants, subscription.
 //!
-//! What was read here before Polar was asked is read again afterwards. Where it changed meanwhile, the two
-//! cannot be compared, and nothing is concluded. What an unfinished job works on is left to that job; so a
-//! difference is something that nobody would repair, or that was tried in vain.
+//! What was read here before Polar was asked is read again afterwards. What changed meanwhile, or an unfinished
+//! job works on, cannot be compared: it may be on its way, and is not said to differ. But only a job of its own is
+//! sure to repair it, and so it gets one, which has nothing to do where the other was enough.
 
 mod customer;
 mod fields;
@@ -37,13 +37,13 @@ struct AtPolar {
 }
 
 /// What a comparison of one organization came to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Comparison {
     /// What differs.
     pub differences: Vec<Difference>,
-    /// Subjects that would differ, but that jobs are under way about.
+    /// Subjects that would differ, but that changed meanwhile or that jobs are under way about.
     pub under_way: Vec<String>,
-    /// The jobs that repair what differs.
+    /// The jobs that repair what differs, or would.
     pub repairs: Vec<NewJob>,
     /// The customer that we know and Polar has no longer.
     pub lost: Option<polar::CustomerId>,
@@ -58,7 +58,7 @@ struct Found {
     foreign_member: Option<(polar::CustomerId, MemberId)>,
 }
 
-/// Compares one organization; `None` where it does not live, or changed while Polar was asked.
+/// Compares one organization; `None` where it does not live.
 ///
 /// # Errors
 /// If the database fails, or Polar does not answer.
@@ -67,37 +67,42 @@ pub async fn compare(
     polar: &polar::Client,
     organization: OrganizationId,
 ) -> Result<Option<Comparison>, Error> {
-    let Some(held) = held::organization(pool, organization).await? else {
+    let Some(before) = held::organization(pool, organization).await? else {
         return Ok(None);
     };
     let at_polar = ask(polar, organization).await?;
-    let found = differ(organization, &held, &at_polar);
-    if held::organization(pool, organization).await?.as_ref() != Some(&held) {
+    let Some(after) = held::organization(pool, organization).await? else {
         return Ok(None);
-    }
-    let mut comparison = Comparison {
-        differences: Vec::new(),
-        under_way: Vec::new(),
-        repairs: Vec::new(),
-        lost: held.customer.filter(|_| at_polar.state.is_none()),
-        foreign_members: Vec::new(),
     };
-    for one in found {
-        if is_under_way(pool, organization, &held, &one).await? {
-            comparison.under_way.push(one.difference.subject);
+    let (mut earlier, mut comparison) = (
+        differ(organization, &before, &at_polar),
+        Comparison::default(),
+    );
+    if at_polar.state.is_none() {
+        comparison.lost = after.customer.filter(|_| after.customer == before.customer);
+    }
+    for found in differ(organization, &after, &at_polar) {
+        let subject = &found.difference.subject;
+        let known = earlier
+            .iter()
+            .position(|one| one.difference.subject == *subject);
+        let Some(known) = known.map(|at| earlier.swap_remove(at)) else {
+            // Polar was asked before this was wanted.
+            comparison.under_way.push(subject.clone());
             continue;
+        };
+        if known.difference != found.difference
+            || is_under_way(pool, organization, &after, &found).await?
+        {
+            comparison.under_way.push(subject.clone());
+        } else {
+            comparison.differences.push(found.difference);
         }
-        comparison.differences.push(one.difference);
-        comparison.repairs.extend(one.repair);
-        comparison.foreign_members.extend(one.foreign_member);
+        comparison.repairs.extend(found.repair);
+        comparison.foreign_members.extend(found.foreign_member);
     }
-    if comparison
-        .differences
-        .iter()
-        .all(|one| one.subject != customer::SUBJECT)
-    {
-        comparison.lost = None;
-    }
+    let changed = earlier.into_iter().map(|one| one.difference.subject);
+    comparison.under_way.extend(changed);
     Ok(Some(comparison))
 }
 

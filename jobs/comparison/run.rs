@@ -37,7 +37,7 @@ pub struct Run<'a> {
 pub struct Finding {
     /// Which.
     pub organization: OrganizationId,
-    /// `None`: it changed meanwhile, lives no longer, or Polar failed for it alone.
+    /// `None`: it lives no longer, or Polar failed for it alone.
     pub comparison: Option<Comparison>,
     /// How many members who are none of ours were deleted.
     pub deleted_members: u32,

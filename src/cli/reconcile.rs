@@ -88,7 +88,7 @@ fn not_compared(missed: &[OrganizationId]) -> String {
     let named: Vec<String> = missed.iter().take(NAMED).map(ToString::to_string).collect();
     let more = if missed.len() > NAMED { ", …" } else { "" };
     format!(
-        "{} could not be compared ({}{more}): Polar failed for them, or they changed meanwhile; run it again",
+        "{} could not be compared ({}{more}): Polar failed for them, or they were deleted meanwhile; run it again",
         output::counted(
             i64::try_from(missed.len()).unwrap_or(i64::MAX),
             "organization"
@@ -116,7 +116,7 @@ impl Reconciliation<'_> {
         let finding = until_answered(|| self.run.one(organization)).await?;
         if finding.comparison.is_none() {
             return Err(Failure::failed(format!(
-                "organization {organization} could not be compared: it changed meanwhile, or Polar failed; try again"
+                "organization {organization} could not be compared: it was deleted meanwhile, or Polar failed; try again"
             )));
         }
         let mut transaction = begin(self.run.pool).await?;

@@ -68,6 +68,10 @@ async fn what_was_missed_while_polar_delivered_nothing_is_asked_for_once_it_deli
     assert_eq!(said.code, Some(0), "{}", said.err);
     app.work_until_idle().await;
     assert_eq!(app.plan().await, "Scale");
+    assert!(
+        app.member(&tenant, &member).is_some(),
+        "what no delivery tells is compared"
+    );
     let noted = app.noted().await;
     assert!(noted.enabled && !noted.gap, "{noted:?}");
     let asked = i64::try_from(app.redeliveries()).unwrap();
