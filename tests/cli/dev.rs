@@ -11,7 +11,8 @@ use serde_json::Value;
 use sqlx::PgPool;
 
 use super::support::{
-    Running, Said, command, ended, line_with, run, signal, start, until, with_database,
+    Running, Said, borrowed, command, ended, line_with, run, run_beside, signal, start, until,
+    with_database,
 };
 
 #[test]
@@ -111,17 +112,7 @@ fn written(data: &Path) -> Vec<(String, String)> {
 
 /// Runs a command with the settings that `dev` wrote.
 async fn beside(data: &Path, arguments: &[&str]) -> Said {
-    let settings = written(data);
-    let arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
-    let ran = tokio::task::spawn_blocking(move || {
-        let settings: Vec<(&str, &str)> = settings
-            .iter()
-            .map(|(name, value)| (&**name, &**value))
-            .collect();
-        let arguments: Vec<&str> = arguments.iter().map(|text| &**text).collect();
-        run(&settings, &arguments)
-    });
-    ran.await.unwrap()
+    run_beside(&written(data), arguments).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,11 +151,7 @@ async fn the_next_run_knows_the_organizations_of_the_run_before_and_workers_and_
     };
     until(is_in_step).await;
     // Nobody stops this one: it works on while its database is away, and beside the next run.
-    let settings: Vec<(&str, &str)> = before
-        .iter()
-        .map(|(name, value)| (&**name, &**value))
-        .collect();
-    let mut left_over = start(&settings, &["worker"]);
+    let mut left_over = start(&borrowed(&before), &["worker"]);
     let two_alive = async || {
         let doctor = beside(data.path(), &["doctor"]).await;
         doctor.out.contains("2 alive")

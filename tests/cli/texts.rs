@@ -8,7 +8,7 @@ use simulator::Options;
 use crate::local_polar::LocalPolar;
 
 use super::support::{
-    Said, ended, free_port, get, run, signal, start, try_get, until, with_database,
+    Said, ended, free_port, get, run, run_beside, signal, start, try_get, until, with_database,
 };
 use super::watch::{execute, line, role};
 
@@ -152,15 +152,7 @@ async fn doctor_calls_polar_out_of_the_fleets_budget_and_changes_nothing_for_the
             ("POLAR_ORGANIZATION_ID", polar.organization_id().to_string()),
             ("POLAR_RATE_LIMIT", limit.to_owned()),
         ];
-        tokio::task::spawn_blocking(move || {
-            let settings: Vec<(&str, &str)> = settings
-                .iter()
-                .map(|(name, value)| (*name, &**value))
-                .collect();
-            run(&settings, &["doctor"])
-        })
-        .await
-        .unwrap()
+        run_beside(&settings, &["doctor"]).await
     };
     let left = "SELECT calls_left FROM polar_jobs.rate_limiter WHERE counted_at > now() - interval '1 hour'";
     let left = async || -> Option<f64> {
