@@ -199,6 +199,16 @@ impl Delivery {
             ("webhook-signature", self.signature.clone().into_bytes()),
         ]
     }
+
+    /// The head of its request as it goes over the wire, with this header more: how its body comes.
+    pub(crate) fn head(&self, framing: &str) -> String {
+        let mut head = format!("POST {WEBHOOK} HTTP/1.1\r\nhost: test\r\n{framing}\r\n");
+        for (name, value) in self.headers() {
+            let value = String::from_utf8(value).unwrap();
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head + "\r\n"
+    }
 }
 
 pub(crate) fn grant_body(event_type: &str, customer: Uuid, organization: Uuid) -> String {
