@@ -43,7 +43,7 @@ use fixtures::Fixtures;
 use scenario::Scenario;
 use watch::Watch;
 
-pub(super) use settings_file::path as settings_path;
+pub(super) use settings_file::{path as settings_path, settings_for};
 
 /// The longest that one step may take, without faults and with them.
 const STEP_TIMEOUT: Duration = Duration::from_secs(120);
