@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use crate::support::{Delivery, SECRET, WEBHOOK, count, try_send, until};
+use crate::support::{Delivery, SECRET, count, try_send, until};
 
 /// The real program, as an operator starts it, on a port that was free a moment ago.
 pub(crate) async fn start(url: &str) -> (Child, SocketAddr) {
@@ -43,15 +43,7 @@ async fn deliver_until_gone(address: SocketAddr, accepted: Arc<AtomicUsize>) -> 
     let mut acknowledged = Vec::new();
     loop {
         let delivery = Delivery::grant();
-        match try_send(
-            address,
-            "POST",
-            WEBHOOK,
-            &delivery.headers(),
-            &delivery.body,
-        )
-        .await
-        {
+        match delivery.try_send(address).await {
             Ok(answer) if answer.status == 202 => {
                 accepted.fetch_add(1, Ordering::Relaxed);
                 acknowledged.push(delivery.id);

@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgPoolOptions;
 use uuid::Uuid;
 
-use crate::support::{Delivery, SECRET, TOKEN, TestIngress, WEBHOOK, count, send, until};
+use crate::support::{Delivery, SECRET, TOKEN, TestIngress, count, until};
 use crate::wire::Wire;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -75,17 +75,7 @@ async fn backends_killed_in_the_middle_lose_and_halve_nothing() {
                 let mut acknowledged = Vec::new();
                 while !over.load(Ordering::Relaxed) {
                     let delivery = Delivery::grant();
-                    if send(
-                        address,
-                        "POST",
-                        WEBHOOK,
-                        &delivery.headers(),
-                        &delivery.body,
-                    )
-                    .await
-                    .status
-                        == 202
-                    {
+                    if delivery.try_send(address).await.unwrap().status == 202 {
                         acknowledged.push(delivery.id);
                     }
                 }

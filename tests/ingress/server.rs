@@ -176,16 +176,7 @@ async fn closing_answers_what_is_in_flight_and_takes_no_more() {
         .await
         .unwrap();
     let delivery = Delivery::grant();
-    let in_flight = tokio::spawn(async move {
-        crate::support::send(
-            address,
-            "POST",
-            WEBHOOK,
-            &delivery.headers(),
-            &delivery.body,
-        )
-        .await
-    });
+    let in_flight = tokio::spawn(async move { delivery.try_send(address).await.unwrap() });
     until("the delivery waits for the lock", || async {
         crate::support::count(&pool, "SELECT count(*) FROM pg_locks WHERE NOT granted").await > 0
     })
