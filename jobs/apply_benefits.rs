@@ -131,11 +131,11 @@ async fn apply(
         if written {
             out_of_step::clear(&mut transaction, organization, Subject::Benefits).await?;
         }
-        let desk = context.settings.support_desk.is_some()
+        let has_other_tier = context.settings.support_desk.is_some()
             && support_desk::tier_differs(&mut transaction, organization).await?;
-        let desk = desk.then(|| SyncSupportDesk::of(organization));
+        let next = has_other_tier.then(|| SyncSupportDesk::of(organization));
         return Ok(match written {
-            true => Done::applied().then(desk).within(transaction),
+            true => Done::applied().then(next).within(transaction),
             false => Done::ignored("a later answer was applied before"),
         });
     }

@@ -7,7 +7,7 @@
 //! of whoever Plain does not hold as wanted; each person is a job, so that one who cannot be brought
 //! keeps nobody else.
 //!
-//! A tier is a thing that people at the desk also give by hand. So ours is the tier that a grant gives;
+//! A tier is a thing that people at the support desk also give by hand. So ours is the tier that a grant gives;
 //! where none does, the default one is only given to a tenant without any, or in place of one of ours.
 
 use plain::{CustomerKey, Tenant};
@@ -69,22 +69,22 @@ impl Job for SyncSupportDesk {
 
     async fn run(self, context: &Context) -> Result<Done, Error> {
         let organization = self.organization_id;
-        let Some(desk) = &context.settings.support_desk else {
+        let Some(plain) = &context.settings.support_desk else {
             return Ok(Done::ignored(NOT_CONFIGURED));
         };
         if context.settings.self_organization == Some(organization.0) {
             return Ok(Done::ignored("nobody asks the self organization for help"));
         }
         match self.user_id {
-            Some(user) => sync_member(context, desk, organization, user).await,
-            None => sync_tenant(context, desk, organization).await,
+            Some(user) => sync_member(context, plain, organization, user).await,
+            None => sync_tenant(context, plain, organization).await,
         }
     }
 }
 
 async fn sync_tenant(
     context: &Context,
-    desk: &SupportDesk,
+    plain: &SupportDesk,
     organization: OrganizationId,
 ) -> Result<Done, Error> {
     let Some(wanted) = support_desk::tenant(&context.pool, organization).await? else {
@@ -92,11 +92,11 @@ async fn sync_tenant(
     };
     let id = organization.to_string();
     if !wanted.deleted {
-        let tenant = desk.client.upsert_tenant(&id, &wanted.name).await?;
-        set_tier(context, desk, organization, &wanted, &tenant).await?;
+        let tenant = plain.client.upsert_tenant(&id, &wanted.name).await?;
+        set_tier(context, plain, organization, &wanted, &tenant).await?;
     } else if !wanted.given_tiers.is_empty() {
-        let default = desk.default_tier.as_deref();
-        match desk.client.update_tenant_tier(&id, default).await {
+        let default = plain.default_tier.as_deref();
+        match plain.client.update_tenant_tier(&id, default).await {
             Err(error) if error.is_not_found() => {}
             taken_away => taken_away?,
         }
@@ -111,7 +111,7 @@ async fn sync_tenant(
 
 async fn set_tier(
     context: &Context,
-    desk: &SupportDesk,
+    plain: &SupportDesk,
     organization: OrganizationId,
     wanted: &WantedTenant,
     tenant: &Tenant,
@@ -125,19 +125,19 @@ async fn set_tier(
             support_desk::giving_tier(&context.pool, organization, granted).await?;
             Some(granted.as_str())
         }
-        (None, None) if desk.default_tier.is_none() => return Ok(()),
-        (None, None) => desk.default_tier.as_deref(),
+        (None, None) if plain.default_tier.is_none() => return Ok(()),
+        (None, None) => plain.default_tier.as_deref(),
         (None, Some(found)) if wanted.given_tiers.iter().any(|given| given == found) => {
-            desk.default_tier.as_deref()
+            plain.default_tier.as_deref()
         }
         (None, Some(_)) => return Ok(()),
     };
-    Ok(desk.client.update_tenant_tier(&id, tier).await?)
+    Ok(plain.client.update_tenant_tier(&id, tier).await?)
 }
 
 async fn sync_member(
     context: &Context,
-    desk: &SupportDesk,
+    plain: &SupportDesk,
     organization: OrganizationId,
     user: UserId,
 ) -> Result<Done, Error> {
@@ -148,7 +148,7 @@ async fn sync_member(
     };
     let (customer, tenant) = (user.to_string(), organization.to_string());
     if wanted.removed {
-        let removed = desk.client.remove_customer_from_tenant(&customer, &tenant);
+        let removed = plain.client.remove_customer_from_tenant(&customer, &tenant);
         match removed.await {
             Err(error) if error.is_not_found() => {}
             removed => removed?,
@@ -163,8 +163,9 @@ async fn sync_member(
             let reason = "no address is known; synced when one comes";
             return Ok(Done::ignored(reason));
         };
-        ensure_customer(desk, user, email).await?;
-        desk.client
+        ensure_customer(plain, user, email).await?;
+        plain
+            .client
             .add_customer_to_tenant(&customer, &tenant)
             .await?;
     }
@@ -173,11 +174,11 @@ async fn sync_member(
     Ok(Done::applied().within(transaction))
 }
 
-/// Whoever has the address at Plain is this person: they may have written to the desk before they
+/// Whoever has the address at Plain is this person: they may have written to the support desk before they
 /// belonged to anything here, or belong to an earlier account of the same person.
-async fn ensure_customer(desk: &SupportDesk, user: UserId, email: &Email) -> Result<(), Error> {
+async fn ensure_customer(plain: &SupportDesk, user: UserId, email: &Email) -> Result<(), Error> {
     let (id, email) = (user.to_string(), email.as_str());
-    let key = match desk.client.customer_by_email(email).await? {
+    let key = match plain.client.customer_by_email(email).await? {
         Some(known) if known.external_id.as_deref() == Some(&*id) => return Ok(()),
         Some(known) => {
             if let Some(other) = known.external_id {
@@ -187,6 +188,6 @@ async fn ensure_customer(desk: &SupportDesk, user: UserId, email: &Email) -> Res
         }
         None => CustomerKey::ExternalId,
     };
-    desk.client.upsert_customer(key, &id, email).await?;
+    plain.client.upsert_customer(key, &id, email).await?;
     Ok(())
 }

@@ -123,6 +123,8 @@ pub struct Rejected {
 pub enum RejectedReason {
     /// The fleet's own budget for this class is used up.
     Budget,
+    /// What is left of that budget is not known: the database that keeps it failed or answered late.
+    BudgetUnknown,
     /// As many calls as allowed are under way in this process.
     InFlight,
     /// Polar answered 429 to somebody in the fleet.
@@ -141,6 +143,7 @@ impl RejectedReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Budget => "budget",
+            Self::BudgetUnknown => "budget_unknown",
             Self::InFlight => "in_flight",
             Self::RateLimited => "rate_limited",
             Self::Breaker => "breaker",
@@ -154,6 +157,9 @@ impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.reason {
             RejectedReason::Budget => f.write_str("the call budget is used up"),
+            RejectedReason::BudgetUnknown => {
+                f.write_str("the call budget is unknown, as the database failed or answered late")
+            }
             RejectedReason::InFlight => f.write_str("too many calls are under way"),
             RejectedReason::RateLimited => f.write_str("Polar asked us to slow down"),
             RejectedReason::Breaker => f.write_str("Polar was down a moment ago"),

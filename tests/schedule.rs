@@ -12,7 +12,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use jobs::contract::{CatchUp, Scheduled};
 use jobs::{Context, Done, Error, Job, Registry};
-use polar_jobs::schedule::{self, Declared, RunNowError, Timetable};
+use polar_jobs::schedule::{self, Declared, RunNowError, Ticked, Timetable};
 use private_postgres::testing::{TestDatabase, database};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
@@ -67,6 +67,15 @@ async fn started(registry: Registry, now: &str) -> (TestDatabase, Timetable) {
     (database, timetable)
 }
 
+/// The same with one schedule, `latest`.
+async fn started_latest(now: &str) -> (TestDatabase, Timetable) {
+    started(Registry::new().scheduled::<Latest>(), now).await
+}
+
+async fn tick(pool: &PgPool, timetable: &Timetable, now: DateTime<Utc>) -> Ticked {
+    schedule::tick(pool, timetable, now).await.unwrap()
+}
+
 /// The ticks for which a job waits, oldest first.
 async fn jobs(pool: &PgPool, kind: &str) -> Vec<DateTime<Utc>> {
     sqlx::query_scalar("SELECT (payload->>'tick')::timestamptz AS tick FROM polar_jobs.jobs WHERE kind = $1 ORDER BY tick")
@@ -115,10 +124,7 @@ async fn eight_workers_that_look_at_once_write_one_job_per_tick() {
                 );
                 tokio::spawn(async move {
                     barrier.wait().await;
-                    schedule::tick(&pool, &timetable, now)
-                        .await
-                        .unwrap()
-                        .written
+                    tick(&pool, &timetable, now).await.written
                 })
             })
             .collect();
@@ -139,28 +145,18 @@ async fn eight_workers_that_look_at_once_write_one_job_per_tick() {
 
 #[tokio::test]
 async fn a_tick_comes_at_its_time_and_the_row_says_when_the_next_one_does() {
-    let (database, timetable) = started(
-        Registry::new().scheduled::<Latest>(),
-        "2026-12-31T23:54:59Z",
-    )
-    .await;
-    let early = schedule::tick(&database.pool, &timetable, at("2026-12-31T23:54:59.999Z"))
-        .await
-        .unwrap();
+    let (database, timetable) = started_latest("2026-12-31T23:54:59Z").await;
+    let early = tick(&database.pool, &timetable, at("2026-12-31T23:54:59.999Z")).await;
     assert_eq!(
         (early.written, early.next),
         (0, Some(at("2026-12-31T23:55:00Z")))
     );
-    let due = schedule::tick(&database.pool, &timetable, at("2026-12-31T23:55:00Z"))
-        .await
-        .unwrap();
+    let due = tick(&database.pool, &timetable, at("2026-12-31T23:55:00Z")).await;
     assert_eq!(
         (due.written, due.next),
         (1, Some(at("2027-01-01T00:00:00Z")))
     );
-    let again = schedule::tick(&database.pool, &timetable, at("2026-12-31T23:55:00Z"))
-        .await
-        .unwrap();
+    let again = tick(&database.pool, &timetable, at("2026-12-31T23:55:00Z")).await;
     assert_eq!(again.written, 0);
     let row = sqlx::query(
         "SELECT s.last_tick, t.tick, t.job_id, j.id FROM polar_jobs.schedules s
@@ -178,11 +174,7 @@ async fn a_tick_comes_at_its_time_and_the_row_says_when_the_next_one_does() {
 
 #[tokio::test]
 async fn a_worker_killed_within_its_transaction_leaves_neither_tick_nor_job() {
-    let (database, timetable) = started(
-        Registry::new().scheduled::<Latest>(),
-        "2026-11-21T03:24:00Z",
-    )
-    .await;
+    let (database, timetable) = started_latest("2026-11-21T03:24:00Z").await;
     let now = at("2026-11-21T03:25:01Z");
     // Holds the killed one up after it wrote its tick and before it writes the job.
     let mut holder = PgConnection::connect(&database.url).await.unwrap();
@@ -217,13 +209,7 @@ async fn a_worker_killed_within_its_transaction_leaves_neither_tick_nor_job() {
         next_tick(&database.pool, "latest").await,
         at("2026-11-21T03:25:00Z")
     );
-    assert_eq!(
-        schedule::tick(&database.pool, &timetable, now)
-            .await
-            .unwrap()
-            .written,
-        1
-    );
+    assert_eq!(tick(&database.pool, &timetable, now).await.written, 1);
     assert_eq!(
         jobs(&database.pool, "latest").await,
         [at("2026-11-21T03:25:00Z")]
@@ -236,9 +222,7 @@ async fn missed_ticks_become_one_job_or_none_as_declared() {
         .scheduled::<Latest>()
         .scheduled::<Skipping>();
     let (database, timetable) = started(registry, "2026-11-20T09:58:00Z").await;
-    let ticked = schedule::tick(&database.pool, &timetable, at("2026-11-21T03:27:00Z"))
-        .await
-        .unwrap();
+    let ticked = tick(&database.pool, &timetable, at("2026-11-21T03:27:00Z")).await;
     assert_eq!(
         (ticked.written, ticked.next),
         (1, Some(at("2026-11-21T03:30:00Z")))
@@ -249,9 +233,7 @@ async fn missed_ticks_become_one_job_or_none_as_declared() {
     );
     assert!(jobs(&database.pool, "skipping").await.is_empty());
 
-    let in_time = schedule::tick(&database.pool, &timetable, at("2026-11-21T03:30:20Z"))
-        .await
-        .unwrap();
+    let in_time = tick(&database.pool, &timetable, at("2026-11-21T03:30:20Z")).await;
     assert_eq!(in_time.written, 2);
     assert_eq!(
         jobs(&database.pool, "skipping").await,
@@ -261,19 +243,13 @@ async fn missed_ticks_become_one_job_or_none_as_declared() {
 
 #[tokio::test]
 async fn a_paused_schedule_forgets_its_ticks() {
-    let (database, timetable) = started(
-        Registry::new().scheduled::<Latest>(),
-        "2026-11-21T03:24:00Z",
-    )
-    .await;
+    let (database, timetable) = started_latest("2026-11-21T03:24:00Z").await;
     execute(
         &database.pool,
         "UPDATE polar_jobs.schedules SET paused_at = now()",
     )
     .await;
-    let paused = schedule::tick(&database.pool, &timetable, at("2026-11-21T03:41:00Z"))
-        .await
-        .unwrap();
+    let paused = tick(&database.pool, &timetable, at("2026-11-21T03:41:00Z")).await;
     assert_eq!(
         (paused.written, paused.next),
         (0, Some(at("2026-11-21T03:45:00Z")))
@@ -284,16 +260,14 @@ async fn a_paused_schedule_forgets_its_ticks() {
     )
     .await;
     assert_eq!(
-        schedule::tick(&database.pool, &timetable, at("2026-11-21T03:44:00Z"))
+        tick(&database.pool, &timetable, at("2026-11-21T03:44:00Z"))
             .await
-            .unwrap()
             .written,
         0
     );
     assert_eq!(
-        schedule::tick(&database.pool, &timetable, at("2026-11-21T03:45:00Z"))
+        tick(&database.pool, &timetable, at("2026-11-21T03:45:00Z"))
             .await
-            .unwrap()
             .written,
         1
     );
@@ -305,31 +279,15 @@ async fn a_paused_schedule_forgets_its_ticks() {
 
 #[tokio::test]
 async fn a_tick_that_was_written_is_never_written_again_even_if_the_row_goes_back() {
-    let (database, timetable) = started(
-        Registry::new().scheduled::<Latest>(),
-        "2026-11-21T03:24:00Z",
-    )
-    .await;
+    let (database, timetable) = started_latest("2026-11-21T03:24:00Z").await;
     let now = at("2026-11-21T03:25:00Z");
-    assert_eq!(
-        schedule::tick(&database.pool, &timetable, now)
-            .await
-            .unwrap()
-            .written,
-        1
-    );
+    assert_eq!(tick(&database.pool, &timetable, now).await.written, 1);
     execute(
         &database.pool,
         "UPDATE polar_jobs.schedules SET next_tick = '2026-11-21T03:25:00Z'",
     )
     .await;
-    assert_eq!(
-        schedule::tick(&database.pool, &timetable, now)
-            .await
-            .unwrap()
-            .written,
-        0
-    );
+    assert_eq!(tick(&database.pool, &timetable, now).await.written, 0);
     assert_eq!(
         next_tick(&database.pool, "latest").await,
         at("2026-11-21T03:30:00Z")
@@ -363,9 +321,8 @@ async fn the_rows_follow_the_release() {
     )
     .await;
     assert_eq!(
-        schedule::tick(&database.pool, &two, at("2026-11-21T03:30:00Z"))
+        tick(&database.pool, &two, at("2026-11-21T03:30:00Z"))
             .await
-            .unwrap()
             .written,
         0
     );
@@ -408,11 +365,7 @@ async fn an_old_release_that_starts_last_takes_nothing_away() {
     let old = timetable(Registry::new().scheduled::<Latest>());
     let new = Registry::new().scheduled::<Nightly>().scheduled::<Latest>();
     let now = at("2026-11-21T03:24:00Z");
-    let (database, _) = started(
-        Registry::new().scheduled::<Latest>(),
-        "2026-11-21T03:24:00Z",
-    )
-    .await;
+    let (database, _) = started_latest("2026-11-21T03:24:00Z").await;
     let pool = &database.pool;
     let new = timetable(new);
     assert_eq!(
@@ -436,9 +389,7 @@ async fn an_old_release_that_starts_last_takes_nothing_away() {
     );
     assert_eq!(names(pool).await, ["latest", "nightly"]);
     assert_eq!(budget(pool, "latest").await, Some(7));
-    let ticked = schedule::tick(pool, &old, at("2026-11-21T03:40:00Z"))
-        .await
-        .unwrap();
+    let ticked = tick(pool, &old, at("2026-11-21T03:40:00Z")).await;
     assert_eq!(ticked.written, 0, "its cron text is not the one that holds");
     // The new one repeats itself, and what it says holds again.
     execute(pool, "DELETE FROM polar_jobs.schedules").await;
@@ -457,11 +408,7 @@ async fn an_old_release_that_starts_last_takes_nothing_away() {
 
 #[tokio::test]
 async fn a_release_that_is_no_longer_seen_leaves_the_say_to_the_one_before_it() {
-    let (database, old) = started(
-        Registry::new().scheduled::<Latest>(),
-        "2026-11-21T03:24:00Z",
-    )
-    .await;
+    let (database, old) = started_latest("2026-11-21T03:24:00Z").await;
     let (pool, now) = (&database.pool, at("2026-11-21T03:24:00Z"));
     let new = timetable(Registry::new().scheduled::<Nightly>());
     schedule::declare(pool, &new, now).await.unwrap();
@@ -489,11 +436,7 @@ async fn a_release_that_is_no_longer_seen_leaves_the_say_to_the_one_before_it() 
 
 #[tokio::test]
 async fn a_higher_version_has_the_say_whoever_was_seen_first() {
-    let (database, ours) = started(
-        Registry::new().scheduled::<Latest>(),
-        "2026-11-21T03:24:00Z",
-    )
-    .await;
+    let (database, ours) = started_latest("2026-11-21T03:24:00Z").await;
     let (pool, now) = (&database.pool, at("2026-11-21T03:24:00Z"));
     for (rank, declared) in [
         ("rank[:3] || rank[4] + 1", Declared::Outdated),
@@ -568,9 +511,7 @@ async fn a_tick_at_the_end_of_time_is_moved_like_any_other() {
         "UPDATE polar_jobs.schedules SET next_tick = 'infinity' WHERE name = 'nightly'",
     )
     .await;
-    let ticked = schedule::tick(pool, &timetable, at("2026-11-21T03:26:00Z"))
-        .await
-        .unwrap();
+    let ticked = tick(pool, &timetable, at("2026-11-21T03:26:00Z")).await;
     assert_eq!(
         (ticked.written, ticked.next),
         (1, Some(at("2026-11-21T03:30:00Z")))

@@ -1,8 +1,8 @@
 //! The support desk follows what the application tells and what grants give, and its failures are nobody else's.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-#[path = "support_desk/desk.rs"]
-mod desk;
+#[path = "support_desk/fixture.rs"]
+mod fixture;
 #[path = "local_polar/mod.rs"]
 mod local_polar;
 #[path = "support_desk/outages.rs"]

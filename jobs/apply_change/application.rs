@@ -160,8 +160,8 @@ impl Application<'_> {
         let customer = NewJob::of(&SyncCustomer {
             organization_id: organization,
         });
-        let desk = self.support_desk(organization);
-        Ok(Ok([customer].into_iter().chain(desk).collect()))
+        let support_desk = self.support_desk(organization);
+        Ok(Ok([customer].into_iter().chain(support_desk).collect()))
     }
 
     async fn delete(&mut self, organization: OrganizationId) -> Result<Applied, sqlx::Error> {
@@ -181,8 +181,8 @@ impl Application<'_> {
             NewJob::of(&MeterUsage {}),
             NewJob::of(&ReportCosts {}),
         ];
-        let desk = self.support_desk(organization);
-        Ok(Ok(next.into_iter().chain(desk).collect()))
+        let support_desk = self.support_desk(organization);
+        Ok(Ok(next.into_iter().chain(support_desk).collect()))
     }
 
     async fn add(

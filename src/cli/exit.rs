@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use sqlx::migrate::MigrateError;
 
+use super::dev;
 use crate::config::ConfigError;
 use crate::sqlstate::is_permission_missing;
 use crate::telemetry::{self, Masker};
@@ -107,7 +108,10 @@ fn one_line(text: &str) -> String {
 
 impl From<ConfigError> for Failure {
     fn from(wrong: ConfigError) -> Self {
-        Self::Usage(wrong.to_string())
+        match dev::settings_for(&wrong) {
+            Some(command) => Self::Usage(format!("{wrong}; here `dev` has written one: {command}")),
+            None => Self::Usage(wrong.to_string()),
+        }
     }
 }
 

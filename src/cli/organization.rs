@@ -1,5 +1,6 @@
 //! How people name an organization: by the application's id, as everything here prints it, by Polar's id of its customer,
-//! as Polar prints it, or by its slug or name where no other has the same.
+//! as Polar prints it, or by its slug or name where no other has the same. A slug goes before names: many an organization
+//! has for its name what is the slug of one.
 
 use std::str::FromStr;
 
@@ -67,18 +68,21 @@ async fn by_id(pool: &PgPool, id: Uuid) -> Result<Uuid, sqlx::Error> {
     Ok(known.fetch_optional(pool).await?.unwrap_or(id))
 }
 
-/// A living organization goes before deleted ones.
+/// A living organization goes before deleted ones, and one with this slug before those with this name.
 async fn by_words(pool: &PgPool, words: &str) -> Result<Uuid, Failure> {
     let found = sqlx::query!(
-        r#"SELECT id, deleted_at IS NULL AS "living!" FROM polar_jobs.organizations
+        r#"SELECT id, deleted_at IS NULL AS "living!", lower(slug) = lower($1) AS "has_slug!" FROM polar_jobs.organizations
             WHERE lower(slug) = lower($1) OR lower(name) = lower($1)
-            ORDER BY deleted_at IS NOT NULL, created_at DESC, id LIMIT $2"#,
+            ORDER BY deleted_at IS NOT NULL, lower(slug) <> lower($1), created_at DESC, id LIMIT $2"#,
         words,
         NAMED + 1,
     );
     let mut found = found.fetch_all(pool).await?;
     if found.iter().any(|row| row.living) {
         found.retain(|row| row.living);
+    }
+    if found.iter().any(|row| row.has_slug) {
+        found.retain(|row| row.has_slug);
     }
     match found.as_slice() {
         [] => Err(Failure::failed(format!(

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+const NOT_SET: &str = "is not set";
+
 /// Why start-up stops: one line, without the value, which may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{variable} {what}; allowed: {allowed}")]
@@ -30,6 +32,11 @@ impl ConfigError {
 
     /// A variable that this command cannot do without.
     pub(crate) fn missing(variable: &'static str, allowed: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(variable, "is not set", allowed)
+        Self::new(variable, NOT_SET, allowed)
+    }
+
+    /// Whether all that is wrong is that the variable is not set.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.what == NOT_SET
     }
 }

@@ -53,10 +53,9 @@ impl SingleCalls {
                     continue;
                 }
                 Ok(Ok(SingleLease::Later(rejected))) => rejected,
-                // Without the database there is no budget.
                 Ok(Err(_)) | Err(_) => Rejected {
                     retry_after: self.timing.query_retry_delay,
-                    reason: RejectedReason::Budget,
+                    reason: RejectedReason::BudgetUnknown,
                 },
             };
             if Instant::now() + rejected.retry_after > gives_up_at {

@@ -28,7 +28,7 @@ pub(super) struct State<T> {
     pub(super) most_in_flight: u32,
     /// Polar asked us to wait.
     pub(super) wait_until: Option<Instant>,
-    /// The database failed.
+    /// The database failed, and is not asked before this; kept until it answers.
     pub(super) database_until: Option<Instant>,
     /// Nothing is to be had from the fleet's budget before, unless for a more urgent class.
     pub(super) lease_at: Option<(Instant, usize)>,
@@ -83,7 +83,7 @@ impl<T> State<T> {
         if let Passage::Shut(wait) = self.breaker.passage(now) {
             return Some(rejected(wait, RejectedReason::Breaker));
         }
-        rest(self.database_until).map(|wait| rejected(wait, RejectedReason::Budget))
+        rest(self.database_until).map(|wait| rejected(wait, RejectedReason::BudgetUnknown))
     }
 
     /// Why no call that needs `scope` can go out now. Asked once for each call: if a probe of the
@@ -230,6 +230,10 @@ impl<T> State<T> {
             ) => (again, RejectedReason::Unauthorized),
             (_, Passage::Probing | Passage::Probe) => (again, RejectedReason::Breaker),
             _ if self.in_flight >= self.most_in_flight => (again, RejectedReason::InFlight),
+            // It is being asked again.
+            _ if self.database_until.is_some() => {
+                (self.timing.query_retry_delay, RejectedReason::BudgetUnknown)
+            }
             _ => (
                 self.rate.time_for(self.waiting.len()),
                 RejectedReason::Budget,

@@ -393,8 +393,24 @@ fn without_the_database_no_call_goes_out() {
         state.rejected(now),
         Some(Rejected {
             retry_after: SECOND,
-            reason: RejectedReason::Budget
+            reason: RejectedReason::BudgetUnknown
         })
     );
     assert_eq!(state.next_action(now), Action::Sleep(Some(now + SECOND)));
+}
+
+/// A budget that is used up needs a lower rate; one that cannot be read needs a look at the database.
+#[test]
+fn whoever_waits_while_the_database_is_asked_again_is_not_told_that_the_budget_is_used_up() {
+    let now = Instant::now();
+    let mut state = state(now);
+    let _waits = state.waiting.push(CallClass::Bulk);
+    assert_eq!(state.timed_out(now).reason, RejectedReason::Budget);
+    state.database_failed(now);
+    let asked_again = now + SECOND;
+    assert!(matches!(state.next_action(asked_again), Action::Lease(_)));
+    let rejected = state.timed_out(asked_again);
+    assert_eq!(rejected.reason, RejectedReason::BudgetUnknown);
+    state.leased(lease(0, Outlook::Open), asked_again, asked_again);
+    assert_eq!(state.timed_out(asked_again).reason, RejectedReason::Budget);
 }

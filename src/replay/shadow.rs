@@ -222,8 +222,8 @@ impl Shadows {
             None => polar,
         });
         let mut settings = self.settings.clone();
-        if let Some(desk) = &mut settings.support_desk {
-            desk.client = desk.client.read_only();
+        if let Some(support_desk) = &mut settings.support_desk {
+            support_desk.client = support_desk.client.read_only();
         }
         Context {
             polar,

@@ -317,17 +317,7 @@ impl Drop for SecondServer {
 
 impl SecondServer {
     pub(crate) async fn ask(&self, who: &As, method: &str, path: &str) -> Answer {
-        send(&self.http, self.address, who, method, path, None, &[]).await
-    }
-
-    pub(crate) async fn tell_api(
-        &self,
-        who: &As,
-        method: &str,
-        path: &str,
-        body: &Value,
-    ) -> Answer {
-        self.send(who, method, path, Some(body)).await
+        self.send(who, method, path, None).await
     }
 
     pub(crate) async fn send(

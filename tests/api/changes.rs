@@ -405,7 +405,7 @@ async fn two_hundred_clicks_at_two_servers_change_the_plan_once() {
         0 => app.tell_api(&company.owner(), "PATCH", &path, &body).await,
         _ => {
             other
-                .tell_api(&company.owner(), "PATCH", &path, &body)
+                .send(&company.owner(), "PATCH", &path, Some(&body))
                 .await
         }
     };

@@ -64,14 +64,15 @@ fn said(written: ChildStdout) -> Receiver<String> {
     rx
 }
 
+fn client() -> Client {
+    let _already = rustls::crypto::ring::default_provider().install_default();
+    let client = Client::builder().no_proxy().tls_certs_only([]);
+    client.build().unwrap()
+}
+
 /// Polar makes invoices when somebody asks for them, as the mail of an order does.
 async fn generate_invoice(polar: &str, order: &str) {
-    let _already = rustls::crypto::ring::default_provider().install_default();
-    let http = Client::builder()
-        .no_proxy()
-        .tls_certs_only([])
-        .build()
-        .unwrap();
+    let http = client();
     let asked = http
         .post(format!("{polar}/v1/orders/{order}/invoice"))
         .bearer_auth("polar_oat_simulator")
@@ -235,12 +236,7 @@ async fn the_page_answers_under_its_own_name_only_and_signs_for_people_it_knows(
         .await
         .unwrap();
     let (page, ingress) = (dev.address("billing"), dev.address("ingress"));
-    let _already = rustls::crypto::ring::default_provider().install_default();
-    let http = Client::builder()
-        .no_proxy()
-        .tls_certs_only([])
-        .build()
-        .unwrap();
+    let http = client();
     let foreign = http
         .get(format!("{page}/session"))
         .header("host", "rebound.example");

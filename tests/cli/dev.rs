@@ -11,7 +11,8 @@ use serde_json::Value;
 use sqlx::PgPool;
 
 use super::support::{
-    Running, Said, command, ended, line_with, run, signal, start, until, with_database,
+    Running, Said, borrowed, command, ended, line_with, run, run_beside, signal, start, until,
+    with_database,
 };
 
 #[test]
@@ -64,6 +65,40 @@ fn after_a_crash_in_the_middle_the_next_scenario_needs_no_cleaning_up() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn no_step_waits_for_what_an_earlier_run_left_for_later() {
+    let database = testing::database(polar_jobs::migrate::migrator).await;
+    // The mail about a purchase that waits for its order, and a change whose job waits before its next try.
+    sqlx::raw_sql(
+        "SELECT polar_jobs.enqueue('send_order_email', '{}', run_at => now() + interval '1 day');
+         SELECT polar_jobs.record_change('organization.deleted', '{\"id\": \"1dbfc517-0bbf-4301-9ba8-555ca42b9737\"}');
+         UPDATE polar_jobs.jobs SET run_at = now() + interval '1 day'",
+    )
+    .execute(&database.pool)
+    .await
+    .unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let said = run(
+        &[("RUST_LOG", "warn"), ("DATABASE_URL", &database.url)],
+        &[
+            "dev",
+            "--once",
+            "--port",
+            "0",
+            "--data-dir",
+            data.path().to_str().unwrap(),
+        ],
+    );
+    assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
+    let waiting: Vec<String> = sqlx::query_scalar(
+        "SELECT kind FROM polar_jobs.jobs WHERE state = 'available' AND kind <> 'call_app' ORDER BY kind",
+    )
+    .fetch_all(&database.pool)
+    .await
+    .unwrap();
+    assert_eq!(waiting, ["apply_change", "send_order_email"]);
+}
+
 const ROCKETS: &str = "1f0c7c1e-6a5b-4c0e-9d3a-0f6f2b1f7a11";
 
 /// The settings that `dev` wrote, without those of another port.
@@ -77,17 +112,7 @@ fn written(data: &Path) -> Vec<(String, String)> {
 
 /// Runs a command with the settings that `dev` wrote.
 async fn beside(data: &Path, arguments: &[&str]) -> Said {
-    let settings = written(data);
-    let arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
-    let ran = tokio::task::spawn_blocking(move || {
-        let settings: Vec<(&str, &str)> = settings
-            .iter()
-            .map(|(name, value)| (&**name, &**value))
-            .collect();
-        let arguments: Vec<&str> = arguments.iter().map(|text| &**text).collect();
-        run(&settings, &arguments)
-    });
-    ran.await.unwrap()
+    run_beside(&written(data), arguments).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,11 +151,7 @@ async fn the_next_run_knows_the_organizations_of_the_run_before_and_workers_and_
     };
     until(is_in_step).await;
     // Nobody stops this one: it works on while its database is away, and beside the next run.
-    let settings: Vec<(&str, &str)> = before
-        .iter()
-        .map(|(name, value)| (&**name, &**value))
-        .collect();
-    let mut left_over = start(&settings, &["worker"]);
+    let mut left_over = start(&borrowed(&before), &["worker"]);
     let two_alive = async || {
         let doctor = beside(data.path(), &["doctor"]).await;
         doctor.out.contains("2 alive")

@@ -6,7 +6,7 @@ use simulator::Options;
 
 use crate::local_polar::LocalPolar;
 
-use super::support::{Said, run, with_database};
+use super::support::{Said, run, run_beside, with_database};
 
 fn line<'s>(said: &'s Said, about: &str) -> &'s str {
     let found = said
@@ -20,17 +20,8 @@ async fn polar() -> LocalPolar {
     LocalPolar::start(Options::default()).await
 }
 
-/// The simulator answers while the command runs, so the command must not hold its thread.
 async fn doctor(settings: Vec<(String, String)>) -> Said {
-    tokio::task::spawn_blocking(move || {
-        let settings: Vec<(&str, &str)> = settings
-            .iter()
-            .map(|(name, value)| (&**name, &**value))
-            .collect();
-        run(&settings, &["doctor"])
-    })
-    .await
-    .unwrap()
+    run_beside(&settings, &["doctor"]).await
 }
 
 fn settings(database: &str, polar: &LocalPolar, token: &str) -> Vec<(String, String)> {

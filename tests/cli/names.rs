@@ -80,6 +80,23 @@ async fn a_name_that_several_living_organizations_have_means_none_of_them() {
 }
 
 #[tokio::test]
+async fn a_slug_means_its_organization_also_where_others_have_it_for_their_name() {
+    let database = database().await;
+    execute(
+        &database.pool,
+        format!(
+            "UPDATE polar_jobs.organizations SET name = 'Acme', created_at = now() + interval '1 s' WHERE id = '{GLOBEX}';
+             UPDATE polar_jobs.organizations SET name = 'Acme', slug = 'other', deleted_at = NULL WHERE id = '{NAMESAKE}'"
+        ),
+    )
+    .await;
+    let said = shown(&database.url, "Acme");
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let row: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(row["id"], ACME);
+}
+
+#[tokio::test]
 async fn a_bulk_form_that_means_nothing_has_nothing_to_ask() {
     let database = database().await;
     for arguments in [

@@ -2,16 +2,13 @@
 
 use private_postgres::testing;
 
-use super::support::{Said, ended, start};
+use super::support::{Said, borrowed, ended, start};
 use super::test_pooler::{Behaviour, TestPooler};
 
 /// The binary must not hold the thread that the pooler needs.
 async fn run(settings: Vec<(&'static str, String)>, arguments: &'static [&'static str]) -> Said {
     tokio::task::spawn_blocking(move || {
-        let mut settings: Vec<(&str, &str)> = settings
-            .iter()
-            .map(|(name, value)| (*name, &**value))
-            .collect();
+        let mut settings = borrowed(&settings);
         // What it says waits in a pipe until it ends, and a pipe holds little.
         settings.push(("RUST_LOG", "error"));
         let mut child = start(&settings, arguments);

@@ -90,6 +90,27 @@ pub(crate) fn run(settings: &[(&str, &str)], arguments: &[&str]) -> Said {
     said(output_of(child, &format!("{arguments:?}")))
 }
 
+/// Runs it to its end, while what runs on this test's runtime, such as a local Polar, answers it.
+pub(crate) async fn run_beside(
+    settings: &[(impl AsRef<str>, impl AsRef<str>)],
+    arguments: &[&str],
+) -> Said {
+    let mut command = command(&borrowed(settings), arguments);
+    let what = format!("{arguments:?}");
+    let ended = tokio::task::spawn_blocking(move || output_of(command.spawn().unwrap(), &what));
+    said(ended.await.unwrap())
+}
+
+/// Settings that somebody else owns.
+pub(crate) fn borrowed<'s>(
+    settings: &'s [(impl AsRef<str>, impl AsRef<str>)],
+) -> Vec<(&'s str, &'s str)> {
+    let settings = settings.iter();
+    settings
+        .map(|(name, value)| (name.as_ref(), value.as_ref()))
+        .collect()
+}
+
 /// Runs it with a database and no other settings.
 pub(crate) fn with_database(url: &str, arguments: &[&str]) -> Said {
     run(&[("DATABASE_URL", url)], arguments)

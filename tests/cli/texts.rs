@@ -8,7 +8,7 @@ use simulator::Options;
 use crate::local_polar::LocalPolar;
 
 use super::support::{
-    Said, ended, free_port, get, run, signal, start, try_get, until, with_database,
+    Said, ended, free_port, get, run, run_beside, signal, start, try_get, until, with_database,
 };
 use super::watch::{execute, line, role};
 
@@ -152,15 +152,7 @@ async fn doctor_calls_polar_out_of_the_fleets_budget_and_changes_nothing_for_the
             ("POLAR_ORGANIZATION_ID", polar.organization_id().to_string()),
             ("POLAR_RATE_LIMIT", limit.to_owned()),
         ];
-        tokio::task::spawn_blocking(move || {
-            let settings: Vec<(&str, &str)> = settings
-                .iter()
-                .map(|(name, value)| (*name, &**value))
-                .collect();
-            run(&settings, &["doctor"])
-        })
-        .await
-        .unwrap()
+        run_beside(&settings, &["doctor"]).await
     };
     let left = "SELECT calls_left FROM polar_jobs.rate_limiter WHERE counted_at > now() - interval '1 hour'";
     let left = async || -> Option<f64> {
@@ -197,5 +189,26 @@ async fn doctor_calls_polar_out_of_the_fleets_budget_and_changes_nothing_for_the
         said.starts_with("warning") && said.contains("the call budget is used up; next try in"),
         "{said}"
     );
+
+    // Full again, but whoever takes from it waits for a lock: the database is slow, not the budget small.
+    execute(
+        &database.pool,
+        "UPDATE polar_jobs.rate_limiter SET calls_left = 40, counted_at = clock_timestamp()",
+    )
+    .await;
+    let mut slow = database.pool.begin().await.unwrap();
+    let lock = "SELECT FROM polar_jobs.rate_limiter FOR UPDATE";
+    sqlx::query(lock).execute(&mut *slow).await.unwrap();
+    let late = doctor(polar.access_token(), "400").await;
+    let said = line(&late, "polar");
+    assert!(
+        said.starts_with("warning")
+            && said.contains("the database failed or answered late")
+            && said.contains("-> see whether the database is overloaded")
+            && !said.contains("used up")
+            && !said.contains("POLAR_RATE_LIMIT"),
+        "{said}"
+    );
+    slow.rollback().await.unwrap();
     assert_eq!(polar.requests().len(), before);
 }

@@ -18,7 +18,8 @@ use simulator::Options;
 use crate::local_polar::LocalPolar;
 
 use super::support::{
-    Said, ended, free_port, line_with, run, signal, start, try_get, until, with_database,
+    Said, ended, free_port, line_with, run, run_beside, signal, start, try_get, until,
+    with_database,
 };
 
 const ACME: &str = "1dbfc517-0bbf-4301-9ba8-555ca42b9737";
@@ -32,12 +33,8 @@ pub(super) fn line<'s>(said: &'s Said, about: &str) -> &'s str {
     found.unwrap_or_else(|| panic!("nothing about {about} in:\n{}{}", said.out, said.err))
 }
 
-/// A command beside whatever runs on this test's runtime.
 async fn doctor(url: &str) -> Said {
-    let url = url.to_owned();
-    tokio::task::spawn_blocking(move || with_database(&url, &["doctor"]))
-        .await
-        .unwrap()
+    run_beside(&[("DATABASE_URL", url)], &["doctor"]).await
 }
 
 pub(super) async fn execute(pool: &PgPool, sql: impl Into<String>) {
@@ -349,11 +346,9 @@ async fn queues_show_the_slots_of_all_living_workers() {
     let database = testing::database(polar_jobs::migrate::migrator).await;
     let url = database.url.as_str();
     let slots = async |queue: &str| {
-        let url = url.to_owned();
-        let said = tokio::task::spawn_blocking(move || {
-            with_database(&url, &["queues", "list", "--format", "json"])
-        });
-        let rows: Vec<Value> = serde_json::from_str(&said.await.unwrap().out).unwrap();
+        let list = ["queues", "list", "--format", "json"];
+        let said = run_beside(&[("DATABASE_URL", url)], &list).await;
+        let rows: Vec<Value> = serde_json::from_str(&said.out).unwrap();
         let row = rows.iter().find(|row| row["name"] == queue).unwrap();
         (
             row["workers"].as_i64().unwrap(),
@@ -437,14 +432,8 @@ async fn work_that_polar_refuses_the_token_for_is_late_since_it_was_due_first() 
             ("POLAR_ACCESS_TOKEN", "polar_oat_revoked_token".to_owned()),
             ("POLAR_ORGANIZATION_ID", polar.organization_id().to_string()),
         ];
-        let drained = tokio::task::spawn_blocking(move || {
-            let settings: Vec<(&str, &str)> = settings
-                .iter()
-                .map(|(name, value)| (*name, &**value))
-                .collect();
-            run(&settings, &["worker", "--drain", "--queue", "default=1"])
-        });
-        assert_eq!(drained.await.unwrap().code, Some(0));
+        let drain = ["worker", "--drain", "--queue", "default=1"];
+        assert_eq!(run_beside(&settings, &drain).await.code, Some(0));
     };
     let oldest = async || {
         let backlogs = polar_jobs::queue::fleet::backlogs(pool).await.unwrap();

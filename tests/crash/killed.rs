@@ -106,16 +106,8 @@ async fn the_jobs_of_a_killed_worker_are_done_by_another_and_only_those_in_fligh
 async fn a_worker_that_drains_does_not_end_before_it_has_what_a_killed_one_held() {
     let app = TestApp::new().await;
     let (_directory, log) = log();
-    let mut victim = Process::start(&app.url, 4, &log.0);
-    let id = app
-        .add(Script::new("held", [vec![Act::Hang], vec![]]).row())
-        .await;
-    eventually("it runs", || async {
-        (log.count(Mark::Started, victim.pid()) == 1)
-            .then_some(())
-            .ok_or(String::new())
-    })
-    .await;
+    let held = Script::new("held", [vec![Act::Hang], vec![]]);
+    let (mut victim, id) = Process::start_with_job(&app, &log, held).await;
     victim.signal("-9");
     assert!(!victim.end().await);
     let mut settings = app.settings(1).await;

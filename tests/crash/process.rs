@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::ledger::{LOG_VARIABLE, Mark};
-use crate::test_app::{eventually, settings};
+use crate::script::Script;
+use crate::test_app::{TestApp, eventually, settings};
 
 const URL: &str = "TRIAL_WORKER_URL";
 const SLOTS: &str = "TRIAL_WORKER_SLOTS";
@@ -41,6 +42,19 @@ impl Process {
             .spawn()
             .unwrap();
         Self(child)
+    }
+
+    /// Starts one of four slots, and returns it with the id of this job once that runs in it.
+    pub(crate) async fn start_with_job(app: &TestApp, log: &Log, job: Script) -> (Self, i64) {
+        let process = Self::start(&app.url, 4, &log.0);
+        let id = app.add(job.row()).await;
+        eventually("it runs", || async {
+            (log.count(Mark::Started, process.pid()) == 1)
+                .then_some(())
+                .ok_or(String::new())
+        })
+        .await;
+        (process, id)
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -56,16 +56,8 @@ async fn a_worker_that_comes_back_late_after_the_crash_of_a_backend_keeps_its_jo
     let postgres = Arc::new(durable_server(polar_jobs::migrate::migrator).await);
     let app = TestApp::at(&postgres.url).await;
     let (_directory, log) = log();
-    let mut slow = Process::start(&app.url, 4, &log.0);
-    let id = app
-        .add(Script::new("slow", [vec![Act::Work(9_000)]]).row())
-        .await;
-    eventually("it runs", || async {
-        (log.count(Mark::Started, slow.pid()) == 1)
-            .then_some(())
-            .ok_or(String::new())
-    })
-    .await;
+    let job = Script::new("slow", [vec![Act::Work(9_000)]]);
+    let (mut slow, id) = Process::start_with_job(&app, &log, job).await;
     let watcher = watcher(&app).await;
     app.until_number(LEASES, 2).await;
     let incarnation = "SELECT hashtextextended(polar_jobs.server_incarnation(), 0)";
@@ -118,16 +110,8 @@ async fn kill_a_backend(app: &TestApp) {
 async fn the_jobs_of_a_killed_worker_are_free_within_four_seconds() {
     let app = TestApp::new().await;
     let (_directory, log) = log();
-    let mut victim = Process::start(&app.url, 4, &log.0);
-    let id = app
-        .add(Script::new("held", [vec![Act::Hang], vec![]]).row())
-        .await;
-    eventually("it runs", || async {
-        (log.count(Mark::Started, victim.pid()) == 1)
-            .then_some(())
-            .ok_or(String::new())
-    })
-    .await;
+    let held = Script::new("held", [vec![Act::Hang], vec![]]);
+    let (mut victim, id) = Process::start_with_job(&app, &log, held).await;
     let other = app.work(4).await;
     app.until_number(LEASES, 2).await;
     victim.signal("-9");

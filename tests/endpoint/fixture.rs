@@ -3,7 +3,7 @@
 use jobs::{NewJob, WatchEndpoint};
 use serde_json::Value;
 
-use crate::support::{Said, run};
+use crate::support::{Said, run_beside};
 use crate::test_app::TestApp;
 
 /// What a look at the endpoint left behind.
@@ -16,19 +16,7 @@ pub(crate) struct Noted {
 
 impl TestApp {
     pub(crate) async fn command(&self, arguments: &[&str]) -> Said {
-        let settings = self.environment();
-        let arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
-        // The simulator answers meanwhile, so its thread must not be held.
-        tokio::task::spawn_blocking(move || {
-            let settings: Vec<(&str, &str)> = settings
-                .iter()
-                .map(|(name, value)| (*name, &**value))
-                .collect();
-            let arguments: Vec<&str> = arguments.iter().map(|text| &**text).collect();
-            run(&settings, &arguments)
-        })
-        .await
-        .unwrap()
+        run_beside(&self.environment(), arguments).await
     }
 
     /// Ten minutes pass.

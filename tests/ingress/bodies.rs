@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Delivery, TestIngress, WEBHOOK, read_answer};
+use crate::support::{Answer, Delivery, TestIngress, read_answer};
 
 type Stored = (Option<String>, Vec<u8>, Option<Value>, Option<String>);
 
@@ -117,19 +117,8 @@ async fn a_body_in_chunks_is_one_body_and_its_limit_holds() {
         let mut stream = tokio::net::TcpStream::connect(ingress.address)
             .await
             .unwrap();
-        let mut head = format!(
-            "POST {WEBHOOK} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ntransfer-encoding: chunked\r\n"
-        );
-        for (name, value) in delivery.headers() {
-            head.push_str(&format!(
-                "{name}: {}\r\n",
-                String::from_utf8(value).unwrap()
-            ));
-        }
-        stream
-            .write_all(format!("{head}\r\n").as_bytes())
-            .await
-            .unwrap();
+        let head = delivery.head("connection: close\r\ntransfer-encoding: chunked");
+        stream.write_all(head.as_bytes()).await.unwrap();
         for _ in 0..chunks {
             stream.write_all(b"2000\r\n").await.unwrap();
             stream.write_all(&chunk).await.unwrap();

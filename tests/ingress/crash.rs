@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use private_postgres::testing::database;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 
-use crate::support::{Delivery, SECRET, WEBHOOK, count, try_send, until};
+use crate::support::{Delivery, SECRET, count, try_send, until};
 
 /// The real program, as an operator starts it, on a port that was free a moment ago.
 pub(crate) async fn start(url: &str) -> (Child, SocketAddr) {
@@ -42,15 +43,7 @@ async fn deliver_until_gone(address: SocketAddr, accepted: Arc<AtomicUsize>) -> 
     let mut acknowledged = Vec::new();
     loop {
         let delivery = Delivery::grant();
-        match try_send(
-            address,
-            "POST",
-            WEBHOOK,
-            &delivery.headers(),
-            &delivery.body,
-        )
-        .await
-        {
+        match delivery.try_send(address).await {
             Ok(answer) if answer.status == 202 => {
                 accepted.fetch_add(1, Ordering::Relaxed);
                 acknowledged.push(delivery.id);
@@ -61,18 +54,23 @@ async fn deliver_until_gone(address: SocketAddr, accepted: Arc<AtomicUsize>) -> 
     }
 }
 
+/// Lets 64 clients deliver until the ingress is gone, and returns them once more than `accepted` deliveries were.
+async fn clients_with(accepted: usize, address: SocketAddr) -> Vec<JoinHandle<Vec<String>>> {
+    let so_far = Arc::new(AtomicUsize::new(0));
+    let clients = (0..64).map(|_| tokio::spawn(deliver_until_gone(address, Arc::clone(&so_far))));
+    let clients = clients.collect();
+    until("enough are accepted", || async {
+        so_far.load(Ordering::Relaxed) > accepted
+    })
+    .await;
+    clients
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_under_64_clients_everything_acknowledged_is_there_with_its_job() {
     let database = database(polar_jobs::migrate::migrator).await;
     let (mut child, address) = start(&database.url).await;
-    let accepted = Arc::new(AtomicUsize::new(0));
-    let clients: Vec<_> = (0..64)
-        .map(|_| tokio::spawn(deliver_until_gone(address, Arc::clone(&accepted))))
-        .collect();
-    until("a thousand are accepted", || async {
-        accepted.load(Ordering::Relaxed) > 1000
-    })
-    .await;
+    let clients = clients_with(1000, address).await;
     child.kill().await.unwrap();
     let mut acknowledged = Vec::new();
     for client in clients {
@@ -102,14 +100,7 @@ async fn killed_under_64_clients_everything_acknowledged_is_there_with_its_job()
 async fn stopped_under_64_clients_every_request_in_flight_is_answered() {
     let database = database(polar_jobs::migrate::migrator).await;
     let (mut child, address) = start(&database.url).await;
-    let accepted = Arc::new(AtomicUsize::new(0));
-    let clients: Vec<_> = (0..64)
-        .map(|_| tokio::spawn(deliver_until_gone(address, Arc::clone(&accepted))))
-        .collect();
-    until("two hundred are accepted", || async {
-        accepted.load(Ordering::Relaxed) > 200
-    })
-    .await;
+    let clients = clients_with(200, address).await;
     let asked = Instant::now();
     let pid = child.id().unwrap().to_string();
     assert!(

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::crash::start;
-use crate::support::{Delivery, SECRET, TOKEN, TestIngress, WEBHOOK, send, try_send};
+use crate::support::{Delivery, SECRET, TOKEN, TestIngress, WEBHOOK, try_send};
 use crate::wait::DEADLINE;
 
 async fn limited(limits: Limits, page: String) -> TestIngress {
@@ -43,14 +43,7 @@ async fn hundreds_of_half_sent_bodies_take_a_bounded_memory_and_deliveries_go_on
         open.extend(futures::future::join_all(halves).await);
     }
     let delivery = Delivery::grant();
-    let answer = send(
-        address,
-        "POST",
-        WEBHOOK,
-        &delivery.headers(),
-        &delivery.body,
-    )
-    .await;
+    let answer = delivery.try_send(address).await.unwrap();
     assert_eq!(answer.status, 202, "{answer:?}");
     let peak = peak_memory(child.id().unwrap());
     // 400 bodies of 900 KB are 360 MB, and buffers that double twice that.

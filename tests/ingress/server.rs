@@ -122,20 +122,8 @@ async fn one_connection_carries_many_deliveries() {
     let mut buffer = vec![0; 4096];
     for _ in 0..20 {
         let delivery = Delivery::grant();
-        let mut request = format!(
-            "POST {WEBHOOK} HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n",
-            delivery.body.len()
-        );
-        for (name, value) in delivery.headers() {
-            request.push_str(&format!(
-                "{name}: {}\r\n",
-                String::from_utf8(value).unwrap()
-            ));
-        }
-        stream
-            .write_all(format!("{request}\r\n").as_bytes())
-            .await
-            .unwrap();
+        let head = delivery.head(&format!("content-length: {}", delivery.body.len()));
+        stream.write_all(head.as_bytes()).await.unwrap();
         stream.write_all(&delivery.body).await.unwrap();
         let read = stream.read(&mut buffer).await.unwrap();
         assert!(
@@ -169,20 +157,8 @@ async fn a_client_that_breaks_off_stores_nothing() {
     let ingress = TestIngress::start().await;
     let delivery = Delivery::grant();
     let mut stream = TcpStream::connect(ingress.address).await.unwrap();
-    let mut head = format!(
-        "POST {WEBHOOK} HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n",
-        delivery.body.len()
-    );
-    for (name, value) in delivery.headers() {
-        head.push_str(&format!(
-            "{name}: {}\r\n",
-            String::from_utf8(value).unwrap()
-        ));
-    }
-    stream
-        .write_all(format!("{head}\r\n").as_bytes())
-        .await
-        .unwrap();
+    let head = delivery.head(&format!("content-length: {}", delivery.body.len()));
+    stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(&delivery.body[..10]).await.unwrap();
     drop(stream);
     assert_eq!(ingress.deliver(&Delivery::grant()).await.status, 202);
@@ -200,16 +176,7 @@ async fn closing_answers_what_is_in_flight_and_takes_no_more() {
         .await
         .unwrap();
     let delivery = Delivery::grant();
-    let in_flight = tokio::spawn(async move {
-        crate::support::send(
-            address,
-            "POST",
-            WEBHOOK,
-            &delivery.headers(),
-            &delivery.body,
-        )
-        .await
-    });
+    let in_flight = tokio::spawn(async move { delivery.try_send(address).await.unwrap() });
     until("the delivery waits for the lock", || async {
         crate::support::count(&pool, "SELECT count(*) FROM pg_locks WHERE NOT granted").await > 0
     })

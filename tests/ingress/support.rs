@@ -104,8 +104,7 @@ impl TestIngress {
     }
 
     pub(crate) async fn deliver(&self, delivery: &Delivery) -> Answer {
-        self.send("POST", WEBHOOK, &delivery.headers(), &delivery.body)
-            .await
+        delivery.try_send(self.address).await.unwrap()
     }
 
     pub(crate) async fn change(&self, body: &Value) -> Answer {
@@ -129,7 +128,8 @@ impl TestIngress {
         headers: &[(&str, Vec<u8>)],
         body: &[u8],
     ) -> Answer {
-        send(self.address, method, path, headers, body).await
+        let answer = try_send(self.address, method, path, headers, body);
+        answer.await.unwrap()
     }
 
     pub(crate) async fn events(&self) -> i64 {
@@ -199,6 +199,21 @@ impl Delivery {
             ("webhook-signature", self.signature.clone().into_bytes()),
         ]
     }
+
+    /// Sends it there, on a connection of its own.
+    pub(crate) async fn try_send(&self, address: SocketAddr) -> std::io::Result<Answer> {
+        try_send(address, "POST", WEBHOOK, &self.headers(), &self.body).await
+    }
+
+    /// The head of its request as it goes over the wire, with this header more: how its body comes.
+    pub(crate) fn head(&self, framing: &str) -> String {
+        let mut head = format!("POST {WEBHOOK} HTTP/1.1\r\nhost: test\r\n{framing}\r\n");
+        for (name, value) in self.headers() {
+            let value = String::from_utf8(value).unwrap();
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head + "\r\n"
+    }
 }
 
 pub(crate) fn grant_body(event_type: &str, customer: Uuid, organization: Uuid) -> String {
@@ -216,18 +231,6 @@ pub(crate) fn sign(key: &[u8], id: &str, timestamp: &str, body: &[u8]) -> String
         .chain_update(format!("{id}.{timestamp}."))
         .chain_update(body);
     format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
-}
-
-pub(crate) async fn send(
-    address: SocketAddr,
-    method: &str,
-    path: &str,
-    headers: &[(&str, Vec<u8>)],
-    body: &[u8],
-) -> Answer {
-    try_send(address, method, path, headers, body)
-        .await
-        .unwrap()
 }
 
 /// One request on a connection of its own; an error where the server hung up without an answer.

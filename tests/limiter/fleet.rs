@@ -556,7 +556,8 @@ async fn without_the_database_no_call_goes_out_and_with_it_they_do() {
     )
     .await;
     for _ in 0..3 {
-        assert_eq!(rejected(&limiter).await.reason, RejectedReason::Budget);
+        let reason = rejected(&limiter).await.reason;
+        assert_eq!(reason, RejectedReason::BudgetUnknown);
     }
     execute(
         &database.pool,

@@ -155,6 +155,16 @@ async fn what_starts_nothing_or_was_erased_is_named_and_left_alone() {
     .execute(&app.pool)
     .await
     .unwrap();
+    app.deliver("product.created", &serde_json::json!({"id": user()}))
+        .await;
+    let range = ["events", "replay", "--type", "product.created", "--yes"];
+    let said = app.command(&range).await;
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let first = &app.events("product.created").await[0];
+    let together = format!(
+        "2 events, of which {first} is the first: not replayed, an event product.created starts nothing\n0 events replayed\n"
+    );
+    assert_eq!(said.out, together);
     for (event_type, reason) in [
         ("product.created", "starts nothing"),
         ("organization.created", "its content was erased"),

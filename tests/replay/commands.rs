@@ -2,25 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Said, run};
+use crate::support::{Said, run_beside};
 use crate::test_app::{Tenant, TestApp};
 
 impl TestApp {
     /// Runs a command with the same database and Polar.
     pub(crate) async fn command(&self, arguments: &[&str]) -> Said {
-        let settings = self.environment();
-        let arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
-        // The simulator answers meanwhile, so its thread must not be held.
-        tokio::task::spawn_blocking(move || {
-            let settings: Vec<(&str, &str)> = settings
-                .iter()
-                .map(|(name, value)| (*name, &**value))
-                .collect();
-            let arguments: Vec<&str> = arguments.iter().map(|text| &**text).collect();
-            run(&settings, &arguments)
-        })
-        .await
-        .unwrap()
+        run_beside(&self.environment(), arguments).await
     }
 
     /// The ids of the events of a type, oldest first.

@@ -1,41 +1,41 @@
-//! Who is who at the desk, and who belongs to which organization.
+//! Who is who at the support desk, and who belongs to which organization.
 
 use serde_json::json;
 use simulator::PlainFault;
 
-use crate::desk::Desk;
+use crate::fixture::SupportDeskApp;
 use crate::test_app::user;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_joins_belongs_to_the_tenant_and_who_leaves_does_not() {
-    let desk = Desk::open().await;
-    let (tenant, ada) = (desk.tenant().await, user());
-    desk.tell(&[tenant.added(&ada, "ada@example.com", "member")])
+    let app = SupportDeskApp::open().await;
+    let (tenant, ada) = (app.tenant().await, user());
+    app.tell(&[tenant.added(&ada, "ada@example.com", "member")])
         .await;
-    desk.resolve_waits().await;
+    app.resolve_waits().await;
     assert_eq!(
-        desk.plain.people_of(&tenant.id),
+        app.plain.people_of(&tenant.id),
         ["ada@example.com", "owner@example.com"]
     );
-    desk.tell(&[tenant.removed(&ada)]).await;
-    desk.resolve_waits().await;
-    assert_eq!(desk.plain.people_of(&tenant.id), ["owner@example.com"]);
+    app.tell(&[tenant.removed(&ada)]).await;
+    app.resolve_waits().await;
+    assert_eq!(app.plain.people_of(&tenant.id), ["owner@example.com"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn somebody_unknown_is_made_by_our_id_and_somebody_known_is_left_alone() {
-    let desk = Desk::open().await;
-    let (tenant, ada) = (desk.tenant().await, user());
-    let before = desk.asked().len();
-    desk.tell(&[tenant.added(&ada, "ada@example.com", "member")])
+    let app = SupportDeskApp::open().await;
+    let (tenant, ada) = (app.tenant().await, user());
+    let before = app.asked().len();
+    app.tell(&[tenant.added(&ada, "ada@example.com", "member")])
         .await;
-    desk.resolve_waits().await;
-    let made = desk.operations(before);
+    app.resolve_waits().await;
+    let made = app.operations(before);
     assert_eq!(
         made,
         ["customerByEmail", "upsertCustomer", "addCustomerToTenants"]
     );
-    let upsert = &desk.asked()[before + 1];
+    let upsert = &app.asked()[before + 1];
     let address = json!({"email": "ada@example.com", "isVerified": false});
     assert_eq!(
         upsert.variables,
@@ -45,29 +45,29 @@ async fn somebody_unknown_is_made_by_our_id_and_somebody_known_is_left_alone() {
             "onUpdate": {"externalId": {"value": ada}, "email": address},
         }})
     );
-    let before = desk.asked().len();
-    desk.tell(&[tenant.role(&ada, "admin")]).await;
-    desk.resolve_waits().await;
+    let before = app.asked().len();
+    app.tell(&[tenant.role(&ada, "admin")]).await;
+    app.resolve_waits().await;
     assert_eq!(
-        desk.operations(before),
+        app.operations(before),
         ["customerByEmail", "addCustomerToTenants"]
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_has_the_address_is_bound_to_our_id_with_another_id_or_none() {
-    let desk = Desk::open().await;
-    let (tenant, ada, bob) = (desk.tenant().await, user(), user());
-    desk.plain.add_customer("ada@example.com", None);
-    desk.plain
+    let app = SupportDeskApp::open().await;
+    let (tenant, ada, bob) = (app.tenant().await, user(), user());
+    app.plain.add_customer("ada@example.com", None);
+    app.plain
         .add_customer("bob@example.com", Some("an earlier account"));
-    desk.tell(&[
+    app.tell(&[
         tenant.added(&ada, "ada@example.com", "member"),
         tenant.added(&bob, "bob@example.com", "member"),
     ])
     .await;
-    desk.resolve_waits().await;
-    let customers = desk.plain.customers();
+    app.resolve_waits().await;
+    let customers = app.plain.customers();
     assert_eq!(customers.len(), 3, "nobody was made twice: {customers:?}");
     for (email, id) in [("ada@example.com", &ada), ("bob@example.com", &bob)] {
         let row = customers.iter().find(|row| row.email == email).unwrap();
@@ -75,7 +75,7 @@ async fn whoever_has_the_address_is_bound_to_our_id_with_another_id_or_none() {
             (row.external_id.as_ref(), &row.tenants[..]),
             (Some(id), &[tenant.id.clone()][..])
         );
-        let upsert = desk.asked().into_iter().find(|asked| {
+        let upsert = app.asked().into_iter().find(|asked| {
             asked.operation == "upsertCustomer"
                 && asked.variables["input"]["identifier"] == json!({"emailAddress": email})
         });
@@ -84,38 +84,38 @@ async fn whoever_has_the_address_is_bound_to_our_id_with_another_id_or_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_address_changes_at_the_desk() {
-    let desk = Desk::open().await;
-    let tenant = desk.tenant().await;
-    desk.tell(&[
+async fn a_changed_address_changes_at_the_support_desk() {
+    let app = SupportDeskApp::open().await;
+    let tenant = app.tenant().await;
+    app.tell(&[
         json!({"type": "user.updated", "data": {"id": tenant.owner, "email": "olga@example.com"}}),
     ])
     .await;
-    desk.resolve_waits().await;
-    let customers = desk.plain.customers();
+    app.resolve_waits().await;
+    let customers = app.plain.customers();
     assert_eq!(customers.len(), 1);
     assert_eq!(customers[0].email, "olga@example.com");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_goes_from_one_to_another_arrives_whoever_is_synced_first() {
-    let desk = Desk::open().await;
-    let (tenant, ada, bob) = (desk.tenant().await, user(), user());
-    desk.tell(&[
+    let app = SupportDeskApp::open().await;
+    let (tenant, ada, bob) = (app.tenant().await, user(), user());
+    app.tell(&[
         tenant.added(&ada, "shared@example.com", "member"),
         tenant.added(&bob, "bob@example.com", "member"),
     ])
     .await;
-    desk.resolve_waits().await;
+    app.resolve_waits().await;
     let email = |user: &str, email: &str| json!({"type": "user.updated", "data": {"id": user, "email": email}});
-    desk.tell(&[
+    app.tell(&[
         email(&ada, "ada@example.com"),
         email(&bob, "shared@example.com"),
     ])
     .await;
-    desk.resolve_waits().await;
+    app.resolve_waits().await;
     let known = |email: &str| {
-        desk.plain
+        app.plain
             .customers()
             .into_iter()
             .find(|row| row.email == email)
@@ -126,8 +126,8 @@ async fn an_address_that_goes_from_one_to_another_arrives_whoever_is_synced_firs
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_inside_an_answer_of_status_200_is_a_failure_that_is_tried_again() {
-    let desk = Desk::open().await;
-    let (tenant, ada) = (desk.tenant().await, user());
+    let app = SupportDeskApp::open().await;
+    let (tenant, ada) = (app.tenant().await, user());
     for (operation, fault) in [
         ("upsertCustomer", PlainFault::Refused("internal")),
         ("upsertCustomer", PlainFault::Errors),
@@ -138,17 +138,17 @@ async fn a_refusal_inside_an_answer_of_status_200_is_a_failure_that_is_tried_aga
             PlainFault::Refused("input_validation"),
         ),
     ] {
-        desk.plain.fail_next(operation, fault);
+        app.plain.fail_next(operation, fault);
     }
-    desk.tell(&[tenant.added(&ada, "ada@example.com", "member")])
+    app.tell(&[tenant.added(&ada, "ada@example.com", "member")])
         .await;
-    desk.resolve_waits().await;
+    app.resolve_waits().await;
     assert!(
-        desk.plain
+        app.plain
             .people_of(&tenant.id)
             .contains(&"ada@example.com".to_owned())
     );
-    let failures = desk.failures().await;
+    let failures = app.failures().await;
     assert_eq!(failures.len(), 5, "{failures:?}");
     let told = format!("{failures:?}");
     assert!(told.contains("refused (internal)"), "{told}");
@@ -158,20 +158,20 @@ async fn a_refusal_inside_an_answer_of_status_200_is_a_failure_that_is_tried_aga
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_unlink_is_tried_again_without_asking_polar_again() {
-    let desk = Desk::open().await;
-    let (tenant, ada) = (desk.tenant().await, user());
-    desk.tell(&[tenant.added(&ada, "ada@example.com", "member")])
+    let app = SupportDeskApp::open().await;
+    let (tenant, ada) = (app.tenant().await, user());
+    app.tell(&[tenant.added(&ada, "ada@example.com", "member")])
         .await;
-    desk.resolve_waits().await;
-    desk.plain
+    app.resolve_waits().await;
+    app.plain
         .fail_next("removeCustomerFromTenants", PlainFault::Refused("internal"));
-    desk.tell(&[tenant.removed(&ada)]).await;
-    desk.work_until_idle().await;
-    assert_eq!(desk.member(&tenant, &ada), None, "gone at Polar");
-    let at_polar = desk.simulator.requests().len();
-    desk.resolve_waits().await;
-    let failures = desk.failures().await;
+    app.tell(&[tenant.removed(&ada)]).await;
+    app.work_until_idle().await;
+    assert_eq!(app.member(&tenant, &ada), None, "gone at Polar");
+    let at_polar = app.simulator.requests().len();
+    app.resolve_waits().await;
+    let failures = app.failures().await;
     assert_eq!(failures.len(), 1, "{failures:?}");
-    assert_eq!(desk.plain.people_of(&tenant.id), ["owner@example.com"]);
-    assert_eq!(desk.simulator.requests().len(), at_polar);
+    assert_eq!(app.plain.people_of(&tenant.id), ["owner@example.com"]);
+    assert_eq!(app.simulator.requests().len(), at_polar);
 }

@@ -3,20 +3,20 @@
 use serde_json::json;
 use simulator::{PlainFault, Product};
 
-use crate::desk::{Desk, renamed};
+use crate::fixture::{SupportDeskApp, renamed};
 use crate::test_app::{Tenant, user};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_organization_is_a_tenant_with_the_default_tier_and_its_owner_belongs_to_it() {
-    let desk = Desk::open().await;
-    let tenant = desk.tenant().await;
-    let there = desk.plain.tenant(&tenant.id).unwrap();
+    let app = SupportDeskApp::open().await;
+    let tenant = app.tenant().await;
+    let there = app.plain.tenant(&tenant.id).unwrap();
     assert_eq!(
         (there.name.as_str(), there.tier.as_deref()),
         ("Acme", Some("free"))
     );
-    assert_eq!(desk.plain.people_of(&tenant.id), ["owner@example.com"]);
-    let asked = desk.asked();
+    assert_eq!(app.plain.people_of(&tenant.id), ["owner@example.com"]);
+    let asked = app.asked();
     assert_eq!(
         asked[0].variables,
         json!({"input": {"identifier": {"externalId": tenant.id}, "name": "Acme", "externalId": tenant.id}})
@@ -29,21 +29,21 @@ async fn a_new_organization_is_a_tenant_with_the_default_tier_and_its_owner_belo
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_default_tier_a_tenant_gets_none() {
-    let desk = Desk::without_token().await;
-    desk.give_token(None);
-    let tenant = desk.tenant().await;
-    assert_eq!(desk.tier(&tenant), None);
+    let app = SupportDeskApp::without_token().await;
+    app.give_token(None);
+    let tenant = app.tenant().await;
+    assert_eq!(app.tier(&tenant), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tier_given_by_hand_outlives_a_repeated_creation_and_a_rename() {
-    let desk = Desk::open().await;
-    let tenant = desk.tenant().await;
-    desk.plain.set_tier(&tenant.id, Some("scale"));
-    desk.tell(&[tenant.created(), renamed(&tenant, "Acme Ltd")])
+    let app = SupportDeskApp::open().await;
+    let tenant = app.tenant().await;
+    app.plain.set_tier(&tenant.id, Some("scale"));
+    app.tell(&[tenant.created(), renamed(&tenant, "Acme Ltd")])
         .await;
-    desk.resolve_waits().await;
-    let there = desk.plain.tenant(&tenant.id).unwrap();
+    app.resolve_waits().await;
+    let there = app.plain.tenant(&tenant.id).unwrap();
     assert_eq!(
         (there.name.as_str(), there.tier.as_deref()),
         ("Acme Ltd", Some("scale"))
@@ -52,117 +52,117 @@ async fn a_tier_given_by_hand_outlives_a_repeated_creation_and_a_rename() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tier_follows_the_grants_and_falls_back_to_the_default_with_the_last_one() {
-    let desk = Desk::open().await;
-    let tenant = desk.tenant().await;
-    desk.simulator
+    let app = SupportDeskApp::open().await;
+    let tenant = app.tenant().await;
+    app.simulator
         .purchase(&tenant.id, Product::Growth)
         .await
         .unwrap();
-    desk.resolve_waits().await;
-    assert_eq!(desk.tier(&tenant).as_deref(), Some("growth"));
-    desk.simulator
+    app.resolve_waits().await;
+    assert_eq!(app.tier(&tenant).as_deref(), Some("growth"));
+    app.simulator
         .change_plan(&tenant.id, Product::Scale, true)
         .await
         .unwrap();
-    desk.resolve_waits().await;
-    assert_eq!(desk.tier(&tenant).as_deref(), Some("scale"));
+    app.resolve_waits().await;
+    assert_eq!(app.tier(&tenant).as_deref(), Some("scale"));
     // Nothing about it changes with the name.
-    desk.tell(&[renamed(&tenant, "Acme Ltd")]).await;
-    desk.resolve_waits().await;
-    assert_eq!(desk.tier(&tenant).as_deref(), Some("scale"));
-    desk.simulator.revoke(&tenant.id).await.unwrap();
-    desk.resolve_waits().await;
-    assert_eq!(desk.tier(&tenant).as_deref(), Some("free"));
+    app.tell(&[renamed(&tenant, "Acme Ltd")]).await;
+    app.resolve_waits().await;
+    assert_eq!(app.tier(&tenant).as_deref(), Some("scale"));
+    app.simulator.revoke(&tenant.id).await.unwrap();
+    app.resolve_waits().await;
+    assert_eq!(app.tier(&tenant).as_deref(), Some("free"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tier_whose_giving_was_never_answered_is_taken_away_with_its_grant() {
-    let desk = Desk::open().await;
-    let tenant = desk.tenant().await;
-    desk.plain
+    let app = SupportDeskApp::open().await;
+    let tenant = app.tenant().await;
+    app.plain
         .fail_next("updateTenantTier", PlainFault::AnswerLost);
-    desk.simulator
+    app.simulator
         .purchase(&tenant.id, Product::Pro)
         .await
         .unwrap();
-    desk.work_until_idle().await;
-    assert_eq!(desk.tier(&tenant).as_deref(), Some("pro"), "it was done");
-    assert_eq!(desk.failures().await.len(), 1, "but not answered");
-    desk.simulator.revoke(&tenant.id).await.unwrap();
-    desk.resolve_waits().await;
-    assert_eq!(desk.tier(&tenant).as_deref(), Some("free"));
+    app.work_until_idle().await;
+    assert_eq!(app.tier(&tenant).as_deref(), Some("pro"), "it was done");
+    assert_eq!(app.failures().await.len(), 1, "but not answered");
+    app.simulator.revoke(&tenant.id).await.unwrap();
+    app.resolve_waits().await;
+    assert_eq!(app.tier(&tenant).as_deref(), Some("free"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tier_that_somebody_changed_by_hand_stays_when_the_grant_ends() {
-    let desk = Desk::open().await;
-    let tenant = desk.tenant().await;
-    desk.simulator
+    let app = SupportDeskApp::open().await;
+    let tenant = app.tenant().await;
+    app.simulator
         .purchase(&tenant.id, Product::Pro)
         .await
         .unwrap();
-    desk.resolve_waits().await;
-    desk.plain.set_tier(&tenant.id, Some("scale"));
-    desk.simulator.revoke(&tenant.id).await.unwrap();
-    desk.resolve_waits().await;
-    assert_eq!(desk.tier(&tenant).as_deref(), Some("scale"));
+    app.resolve_waits().await;
+    app.plain.set_tier(&tenant.id, Some("scale"));
+    app.simulator.revoke(&tenant.id).await.unwrap();
+    app.resolve_waits().await;
+    assert_eq!(app.tier(&tenant).as_deref(), Some("scale"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_organization_loses_its_people_and_its_tier() {
-    let desk = Desk::open().await;
-    let (tenant, ada) = (desk.tenant().await, user());
-    desk.tell(&[tenant.added(&ada, "ada@example.com", "member")])
+    let app = SupportDeskApp::open().await;
+    let (tenant, ada) = (app.tenant().await, user());
+    app.tell(&[tenant.added(&ada, "ada@example.com", "member")])
         .await;
-    desk.simulator
+    app.simulator
         .purchase(&tenant.id, Product::Pro)
         .await
         .unwrap();
-    desk.resolve_waits().await;
-    assert_eq!(desk.plain.people_of(&tenant.id).len(), 2);
-    desk.tell(&[tenant.deleted()]).await;
-    desk.resolve_waits().await;
-    assert_eq!(desk.plain.people_of(&tenant.id), Vec::<String>::new());
-    assert_eq!(desk.tier(&tenant).as_deref(), Some("free"));
+    app.resolve_waits().await;
+    assert_eq!(app.plain.people_of(&tenant.id).len(), 2);
+    app.tell(&[tenant.deleted()]).await;
+    app.resolve_waits().await;
+    assert_eq!(app.plain.people_of(&tenant.id), Vec::<String>::new());
+    assert_eq!(app.tier(&tenant).as_deref(), Some("free"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_token_nothing_is_asked_and_with_one_everything_is_brought_within_the_hour() {
-    let desk = Desk::without_token().await;
-    let (tenant, ada, bob) = (desk.tenant().await, user(), user());
-    desk.tell(&[
+    let app = SupportDeskApp::without_token().await;
+    let (tenant, ada, bob) = (app.tenant().await, user(), user());
+    app.tell(&[
         tenant.added(&ada, "ada@example.com", "member"),
         tenant.added(&bob, "bob@example.com", "member"),
         tenant.removed(&bob),
     ])
     .await;
-    desk.simulator
+    app.simulator
         .purchase(&tenant.id, Product::Scale)
         .await
         .unwrap();
     let unknown = Tenant::new();
-    desk.tell(&[unknown.created(), unknown.deleted()]).await;
-    desk.resolve_waits().await;
-    assert_eq!(desk.asked(), []);
-    assert_eq!(desk.ends("sync_support_desk").await, []);
-    desk.give_token(Some("free"));
-    desk.resume().await;
-    assert_eq!(desk.tier(&tenant).as_deref(), Some("scale"));
+    app.tell(&[unknown.created(), unknown.deleted()]).await;
+    app.resolve_waits().await;
+    assert_eq!(app.asked(), []);
+    assert_eq!(app.ends("sync_support_desk").await, []);
+    app.give_token(Some("free"));
+    app.resume().await;
+    assert_eq!(app.tier(&tenant).as_deref(), Some("scale"));
     assert_eq!(
-        desk.plain.people_of(&tenant.id),
+        app.plain.people_of(&tenant.id),
         ["ada@example.com", "owner@example.com"]
     );
-    assert_eq!(desk.plain.tenants().len(), 1);
-    let before = desk.asked().len();
-    desk.resume().await;
+    assert_eq!(app.plain.tenants().len(), 1);
+    let before = app.asked().len();
+    app.resume().await;
     assert_eq!(
-        desk.operations(before),
+        app.operations(before),
         Vec::<String>::new(),
         "all is in step"
     );
 }
 
-impl Desk {
+impl SupportDeskApp {
     /// The hour comes round.
     async fn resume(&self) {
         let mut connection = self.pool.acquire().await.unwrap();

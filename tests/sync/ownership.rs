@@ -128,19 +128,21 @@ async fn demoting_the_only_owner_is_discarded_and_done_when_another_owner_comes(
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_role_change_for_whom_polar_takes_for_the_owner_is_no_poison() {
-    let (app, tenant, ada) = open().await;
-    // Somebody moved ownership at Polar by hand.
+/// Somebody moves ownership at Polar by hand.
+async fn own_at_polar(app: &TestApp, tenant: &Tenant, new_owner: &str) {
     let update = polar::MemberUpdate {
         role: Some(polar::Role::Owner),
         ..polar::MemberUpdate::default()
     };
-    app.polar()
-        .members()
-        .update(&tenant.id, &ada, &update)
-        .await
-        .unwrap();
+    let polar = app.polar();
+    let updated = polar.members().update(&tenant.id, new_owner, &update).await;
+    updated.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_change_for_whom_polar_takes_for_the_owner_is_no_poison() {
+    let (app, tenant, ada) = open().await;
+    own_at_polar(&app, &tenant, &ada).await;
     app.tell(&[tenant.role(&ada, "finance")]).await;
     app.resolve_waits().await;
     assert_eq!(
@@ -153,15 +155,7 @@ async fn a_role_change_for_whom_polar_takes_for_the_owner_is_no_poison() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sync_of_the_customer_puts_the_owner_right() {
     let (app, tenant, ada) = open().await;
-    let update = polar::MemberUpdate {
-        role: Some(polar::Role::Owner),
-        ..polar::MemberUpdate::default()
-    };
-    app.polar()
-        .members()
-        .update(&tenant.id, &ada, &update)
-        .await
-        .unwrap();
+    own_at_polar(&app, &tenant, &ada).await;
     app.tell(&[json!({"type": "organization.updated", "data": {"id": tenant.id, "name": "Acme"}})])
         .await;
     app.resolve_waits().await;

@@ -24,6 +24,27 @@ pub async fn start(options: Options) -> Simulator {
     Simulator::start(options, loopback()).await.unwrap()
 }
 
+/// A simulator with the team customer `acme`, a caller of its API, and the receiver of its deliveries.
+pub async fn start_with_acme(options: Options) -> (Simulator, Api, Receiver) {
+    let (receiver, url) = Receiver::start(&[]).await;
+    let simulator = start(Options {
+        webhook_url: Some(url),
+        ..options
+    })
+    .await;
+    let api = Api::of(&simulator);
+    assert_eq!(api.create_customer("acme").await.status, 201);
+    (simulator, api, receiver)
+}
+
+/// The clock is stopped on the first of November, which has thirty days.
+pub fn stopped_clock() -> Options {
+    Options {
+        now: Some("2026-11-01T00:00:00Z".parse().unwrap()),
+        ..Options::default()
+    }
+}
+
 /// A client without redirects.
 pub fn client() -> reqwest::Client {
     let _already = rustls::crypto::ring::default_provider().install_default();
@@ -40,6 +61,22 @@ pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Value,
+}
+
+impl Answer {
+    /// Fails unless it has this status, and this value in this field.
+    #[track_caller]
+    pub fn has(&self, status: u16, field: &str, value: impl Into<Value>) {
+        let found = (self.status, &self.body[field]);
+        assert_eq!(found, (status, &value.into()), "{}", self.body);
+    }
+
+    /// Fails unless it finds the request invalid at this place of its body first.
+    #[track_caller]
+    pub fn finds_invalid(&self, field: &str) {
+        let found = (self.status, &self.body["detail"][0]["loc"]);
+        assert_eq!(found, (422, &json!(["body", field])), "{}", self.body);
+    }
 }
 
 /// Calls the API with the simulator's own token.

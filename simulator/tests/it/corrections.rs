@@ -2,21 +2,13 @@
 //! here, or in `races.rs`, `limits.rs`, `deliveries.rs`, `lives.rs`, `by_hand.rs`, `outages.rs` or `replay.rs`.
 
 use crate::common;
-use crate::common::{Api, Receiver, TIMEOUT, start};
+use crate::common::{Api, Receiver, TIMEOUT, start, start_with_acme};
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 use simulator::{Options, Product, Simulator};
 
 async fn begin() -> (Simulator, Api, Receiver) {
-    let (receiver, url) = Receiver::start(&[]).await;
-    let simulator = start(Options {
-        webhook_url: Some(url),
-        ..Options::default()
-    })
-    .await;
-    let api = Api::of(&simulator);
-    assert_eq!(api.create_customer("acme").await.status, 201);
-    (simulator, api, receiver)
+    start_with_acme(Options::default()).await
 }
 
 async fn all_delivered(simulator: &Simulator) {
@@ -47,10 +39,7 @@ async fn an_address_without_a_mail_service_is_refused_for_good() {
                 json!({"email": address}),
             )
             .await;
-        assert_eq!(
-            (member.status, &member.body["detail"][0]["loc"]),
-            (422, &json!(["body", "email"]))
-        );
+        member.finds_invalid("email");
     }
 }
 
@@ -147,10 +136,7 @@ async fn an_existing_address_answers_201_unchanged_and_a_taken_id_answers_500() 
             json!({"email": "other@example.com"}),
         )
         .await;
-    assert_eq!(
-        (patched.status, &patched.body["email"]),
-        (200, &json!("other@example.com"))
-    );
+    patched.has(200, "email", "other@example.com");
 }
 
 #[tokio::test]
@@ -402,10 +388,7 @@ async fn unpaid_and_paused_subscriptions_refuse_with_the_name_measured() {
     let refused = api
         .patch(&path, json!({"cancel_at_period_end": true}))
         .await;
-    assert_eq!(
-        (refused.status, &refused.body["error"]),
-        (403, &json!("AlreadyCanceledSubscription"))
-    );
+    refused.has(403, "error", "AlreadyCanceledSubscription");
     simulator.resume("acme").await.unwrap();
     simulator.fail_payment("acme").await.unwrap();
     simulator
@@ -464,10 +447,7 @@ async fn without_a_card_a_dearer_plan_is_402_and_a_pending_change_survives() {
             json!({"product_id": scale, "proration_behavior": "invoice"}),
         )
         .await;
-    assert_eq!(
-        (refused.status, &refused.body["error"]),
-        (402, &json!("PaymentFailed"))
-    );
+    refused.has(402, "error", "PaymentFailed");
     let after = api.get(&path).await.body;
     assert_eq!(after["pending_update"]["product_id"], json!(pro));
     assert_eq!(simulator.orders("acme").len(), 1, "no order is left behind");
@@ -480,10 +460,7 @@ async fn an_invoice_is_made_once_announced_and_linked_for_ten_minutes() {
     let order = simulator.orders("acme")[0].id;
     let path = format!("/v1/orders/{order}/invoice");
     let early = api.get(&path).await;
-    assert_eq!(
-        (early.status, &early.body["error"]),
-        (404, &json!("InvoiceDoesNotExist"))
-    );
+    early.has(404, "error", "InvoiceDoesNotExist");
     assert_eq!(api.post(&path, Value::Null).await.body, Value::Null);
     simulator.advance(TimeDelta::seconds(1)).await;
     all_delivered(&simulator).await;
@@ -543,10 +520,7 @@ async fn a_bad_token_wins_over_an_unknown_path_and_an_unknown_version_shows_by_i
     let (simulator, api, _receiver) = begin().await;
     simulator.revoke_token("polar_oat_simulator");
     let refused = api.get("/v1/nope").await;
-    assert_eq!(
-        (refused.status, &refused.body["error"]),
-        (401, &json!("invalid_token"))
-    );
+    refused.has(401, "error", "invalid_token");
     simulator.restore_token("polar_oat_simulator");
     let nowhere = api.get("/v1/nope").await;
     assert_eq!(
@@ -585,10 +559,7 @@ async fn external_ids_keep_their_case() {
     let ignored = api
         .patch("/v1/customers/external/acme", json!({"external_id": "b"}))
         .await;
-    assert_eq!(
-        (ignored.status, &ignored.body["external_id"]),
-        (200, &json!("acme"))
-    );
+    ignored.has(200, "external_id", "acme");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::{Api, Receiver, TIMEOUT, start};
+use crate::common::{Api, Receiver, TIMEOUT, start_with_acme};
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 use simulator::{Options, Product, Simulator, Start, SubscriptionStep};
@@ -11,16 +11,11 @@ use simulator::{Options, Product, Simulator, Start, SubscriptionStep};
 const STEP: Duration = Duration::from_secs(3600);
 
 async fn begin() -> (Simulator, Api, Receiver) {
-    let (receiver, url) = Receiver::start(&[]).await;
     let options = Options {
-        webhook_url: Some(url),
         deletion_delay: STEP,
         ..Options::default()
     };
-    let simulator = start(options).await;
-    let api = Api::of(&simulator);
-    assert_eq!(api.create_customer("acme").await.status, 201);
-    (simulator, api, receiver)
+    start_with_acme(options).await
 }
 
 fn reading(id: &str, count: u64) -> Value {

@@ -1,19 +1,12 @@
 //! Why: what people do must leave the rows and deliveries that Polar leaves.
 
-use crate::common::{Api, Receiver, TIMEOUT, start};
+use crate::common::{Api, Receiver, TIMEOUT, start_with_acme};
 use chrono::TimeDelta;
 use serde_json::json;
 use simulator::{Options, Product};
 
 async fn shop() -> (simulator::Simulator, Api, Receiver) {
-    let (receiver, url) = Receiver::start(&[]).await;
-    let simulator = start(Options {
-        webhook_url: Some(url),
-        ..Options::default()
-    })
-    .await;
-    let api = Api::of(&simulator);
-    assert_eq!(api.create_customer("acme").await.status, 201);
+    let (simulator, api, receiver) = start_with_acme(Options::default()).await;
     assert!(simulator.deliveries_finished(TIMEOUT).await);
     (simulator, api, receiver)
 }

@@ -36,7 +36,10 @@ pub(super) fn outcomes(
         _ => vec![owner.email.clone()],
     };
     people.sort();
-    let there = plain.people_of(&id).join(", ");
+    let names = |people: Vec<String>| match people.is_empty() {
+        true => "nobody".to_owned(),
+        false => people.join(", "),
+    };
     [
         Outcome::new(
             format!("{name}: at the support desk"),
@@ -45,8 +48,8 @@ pub(super) fn outcomes(
         ),
         Outcome::new(
             format!("{name}: people at the support desk"),
-            people.join(", "),
-            there,
+            names(people),
+            names(plain.people_of(&id)),
         ),
     ]
 }

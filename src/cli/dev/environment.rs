@@ -131,8 +131,9 @@ impl DevEnvironment {
             lines.push("psql        psql \"$DATABASE_URL\"".to_owned());
         }
         lines.push(format!(
-            "settings    {} (for another shell: set -a; . {0}; set +a)",
-            settings_file::shell_path(settings)
+            "settings    {} (for another shell: {})",
+            settings.display(),
+            settings_file::reading(settings)
         ));
         lines.join("\n")
     }

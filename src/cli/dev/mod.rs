@@ -43,7 +43,7 @@ use fixtures::Fixtures;
 use scenario::Scenario;
 use watch::Watch;
 
-pub(super) use settings_file::path as settings_path;
+pub(super) use settings_file::{path as settings_path, settings_for};
 
 /// The longest that one step may take, without faults and with them.
 const STEP_TIMEOUT: Duration = Duration::from_secs(120);
@@ -215,14 +215,12 @@ async fn perform(
         .clone()
         .context("the environment has an application token")?;
     let calm = faults_with_short_waits("").is_ok_and(|none| none == arguments.faults);
-    let watch = Watch {
-        pool: pool.clone(),
-        step_timeout: if calm {
-            STEP_TIMEOUT
-        } else {
-            STEP_TIMEOUT_WITH_FAULTS
-        },
+    let step_timeout = if calm {
+        STEP_TIMEOUT
+    } else {
+        STEP_TIMEOUT_WITH_FAULTS
     };
+    let watch = Watch::begin(pool.clone(), step_timeout).await?;
     let application = Application::new(&format!("http://{address}"), token, fixtures.run())?;
     let polar = environment.polar.as_ref();
     let timetable = Timetable::of(&jobs::registry()).context("a schedule cannot be used")?;

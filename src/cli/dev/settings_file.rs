@@ -25,6 +25,19 @@ pub(super) fn refuse_of_another(settings: Environment) -> Result<Environment, Co
     }
 }
 
+/// What brings a setting that is missing into a shell, where a `dev` in the usual place has written it.
+pub(in crate::cli) fn settings_for(wrong: &ConfigError) -> Option<String> {
+    let path = path(Path::new("./var"));
+    let written = Environment::of_file(&path).ok()?;
+    let helps = wrong.is_missing() && written.text(wrong.variable).ok()?.is_some();
+    helps.then(|| reading(&path))
+}
+
+/// What a shell types to have the settings of the file.
+pub(super) fn reading(path: &Path) -> String {
+    format!("set -a; . {}; set +a", shell_path(path))
+}
+
 /// Where the file lies.
 pub(in crate::cli) fn path(data: &Path) -> PathBuf {
     data.join("dev.env")
@@ -49,7 +62,7 @@ pub(super) fn write(data: &Path, settings: &[(&str, String)]) -> io::Result<Path
 }
 
 /// The path as a shell's `.` command finds it: without a slash it would look along the `PATH`.
-pub(super) fn shell_path(path: &Path) -> String {
+fn shell_path(path: &Path) -> String {
     let shown = path.display().to_string();
     let shown = if shown.contains('/') {
         shown

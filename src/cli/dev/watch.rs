@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
+use chrono::{DateTime, Utc};
 use jobs::mail::Template;
 use simulator::Simulator;
 use sqlx::PgPool;
@@ -22,7 +23,17 @@ const SUMMARY: Duration = Duration::from_secs(5);
 pub(super) struct Watch {
     pub(super) pool: PgPool,
     /// The longest that one step may take.
-    pub(super) step_timeout: Duration,
+    step_timeout: Duration,
+    left_over: LeftOver,
+}
+
+/// What an earlier run left: jobs that wait for a later time, and events that are not handled. No step waits for
+/// them: the mail about a purchase would look for its order in a minute, at a local Polar that is gone.
+struct LeftOver {
+    /// A job that was made due since, by something of this run, is one of this run.
+    jobs: Vec<i64>,
+    due: Vec<DateTime<Utc>>,
+    newest_event: i64,
 }
 
 /// How far everything is.
@@ -35,10 +46,22 @@ pub(super) struct Progress {
     pub(super) pending_events: i64,
     /// Messages to the application that are not delivered. Nothing waits for them: no application may run yet.
     pub(super) messages: i64,
+    /// Jobs and events that a step waits for: without messages, and without what an earlier run left.
+    pub(super) unfinished: i64,
 }
 
 impl Watch {
-    /// Waits until no job waits or runs and every event is handled.
+    /// Begins at what is there now; a step may take so long.
+    pub(super) async fn begin(pool: PgPool, step_timeout: Duration) -> Result<Self, sqlx::Error> {
+        let left_over = LeftOver::read(&pool).await?;
+        Ok(Self {
+            pool,
+            step_timeout,
+            left_over,
+        })
+    }
+
+    /// Waits until no job of this run waits or runs and every event of it is handled.
     pub(super) async fn jobs_done(&self) -> anyhow::Result<()> {
         self.all_done(None).await
     }
@@ -102,17 +125,41 @@ impl Watch {
                       count(*) FILTER (WHERE state = 'completed' AND NOT message) AS "completed!",
                       count(*) FILTER (WHERE state = 'discarded' AND NOT message) AS "discarded!",
                       (SELECT count(*) FROM polar_jobs.external_events WHERE handled_at IS NULL) AS "pending_events!",
-                      count(*) FILTER (WHERE state IN ('available', 'running') AND message) AS "messages!"
-                 FROM polar_jobs.jobs CROSS JOIN LATERAL (SELECT kind = 'call_app' AS message) kinds"#
+                      count(*) FILTER (WHERE state IN ('available', 'running') AND message) AS "messages!",
+                      count(*) FILTER (WHERE state IN ('available', 'running') AND NOT message AND left_over.job IS NULL)
+                      + (SELECT count(*) FROM polar_jobs.external_events WHERE handled_at IS NULL AND id > $3) AS "unfinished!"
+                 FROM polar_jobs.jobs CROSS JOIN LATERAL (SELECT kind = 'call_app' AS message) kinds
+                 LEFT JOIN unnest($1::bigint[], $2::timestamptz[]) AS left_over (job, due)
+                      ON left_over.job = id AND left_over.due = run_at AND state = 'available'"#,
+            &self.left_over.jobs,
+            &self.left_over.due,
+            self.left_over.newest_event,
         )
         .fetch_one(&self.pool)
         .await
     }
 }
 
+impl LeftOver {
+    async fn read(pool: &PgPool) -> Result<Self, sqlx::Error> {
+        let read = sqlx::query!(
+            r#"SELECT coalesce(array_agg(id ORDER BY id), '{}') AS "jobs!",
+                      coalesce(array_agg(run_at ORDER BY id), '{}') AS "due!",
+                      (SELECT coalesce(max(id), 0) FROM polar_jobs.external_events) AS "newest_event!"
+                 FROM polar_jobs.jobs WHERE state = 'available' AND run_at > clock_timestamp()"#
+        );
+        let read = read.fetch_one(pool).await?;
+        Ok(Self {
+            jobs: read.jobs,
+            due: read.due,
+            newest_event: read.newest_event,
+        })
+    }
+}
+
 impl Progress {
     fn is_over(&self) -> bool {
-        self.waiting == 0 && self.running == 0 && self.pending_events == 0
+        self.unfinished == 0
     }
 
     /// One line for people.
@@ -124,6 +171,7 @@ impl Progress {
             discarded,
             pending_events,
             messages,
+            unfinished: _,
         } = self;
         let mut line = format!(
             "jobs: {waiting} wait, {running} run, {completed} completed, {discarded} discarded; {} not handled yet",
@@ -152,6 +200,7 @@ mod tests {
             discarded: 0,
             pending_events: 0,
             messages: 0,
+            unfinished: 0,
         };
         assert!(!none.line().contains("message"));
         let one = Progress {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jobs::{WEBHOOK_ROUTE, is_ours};
-use polar::{CallClass, Client, Error, RateLimiter, Unlimited, WebhookEndpoint};
+use polar::{CallClass, Client, Error, RateLimiter, RejectedReason, Unlimited, WebhookEndpoint};
 use sqlx::PgPool;
 
 use super::super::output::moment;
@@ -64,11 +64,15 @@ fn refused(error: &Error) -> Finding {
             let what = "the token works; it may not read its organization, which no job needs";
             Finding::ok("polar", what)
         }
-        Error::Rejected(rejected) => Finding::warning(
-            "polar",
-            format!("not asked: {rejected}"),
-            "run doctor again then; the fleet's calls count for POLAR_RATE_LIMIT as well",
-        ),
+        Error::Rejected(rejected) => {
+            let fix = match rejected.reason {
+                RejectedReason::BudgetUnknown => {
+                    "see whether the database is overloaded or a transaction holds locks; run doctor again then"
+                }
+                _ => "run doctor again then; the fleet's calls count for POLAR_RATE_LIMIT as well",
+            };
+            Finding::warning("polar", format!("not asked: {rejected}"), fix)
+        }
         Error::Unauthorized { .. } => Finding::error(
             "polar",
             error.to_string(),

@@ -8,8 +8,8 @@ const ABOUT: &str = "support-desk";
 
 /// Nobody needs a support desk, so going without one is no warning.
 pub(super) async fn check(config: &Config) -> Finding {
-    let desk = match process::support_desk(config) {
-        Ok(Some(desk)) => desk,
+    let support_desk = match process::support_desk(config) {
+        Ok(Some(support_desk)) => support_desk,
         Ok(None) => {
             let what = "none: PLAIN_TOKEN is not set, so nothing goes to Plain";
             return Finding::ok(ABOUT, what);
@@ -19,7 +19,7 @@ pub(super) async fn check(config: &Config) -> Finding {
             return Finding::error(ABOUT, what, "correct PLAIN_TOKEN and PLAIN_API_URL");
         }
     };
-    match desk.client.probe().await {
+    match support_desk.client.probe().await {
         Ok(()) => Finding::ok(ABOUT, "Plain answers and takes the token"),
         Err(error) => Finding::error(
             ABOUT,

@@ -74,8 +74,15 @@ pub(super) async fn run(
         replayed,
         left_alone,
     } = replay::replay(pool, &app.actor, &filter).await?;
-    for (event, reason) in &left_alone {
-        output::line(&format!("event {event}: not replayed, {reason}"))?;
+    for (reason, events) in by_reason(&left_alone) {
+        output::line(&match events.as_slice() {
+            [event] => format!("event {event}: not replayed, {reason}"),
+            [first, ..] => format!(
+                "{} events, of which {first} is the first: not replayed, {reason}",
+                events.len()
+            ),
+            [] => continue,
+        })?;
     }
     let count = counted(i64::try_from(replayed.len()).unwrap_or(i64::MAX), "event");
     output::line(&format!("{count} replayed"))?;
@@ -85,6 +92,18 @@ pub(super) async fn run(
     } else {
         Exit::Done
     })
+}
+
+/// The events of each reason, in the order of the events: a range may hold thousands that start nothing.
+fn by_reason(left_alone: &[(i64, String)]) -> Vec<(&str, Vec<i64>)> {
+    let mut reasons: Vec<(&str, Vec<i64>)> = Vec::new();
+    for (event, reason) in left_alone {
+        match reasons.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, events)) => events.push(*event),
+            None => reasons.push((reason, vec![*event])),
+        }
+    }
+    reasons
 }
 
 /// An id that means nothing is a slip.

@@ -18,12 +18,12 @@ const DELAYS: Delays = Delays {
     token: Duration::from_millis(1),
 };
 
-pub(crate) struct Desk {
+pub(crate) struct SupportDeskApp {
     app: TestApp,
     pub(crate) plain: PlainSimulator,
 }
 
-impl Deref for Desk {
+impl Deref for SupportDeskApp {
     type Target = TestApp;
 
     fn deref(&self) -> &TestApp {
@@ -31,12 +31,12 @@ impl Deref for Desk {
     }
 }
 
-impl Desk {
+impl SupportDeskApp {
     /// With the default tier `free`.
     pub(crate) async fn open() -> Self {
-        let desk = Self::without_token().await;
-        desk.give_token(Some("free"));
-        desk
+        let app = Self::without_token().await;
+        app.give_token(Some("free"));
+        app
     }
 
     pub(crate) async fn without_token() -> Self {
@@ -52,7 +52,7 @@ impl Desk {
         }
     }
 
-    /// Workers that start from now on know the desk.
+    /// Workers that start from now on know the support desk.
     pub(crate) fn give_token(&self, default_tier: Option<&str>) {
         let client = Client::new(ClientConfig {
             api_url: self.plain.url().parse().unwrap(),
@@ -93,7 +93,7 @@ impl Desk {
         asked.map(|one| one.operation).collect()
     }
 
-    /// The failures of all jobs for the desk.
+    /// The failures of all jobs for the support desk.
     pub(crate) async fn failures(&self) -> Vec<Value> {
         self.app.failures("sync_support_desk").await
     }
