@@ -95,3 +95,28 @@ async fn who_becomes_owner_while_polar_is_asked_is_told_and_who_was_owner_only_o
     let recipients: Vec<String> = mails.map(|mail| mail.recipient).collect();
     assert_eq!(recipients, ["admin@example.com", "moved@example.com"]);
 }
+
+#[tokio::test]
+async fn a_stand_in_for_an_address_that_somebody_else_has_at_polar_gets_no_mail() {
+    let app = TestApp::open(polar()).await;
+    let acme = app.organization().await;
+    let successor = uuid::Uuid::new_v4();
+    app.tell(&[
+        json!({"type": "member.added", "data": {"organization_id": acme, "role": "member",
+            "user": {"id": successor, "email": "OWNER@example.com", "name": "Nora New"}}}),
+        json!({"type": "ownership.transferred", "data": {"organization_id": acme, "user_id": successor}}),
+    ])
+    .await;
+    app.work_until_idle().await;
+    assert_eq!(user(&app, &acme, "owner"), successor.to_string());
+    let members = app.simulator.members(&acme);
+    assert!(members.iter().any(|member| member.email.contains('+')));
+    app.simulator.set_webhook_url(None);
+    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
+    app.deliver_from_now_on();
+    app.simulator.cancel_at_period_end(&acme).await.unwrap();
+    app.work_until_idle().await;
+    let received = app.mail_server.received().into_iter();
+    let recipients: Vec<String> = received.map(|mail| mail.to.to_lowercase()).collect();
+    assert_eq!(recipients, CONTACTS);
+}
