@@ -1,5 +1,7 @@
 //! All that a running job may touch.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
@@ -18,7 +20,7 @@ pub struct Context {
     /// Connections for the mirror. Never held across a call to Polar.
     pub pool: PgPool,
     /// What the operator configured.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     /// Facts about this attempt.
     pub job: JobFacts,
 }

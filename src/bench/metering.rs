@@ -235,14 +235,14 @@ fn context(pool: &PgPool, polar: polar::Client) -> Context {
         polar: Some(polar),
         mail: None,
         pool: pool.clone(),
-        settings: Settings {
+        settings: Arc::new(Settings {
             self_organization: None,
             platform_fees: fees,
             early_fees: fees,
             app_webhook: None,
             support_desk: None,
             webhook_events: Vec::new(),
-        },
+        }),
         job: JobFacts {
             id: 0,
             attempt: 1,

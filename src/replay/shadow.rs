@@ -9,6 +9,7 @@
 //! wait meanwhile, for [`TIMEOUT`] at most.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
@@ -228,7 +229,7 @@ impl Shadows {
             polar,
             mail: self.mail.clone(),
             pool: pool.clone(),
-            settings,
+            settings: Arc::new(settings),
             job: JobFacts {
                 id: 0,
                 attempt: 1,

@@ -238,7 +238,7 @@ impl Runner {
             }),
             mail: self.mail.clone(),
             pool: self.pool.clone(),
-            settings: Settings::clone(&self.settings),
+            settings: Arc::clone(&self.settings),
             job: JobFacts {
                 id: job.id,
                 attempt: job.attempt,

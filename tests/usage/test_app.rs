@@ -206,14 +206,14 @@ pub(crate) fn context(
         polar,
         mail: None,
         pool: pool.clone(),
-        settings: Settings {
+        settings: Arc::new(Settings {
             self_organization,
             platform_fees: fees,
             early_fees: fees,
             app_webhook: None,
             support_desk: None,
             webhook_events: Vec::new(),
-        },
+        }),
         job: JobFacts {
             id: 1,
             attempt: 1,
