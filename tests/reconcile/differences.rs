@@ -24,7 +24,7 @@ async fn in_step(app: &TestApp) -> (Tenant, String) {
         tenant.added(&member, "ada@example.com", "admin"),
     ])
     .await;
-    app.work_until_idle().await;
+    app.resolve_waits().await;
     (tenant, member)
 }
 
