@@ -147,7 +147,7 @@ async fn mail(
     template: Template,
     now: DateTime<Utc>,
 ) -> Result<Done, Error> {
-    let contacts = billing_contacts(polar, order.customer_id).await?;
+    let contacts = billing_contacts(&context.pool, polar, organization, order.customer_id).await?;
     if contacts.is_empty() {
         return Ok(Done::ignored("the customer has no billing contacts"));
     }

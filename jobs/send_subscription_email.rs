@@ -143,7 +143,8 @@ async fn mail(
     subscription: &Subscription,
     occasion: Occasion,
 ) -> Result<Done, Error> {
-    let contacts = billing_contacts(polar, subscription.customer_id).await?;
+    let contacts =
+        billing_contacts(&context.pool, polar, organization, subscription.customer_id).await?;
     if contacts.is_empty() {
         return Ok(Done::ignored("the customer has no billing contacts"));
     }

@@ -123,7 +123,13 @@ impl Run<'_> {
                 ..MailData::default()
             },
         };
-        let contacts = billing_contacts(self.polar, customer.id).await?;
+        let contacts = billing_contacts(
+            &self.context.pool,
+            self.polar,
+            self.organization,
+            customer.id,
+        )
+        .await?;
         let welcomes: Vec<NewMail> = contacts.into_iter().map(welcome).collect();
         let mut transaction = self.context.begin().await?;
         let jobs = mails::request(&mut transaction, &welcomes).await?;

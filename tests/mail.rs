@@ -3,6 +3,8 @@
 
 #[path = "mail/command_line.rs"]
 mod command_line;
+#[path = "mail/contacts.rs"]
+mod contacts;
 #[path = "mail/encryption.rs"]
 mod encryption;
 #[path = "mail/invoices.rs"]

@@ -13,6 +13,9 @@ mod differences;
 mod erasure;
 #[path = "local_polar/mod.rs"]
 mod local_polar;
+#[path = "mail/mail_server.rs"]
+#[allow(dead_code, reason = "the tests of mail use the rest")]
+mod mail_server;
 #[path = "reconcile/organizations.rs"]
 mod organizations;
 #[path = "reconcile/outage.rs"]

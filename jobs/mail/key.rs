@@ -44,17 +44,18 @@ impl NewMail {
     /// The key. The same address in another case is the same recipient.
     #[must_use]
     pub fn key(&self) -> MailKey {
+        let recipient = digest(&self.recipient.to_lowercase(), RECIPIENT_DIGITS);
+        MailKey(format!("{}{recipient}", self.key_prefix()))
+    }
+
+    /// How the keys of all mails about this occasion begin, whoever gets them.
+    pub(crate) fn key_prefix(&self) -> String {
         let subject = self
             .order
             .or(self.subscription)
             .or(self.organization.map(|organization| organization.0))
             .map_or_else(|| "nobody".to_owned(), |id| id.to_string());
-        let recipient = digest(&self.recipient.to_lowercase(), RECIPIENT_DIGITS);
-        MailKey(format!(
-            "{}/{subject}/{}/{recipient}",
-            self.template.name(),
-            self.occasion
-        ))
+        format!("{}/{subject}/{}/", self.template.name(), self.occasion)
     }
 }
 

@@ -16,7 +16,11 @@
 //! // In a job: Done::applied().then(jobs).within(transaction); elsewhere: queue::enqueue.
 //! ```
 //!
-//! Asked again for the same occasion, whenever and by whomever, it returns no job and changes nothing.
+//! Asked again for the same occasion, whenever and by whomever, it returns no job and changes nothing: all mails about
+//! an occasion are asked for at once. Somebody who has another address since does not get the same mail at both, and
+//! somebody who manages the billing since is not told what happened before.
+
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
@@ -55,8 +59,9 @@ impl Mail {
     }
 }
 
-/// Asks for mails. Returns the jobs that send them, to be enqueued in the same transaction; none for mails that
-/// were asked for before.
+/// Asks for mails. Returns the jobs that send them, to be enqueued in the same transaction; none for occasions about
+/// which mails were asked for before. Two callers do not meet at one occasion: the ordering keys of their jobs keep
+/// them apart. If they did, no mail would be asked for twice.
 ///
 /// # Errors
 /// If the database fails.
@@ -64,7 +69,12 @@ pub async fn request(
     connection: &mut PgConnection,
     mails: &[NewMail],
 ) -> Result<Vec<NewJob>, sqlx::Error> {
-    let mut keyed: Vec<(MailKey, &NewMail)> = mails.iter().map(|mail| (mail.key(), mail)).collect();
+    let mut keyed = Vec::new();
+    for (prefix, mails) in by_occasion(mails) {
+        if !are_requested_about(&mut *connection, mails[0].organization, &prefix).await? {
+            keyed.extend(mails.into_iter().map(|mail| (mail.key(), mail)));
+        }
+    }
     // In one order, whoever asks: two that ask for the same mails wait for each other, not in a circle.
     keyed.sort_by(|(one, _), (other, _)| one.cmp(other));
     keyed.dedup_by(|(one, _), (other, _)| one == other);
@@ -89,6 +99,30 @@ pub async fn request(
         }
     }
     Ok(jobs)
+}
+
+fn by_occasion(mails: &[NewMail]) -> BTreeMap<String, Vec<&NewMail>> {
+    let mut occasions: BTreeMap<String, Vec<&NewMail>> = BTreeMap::new();
+    for mail in mails {
+        occasions.entry(mail.key_prefix()).or_default().push(mail);
+    }
+    occasions
+}
+
+/// Whether mails whose keys begin with `prefix` were asked for.
+async fn are_requested_about(
+    connection: &mut PgConnection,
+    organization: Option<OrganizationId>,
+    prefix: &str,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM polar_jobs.mails
+                           WHERE organization_id = $1 AND starts_with(key, $2)) AS "any!""#,
+        organization.map(|organization| organization.0),
+        prefix,
+    )
+    .fetch_one(connection)
+    .await
 }
 
 /// Whether mails about this order were asked for: all of them are, in one transaction.

@@ -45,6 +45,14 @@ impl Email {
         (local.len() <= LONGEST_LOCAL_PART).then(|| format!("{local}@{domain}"))
     }
 
+    /// Whether this can only be an address that [`stand_in`](Self::stand_in) made for the user.
+    #[must_use]
+    pub(crate) fn is_stand_in(address: &str, user: UserId) -> bool {
+        let tag = format!("+{:08x}", user.0.as_fields().0);
+        let local = address.rsplit_once('@').map(|(local, _)| local);
+        local.is_some_and(|local| local.to_lowercase().ends_with(&tag))
+    }
+
     /// The address.
     #[must_use]
     pub fn as_str(&self) -> &str {

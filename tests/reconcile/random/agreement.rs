@@ -193,7 +193,7 @@ async fn subscription(world: &World, organization: &str, about: &str) {
 }
 
 /// Whether Polar had another customer of this organization before.
-pub(super) fn was_replaced(world: &World, organization: &str) -> bool {
+fn was_replaced(world: &World, organization: &str) -> bool {
     let customers = world.app.simulator.customers().into_iter();
     customers
         .filter(|one| one.external_id.as_deref() == Some(organization))

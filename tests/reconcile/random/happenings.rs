@@ -1,5 +1,6 @@
 //! What happens: in the application, at Polar, and to the machines.
 
+use chrono::Utc;
 use polar::CustomerUpdate;
 use rand::RngExt;
 use serde_json::{Value, json};
@@ -190,6 +191,8 @@ impl World {
     }
 
     async fn delete(&mut self, organization: &str) {
+        let deletions = self.deletions.entry(organization.to_owned());
+        deletions.or_insert_with(Utc::now);
         self.tell("organization.deleted", json!({"id": organization}))
             .await;
         self.wanted(organization).deleted = true;
@@ -219,6 +222,11 @@ impl World {
             _ => SubscriptionStep::Revoke,
         };
         drop(polar.step(organization, step).await);
+        let subscriptions = polar.subscriptions(organization).into_iter();
+        for owed in subscriptions.filter(|one| one.status == "past_due") {
+            let periods = self.failed_payments.entry(owed.id.to_string());
+            periods.or_default().insert(owed.current_period_start);
+        }
     }
 
     /// Somebody changes something at Polar; whether it succeeds is no matter.
@@ -253,7 +261,10 @@ impl World {
                     );
                 }
             }
-            (_, Some(member)) => drop(polar.members().delete(organization, &member).await),
+            (_, Some(member)) => {
+                self.contacts.removed_by_hand(organization, &member);
+                drop(polar.members().delete(organization, &member).await);
+            }
             (_, None) => {}
         }
     }

@@ -1,17 +1,19 @@
 //! Whatever happens, in any order, with outages, lost deliveries and kills: after one comparison we and Polar agree
-//! in every field, and nobody got a mail twice or not at all.
+//! in every field, and whoever manages the billing got each mail, once.
 //!
 //! What happens follows from a seed; what it meets (jobs under way, a process that dies) is the machine's, so a seed
 //! that failed may pass the next time. `RANDOM_SEEDS` and `RANDOM_EVENTS` make the run larger (docs/contributing.md).
 
 mod agreement;
+mod contacts;
 mod happenings;
 mod mails;
 mod workers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -20,6 +22,7 @@ use uuid::Uuid;
 
 use crate::command::{json as answer, run};
 use crate::test_app::TestApp;
+use contacts::Contacts;
 use workers::Workers;
 
 /// Long enough for what a worker that was killed held, and for a loaded machine.
@@ -49,6 +52,11 @@ struct World {
     workers: Workers,
     organizations: BTreeMap<String, Wanted>,
     people: BTreeMap<String, Person>,
+    contacts: Contacts,
+    /// When organizations were deleted for the first time.
+    deletions: BTreeMap<String, DateTime<Utc>>,
+    /// By subscription, the periods that could not be charged.
+    failed_payments: BTreeMap<String, BTreeSet<DateTime<Utc>>>,
     counter: u32,
 }
 
@@ -78,7 +86,7 @@ impl World {
             ..Options::default()
         })
         .await;
-        let workers = Workers::start(&app);
+        let workers = Workers::start(&app).await;
         Self {
             seed,
             rng: StdRng::seed_from_u64(seed),
@@ -86,6 +94,9 @@ impl World {
             workers,
             organizations: BTreeMap::new(),
             people: BTreeMap::new(),
+            contacts: Contacts::default(),
+            deletions: BTreeMap::new(),
+            failed_payments: BTreeMap::new(),
             counter: 0,
         }
     }
@@ -198,9 +209,11 @@ impl World {
         self.app.simulator.set_faults(Faults::default());
         self.workers.kill_all();
         self.finish().await;
+        self.note_contacts(Utc::now()).await;
         let said = run(&self.app, &["reconcile", "--repair"]).await;
         assert_eq!(said.code, 0, "seed {}: {}", self.seed, said.err);
         self.finish().await;
+        self.note_contacts(Utc::now()).await;
         let (code, differences) = answer(&self.app, &["reconcile"]).await;
         assert_eq!((code, differences), (0, json!([])), "seed {}", self.seed);
     }
@@ -210,7 +223,9 @@ async fn whatever_happens(seed: u64, events: usize) {
     let begun = Instant::now();
     let mut world = World::new(seed).await;
     for _ in 0..events {
+        let began = Utc::now();
         world.happen().await;
+        world.note_contacts(began).await;
     }
     world.end().await;
     let checked = agreement::check(&world).await;

@@ -1,15 +1,14 @@
-//! Two worker processes, killed as machines kill them.
+//! Two worker processes, killed as machines kill them, and the mail server that they share.
 
 use std::process::{Child, Command, Stdio};
 
-use tempfile::TempDir;
-
 use crate::command::command;
+use crate::mail_server::{MailServer, Received};
 use crate::test_app::TestApp;
 
 pub(super) struct Workers {
     children: Vec<Child>,
-    mails: TempDir,
+    mail_server: MailServer,
     kills: u32,
 }
 
@@ -23,10 +22,10 @@ impl Drop for Workers {
 }
 
 impl Workers {
-    pub(super) fn start(app: &TestApp) -> Self {
+    pub(super) async fn start(app: &TestApp) -> Self {
         let mut workers = Self {
             children: Vec::new(),
-            mails: TempDir::new().unwrap(),
+            mail_server: MailServer::start().await,
             kills: 0,
         };
         workers.replace(app);
@@ -71,9 +70,9 @@ impl Workers {
         self.kills
     }
 
-    /// The files of the mails that were sent.
-    pub(super) fn mails(&self) -> usize {
-        std::fs::read_dir(self.mails.path()).unwrap().count()
+    /// What the mail server got from them.
+    pub(super) fn received(&self) -> Vec<Received> {
+        self.mail_server.received()
     }
 
     /// Runs what is runnable, to its end.
@@ -86,7 +85,10 @@ impl Workers {
     fn command(&self, app: &TestApp, arguments: &[&str]) -> Command {
         let mut command = command(app, arguments);
         command
-            .env("MAIL_URL", format!("file:{}", self.mails.path().display()))
+            .env(
+                "MAIL_URL",
+                format!("smtp://127.0.0.1:{}", self.mail_server.port()),
+            )
             .env("MAIL_FROM", "billing@example.com")
             .env("WORKER_SLOTS", "10")
             .stdout(Stdio::null())
