@@ -143,6 +143,11 @@ async fn every_route_takes_exactly_the_callers_and_roles_that_it_should_whatever
     done.unwrap();
 }
 
+async fn ask_as(app: &ApiApp, authorization: &str, path: &str) -> Answer {
+    let headers = [("authorization", authorization)];
+    app.send(&As::Nobody, "GET", path, None, &headers).await
+}
+
 #[tokio::test]
 async fn whatever_is_wrong_with_a_token_the_answer_is_the_same_401() {
     let app = ApiApp::open().await;
@@ -196,16 +201,7 @@ async fn whatever_is_wrong_with_a_token_the_answer_is_the_same_401() {
     let missing = app.ask(&As::Nobody, "GET", &plans).await;
     assert_eq!(missing.status, 401);
     for token in wrong {
-        let bearer = format!("Bearer {token}");
-        let answer = app
-            .send(
-                &As::Nobody,
-                "GET",
-                &plans,
-                None,
-                &[("authorization", &bearer)],
-            )
-            .await;
+        let answer = ask_as(&app, &format!("Bearer {token}"), &plans).await;
         assert_eq!(answer.status, 401, "{token}");
         assert_eq!(answer.body, missing.body, "{token}");
         assert_eq!(answer.headers["www-authenticate"], "Bearer");
@@ -215,16 +211,7 @@ async fn whatever_is_wrong_with_a_token_the_answer_is_the_same_401() {
         claims(json!({"exp": now - 2})),
         claims(json!({"aud": ["polar-jobs", "other"]})),
     ] {
-        let bearer = format!("bearer {good}");
-        let answer = app
-            .send(
-                &As::Nobody,
-                "GET",
-                &plans,
-                None,
-                &[("authorization", &bearer)],
-            )
-            .await;
+        let answer = ask_as(&app, &format!("bearer {good}"), &plans).await;
         assert_eq!(answer.status, 200);
     }
 }

@@ -9,21 +9,30 @@ use private_postgres::testing;
 use serde_json::Value;
 
 use sqlx::PgPool;
+use tempfile::TempDir;
 
 use super::support::{
     Running, Said, borrowed, command, ended, line_with, run, run_beside, signal, start, until,
     with_database,
 };
 
+/// A `dev` at a free port with its data here.
+fn dev(data: &TempDir) -> [&str; 5] {
+    let directory = data.path().to_str().unwrap();
+    ["dev", "--port", "0", "--data-dir", directory]
+}
+
+/// The same that plays its scenario and ends.
+fn dev_once(data: &TempDir) -> [&str; 6] {
+    let [dev, port, free, data_dir, directory] = dev(data);
+    [dev, "--once", port, free, data_dir, directory]
+}
+
 #[test]
 fn the_demo_scenario_ends_as_it_should_twice_on_the_same_data() {
     let data = tempfile::tempdir().unwrap();
-    let directory = data.path().to_str().unwrap();
     for _ in 0..2 {
-        let said = run(
-            &[("RUST_LOG", "warn")],
-            &["dev", "--once", "--port", "0", "--data-dir", directory],
-        );
+        let said = run(&[("RUST_LOG", "warn")], &dev_once(&data));
         assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
         assert!(
             said.out.contains("outcomes are as they should be") && said.out.contains("psql '"),
@@ -36,13 +45,12 @@ fn the_demo_scenario_ends_as_it_should_twice_on_the_same_data() {
 #[test]
 fn after_a_crash_in_the_middle_the_next_scenario_needs_no_cleaning_up() {
     let data = tempfile::tempdir().unwrap();
-    let directory = data.path().to_str().unwrap();
     for moment in [
         "Five organizations sign up",
         "Plans are bought",
         "One is upgraded",
     ] {
-        let mut killed: Running = command(&[], &["dev", "--port", "0", "--data-dir", directory])
+        let mut killed: Running = command(&[], &dev(&data))
             .process_group(0)
             .spawn()
             .unwrap()
@@ -53,10 +61,7 @@ fn after_a_crash_in_the_middle_the_next_scenario_needs_no_cleaning_up() {
         assert!(sent.unwrap().success());
         assert_eq!(ended(&mut killed), Some(None), "by a signal");
     }
-    let said = run(
-        &[("RUST_LOG", "warn")],
-        &["dev", "--once", "--port", "0", "--data-dir", directory],
-    );
+    let said = run(&[("RUST_LOG", "warn")], &dev_once(&data));
     assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
     assert!(
         said.out.contains("outcomes are as they should be"),
@@ -80,14 +85,7 @@ async fn no_step_waits_for_what_an_earlier_run_left_for_later() {
     let data = tempfile::tempdir().unwrap();
     let said = run(
         &[("RUST_LOG", "warn"), ("DATABASE_URL", &database.url)],
-        &[
-            "dev",
-            "--once",
-            "--port",
-            "0",
-            "--data-dir",
-            data.path().to_str().unwrap(),
-        ],
+        &dev_once(&data),
     );
     assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
     let waiting: Vec<String> = sqlx::query_scalar(
@@ -119,13 +117,7 @@ async fn beside(data: &Path, arguments: &[&str]) -> Said {
 async fn the_next_run_knows_the_organizations_of_the_run_before_and_workers_and_shells_go_on_with_it()
  {
     let data = tempfile::tempdir().unwrap();
-    let arguments = [
-        "dev",
-        "--port",
-        "0",
-        "--data-dir",
-        data.path().to_str().unwrap(),
-    ];
+    let arguments = dev(&data);
     let mut first = start(&[("RUST_LOG", "warn")], &arguments);
     line_with(first.stdout.take().unwrap(), "Everything stays open");
     let before = written(data.path());
@@ -231,16 +223,9 @@ fn a_port_that_is_taken_is_named_with_the_argument_that_chooses_another() {
     let data = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let refused = run(
-        &[],
-        &[
-            "dev",
-            "--port",
-            &port,
-            "--data-dir",
-            data.path().to_str().unwrap(),
-        ],
-    );
+    let mut arguments = dev(&data);
+    arguments[2] = &port;
+    let refused = run(&[], &arguments);
     assert_eq!(refused.code, Some(1));
     assert!(
         refused.err.contains(&port)
@@ -254,13 +239,7 @@ fn a_port_that_is_taken_is_named_with_the_argument_that_chooses_another() {
 #[test]
 fn two_demo_scenarios_do_not_run_in_one_directory() {
     let data = tempfile::tempdir().unwrap();
-    let arguments = [
-        "dev",
-        "--port",
-        "0",
-        "--data-dir",
-        data.path().to_str().unwrap(),
-    ];
+    let arguments = dev(&data);
     let mut first = start(&[], &arguments);
     line_with(first.stdout.take().unwrap(), "psql");
     let second = run(&[], &arguments);

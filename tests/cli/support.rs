@@ -102,9 +102,7 @@ pub(crate) async fn run_beside(
 }
 
 /// Settings that somebody else owns.
-pub(crate) fn borrowed<'s>(
-    settings: &'s [(impl AsRef<str>, impl AsRef<str>)],
-) -> Vec<(&'s str, &'s str)> {
+pub(crate) fn borrowed(settings: &[(impl AsRef<str>, impl AsRef<str>)]) -> Vec<(&str, &str)> {
     let settings = settings.iter();
     settings
         .map(|(name, value)| (name.as_ref(), value.as_ref()))
