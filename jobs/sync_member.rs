@@ -72,9 +72,11 @@ impl Job for SyncMember {
         let version = wanted.version;
         match self.sync(context, &customer, &organization, &wanted).await {
             Ok(done) => Ok(done),
-            Err(Failure::Cycle { others, reason, .. }) => {
-                self.again(context, version, others, reason).await
-            }
+            Err(Failure::OthersFirst {
+                first,
+                others,
+                reason,
+            }) => self.again(context, version, first, others, reason).await,
             Err(failure) => Err(failure
                 .conclude(context, self.organization_id, self.subject(), version)
                 .await),
@@ -142,25 +144,25 @@ impl SyncMember {
         Ok(Done::applied().then(next).within(transaction))
     }
 
-    /// Ends this run of a cycle of members who want each other's addresses: the others first, then
-    /// this one again.
+    /// Ends this run: the others first, then this one again.
     async fn again(
         self,
         context: &Context,
         version: i64,
+        first: UserId,
         others: Vec<UserId>,
         reason: String,
     ) -> Result<Done, Error> {
+        let holder = Some(first);
         let cause = Cause {
             reason: reason.clone(),
             refused_version: None,
-            holder: others.first().copied(),
+            holder,
         };
         let waits =
             out_of_step::note_wait(&context.pool, self.organization_id, self.subject(), &cause)
                 .await?;
         let Some(delay) = Backoff::after(waits).next() else {
-            let holder = cause.holder;
             return Err(Failure::Refused { reason, holder }
                 .conclude(context, self.organization_id, self.subject(), version)
                 .await);

@@ -113,13 +113,13 @@ pub(super) async fn free_address_for_member(
             .await
             .or_absent()?;
     }
-    Err(Failure::Cycle {
+    Err(Failure::OthersFirst {
         reason: format!(
             "user {} and {} others want each other's addresses; whoever does not own the customer leaves and comes back",
             wanted.user,
             others.len()
         ),
-        holder: first,
+        first,
         others,
     })
 }

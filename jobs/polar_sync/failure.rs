@@ -20,11 +20,12 @@ pub(crate) enum Failure {
         reason: String,
         holder: Option<UserId>,
     },
-    /// The same, but nobody in a cycle of members who want each other's addresses can go first: these
-    /// are to be tried again, now that one has left or because another must.
-    Cycle {
+    /// The jobs of others come first and then this one again: of the wanted owner, before whoever owns
+    /// the customer can go; or of a cycle of members who want each other's addresses, of whom one has
+    /// left or must. `first` is the one of them who is waited for.
+    OthersFirst {
         reason: String,
-        holder: UserId,
+        first: UserId,
         others: Vec<UserId>,
     },
     /// Everything else; the error says what happens next.
@@ -67,16 +68,8 @@ impl Failure {
             Self::Waits { reason, holder } => {
                 return wait(context, organization, subject, version, reason, holder).await;
             }
-            Self::Cycle { reason, holder, .. } => {
-                return wait(
-                    context,
-                    organization,
-                    subject,
-                    version,
-                    reason,
-                    Some(holder),
-                )
-                .await;
+            Self::OthersFirst { reason, first, .. } => {
+                return wait(context, organization, subject, version, reason, Some(first)).await;
             }
             Self::Other(error) if context.job.ends_with(&error) => {
                 let cause = Cause {

@@ -25,7 +25,7 @@ impl PolarCustomer<'_> {
             return self.promote(wanted).await;
         }
         if member.role == Role::Owner {
-            self.hand_over(wanted.user).await?;
+            return Err(self.successor_first(wanted.user).await);
         }
         let update = MemberUpdate {
             role: Some(role),
@@ -68,34 +68,27 @@ impl PolarCustomer<'_> {
         Ok(theirs.filter_map(UserId::parse).collect())
     }
 
-    /// Makes the wanted owner the owner at Polar, so that `leaving` can go or step down. Everything
-    /// else about the new owner is for the new owner's own job.
-    async fn hand_over(&self, leaving: UserId) -> Result<(), Failure> {
-        let sole = || {
-            Failure::refused(format!(
-                "user {leaving} is the only owner at Polar and no other owner is wanted; done when another owner comes"
-            ))
-        };
+    /// Whoever owns the customer at Polar goes or steps down behind the wanted owner, whose own job promotes: one that
+    /// promoted somebody else could come late, and make an owner of who is wanted as none by then.
+    async fn successor_first(&self, leaving: UserId) -> Failure {
         let pool = &self.context.pool;
-        let organization = wanted::customer(pool, self.organization)
-            .await?
-            .ok_or_else(sole)?;
-        let successor = organization
-            .owner
-            .filter(|owner| *owner != leaving)
-            .ok_or_else(sole)?;
-        let wanted = wanted::member(pool, self.organization, successor)
-            .await?
-            .ok_or_else(sole)?;
-        let Ok(member) = self.ensure_member(&wanted).await? else {
-            return Err(
-                Error::Retry("the customer vanished while ownership moved".to_owned()).into(),
-            );
+        let organization = match wanted::customer(pool, self.organization).await {
+            Ok(organization) => organization,
+            Err(error) => return error.into(),
         };
-        if member.role != Role::Owner {
-            self.promote(&wanted).await?;
+        let owner = organization.and_then(|organization| organization.owner);
+        match owner.filter(|owner| *owner != leaving) {
+            Some(successor) => Failure::OthersFirst {
+                reason: format!(
+                    "user {leaving} owns the customer at Polar until user {successor} does"
+                ),
+                first: successor,
+                others: vec![successor],
+            },
+            None => Failure::refused(format!(
+                "user {leaving} is the only owner at Polar and no other owner is wanted; done when another owner comes"
+            )),
         }
-        Ok(())
     }
 
     /// Removes a member; one who is gone already is no error.
@@ -108,15 +101,7 @@ impl PolarCustomer<'_> {
             .await;
         match deleted.or_absent() {
             Ok(_) => Ok(()),
-            Err(error) if error.is_sole_owner() => {
-                self.hand_over(user).await?;
-                let members = self.polar.members();
-                members
-                    .delete(&self.external_id, &member)
-                    .await
-                    .or_absent()?;
-                Ok(())
-            }
+            Err(error) if error.is_sole_owner() => Err(self.successor_first(user).await),
             Err(error) => Err(error.into()),
         }
     }

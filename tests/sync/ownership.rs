@@ -1,7 +1,7 @@
 //! Exactly one owner, here and at Polar; a new one is promoted before the one before goes.
 
 use serde_json::json;
-use simulator::RequestMatch;
+use simulator::{Faults, RequestMatch};
 
 use crate::test_app::{DEADLINE, Tenant, TestApp, user};
 
@@ -92,6 +92,64 @@ async fn the_new_owner_may_be_unknown_at_polar_when_the_old_one_leaves_first() {
     });
     assert_eq!(app.role_at_polar(&tenant, &bob).as_deref(), Some("owner"));
     assert!(app.member(&tenant, &tenant.owner).is_none());
+}
+
+/// Otherwise a promotion that is late could make an owner of who is wanted as none by then, and whose own job is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_new_owners_own_job_promotes_however_often_ownership_moves_meanwhile() {
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
+    let (ada, bob) = (user(), user());
+    app.tell(&[
+        tenant.created(),
+        tenant.added(&ada, "ada@example.com", "admin"),
+        tenant.added(&bob, "bob@example.com", "admin"),
+    ])
+    .await;
+    app.resolve_waits().await;
+    // Ada's own job fails and waits, so that only the removal of the owner before can promote her.
+    let member = |user: &str| RequestMatch::path(&format!("members/{user}"));
+    let looked_at = app.simulator.hold(member(&ada).method("GET").on_arrival());
+    let removed = app
+        .simulator
+        .hold(member(&tenant.owner).method("DELETE").on_arrival());
+    let promoted = app.simulator.hold(member(&ada).method("PATCH"));
+    app.tell(&[tenant.transferred(&ada), tenant.removed(&tenant.owner)])
+        .await;
+    let working = app.work();
+    assert!(looked_at.wait_for(1, DEADLINE).await && removed.wait_for(1, DEADLINE).await);
+    app.simulator.set_faults(Faults {
+        error_before: 1.0,
+        ..Faults::default()
+    });
+    looked_at.release(1);
+    let put_off = "WITH put_off AS (UPDATE polar_jobs.live_jobs SET run_at = now() + interval '1 day'
+                     WHERE kind = 'sync_member' AND worker IS NULL AND jsonb_array_length(errors) > 0 RETURNING 1)
+                   SELECT count(*) FROM put_off";
+    app.until("the job fails", async || app.count(put_off).await == 1)
+        .await;
+    app.simulator.set_faults(Faults::default());
+    looked_at.release_all();
+    removed.release_all();
+    assert!(promoted.wait_for(1, DEADLINE).await);
+    // Ownership moves on before the promotion takes effect.
+    app.tell(&[tenant.transferred(&bob)]).await;
+    app.until("the next owner", async || {
+        app.role_at_polar(&tenant, &bob).as_deref() == Some("owner")
+    })
+    .await;
+    app.hurry().await;
+    let waiting = "SELECT count(*) FROM polar_jobs.live_jobs WHERE kind = 'sync_member' AND worker IS NULL AND NOT blocked";
+    app.until("Ada's own job", async || app.count(waiting).await == 0)
+        .await;
+    promoted.release_all();
+    working.stop().await;
+    app.resolve_waits().await;
+    let role = |user: &str| app.role_at_polar(&tenant, user);
+    assert_eq!(
+        (role(&ada).as_deref(), role(&bob).as_deref()),
+        (Some("billing_manager"), Some("owner"))
+    );
+    assert_eq!(role(&tenant.owner), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
