@@ -132,7 +132,7 @@ impl TestApp {
         let ids = [(); COUNT].map(|()| Uuid::new_v4().to_string());
         let changes: Vec<Value> = ids.iter().flat_map(|id| founded(id)).collect();
         self.tell(&changes).await;
-        self.work_until_idle().await;
+        self.finish().await;
         ids
     }
 

@@ -268,10 +268,12 @@ async fn an_application_that_hangs_delays_nothing_else() {
         app.simulator.members(&tenant.id).len() == 2
     })
     .await;
-    assert_eq!(
-        application.received().len(),
-        10,
-        "no more than the slots of its queue"
+    let received = application.received().len();
+    // On a slow machine the time of some is over by now, and others have their slots.
+    let over: i32 = failures(&app).await.iter().map(|(count, _)| count).sum();
+    assert!(
+        received <= 10 + usize::try_from(over).unwrap(),
+        "no more than the slots of its queue: {received}, {over} of them over"
     );
     for _ in 0..40 {
         application.release();
