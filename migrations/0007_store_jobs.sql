@@ -23,9 +23,14 @@ CREATE FUNCTION polar_jobs.insert_jobs(
 DECLARE
     places bigint[];
     rows polar_jobs.live_jobs[];
-    ids bigint[];
+    ids bigint[] := polar_jobs.draw_ids(cardinality(kinds));
     stored jsonb;
 BEGIN
+    IF polar_jobs.store_first(ids, kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys,
+                              max_attempts, events) THEN
+        RETURN QUERY SELECT j.place, j.id FROM unnest(ids) WITH ORDINALITY AS j (id, place);
+        RETURN;
+    END IF;
     SELECT array_agg(j.place), array_agg(j.job), array_agg((j.job).id)
       INTO places, rows, ids
       FROM polar_jobs.job_rows(kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys,
@@ -35,6 +40,50 @@ BEGIN
     SELECT g.place, j.id
       FROM generate_series(1::bigint, cardinality(kinds)) g (place)
       LEFT JOIN (SELECT * FROM unnest(places, ids) p (place, id) WHERE stored ? p.id::text) j ON j.place = g.place;
+END $$;
+
+-- Ids of jobs that are about to be written.
+CREATE FUNCTION polar_jobs.draw_ids(many integer) RETURNS bigint[] LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN ARRAY(SELECT nextval('polar_jobs.live_jobs_id_seq') FROM generate_series(1, many));
+END $$;
+
+-- Jobs whose keys nobody has, in one statement: most of what comes. One entry of each array per job, as for
+-- `insert_jobs`, and its id. False where some key is taken, or two of the jobs have the same: then nothing is
+-- written, and `store_jobs` looks at each of them.
+CREATE FUNCTION polar_jobs.store_first(
+    ids bigint[], kinds text[], payloads jsonb[], queues text[], run_ats timestamptz[], priorities smallint[],
+    unique_keys text[], ordering_keys text[], max_attempts integer[], events bigint[]
+) RETURNS boolean LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+    SET plan_cache_mode = force_generic_plan SET lock_timeout = '50ms'
+AS $$
+BEGIN
+    IF (SELECT count(g.key) > count(DISTINCT g.key COLLATE "C")
+               OR bool_or(g.unique_key IS NOT NULL AND g.unique_key IS DISTINCT FROM g.key
+                          OR EXISTS (SELECT FROM polar_jobs.live_jobs h WHERE h.ordering_key = g.key AND NOT h.blocked)
+                          OR EXISTS (SELECT FROM polar_jobs.live_jobs b WHERE b.ordering_key = g.key AND b.blocked))
+          FROM unnest(unique_keys, ordering_keys) AS g (unique_key, key)) THEN
+        RETURN false;
+    END IF;
+    INSERT INTO polar_jobs.live_jobs
+           (id, run_at, max_attempts, priority, coalesces, queue, kind, ordering_key, events, payload)
+    OVERRIDING SYSTEM VALUE
+    SELECT g.id, coalesce(g.run_at, now()), coalesce(g.attempts, d.max_attempts, 20), coalesce(g.priority, d.priority, 0),
+           g.unique_key IS NOT NULL, coalesce(g.queue, d.queue, 'default'), g.kind, g.key,
+           CASE WHEN g.event IS NOT NULL THEN ARRAY[g.event] END, coalesce(g.payload, '{}')
+      FROM unnest(ids, kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys, max_attempts, events)
+           AS g (id, kind, payload, queue, run_at, priority, unique_key, key, attempts, event)
+      -- Looked up only where something is missing.
+      LEFT JOIN LATERAL (SELECT k.* FROM polar_jobs.kinds k
+                          WHERE k.kind = g.kind AND (g.attempts IS NULL OR g.priority IS NULL OR g.queue IS NULL)
+                         OFFSET 0) d ON true
+     -- In the order of the keys, so that no two batches wait for each other.
+     ORDER BY g.key COLLATE "C";
+    RETURN true;
+-- Somebody took a key meanwhile, or is about to.
+EXCEPTION WHEN lock_not_available OR unique_violation OR serialization_failure OR deadlock_detected THEN
+    RETURN false;
 END $$;
 
 -- The rows of jobs that are about to be written, in the order given, and so are their ids. Those of one

@@ -15,9 +15,7 @@ CREATE FUNCTION polar_jobs.accept_events(
 ) RETURNS bigint[] LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_variable
 DECLARE
-    -- Events that nobody stored before, and whether these are all of them; where not, also as keys of an object.
-    named bigint[];
-    all_fresh boolean;
+    -- Events that nobody stored before, as keys of an object.
     fresh jsonb;
     -- By the id given, the event of an earlier delivery to be run again.
     again jsonb := '{}';
@@ -26,32 +24,40 @@ BEGIN
     IF source = 'app' THEN
         PERFORM polar_jobs.lock_changed(ordering_keys);
     END IF;
-    WITH inserted AS (
-        INSERT INTO polar_jobs.event_ids AS known (external_id, source, event_id)
+    -- Nearly everything that comes is new. Only where something is not is each looked at.
+    BEGIN
+        WITH events AS (
+            INSERT INTO polar_jobs.stored_events (id, source, external_id, type, occurred_at, change, body, outcome)
+            OVERRIDING SYSTEM VALUE
+            SELECT given.id, source, given.external_id, given.type, given.occurred_at, given.change, given.body, given.outcome
+              FROM unnest(ids, external_ids, types, occurred_ats, changes, bodies, outcomes)
+                   AS given (id, external_id, type, occurred_at, change, body, outcome)
+        )
         -- In the order of the ids, so that no two calls wait for each other.
+        INSERT INTO polar_jobs.event_ids (external_id, source, event_id)
         SELECT given.external_id, source, given.id FROM unnest(ids, external_ids) AS given (id, external_id)
-         WHERE given.external_id IS NOT NULL ORDER BY given.external_id COLLATE "C", given.id
-        ON CONFLICT DO NOTHING RETURNING known.event_id
-    )
-    SELECT array_agg(inserted.event_id) INTO named FROM inserted;
-    -- `array_positions` finds the events without a name of the sender's.
-    all_fresh := coalesce(cardinality(named), 0) + cardinality(array_positions(external_ids, NULL)) = cardinality(ids);
-    IF NOT all_fresh THEN
+         WHERE given.external_id IS NOT NULL ORDER BY given.external_id COLLATE "C";
+        accepted := ids;
+    EXCEPTION WHEN unique_violation THEN
+        WITH inserted AS (
+            INSERT INTO polar_jobs.event_ids AS known (external_id, source, event_id)
+            -- In the order of the ids, so that no two calls wait for each other.
+            SELECT given.external_id, source, given.id FROM unnest(ids, external_ids) AS given (id, external_id)
+             WHERE given.external_id IS NOT NULL ORDER BY given.external_id COLLATE "C", given.id
+            ON CONFLICT DO NOTHING RETURNING known.event_id
+        )
         SELECT coalesce(jsonb_object_agg(event.id, true), '{}') INTO fresh
-          FROM (SELECT unnest(named) AS id
+          FROM (SELECT inserted.event_id AS id FROM inserted
                  UNION ALL
                 SELECT given.id FROM unnest(ids, external_ids) AS given (id, external_id) WHERE given.external_id IS NULL) event;
-    END IF;
+        INSERT INTO polar_jobs.stored_events (id, source, external_id, type, occurred_at, change, body, outcome)
+        OVERRIDING SYSTEM VALUE
+        SELECT given.id, source, given.external_id, given.type, given.occurred_at, given.change, given.body, given.outcome
+          FROM unnest(ids, external_ids, types, occurred_ats, changes, bodies, outcomes)
+               AS given (id, external_id, type, occurred_at, change, body, outcome)
+         WHERE fresh ? given.id::text;
+        accepted := ARRAY(SELECT id FROM unnest(ids) id WHERE fresh ? id::text);
 
-    INSERT INTO polar_jobs.stored_events (id, source, external_id, type, occurred_at, change, body, outcome)
-    OVERRIDING SYSTEM VALUE
-    SELECT given.id, source, given.external_id, given.type, given.occurred_at, given.change, given.body, given.outcome
-      FROM unnest(ids, external_ids, types, occurred_ats, changes, bodies, outcomes)
-           AS given (id, external_id, type, occurred_at, change, body, outcome)
-     WHERE all_fresh OR fresh ? given.id::text;
-    accepted := CASE WHEN all_fresh THEN ids ELSE ARRAY(SELECT id FROM unnest(ids) id WHERE fresh ? id::text) END;
-
-    IF NOT all_fresh THEN
         IF source = 'polar' THEN
             again := polar_jobs.reopen_failed(ids, external_ids, fresh);
             accepted := accepted || ARRAY(SELECT jsonb_object_keys(again)::bigint);
@@ -70,8 +76,10 @@ BEGIN
                WITH ORDINALITY
                AS job (cause, kind, payload, queue, run_at, priority, unique_key, ordering_key, attempts, place)
          WHERE fresh ? job.cause::text OR again ? job.cause::text;
-    END IF;
-    IF cardinality(kinds) > 0 THEN
+    END;
+    IF cardinality(kinds) > 0
+       AND NOT polar_jobs.store_first(polar_jobs.draw_ids(cardinality(kinds)), kinds, payloads, queues, run_ats,
+                                      priorities, unique_keys, ordering_keys, max_attempts, causes) THEN
         PERFORM polar_jobs.store_jobs(ARRAY(
             SELECT j.job FROM polar_jobs.job_rows(kinds, payloads, queues, run_ats, priorities, unique_keys,
                                                   ordering_keys, max_attempts, causes) j));
