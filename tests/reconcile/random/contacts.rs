@@ -29,6 +29,7 @@ pub(super) struct Contacts {
 }
 
 /// What Polar had of a member from one moment to another.
+#[derive(Debug)]
 struct Held {
     version: i64,
     customer: Uuid,
@@ -149,7 +150,8 @@ impl Contacts {
         for recipient in recipients {
             if !assign(recipient, &contacts, &mut owners, &mut BTreeSet::new()) {
                 return Err(format!(
-                    "{recipients:?} are not addresses of as many of {contacts:#?}"
+                    "{recipients:?} are not addresses of as many of {contacts:#?}; of {recipient} is known {:#?}",
+                    self.known_of(look.organization, recipient)
                 ));
             }
         }
@@ -160,6 +162,19 @@ impl Contacts {
             Some(missed) => Err(format!("{missed:?} got none, only {recipients:?}")),
             None => Ok(contacts.iter().filter(|one| one.is_certain).count()),
         }
+    }
+
+    /// Whoever had this address at any time: since when they manage the billing, and what Polar had of them.
+    fn known_of(&self, organization: &str, address: &str) -> Vec<String> {
+        let of_organization = self.held.iter().filter(|((of, user), _)| {
+            let addresses = self.addresses.get(user);
+            of == organization && addresses.is_some_and(|all| all.contains_key(address))
+        });
+        let in_words = of_organization.map(|(pair, held)| {
+            let since = self.managers.get(pair);
+            format!("{}: manages since {since:?}, held {held:?}", pair.1)
+        });
+        in_words.collect()
     }
 
     /// Everybody whom this look could find.
