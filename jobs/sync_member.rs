@@ -126,8 +126,8 @@ impl SyncMember {
         NewJob::of(&Self { user_id, ..self })
     }
 
-    /// Confirms what was read, and tries again whoever waited for an address that is free now. `keeps`
-    /// is the address that the person has at Polar.
+    /// Confirms what was read, and tries again whoever waited for an address that is free now, or for
+    /// another owner. `keeps` is the address that the person has at Polar.
     async fn finish(
         self,
         context: &Context,
@@ -136,9 +136,18 @@ impl SyncMember {
         mut concerned: Vec<UserId>,
     ) -> Result<Done, Error> {
         let mut transaction = context.begin().await?;
-        seen::member_synced(&mut transaction, self.organization_id, wanted).await?;
-        let waiting =
-            out_of_step::waiting_for(&mut transaction, self.organization_id, wanted.user, keeps);
+        // Ownership may have moved on since: then this call came late, and whoever owns by now must hear of it.
+        if seen::member_synced(&mut transaction, self.organization_id, wanted).await? {
+            concerned.push(wanted.user);
+        }
+        let owns = !wanted.removed && wanted.role.at_polar() == polar::Role::Owner;
+        let waiting = out_of_step::waiting_for(
+            &mut transaction,
+            self.organization_id,
+            wanted.user,
+            keeps,
+            owns,
+        );
         concerned.extend(waiting.await?);
         let next = concerned.into_iter().map(|user| self.of(user));
         Ok(Done::applied().then(next).within(transaction))

@@ -107,7 +107,8 @@ CREATE TABLE polar_jobs.out_of_step (
     -- The version of what is wanted that Polar refuses for good: only a newer version, or an address
     -- that becomes free, is worth another try. Null: the reason may pass, so it is tried again.
     refused_version bigint,
-    -- The user whose address at Polar stands in the way.
+    -- The user who has what is wanted: the address; or the member itself, the ownership that nobody else is
+    -- to have.
     holder uuid,
     -- How often it waited for another subject of ours; waits for Polar are not among them.
     waits integer NOT NULL DEFAULT 0,

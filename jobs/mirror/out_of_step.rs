@@ -26,7 +26,7 @@ pub struct Cause {
     pub reason: String,
     /// The version that Polar refuses for good; `None` = the reason may pass.
     pub refused_version: Option<i64>,
-    /// Whose address stands in the way.
+    /// Who has what is wanted: the address; or themselves, the ownership that nobody else is to have.
     pub holder: Option<UserId>,
 }
 
@@ -89,6 +89,25 @@ async fn write(
     .await
 }
 
+/// Whether a member's sync was given up: no job of theirs comes before something changes.
+///
+/// # Errors
+/// If the database fails.
+pub async fn is_given_up(
+    pool: &PgPool,
+    organization: OrganizationId,
+    user: UserId,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM polar_jobs.out_of_step
+                           WHERE organization_id = $1 AND subject = $2 AND refused_version IS NOT NULL) AS "given_up!""#,
+        organization.0,
+        Subject::Member(user).text(),
+    )
+    .fetch_one(pool)
+    .await
+}
+
 /// The subject is in step.
 ///
 /// # Errors
@@ -109,7 +128,8 @@ pub async fn clear(
 }
 
 /// The members who are out of step because `holder` had the address they want, and who can have it
-/// now that `holder` has the address `keeps` at Polar (`None` = is no member any more). Compares
+/// now that `holder` has the address `keeps` at Polar (`None` = is no member any more); and, where
+/// `holder` owns the customer, whoever could not go or step down before somebody did. Compares
 /// with what Polar holds and not with what changed last, so a run that is repeated after a crash
 /// finds them too.
 ///
@@ -120,16 +140,19 @@ pub async fn waiting_for(
     organization: OrganizationId,
     holder: UserId,
     keeps: Option<&str>,
+    owns: bool,
 ) -> Result<Vec<UserId>, sqlx::Error> {
     let ids = sqlx::query_scalar!(
         "SELECT p.user_id
            FROM polar_jobs.out_of_step s JOIN polar_jobs.people p ON s.subject = 'member/' || p.user_id
-          WHERE s.organization_id = $1 AND s.holder = $2 AND p.user_id <> $2
-            AND ($3::text IS NULL OR lower(p.email) <> lower($3))
+          WHERE s.organization_id = $1 AND p.user_id <> $2
+            AND (s.holder = $2 AND ($3::text IS NULL OR lower(p.email) <> lower($3))
+                 OR $4 AND s.holder = p.user_id)
           ORDER BY s.since",
         organization.0,
         holder.0,
         keeps,
+        owns,
     )
     .fetch_all(connection)
     .await?;

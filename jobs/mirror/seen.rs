@@ -135,7 +135,7 @@ pub async fn erased(
     Ok(())
 }
 
-/// Polar holds the member as it was wanted.
+/// Polar holds the member as it was wanted. Returns whether something newer is wanted by now.
 ///
 /// # Errors
 /// If the database fails.
@@ -143,23 +143,24 @@ pub async fn member_synced(
     connection: &mut PgConnection,
     organization: OrganizationId,
     wanted: &WantedMember,
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     out_of_step::clear(connection, organization, Subject::Member(wanted.user)).await?;
-    sqlx::query!(
-        "WITH reachable AS (
+    let newer = sqlx::query_scalar!(
+        r#"WITH reachable AS (
              UPDATE polar_jobs.people SET undeliverable_at = NULL
               WHERE user_id = $2 AND undeliverable_at IS NOT NULL AND changed_event <= $3)
-         UPDATE polar_jobs.memberships
+         UPDATE polar_jobs.memberships m
             SET synced_at = CASE WHEN synced_event >= $3 THEN synced_at ELSE now() END,
                 synced_event = greatest(synced_event, $3)
-          WHERE organization_id = $1 AND user_id = $2",
+          WHERE organization_id = $1 AND user_id = $2
+         RETURNING m.event_id > $3 AS "newer!""#,
         organization.0,
         wanted.user.0,
         wanted.version,
     )
-    .execute(connection)
+    .fetch_optional(connection)
     .await?;
-    Ok(())
+    Ok(newer.unwrap_or(false))
 }
 
 /// Polar refused the person's address for the first time. Written at once, because the job fails.

@@ -12,6 +12,7 @@
 use polar::{CustomerRef, Member, OrAbsent};
 
 use super::{Failure, PolarCustomer};
+use crate::mirror::out_of_step;
 use crate::mirror::wanted::{self, WantedMember};
 use crate::types::{Email, UserId};
 
@@ -58,23 +59,40 @@ pub(super) async fn free_address(
             ),
             holder: other,
         }),
-        Holder::Ours(theirs) => Err(Failure::Waits {
-            reason: expectation(user, &theirs, holder),
-            holder: Some(theirs.user),
-        }),
+        Holder::Ours(theirs) => {
+            let reason = expectation(user, &theirs, holder);
+            let (pool, first) = (&customer.context.pool, theirs.user);
+            let given_up = out_of_step::is_given_up(pool, customer.organization, first).await?;
+            // No job of theirs comes by itself. Perhaps they waited for this very member, who left for a
+            // cycle in a run that was stopped before it could tell them.
+            Err(if given_up && frees(&theirs, holder) {
+                Failure::OthersFirst {
+                    reason,
+                    first,
+                    others: vec![first],
+                }
+            } else {
+                Failure::Waits {
+                    reason,
+                    holder: Some(first),
+                }
+            })
+        }
     }
+}
+
+/// Whether the address that `holder` has at Polar will be free once `theirs` is as wanted.
+fn frees(theirs: &WantedMember, holder: &Member) -> bool {
+    let another = |email: &Email| !email.is_same_as(&holder.email);
+    theirs.removed || theirs.email.as_ref().is_some_and(another)
 }
 
 /// What is waited for; all that stays if it does not come.
 fn expectation(user: UserId, theirs: &WantedMember, holder: &Member) -> String {
     let other = theirs.user;
-    let moves_on = theirs
-        .email
-        .as_ref()
-        .is_some_and(|email| !email.is_same_as(&holder.email));
     if theirs.removed {
         format!("the address of user {user} still belongs to user {other}, who left")
-    } else if moves_on {
+    } else if frees(theirs, holder) {
         format!("the address of user {user} still belongs to user {other}, who has another one now")
     } else {
         format!(

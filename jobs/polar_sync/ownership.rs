@@ -85,9 +85,12 @@ impl PolarCustomer<'_> {
                 first: successor,
                 others: vec![successor],
             },
-            None => Failure::refused(format!(
-                "user {leaving} is the only owner at Polar and no other owner is wanted; done when another owner comes"
-            )),
+            None => Failure::Refused {
+                reason: format!(
+                    "user {leaving} is the only owner at Polar and no other owner is wanted; done when another owner comes"
+                ),
+                holder: Some(leaving),
+            },
         }
     }
 

@@ -55,6 +55,26 @@ async fn two_people_exchange_their_addresses() {
     assert_eq!(app.notes_out_of_step().await, []);
 }
 
+/// As after a process that stopped between the deletion of the one who leaves first and its commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exchange_goes_on_where_one_has_left_and_the_other_gave_up() {
+    let (app, tenant, [ada, bob]) = open(["ada", "bob"]).await;
+    app.tell(&[moved(&bob, "ada@example.com")]).await;
+    app.resolve_waits().await;
+    assert_eq!(app.discarded().await, 1);
+    let polar = app.polar();
+    polar.members().delete(&tenant.id, &ada).await.unwrap();
+    let working = app.work();
+    app.tell(&[moved(&ada, "bob@example.com")]).await;
+    app.until("the exchange", async || {
+        app.hurry().await;
+        app.address(&tenant, &ada) == "bob@example.com"
+            && app.address(&tenant, &bob) == "ada@example.com"
+    })
+    .await;
+    working.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exchange_that_begins_after_one_of_them_gave_up_is_done_too() {
     let (app, tenant, [ada, bob]) = open(["ada", "bob"]).await;
