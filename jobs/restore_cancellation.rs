@@ -1,4 +1,4 @@
-//! Cancels a subscription again whose cancellation was taken back for a change of plan that never came.
+//! Cancels a subscription again whose cancellation was taken back for a change that never came.
 //!
 //! Polar changes the plan of no cancelled subscription, so a cancellation is taken back first. Whoever
 //! does so writes this job before, for the case that the process dies in between or cannot know what
@@ -65,19 +65,19 @@ impl RestoreCancellation {
             return Ok(Done::ignored("the change was made, or taken back"));
         };
         let found = polar.subscriptions().get(resumed.subscription).await;
-        let is_left = found
-            .or_absent()?
-            .is_some_and(|found| is_left(&found, resumed));
+        let mut found = found.or_absent()?;
+        let is_left = found.as_ref().is_some_and(|found| is_left(found, resumed));
         if is_left {
             let cancel = SubscriptionUpdate::Cancellation {
                 cancel_at_period_end: true,
             };
             let updated = polar.subscriptions().update(resumed.subscription, &cancel);
-            updated.await?;
+            found = Some(updated.await?);
         }
         // Before the lease is given back: the next one may note something of its own.
-        let mut connection = context.pool.acquire().await?;
-        resumed::clear(&mut connection, self.organization_id).await?;
+        let mut transaction = context.begin().await?;
+        resumed::end(&mut transaction, self.organization_id, found.as_ref()).await?;
+        transaction.commit().await?;
         let done = match is_left {
             true => Done::applied(),
             false => Done::ignored("the change was made after all"),
@@ -87,13 +87,11 @@ impl RestoreCancellation {
     }
 }
 
-/// Whether it goes on although it was cancelled, and without the plan for which it was resumed.
+/// Whether it goes on although it was cancelled, and without the change for which it was resumed.
 fn is_left(found: &Subscription, resumed: Resumed) -> bool {
-    let pending = found.pending_update.as_ref().and_then(|p| p.product_id);
-    let has_plan = [Some(found.product_id), pending].contains(&Some(resumed.product));
     let goes_on = matches!(
         found.status,
         SubscriptionStatus::Trialing | SubscriptionStatus::Active | SubscriptionStatus::PastDue
     );
-    goes_on && !found.cancel_at_period_end && !has_plan
+    goes_on && !found.cancel_at_period_end && !resumed.target.is_reached(found)
 }

@@ -1,7 +1,8 @@
 //! Tells an organization's billing contacts that its subscription was cancelled, is past due, or ended.
 //!
 //! A delivery only says which of the three to look for. Whether it is so is decided on the subscription as it
-//! is now: a debt that was paid meanwhile, or a cancellation that was taken back, is no news any more.
+//! is now: a debt that was paid meanwhile, or a cancellation that was taken back, is no news any more. One that we made
+//! again after a change of plan that failed is the one that was told before.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use polar::{EventType, OrAbsent, Peek, Subscription, SubscriptionId, SubscriptionStatus};
@@ -11,6 +12,7 @@ use uuid::Uuid;
 use crate::contract::{Context, Done, Error, Job, NewJob, Queue, priority};
 use crate::customer::{CustomerIds, Readiness};
 use crate::mail::{MailData, Money, NewMail, Template, billing_contacts};
+use crate::mirror::api::resumed;
 use crate::mirror::mails;
 use crate::types::OrganizationId;
 
@@ -80,11 +82,16 @@ impl Job for SendSubscriptionEmail {
             Readiness::Ready(polar, organization) => (polar, organization),
         };
         let id = SubscriptionId(self.subscription_id);
-        let Some(subscription) = polar.subscriptions().get(id).await.or_absent()? else {
+        let Some(mut subscription) = polar.subscriptions().get(id).await.or_absent()? else {
             return Ok(Done::ignored("Polar has no such subscription"));
         };
         if subscription.amount == 0 {
             return Ok(Done::ignored("the subscription is free"));
+        }
+        if self.change == Change::Canceled {
+            let connection = &mut *context.pool.acquire().await?;
+            subscription.canceled_at =
+                resumed::first_canceled_at(connection, organization, &subscription).await?;
         }
         match self.change.occasion(&subscription) {
             Ok(occasion) => mail(context, polar, organization, &subscription, occasion).await,

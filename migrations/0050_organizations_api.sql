@@ -1,7 +1,7 @@
 -- What the organizations API keeps between requests: who changes a subscription now, what was answered
--- to a repeated request, whose cancellation was taken back for a change that is under way, and who was
--- invited to the startup program. No connection is held while Polar is asked, so everything that must
--- outlive a statement is a row with an end.
+-- to a repeated request, whose cancellation was taken back for a change that is under way or made again
+-- after it, and who was invited to the startup program. No connection is held while Polar is asked, so
+-- everything that must outlive a statement is a row.
 
 -- One change of an organization's subscription at a time, whichever process makes it. The row goes with
 -- the change; that of a process that died is taken over once it has expired.
@@ -34,13 +34,29 @@ CREATE TABLE polar_jobs.idempotent_requests (
 CREATE INDEX idempotent_requests_age ON polar_jobs.idempotent_requests (started_at);
 
 -- Subscriptions whose cancellation was taken back because Polar changes the plan of no cancelled one. The
--- row goes once the plan has changed; `restore_cancellation` finds what was left behind.
+-- row goes once the change is made; `restore_cancellation` finds what was left behind.
 CREATE TABLE polar_jobs.resumed_subscriptions (
     organization_id uuid PRIMARY KEY,
     subscription_id uuid NOT NULL,
     -- The plan that was wanted.
     product_id uuid NOT NULL,
+    -- The discount that was wanted with it; null where the change was about the plan alone.
+    discount_id uuid,
+    -- The cancellation that people know, as Polar dated it; null where it did not.
+    canceled_at timestamptz,
     resumed_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- Cancellations that were made again after a change that failed. Polar dates and announces them like new
+-- ones; for people they are the first, about which they had mail. Rows stay as long as those of `mails`: a
+-- delivery may come, or be replayed, at any time.
+CREATE TABLE polar_jobs.restored_cancellations (
+    subscription_id uuid NOT NULL,
+    -- As Polar dates it.
+    canceled_at timestamptz NOT NULL,
+    -- The one that it restores.
+    first_canceled_at timestamptz NOT NULL,
+    PRIMARY KEY (subscription_id, canceled_at)
 );
 
 -- Who was invited to the startup program by hand, or is invited no longer. What an invitation is worth stands

@@ -21,6 +21,8 @@ mod occasions;
 mod orders;
 #[path = "mail/outages.rs"]
 mod outages;
+#[path = "mail/restored.rs"]
+mod restored;
 #[path = "mail/servers.rs"]
 mod servers;
 #[path = "mail/snapshots.rs"]

@@ -5,6 +5,7 @@
 
 use axum::response::Response;
 use jobs::SyncStartupProgram;
+use jobs::mirror::api::resumed::Target;
 use polar::{
     Customer, Discount, Metadata, OrAbsent, ProrationBehavior, Subscription, SubscriptionUpdate,
 };
@@ -192,8 +193,10 @@ async fn claim_alone(
         }
     };
     let wanted = Switch {
-        product: scale,
-        discount: Some(invitation.id),
+        target: Target {
+            product: scale,
+            discount: Some(invitation.id),
+        },
         update,
     };
     let changed = switch(access, lease, subscription, &wanted).await?;

@@ -5,10 +5,11 @@ use jobs::types::OrganizationId;
 use jobs::{NewJob, SyncStartupProgram};
 use polar_jobs::queue::enqueue;
 use serde_json::{Value, json};
-use simulator::Product;
+use simulator::{Product, RequestMatch};
 use uuid::Uuid;
 
-use crate::app::{Answer, ApiApp, Company};
+use crate::app::{Answer, ApiApp, Company, IngressProcess, TOKEN_OF_PROCESS, http};
+use crate::test_app::DEADLINE;
 
 /// An invitation as Polar holds it.
 async fn invite(app: &ApiApp, company: &Company) -> String {
@@ -103,6 +104,52 @@ async fn one_on_scale_already_gets_the_discount_alone() {
         app.subscription_changes(),
         [json!({"discount_id": discount})]
     );
+}
+
+/// A company that pays for Scale, has cancelled and claims; the process dies when Polar has made this change
+/// of the two that a claim is, and what it left behind has run.
+async fn claim_that_dies_after(app: &ApiApp, change: usize) -> Value {
+    let company = app.customer_of(Product::Scale).await;
+    invite(app, &company).await;
+    app.simulator
+        .cancel_at_period_end(company.id())
+        .await
+        .unwrap();
+    let patches = RequestMatch::path("/v1/subscriptions/").method("PATCH");
+    let held = app.simulator.hold(patches.after_commit());
+    held.release(change - 1);
+    let scale = app.product(Product::Scale).to_string();
+    let mut process = IngressProcess::start(app, &[("POLAR_SCALE_PRODUCT_ID", &scale)]).await;
+    let path = company.at("/startup-program/claim");
+    let url = format!("http://{}{path}", process.address);
+    let asked = tokio::spawn(http().post(url).bearer_auth(TOKEN_OF_PROCESS).send());
+    assert!(held.wait_for(change, DEADLINE).await, "Polar has made it");
+    process.kill();
+    assert!(asked.await.unwrap().is_err(), "nobody answered");
+    held.release_all();
+    let expire = "UPDATE polar_jobs.subscription_change_leases SET expires_at = clock_timestamp()";
+    sqlx::query(expire).execute(&app.pool).await.unwrap();
+    app.hurry().await;
+    app.drain().await;
+    subscription(app, &company).await
+}
+
+#[tokio::test]
+async fn a_claim_that_dies_before_the_discount_leaves_a_cancelled_subscription_cancelled() {
+    let app = ApiApp::open().await;
+    let view = claim_that_dies_after(&app, 1).await;
+    assert_eq!(view["discount"], Value::Null);
+    assert_eq!(view["cancel_at_period_end"], true, "{view}");
+    assert_eq!(app.end("restore_cancellation").await.0, "applied");
+}
+
+#[tokio::test]
+async fn a_claim_that_dies_after_the_discount_is_not_undone() {
+    let app = ApiApp::open().await;
+    let view = claim_that_dies_after(&app, 2).await;
+    assert_eq!(view["startup_program_status"], "consumed");
+    assert_eq!(view["cancel_at_period_end"], false, "{view}");
+    assert_eq!(app.end("restore_cancellation").await.0, "ignored");
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::mail_server::MailServer;
 
-pub(crate) use installation::DEADLINE;
+pub(crate) use installation::{DEADLINE, PLATFORM};
 
 const QUEUES: [(&str, usize); 4] = [("default", 10), ("mail", 4), ("bulk", 2), ("support", 2)];
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use jobs::mirror::api::change_leases;
-use jobs::mirror::api::resumed::{self, Resumed};
+use jobs::mirror::api::resumed::{self, Target};
 use jobs::mirror::{asking, clock};
 use jobs::types::OrganizationId;
 use jobs::{NewJob, RestoreCancellation, SyncSubscription};
+use polar::Subscription;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -24,14 +25,14 @@ const TERM: Duration = Duration::from_secs(12);
 /// When the mirror is compared with Polar although nobody confirmed the change: its process has died.
 const FOLLOW_UP_SECONDS: i64 = 20;
 
-/// What a change means for the note that a cancellation was taken back for the sake of another plan.
-pub(super) enum Note {
+/// What a change means for the note that a cancellation was taken back for the sake of another one.
+pub(super) enum Note<'a> {
     /// It stays: this is the change that it was taken back for, or the cancellation made again.
     Keep,
-    /// It goes: a person has decided anew whether the subscription goes on.
-    Clear,
-    /// It is written: the cancellation is taken back now, and a job stands by to restore it.
-    Write(Resumed),
+    /// It ends: a person has decided anew whether this subscription goes on.
+    End(&'a Subscription),
+    /// It is written: the cancellation of this subscription is taken back now, and a job stands by to restore it.
+    Write(&'a Subscription, Target),
 }
 
 pub(in crate::api) struct ChangeLease {
@@ -66,7 +67,7 @@ impl ChangeLease {
     ///
     /// # Errors
     /// `SubscriptionBusy` where the lease was lost: this process stood still for too long.
-    pub(super) async fn before_change(&self, note: Note) -> Result<(), ApiError> {
+    pub(super) async fn before_change(&self, note: Note<'_>) -> Result<(), ApiError> {
         let asked = asking::begin(&self.state.pool).await?;
         let later = clock::now(&self.state.pool).await? + TimeDelta::seconds(FOLLOW_UP_SECONDS);
         let mut transaction = jobs::contract::begin(&self.state.pool).await?;
@@ -77,9 +78,11 @@ impl ChangeLease {
         let mut orders = vec![NewJob::of(&SyncSubscription::of(organization)).at(later)];
         match note {
             Note::Keep => {}
-            Note::Clear => resumed::clear(&mut transaction, organization).await?,
-            Note::Write(resume) => {
-                resumed::note(&mut transaction, organization, resume).await?;
+            Note::End(current) => {
+                resumed::end(&mut transaction, organization, Some(current)).await?;
+            }
+            Note::Write(current, target) => {
+                resumed::note(&mut transaction, organization, current, target).await?;
                 let restore = RestoreCancellation {
                     organization_id: organization,
                 };
@@ -92,18 +95,19 @@ impl ChangeLease {
         Ok(())
     }
 
-    /// Forgets that a cancellation was taken back, as long as the lease is held: the note of whoever took it
-    /// over stays.
+    /// Ends the note that a cancellation was taken back, as long as the lease is held: the note of whoever took
+    /// it over stays. `found` is what Polar has now.
     ///
     /// # Errors
     /// If the database fails.
-    pub(super) async fn clear_note(
+    pub(super) async fn end_note(
         &self,
         transaction: &mut PgConnection,
+        found: &Subscription,
     ) -> Result<(), sqlx::Error> {
         let (organization, holder) = (self.organization, self.holder);
         if change_leases::renew(&mut *transaction, organization, holder, TERM).await? {
-            resumed::clear(transaction, organization).await?;
+            resumed::end(transaction, organization, Some(found)).await?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ pub(super) mod view;
 
 use axum::Json;
 use axum::response::Response;
+use jobs::mirror::api::resumed::Target;
 use polar::{CustomerRef, Product, ProrationBehavior, Subscription, SubscriptionUpdate};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -116,12 +117,12 @@ async fn keep_plan(
         let resume = SubscriptionUpdate::Cancellation {
             cancel_at_period_end: false,
         };
-        kept = make(access, lease, kept.id, &resume, |s| !s.cancel_at_period_end).await?;
+        kept = make(access, lease, &kept, &resume, |s| !s.cancel_at_period_end).await?;
     }
     if view::pending_change(&kept).is_some() {
         let clear = SubscriptionUpdate::ClearPending { pending_update: () };
         let cleared = |s: &Subscription| view::pending_change(s).is_none();
-        kept = make(access, lease, kept.id, &clear, cleared).await?;
+        kept = make(access, lease, &kept, &clear, cleared).await?;
     }
     confirm(access, lease, kept).await
 }
@@ -152,8 +153,10 @@ async fn plan_of_switch(
     // (docs/polar-facts.md#proration). Everything else goes by the price.
     let at_once = discount.is_some() || plans::amount(product) > current.amount;
     Ok(Switch {
-        product: product.id,
-        discount,
+        target: Target {
+            product: product.id,
+            discount,
+        },
         update: SubscriptionUpdate::Plan {
             product_id: product.id,
             proration_behavior: match at_once {
@@ -195,7 +198,7 @@ async fn cancel_alone(
             cancel_at_period_end: true,
         };
         let cancelled = |s: &Subscription| s.cancel_at_period_end || s.ended_at.is_some();
-        current = make(access, lease, current.id, &cancel, cancelled).await?;
+        current = make(access, lease, &current, &cancel, cancelled).await?;
     }
     confirm(access, lease, current).await
 }

@@ -4,13 +4,10 @@
 //! change then fails it is restored: at once, or, where this process dies or cannot know what became of
 //! the change, by a job that was written before.
 
-use jobs::mirror::api::resumed::Resumed;
+use jobs::mirror::api::resumed::Target;
 use jobs::mirror::subscriptions;
 use jobs::{ApplyBenefits, NewJob, SyncSubscription};
-use polar::{
-    DiscountId, Interruption, ProductId, ProrationBehavior, Subscription, SubscriptionId,
-    SubscriptionUpdate,
-};
+use polar::{Interruption, ProrationBehavior, Subscription, SubscriptionId, SubscriptionUpdate};
 
 use super::super::access::Access;
 use super::super::error::{ApiError, FieldError, Refusal};
@@ -20,10 +17,8 @@ use crate::queue::enqueue;
 
 /// A change of plan, or of the discount on it.
 pub(in crate::api) struct Switch {
-    /// The plan in the end.
-    pub(in crate::api) product: ProductId,
-    /// The discount that is attached.
-    pub(in crate::api) discount: Option<DiscountId>,
+    /// What there is in the end.
+    pub(in crate::api) target: Target,
     /// What Polar is told.
     pub(in crate::api) update: SubscriptionUpdate,
 }
@@ -39,19 +34,7 @@ impl Switch {
                 ..
             }
         );
-        at_period_end && !current.cancel_at_period_end && self.is_made(current)
-    }
-
-    fn is_made(&self, subscription: &Subscription) -> bool {
-        let pending = subscription
-            .pending_update
-            .as_ref()
-            .and_then(|p| p.product_id);
-        let product = [Some(subscription.product_id), pending].contains(&Some(self.product));
-        product
-            && self
-                .discount
-                .is_none_or(|id| subscription.discount_id == Some(id))
+        at_period_end && !current.cancel_at_period_end && self.target.is_reached(current)
     }
 }
 
@@ -79,10 +62,11 @@ pub(in crate::api) async fn switch<G>(
     wanted: &Switch,
 ) -> Result<Subscription, ApiError> {
     if current.cancel_at_period_end {
-        resume(access, lease, current, wanted.product).await?;
+        resume(access, lease, current, wanted.target).await?;
     }
     lease.before_change(Note::Keep).await?;
-    let told = tell(access, current.id, &wanted.update, |s| wanted.is_made(s)).await;
+    let is_made = |s: &Subscription| wanted.target.is_reached(s);
+    let told = tell(access, current.id, &wanted.update, is_made).await;
     if let Err(not_made) = &told
         && not_made.for_certain
         && current.cancel_at_period_end
@@ -96,12 +80,12 @@ pub(in crate::api) async fn switch<G>(
 pub(super) async fn make<G>(
     access: &Access<G>,
     lease: &ChangeLease,
-    id: SubscriptionId,
+    current: &Subscription,
     update: &SubscriptionUpdate,
     is_made: impl Fn(&Subscription) -> bool,
 ) -> Result<Subscription, ApiError> {
-    lease.before_change(Note::Clear).await?;
-    tell(access, id, update, is_made)
+    lease.before_change(Note::End(current)).await?;
+    tell(access, current.id, update, is_made)
         .await
         .map_err(|not_made| not_made.error)
 }
@@ -111,13 +95,9 @@ async fn resume<G>(
     access: &Access<G>,
     lease: &ChangeLease,
     current: &Subscription,
-    product: ProductId,
+    target: Target,
 ) -> Result<(), ApiError> {
-    let note = Resumed {
-        subscription: current.id,
-        product,
-    };
-    lease.before_change(Note::Write(note)).await?;
+    lease.before_change(Note::Write(current, target)).await?;
     let resume = SubscriptionUpdate::Cancellation {
         cancel_at_period_end: false,
     };
@@ -134,16 +114,20 @@ async fn restore<G>(access: &Access<G>, lease: &ChangeLease, id: SubscriptionId)
         cancel_at_period_end: true,
     };
     let restored = tell(access, id, &cancel, |s| s.cancel_at_period_end).await;
-    if restored.is_ok()
-        && let Err(error) = forget_note(access, lease).await
+    if let Ok(restored) = restored
+        && let Err(error) = end_note(access, lease, &restored).await
     {
         tracing::warn!(organization = %access.organization, %error, "a note of a restored cancellation stays");
     }
 }
 
-async fn forget_note<G>(access: &Access<G>, lease: &ChangeLease) -> Result<(), sqlx::Error> {
+async fn end_note<G>(
+    access: &Access<G>,
+    lease: &ChangeLease,
+    found: &Subscription,
+) -> Result<(), sqlx::Error> {
     let mut transaction = jobs::contract::begin(&access.state.pool).await?;
-    lease.clear_note(&mut transaction).await?;
+    lease.end_note(&mut transaction, found).await?;
     transaction.commit().await
 }
 
@@ -223,7 +207,7 @@ pub(in crate::api) async fn confirm<G>(
 ) -> Result<SubscriptionView, ApiError> {
     let polar = access.polar()?;
     match lease.asked() {
-        None => forget_note(access, lease).await?,
+        None => end_note(access, lease, &subscription).await?,
         Some(asked) => {
             if let Err(error) = mirror(access, lease, asked, &subscription).await {
                 // The change is made and a job is written that will see it: the answer stays the truth.
@@ -246,7 +230,7 @@ async fn mirror<G>(
         let found = Some((subscription, product.name.as_str()));
         subscriptions::write(&mut transaction, organization, found, asked).await?;
     }
-    lease.clear_note(&mut transaction).await?;
+    lease.end_note(&mut transaction, subscription).await?;
     let follow_ups = [
         NewJob::of(&SyncSubscription::of(organization)),
         NewJob::of(&ApplyBenefits::of(organization)),
