@@ -63,7 +63,9 @@ CREATE TABLE polar_jobs.live_jobs (
     autovacuum_vacuum_insert_scale_factor = 0.2,
     autovacuum_vacuum_cost_delay = 1
 );
-CREATE INDEX live_jobs_ready ON polar_jobs.live_jobs (queue, priority, run_at, id) WHERE NOT blocked;
+-- "queue IS NOT NULL" says nothing of the rows, but of the statements: only one that names a queue can use
+-- this index. One that looks for a key would read all of it, where its plan was made while the table was empty.
+CREATE INDEX live_jobs_ready ON polar_jobs.live_jobs (queue, priority, run_at, id) WHERE NOT blocked AND queue IS NOT NULL;
 -- At most one job of a key is free to run, whatever operators, isolation levels or crashes do.
 CREATE UNIQUE INDEX live_jobs_head ON polar_jobs.live_jobs (ordering_key)
     WHERE NOT blocked AND ordering_key IS NOT NULL;

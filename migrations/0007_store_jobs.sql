@@ -36,10 +36,11 @@ BEGIN
       FROM polar_jobs.job_rows(kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys,
                                max_attempts, events) j;
     SELECT coalesce(jsonb_object_agg(s, true), '{}') INTO stored FROM unnest(polar_jobs.store_jobs(rows)) s;
+    -- By place: a join would be a loop in a loop, for our sessions have the other joins switched off.
+    SELECT coalesce(jsonb_object_agg(p.place, p.id), '{}') INTO stored
+      FROM unnest(places, ids) p (place, id) WHERE stored ? p.id::text;
     RETURN QUERY
-    SELECT g.place, j.id
-      FROM generate_series(1::bigint, cardinality(kinds)) g (place)
-      LEFT JOIN (SELECT * FROM unnest(places, ids) p (place, id) WHERE stored ? p.id::text) j ON j.place = g.place;
+    SELECT g.place, (stored ->> g.place::text)::bigint FROM generate_series(1::bigint, cardinality(kinds)) g (place);
 END $$;
 
 -- Ids of jobs that are about to be written.
@@ -56,14 +57,21 @@ CREATE FUNCTION polar_jobs.store_first(
     unique_keys text[], ordering_keys text[], max_attempts integer[], events bigint[]
 ) RETURNS boolean LANGUAGE plpgsql
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-    SET plan_cache_mode = force_generic_plan SET lock_timeout = '50ms'
+    -- Whoever has a key and is not done yet will most likely keep it: `store_jobs` waits, not this.
+    SET plan_cache_mode = force_generic_plan SET lock_timeout = '1ms'
 AS $$
 BEGIN
-    IF (SELECT count(g.key) > count(DISTINCT g.key COLLATE "C")
-               OR bool_or(g.unique_key IS NOT NULL AND g.unique_key IS DISTINCT FROM g.key
-                          OR EXISTS (SELECT FROM polar_jobs.live_jobs h WHERE h.ordering_key = g.key AND NOT h.blocked)
-                          OR EXISTS (SELECT FROM polar_jobs.live_jobs b WHERE b.ordering_key = g.key AND b.blocked))
-          FROM unnest(unique_keys, ordering_keys) AS g (unique_key, key)) THEN
+    -- At a higher isolation level a look at others' keys can end a transaction that shares none with them.
+    IF current_setting('transaction_isolation') <> 'read committed'
+       OR (SELECT count(g.key) > count(DISTINCT g.key COLLATE "C")
+                  OR bool_or(g.unique_key IS NOT NULL AND g.unique_key IS DISTINCT FROM g.key)
+             FROM unnest(unique_keys, ordering_keys) AS g (unique_key, key)) THEN
+        RETURN false;
+    END IF;
+    -- OFFSET 0 keeps Postgres from reading all such rows at once, as it would after a plan for an empty table.
+    IF (SELECT bool_or(EXISTS (SELECT FROM polar_jobs.live_jobs h WHERE h.ordering_key = key AND NOT h.blocked OFFSET 0)
+                       OR EXISTS (SELECT FROM polar_jobs.live_jobs b WHERE b.ordering_key = key AND b.blocked OFFSET 0))
+          FROM unnest(ordering_keys) key) THEN
         RETURN false;
     END IF;
     INSERT INTO polar_jobs.live_jobs
@@ -194,9 +202,10 @@ DECLARE
         SELECT coalesce(jsonb_object_agg(r.ordering_key, true), '{}') FROM unnest(rows) r
          WHERE r.ordering_key IS NOT NULL
            AND (r.unique_key IS NOT NULL
-                OR EXISTS (SELECT FROM polar_jobs.live_jobs b WHERE b.ordering_key = r.ordering_key AND b.blocked)
+                -- OFFSET 0: see `store_first`.
+                OR EXISTS (SELECT FROM polar_jobs.live_jobs b WHERE b.ordering_key = r.ordering_key AND b.blocked OFFSET 0)
                    AND NOT (r.coalesces AND EXISTS (
-                       SELECT FROM polar_jobs.live_jobs h WHERE h.ordering_key = r.ordering_key AND NOT h.blocked))));
+                       SELECT FROM polar_jobs.live_jobs h WHERE h.ordering_key = r.ordering_key AND NOT h.blocked OFFSET 0))));
     uniques bigint[];
     stored bigint[];
     behind bigint[];

@@ -24,7 +24,8 @@ BEGIN
     IF source = 'app' THEN
         PERFORM polar_jobs.lock_changed(ordering_keys);
     END IF;
-    -- Nearly everything that comes is new. Only where something is not is each looked at.
+    -- Nearly everything that comes is new. Only where something is not is each looked at, and the ids that were
+    -- written before that was seen stay as dead rows.
     BEGIN
         WITH events AS (
             INSERT INTO polar_jobs.stored_events (id, source, external_id, type, occurred_at, change, body, outcome)

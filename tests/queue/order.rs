@@ -334,3 +334,50 @@ async fn ten_thousand_keys_fit_into_one_batch() {
         .collect();
     assert_eq!(app.add_all(&batch).await.iter().flatten().count(), 10_000);
 }
+
+/// The table is empty every quiet moment, but its statistics are those of the last rush.
+#[tokio::test]
+async fn a_plan_made_while_the_table_is_empty_does_not_read_all_jobs_for_each_key_later() {
+    let app = TestApp::new().await;
+    let mut connection = app.connect().await;
+    let mut number = 0;
+    let mut batch = |size: usize| -> Vec<_> {
+        let keyed = (0..size).map(|_| {
+            number += 1;
+            // As random as the keys of real jobs.
+            let key = format!("key/{:x}", number * 2_654_435_761_u64 % (1 << 32));
+            Script::note("n").ordered(&key).row()
+        });
+        keyed.collect()
+    };
+    app.execute("ALTER TABLE polar_jobs.live_jobs SET (autovacuum_enabled = false)")
+        .await;
+    for _ in 0..20 {
+        enqueue::insert_all(&mut connection, &batch(1000))
+            .await
+            .unwrap();
+    }
+    for emptied in [
+        "ANALYZE polar_jobs.live_jobs",
+        "DELETE FROM polar_jobs.live_jobs",
+        "DELETE FROM polar_jobs.key_releases",
+        "VACUUM polar_jobs.live_jobs",
+    ] {
+        app.execute(emptied).await;
+    }
+    enqueue::insert_all(&mut connection, &batch(500))
+        .await
+        .unwrap();
+    let mut transaction = connection.begin().await.unwrap();
+    enqueue::insert_all(&mut transaction, &batch(100))
+        .await
+        .unwrap();
+    let read: i64 = sqlx::query_scalar(
+        "SELECT sum(pg_stat_get_xact_tuples_returned(indexrelid))::bigint FROM pg_index
+          WHERE indrelid = 'polar_jobs.live_jobs'::regclass",
+    )
+    .fetch_one(&mut *transaction)
+    .await
+    .unwrap();
+    assert_eq!(read, 0, "nobody has one of these keys");
+}
