@@ -9,7 +9,10 @@ use polar::Unlimited;
 use serde_json::{Value, json};
 use simulator::{Product, RequestMatch};
 
-use crate::app::{ApiApp, As, Company, client, second_server};
+use crate::app::{
+    ApiApp, As, Company, IngressProcess, TOKEN_OF_PROCESS, client, http, second_server,
+};
+use crate::test_app::DEADLINE;
 
 fn plan(app: &ApiApp, product: Product) -> Value {
     json!({"product_id": app.product(product)})
@@ -252,6 +255,33 @@ async fn who_decides_to_keep_the_plan_after_a_change_that_could_not_be_known_is_
         ),
         (&json!("Pro"), &json!(false)),
         "nothing undoes what was answered"
+    );
+    assert_eq!(app.end("restore_cancellation").await.0, "ignored");
+}
+
+#[tokio::test]
+async fn another_change_after_one_that_died_is_not_undone_where_its_process_dies_as_well() {
+    let app = ApiApp::open().await;
+    let company = app.customer_of(Product::Pro).await;
+    leave_resumed_for_scale(&app, &company).await;
+    let patches = RequestMatch::path("/v1/subscriptions/").method("PATCH");
+    let held = app.simulator.hold(patches.after_commit());
+    let mut process = IngressProcess::start(&app, &[]).await;
+    let url = format!("http://{}{}", process.address, company.at("/subscription"));
+    let body = json!({"product_id": app.product(Product::Growth)});
+    let request = http().patch(url).bearer_auth(TOKEN_OF_PROCESS).json(&body);
+    let asked = tokio::spawn(request.send());
+    assert!(held.wait_for(1, DEADLINE).await, "Polar has made it");
+    process.kill();
+    assert!(asked.await.unwrap().is_err(), "nobody answered");
+    held.release_all();
+    let expire = "UPDATE polar_jobs.subscription_change_leases SET expires_at = clock_timestamp()";
+    sqlx::query(expire).execute(&app.pool).await.unwrap();
+    app.hurry().await;
+    app.drain().await;
+    assert_eq!(
+        app.plan_in_tables(&company).await,
+        ("Growth".to_owned(), false)
     );
     assert_eq!(app.end("restore_cancellation").await.0, "ignored");
 }

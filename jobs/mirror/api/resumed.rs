@@ -70,6 +70,29 @@ pub async fn note(
     Ok(())
 }
 
+/// The change that is about to be made now is the one that counts for a subscription that was resumed.
+///
+/// # Errors
+/// If the database fails.
+pub async fn retarget(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    subscription: SubscriptionId,
+    target: Target,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE polar_jobs.resumed_subscriptions SET product_id = $3, discount_id = $4
+          WHERE organization_id = $1 AND subscription_id = $2",
+        organization.0,
+        subscription.0,
+        target.product.0,
+        target.discount.map(|discount| discount.0),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// What was noted and has not ended; `None` = nothing.
 ///
 /// # Errors

@@ -27,8 +27,10 @@ const FOLLOW_UP_SECONDS: i64 = 20;
 
 /// What a change means for the note that a cancellation was taken back for the sake of another one.
 pub(super) enum Note<'a> {
-    /// It stays: this is the change that it was taken back for, or the cancellation made again.
+    /// It stays: this is the cancellation made again.
     Keep,
+    /// Where there is one it is about this change from now on: another one was never made, or nobody knows.
+    Retarget(&'a Subscription, Target),
     /// It ends: a person has decided anew whether this subscription goes on.
     End(&'a Subscription),
     /// It is written: the cancellation of this subscription is taken back now, and a job stands by to restore it.
@@ -78,6 +80,9 @@ impl ChangeLease {
         let mut orders = vec![NewJob::of(&SyncSubscription::of(organization)).at(later)];
         match note {
             Note::Keep => {}
+            Note::Retarget(current, target) => {
+                resumed::retarget(&mut transaction, organization, current.id, target).await?;
+            }
             Note::End(current) => {
                 resumed::end(&mut transaction, organization, Some(current)).await?;
             }

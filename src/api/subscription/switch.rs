@@ -64,7 +64,8 @@ pub(in crate::api) async fn switch<G>(
     if current.cancel_at_period_end {
         resume(access, lease, current, wanted.target).await?;
     }
-    lease.before_change(Note::Keep).await?;
+    let note = Note::Retarget(current, wanted.target);
+    lease.before_change(note).await?;
     let is_made = |s: &Subscription| wanted.target.is_reached(s);
     let told = tell(access, current.id, &wanted.update, is_made).await;
     if let Err(not_made) = &told
