@@ -3,6 +3,7 @@
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use crate::contract::NewJob;
 use crate::types::{Email, OrganizationId, UserId};
 
 /// An organization as Plain should hold it.
@@ -159,23 +160,53 @@ pub async fn member_synced(
     Ok(())
 }
 
-/// Whether Plain was seen to hold another tier than the organization's grants give now.
+/// Whether the organization must be synced for its tier: Plain was seen to hold another one than its
+/// grants give now, or a job with the ordering key `key` is under way, which may have read the tier
+/// before it was written. What such a job confirms, and its end, are one commit: it is either seen
+/// here as unfinished or in what Plain was seen to hold.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn tier_differs(
+pub async fn tier_needs_sync(
     connection: &mut PgConnection,
     organization: OrganizationId,
+    key: Option<&str>,
 ) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"SELECT EXISTS (
                SELECT 1 FROM polar_jobs.organizations o
                  LEFT JOIN polar_jobs.support_desk_tenants t ON t.organization_id = o.id
-                WHERE o.id = $1 AND t.synced_tier IS DISTINCT FROM o.plain_tier_external_id) AS "differs!""#,
+                WHERE o.id = $1 AND (t.synced_tier IS DISTINCT FROM o.plain_tier_external_id
+                                     OR polar_jobs.has_unfinished_job($2))) AS "needed!""#,
         organization.0,
+        key,
     )
     .fetch_one(connection)
     .await
+}
+
+/// Starts a job in the transaction of one that goes on to fail, and so has no followers.
+///
+/// # Errors
+/// If the database fails.
+pub async fn start(connection: &mut PgConnection, job: &NewJob) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "SELECT FROM polar_jobs.insert_jobs(
+                    ARRAY[$1::text], ARRAY[$2::jsonb], ARRAY[$3::text], ARRAY[$4::timestamptz], ARRAY[$5::smallint],
+                    ARRAY[$6::text], ARRAY[$7::text], ARRAY[$8::int], ARRAY[$9::bigint])",
+        job.kind,
+        job.payload,
+        job.queue.name(),
+        job.run_at,
+        job.priority,
+        job.unique_key.as_deref(),
+        job.ordering_key.as_deref(),
+        i32::from(job.max_attempts),
+        job.event,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// At most `limit` organizations after `after`, in the order of their ids, of which Plain was not seen
