@@ -30,6 +30,9 @@ pub struct WantedMember {
     pub email: Option<Email>,
     /// The newest change that this reading is of.
     pub version: i64,
+    /// The newest change of the person that a run for this organization brings, or brought before the
+    /// person left: an older one may have been written over what other runs brought since.
+    pub person_event: i64,
     /// Whether Plain was seen to hold the organization.
     pub tenant_is_known: bool,
 }
@@ -67,11 +70,13 @@ pub async fn member(
 ) -> Result<Option<WantedMember>, sqlx::Error> {
     let row = sqlx::query!(
         r#"SELECT m.removed_at IS NOT NULL AS "removed!", p.email, greatest(m.event_id, p.changed_event) AS "version!",
+                  CASE WHEN m.removed_at IS NULL THEN p.changed_event ELSE coalesce(s.synced_event, 0) END AS "person_event!",
                   t.synced_event IS NOT NULL AS "tenant_is_known!"
              FROM polar_jobs.organizations o
              JOIN polar_jobs.memberships m ON m.organization_id = o.id
              JOIN polar_jobs.people p USING (user_id)
              LEFT JOIN polar_jobs.support_desk_tenants t ON t.organization_id = o.id
+             LEFT JOIN polar_jobs.support_desk_members s ON s.organization_id = o.id AND s.user_id = m.user_id
             WHERE o.id = $1 AND m.user_id = $2"#,
         organization.0,
         user.0,
@@ -82,6 +87,7 @@ pub async fn member(
         removed: row.removed,
         email: row.email.map(Email::from_mirror),
         version: row.version,
+        person_event: row.person_event,
         tenant_is_known: row.tenant_is_known,
     }))
 }
@@ -158,6 +164,32 @@ pub async fn member_synced(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// The living organizations that a person belongs to, if the person changed after `event`. Plain has one
+/// customer for all of them: what a slow run for one organization wrote may be older than what was
+/// brought for another.
+///
+/// # Errors
+/// If the database fails.
+pub async fn organizations_if_changed(
+    connection: &mut PgConnection,
+    user: UserId,
+    event: i64,
+) -> Result<Vec<OrganizationId>, sqlx::Error> {
+    let ids = sqlx::query_scalar!(
+        "SELECT m.organization_id
+           FROM polar_jobs.people p
+           JOIN polar_jobs.memberships m USING (user_id)
+           JOIN polar_jobs.organizations o ON o.id = m.organization_id
+          WHERE p.user_id = $1 AND p.changed_event > $2 AND m.removed_at IS NULL AND o.deleted_at IS NULL
+          ORDER BY m.organization_id",
+        user.0,
+        event,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(ids.into_iter().map(OrganizationId).collect())
 }
 
 /// Whether the organization must be synced for its tier: Plain was seen to hold another one than its
