@@ -6,6 +6,7 @@
 
 use polar::{CustomerRef, EventType, Peek};
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::SyncSupportDesk;
@@ -127,17 +128,16 @@ async fn apply(
     let ids: Vec<Uuid> = held.iter().map(|benefit| benefit.id.0).collect();
     let written =
         mirror::benefits::write(&mut transaction, organization, &entitlements, &ids, asked).await?;
+    let sync = match written {
+        true => support_desk_sync(context, &mut transaction, organization).await?,
+        false => None,
+    };
     if faults.is_empty() {
-        if written {
-            out_of_step::clear(&mut transaction, organization, Subject::Benefits).await?;
+        if !written {
+            return Ok(Done::ignored("a later answer was applied before"));
         }
-        let has_other_tier = context.settings.support_desk.is_some()
-            && support_desk::tier_differs(&mut transaction, organization).await?;
-        let next = has_other_tier.then(|| SyncSupportDesk::of(organization));
-        return Ok(match written {
-            true => Done::applied().then(next).within(transaction),
-            false => Done::ignored("a later answer was applied before"),
-        });
+        out_of_step::clear(&mut transaction, organization, Subject::Benefits).await?;
+        return Ok(Done::applied().then(sync).within(transaction));
     }
     // What can be read is in force at once; the rest waits for somebody to correct the catalogue.
     let faults = faults.join("; ");
@@ -149,8 +149,26 @@ async fn apply(
         };
         out_of_step::note(&mut *transaction, organization, Subject::Benefits, &cause).await?;
     }
+    if let Some(sync) = sync {
+        support_desk::start(&mut transaction, &sync).await?;
+    }
     transaction.commit().await?;
     metrics::counter!("polar_jobs_catalogue_faults_total").increment(1);
     tracing::error!(%organization, %faults, "the catalogue at Polar must be corrected: an entitlement cannot be decided");
     Err(Error::Retry(faults))
+}
+
+/// The job that brings a tier just written to the support desk, where one is needed.
+async fn support_desk_sync(
+    context: &Context,
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+) -> Result<Option<NewJob>, sqlx::Error> {
+    if context.settings.support_desk.is_none() {
+        return Ok(None);
+    }
+    let sync = SyncSupportDesk::of(organization);
+    let key = sync.ordering_key.as_deref();
+    let needed = support_desk::tier_needs_sync(connection, organization, key).await?;
+    Ok(needed.then_some(sync))
 }

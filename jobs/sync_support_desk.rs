@@ -5,7 +5,8 @@
 //! A kind and a queue of its own, because Plain is not Polar: while one is down the other goes on, and
 //! nothing is asked of Polar again because Plain failed. One job brings the tenant and starts the jobs
 //! of whoever Plain does not hold as wanted; each person is a job, so that one who cannot be brought
-//! keeps nobody else.
+//! keeps nobody else. A person is one customer at Plain, whichever organizations they belong to: whoever
+//! changed while a run for one of them was under way is brought again for all.
 //!
 //! A tier is a thing that people at the support desk also give by hand. So ours is the tier that a grant gives;
 //! where none does, the default one is only given to a tenant without any, or in place of one of ours.
@@ -171,7 +172,12 @@ async fn sync_member(
     }
     let mut transaction = context.begin().await?;
     support_desk::member_synced(&mut transaction, organization, user, wanted.version).await?;
-    Ok(Done::applied().within(transaction))
+    let event = wanted.person_event;
+    let others = support_desk::organizations_if_changed(&mut transaction, user, event).await?;
+    let next = others
+        .into_iter()
+        .map(|other| SyncSupportDesk::of_member(other, user));
+    Ok(Done::applied().then(next).within(transaction))
 }
 
 /// Whoever has the address at Plain is this person: they may have written to the support desk before they

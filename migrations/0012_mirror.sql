@@ -117,13 +117,19 @@ CREATE TABLE polar_jobs.out_of_step (
 COMMENT ON TABLE polar_jobs.out_of_step IS 'What is known to differ between our tables and Polar, since when, and why.';
 
 -- Notes that a subject could not be brought in step; how often it has waited since it was last
--- given up.
+-- given up. Of a deleted organization only its customer is noted, which is still to go; of anything
+-- else nothing is written, and null is returned: nobody would ever take such a note back. The row of
+-- the organization is held, so that a deletion that comes at the same time waits until it sees the
+-- note and takes it along, or is waited for.
 CREATE FUNCTION polar_jobs.note_out_of_step(
     organization uuid, subject text, reason text,
     refused_version bigint DEFAULT NULL, holder uuid DEFAULT NULL, waited boolean DEFAULT false
 ) RETURNS integer LANGUAGE sql AS $$
     INSERT INTO polar_jobs.out_of_step AS noted (organization_id, subject, reason, refused_version, holder, waits)
-    VALUES ($1, $2, $3, $4, $5, $6::int)
+    SELECT o.id, $2, $3, $4, $5, $6::int
+      FROM polar_jobs.organizations o
+     WHERE o.id = $1 AND (o.deleted_at IS NULL OR $2 = 'customer')
+       FOR SHARE
     ON CONFLICT (organization_id, subject) DO UPDATE
        SET reason = excluded.reason, refused_version = excluded.refused_version, holder = excluded.holder,
            tried_at = now(),

@@ -4,7 +4,7 @@ use polar::{CustomerId, Member, Role};
 use serde_json::{Value, json};
 
 use super::fields::differing;
-use super::{Found, sync_member};
+use super::{ForeignMember, Found, sync_member};
 use crate::mirror::differences::{Difference, STRANGER};
 use crate::mirror::held::{HeldMember, HeldOrganization};
 use crate::types::{OrganizationId, UserId};
@@ -110,6 +110,10 @@ fn stranger(customer: CustomerId, member: &Member) -> Found {
             cause: NOT_OURS.to_owned(),
         },
         repair: None,
-        foreign_member: (member.role != Role::Owner).then_some((customer, member.id)),
+        foreign_member: (member.role != Role::Owner).then(|| ForeignMember {
+            customer,
+            id: member.id,
+            user: user_of(member),
+        }),
     }
 }

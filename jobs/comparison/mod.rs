@@ -10,7 +10,7 @@ mod holdings;
 mod members;
 mod run;
 
-use polar::{CustomerRef, CustomerState, Member, MemberId, OrAbsent, Subscription};
+use polar::{CustomerId, CustomerRef, CustomerState, Member, MemberId, OrAbsent, Subscription};
 use sqlx::PgPool;
 
 use crate::contract::{Error, NewJob};
@@ -46,16 +46,27 @@ pub struct Comparison {
     /// The jobs that repair what differs, or would.
     pub repairs: Vec<NewJob>,
     /// The customer that we know and Polar has no longer.
-    pub lost: Option<polar::CustomerId>,
+    pub lost: Option<CustomerId>,
     /// Members of the customer who are none of ours and do not own it.
-    pub foreign_members: Vec<(polar::CustomerId, MemberId)>,
+    pub foreign_members: Vec<ForeignMember>,
+}
+
+/// A member at Polar who is none of ours as far as was known when Polar was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForeignMember {
+    /// Whose member.
+    pub customer: CustomerId,
+    /// Polar's id.
+    pub id: MemberId,
+    /// The user whose id the member carries: one who may be announced later.
+    pub user: Option<UserId>,
 }
 
 /// A difference on its way: what repairs it, and which job would be under way about it.
 struct Found {
     difference: Difference,
     repair: Option<NewJob>,
-    foreign_member: Option<(polar::CustomerId, MemberId)>,
+    foreign_member: Option<ForeignMember>,
 }
 
 /// Compares one organization; `None` where it does not live.
@@ -166,7 +177,7 @@ async fn is_under_way(
     // A change that is still to be applied may be about anything, and the customer's sync brings
     // whatever else is unconfirmed.
     let mut keys = vec![
-        format!("organization/{organization}"),
+        changes_key(organization),
         format!("{}{organization}", SyncCustomer::KEYS),
     ];
     keys.extend(
@@ -176,6 +187,11 @@ async fn is_under_way(
             .and_then(|job| job.ordering_key.clone()),
     );
     asking::is_under_way(pool, &keys).await
+}
+
+/// The ordering key of the organization's changes.
+fn changes_key(organization: OrganizationId) -> String {
+    format!("organization/{organization}")
 }
 
 impl HeldOrganization {

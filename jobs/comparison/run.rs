@@ -8,11 +8,11 @@ use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::{Comparison, compare};
+use super::{Comparison, ForeignMember, changes_key, compare, sync_member};
 use crate::contract::{Error, NewJob, Verdict, priority};
 use crate::mirror::differences::{self, Difference, STRANGER};
-use crate::mirror::seen;
-use crate::types::OrganizationId;
+use crate::mirror::{asking, seen, wanted};
+use crate::types::{OrganizationId, UserId};
 
 /// Organizations compared before their results are written: so many are compared again where a process
 /// stopped.
@@ -118,30 +118,56 @@ impl Run<'_> {
         if self.delete_strangers
             && let Some(comparison) = &mut finding.comparison
         {
-            finding.deleted_members = self.delete_members(&polar, comparison).await?;
+            finding.deleted_members = self
+                .delete_members(&polar, organization, comparison)
+                .await?;
         }
         Ok(finding)
     }
 
-    /// Returns how many there were.
+    /// Returns how many were deleted. One who was announced since Polar was asked is left alone; one who
+    /// is announced while the deletion is on its way is brought back by a job.
     async fn delete_members(
         &self,
         polar: &polar::Client,
+        organization: OrganizationId,
         comparison: &mut Comparison,
     ) -> Result<u32, Error> {
         let mut deleted = 0;
-        for (customer, member) in std::mem::take(&mut comparison.foreign_members) {
-            polar
-                .members()
-                .delete_by_id(customer, member)
-                .await
-                .or_absent()?;
-            tracing::info!(%customer, %member, "a member who is none of ours was deleted at Polar");
-            let subject = format!("{STRANGER}member/{member}");
+        for member in std::mem::take(&mut comparison.foreign_members) {
+            let ForeignMember { customer, id, user } = member;
+            let subject = format!("{STRANGER}member/{id}");
             comparison.differences.retain(|one| one.subject != subject);
+            if !self.is_foreign(organization, user).await? {
+                comparison.under_way.push(subject);
+                continue;
+            }
+            let members = polar.members();
+            members.delete_by_id(customer, id).await.or_absent()?;
+            tracing::info!(%customer, member = %id, "a member who is none of ours was deleted at Polar");
+            let back = user.map(|user| sync_member(organization, user));
+            comparison.repairs.extend(back);
             deleted += 1;
         }
         Ok(deleted)
+    }
+
+    /// Asked right before a deletion. Changes that wait come first: one that is applied between the two
+    /// questions is seen by the second.
+    async fn is_foreign(
+        &self,
+        organization: OrganizationId,
+        user: Option<UserId>,
+    ) -> Result<bool, sqlx::Error> {
+        let Some(user) = user else {
+            return Ok(true);
+        };
+        Ok(
+            !asking::is_under_way(self.pool, &[changes_key(organization)]).await?
+                && wanted::member(self.pool, organization, user)
+                    .await?
+                    .is_none(),
+        )
     }
 
     /// Looks at one page of Polar's customers, counted from 1, for those whose external id is no living

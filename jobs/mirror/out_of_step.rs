@@ -40,7 +40,7 @@ impl Subject {
     }
 }
 
-/// Notes why a subject is not in step.
+/// Notes why a subject is not in step; nothing where the organization was deleted meanwhile.
 ///
 /// # Errors
 /// If the database fails.
@@ -55,7 +55,8 @@ pub async fn note(
 }
 
 /// Notes that a subject waits for another one of ours. Returns how often it has waited since it was
-/// last given up, this time included.
+/// last given up, this time included. Where the organization was deleted meanwhile nothing is noted, and
+/// this counts as the first time: the next look finds it deleted.
 ///
 /// # Errors
 /// If the database fails.
@@ -66,7 +67,7 @@ pub async fn note_wait(
     cause: &Cause,
 ) -> Result<u32, sqlx::Error> {
     let waits = write(pool, organization, subject, cause, true).await?;
-    Ok(u32::try_from(waits).unwrap_or(0))
+    Ok(waits.map_or(1, |waits| u32::try_from(waits).unwrap_or(0)))
 }
 
 async fn write(
@@ -75,9 +76,9 @@ async fn write(
     subject: Subject,
     cause: &Cause,
     waited: bool,
-) -> Result<i32, sqlx::Error> {
+) -> Result<Option<i32>, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"SELECT polar_jobs.note_out_of_step($1, $2, $3, $4, $5, $6) AS "waits!""#,
+        "SELECT polar_jobs.note_out_of_step($1, $2, $3, $4, $5, $6) AS waits",
         organization.0,
         subject.text(),
         cause.reason,

@@ -98,7 +98,6 @@ pub async fn customer_synced(
     if let Some(customer) = customer {
         remember_customer(connection, organization, customer).await?;
     }
-    out_of_step::clear(connection, organization, Subject::Customer).await?;
     sqlx::query!(
         "UPDATE polar_jobs.organizations
             SET synced_at = CASE WHEN synced_event >= $2 THEN synced_at ELSE now() END,
@@ -109,9 +108,10 @@ pub async fn customer_synced(
         event,
         customer.map(|customer| customer.0),
     )
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(())
+    // The organization before its notes, as whoever writes one does.
+    out_of_step::clear(connection, organization, Subject::Customer).await
 }
 
 /// The customer of the life that ended with change `event` is gone at Polar. Written at once: a

@@ -3,6 +3,7 @@
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use crate::contract::NewJob;
 use crate::types::{Email, OrganizationId, UserId};
 
 /// An organization as Plain should hold it.
@@ -29,6 +30,9 @@ pub struct WantedMember {
     pub email: Option<Email>,
     /// The newest change that this reading is of.
     pub version: i64,
+    /// The newest change of the person that a run for this organization brings, or brought before the
+    /// person left: an older one may have been written over what other runs brought since.
+    pub person_event: i64,
     /// Whether Plain was seen to hold the organization.
     pub tenant_is_known: bool,
 }
@@ -66,11 +70,13 @@ pub async fn member(
 ) -> Result<Option<WantedMember>, sqlx::Error> {
     let row = sqlx::query!(
         r#"SELECT m.removed_at IS NOT NULL AS "removed!", p.email, greatest(m.event_id, p.changed_event) AS "version!",
+                  CASE WHEN m.removed_at IS NULL THEN p.changed_event ELSE coalesce(s.synced_event, 0) END AS "person_event!",
                   t.synced_event IS NOT NULL AS "tenant_is_known!"
              FROM polar_jobs.organizations o
              JOIN polar_jobs.memberships m ON m.organization_id = o.id
              JOIN polar_jobs.people p USING (user_id)
              LEFT JOIN polar_jobs.support_desk_tenants t ON t.organization_id = o.id
+             LEFT JOIN polar_jobs.support_desk_members s ON s.organization_id = o.id AND s.user_id = m.user_id
             WHERE o.id = $1 AND m.user_id = $2"#,
         organization.0,
         user.0,
@@ -81,6 +87,7 @@ pub async fn member(
         removed: row.removed,
         email: row.email.map(Email::from_mirror),
         version: row.version,
+        person_event: row.person_event,
         tenant_is_known: row.tenant_is_known,
     }))
 }
@@ -159,23 +166,79 @@ pub async fn member_synced(
     Ok(())
 }
 
-/// Whether Plain was seen to hold another tier than the organization's grants give now.
+/// The living organizations that a person belongs to, if the person changed after `event`. Plain has one
+/// customer for all of them: what a slow run for one organization wrote may be older than what was
+/// brought for another.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn tier_differs(
+pub async fn organizations_if_changed(
+    connection: &mut PgConnection,
+    user: UserId,
+    event: i64,
+) -> Result<Vec<OrganizationId>, sqlx::Error> {
+    let ids = sqlx::query_scalar!(
+        "SELECT m.organization_id
+           FROM polar_jobs.people p
+           JOIN polar_jobs.memberships m USING (user_id)
+           JOIN polar_jobs.organizations o ON o.id = m.organization_id
+          WHERE p.user_id = $1 AND p.changed_event > $2 AND m.removed_at IS NULL AND o.deleted_at IS NULL
+          ORDER BY m.organization_id",
+        user.0,
+        event,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(ids.into_iter().map(OrganizationId).collect())
+}
+
+/// Whether the organization must be synced for its tier: Plain was seen to hold another one than its
+/// grants give now, or a job with the ordering key `key` is under way, which may have read the tier
+/// before it was written. What such a job confirms, and its end, are one commit: it is either seen
+/// here as unfinished or in what Plain was seen to hold.
+///
+/// # Errors
+/// If the database fails.
+pub async fn tier_needs_sync(
     connection: &mut PgConnection,
     organization: OrganizationId,
+    key: Option<&str>,
 ) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"SELECT EXISTS (
                SELECT 1 FROM polar_jobs.organizations o
                  LEFT JOIN polar_jobs.support_desk_tenants t ON t.organization_id = o.id
-                WHERE o.id = $1 AND t.synced_tier IS DISTINCT FROM o.plain_tier_external_id) AS "differs!""#,
+                WHERE o.id = $1 AND (t.synced_tier IS DISTINCT FROM o.plain_tier_external_id
+                                     OR polar_jobs.has_unfinished_job($2))) AS "needed!""#,
         organization.0,
+        key,
     )
     .fetch_one(connection)
     .await
+}
+
+/// Starts a job in the transaction of one that goes on to fail, and so has no followers.
+///
+/// # Errors
+/// If the database fails.
+pub async fn start(connection: &mut PgConnection, job: &NewJob) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "SELECT FROM polar_jobs.insert_jobs(
+                    ARRAY[$1::text], ARRAY[$2::jsonb], ARRAY[$3::text], ARRAY[$4::timestamptz], ARRAY[$5::smallint],
+                    ARRAY[$6::text], ARRAY[$7::text], ARRAY[$8::int], ARRAY[$9::bigint])",
+        job.kind,
+        job.payload,
+        job.queue.name(),
+        job.run_at,
+        job.priority,
+        job.unique_key.as_deref(),
+        job.ordering_key.as_deref(),
+        i32::from(job.max_attempts),
+        job.event,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// At most `limit` organizations after `after`, in the order of their ids, of which Plain was not seen

@@ -1,9 +1,11 @@
 //! What is at Polar and none of ours: reported, and deleted only where that is asked for by name.
 
 use serde_json::{Value, json};
+use simulator::RequestMatch;
+use uuid::Uuid;
 
 use crate::command::{json as answer, run};
-use crate::test_app::{Tenant, TestApp, user};
+use crate::test_app::{DEADLINE, Tenant, TestApp, user};
 
 fn team(external_id: Option<&str>) -> Value {
     json!({"type": "team", "name": "Shop", "external_id": external_id,
@@ -94,7 +96,7 @@ async fn members_who_are_none_of_ours_are_deleted_only_as_strangers() {
         1,
         "the owner stays"
     );
-    let recorded: Vec<(Option<uuid::Uuid>, Value)> = sqlx::query_as(
+    let recorded: Vec<(Option<Uuid>, Value)> = sqlx::query_as(
         "SELECT organization_id, detail FROM polar_jobs.operator_actions WHERE action = 'reconcile --repair --strangers'",
     )
     .fetch_all(&app.pool)
@@ -103,4 +105,72 @@ async fn members_who_are_none_of_ours_are_deleted_only_as_strangers() {
     let organization = tenant.id.parse().ok();
     assert_eq!(recorded, [(organization, json!({"deleted_members": 1}))]);
     assert_eq!(answer(&app, &["reconcile"]).await, (0, json!([])));
+}
+
+/// An organization with a member at Polar who carries the id of somebody whom it does not know, made between two others
+/// who carry none. Returns that id, and Polar's of the member.
+async fn with_a_member_to_come(app: &TestApp) -> (Tenant, String, Uuid) {
+    let (tenant, ada) = (Tenant::new(), user());
+    app.tell(&[tenant.created()]).await;
+    app.work_until_idle().await;
+    let path = format!("/v1/customers/external/{}/members", tenant.id);
+    for (name, external_id) in [("sam", None), ("ada.old", Some(&ada)), ("kim", None)] {
+        let member = json!({"email": format!("{name}@example.com"), "name": name, "role": "member",
+            "external_id": external_id});
+        app.at_polar("POST", &path, Some(&member)).await;
+    }
+    app.work_until_idle().await;
+    let member = app.member(&tenant, &ada).unwrap().id;
+    (tenant, ada, member)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_who_is_wanted_by_the_time_that_others_are_deleted_is_left_alone() {
+    for is_applied in [true, false] {
+        let app = TestApp::open().await;
+        let (tenant, ada, member) = with_a_member_to_come(&app).await;
+        let deletions = RequestMatch::path("/members/").method("DELETE");
+        let held = app.simulator.hold(deletions.on_arrival());
+        let (said, ()) = tokio::join!(
+            run(&app, &["reconcile", "--repair", "--strangers"]),
+            async {
+                assert!(held.wait_for(1, DEADLINE).await);
+                app.tell(&[tenant.added(&ada, "ada@example.com", "member")])
+                    .await;
+                if is_applied {
+                    app.work_until_idle().await;
+                }
+                held.release_all();
+            }
+        );
+        assert_eq!(said.code, 0, "{}", said.err);
+        let there = app.member(&tenant, &ada).map(|member| member.id);
+        assert_eq!(there, Some(member), "applied: {is_applied}");
+        app.work_until_idle().await;
+        assert_eq!(app.simulator.members(&tenant.id).len(), 2);
+        assert_eq!(app.member(&tenant, &ada).unwrap().email, "ada@example.com");
+        assert_eq!(answer(&app, &["reconcile"]).await, (0, json!([])));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_who_is_wanted_while_the_deletion_is_on_its_way_comes_back() {
+    let app = TestApp::open().await;
+    let (tenant, ada, member) = with_a_member_to_come(&app).await;
+    let deletion = RequestMatch::path(&format!("/members/{member}")).method("DELETE");
+    let held = app.simulator.hold(deletion.on_arrival());
+    let (said, ()) = tokio::join!(
+        run(&app, &["reconcile", "--repair", "--strangers"]),
+        async {
+            assert!(held.wait_for(1, DEADLINE).await);
+            app.tell(&[tenant.added(&ada, "ada@example.com", "member")])
+                .await;
+            app.work_until_idle().await;
+            assert_eq!(app.member(&tenant, &ada).unwrap().id, member);
+            held.release_all();
+        }
+    );
+    assert_eq!(said.code, 0, "{}", said.err);
+    app.work_until_idle().await;
+    assert_eq!(app.member(&tenant, &ada).unwrap().email, "ada@example.com");
 }

@@ -54,10 +54,15 @@ impl SupportDeskApp {
 
     /// Workers that start from now on know the support desk.
     pub(crate) fn give_token(&self, default_tier: Option<&str>) {
+        self.give_token_and_time(default_tier, Duration::from_secs(1));
+    }
+
+    /// The same, and each call may take so long.
+    pub(crate) fn give_token_and_time(&self, default_tier: Option<&str>, timeout: Duration) {
         let client = Client::new(ClientConfig {
             api_url: self.plain.url().parse().unwrap(),
             token: self.plain.token().into(),
-            timeout: Duration::from_secs(1),
+            timeout,
             delays: DELAYS,
             user_agent: "tests".to_owned(),
         });

@@ -1,10 +1,10 @@
 //! Who is who at the support desk, and who belongs to which organization.
 
 use serde_json::json;
-use simulator::PlainFault;
+use simulator::{PlainFault, RequestMatch};
 
 use crate::fixture::SupportDeskApp;
-use crate::test_app::user;
+use crate::test_app::{DEADLINE, user};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_joins_belongs_to_the_tenant_and_who_leaves_does_not() {
@@ -174,4 +174,49 @@ async fn a_failed_unlink_is_tried_again_without_asking_polar_again() {
     assert_eq!(failures.len(), 1, "{failures:?}");
     assert_eq!(app.plain.people_of(&tenant.id), ["owner@example.com"]);
     assert_eq!(app.simulator.requests().len(), at_polar);
+}
+
+/// The person is one at the support desk, whichever organizations they belong to.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_arrives_late_for_one_organization_is_corrected_for_the_others() {
+    for is_answered in [true, false] {
+        let app = SupportDeskApp::without_token().await;
+        app.give_token_and_time(Some("free"), DEADLINE);
+        let (left, kept, ada) = (app.tenant().await, app.tenant().await, user());
+        let held = app
+            .plain
+            .hold(RequestMatch::path("ada@example.com").on_arrival());
+        let worker = app.work();
+        app.tell(&[left.added(&ada, "ada@example.com", "member")])
+            .await;
+        assert!(held.wait_for(1, DEADLINE).await, "who has the address");
+        held.release(1);
+        assert!(held.wait_for(2, DEADLINE).await, "the address");
+        app.tell(&[
+            kept.added(&ada, "lovelace@example.com", "member"),
+            left.removed(&ada),
+        ])
+        .await;
+        let newer = "SELECT count(*) FROM polar_jobs.support_desk_members s
+                       JOIN polar_jobs.people p USING (user_id)
+                      WHERE p.email = 'lovelace@example.com' AND EXISTS (
+                          SELECT FROM polar_jobs.memberships m
+                           WHERE m.user_id = p.user_id AND m.removed_at IS NOT NULL)";
+        app.until("the newer address", async || app.count(newer).await == 1)
+            .await;
+        if !is_answered {
+            app.plain
+                .fail_next("upsertCustomer", PlainFault::AnswerLost);
+        }
+        held.release_all();
+        worker.stop().await;
+        app.resolve_waits().await;
+        let people = app.plain.people_of(&kept.id);
+        assert_eq!(
+            people,
+            ["lovelace@example.com", "owner@example.com"],
+            "answered: {is_answered}"
+        );
+        assert_eq!(app.plain.people_of(&left.id), ["owner@example.com"]);
+    }
 }

@@ -75,6 +75,78 @@ async fn the_tier_follows_the_grants_and_falls_back_to_the_default_with_the_last
     assert_eq!(app.tier(&tenant).as_deref(), Some("free"));
 }
 
+/// Otherwise a paying organization would have the default tier until the hour comes round.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tier_that_comes_back_while_it_is_being_taken_away_is_given_again() {
+    let app = SupportDeskApp::open().await;
+    let tenant = app.tenant().await;
+    let tier = async |tier: &str| {
+        let held = "SELECT count(*) FROM polar_jobs.organizations WHERE coalesce(plain_tier_external_id, '') = $1
+                       AND NOT EXISTS (SELECT FROM polar_jobs.live_jobs WHERE kind = 'apply_benefits')";
+        let held = sqlx::query_scalar::<_, i64>(held).bind(tier.to_owned());
+        held.fetch_one(&app.pool).await.unwrap() == 1
+    };
+    app.simulator
+        .purchase(&tenant.id, Product::Pro)
+        .await
+        .unwrap();
+    app.resolve_waits().await;
+    // What is done at Plain from now on cannot be confirmed.
+    let mut confirmations = app.pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM polar_jobs.support_desk_tenants FOR UPDATE")
+        .execute(&mut *confirmations)
+        .await
+        .unwrap();
+    let worker = app.work();
+    app.simulator.revoke(&tenant.id).await.unwrap();
+    app.until("the tier is taken away", async || {
+        app.tier(&tenant).as_deref() == Some("free") && tier("").await
+    })
+    .await;
+    app.simulator
+        .purchase(&tenant.id, Product::Pro)
+        .await
+        .unwrap();
+    app.deliveries_end().await;
+    app.until("it is granted again", async || tier("pro").await)
+        .await;
+    assert_eq!(
+        app.tier(&tenant).as_deref(),
+        Some("free"),
+        "the job is under way"
+    );
+    confirmations.rollback().await.unwrap();
+    worker.stop().await;
+    app.resolve_waits().await;
+    assert_eq!(app.tier(&tenant).as_deref(), Some("pro"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tier_is_given_although_another_benefit_cannot_be_read() {
+    let app = SupportDeskApp::open().await;
+    let tenant = app.tenant().await;
+    let fees = json!({"type": "transaction_fee", "fee_percent": "much", "fee_fixed": 1, "subscription_fee_percent": 2});
+    app.simulator
+        .edit_benefit_metadata(
+            Product::Pro,
+            "transaction_fee",
+            fees.as_object().unwrap().clone(),
+        )
+        .await
+        .unwrap();
+    app.simulator
+        .purchase(&tenant.id, Product::Pro)
+        .await
+        .unwrap();
+    app.work_until_idle().await;
+    let applied = app.ends("apply_benefits").await;
+    assert!(
+        applied.iter().all(|(end, _)| end != "applied"),
+        "{applied:?}"
+    );
+    assert_eq!(app.tier(&tenant).as_deref(), Some("pro"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tier_whose_giving_was_never_answered_is_taken_away_with_its_grant() {
     let app = SupportDeskApp::open().await;

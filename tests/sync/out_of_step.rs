@@ -2,9 +2,11 @@
 
 use jobs::{NewJob, ResumeSyncs};
 use serde_json::json;
-use simulator::Faults;
+use simulator::{Faults, RequestMatch};
 
-use crate::test_app::{Tenant, TestApp, user};
+use crate::test_app::{DEADLINE, Tenant, TestApp, user};
+
+const NOTED: &str = "SELECT count(*) FROM polar_jobs.out_of_step";
 
 impl TestApp {
     async fn given_up(&self) -> i64 {
@@ -72,8 +74,7 @@ async fn a_start_of_a_worker_does_not_try_again_what_polar_refuses_as_it_is() {
     app.resolve_waits().await;
     assert!(app.simulator.customer(&tenants[0].id).is_some());
     assert!(app.member(&tenant, &ada).is_some());
-    let noted = "SELECT count(*) FROM polar_jobs.out_of_step";
-    assert_eq!(app.count(noted).await, 2);
+    assert_eq!(app.count(NOTED).await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,8 +109,84 @@ async fn a_job_whose_budget_was_spent_comes_again_within_the_hour_without_a_rest
     app.resume().await;
     let there = async || app.role_at_polar(&tenant, &ada).as_deref() == Some("billing_manager");
     app.until("it comes again", there).await;
-    let noted = "SELECT count(*) FROM polar_jobs.out_of_step";
-    let gone = async || app.count(noted).await == 0;
+    let gone = async || app.count(NOTED).await == 0;
     app.until("the note is gone", gone).await;
     worker.stop().await;
+}
+
+/// Otherwise it would stay, and an organization that is created anew would never be in step.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_while_its_organization_is_deleted_leaves_no_note() {
+    let (tenant, bob) = (Tenant::new(), user());
+    // One waits for an address, the other has none.
+    for failing in [
+        tenant.added(&bob, "owner@example.com", "member"),
+        tenant.transferred(&bob),
+    ] {
+        let app = TestApp::open().await;
+        app.tell(&[tenant.created()]).await;
+        app.resolve_waits().await;
+        let looked_at = RequestMatch::path(&format!("members/{bob}")).method("GET");
+        let looked_at = app.simulator.hold(looked_at);
+        let worker = app.work();
+        app.tell(std::slice::from_ref(&failing)).await;
+        assert!(looked_at.wait_for(1, DEADLINE).await);
+        app.tell(&[tenant.deleted()]).await;
+        let deleted = "SELECT count(*) FROM polar_jobs.organizations WHERE deleted_at IS NOT NULL";
+        let deleted = async || app.count(deleted).await == 1;
+        app.until("the deletion is applied", deleted).await;
+        looked_at.release_all();
+        let unfinished = "SELECT count(*) FROM polar_jobs.live_jobs WHERE kind = 'sync_member'";
+        let ended = async || app.count(unfinished).await == 0;
+        app.until("the member's job ends", ended).await;
+        assert_eq!(app.count(NOTED).await, 0, "{failing}");
+        worker.stop().await;
+        app.resolve_waits().await;
+        app.tell(&[tenant.created()]).await;
+        app.resolve_waits().await;
+        let in_step = "SELECT count(*) FROM polar_jobs.organization_overview WHERE in_step";
+        assert_eq!(app.count(in_step).await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_and_the_deletion_of_its_organization_wait_for_each_other() {
+    const NOTE: &str = "SELECT polar_jobs.note_out_of_step($1::text::uuid, 'member/' || gen_random_uuid(), 'refused')";
+    const QUEUED: &str = "SELECT count(*) FROM pg_stat_activity
+                           WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let app = TestApp::open().await;
+    let (first, second) = (Tenant::new(), Tenant::new());
+    app.tell(&[first.created(), second.created()]).await;
+    app.resolve_waits().await;
+
+    let mut noting = app.pool.begin().await.unwrap();
+    let waits: Option<i32> = sqlx::query_scalar(NOTE)
+        .bind(&first.id)
+        .fetch_one(&mut *noting)
+        .await
+        .unwrap();
+    assert_eq!(waits, Some(0));
+    app.tell(&[first.deleted()]).await;
+    let worker = app.work();
+    let queued = async || app.count(QUEUED).await > 0;
+    app.until("the deletion waits for the note", queued).await;
+    noting.commit().await.unwrap();
+    worker.stop().await;
+    app.resolve_waits().await;
+    assert_eq!(app.count(NOTED).await, 0);
+
+    let mut deleting = app.pool.begin().await.unwrap();
+    sqlx::query("UPDATE polar_jobs.organizations SET deleted_at = now() WHERE id = $1::text::uuid")
+        .bind(&second.id)
+        .execute(&mut *deleting)
+        .await
+        .unwrap();
+    let noting = sqlx::query_scalar(NOTE).bind(&second.id);
+    let (waits, ()) = tokio::join!(noting.fetch_one(&app.pool), async {
+        app.until("the note waits for the deletion", queued).await;
+        deleting.commit().await.unwrap();
+    });
+    let waits: Option<i32> = waits.unwrap();
+    assert_eq!(waits, None);
+    assert_eq!(app.count(NOTED).await, 0);
 }

@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 
 pub use faults::{PlainFault, PlainOutage};
 
+use crate::http::hold::{HeldRequests, Holds, RequestMatch};
 use crate::simulator::StartError;
 use faults::PlainFaults;
 use store::PlainStore;
@@ -103,6 +104,7 @@ pub(in crate::plain) struct Shared {
     token: Mutex<String>,
     store: Mutex<PlainStore>,
     faults: Mutex<PlainFaults>,
+    holds: Holds,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -125,6 +127,7 @@ impl PlainSimulator {
             token: Mutex::new(options.token),
             store: Mutex::new(PlainStore::new(options.tiers)),
             faults: Mutex::default(),
+            holds: Holds::default(),
         });
         let router = Router::new()
             .fallback(server::handle)
@@ -210,6 +213,13 @@ impl PlainSimulator {
     /// What becomes of the next call of an operation, once.
     pub fn fail_next(&self, operation: &str, fault: PlainFault) {
         locked(&self.shared.faults).arm(operation, fault);
+    }
+
+    /// Holds matching calls until they are released. The path that is matched is the name of the operation, a space
+    /// and its variables as JSON.
+    #[must_use = "dropping it releases the calls"]
+    pub fn hold(&self, matching: RequestMatch) -> HeldRequests {
+        self.shared.holds.add(matching)
     }
 
     /// Calls whose variables hold this text fail with 500, until [`PlainSimulator::fail_nobody`].

@@ -14,6 +14,7 @@ use super::document::{self, Document};
 use super::faults::{PlainFault, PlainOutage};
 use super::operations::{self, Refused};
 use super::{PlainRequestRecord, Shared, locked};
+use crate::http::hold::Point;
 
 /// Larger bodies are not read.
 const READ_LIMIT: usize = 1 << 20;
@@ -64,6 +65,8 @@ async fn graphql(shared: &Shared, headers: &HeaderMap, body: &Bytes) -> Response
         status: 0,
         refused: None,
     };
+    let path = format!("{operation} {variables}");
+    shared.holds.pass("POST", &path, Point::Arrival).await;
     let outage = locked(&shared.faults).outage;
     let response = match outage {
         Some(PlainOutage::Unavailable) => answer(StatusCode::SERVICE_UNAVAILABLE, &Value::Null),
@@ -78,6 +81,7 @@ async fn graphql(shared: &Shared, headers: &HeaderMap, body: &Bytes) -> Response
         ),
         None => {
             let (response, refused) = respond(shared, document.as_ref(), variables);
+            shared.holds.pass("POST", &path, Point::Answer).await;
             record.refused = refused;
             response
         }
