@@ -75,11 +75,35 @@ impl ClaimCursor {
     }
 }
 
+/// Which due jobs a claim behind a [`ClaimCursor`] takes. Of two claims that are under way at once each would
+/// step over what the other has locked. Worse, where the other commits meanwhile, it would lock jobs that it
+/// then finds claimed, and their ends would wait for it. So each takes every second job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// No other claim is under way here.
+    All,
+    /// Those with an even id.
+    Even,
+    /// Those with an odd id.
+    Odd,
+}
+
+impl Share {
+    /// The bits of an id that are looked at, and what they must be.
+    fn mask(self) -> (i64, i64) {
+        match self {
+            Self::All => (0, 0),
+            Self::Even => (1, 0),
+            Self::Odd => (1, 1),
+        }
+    }
+}
+
 /// Most rows that one claim takes: beyond it a batch gains nothing.
 pub const LARGEST_CLAIM: usize = 500;
 
 /// Stores `completions` and claims up to `limit` due jobs of `queue`, in one commit; from the head of
-/// the queue, or from behind a [`ClaimCursor`].
+/// the queue, or from behind a [`ClaimCursor`] and then a share of them.
 ///
 /// The picked rows go through an array: with a join or `IN`, a generic plan takes the unknown LIMIT
 /// for a tenth of the table and walks all of it. Each is named by its place, for it is locked and stays there;
@@ -95,13 +119,13 @@ pub async fn complete_and_claim(
     queue: &str,
     completions: &[Completion],
     limit: usize,
-    after: Option<ClaimCursor>,
+    after: Option<(ClaimCursor, Share)>,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
     let done = Done::of(completions);
     let limit = i64::try_from(limit.min(LARGEST_CLAIM)).unwrap_or(0);
     match after {
         None => from_head(connection, record, queue, &done, limit).await,
-        Some(cursor) => from_cursor(connection, record, queue, &done, limit, cursor).await,
+        Some(after) => from_cursor(connection, record, queue, &done, limit, after).await,
     }
 }
 
@@ -125,26 +149,15 @@ impl<'a> Done<'a> {
     }
 }
 
-/// The statement of both ways to look for due jobs; `$due` selects their ids.
-macro_rules! complete_and_claim {
-    ($due:literal, $record:ident, $queue:ident, $done:ident, $limit:ident $(, $place:expr)*) => {
+/// The statement of every claim: `$ends` stores ends before, `$due` selects the places of due jobs.
+macro_rules! claim {
+    ($ends:literal, $due:literal, $record:ident, $queue:ident, $limit:ident $(, $value:expr)*) => {
         sqlx::query_as!(
             Claimed,
-            r#"WITH finished AS (
-                   DELETE FROM polar_jobs.live_jobs j USING unnest($3::bigint[], $4::int[], $5::text[]) d (id, attempt, note)
-                    WHERE j.id = d.id AND j.attempt = d.attempt AND j.worker = $1
-                   RETURNING j.id, run_at, created_at, started_at, worker, j.attempt, max_attempts, priority, queue, kind,
-                             CASE WHEN coalesces THEN ordering_key ELSE held_unique_key END, ordering_key, events, d.note, payload, errors
-               ), kept AS (
-                   INSERT INTO polar_jobs.finished_jobs
-                          (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
-                           unique_key, ordering_key, events, note, payload, errors, state, outcome)
-                   SELECT f.*, 'completed', CASE WHEN f.note IS NULL THEN 'applied' ELSE 'ignored' END FROM finished f
-               ), ends AS (
-                   INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
-                   SELECT unnest(f.events), f.id, CASE WHEN f.note IS NULL THEN 2 ELSE 1 END FROM finished f
-               ), me AS MATERIALIZED (
-                   SELECT 1 FROM polar_jobs.claims c WHERE c.worker = $1 AND c.fetcher = $7 AND c.epoch = $8 FOR NO KEY UPDATE
+            "WITH "
+                + $ends
+                + r#"me AS MATERIALIZED (
+                   SELECT 1 FROM polar_jobs.claims c WHERE c.worker = $1 AND c.fetcher = $4 AND c.epoch = $5 FOR NO KEY UPDATE
                ), taken AS (
                    UPDATE polar_jobs.live_jobs j
                       SET worker = $1, attempt = j.attempt + 1, started_at = now(),
@@ -155,8 +168,8 @@ macro_rules! complete_and_claim {
                    RETURNING j.id, j.attempt, j.kind, j.payload, jsonb_array_length(j.errors) AS failures, j.max_attempts,
                              j.events, j.ordering_key IS NOT NULL AS ordered, j.priority, j.run_at, j.started_at
                ), recorded AS (
-                   UPDATE polar_jobs.claims c SET turn = $9, ids = $10::bigint[] || ARRAY(SELECT t.id FROM taken t)
-                    WHERE c.worker = $1 AND c.fetcher = $7 AND EXISTS (SELECT 1 FROM taken)
+                   UPDATE polar_jobs.claims c SET turn = $6, ids = $7::bigint[] || ARRAY(SELECT t.id FROM taken t)
+                    WHERE c.worker = $1 AND c.fetcher = $4 AND EXISTS (SELECT 1 FROM taken)
                )
                SELECT id AS "id!", attempt AS "attempt!", kind AS "kind!", payload AS "payload!: Json<Box<RawValue>>",
                       failures AS "failures!", max_attempts AS "max_attempts!", events, ordered AS "ordered!",
@@ -164,20 +177,66 @@ macro_rules! complete_and_claim {
                  FROM taken"#,
             $record.worker,
             $queue,
-            &$done.ids,
-            &$done.attempts,
-            &$done.notes as &[Option<&str>],
             $limit,
             $record.fetcher,
             $record.epoch,
             $record.turn,
             $record.held
+            $(, $value)*
+        )
+    };
+}
+
+/// The same with ends to be stored.
+macro_rules! complete_and_claim {
+    ($due:literal, $record:ident, $queue:ident, $limit:ident, $done:ident $(, $place:expr)*) => {
+        claim!(
+            "finished AS (
+                 DELETE FROM polar_jobs.live_jobs j USING unnest($8::bigint[], $9::int[], $10::text[]) d (id, attempt, note)
+                  WHERE j.id = d.id AND j.attempt = d.attempt AND j.worker = $1
+                 RETURNING j.id, run_at, created_at, started_at, worker, j.attempt, max_attempts, priority, queue, kind,
+                           CASE WHEN coalesces THEN ordering_key ELSE held_unique_key END, ordering_key, events, d.note, payload, errors
+             ), kept AS (
+                 INSERT INTO polar_jobs.finished_jobs
+                        (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
+                         unique_key, ordering_key, events, note, payload, errors, state, outcome)
+                 SELECT f.*, 'completed', CASE WHEN f.note IS NULL THEN 'applied' ELSE 'ignored' END FROM finished f
+             ), ends AS (
+                 INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
+                 SELECT unnest(f.events), f.id, CASE WHEN f.note IS NULL THEN 2 ELSE 1 END FROM finished f
+             ), ",
+            $due,
+            $record,
+            $queue,
+            $limit,
+            &$done.ids,
+            &$done.attempts,
+            &$done.notes as &[Option<&str>]
             $(, $place)*
         )
     };
 }
 
-/// Nothing is claimed for a paused queue, or by a worker that was reclaimed: its record is gone.
+/// Due jobs from the head of the queue. None of a paused queue, and none for a worker that was reclaimed: its
+/// record is gone.
+macro_rules! from_head {
+    ($statement:ident, $($before:literal,)? $($value:ident),*) => {
+        $statement!(
+            $($before,)?
+            "SELECT due.ctid FROM polar_jobs.priorities($2) p CROSS JOIN LATERAL (
+                 SELECT c.ctid FROM polar_jobs.live_jobs c
+                  WHERE c.queue = $2 AND c.priority = p.priority AND c.run_at <= now()
+                    AND NOT c.blocked AND c.worker IS NULL
+                  ORDER BY c.run_at, c.id LIMIT $3 FOR UPDATE SKIP LOCKED) due
+              LIMIT CASE WHEN $3 > 0 AND EXISTS (SELECT 1 FROM me)
+                          AND NOT EXISTS (SELECT 1 FROM polar_jobs.queues q WHERE q.name = $2 AND q.paused_at IS NOT NULL)
+                         THEN $3::bigint ELSE 0 END",
+            $($value),*
+        )
+    };
+}
+
+/// Without ends it is another statement, for its start costs less: a job that comes to an idle worker waits for it.
 async fn from_head(
     connection: &mut PgConnection,
     record: ClaimRecord<'_>,
@@ -185,22 +244,14 @@ async fn from_head(
     done: &Done<'_>,
     limit: i64,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
-    complete_and_claim!(
-        "SELECT due.ctid FROM polar_jobs.priorities($2) p CROSS JOIN LATERAL (
-             SELECT c.ctid FROM polar_jobs.live_jobs c
-              WHERE c.queue = $2 AND c.priority = p.priority AND c.run_at <= now()
-                AND NOT c.blocked AND c.worker IS NULL
-              ORDER BY c.run_at, c.id LIMIT $6 FOR UPDATE SKIP LOCKED) due
-          LIMIT CASE WHEN $6 > 0 AND EXISTS (SELECT 1 FROM me)
-                      AND NOT EXISTS (SELECT 1 FROM polar_jobs.queues q WHERE q.name = $2 AND q.paused_at IS NOT NULL)
-                     THEN $6::bigint ELSE 0 END",
-        record,
-        queue,
-        done,
-        limit
-    )
-    .fetch_all(connection)
-    .await
+    if done.ids.is_empty() {
+        return from_head!(claim, "", record, queue, limit)
+            .fetch_all(connection)
+            .await;
+    }
+    from_head!(complete_and_claim, record, queue, limit, done)
+        .fetch_all(connection)
+        .await
 }
 
 /// The same from behind a place and within its priority: the short form for a queue that is being
@@ -211,21 +262,24 @@ async fn from_cursor(
     queue: &str,
     done: &Done<'_>,
     limit: i64,
-    cursor: ClaimCursor,
+    (cursor, share): (ClaimCursor, Share),
 ) -> Result<Vec<Claimed>, sqlx::Error> {
+    let (mask, bits) = share.mask();
     complete_and_claim!(
         "SELECT c.ctid FROM polar_jobs.live_jobs c
           WHERE c.queue = $2 AND c.priority = $11 AND c.run_at <= now() AND (c.run_at, c.id) > ($12, $13)
-            AND NOT c.blocked AND c.worker IS NULL
-          ORDER BY c.run_at, c.id LIMIT CASE WHEN EXISTS (SELECT 1 FROM me) THEN $6::bigint ELSE 0 END
+            AND NOT c.blocked AND c.worker IS NULL AND c.id & $14 = $15
+          ORDER BY c.run_at, c.id LIMIT CASE WHEN EXISTS (SELECT 1 FROM me) THEN $3::bigint ELSE 0 END
           FOR UPDATE SKIP LOCKED",
         record,
         queue,
-        done,
         limit,
+        done,
         cursor.priority,
         cursor.run_at,
-        cursor.id
+        cursor.id,
+        mask,
+        bits
     )
     .fetch_all(connection)
     .await

@@ -125,6 +125,11 @@ impl CompletionBuffer {
         Storing(self)
     }
 
+    /// Whether a fetcher's statement runs.
+    pub(super) fn is_storing(&self) -> bool {
+        self.storing.load(Ordering::Acquire) > 0
+    }
+
     /// Waits while results come thick and fast, until there are `enough`: one commit then stores more
     /// of them. Returns at once where there is none. While the database is busy with another batch of the
     /// queue, nothing is lost by waiting longer, and no core is spent on it.
@@ -143,7 +148,7 @@ impl CompletionBuffer {
             if grown {
                 (seen, last) = (waiting, Instant::now());
             }
-            if self.storing.load(Ordering::Acquire) > 0 {
+            if self.is_storing() {
                 if !grown || began.elapsed() > BUSY_GATHER_TIMEOUT {
                     return;
                 }

@@ -14,7 +14,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::queue::claim::{self, ClaimCursor, ClaimRecord, Claimed};
+use crate::queue::claim::{self, ClaimCursor, ClaimRecord, Claimed, Share};
 use crate::queue::connect::{IDLE_TIMEOUT, Pooler, QueueDatabase, set_lock_timeout};
 use crate::queue::finish::Completion;
 use crate::queue::recovery::{self, Backend, LostClaim};
@@ -188,7 +188,7 @@ impl Place {
         queue: &str,
         completions: &[Completion],
         limit: usize,
-        after: Option<ClaimCursor>,
+        after: Option<(ClaimCursor, Share)>,
     ) -> Result<Vec<Claimed>, sqlx::Error> {
         self.ready().await?;
         self.turn += 1;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::queue::claim::{ClaimCursor, Claimed, LARGEST_CLAIM};
+use crate::queue::claim::{ClaimCursor, Claimed, LARGEST_CLAIM, Share};
 use crate::queue::finish::{self, Completion, Discard, Return};
 use crate::queue::recovery;
 use crate::sqlstate::is_lock_timeout;
@@ -240,11 +240,13 @@ impl Fetcher {
         contended: &mut HashSet<i64>,
     ) -> Turned {
         let mut backoff = Backoff::default();
+        let share = self.share();
         let _storing = self.buffer.storing();
         loop {
             // Other queues may use the connection while this one waits.
             let mut connection = self.shared.connections.acquire().await;
-            let turn = self.try_turn(&mut connection, &mut batch, wanted, cursor.at, contended);
+            let after = cursor.at.map(|place| (place, share));
+            let turn = self.try_turn(&mut connection, &mut batch, wanted, after, contended);
             match turn.await {
                 Ok(rows) => {
                     drop(connection);
@@ -273,12 +275,21 @@ impl Fetcher {
         }
     }
 
+    /// What to claim: not what another fetcher of the queue may be claiming at this moment.
+    fn share(&self) -> Share {
+        match (self.buffer.is_storing(), self.first) {
+            (false, _) => Share::All,
+            (true, true) => Share::Even,
+            (true, false) => Share::Odd,
+        }
+    }
+
     async fn try_turn(
         &self,
         connection: &mut FetchConnection,
         batch: &mut Batch,
         wanted: Wanted,
-        after: Option<ClaimCursor>,
+        after: Option<(ClaimCursor, Share)>,
         contended: &mut HashSet<i64>,
     ) -> Result<Vec<Claimed>, sqlx::Error> {
         let worker = self.shared.worker;
