@@ -5,10 +5,14 @@ use chrono::{DateTime, Utc};
 use jobs::Registry;
 use serde_json::{Value, json};
 
+use super::copy;
 use super::fixture::Fixture;
 use super::noop::Noop;
-use crate::queue::bulk;
+use crate::queue::enqueue;
 use crate::worker;
+
+/// Keyed jobs per statement.
+const KEYED_CHUNK: usize = 1000;
 
 /// What to measure.
 #[derive(Clone, Copy, Debug)]
@@ -59,14 +63,17 @@ async fn fill(fixture: &Fixture, what: Drain) -> anyhow::Result<()> {
     }
     if what.waiting > 0 {
         let tomorrow = Utc::now() + chrono::Duration::days(1);
-        bulk::insert(
-            &mut connection,
-            (0..what.waiting).map(|n| Noop::waiting(n, tomorrow)),
-        )
-        .await?;
+        let others = (0..what.waiting).map(Noop::row);
+        copy::insert(&mut connection, Some(tomorrow), others).await?;
     }
-    let row = if what.keyed { Noop::keyed } else { Noop::row };
-    bulk::insert(&mut connection, (0..what.jobs).map(row)).await?;
+    if what.keyed {
+        let jobs: Vec<_> = (0..what.jobs).map(Noop::keyed).collect();
+        for chunk in jobs.chunks(KEYED_CHUNK) {
+            enqueue::insert_all(&mut connection, chunk).await?;
+        }
+    } else {
+        copy::insert(&mut connection, None, (0..what.jobs).map(Noop::row)).await?;
+    }
     Ok(())
 }
 

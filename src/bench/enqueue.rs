@@ -9,19 +9,17 @@ use serde_json::{Value, json};
 use sqlx::Connection;
 use tokio::task::JoinSet;
 
+use super::copy;
 use super::fixture::Fixture;
 use super::noop::Noop;
+use crate::queue::enqueue;
 use crate::queue::notifier::Notifier;
-use crate::queue::shared::SharedEnqueue;
-use crate::queue::{bulk, enqueue};
 
 /// How jobs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
     /// Each its own commit.
     Single,
-    /// Clients wait for their own job, commits are shared.
-    Shared,
     /// By COPY.
     Bulk,
 }
@@ -34,7 +32,6 @@ pub async fn run(url: &str, jobs: u64, clients: usize, manner: Manner) -> anyhow
     let fixture = Fixture::new(url).await?;
     let seconds = match manner {
         Manner::Single => single(&fixture, jobs, clients).await?,
-        Manner::Shared => shared(&fixture, jobs, clients).await?,
         Manner::Bulk => bulk(&fixture, jobs, clients).await?,
     };
     let found = sqlx::query_scalar!(r#"SELECT count(*) AS "found!" FROM polar_jobs.jobs"#)
@@ -78,32 +75,6 @@ async fn single(fixture: &Fixture, jobs: u64, clients: usize) -> anyhow::Result<
     Ok(begun.elapsed().as_secs_f64())
 }
 
-async fn shared(fixture: &Fixture, jobs: u64, clients: usize) -> anyhow::Result<f64> {
-    let enqueue = SharedEnqueue::new(
-        fixture.database.clone(),
-        Notifier::new(fixture.pool.clone(), fixture.database.pooler),
-    );
-    let next = Arc::new(AtomicU64::new(0));
-    let begun = Instant::now();
-    let mut writers = JoinSet::new();
-    for _ in 0..clients {
-        let (next, enqueue) = (Arc::clone(&next), enqueue.clone());
-        writers.spawn(async move {
-            loop {
-                let n = next.fetch_add(1, Ordering::Relaxed);
-                if n >= jobs {
-                    return Ok::<_, crate::queue::shared::EnqueueError>(());
-                }
-                enqueue.enqueue(Noop::row(n)).await?;
-            }
-        });
-    }
-    while let Some(written) = writers.join_next().await {
-        written??;
-    }
-    Ok(begun.elapsed().as_secs_f64())
-}
-
 async fn bulk(fixture: &Fixture, jobs: u64, clients: usize) -> anyhow::Result<f64> {
     let share = jobs.div_ceil(clients as u64);
     let mut connections = Vec::new();
@@ -114,7 +85,8 @@ async fn bulk(fixture: &Fixture, jobs: u64, clients: usize) -> anyhow::Result<f6
     let mut writers = JoinSet::new();
     for (number, mut connection) in (0_u64..).zip(connections) {
         let range = (number * share).min(jobs)..((number + 1) * share).min(jobs);
-        writers.spawn(async move { bulk::insert(&mut connection, range.map(Noop::row)).await });
+        writers
+            .spawn(async move { copy::insert(&mut connection, None, range.map(Noop::row)).await });
     }
     while let Some(written) = writers.join_next().await {
         written??;

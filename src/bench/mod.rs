@@ -2,6 +2,7 @@
 //! keys, kept history, durable commits. Each benchmark works on a migrated scratch database that the
 //! caller makes and drops.
 
+mod copy;
 pub mod drain;
 pub mod enqueue;
 pub mod fixture;

@@ -1,6 +1,5 @@
 //! The job that does nothing, so that only the queue is measured.
 
-use chrono::{DateTime, Utc};
 use jobs::contract::Retry;
 use jobs::{Context, Done, Error, Job, NewJob};
 use serde::{Deserialize, Serialize};
@@ -37,12 +36,6 @@ impl Noop {
             ordering_key: Some(key),
             ..Self::row(n)
         }
-    }
-
-    /// Its row, due far in the future.
-    #[must_use]
-    pub fn waiting(n: u64, until: DateTime<Utc>) -> NewJob {
-        Self::row(n).at(until)
     }
 }
 

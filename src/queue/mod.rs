@@ -6,7 +6,6 @@
 //!
 //! The states and every arrow between them are drawn in `docs/states.md`.
 
-pub mod bulk;
 pub mod claim;
 pub mod connect;
 pub mod enqueue;
@@ -19,5 +18,4 @@ pub mod reclaim;
 pub mod recovery;
 pub mod release;
 pub mod runnable;
-pub mod shared;
 pub mod table;

@@ -92,10 +92,6 @@ pub async fn enqueue(
             "one INSERT and one commit each",
             enqueue::single(options, jobs, clients).await?,
         ),
-        Manner::Shared => (
-            "one INSERT for all that wait",
-            enqueue::shared(options, jobs, clients).await?,
-        ),
         Manner::Bulk => ("COPY", enqueue::bulk(options, jobs, clients).await?),
     };
     Ok(vec![Limit {

@@ -38,12 +38,9 @@ enum What {
         /// Clients that write at the same time
         #[arg(long, default_value_t = 16, value_parser = at_least_one)]
         clients: usize,
-        /// Write in bulk instead, as a backfill does
-        #[arg(long, conflicts_with = "shared")]
-        bulk: bool,
-        /// Let clients that wait at the same time share their commits
+        /// Write by COPY instead
         #[arg(long)]
-        shared: bool,
+        bulk: bool,
     },
     /// Run no-op jobs that were enqueued beforehand
     Drain {
@@ -138,13 +135,8 @@ async fn measure(url: &str, arguments: Arguments) -> anyhow::Result<Vec<Value>> 
             jobs,
             clients,
             bulk,
-            shared,
         } => {
-            let manner = match (bulk, shared) {
-                (true, _) => Manner::Bulk,
-                (false, true) => Manner::Shared,
-                (false, false) => Manner::Single,
-            };
+            let manner = if bulk { Manner::Bulk } else { Manner::Single };
             let measured = enqueue::run(url, jobs, clients, manner).await?;
             let limit = reference::enqueue(&options, jobs, clients, manner);
             (measured, with_reference.then_some(limit.boxed()))
