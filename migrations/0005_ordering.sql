@@ -78,9 +78,10 @@ BEGIN
 END $$;
 
 -- Returns the ids of the notes that are done with. One that fails (somebody else writes to its key at this
--- moment) is found by halving, so that it costs the others nothing.
+-- moment) is found by halving, so that it costs the others nothing. The caller's `lock_timeout` is waited out
+-- once: somebody may hold hundreds, and each half that has one would wait again.
 CREATE FUNCTION polar_jobs.handle_notes(ids bigint[]) RETURNS bigint[] LANGUAGE plpgsql
-    SET enable_seqscan = off SET lock_timeout = '50ms' AS $$
+    SET enable_seqscan = off AS $$
 DECLARE
     half CONSTANT integer := cardinality(ids) / 2;
     note polar_jobs.key_releases;
@@ -96,6 +97,7 @@ EXCEPTION WHEN lock_not_available OR unique_violation OR serialization_failure O
     IF half = 0 THEN
         RETURN '{}';
     END IF;
+    PERFORM set_config('lock_timeout', '1ms', true);
     RETURN polar_jobs.handle_notes(ids[:half]) || polar_jobs.handle_notes(ids[half + 1:]);
 END $$;
 
@@ -103,7 +105,7 @@ END $$;
 -- looked at, null if there was none, and how many it handled. Called until there are none behind: one
 -- that cannot be handled yet holds up no other.
 CREATE FUNCTION polar_jobs.release_noted_keys(after bigint, batch integer, OUT last bigint, OUT released integer)
-    LANGUAGE plpgsql SET enable_seqscan = off AS $$
+    LANGUAGE plpgsql SET enable_seqscan = off SET lock_timeout = '50ms' AS $$
 DECLARE
     taken bigint[] := ARRAY(SELECT n.id FROM polar_jobs.key_releases n WHERE n.id > after ORDER BY n.id
                              LIMIT batch FOR UPDATE SKIP LOCKED);

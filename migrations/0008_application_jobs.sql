@@ -146,7 +146,7 @@ $$;
 -- snapshot of a higher isolation level does not show who is the head now: then the releaser does it. So
 -- it does with what somebody else is writing to at this moment: a commit never fails or waits for this.
 CREATE FUNCTION polar_jobs.release_at_commit() RETURNS trigger LANGUAGE plpgsql
-    SECURITY DEFINER SET search_path = pg_catalog, polar_jobs, pg_temp SET enable_seqscan = off AS $$
+    SECURITY DEFINER SET search_path = pg_catalog, polar_jobs, pg_temp SET enable_seqscan = off SET lock_timeout = '50ms' AS $$
 DECLARE
     ids bigint[];
     done bigint[];

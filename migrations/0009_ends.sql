@@ -79,6 +79,8 @@ BEGIN
                                                entry.still_due);
             END IF;
         EXCEPTION WHEN lock_not_available OR unique_violation OR serialization_failure OR deadlock_detected THEN
+            -- Waited for once: somebody may hold what hundreds of them need.
+            PERFORM set_config('lock_timeout', '1ms', true);
             again := again || entry.id;
         END;
     END LOOP;
@@ -135,6 +137,7 @@ BEGIN
             RETURN NEXT (job.id, job.kind, coalesce(job.payload ->> 'organization_id', job.payload ->> 'external_customer_id'),
                          failures >= job.max_attempts)::polar_jobs.reclaimed_job;
         EXCEPTION WHEN lock_not_available OR unique_violation OR serialization_failure OR deadlock_detected THEN
+            PERFORM set_config('lock_timeout', '1ms', true);
             RAISE DEBUG 'job % of worker % is returned later', job.id, dead;
         END;
     END LOOP;
@@ -152,9 +155,10 @@ DECLARE
     stored bigint[];
 BEGIN
     WITH chosen AS (
-        SELECT DISTINCT ON (coalesce(f.unique_key, f.id::text)) f.id FROM polar_jobs.finished_jobs f
+        SELECT DISTINCT ON (f.unique_key, CASE WHEN f.unique_key IS NULL THEN f.id END) f.id
+          FROM polar_jobs.finished_jobs f
          WHERE f.id = ANY (ids) AND (retry_finished.state IS NULL OR f.state = retry_finished.state)
-         ORDER BY coalesce(f.unique_key, f.id::text), f.id DESC
+         ORDER BY f.unique_key, CASE WHEN f.unique_key IS NULL THEN f.id END, f.id DESC
     ), deleted AS (
         DELETE FROM polar_jobs.finished_jobs f WHERE f.id = ANY (ARRAY(SELECT c.id FROM chosen c)) RETURNING f
     )

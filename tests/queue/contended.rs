@@ -116,3 +116,94 @@ async fn a_held_row_of_a_job_with_local_writes_does_not_keep_its_connection_from
     assert_eq!(app.number(written).await, 2);
     worker.stop().await;
 }
+
+/// Each of them would wait for the lock's timeout: longer together than any statement of a worker may take.
+#[tokio::test]
+async fn hundreds_of_held_rows_that_returning_jobs_need_hold_up_no_other() {
+    const MANY: usize = 300;
+    let app = TestApp::new().await;
+    let mut settings = app.settings(MANY + 4).await;
+    settings.queues = [("default", MANY / 2), ("bulk", MANY / 2), ("mail", 4)]
+        .map(|(queue, slots)| QueueSlots {
+            queue: queue.to_owned(),
+            slots,
+        })
+        .to_vec();
+    let worker = Worker::start(settings);
+    let keyed = |n: usize, acts: Vec<Vec<Act>>| {
+        let key = format!("key {n}");
+        // Both queues, so that both connections of the fetchers are needed.
+        let queue = [Queue::Default, Queue::Bulk][n % 2];
+        Script::new("many", acts)
+            .unique(&key)
+            .ordered(&key)
+            .row_in(queue)
+    };
+    let returning = || vec![vec![Act::Hold("go".into()), Act::Snooze(3600.0)], vec![]];
+    let running: Vec<_> = (0..MANY).map(|n| keyed(n, returning())).collect();
+    app.add_all(&running).await;
+    app.ledger.reached(Mark::Started, "many", MANY).await;
+    let news: Vec<_> = (0..MANY).map(|n| keyed(n, vec![])).collect();
+    app.add_all(&news).await;
+    let mut person = app.connect().await;
+    let mut open = person.begin().await.unwrap();
+    sqlx::query("SELECT FROM polar_jobs.live_jobs WHERE blocked FOR UPDATE")
+        .execute(&mut *open)
+        .await
+        .unwrap();
+    app.ledger.open("go");
+    app.ledger.reached(Mark::Ended, "many", MANY).await;
+    let begun = std::time::Instant::now();
+    for round in 0..5 {
+        let note = Script::note(&round.to_string()).row_in(Queue::Mail);
+        let id = app.add(note).await;
+        app.execute("NOTIFY polar_jobs, 'mail'").await;
+        app.until_state(id, "completed").await;
+    }
+    assert!(begun.elapsed().as_secs() < 12, "{:?}", begun.elapsed());
+    open.commit().await.unwrap();
+    app.until_number(
+        "SELECT count(*) FROM polar_jobs.jobs WHERE state = 'running'",
+        0,
+    )
+    .await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn hundreds_of_held_rows_that_notes_are_about_keep_no_other_key_blocked() {
+    const MANY: usize = 200;
+    let app = TestApp::new().await;
+    let keyed = |n: usize| {
+        let key = format!("key {n}");
+        Script::note("held").unique(&key).ordered(&key).row()
+    };
+    let jobs: Vec<_> = (0..MANY).map(keyed).collect();
+    app.add_all(&jobs).await;
+    let mut person = app.connect().await;
+    let mut open = person.begin().await.unwrap();
+    sqlx::query("UPDATE polar_jobs.jobs SET run_at = now() + interval '1 hour'")
+        .execute(&mut *open)
+        .await
+        .unwrap();
+    app.add_all(&jobs).await;
+    let noted = app
+        .number("SELECT count(*) FROM polar_jobs.key_releases")
+        .await;
+    assert_eq!(noted, i64::try_from(MANY).unwrap());
+    // At this isolation level nobody but the releaser can tell whether it is the head of its key.
+    let mut application = app.connect().await;
+    let mut other = application
+        .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        .await
+        .unwrap();
+    let free = Script::note("free").ordered("free");
+    let free = free.enqueue(&mut other).await.unwrap();
+    other.commit().await.unwrap();
+    let worker = app.work(4).await;
+    app.until_state(free, "completed").await;
+    open.rollback().await.unwrap();
+    app.until_number("SELECT count(*) FROM polar_jobs.key_releases", 0)
+        .await;
+    worker.stop().await;
+}
