@@ -367,12 +367,16 @@ impl Fetcher {
     }
 
     /// A queue that ran dry is marked idle, and looked at once more, so that no commit falls between
-    /// the look and the mark. A busy one is marked so, so that nobody notifies us in vain.
+    /// the look and the mark. A busy one is marked so, so that nobody notifies us in vain. Both by the first
+    /// fetcher alone: it goes on looking until it marks the queue idle. If another one marked it busy and then
+    /// ran dry, nobody would look any more.
     async fn update_idle_state(&self, should_claim: &mut bool, found: usize, streak: u32) {
-        if streak >= BUSY_AFTER {
-            self.idle.mark_busy();
-        } else if self.first && !*should_claim && self.idle.mark_idle().await {
-            *should_claim = true;
+        if self.first {
+            if streak >= BUSY_AFTER {
+                self.idle.mark_busy();
+            } else if !*should_claim && self.idle.mark_idle().await {
+                *should_claim = true;
+            }
         }
         if let Some(quiet) = &self.quiet {
             quiet.send_replace(!*should_claim && found == 0 && self.slots.used() == 0);
