@@ -38,10 +38,10 @@ impl Job for SendEmail {
     const KIND: &'static str = "send_email";
     const QUEUE: Queue = Queue::Mail;
     const PRIORITY: i16 = priority::MAIL;
-    /// A server that puts a mail off is asked for four days, as mail servers among themselves do.
+    /// A server that puts a mail off is asked for two to four days, as mail servers among themselves do.
     const RETRY: Retry = Retry::attempts(100);
     /// Longer than the timeouts of a connection and a mail together.
-    const TIMEOUT: Duration = Duration::from_secs(90);
+    const TIMEOUT: Duration = Duration::from_secs(700);
 
     fn unique_key(&self) -> Option<String> {
         Some(self.mail.to_string())

@@ -19,8 +19,11 @@ use super::mailer::{Security, SmtpServer};
 
 /// From the first packet until the server takes mail from us.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
-/// For one mail, until the server says that it has it.
-const SEND_TIMEOUT: Duration = Duration::from_secs(40);
+/// Until the server wants to have the mail.
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(40);
+/// Until it says that it has it, as RFC 5321, 4.5.3.2.6 asks for: servers deliver what they have and answer late, and
+/// who hangs up meanwhile and sends the mail again sends it twice.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(600);
 /// Saying goodbye is a courtesy.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// "Service not available, closing": about the server at whatever point it comes.
@@ -61,18 +64,31 @@ impl Session {
     }
 
     pub(super) async fn send(mut self, message: &Message) -> Result<(), Failure> {
-        let sent = tokio::time::timeout(SEND_TIMEOUT, deliver(&mut self.0, message)).await;
-        match sent {
-            Ok(sent) => {
-                self.close().await;
-                sent
-            }
-            Err(_) => Err(Failure::Temporary(format!(
-                "the mail server did not take the mail within {} s",
-                SEND_TIMEOUT.as_secs()
-            ))),
+        let connection = &mut self.0;
+        let announced = in_time(ANNOUNCE_TIMEOUT, announce(connection, message)).await;
+        let sent = match announced {
+            Ok(Ok(())) => in_time(TAKE_TIMEOUT, deliver(connection, message)).await,
+            refused => refused,
+        };
+        // Without an answer there is nobody to say goodbye to.
+        if sent.is_ok() {
+            self.close().await;
         }
+        sent.unwrap_or_else(Err)
     }
+}
+
+/// What came of it; an error where nothing did.
+async fn in_time<T>(
+    limit: Duration,
+    step: impl Future<Output = Result<T, Failure>>,
+) -> Result<Result<T, Failure>, Failure> {
+    tokio::time::timeout(limit, step).await.map_err(|_| {
+        Failure::Temporary(format!(
+            "the mail server did not take the mail within {} s",
+            limit.as_secs()
+        ))
+    })
 }
 
 async fn open(
@@ -126,25 +142,31 @@ fn encryption(
     Ok(known.get_or_init(|| tls).clone())
 }
 
-async fn deliver(connection: &mut AsyncSmtpConnection, message: &Message) -> Result<(), Failure> {
-    let about_this_mail = |step: &str, error: &SmtpError| {
-        let reason = format!("{step}: {}", describe(error));
-        match error.status().map(u16::from) {
-            Some(CLOSING) => Failure::Closing(reason),
-            Some(500..) => Failure::Refused(format!(
-                "the mail server refuses the mail for good: {reason}"
-            )),
-            _ => Failure::Temporary(format!("the mail server did not take the mail: {reason}")),
-        }
-    };
+/// A refusal from here on is about this mail.
+fn failure(step: &str, error: &SmtpError) -> Failure {
+    let reason = format!("{step}: {}", describe(error));
+    match error.status().map(u16::from) {
+        Some(CLOSING) => Failure::Closing(reason),
+        Some(500..) => Failure::Refused(format!(
+            "the mail server refuses the mail for good: {reason}"
+        )),
+        _ => Failure::Temporary(format!("the mail server did not take the mail: {reason}")),
+    }
+}
+
+async fn announce(connection: &mut AsyncSmtpConnection, message: &Message) -> Result<(), Failure> {
     let to: Address = message.to().clone();
     let accepted = connection.command(Rcpt::new(to, Vec::new())).await;
-    accepted.map_err(|error| about_this_mail("RCPT TO", &error))?;
+    accepted.map_err(|error| failure("RCPT TO", &error))?;
     let accepted = connection.command(Data).await;
-    accepted.map_err(|error| about_this_mail("DATA", &error))?;
+    accepted.map(drop).map_err(|error| failure("DATA", &error))
+}
+
+async fn deliver(connection: &mut AsyncSmtpConnection, message: &Message) -> Result<(), Failure> {
     let taken = connection.message(message.bytes()).await;
-    taken.map_err(|error| about_this_mail("end of data", &error))?;
-    Ok(())
+    taken
+        .map(drop)
+        .map_err(|error| failure("end of data", &error))
 }
 
 /// What went wrong, without the server's sentence: it may quote the address.
