@@ -181,11 +181,13 @@ fn sell(reader: &Reader) {
 }
 
 #[test]
+#[ignore = "needs python3; .ci/run runs it"]
 fn the_application_in_python_shows_the_plan_that_was_bought() {
     follow("app.py", "third terminal, Python");
 }
 
 #[test]
+#[ignore = "needs node; .ci/run runs it"]
 fn the_application_in_typescript_shows_the_plan_that_was_bought() {
     follow("app.mjs", "third terminal, TypeScript");
 }
