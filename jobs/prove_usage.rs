@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rust_decimal::prelude::ToPrimitive;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{CatchUp, Queue, Scheduled, priority};
@@ -16,8 +15,8 @@ const SPAN: TimeDelta = TimeDelta::hours(48);
 /// What closed this recently may still be on its way to Polar.
 const UNDERWAY: TimeDelta = TimeDelta::hours(1);
 
-/// Counts the windows of the last two days again; the gauge
-/// `polar_jobs_usage_difference` is 0 when the books balance.
+/// Counts the windows of the last two days again. What it found is kept, for whoever measures: the next night
+/// another process may run it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ProveUsage {}
 
@@ -35,10 +34,7 @@ impl Job for ProveUsage {
         let now = clock::now(&context.pool).await?;
         let difference = prove::difference(&context.pool, now - SPAN, now - UNDERWAY).await?;
         let faults = prove::chain_faults(&context.pool).await?;
-        metrics::gauge!("polar_jobs_usage_difference")
-            .set(difference.to_f64().unwrap_or(f64::INFINITY));
-        metrics::gauge!("polar_jobs_usage_window_faults")
-            .set(f64::from(u32::try_from(faults.len()).unwrap_or(u32::MAX)));
+        prove::keep(&context.pool, difference, faults.len()).await?;
         for fault in &faults {
             tracing::error!(fault, "the chain of usage windows is broken");
         }

@@ -85,6 +85,14 @@ CREATE INDEX usage_reports_organization ON polar_jobs.usage_reports (organizatio
 CREATE INDEX usage_reports_unreported ON polar_jobs.usage_reports (window_end, organization_id)
     WHERE state IN ('frozen', 'waiting');
 
+-- What the nightly proof found when it ran last: one row.
+CREATE TABLE polar_jobs.usage_proofs (
+    last boolean PRIMARY KEY DEFAULT true CHECK (last),
+    at timestamptz NOT NULL DEFAULT now(),
+    difference numeric NOT NULL,
+    window_faults integer NOT NULL
+);
+
 -- What the reports of an organization and month came to, once their retention is over and they are
 -- deleted. A month holds the windows that end in it, in UTC.
 CREATE TABLE polar_jobs.usage_months (

@@ -269,14 +269,14 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "polar_jobs_usage_difference",
         "",
-        Recorder::Worker,
-        "Usage recorded less usage reported, of the proven period; 0 when it adds up.",
+        Recorder::Both,
+        "Usage that the last nightly proof found missing or reported too much, added up; 0 when all was right.",
     ),
     gauge(
         "polar_jobs_usage_window_faults",
         "",
-        Recorder::Worker,
-        "Windows that do not begin where the one before ended; 0 when none is missing.",
+        Recorder::Both,
+        "Windows that the last nightly proof found not to begin where the one before ended; 0 when none is missing.",
     ),
     count(
         "polar_jobs_costs_reported_total",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jobs::mirror::{differences, usage};
 use metrics::gauge;
+use rust_decimal::prelude::ToPrimitive;
 use sqlx::PgPool;
 
 use crate::queue::fleet::{backlogs, discarded, workers_alive};
@@ -43,6 +44,11 @@ async fn look(pool: &PgPool, schedules: &mut BTreeSet<String>) -> Result<(), sql
     gauge!("polar_jobs_discarded_jobs").set(as_gauge(discarded(pool).await?));
     let uncounted = usage::uncounted(pool).await?.map_or(0, |late| late.seconds);
     gauge!("polar_jobs_usage_uncounted_seconds").set(as_gauge(uncounted));
+    if let Some(proof) = usage::prove::last(pool).await? {
+        let difference = proof.difference.to_f64().unwrap_or(f64::INFINITY);
+        gauge!("polar_jobs_usage_difference").set(difference);
+        gauge!("polar_jobs_usage_window_faults").set(f64::from(proof.window_faults));
+    }
     let overdue = overdue(pool).await?;
     let known: BTreeSet<String> = overdue.iter().map(|one| one.schedule.clone()).collect();
     // A schedule that went with its release is not overdue for ever.

@@ -90,7 +90,8 @@ async fn the_ingress_tells_of_the_fleet_while_no_worker_lives_where_it_is_told_t
     sqlx::raw_sql(
         "SELECT polar_jobs.enqueue('sync_customer');
          UPDATE polar_jobs.live_jobs SET run_at = now() - interval '10 minutes';
-         INSERT INTO polar_jobs.schedules (name, cron, next_tick) VALUES ('forgotten', '* * * * *', now() - interval '1 hour')",
+         INSERT INTO polar_jobs.schedules (name, cron, next_tick) VALUES ('forgotten', '* * * * *', now() - interval '1 hour');
+         INSERT INTO polar_jobs.usage_proofs (difference, window_faults) VALUES (5, 2)",
     )
     .execute(&database.pool)
     .await
@@ -124,6 +125,8 @@ async fn the_ingress_tells_of_the_fleet_while_no_worker_lives_where_it_is_told_t
     assert!(value("polar_jobs_oldest_due_seconds{queue=\"default\"}") >= 600.0);
     assert!(value("polar_jobs_queue_depth{queue=\"default\"}") > 0.5);
     assert!(value("polar_jobs_schedule_overdue_seconds{schedule=\"forgotten\"}") >= 3600.0);
+    assert!((value("polar_jobs_usage_difference") - 5.0).abs() < 0.5);
+    assert!((value("polar_jobs_usage_window_faults") - 2.0).abs() < 0.5);
     assert!(
         value("polar_jobs_log_lines_lost_total") < 0.5,
         "a counter is there from the start"

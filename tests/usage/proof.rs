@@ -62,7 +62,40 @@ async fn balanced_books_are_green() {
     assert_eq!((open.0, open.1.to_string()), (1, "500".to_owned()));
     assert!(prove::chain_faults(&app.pool).await.unwrap().is_empty());
     assert_eq!(difference(&app).await, "0");
-    run(ProveUsage {}, &app.context()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_proof_that_finds_nothing_takes_the_place_of_one_that_did() {
+    let (app, _) = reported().await;
+    // A night proves the last two days, but for what may still be on its way.
+    sqlx::raw_sql(
+        "SET session_replication_role = replica;
+         UPDATE polar_jobs.usage_windows
+            SET window_end = window_end - interval '2 hours', event_timestamp = event_timestamp - interval '2 hours';
+         UPDATE polar_jobs.usage_reports SET window_end = window_end - interval '2 hours';
+         SET session_replication_role = origin",
+    )
+    .execute(&app.pool)
+    .await
+    .unwrap();
+    let found = async || {
+        run(ProveUsage {}, &app.context()).await.unwrap();
+        let last = prove::last(&app.pool).await.unwrap().unwrap();
+        (last.difference.to_string(), last.window_faults)
+    };
+    assert_eq!(found().await, ("0".to_owned(), 0));
+    change(
+        &app,
+        "UPDATE polar_jobs.usage_reports SET quantity = 4 WHERE quantity = 3",
+    )
+    .await;
+    assert_eq!(found().await, ("1".to_owned(), 0));
+    change(
+        &app,
+        "UPDATE polar_jobs.usage_reports SET quantity = 3 WHERE quantity = 4",
+    )
+    .await;
+    assert_eq!(found().await, ("0".to_owned(), 0));
 }
 
 #[tokio::test]

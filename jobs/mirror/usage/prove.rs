@@ -197,6 +197,39 @@ pub async fn open(pool: &PgPool, organization: Uuid) -> Result<(i64, Decimal), s
     Ok((row.readings, row.recorded))
 }
 
+/// What the last nightly proof found.
+#[derive(Clone, Copy, Debug)]
+pub struct LastProof {
+    /// Usage that is missing or too much, added up.
+    pub difference: Decimal,
+    /// Windows that do not fit together.
+    pub window_faults: i32,
+}
+
+/// Keeps what a proof found in place of what the one before did.
+pub async fn keep(pool: &PgPool, difference: Decimal, faults: usize) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO polar_jobs.usage_proofs (difference, window_faults) VALUES ($1, $2)
+         ON CONFLICT (last) DO UPDATE SET at = now(), difference = excluded.difference,
+                                          window_faults = excluded.window_faults",
+        difference,
+        i32::try_from(faults).unwrap_or(i32::MAX),
+    )
+    .execute(pool)
+    .await
+    .map(drop)
+}
+
+/// What the last proof found; `None` before the first.
+pub async fn last(pool: &PgPool) -> Result<Option<LastProof>, sqlx::Error> {
+    sqlx::query_as!(
+        LastProof,
+        "SELECT difference, window_faults FROM polar_jobs.usage_proofs"
+    )
+    .fetch_optional(pool)
+    .await
+}
+
 /// What is wrong with the chain of windows itself: a gap or an overlap between two, or readings
 /// below the first. Empty when every reading lies in exactly one window or in the open one.
 ///
