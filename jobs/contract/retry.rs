@@ -14,7 +14,7 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// 20 failures, 2 s doubling to at most 1 h: given up after about nine hours.
+    /// 20 failures, 2 s doubling to at most 1 h: given up after five to nine hours.
     pub const DEFAULT: Self = Self {
         attempts: 20,
         first: Duration::from_secs(2),

@@ -20,7 +20,7 @@ use crate::worker::QueueSlots;
 pub(super) struct Arguments {
     /// Serve only this queue, with so many jobs at once, such as mail=5; may be given several times
     ///
-    /// Without it a worker serves every queue, with `WORKER_SLOTS` jobs at once in all.
+    /// Without it a worker serves every queue. In all it never runs more than `WORKER_SLOTS` jobs at once.
     #[arg(long = "queue", value_name = "NAME=SLOTS")]
     queues: Vec<Wanted>,
     /// Exit with 0 as soon as nothing is runnable

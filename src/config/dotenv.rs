@@ -7,8 +7,7 @@ use super::{ConfigError, Environment};
 
 /// What the messages call the file.
 const NAME: &str = ".env";
-const ALLOWED: &str =
-    "lines NAME=value, the value in quotes where it holds blanks or #; comments begin with #";
+const ALLOWED: &str = "lines NAME=value, the value in single quotes where it holds blanks, #, $ or \\; comments begin with #";
 
 /// Reads a file of `NAME=value` lines; one that does not exist says nothing.
 pub(super) fn read(path: &Path) -> Result<Environment, ConfigError> {

@@ -1,4 +1,4 @@
-//! The job table; the only module that names it.
+//! The job table; only this module names it, and `bench`, which fills and measures it.
 //!
 //! What it promises: a job runs at least once and ends in a final state; among waiting jobs at
 //! most one has a unique key; jobs of one ordering key run one at a time in commit order; whoever

@@ -110,7 +110,7 @@ pub(super) async fn limiter(pool: &PgPool) -> Result<Finding, sqlx::Error> {
         return Ok(Finding::error(
             "token",
             what,
-            "put a good token into POLAR_ACCESS_TOKEN and restart the workers",
+            "put a good token into POLAR_ACCESS_TOKEN and restart the workers and the ingress",
         ));
     }
     if let Some(at) = ahead(status.breaker_probe_at) {
