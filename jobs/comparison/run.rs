@@ -203,13 +203,17 @@ impl Run<'_> {
         })
     }
 
-    /// Asked right before a deletion: the organization may have been announced a moment ago.
+    /// Asked right before a deletion: the organization may have been announced a moment ago. Changes that
+    /// wait come first, as for members.
     async fn is_stranger(&self, organization: Option<Uuid>) -> Result<bool, sqlx::Error> {
-        match organization {
-            None => Ok(true),
-            ours if ours == self.self_organization => Ok(false),
-            Some(id) => Ok(!differences::unwanted(self.pool, &[id]).await?.is_empty()),
-        }
+        let id = match organization {
+            None => return Ok(true),
+            ours if ours == self.self_organization => return Ok(false),
+            Some(id) => id,
+        };
+        let changes = changes_key(OrganizationId(id));
+        Ok(!asking::is_under_way(self.pool, &[changes]).await?
+            && !differences::unwanted(self.pool, &[id]).await?.is_empty())
     }
 
     async fn delete_customer(&self, customer: &Customer) -> Result<(), Error> {

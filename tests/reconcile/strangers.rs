@@ -174,3 +174,32 @@ async fn a_member_who_is_wanted_while_the_deletion_is_on_its_way_comes_back() {
     app.work_until_idle().await;
     assert_eq!(app.member(&tenant, &ada).unwrap().email, "ada@example.com");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_whose_organization_is_announced_is_no_stranger_before_that_is_applied() {
+    let app = TestApp::open().await;
+    let tenant = Tenant::new();
+    let customer = app
+        .at_polar("POST", "/v1/customers/", Some(&team(Some(&tenant.id))))
+        .await;
+    app.work_until_idle().await;
+    // Nobody works: the change is accepted, and waits.
+    app.tell(&[tenant.created()]).await;
+    assert_eq!(answer(&app, &["reconcile"]).await, (0, json!([])));
+    let said = run(&app, &["reconcile", "--repair", "--strangers"]).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    app.work_until_idle().await;
+    let kept = app.simulator.customer(&tenant.id).unwrap();
+    assert_eq!(json!(kept.id), customer["id"]);
+    assert!(deletions(&app).await.is_empty());
+}
+
+/// What the actions say of deletions, in their order.
+async fn deletions(app: &TestApp) -> Vec<Value> {
+    sqlx::query_scalar(
+        "SELECT detail FROM polar_jobs.operator_actions WHERE action = 'reconcile --repair --strangers' ORDER BY id",
+    )
+    .fetch_all(&app.pool)
+    .await
+    .unwrap()
+}
