@@ -18,7 +18,7 @@ use crate::polar_sync::NOT_CONFIGURED;
 /// One page of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reconcile {
-    /// When the run began; whoever was compared since is not compared again.
+    /// When the run began; whom a run that repairs has compared since is not compared again.
     pub since: DateTime<Utc>,
     /// The page of Polar's customers that comes next, counted from 1; absent while organizations are
     /// left.
@@ -53,6 +53,7 @@ impl Job for Reconcile {
             polar,
             self_organization: context.settings.self_organization,
             since: self.since,
+            repair: true,
             delete_strangers: false,
         };
         match self.page {
@@ -79,7 +80,7 @@ impl Reconcile {
             },
         };
         let mut transaction = context.begin().await?;
-        let repairs = batch.write(&mut transaction, true).await?;
+        let repairs = batch.write(&mut transaction, run.repair).await?;
         Ok(Done::applied()
             .then(repairs)
             .then([next])

@@ -26,6 +26,9 @@ pub struct Run<'a> {
     pub self_organization: Option<Uuid>,
     /// When it began: whoever was compared since is not compared again.
     pub since: DateTime<Utc>,
+    /// Whether what differs is repaired. A run that repairs compares also those whom others have only
+    /// looked at since.
+    pub repair: bool,
     /// Whether to delete at Polar what is none of ours.
     pub delete_strangers: bool,
 }
@@ -75,7 +78,14 @@ impl Run<'_> {
     /// # Errors
     /// If the database or Polar fails before anything was found.
     pub async fn next(&self) -> Result<Batch, Error> {
-        let ids = differences::next(self.pool, self.since, self.self_organization, PAGE).await?;
+        let ids = differences::next(
+            self.pool,
+            self.since,
+            self.repair,
+            self.self_organization,
+            PAGE,
+        )
+        .await?;
         let is_last = ids.len() < PAGE as usize;
         self.batch(ids, is_last).await
     }
@@ -277,12 +287,12 @@ impl Finding {
         repair: bool,
     ) -> Result<Vec<NewJob>, sqlx::Error> {
         let Some(comparison) = self.comparison else {
-            differences::note_tried(connection, self.organization).await?;
+            differences::note_tried(connection, self.organization, repair).await?;
             return Ok(Vec::new());
         };
         if self.is_complete {
             let (found, under_way) = (&comparison.differences, &comparison.under_way);
-            differences::write(connection, self.organization, found, under_way).await?;
+            differences::write(connection, self.organization, found, under_way, repair).await?;
         }
         if !repair {
             return Ok(Vec::new());

@@ -58,12 +58,12 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
         polar: &polar,
         self_organization: app.config.job_settings().self_organization,
         since: clock::now(&pool).await?,
+        repair: arguments.repair,
         delete_strangers: arguments.strangers,
     };
     let command = Reconciliation {
         run,
         actor: &app.actor,
-        repair: arguments.repair,
     };
     let organization = organization::id_of(arguments.organization.as_ref(), &pool).await?;
     let missed = match organization {
@@ -101,7 +101,6 @@ fn not_compared(missed: &[OrganizationId]) -> String {
 struct Reconciliation<'a> {
     run: Run<'a>,
     actor: &'a Actor,
-    repair: bool,
 }
 
 impl Reconciliation<'_> {
@@ -134,10 +133,11 @@ impl Reconciliation<'_> {
         let Run {
             pool,
             since,
+            repair,
             self_organization,
             ..
         } = self.run;
-        let left = differences::left(pool, since, self_organization).await?;
+        let left = differences::left(pool, since, repair, self_organization).await?;
         let progress = Progress::new("organizations compared", left);
         let mut missed = Vec::new();
         loop {
@@ -166,7 +166,7 @@ impl Reconciliation<'_> {
             self.record_deletions(&mut transaction, finding, failure.as_ref())
                 .await?;
         }
-        let repairs = batch.write(&mut transaction, self.repair).await?;
+        let repairs = batch.write(&mut transaction, self.run.repair).await?;
         self.enqueue(&mut transaction, repairs, organization)
             .await?;
         transaction.commit().await?;
