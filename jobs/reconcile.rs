@@ -11,14 +11,14 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::comparison::Run;
-use crate::contract::{Context, Done, Error, Job, NewJob, Queue, Scheduled, priority};
+use crate::contract::{Context, Done, Error, Job, NewJob, Queue, Scheduled, Verdict, priority};
 use crate::mirror::differences;
 use crate::polar_sync::NOT_CONFIGURED;
 
 /// One page of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reconcile {
-    /// When the run began; whoever was compared since is not compared again.
+    /// When the run began; whom a run that repairs has compared since is not compared again.
     pub since: DateTime<Utc>,
     /// The page of Polar's customers that comes next, counted from 1; absent while organizations are
     /// left.
@@ -53,6 +53,7 @@ impl Job for Reconcile {
             polar,
             self_organization: context.settings.self_organization,
             since: self.since,
+            repair: true,
             delete_strangers: false,
         };
         match self.page {
@@ -64,19 +65,22 @@ impl Job for Reconcile {
 
 impl Reconcile {
     async fn organizations(self, context: &Context, run: &Run<'_>) -> Result<Done, Error> {
-        let batch = run.next().await?;
+        let mut batch = run.next().await?;
         let next = NewJob::of(&Self {
             page: batch.is_last.then_some(1),
             ..self
         });
-        let next = match batch.wait {
-            Some(wait) => {
-                next.at(context.job.started_at + TimeDelta::from_std(wait).unwrap_or_default())
-            }
+        let next = match batch.failure.take() {
             None => next,
+            Some(error) => match error.verdict() {
+                Verdict::Wait { after, .. } => {
+                    next.at(context.job.started_at + TimeDelta::from_std(after).unwrap_or_default())
+                }
+                _ => return Err(error),
+            },
         };
         let mut transaction = context.begin().await?;
-        let repairs = batch.write(&mut transaction, true).await?;
+        let repairs = batch.write(&mut transaction, run.repair).await?;
         Ok(Done::applied()
             .then(repairs)
             .then([next])
@@ -84,7 +88,10 @@ impl Reconcile {
     }
 
     async fn strangers(self, context: &Context, run: &Run<'_>, page: u32) -> Result<Done, Error> {
-        let strangers = run.strangers(page).await?;
+        let mut strangers = run.strangers(page).await?;
+        if let Some(error) = strangers.failure.take() {
+            return Err(error);
+        }
         let mut transaction = context.begin().await?;
         strangers.write(&mut transaction).await?;
         if strangers.is_last {

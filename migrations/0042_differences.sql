@@ -28,6 +28,8 @@ CREATE TABLE polar_jobs.comparisons (
     organization_id uuid PRIMARY KEY,
     -- The last try, also one that Polar did not answer.
     tried_at timestamptz NOT NULL,
+    -- The last try of a run that repairs; one that only looks leaves the organization to it.
+    repair_tried_at timestamptz,
     -- The last one that came to an end.
     compared_at timestamptz
 ) WITH (fillfactor = 80);

@@ -1,7 +1,5 @@
 //! A run over everybody, page by page: the nightly job and the command line go the same way.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 use polar::{Customer, Deletion, OrAbsent};
 use serde_json::json;
@@ -28,6 +26,9 @@ pub struct Run<'a> {
     pub self_organization: Option<Uuid>,
     /// When it began: whoever was compared since is not compared again.
     pub since: DateTime<Utc>,
+    /// Whether what differs is repaired. A run that repairs compares also those whom others have only
+    /// looked at since.
+    pub repair: bool,
     /// Whether to delete at Polar what is none of ours.
     pub delete_strangers: bool,
 }
@@ -41,6 +42,9 @@ pub struct Finding {
     pub comparison: Option<Comparison>,
     /// How many members who are none of ours were deleted.
     pub deleted_members: u32,
+    /// False where a failure came between the deletions: it is compared again, but what was deleted is
+    /// known.
+    pub is_complete: bool,
 }
 
 /// Some organizations.
@@ -48,8 +52,8 @@ pub struct Finding {
 pub struct Batch {
     /// What came of them.
     pub findings: Vec<Finding>,
-    /// Set where Polar takes no more calls for a while.
-    pub wait: Option<Duration>,
+    /// Why it ends before its time: to be waited for, or returned, once the findings are written.
+    pub failure: Option<Error>,
     /// Whether there is nobody left.
     pub is_last: bool,
 }
@@ -61,47 +65,63 @@ pub struct Strangers {
     pub customers: Vec<(Option<Uuid>, Difference)>,
     /// How many were deleted; the page then holds others.
     pub deleted: u32,
+    /// Why the rest of the page was not looked at: to be waited for, or returned, once the others are
+    /// written.
+    pub failure: Option<Error>,
     /// Whether this was the last page.
     pub is_last: bool,
 }
 
 impl Run<'_> {
-    /// Compares the next organizations. What was compared before Polar took no more calls is returned
-    /// with the time to wait.
+    /// Compares the next organizations. What was found and deleted before a failure is returned with it.
     ///
     /// # Errors
-    /// If the database fails, or Polar takes no call at all.
+    /// If the database or Polar fails before anything was found.
     pub async fn next(&self) -> Result<Batch, Error> {
-        let ids = differences::next(self.pool, self.since, self.self_organization, PAGE).await?;
+        let ids = differences::next(
+            self.pool,
+            self.since,
+            self.repair,
+            self.self_organization,
+            PAGE,
+        )
+        .await?;
         let is_last = ids.len() < PAGE as usize;
-        let mut findings = Vec::new();
-        for organization in ids {
-            match self.one(organization).await {
-                Ok(finding) => findings.push(finding),
-                Err(error) => match error.verdict() {
-                    Verdict::Wait { after, .. } if !findings.is_empty() => {
-                        return Ok(Batch {
-                            findings,
-                            wait: Some(after),
-                            is_last: false,
-                        });
-                    }
-                    _ => return Err(error),
-                },
-            }
-        }
-        Ok(Batch {
-            findings,
-            wait: None,
-            is_last,
-        })
+        self.batch(ids, is_last).await
     }
 
-    /// Compares one organization. Where Polar fails for it alone, the others are compared all the same.
+    /// Compares one organization, as [`Self::next`] does; the batch is the last where it came to an end.
     ///
     /// # Errors
-    /// If the database fails, or Polar takes no call.
-    pub async fn one(&self, organization: OrganizationId) -> Result<Finding, Error> {
+    /// If the database or Polar fails before anything was found.
+    pub async fn one(&self, organization: OrganizationId) -> Result<Batch, Error> {
+        self.batch(vec![organization], true).await
+    }
+
+    async fn batch(&self, ids: Vec<OrganizationId>, is_last: bool) -> Result<Batch, Error> {
+        let mut batch = Batch {
+            findings: Vec::new(),
+            failure: None,
+            is_last,
+        };
+        for organization in ids {
+            if let Err(error) = self.find(organization, &mut batch.findings).await {
+                if batch.findings.is_empty() {
+                    return Err(error);
+                }
+                (batch.failure, batch.is_last) = (Some(error), false);
+                break;
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Where Polar fails for this organization alone, the others are compared all the same.
+    async fn find(
+        &self,
+        organization: OrganizationId,
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), Error> {
         let polar = self.polar.with_subject(&organization.to_string());
         let compared = match compare(self.pool, &polar, organization).await {
             Err(error @ Error::Polar(_)) if !matches!(error.verdict(), Verdict::Wait { .. }) => {
@@ -114,26 +134,28 @@ impl Run<'_> {
             organization,
             comparison: compared,
             deleted_members: 0,
+            is_complete: true,
         };
-        if self.delete_strangers
-            && let Some(comparison) = &mut finding.comparison
-        {
-            finding.deleted_members = self
-                .delete_members(&polar, organization, comparison)
-                .await?;
+        let mut end = Ok(());
+        if self.delete_strangers {
+            end = self.delete_members(&polar, &mut finding).await;
+            finding.is_complete = end.is_ok();
         }
-        Ok(finding)
+        findings.push(finding);
+        end
     }
 
-    /// Returns how many were deleted. One who was announced since Polar was asked is left alone; one who
-    /// is announced while the deletion is on its way is brought back by a job.
+    /// One who was announced since Polar was asked is left alone; one who is announced while the deletion
+    /// is on its way is brought back by a job, also where nobody knows whether it was done.
     async fn delete_members(
         &self,
         polar: &polar::Client,
-        organization: OrganizationId,
-        comparison: &mut Comparison,
-    ) -> Result<u32, Error> {
-        let mut deleted = 0;
+        finding: &mut Finding,
+    ) -> Result<(), Error> {
+        let organization = finding.organization;
+        let Some(comparison) = &mut finding.comparison else {
+            return Ok(());
+        };
         for member in std::mem::take(&mut comparison.foreign_members) {
             let ForeignMember { customer, id, user } = member;
             let subject = format!("{STRANGER}member/{id}");
@@ -142,14 +164,14 @@ impl Run<'_> {
                 comparison.under_way.push(subject);
                 continue;
             }
+            let back = user.map(|user| sync_member(organization, user));
+            comparison.repairs.extend(back);
             let members = polar.members();
             members.delete_by_id(customer, id).await.or_absent()?;
             tracing::info!(%customer, member = %id, "a member who is none of ours was deleted at Polar");
-            let back = user.map(|user| sync_member(organization, user));
-            comparison.repairs.extend(back);
-            deleted += 1;
+            finding.deleted_members += 1;
         }
-        Ok(deleted)
+        Ok(())
     }
 
     /// Asked right before a deletion. Changes that wait come first: one that is applied between the two
@@ -174,42 +196,55 @@ impl Run<'_> {
     /// organization's. Customers without an external id are other people's, and none of our business.
     ///
     /// # Errors
-    /// If the database fails, or Polar does not answer.
+    /// If Polar does not give the page.
     pub async fn strangers(&self, page: u32) -> Result<Strangers, Error> {
         let answer = self.polar.customers().page(page).await?;
-        let is_last = answer.items.is_empty() || page >= answer.max_page();
-        let (mut customers, mut deleted) = (Vec::new(), 0);
+        let mut strangers = Strangers {
+            customers: Vec::new(),
+            deleted: 0,
+            failure: None,
+            is_last: answer.items.is_empty() || page >= answer.max_page(),
+        };
         for customer in answer.items {
-            let Some(external_id) = customer.external_id.clone() else {
-                continue;
-            };
-            let organization = OrganizationId::parse(&external_id)
-                .filter(|id| id.to_string() == external_id)
-                .map(|id| id.0);
-            if !self.is_stranger(organization).await? {
-                continue;
+            if let Err(error) = self.look_at(&customer, &mut strangers).await {
+                strangers.failure = Some(error);
+                break;
             }
-            if self.delete_strangers {
-                self.delete_customer(&customer).await?;
-                deleted += 1;
-                continue;
-            }
-            customers.push((organization, described(&customer, &external_id)));
         }
-        Ok(Strangers {
-            customers,
-            deleted,
-            is_last,
-        })
+        Ok(strangers)
     }
 
-    /// Asked right before a deletion: the organization may have been announced a moment ago.
-    async fn is_stranger(&self, organization: Option<Uuid>) -> Result<bool, sqlx::Error> {
-        match organization {
-            None => Ok(true),
-            ours if ours == self.self_organization => Ok(false),
-            Some(id) => Ok(!differences::unwanted(self.pool, &[id]).await?.is_empty()),
+    async fn look_at(&self, customer: &Customer, strangers: &mut Strangers) -> Result<(), Error> {
+        let Some(external_id) = &customer.external_id else {
+            return Ok(());
+        };
+        let organization = OrganizationId::parse(external_id)
+            .filter(|id| id.to_string() == *external_id)
+            .map(|id| id.0);
+        if !self.is_stranger(organization).await? {
+            return Ok(());
         }
+        if self.delete_strangers {
+            self.delete_customer(customer).await?;
+            strangers.deleted += 1;
+        } else {
+            let difference = described(customer, external_id);
+            strangers.customers.push((organization, difference));
+        }
+        Ok(())
+    }
+
+    /// Asked right before a deletion: the organization may have been announced a moment ago. Changes that
+    /// wait come first, as for members.
+    async fn is_stranger(&self, organization: Option<Uuid>) -> Result<bool, sqlx::Error> {
+        let id = match organization {
+            None => return Ok(true),
+            ours if ours == self.self_organization => return Ok(false),
+            Some(id) => id,
+        };
+        let changes = changes_key(OrganizationId(id));
+        Ok(!asking::is_under_way(self.pool, &[changes]).await?
+            && !differences::unwanted(self.pool, &[id]).await?.is_empty())
     }
 
     async fn delete_customer(&self, customer: &Customer) -> Result<(), Error> {
@@ -252,11 +287,13 @@ impl Finding {
         repair: bool,
     ) -> Result<Vec<NewJob>, sqlx::Error> {
         let Some(comparison) = self.comparison else {
-            differences::note_tried(connection, self.organization).await?;
+            differences::note_tried(connection, self.organization, repair).await?;
             return Ok(Vec::new());
         };
-        let (found, under_way) = (&comparison.differences, &comparison.under_way);
-        differences::write(connection, self.organization, found, under_way).await?;
+        if self.is_complete {
+            let (found, under_way) = (&comparison.differences, &comparison.under_way);
+            differences::write(connection, self.organization, found, under_way, repair).await?;
+        }
         if !repair {
             return Ok(Vec::new());
         }

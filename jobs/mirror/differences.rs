@@ -24,7 +24,7 @@ pub struct Difference {
 }
 
 /// Writes what a comparison of one organization found; what was open and is not among it is repaired,
-/// but for the subjects that jobs are `under_way` about.
+/// but for the subjects that jobs are `under_way` about. `repair`: jobs repair what was found.
 ///
 /// # Errors
 /// If the database fails.
@@ -33,6 +33,7 @@ pub async fn write(
     organization: OrganizationId,
     found: &[Difference],
     under_way: &[String],
+    repair: bool,
 ) -> Result<(), sqlx::Error> {
     for difference in found {
         put(connection, Some(organization.0), difference).await?;
@@ -44,12 +45,14 @@ pub async fn write(
              UPDATE polar_jobs.differences SET repaired_at = now()
               WHERE organization_id = $1 AND repaired_at IS NULL AND subject <> ALL ($2)
                 AND subject NOT LIKE 'stranger/customer/%')
-         INSERT INTO polar_jobs.comparisons (organization_id, tried_at, compared_at)
-         VALUES ($1, clock_timestamp(), clock_timestamp())
+         INSERT INTO polar_jobs.comparisons AS c (organization_id, tried_at, repair_tried_at, compared_at)
+         VALUES ($1, clock_timestamp(), CASE WHEN $3 THEN clock_timestamp() END, clock_timestamp())
          ON CONFLICT (organization_id) DO UPDATE
-            SET tried_at = excluded.tried_at, compared_at = excluded.compared_at",
+            SET tried_at = excluded.tried_at, compared_at = excluded.compared_at,
+                repair_tried_at = coalesce(excluded.repair_tried_at, c.repair_tried_at)",
         organization.0,
         &subjects as &[&str],
+        repair,
     )
     .execute(connection)
     .await?;
@@ -82,18 +85,24 @@ pub async fn put(
     Ok(())
 }
 
-/// Notes a comparison that came to no end: another one is compared before it is tried again.
+/// Notes a comparison that came to no end: another one is compared before it is tried again. `repair`: it
+/// was a run that repairs.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn note_tried(
     connection: &mut PgConnection,
     organization: OrganizationId,
+    repair: bool,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "INSERT INTO polar_jobs.comparisons (organization_id, tried_at) VALUES ($1, clock_timestamp())
-         ON CONFLICT (organization_id) DO UPDATE SET tried_at = excluded.tried_at",
+        "INSERT INTO polar_jobs.comparisons AS c (organization_id, tried_at, repair_tried_at)
+         VALUES ($1, clock_timestamp(), CASE WHEN $2 THEN clock_timestamp() END)
+         ON CONFLICT (organization_id) DO UPDATE
+            SET tried_at = excluded.tried_at,
+                repair_tried_at = coalesce(excluded.repair_tried_at, c.repair_tried_at)",
         organization.0,
+        repair,
     )
     .execute(connection)
     .await?;
@@ -101,45 +110,51 @@ pub async fn note_tried(
 }
 
 /// Living organizations that were not compared since `since`, at most `limit`, those that waited longest
-/// first. `but`: never this one.
+/// first. `repair`: that no run that repairs has compared. `but`: never this one.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn next(
     pool: &PgPool,
     since: DateTime<Utc>,
+    repair: bool,
     but: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<OrganizationId>, sqlx::Error> {
     let ids = sqlx::query_scalar!(
         "SELECT o.id FROM polar_jobs.organizations o
            LEFT JOIN polar_jobs.comparisons c ON c.organization_id = o.id
-          WHERE o.deleted_at IS NULL AND ($2::uuid IS NULL OR o.id <> $2) AND (c.tried_at IS NULL OR c.tried_at < $1)
-          ORDER BY c.tried_at NULLS FIRST, o.id LIMIT $3",
+           CROSS JOIN LATERAL (SELECT CASE WHEN $4 THEN c.repair_tried_at ELSE c.tried_at END AS at) tried
+          WHERE o.deleted_at IS NULL AND ($2::uuid IS NULL OR o.id <> $2) AND (tried.at IS NULL OR tried.at < $1)
+          ORDER BY tried.at NULLS FIRST, o.id LIMIT $3",
         since,
         but,
         limit,
+        repair,
     )
     .fetch_all(pool)
     .await?;
     Ok(ids.into_iter().map(OrganizationId).collect())
 }
 
-/// How many living organizations a run since `since` has still to compare.
+/// How many living organizations a run since `since` has still to compare, as [`next`] returns them.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn left(
     pool: &PgPool,
     since: DateTime<Utc>,
+    repair: bool,
     but: Option<Uuid>,
 ) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         r#"SELECT count(*) AS "left!" FROM polar_jobs.organizations o
              LEFT JOIN polar_jobs.comparisons c ON c.organization_id = o.id
-            WHERE o.deleted_at IS NULL AND ($2::uuid IS NULL OR o.id <> $2) AND (c.tried_at IS NULL OR c.tried_at < $1)"#,
+             CROSS JOIN LATERAL (SELECT CASE WHEN $3 THEN c.repair_tried_at ELSE c.tried_at END AS at) tried
+            WHERE o.deleted_at IS NULL AND ($2::uuid IS NULL OR o.id <> $2) AND (tried.at IS NULL OR tried.at < $1)"#,
         since,
         but,
+        repair,
     )
     .fetch_one(pool)
     .await

@@ -1,11 +1,12 @@
 //! `polar-jobs reconcile`
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use jobs::comparison::{Finding, Run};
+use jobs::comparison::{Batch, Finding, Run};
 use jobs::contract::{Verdict, begin};
 use jobs::mirror::differences::{self, OpenDifference};
 use jobs::mirror::{clock, held};
@@ -57,12 +58,12 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
         polar: &polar,
         self_organization: app.config.job_settings().self_organization,
         since: clock::now(&pool).await?,
+        repair: arguments.repair,
         delete_strangers: arguments.strangers,
     };
     let command = Reconciliation {
         run,
         actor: &app.actor,
-        repair: arguments.repair,
     };
     let organization = organization::id_of(arguments.organization.as_ref(), &pool).await?;
     let missed = match organization {
@@ -100,7 +101,6 @@ fn not_compared(missed: &[OrganizationId]) -> String {
 struct Reconciliation<'a> {
     run: Run<'a>,
     actor: &'a Actor,
-    repair: bool,
 }
 
 impl Reconciliation<'_> {
@@ -113,19 +113,19 @@ impl Reconciliation<'_> {
                 "there is no living organization {organization}"
             )));
         }
-        let finding = until_answered(|| self.run.one(organization)).await?;
-        if finding.comparison.is_none() {
-            return Err(Failure::failed(format!(
-                "organization {organization} could not be compared: it was deleted meanwhile, or Polar failed; try again"
-            )));
+        loop {
+            let batch = until_answered(|| self.run.one(organization)).await?;
+            let is_last = batch.is_last;
+            if batch.findings.iter().any(|one| one.comparison.is_none()) {
+                return Err(Failure::failed(format!(
+                    "organization {organization} could not be compared: it was deleted meanwhile, or Polar failed; try again"
+                )));
+            }
+            self.write(batch, Some(organization.0)).await?;
+            if is_last {
+                return Ok(());
+            }
         }
-        let mut transaction = begin(self.run.pool).await?;
-        self.record_deletions(&mut transaction, std::slice::from_ref(&finding))
-            .await?;
-        let repairs = finding.write(&mut transaction, self.repair).await?;
-        self.enqueue(&mut transaction, repairs, Some(organization.0))
-            .await?;
-        Ok(transaction.commit().await?)
     }
 
     /// Returns the organizations that could not be compared.
@@ -133,68 +133,95 @@ impl Reconciliation<'_> {
         let Run {
             pool,
             since,
+            repair,
             self_organization,
             ..
         } = self.run;
-        let left = differences::left(pool, since, self_organization).await?;
+        let left = differences::left(pool, since, repair, self_organization).await?;
         let progress = Progress::new("organizations compared", left);
         let mut missed = Vec::new();
         loop {
             let batch = until_answered(|| self.run.next()).await?;
-            let (wait, is_last) = (batch.wait, batch.is_last);
-            let findings = batch.findings.iter();
-            let unknown = findings.filter(|finding| finding.comparison.is_none());
-            let before = missed.len();
-            missed.extend(unknown.map(|finding| finding.organization));
-            progress.advance(batch.findings.len() - (missed.len() - before));
-            let mut transaction = begin(pool).await?;
-            self.record_deletions(&mut transaction, &batch.findings)
-                .await?;
-            let repairs = batch.write(&mut transaction, self.repair).await?;
-            self.enqueue(&mut transaction, repairs, None).await?;
-            transaction.commit().await?;
+            let is_last = batch.is_last;
+            let findings = || batch.findings.iter();
+            let compared = findings().filter(|one| one.comparison.is_some() && one.is_complete);
+            progress.advance(compared.count());
+            let unknown = findings().filter(|one| one.comparison.is_none());
+            missed.extend(unknown.map(|one| one.organization));
+            self.write(batch, None).await?;
             if is_last {
                 break;
             }
-            tokio::time::sleep(wait.unwrap_or_default()).await;
         }
         progress.finish();
         self.strangers(pool, since).await?;
         Ok(missed)
     }
 
+    /// Commits what was found and done, and only then waits or fails where something failed behind it.
+    async fn write(&self, mut batch: Batch, organization: Option<Uuid>) -> Result<(), Failure> {
+        let failure = batch.failure.take();
+        let mut transaction = begin(self.run.pool).await?;
+        for finding in &batch.findings {
+            self.record_deletions(&mut transaction, finding, failure.as_ref())
+                .await?;
+        }
+        let repairs = batch.write(&mut transaction, self.run.repair).await?;
+        self.enqueue(&mut transaction, repairs, organization)
+            .await?;
+        transaction.commit().await?;
+        wait_out(failure).await
+    }
+
     /// Who had members deleted at Polar who are none of ours.
     async fn record_deletions(
         &self,
         connection: &mut PgConnection,
-        findings: &[Finding],
+        finding: &Finding,
+        failure: Option<&Error>,
     ) -> Result<(), Failure> {
-        for finding in findings.iter().filter(|one| one.deleted_members > 0) {
-            let action = OperatorAction::on_organization(DELETED, finding.organization.0)
-                .with(json!({ "deleted_members": finding.deleted_members }));
-            operators::record(connection, self.actor, &action).await?;
-        }
-        Ok(())
+        let failure = failure.filter(|_| !finding.is_complete);
+        let action = OperatorAction::on_organization(DELETED, finding.organization.0);
+        let deleted = ("deleted_members", finding.deleted_members);
+        self.record(connection, action, deleted, failure).await
+    }
+
+    /// Writes how many were deleted, and whether one more may have been when its call failed.
+    async fn record(
+        &self,
+        connection: &mut PgConnection,
+        action: OperatorAction,
+        (what, deleted): (&str, u32),
+        failure: Option<&Error>,
+    ) -> Result<(), Failure> {
+        let is_uncertain = matches!(failure, Some(Error::Polar(error)) if error.is_down());
+        let detail = match (deleted, is_uncertain) {
+            (0, false) => return Ok(()),
+            (_, false) => json!({ what: deleted }),
+            (_, true) => json!({ what: deleted, "uncertain": 1 }),
+        };
+        Ok(operators::record(connection, self.actor, &action.with(detail)).await?)
     }
 
     async fn strangers(&self, pool: &PgPool, since: DateTime<Utc>) -> Result<(), Failure> {
         let mut page = 1;
         loop {
-            let strangers = until_answered(|| self.run.strangers(page)).await?;
+            let mut strangers = until_answered(|| self.run.strangers(page)).await?;
+            let failure = strangers.failure.take();
             let mut transaction = begin(pool).await?;
             strangers.write(&mut transaction).await?;
-            if strangers.deleted > 0 {
-                let action = OperatorAction::new(DELETED, "customers")
-                    .with(json!({ "deleted": strangers.deleted }));
-                operators::record(&mut transaction, self.actor, &action).await?;
-            }
+            let action = OperatorAction::new(DELETED, "customers");
+            let deleted = ("deleted", strangers.deleted);
+            self.record(&mut transaction, action, deleted, failure.as_ref())
+                .await?;
             // What was deleted moved the others forward: the same page has new ones.
-            let again = strangers.deleted > 0;
+            let again = strangers.deleted > 0 || failure.is_some();
             if strangers.is_last && !again {
                 differences::close_gone(&mut transaction, since).await?;
                 return Ok(transaction.commit().await?);
             }
             transaction.commit().await?;
+            wait_out(failure).await?;
             page += u32::from(!again);
         }
     }
@@ -216,6 +243,12 @@ impl Reconciliation<'_> {
         let action = action.with(json!({ "jobs": repairs.len() }));
         Ok(operators::record(connection, self.actor, &action).await?)
     }
+}
+
+/// Waits where the failure passes by waiting, else fails with it.
+async fn wait_out(failure: Option<Error>) -> Result<(), Failure> {
+    let mut failure = failure.into_iter();
+    until_answered(|| ready(failure.next().map_or(Ok(()), Err))).await
 }
 
 /// Waits as long as Polar, or our budget, asks for; fails with what does not pass by waiting.

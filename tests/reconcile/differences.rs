@@ -39,7 +39,8 @@ fn causes(differences: &Value) -> Vec<(String, String)> {
     causes
 }
 
-async fn night(app: &TestApp) {
+/// Lets a run begin, as its schedule does; nobody works on it yet.
+async fn begin_run(app: &TestApp) {
     let since = sqlx::query_scalar("SELECT clock_timestamp()")
         .fetch_one(&app.pool)
         .await
@@ -47,7 +48,10 @@ async fn night(app: &TestApp) {
     let mut connection = app.pool.acquire().await.unwrap();
     let job = NewJob::of(&Reconcile { since, page: None });
     enqueue::insert(&mut connection, &job).await.unwrap();
-    drop(connection);
+}
+
+async fn night(app: &TestApp) {
+    begin_run(app).await;
     app.resolve_waits().await;
 }
 
@@ -70,6 +74,28 @@ async fn a_run_that_begins_while_another_waits_compares_everybody_all_the_same()
     drop(connection);
     night(&app).await;
     assert!(app.member(&tenant, &member).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_somebody_only_looks_at_meanwhile_a_run_repairs_all_the_same() {
+    for looks_at_all in [true, false] {
+        let app = TestApp::open().await;
+        let (tenant, _) = in_step(&app).await;
+        let path = format!("/v1/customers/external/{}", tenant.id);
+        app.at_polar("PATCH", &path, Some(&json!({"name": "Renamed"})))
+            .await;
+        app.work_until_idle().await;
+        begin_run(&app).await;
+        let look = match looks_at_all {
+            true => vec!["reconcile"],
+            false => vec!["reconcile", "--organization", &tenant.id],
+        };
+        let (code, differences) = json(&app, &look).await;
+        assert_eq!((code, causes(&differences).len()), (1, 1), "{differences}");
+        app.resolve_waits().await;
+        let name = app.simulator.customer(&tenant.id).unwrap().name;
+        assert_eq!(name.as_deref(), Some("Acme"), "all: {looks_at_all}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -321,14 +347,7 @@ async fn a_run_that_the_budget_stops_goes_on_behind_whom_it_compared() {
         in_step(&app).await;
     }
     let before = app.simulator.requests().len();
-    let since = sqlx::query_scalar("SELECT clock_timestamp()")
-        .fetch_one(&app.pool)
-        .await
-        .unwrap();
-    let mut connection = app.pool.acquire().await.unwrap();
-    let job = NewJob::of(&Reconcile { since, page: None });
-    enqueue::insert(&mut connection, &job).await.unwrap();
-    drop(connection);
+    begin_run(&app).await;
     // Three calls for each of two organizations, and one for the third.
     app.drain_through(Arc::new(Budget(AtomicI64::new(7)))).await;
     assert_eq!(

@@ -1,10 +1,12 @@
 //! What is at Polar and none of ours: reported, and deleted only where that is asked for by name.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use simulator::RequestMatch;
 use uuid::Uuid;
 
-use crate::command::{json as answer, run};
+use crate::command::{Said, json as answer, run};
 use crate::test_app::{DEADLINE, Tenant, TestApp, user};
 
 fn team(external_id: Option<&str>) -> Value {
@@ -173,4 +175,170 @@ async fn a_member_who_is_wanted_while_the_deletion_is_on_its_way_comes_back() {
     assert_eq!(said.code, 0, "{}", said.err);
     app.work_until_idle().await;
     assert_eq!(app.member(&tenant, &ada).unwrap().email, "ada@example.com");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_whose_organization_is_announced_is_no_stranger_before_that_is_applied() {
+    let app = TestApp::open().await;
+    let tenant = Tenant::new();
+    let customer = app
+        .at_polar("POST", "/v1/customers/", Some(&team(Some(&tenant.id))))
+        .await;
+    app.work_until_idle().await;
+    // Nobody works: the change is accepted, and waits.
+    app.tell(&[tenant.created()]).await;
+    assert_eq!(answer(&app, &["reconcile"]).await, (0, json!([])));
+    let said = run(&app, &["reconcile", "--repair", "--strangers"]).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    app.work_until_idle().await;
+    let kept = app.simulator.customer(&tenant.id).unwrap();
+    assert_eq!(json!(kept.id), customer["id"]);
+    assert!(deletions(&app).await.is_empty());
+}
+
+/// What the actions say of deletions, in their order.
+async fn deletions(app: &TestApp) -> Vec<Value> {
+    sqlx::query_scalar(
+        "SELECT detail FROM polar_jobs.operator_actions WHERE action = 'reconcile --repair --strangers' ORDER BY id",
+    )
+    .fetch_all(&app.pool)
+    .await
+    .unwrap()
+}
+
+/// Three customers of nobody; returns the external id of the second.
+async fn three_strangers(app: &TestApp) -> &'static str {
+    for external_id in ["shop-1", "shop-2", "shop-3"] {
+        app.at_polar("POST", "/v1/customers/", Some(&team(Some(external_id))))
+            .await;
+    }
+    "shop-2"
+}
+
+/// Lets the calls about a customer fail with this status until told.
+async fn fail(app: &TestApp, customer: &str, status: u16) {
+    let failure = json!({"customer": customer, "status": status});
+    app.at_polar("POST", "/simulator/fail", Some(&failure))
+        .await;
+}
+
+/// Ends all failures once a call was answered with this status.
+async fn fail_nobody_after(app: &TestApp, status: u16) {
+    let begun = Instant::now();
+    let requests = || app.simulator.requests();
+    while !requests().iter().any(|one| one.status == Some(status)) {
+        assert!(begun.elapsed() < DEADLINE, "no call met {status}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    app.simulator.fail_nobody();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn customers_deleted_before_a_failure_are_recorded() {
+    let app = TestApp::open().await;
+    let second = three_strangers(&app).await;
+    app.simulator.fail_customer(second);
+    let said = run(&app, &["reconcile", "--repair", "--strangers"]).await;
+    assert_eq!(said.code, 1, "{}", said.err);
+    let left = ["shop-2", "shop-3"].map(|id| Some(id.to_owned()));
+    assert_eq!(customers(&app).await, left);
+    // Polar may have deleted one that it answers 500 for.
+    let mut recorded = vec![json!({"deleted": 1, "uncertain": 1})];
+    assert_eq!(deletions(&app).await, recorded);
+    app.simulator.fail_nobody();
+    let said = run(&app, &["reconcile", "--repair", "--strangers"]).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    recorded.push(json!({"deleted": 2}));
+    assert_eq!(deletions(&app).await, recorded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn customers_deleted_before_polar_asks_to_wait_are_recorded() {
+    let app = TestApp::open().await;
+    let second = three_strangers(&app).await;
+    fail(&app, second, 429).await;
+    let (said, ()) = tokio::join!(
+        run(&app, &["reconcile", "--repair", "--strangers"]),
+        fail_nobody_after(&app, 429),
+    );
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(customers(&app).await.is_empty());
+    let recorded = [json!({"deleted": 1}), json!({"deleted": 2})];
+    assert_eq!(deletions(&app).await, recorded);
+}
+
+/// Two organizations in the order in which they are compared: the first is named otherwise at Polar, the second has
+/// two members who are none of ours.
+async fn renamed_and_with_strangers(app: &TestApp) -> [Tenant; 2] {
+    let mut tenants = [Tenant::new(), Tenant::new()];
+    tenants.sort_by(|one, other| one.id.cmp(&other.id));
+    for tenant in &tenants {
+        app.tell(&[tenant.created()]).await;
+    }
+    app.work_until_idle().await;
+    let [first, second] = &tenants;
+    let path = format!("/v1/customers/external/{}", first.id);
+    app.at_polar("PATCH", &path, Some(&json!({"name": "Renamed"})))
+        .await;
+    let path = format!("/v1/customers/external/{}/members", second.id);
+    for name in ["sam", "kim"] {
+        let member =
+            json!({"email": format!("{name}@example.com"), "name": name, "role": "member"});
+        app.at_polar("POST", &path, Some(&member)).await;
+    }
+    app.work_until_idle().await;
+    tenants
+}
+
+/// Deletes strangers; once one member is deleted, calls about that organization fail.
+async fn run_until_a_second_member(app: &TestApp, tenant: &Tenant, status: u16) -> Said {
+    let matching = RequestMatch::path("/members/").method("DELETE");
+    let held = app.simulator.hold(matching.on_arrival());
+    let (said, ()) = tokio::join!(run(app, &["reconcile", "--repair", "--strangers"]), async {
+        held.release(1);
+        assert!(held.wait_for(2, DEADLINE).await);
+        fail(app, &tenant.id, status).await;
+        held.release_all();
+        fail_nobody_after(app, status).await;
+    });
+    said
+}
+
+const RENAMED: &str = "SELECT count(*) FROM polar_jobs.differences WHERE subject = 'customer'";
+const REPAIRS: &str = "SELECT count(*) FROM polar_jobs.live_jobs WHERE kind = 'sync_customer'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_found_and_deleted_before_a_failure_is_kept() {
+    let app = TestApp::open().await;
+    let [_, tenant] = renamed_and_with_strangers(&app).await;
+    let said = run_until_a_second_member(&app, &tenant, 500).await;
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert_eq!(app.simulator.members(&tenant.id).len(), 2);
+    let mut recorded = vec![json!({"deleted_members": 1, "uncertain": 1})];
+    assert_eq!(deletions(&app).await, recorded);
+    assert_eq!(app.count(RENAMED).await, 1, "found before the failure");
+    assert_eq!(app.count(REPAIRS).await, 1);
+    let said = run(&app, &["reconcile", "--repair", "--strangers"]).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(app.simulator.members(&tenant.id).len(), 1);
+    recorded.push(json!({"deleted_members": 1}));
+    assert_eq!(deletions(&app).await, recorded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organization_whose_strangers_wait_for_polar_is_compared_again_in_the_same_run() {
+    let app = TestApp::open().await;
+    let [_, tenant] = renamed_and_with_strangers(&app).await;
+    let said = run_until_a_second_member(&app, &tenant, 429).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(
+        app.simulator.members(&tenant.id).len(),
+        1,
+        "the owner stays"
+    );
+    let once = json!({"deleted_members": 1});
+    assert_eq!(deletions(&app).await, [once.clone(), once]);
+    assert_eq!(app.count(RENAMED).await, 1);
+    let compared = "SELECT count(*) FROM polar_jobs.comparisons WHERE compared_at IS NOT NULL";
+    assert_eq!(app.count(compared).await, 2);
 }
