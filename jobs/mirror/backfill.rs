@@ -17,10 +17,14 @@ pub struct Backfill {
 }
 
 /// Goes on with the run that was not finished, or begins one; holds its row until the transaction ends.
+/// `None`: somebody else held it, and finished it meanwhile.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn open(connection: &mut PgConnection, actor: &str) -> Result<Backfill, sqlx::Error> {
+pub async fn open(
+    connection: &mut PgConnection,
+    actor: &str,
+) -> Result<Option<Backfill>, sqlx::Error> {
     sqlx::query!(
         "INSERT INTO polar_jobs.backfills (actor) VALUES ($1) ON CONFLICT DO NOTHING",
         actor
@@ -31,7 +35,7 @@ pub async fn open(connection: &mut PgConnection, actor: &str) -> Result<Backfill
         Backfill,
         "SELECT id, position, organizations FROM polar_jobs.backfills WHERE finished_at IS NULL FOR UPDATE",
     )
-    .fetch_one(connection)
+    .fetch_optional(connection)
     .await
 }
 
