@@ -151,6 +151,28 @@ pub async fn with_customer(pool: &PgPool, ids: &[Uuid]) -> Result<i64, sqlx::Err
     .await
 }
 
+/// The living organizations that these people belong to, each with the person.
+///
+/// # Errors
+/// If the database fails.
+pub async fn memberships_of(
+    pool: &PgPool,
+    people: &[Uuid],
+) -> Result<Vec<(Uuid, Uuid)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "SELECT m.organization_id, m.user_id
+           FROM polar_jobs.memberships m JOIN polar_jobs.organizations o ON o.id = m.organization_id
+          WHERE m.user_id = ANY ($1) AND m.removed_at IS NULL AND o.deleted_at IS NULL",
+        people,
+    )
+    .fetch_all(pool)
+    .await?;
+    let members = rows.into_iter();
+    Ok(members
+        .map(|row| (row.organization_id, row.user_id))
+        .collect())
+}
+
 /// How many of these organizations unfinished jobs are about that are not known to wait for a reason of
 /// their own; `None` = all.
 ///

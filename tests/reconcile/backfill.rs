@@ -306,6 +306,35 @@ async fn a_dry_run_counts_readings_that_were_stored_before_as_well() {
     assert!(after.contains("3 changes stored before"), "{after}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_counts_the_calls_for_what_polar_has_already() {
+    let app = TestApp::open().await;
+    let (one, other, third, member) = (Tenant::new(), Tenant::new(), Tenant::new(), user());
+    for tenant in [&one, &other, &third] {
+        app.tell(&[tenant.created()]).await;
+    }
+    for tenant in [&one, &other] {
+        app.tell(&[tenant.added(&member, "ada@example.com", "member")])
+            .await;
+    }
+    app.resolve_waits().await;
+    // What Polar delivers about it would be asked for, too.
+    app.simulator.set_webhook_url(None);
+    let renamed = json!({"type": "user.updated", "data": {"id": member, "name": "Ada Renamed"}});
+    let moved = json!({"type": "organization.updated", "data": {"id": third.id, "name": "Moved"}});
+    let file = Crowd::written(&format!("{renamed}\n{moved}\n"), Vec::new());
+    let dry = [&file.arguments()[..], &["--dry-run"]].concat();
+    let said = run(&app, &dry).await.out;
+    // Two members to look at and to change; a customer, its owner, and its change.
+    assert!(said.contains(" 7 calls to Polar, about"), "{said}");
+
+    let before = app.simulator.requests().len();
+    assert_eq!(run(&app, &file.arguments()).await.code, 0);
+    app.work_until_idle().await;
+    let made = app.simulator.requests().split_off(before);
+    assert_eq!(made.len(), 7, "{made:#?}");
+}
+
 /// How many connections wait for a lock of another.
 const BLOCKED: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
