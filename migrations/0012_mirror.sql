@@ -69,6 +69,8 @@ CREATE TABLE polar_jobs.people (
     undeliverable_at timestamptz
 );
 CREATE INDEX people_email ON polar_jobs.people (lower(email));
+-- Whoever was erased is not in it: so is found who was named again since.
+CREATE INDEX people_changed ON polar_jobs.people (changed_event) WHERE email IS NOT NULL OR name IS NOT NULL;
 
 CREATE TABLE polar_jobs.memberships (
     organization_id uuid NOT NULL,
@@ -80,7 +82,7 @@ CREATE TABLE polar_jobs.memberships (
     synced_event bigint,
     PRIMARY KEY (organization_id, user_id)
 );
-CREATE INDEX memberships_user ON polar_jobs.memberships (user_id) WHERE removed_at IS NULL;
+CREATE INDEX memberships_user ON polar_jobs.memberships (user_id);
 CREATE UNIQUE INDEX memberships_owner ON polar_jobs.memberships (organization_id)
     WHERE role = 'owner' AND removed_at IS NULL;
 

@@ -7,7 +7,9 @@ ALTER TABLE polar_jobs.organizations
     -- When Polar was last seen to agree with something new.
     ADD COLUMN synced_at timestamptz;
 ALTER TABLE polar_jobs.memberships ADD COLUMN synced_at timestamptz;
-CREATE INDEX organizations_deleted ON polar_jobs.organizations (deleted_at) WHERE deleted_at IS NOT NULL;
+-- What the daily prune looks for: not what was erased long ago, which only becomes more.
+CREATE INDEX organizations_deleted ON polar_jobs.organizations (deleted_at) WHERE deleted_at IS NOT NULL AND erased_at IS NULL;
+CREATE INDEX organizations_erased ON polar_jobs.organizations (erased_at) WHERE erased_at IS NOT NULL;
 
 -- Erased organizations, and every customer that they had at Polar: what Polar still delivers about them is
 -- stored without its body. Small, and asked by one index probe for each group of deliveries.

@@ -18,6 +18,8 @@ mod local_polar;
 mod mail_server;
 #[path = "reconcile/organizations.rs"]
 mod organizations;
+#[path = "reconcile/other_token.rs"]
+mod other_token;
 #[path = "reconcile/outage.rs"]
 mod outage;
 #[path = "reconcile/random/mod.rs"]

@@ -17,10 +17,14 @@ pub struct Backfill {
 }
 
 /// Goes on with the run that was not finished, or begins one; holds its row until the transaction ends.
+/// `None`: somebody else held it, and finished it meanwhile.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn open(connection: &mut PgConnection, actor: &str) -> Result<Backfill, sqlx::Error> {
+pub async fn open(
+    connection: &mut PgConnection,
+    actor: &str,
+) -> Result<Option<Backfill>, sqlx::Error> {
     sqlx::query!(
         "INSERT INTO polar_jobs.backfills (actor) VALUES ($1) ON CONFLICT DO NOTHING",
         actor
@@ -31,7 +35,7 @@ pub async fn open(connection: &mut PgConnection, actor: &str) -> Result<Backfill
         Backfill,
         "SELECT id, position, organizations FROM polar_jobs.backfills WHERE finished_at IS NULL FOR UPDATE",
     )
-    .fetch_one(connection)
+    .fetch_optional(connection)
     .await
 }
 
@@ -145,6 +149,28 @@ pub async fn with_customer(pool: &PgPool, ids: &[Uuid]) -> Result<i64, sqlx::Err
     )
     .fetch_one(pool)
     .await
+}
+
+/// The living organizations that these people belong to, each with the person.
+///
+/// # Errors
+/// If the database fails.
+pub async fn memberships_of(
+    pool: &PgPool,
+    people: &[Uuid],
+) -> Result<Vec<(Uuid, Uuid)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "SELECT m.organization_id, m.user_id
+           FROM polar_jobs.memberships m JOIN polar_jobs.organizations o ON o.id = m.organization_id
+          WHERE m.user_id = ANY ($1) AND m.removed_at IS NULL AND o.deleted_at IS NULL",
+        people,
+    )
+    .fetch_all(pool)
+    .await?;
+    let members = rows.into_iter();
+    Ok(members
+        .map(|row| (row.organization_id, row.user_id))
+        .collect())
 }
 
 /// How many of these organizations unfinished jobs are about that are not known to wait for a reason of

@@ -91,8 +91,9 @@ pub async fn erase(
     Ok(Erasure::Erased { people })
 }
 
-/// Organizations that were deleted before `before` and are not erased yet, and those erased since
-/// `again`, which are looked at once more.
+/// Organizations that were deleted before `before` and are not erased yet; those erased since `again`, which
+/// are looked at once more; and erased ones of whose people a change that is still stored gave somebody a
+/// name or an address again, who belongs to no living one.
 ///
 /// # Errors
 /// If the database fails.
@@ -101,12 +102,28 @@ pub async fn due(
     before: DateTime<Utc>,
     again: DateTime<Utc>,
 ) -> Result<Vec<OrganizationId>, sqlx::Error> {
+    let first = sqlx::query_scalar!(
+        r#"SELECT coalesce(min(id), 0) AS "first!" FROM polar_jobs.stored_events"#
+    )
+    .fetch_one(pool)
+    .await?;
     let ids = sqlx::query_scalar!(
-        "SELECT id FROM polar_jobs.organizations
-          WHERE deleted_at IS NOT NULL
-            AND (erased_at IS NULL AND deleted_at < $1 OR erased_at > $2) ORDER BY id",
+        r#"SELECT id AS "id!" FROM polar_jobs.organizations
+            WHERE deleted_at IS NOT NULL AND (erased_at IS NULL AND deleted_at < $1 OR erased_at > $2)
+            UNION
+           SELECT o.id
+             FROM polar_jobs.people p
+             JOIN polar_jobs.memberships m USING (user_id)
+             JOIN polar_jobs.organizations o ON o.id = m.organization_id
+            WHERE (p.email IS NOT NULL OR p.name IS NOT NULL) AND p.changed_event >= $3
+              AND o.erased_at IS NOT NULL
+              AND NOT EXISTS (SELECT FROM polar_jobs.memberships other
+                                LEFT JOIN polar_jobs.organizations l ON l.id = other.organization_id
+                               WHERE other.user_id = p.user_id AND other.removed_at IS NULL AND l.deleted_at IS NULL)
+            ORDER BY 1"#,
         before,
         again,
+        first,
     )
     .fetch_all(pool)
     .await?;

@@ -10,6 +10,8 @@ use std::time::Duration;
 use anyhow::Context;
 use chrono::{TimeDelta, Utc};
 use clap::Subcommand;
+use jobs::contract::begin;
+use jobs::mirror::webhook_endpoint;
 use jobs::types::Timestamp;
 use jobs::{Deliveries, NewJob, WEBHOOK_ROUTE, WatchEndpoint, is_ours};
 use polar::{EndpointUpdate, WebhookEndpoint, webhook};
@@ -121,7 +123,7 @@ impl Endpoints<'_> {
 
     async fn show(&self, format: Format) -> Result<Exit, Failure> {
         let mut connection = self.pool.acquire().await?;
-        let last = jobs::mirror::webhook_endpoint::last_delivery(&mut connection).await?;
+        let last = webhook_endpoint::last_delivery(&mut connection).await?;
         let rows: Vec<Row> = self
             .ours()
             .await?
@@ -184,6 +186,7 @@ impl Endpoints<'_> {
         };
         let target = json!({"endpoint": endpoint.id.0});
         self.record("endpoint enable", target).await?;
+        self.note_gap(&ours).await?;
         self.switch_on(endpoint).await?;
         // What was missed is looked for at once and not at the next tick.
         let mut connection = self.pool.acquire().await?;
@@ -193,6 +196,19 @@ impl Endpoints<'_> {
             endpoint.url
         ))?;
         Ok(Exit::Done)
+    }
+
+    /// Written before anything is enabled: a look that comes afterwards finds all well, and nobody may have
+    /// looked since Polar stopped delivering.
+    async fn note_gap(&self, ours: &[WebhookEndpoint]) -> Result<(), Failure> {
+        let found = Deliveries::of(ours.to_vec(), &self.required_events());
+        let (enabled, missing) = (!found.delivering.is_empty(), found.missing_events);
+        if enabled && missing.is_empty() {
+            return Ok(());
+        }
+        let mut transaction = begin(&self.pool).await?;
+        webhook_endpoint::note(&mut transaction, enabled, &missing).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// The endpoint that is meant where none is named: the one there is, else the one that delivers.

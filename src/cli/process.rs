@@ -15,7 +15,7 @@ use super::signals::Stop;
 use super::{AppContext, Failure, connect};
 use crate::config::{Config, DatabaseUrl, PolarSettings};
 use crate::ingress::{self, operations_router, serve_operations};
-use crate::limiter::{FleetRateLimiter, Timing};
+use crate::limiter::{FleetRateLimiter, Limits, Timing};
 use crate::queue::connect::{ConnectionBudget, QueueDatabase};
 use crate::telemetry::catalogue::{self, Recorder};
 use crate::telemetry::{Masker, Metrics, fleet};
@@ -148,7 +148,31 @@ pub(crate) fn polar_client(
     settings: &PolarSettings,
     pool: &PgPool,
 ) -> Result<Option<polar::Client>, Failure> {
-    limited_client(settings, pool, Timing::PRODUCTION, CALL_TIMEOUT)
+    let limiter = |pool, limits| FleetRateLimiter::new(pool, limits, Timing::PRODUCTION);
+    limited_client(settings, pool, limiter, CALL_TIMEOUT)
+}
+
+/// The same for a command, whose token may be another than the workers': what Polar says of it pauses nobody;
+/// see [`refused_here`].
+pub(crate) fn command_client(
+    settings: &PolarSettings,
+    pool: &PgPool,
+) -> Result<Option<polar::Client>, Failure> {
+    let limiter = |pool, limits| FleetRateLimiter::for_command(pool, limits, Timing::PRODUCTION);
+    limited_client(settings, pool, limiter, CALL_TIMEOUT)
+}
+
+/// Why a command ends whose token Polar refuses, or that lacks a scope; `None` for any other error.
+pub(crate) fn refused_here(error: &jobs::Error) -> Option<Failure> {
+    match error {
+        jobs::Error::Polar(polar::Error::Unauthorized { .. }) => Some(Failure::failed(
+            "Polar refuses POLAR_ACCESS_TOKEN of this shell; the workers may have another",
+        )),
+        jobs::Error::Polar(polar::Error::MissingScope { scope, .. }) => Some(Failure::failed(
+            format!("POLAR_ACCESS_TOKEN of this shell lacks the scope {scope}"),
+        )),
+        _ => None,
+    }
 }
 
 /// The same for requests of people, who do not wait: a call is made within a second or not at all.
@@ -160,19 +184,20 @@ pub(crate) fn api_client(
         acquire_timeout: API_ACQUIRE_TIMEOUT,
         ..Timing::PRODUCTION
     };
-    limited_client(settings, pool, timing, API_CALL_TIMEOUT)
+    let limiter = |pool, limits| FleetRateLimiter::new(pool, limits, timing);
+    limited_client(settings, pool, limiter, API_CALL_TIMEOUT)
 }
 
 fn limited_client(
     settings: &PolarSettings,
     pool: &PgPool,
-    timing: Timing,
+    limiter: impl FnOnce(PgPool, Limits) -> FleetRateLimiter,
     call_timeout: Duration,
 ) -> Result<Option<polar::Client>, Failure> {
     let Some(billing) = &settings.billing else {
         return Ok(None);
     };
-    let limiter = FleetRateLimiter::new(pool.clone(), settings.limits, timing);
+    let limiter = limiter(pool.clone(), settings.limits);
     let config = polar::ClientConfig {
         timeout: call_timeout,
         ..client_config(settings, billing.access_token.clone())

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::organization::{self, OrganizationName};
 use super::output::{self, Format};
+use super::process::{command_client, refused_here};
 use super::progress::Progress;
 use super::{AppContext, Exit, Failure, connect};
 use crate::operators::{self, Actor, OperatorAction};
@@ -49,7 +50,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, Failure> {
     let pool = connect::pool(app.config.database()?, 3).await?;
-    let polar = super::process::polar_client(&app.config.polar, &pool)?.ok_or_else(|| {
+    let polar = command_client(&app.config.polar, &pool)?.ok_or_else(|| {
         Failure::usage("billing is off: POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID are not set")
     })?;
     let polar = polar.with_class(CallClass::Bulk);
@@ -251,15 +252,17 @@ async fn wait_out(failure: Option<Error>) -> Result<(), Failure> {
     until_answered(|| ready(failure.next().map_or(Ok(()), Err))).await
 }
 
-/// Waits as long as Polar, or our budget, asks for; fails with what does not pass by waiting.
+/// Waits as long as Polar, or our budget, asks for; fails with what does not pass by waiting, as a token that
+/// Polar refuses.
 async fn until_answered<T, F: Future<Output = Result<T, Error>>>(
     mut ask: impl FnMut() -> F,
 ) -> Result<T, Failure> {
     loop {
         match ask().await {
             Ok(answer) => return Ok(answer),
-            Err(error) => match error.verdict() {
-                Verdict::Wait { after, reason, .. } => {
+            Err(error) => match (refused_here(&error), error.verdict()) {
+                (Some(refused), _) => return Err(refused),
+                (None, Verdict::Wait { after, reason, .. }) => {
                     tracing::info!(%reason, seconds = after.as_secs(), "waiting for Polar");
                     tokio::time::sleep(after.max(Duration::from_millis(100))).await;
                 }

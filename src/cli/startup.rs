@@ -12,7 +12,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::organization::OrganizationName;
-use super::process::polar_client;
+use super::process::{command_client, refused_here};
 use super::{AppContext, Exit, Failure, connect, output};
 use crate::operators::{self, OperatorAction};
 use crate::queue::enqueue;
@@ -133,11 +133,14 @@ async fn carried_out(
 async fn show(app: &AppContext, pool: &PgPool, organization: Uuid) -> Result<Exit, Failure> {
     let organization = OrganizationId(organization);
     require(pool, organization).await?;
-    let Some(polar) = polar_client(&app.config.polar, pool)? else {
+    let Some(polar) = command_client(&app.config.polar, pool)? else {
         return Err(Failure::failed("billing is not configured"));
     };
     let invitation = invitation(&polar.with_class(CallClass::Probe), organization).await;
-    let invitation = invitation.map_err(anyhow::Error::from)?;
+    let invitation = invitation.map_err(|error| {
+        let error = jobs::Error::from(error);
+        refused_here(&error).unwrap_or_else(|| Failure::Failed(error.into()))
+    })?;
     output::line(
         match invitation.map(|discount| discount.redemptions_count) {
             None => "not invited",

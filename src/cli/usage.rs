@@ -141,7 +141,7 @@ async fn prove(arguments: &Prove, pool: &PgPool, app: &AppContext) -> Result<Exi
     let organization = arguments.organization.id(pool).await?;
     let mut proof = Proof::gather(pool, organization, period.from, period.to).await?;
     if arguments.ask_polar {
-        let polar = super::process::polar_client(&app.config.polar, pool)?.ok_or_else(|| {
+        let polar = super::process::command_client(&app.config.polar, pool)?.ok_or_else(|| {
             Failure::usage(
                 "billing is off: POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID are not set",
             )

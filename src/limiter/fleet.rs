@@ -193,6 +193,8 @@ pub(super) struct FleetStore {
     pool: PgPool,
     rate: Rate,
     timing: Timing,
+    /// Calls carry another token than the fleet's, so it does not matter whether that one is refused.
+    other_token: bool,
 }
 
 /// What the fleet knows about Polar, for `doctor` and the like.
@@ -231,7 +233,20 @@ pub async fn status(pool: &PgPool) -> Result<Option<Status>, sqlx::Error> {
 
 impl FleetStore {
     pub(super) fn new(pool: PgPool, rate: Rate, timing: Timing) -> Self {
-        Self { pool, rate, timing }
+        Self {
+            pool,
+            rate,
+            timing,
+            other_token: false,
+        }
+    }
+
+    /// The same for calls that carry another token than the fleet's.
+    pub(super) fn for_other_token(self) -> Self {
+        Self {
+            other_token: true,
+            ..self
+        }
     }
 
     /// Leases calls for `demand`; the moment is the end of the quota's life.
@@ -243,7 +258,10 @@ impl FleetStore {
         loop {
             // Before the question: however long the answer takes, the quota lives no longer.
             let ends = Instant::now() + self.timing.quota_lifetime;
-            let (version, now, fleet) = self.read().await?;
+            let (version, now, mut fleet) = self.read().await?;
+            if self.other_token {
+                fleet.unauthorized_since = None;
+            }
             let probe_every = self.timing.token_probe_interval;
             let (after, lease) = fleet.lease(&self.rate, probe_every, now, demand);
             if lease.calls == 0 || self.store(version, &after).await? {

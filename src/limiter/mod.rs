@@ -44,6 +44,7 @@ pub struct FleetRateLimiter {
     shared: Arc<Shared>,
     refill: JoinHandle<()>,
     timing: Timing,
+    other_token: bool,
 }
 
 impl FleetRateLimiter {
@@ -55,13 +56,31 @@ impl FleetRateLimiter {
     /// outside a runtime.
     #[must_use]
     pub fn new(pool: PgPool, limits: Limits, timing: Timing) -> Self {
-        let shared = Shared::new(State::new(limits, timing, Instant::now()));
         let store = FleetStore::new(pool, Rate::new(limits.per_window, &timing), timing);
+        Self::start(store, limits, timing, false)
+    }
+
+    /// The same for a command, whose token may be another than the fleet's: it takes part in the budget by the
+    /// class of each call and waits as Polar asked everybody to, but whether Polar refuses its token, or a scope
+    /// of it, is no matter of the fleet's, nor is the fleet's token one of the command's. Such an answer is for
+    /// the caller alone.
+    ///
+    /// # Panics
+    /// As [`FleetRateLimiter::new`].
+    #[must_use]
+    pub fn for_command(pool: PgPool, limits: Limits, timing: Timing) -> Self {
+        let store = FleetStore::new(pool, Rate::new(limits.per_window, &timing), timing);
+        Self::start(store.for_other_token(), limits, timing, true)
+    }
+
+    fn start(store: FleetStore, limits: Limits, timing: Timing, other_token: bool) -> Self {
+        let shared = Shared::new(State::new(limits, timing, Instant::now()));
         let refill = refill(Arc::clone(&shared), store, timing.query_timeout);
         Self {
             shared,
             refill: tokio::spawn(refill),
             timing,
+            other_token,
         }
     }
 
@@ -104,6 +123,11 @@ impl RateLimiter for FleetRateLimiter {
 
     fn record(&self, call: CallFacts, admission: Admission, answer: Answer) {
         metrics::answered(answer);
+        let answer = match answer {
+            // Polar is there and answers; more than that another token does not tell.
+            Answer::Unauthorized | Answer::MissingScope if self.other_token => Answer::Answered,
+            answer => answer,
+        };
         self.shared.record(call.scope, admission, answer);
     }
 }

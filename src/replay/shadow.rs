@@ -86,8 +86,8 @@ impl Shadows {
     /// Returns what a replay of the events that the filter means would do, oldest first. Changes nothing.
     ///
     /// # Errors
-    /// If the database fails.
-    pub async fn of(&self, pool: &PgPool, filter: &Filter) -> Result<Vec<Shadow>, sqlx::Error> {
+    /// If the database fails, or Polar refuses the token, or it lacks a scope: that tells nothing of a replay.
+    pub async fn of(&self, pool: &PgPool, filter: &Filter) -> Result<Vec<Shadow>, Error> {
         let (mut shadows, mut after) = (Vec::new(), i64::MIN);
         loop {
             let events = filter.page(pool, after).await?;
@@ -101,7 +101,7 @@ impl Shadows {
         }
     }
 
-    async fn of_event(&self, event: &Event) -> Result<Shadow, sqlx::Error> {
+    async fn of_event(&self, event: &Event) -> Result<Shadow, Error> {
         let mut shadow = Shadow {
             event: event.id,
             event_type: event.event_type.clone(),
@@ -140,7 +140,7 @@ impl Shadows {
         event: &Event,
         jobs: Vec<NewJob>,
         shadow: &mut Shadow,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<(), Error> {
         let pool = &sandbox.0;
         let organizations = concerned(pool, event, &jobs).await?;
         let before = compare::look(pool, &organizations).await?;
@@ -176,7 +176,7 @@ impl Shadows {
         pool: &PgPool,
         event: i64,
         job: &NewJob,
-    ) -> Result<(ShadowJob, Vec<NewJob>), sqlx::Error> {
+    ) -> Result<(ShadowJob, Vec<NewJob>), Error> {
         let ended = |outcome, note| ShadowJob {
             kind: job.kind.to_owned(),
             outcome,
@@ -211,6 +211,7 @@ impl Shadows {
             Err(error) if is_unsent(&error) => {
                 Ok((ended("sends", Some(error.to_string())), Vec::new()))
             }
+            Err(error) if is_token_refused(&error) => Err(error),
             Err(error) => Ok((ended("fails", Some(error.to_string())), Vec::new())),
         }
     }
@@ -246,6 +247,14 @@ fn is_unsent(error: &Error) -> bool {
     matches!(
         error,
         Error::Polar(polar::Error::NotSent { .. }) | Error::Plain(plain::Error::NotSent { .. })
+    )
+}
+
+/// The workers, whose token may be another, would go on.
+fn is_token_refused(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Polar(polar::Error::Unauthorized { .. } | polar::Error::MissingScope { .. })
     )
 }
 

@@ -163,6 +163,56 @@ async fn missing_types_of_events_are_noticed_and_enable_subscribes_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_missed_between_two_looks_is_asked_for_by_enable_too() {
+    for outage in [
+        json!({"enabled": false}),
+        json!({"events": ["benefit.updated"]}),
+    ] {
+        let (app, tenant) = (TestApp::open().await, Tenant::new());
+        let member = user();
+        app.tell(&[
+            tenant.created(),
+            tenant.added(&member, "ada@example.com", "member"),
+        ])
+        .await;
+        app.resolve_waits().await;
+        app.watch().await;
+        assert!(!app.noted().await.gap, "all is well");
+        let id = app.endpoints().await[0]["id"].as_str().unwrap().to_owned();
+        let endpoint = format!("/v1/webhooks/endpoints/{id}");
+        app.at_polar("PATCH", &endpoint, Some(&outage)).await;
+        app.simulator
+            .purchase(&tenant.id, Product::Pro)
+            .await
+            .unwrap();
+        let at_polar = format!("/v1/customers/external/{}/members/{member}", tenant.id);
+        app.at_polar("DELETE", &at_polar, None).await;
+        app.work_until_idle().await;
+        assert_eq!(app.plan().await, "Free", "{outage}");
+
+        let said = app.command(&["endpoint", "enable"]).await;
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        app.work_until_idle().await;
+        assert_eq!(app.plan().await, "Pro", "{outage}");
+        assert!(app.member(&tenant, &member).is_some(), "{outage}");
+        let noted = app.noted().await;
+        assert!(noted.enabled && !noted.gap, "{outage}: {noted:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enable_of_an_endpoint_that_delivers_everything_asks_for_nothing() {
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
+    app.tell(&[tenant.created()]).await;
+    app.resolve_waits().await;
+    app.watch().await;
+    assert_eq!(app.command(&["endpoint", "enable"]).await.code, Some(0));
+    app.work_until_idle().await;
+    let asked = "SELECT count(*) FROM polar_jobs.jobs WHERE kind IN ('resume_syncs', 'reconcile')";
+    assert_eq!(app.count(asked).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_endpoint_at_all_is_a_gap_too() {
     let app = TestApp::open().await;
     // People delete one in Polar's dashboard; its published description has no such operation.

@@ -58,6 +58,7 @@ impl Crowd {
     }
 }
 
+const RUNS: &str = "SELECT count(*) FROM polar_jobs.backfills";
 const STORED: &str = "SELECT count(*) FROM polar_jobs.stored_events WHERE source = 'app'";
 
 /// The calls that Polar saw, each once, and those that came again.
@@ -303,4 +304,107 @@ async fn a_dry_run_counts_readings_that_were_stored_before_as_well() {
     assert_eq!(run(&app, &file.arguments()).await.code, 0);
     let after = run(&app, &dry).await.out;
     assert!(after.contains("3 changes stored before"), "{after}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_counts_the_calls_for_what_polar_has_already() {
+    let app = TestApp::open().await;
+    let (one, other, third, member) = (Tenant::new(), Tenant::new(), Tenant::new(), user());
+    for tenant in [&one, &other, &third] {
+        app.tell(&[tenant.created()]).await;
+    }
+    for tenant in [&one, &other] {
+        app.tell(&[tenant.added(&member, "ada@example.com", "member")])
+            .await;
+    }
+    app.resolve_waits().await;
+    // What Polar delivers about it would be asked for, too.
+    app.simulator.set_webhook_url(None);
+    let renamed = json!({"type": "user.updated", "data": {"id": member, "name": "Ada Renamed"}});
+    let moved = json!({"type": "organization.updated", "data": {"id": third.id, "name": "Moved"}});
+    let file = Crowd::written(&format!("{renamed}\n{moved}\n"), Vec::new());
+    let dry = [&file.arguments()[..], &["--dry-run"]].concat();
+    let said = run(&app, &dry).await.out;
+    // Two members to look at and to change; a customer, its owner, and its change.
+    assert!(said.contains(" 7 calls to Polar, about"), "{said}");
+
+    let before = app.simulator.requests().len();
+    assert_eq!(run(&app, &file.arguments()).await.code, 0);
+    app.work_until_idle().await;
+    let made = app.simulator.requests().split_off(before);
+    assert_eq!(made.len(), 7, "{made:#?}");
+}
+
+/// How many connections wait for a lock of another.
+const BLOCKED: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+
+/// The run that is open is finished now, as a run beside this one would.
+const FINISH: &str =
+    "UPDATE polar_jobs.backfills SET finished_at = now() WHERE finished_at IS NULL";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_another_finishes_while_it_is_waited_for_is_finished() {
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
+    app.tell(&[tenant.created()]).await;
+    app.resolve_waits().await;
+    sqlx::query("INSERT INTO polar_jobs.backfills (actor) VALUES ('Ada')")
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    let mut other = app.pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM polar_jobs.backfills WHERE finished_at IS NULL FOR UPDATE")
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    let beside = async {
+        app.until("the run waits for the other", async || {
+            app.count(BLOCKED).await == 1
+        })
+        .await;
+        sqlx::query(FINISH).execute(&mut *other).await.unwrap();
+        other.commit().await.unwrap();
+    };
+    let (said, ()) = tokio::join!(run(&app, &["backfill"]), beside);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.contains("finished by another"), "{}", said.out);
+    assert_eq!(app.count(RUNS).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_another_finishes_between_two_pages_is_not_begun_anew() {
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
+    app.tell(&[tenant.created()]).await;
+    app.resolve_waits().await;
+    // The first page stops before its action, and so before it is committed; then the run is ours.
+    let mut before = app.pool.begin().await.unwrap();
+    let mut after = app.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE polar_jobs.operator_actions IN EXCLUSIVE MODE")
+        .execute(&mut *before)
+        .await
+        .unwrap();
+    let beside = async {
+        app.until("the first page waits", async || {
+            app.count(BLOCKED).await == 1
+        })
+        .await;
+        let finish = async {
+            sqlx::query("LOCK TABLE polar_jobs.backfills IN ACCESS EXCLUSIVE MODE")
+                .execute(&mut *after)
+                .await
+                .unwrap();
+            sqlx::query(FINISH).execute(&mut *after).await.unwrap();
+            after.commit().await.unwrap();
+        };
+        let go_on = async {
+            app.until("the other run comes next", async || {
+                app.count(BLOCKED).await == 2
+            })
+            .await;
+            before.rollback().await.unwrap();
+        };
+        tokio::join!(finish, go_on);
+    };
+    let (said, ()) = tokio::join!(run(&app, &["backfill"]), beside);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(app.count(RUNS).await, 1, "{}", said.out);
 }

@@ -342,3 +342,62 @@ async fn somebody_who_joins_elsewhere_during_the_erasure_keeps_the_address() {
             .unwrap();
     assert_eq!(kept.as_deref(), Some("gustav@people.example"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_of_an_erased_person_later_is_erased_by_the_next_prune() {
+    let app = TestApp::open().await;
+    let (gone, living) = (Tenant::new(), Tenant::new());
+    let (removed, everywhere) = (user(), user());
+    app.tell(&[
+        created(&gone, "gustav"),
+        added(&gone, &removed, "mona"),
+        gone.removed(&removed),
+        created(&living, "lena"),
+        added(&living, &everywhere, "eve"),
+        added(&gone, &everywhere, "eve"),
+    ])
+    .await;
+    app.work_until_idle().await;
+    app.tell(&[gone.deleted()]).await;
+    app.resolve_waits().await;
+    assert_eq!(
+        run(&app, &["organizations", "erase", &gone.id]).await.code,
+        0
+    );
+    sqlx::query(
+        "UPDATE polar_jobs.organizations SET deleted_at = now() - interval '25 days', erased_at = now() - interval '4 days'
+          WHERE erased_at IS NOT NULL",
+    )
+    .execute(&app.pool)
+    .await
+    .unwrap();
+    // The application still knows them.
+    let told = [(&gone.owner, "gustav"), (&removed, "mona"), (&everywhere, "eve")].map(|(id, name)| {
+        json!({"type": "user.updated", "data": {"id": id, "email": format!("{name}@new.example"), "name": format!("New {name}")}})
+    });
+    app.tell(&told).await;
+    app.work_until_idle().await;
+    let mut connection = app.pool.acquire().await.unwrap();
+    enqueue::insert(&mut connection, &NewJob::of(&Prune {}))
+        .await
+        .unwrap();
+    drop(connection);
+    app.work_until_idle().await;
+    for name in ["gustav", "mona"] {
+        assert_eq!(
+            tables_with(&app, name).await,
+            Vec::<String>::new(),
+            "{name}"
+        );
+    }
+    assert_eq!(
+        app.member(&living, &everywhere).unwrap().email,
+        "eve@new.example",
+        "who belongs to a living organization stays"
+    );
+    assert!(
+        tables_with(&app, "eve@new.example")
+            .await
+            .contains(&"people".to_owned())
+    );
+}

@@ -60,6 +60,40 @@ async fn a_month_is_proven_by_the_windows_that_end_in_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_proof_with_a_token_that_polar_refuses_ends_with_the_reason_and_pauses_nobody() {
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    app.record(organization, &[10]).await;
+    app.meter().await;
+    app.report().await.unwrap();
+    let organization = organization.to_string();
+    let arguments = [
+        "usage",
+        "prove",
+        "--organization",
+        &organization,
+        "--ask-polar",
+    ];
+    let output = product::polar_jobs(&app, &arguments)
+        .env("POLAR_ACCESS_TOKEN", "polar_oat_of_last_year")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("Polar refuses POLAR_ACCESS_TOKEN of this shell"),
+        "{said}"
+    );
+    let refused: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM polar_jobs.rate_limiter WHERE unauthorized_since IS NOT NULL",
+    )
+    .fetch_one(&app.pool)
+    .await
+    .unwrap();
+    assert_eq!(refused, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_difference_is_shown_and_ends_with_one() {
     let app = TestApp::start().await;
     let organization = app.organization().await;

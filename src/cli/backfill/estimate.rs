@@ -12,26 +12,47 @@ use crate::cli::{Failure, output};
 
 /// A customer or member that Polar may not have: one call to look, one to make it.
 const CALLS_TO_MAKE: i64 = 2;
-/// One that it has: one call to look.
-const CALLS_TO_LOOK: i64 = 1;
+/// A member that it has: one call to look, one to change it.
+const CALLS_TO_CHANGE: i64 = 2;
+/// A customer that it has: itself, its owner, and one call to change it.
+const CALLS_TO_CORRECT: i64 = 3;
 /// A customer that is there: itself, its owner, its grants, its subscriptions.
 const CALLS_FOR_KNOWN: i64 = 4;
 
-/// Counts, and the calls that they cost.
+/// Counts, and about the calls that they cost: what Polar has already as it is wanted costs fewer, what it
+/// refuses, or has in the way, more.
 pub(super) struct Estimate {
     counts: Vec<(i64, &'static str, &'static str)>,
     calls: i64,
 }
 
 impl Estimate {
-    /// A file's: every organization and every person of one that its changes name.
+    /// A file's: every organization that it changes, every person of one that it names, and whoever it renames in
+    /// each organization of theirs.
     pub(super) async fn of_file(pool: &PgPool, file: &ChangesFile) -> Result<Self, Failure> {
         let organizations = file.organizations();
-        let members: BTreeSet<(Uuid, Uuid)> = file
-            .changes
-            .iter()
-            .filter_map(|read| member_of(&read.change))
-            .collect();
+        let (mut changed, mut owners) = (BTreeSet::new(), BTreeSet::new());
+        let (mut members, mut renamed) = (BTreeSet::new(), BTreeSet::new());
+        for read in &file.changes {
+            match &read.change {
+                Change::OrganizationCreated {
+                    organization,
+                    owner,
+                    ..
+                } => {
+                    changed.insert(organization.0);
+                    owners.insert((organization.0, owner.id.0));
+                }
+                Change::OrganizationUpdated { organization, .. }
+                | Change::OrganizationDeleted { organization } => {
+                    changed.insert(organization.0);
+                }
+                Change::UserUpdated { user, .. } => {
+                    renamed.insert(user.0);
+                }
+                change => members.extend(member_of(change)),
+            }
+        }
         let (mut changes, mut usage, mut costs) = (Vec::new(), Vec::new(), Vec::new());
         for read in &file.changes {
             let ids = match read.change {
@@ -42,7 +63,11 @@ impl Estimate {
             ids.push(read.id.clone());
         }
         let stored = backfill::known_changes(pool, &changes, &usage, &costs).await?;
-        let known = backfill::with_customer(pool, &organizations).await?;
+        let changed: Vec<Uuid> = changed.into_iter().collect();
+        let known = backfill::with_customer(pool, &changed).await?;
+        let renamed: Vec<Uuid> = renamed.into_iter().collect();
+        let mut renamed = backfill::memberships_of(pool, &renamed).await?;
+        renamed.retain(|member| !members.contains(member) && !owners.contains(member));
         let (changes, count) = (as_count(file.changes.len()), as_count(organizations.len()));
         let members = as_count(members.len());
         Ok(Self {
@@ -56,9 +81,10 @@ impl Estimate {
                     "members beside the owners",
                 ),
             ],
-            calls: known * CALLS_TO_LOOK
-                + (count - known) * CALLS_TO_MAKE
-                + members * CALLS_TO_MAKE,
+            calls: known * CALLS_TO_CORRECT
+                + (as_count(changed.len()) - known) * CALLS_TO_MAKE
+                + members * CALLS_TO_MAKE
+                + as_count(renamed.len()) * CALLS_TO_CHANGE,
         })
     }
 
@@ -91,11 +117,7 @@ impl Estimate {
         }
         let per_minute = (i64::from(limit) * 9 / 10).max(1);
         let minutes = (self.calls + per_minute - 1) / per_minute;
-        line(
-            self.calls,
-            "call to Polar at most",
-            "calls to Polar at most",
-        )?;
+        line(self.calls, "call to Polar, about", "calls to Polar, about")?;
         let at = format!("at {limit} calls a minute (POLAR_RATE_LIMIT), if nothing else is asked");
         line(minutes, &format!("minute {at}"), &format!("minutes {at}"))
     }

@@ -15,15 +15,23 @@ use crate::queue::enqueue;
 /// Organizations whose jobs are written in one transaction.
 const PAGE: i64 = 200;
 
-/// Goes on where the last run stopped. Each page and its place are one transaction.
+/// Goes on where the last run stopped. Each page and its place are one transaction, so two commands at once share
+/// the pages of one run; it ends for both with its last page.
 pub(super) async fn enqueue_all(
     pool: &PgPool,
     actor: &Actor,
     but: Option<Uuid>,
 ) -> Result<(), Failure> {
+    let mut begun = None;
     loop {
         let mut transaction = begin(pool).await?;
         let run = backfill::open(&mut transaction, actor.as_str()).await?;
+        let Some(run) = run.filter(|run| begun.is_none_or(|id| id == run.id)) else {
+            // Where ours was finished between two pages, the row is a new run's, which nobody asked for.
+            transaction.rollback().await?;
+            return output::line("the run was finished by another backfill beside this one");
+        };
+        begun = Some(run.id);
         let page = backfill::page(&mut transaction, run.position, but, PAGE).await?;
         let jobs: Vec<NewJob> = page.iter().copied().flat_map(syncs).collect();
         enqueue::insert_all(&mut transaction, &jobs).await?;

@@ -6,7 +6,7 @@ use sqlx::PgPool;
 
 use super::super::organization::{self, OrganizationName};
 use super::super::output::{self, Format, counted};
-use super::super::process::{polar_client, support_desk};
+use super::super::process::{command_client, refused_here, support_desk};
 use super::super::{AppContext, Exit, Failure, time};
 use crate::replay::{self, Difference, Filter, Replayed, Shadow, ShadowJob, Shadows};
 
@@ -135,11 +135,14 @@ async fn shadow(
     let shadows = Shadows {
         options: config.database()?.options(),
         registry: jobs::registry(),
-        polar: polar_client(&config.polar, pool)?,
+        polar: command_client(&config.polar, pool)?,
         mail: config.mailer(),
         settings,
     };
-    let shadows = shadows.of(pool, filter).await?;
+    let shadows = shadows
+        .of(pool, filter)
+        .await
+        .map_err(|error| refused_here(&error).unwrap_or_else(|| Failure::Failed(error.into())))?;
     match arguments.format {
         Format::Json => output::json(&shadows)?,
         Format::Table => {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::cli::Failure;
 use crate::cli::output::{self, Format};
+use crate::cli::process::refused_here;
 
 /// Everything that is known about an organization's usage in a month.
 pub(super) struct Proof {
@@ -51,9 +52,10 @@ impl Proof {
         to: DateTime<Utc>,
     ) -> Result<(), Failure> {
         let reports = prove::reported(pool, self.organization, from, to).await?;
-        let receipt = jobs::ask_polar(polar, &reports)
-            .await
-            .map_err(|error| Failure::failed(format!("Polar cannot be asked: {error}")))?;
+        let receipt = jobs::ask_polar(polar, &reports).await.map_err(|error| {
+            refused_here(&error)
+                .unwrap_or_else(|| Failure::failed(format!("Polar cannot be asked: {error}")))
+        })?;
         if receipt.inserted > 0 {
             self.faults.push(format!(
                 "{} missing at Polar; they are there now",
