@@ -33,6 +33,21 @@ CREATE TABLE polar_jobs.usage_cursor (
 -- runs already may still write to it later.
 INSERT INTO polar_jobs.usage_cursor (from_xid) VALUES (pg_snapshot_xmin(pg_current_snapshot())::text::bigint);
 
+-- Whether the tables were restored from another cluster and not adopted since.
+CREATE FUNCTION polar_jobs.usage_was_restored() RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT c.xmin::text::bigint <> (c.written_by & 4294967295)
+        OR c.from_xid > pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+      FROM polar_jobs.usage_cursor c
+$$;
+-- What was restored and what was written since are told apart by who wrote the row, which a row that moves
+-- to its partition forgets.
+UPDATE polar_jobs.partitioned_tables SET movable = 'NOT polar_jobs.usage_was_restored()' WHERE parent = 'usage';
+
+-- The 64 bits of a row's xmin: the youngest id that ends with these 32 and is not above `newest`.
+CREATE FUNCTION polar_jobs.full_xid(narrow xid, newest bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT newest - ((newest - narrow::text::bigint) & 4294967295)
+$$;
+
 -- One row per closed window that held readings; contiguous: each starts where the one before ended.
 CREATE TABLE polar_jobs.usage_windows (
     -- Whole seconds, strictly increasing, part of every event's id at Polar.
@@ -111,16 +126,15 @@ CREATE FUNCTION polar_jobs.close_usage_window(self_organization uuid, clock time
 #variable_conflict use_column
 DECLARE
     cursor polar_jobs.usage_cursor;
-    native boolean;
+    restored boolean;
     horizon bigint;
     ending timestamptz;
 BEGIN
     SELECT * INTO STRICT cursor FROM polar_jobs.usage_cursor FOR UPDATE;
     clock := coalesce(clock, clock_timestamp());
     -- A statement of its own: its snapshot is younger than the lock.
-    SELECT c.xmin::text::bigint = (c.written_by & 4294967295), pg_snapshot_xmin(pg_current_snapshot())::text::bigint
-      INTO native, horizon FROM polar_jobs.usage_cursor c;
-    IF NOT native OR horizon < cursor.from_xid THEN
+    SELECT polar_jobs.usage_was_restored(), pg_snapshot_xmin(pg_current_snapshot())::text::bigint INTO restored, horizon;
+    IF restored THEN
         RAISE EXCEPTION 'the tables of polar_jobs were restored from another cluster: transaction ids of usage mean nothing here'
             USING HINT = 'Run "polar-jobs usage adopt" once; until then no usage is counted and none is lost.',
                   ERRCODE = 'object_not_in_prerequisite_state';
@@ -331,27 +345,30 @@ DECLARE
     here text := polar_jobs.timeline();
     reported_before CONSTANT timestamptz := date_trunc('second', reported_until) + interval '1 second';
 BEGIN
+    newest bigint;
     IF reported_until > clock_timestamp() THEN
         RAISE EXCEPTION 'Polar cannot have windows of a time to come: it is %', clock_timestamp()
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     LOCK TABLE polar_jobs.usage IN SHARE ROW EXCLUSIVE MODE;
     SELECT * INTO STRICT cursor FROM polar_jobs.usage_cursor FOR UPDATE;
-    SELECT c.xmin::text::bigint INTO restored_by FROM polar_jobs.usage_cursor c;
-    native := restored_by = (cursor.written_by & 4294967295)
-        AND cursor.from_xid <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
+    native := NOT polar_jobs.usage_was_restored();
     IF native AND reported_until IS NULL AND cursor.timeline IS NOT DISTINCT FROM here THEN
         RETURN;
     END IF;
     counted := 0;
     IF NOT native THEN
         -- The last transaction that restored: copies name other transactions than their writer, and
-        -- many different ones for one writer.
-        SELECT greatest(restored_by, coalesce(max(writer), 0)) INTO restored_by
-          FROM (SELECT u.xmin::text::bigint AS writer FROM polar_jobs.usage u
-                 GROUP BY 1 HAVING count(DISTINCT u.written_by) > 1 OR max(u.written_by) > max(u.xmin::text::bigint)) restores;
+        -- many different ones for one writer. Nobody else moved rows here: see `movable` above.
+        newest := pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1;
+        SELECT greatest(polar_jobs.full_xid(c.xmin, newest), (
+                   SELECT max(writer)
+                     FROM (SELECT polar_jobs.full_xid(u.xmin, newest) AS writer FROM polar_jobs.usage u
+                            GROUP BY 1 HAVING count(DISTINCT u.written_by) > 1
+                                           OR max(u.written_by) > max(polar_jobs.full_xid(u.xmin, newest))) restores))
+          INTO restored_by FROM polar_jobs.usage_cursor c;
         UPDATE polar_jobs.usage SET written_by = 0
-         WHERE written_by > 0 AND written_by < cursor.from_xid AND xmin::text::bigint <= restored_by;
+         WHERE written_by > 0 AND written_by < cursor.from_xid AND polar_jobs.full_xid(xmin, newest) <= restored_by;
         GET DIAGNOSTICS counted = ROW_COUNT;
     END IF;
     UPDATE polar_jobs.usage SET written_by = 0
