@@ -289,7 +289,8 @@ BEGIN
 END $$;
 
 -- Adds up to `batch` reports that were decided before `before` to their months and deletes them;
--- returns how many. Their windows and requests go with the last of them.
+-- returns how many. Their windows and requests go with the last of them; a window stays while one before it
+-- may still be counted again, or a reading of it is left in a day that is kept: the proof would miss it there.
 CREATE FUNCTION polar_jobs.fold_usage_reports(before timestamptz, batch integer) RETURNS bigint LANGUAGE plpgsql
     SET timezone = 'UTC' AS $$
 DECLARE
@@ -314,7 +315,10 @@ BEGIN
     IF folded < batch THEN
         DELETE FROM polar_jobs.usage_windows w
          WHERE w.pruned_at IS NOT NULL AND w.closed_at < before
-           AND NOT EXISTS (SELECT FROM polar_jobs.usage_reports r WHERE r.window_end = w.window_end);
+           AND w.window_end < coalesce(
+                   (SELECT min(o.window_end) FROM polar_jobs.usage_windows o WHERE o.pruned_at IS NULL), 'infinity')
+           AND NOT EXISTS (SELECT FROM polar_jobs.usage_reports r WHERE r.window_end = w.window_end)
+           AND NOT EXISTS (SELECT FROM polar_jobs.usage u WHERE u.written_by >= w.from_xid AND u.written_by < w.to_xid);
         DELETE FROM polar_jobs.usage_requests q
          WHERE q.answered_at < before
            AND NOT EXISTS (SELECT FROM polar_jobs.usage_reports r WHERE r.request_id = q.id);

@@ -225,6 +225,59 @@ async fn a_report_that_polar_refused_stays_however_old() {
 }
 
 #[tokio::test]
+async fn a_report_that_stays_for_ever_breaks_no_chain() {
+    let app = TestApp::start().await;
+    let (organization, stuck) = (app.organization().await, app.organization().await);
+    for quantity in [1, 2, 3] {
+        app.record(organization, &[quantity]).await;
+        if quantity == 2 {
+            app.record(stuck, &[50]).await;
+        }
+        app.meter().await;
+    }
+    app.report().await.unwrap();
+    sqlx::query(
+        "UPDATE polar_jobs.usage_reports SET state = 'refused', reason = 'a test', reported_at = NULL
+          WHERE organization_id = $1",
+    )
+    .bind(stuck)
+    .execute(&app.pool)
+    .await
+    .unwrap();
+    partition_of(&app, 200).await;
+    age(&app, 200).await;
+    app.record(organization, &[400]).await;
+    app.meter().await;
+    app.report().await.unwrap();
+    run(Prune {}, &app.context()).await.unwrap();
+    assert_eq!(
+        number(&app, "SELECT count(*) FROM polar_jobs.usage_reports").await,
+        3,
+        "what lies in another window is folded"
+    );
+    assert_eq!(number(&app, READINGS).await, 5, "its day stays whole");
+    let faults = prove::chain_faults(&app.pool).await.unwrap();
+    assert!(faults.is_empty(), "{faults:?}");
+    let shown = lines(&app, organization).await;
+    let quantities: Vec<Option<i64>> = shown.iter().map(|line| line.quantity).collect();
+    assert_eq!(quantities, [Some(2), Some(400)]);
+    assert!(shown.iter().all(|line| line.difference().is_none()));
+
+    usage::retry_refused(&app.pool, None).await.unwrap();
+    app.report().await.unwrap();
+    age(&app, 100).await;
+    for _ in 0..2 {
+        run(Prune {}, &app.context()).await.unwrap();
+    }
+    assert_eq!(
+        number(&app, "SELECT count(*) FROM polar_jobs.usage_windows").await,
+        0,
+        "all goes once it is accounted for"
+    );
+    assert!(prove::chain_faults(&app.pool).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn an_id_is_known_across_days_until_its_retention_is_over() {
     let app = TestApp::start().await;
     let organization = app.organization().await;
