@@ -90,8 +90,9 @@ CREATE TABLE polar_jobs.usage_reports (
     state text NOT NULL CHECK (state IN ('frozen', 'waiting', 'reported', 'refused', 'excluded')),
     reason text CHECK ((reason IS NULL) = (state IN ('frozen', 'waiting', 'reported'))),
     -- The request that Polar answered, and whether it was new to Polar. A request with both kinds
-    -- cannot be told apart row by row: 'inserted or duplicate'.
-    request_id bigint REFERENCES polar_jobs.usage_requests,
+    -- cannot be told apart row by row: 'inserted or duplicate'. No foreign key: a request goes once no
+    -- report names it, and a key would look at all reports again for each.
+    request_id bigint,
     answer text CHECK (answer IN ('inserted', 'duplicate', 'inserted or duplicate')),
     reported_at timestamptz CHECK ((reported_at IS NOT NULL) = (state = 'reported')),
     PRIMARY KEY (window_end, organization_id)
@@ -344,12 +345,12 @@ CREATE FUNCTION polar_jobs.adopt_usage(reported_until timestamptz, OUT uncounted
 DECLARE
     cursor polar_jobs.usage_cursor;
     restored_by bigint;
+    newest bigint;
     native boolean;
     missing bigint := 0;
     here text := polar_jobs.timeline();
     reported_before CONSTANT timestamptz := date_trunc('second', reported_until) + interval '1 second';
 BEGIN
-    newest bigint;
     IF reported_until > clock_timestamp() THEN
         RAISE EXCEPTION 'Polar cannot have windows of a time to come: it is %', clock_timestamp()
             USING ERRCODE = 'invalid_parameter_value';

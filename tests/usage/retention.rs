@@ -5,7 +5,7 @@ use jobs::Prune;
 use jobs::mirror::usage::{self, prove};
 use uuid::Uuid;
 
-use crate::test_app::{TestApp, run};
+use crate::test_app::{TestApp, poll, run};
 
 /// Everything that is in the tables happened so many days earlier.
 async fn age(app: &TestApp, days: i32) {
@@ -275,6 +275,38 @@ async fn a_report_that_stays_for_ever_breaks_no_chain() {
         "all goes once it is accounted for"
     );
     assert!(prove::chain_faults(&app.pool).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn erasure_does_not_wait_for_the_folding_of_reports() {
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    let delete =
+        "UPDATE polar_jobs.organizations SET deleted_at = now() - interval '22 days' WHERE id = $1";
+    sqlx::query(delete)
+        .bind(organization)
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    let mut somebody = app.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE polar_jobs.usage_months IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *somebody)
+        .await
+        .unwrap();
+    let context = app.context();
+    let pruning = tokio::spawn(async move { run(Prune {}, &context).await });
+    poll("the organization is erased", async || {
+        number(
+            &app,
+            "SELECT count(*) FROM polar_jobs.organizations WHERE erased_at IS NOT NULL",
+        )
+        .await
+            == 1
+    })
+    .await;
+    assert!(!pruning.is_finished());
+    somebody.rollback().await.unwrap();
+    pruning.await.unwrap().unwrap();
 }
 
 #[tokio::test]
