@@ -64,9 +64,10 @@ impl Job for Prune {
         while usage::prune_ids(&context.pool, read, READINGS).await? > 0 {}
         while costs::prune(&context.pool, read, READINGS.into()).await? > 0 {}
         mails::prune_invoices(&context.pool, old).await?;
+        // Before what only saves space: this one is owed to people.
+        erase(context, now).await?;
         let reported = now - TimeDelta::days(REPORT_DAYS);
         while usage::fold(&context.pool, reported, READINGS).await? > 0 {}
-        erase(context, now).await?;
         Ok(Done::applied())
     }
 }

@@ -7,7 +7,9 @@
 CREATE TABLE polar_jobs.partitioned_tables (
     parent text PRIMARY KEY,
     -- Storage parameters of a partition, as in CREATE TABLE .. WITH (..): a partitioned table has none.
-    storage text NOT NULL
+    storage text NOT NULL,
+    -- Whether rows that the default partition took may move now, as an expression.
+    movable text NOT NULL DEFAULT 'true'
 );
 
 -- The column by whose day a table is partitioned.
@@ -47,18 +49,26 @@ EXCEPTION WHEN lock_not_available THEN
 END $$;
 
 -- ATTACH lets others read and write the table meanwhile, which CREATE TABLE .. PARTITION OF does not.
+-- A day whose rows may not move now gets none.
 CREATE FUNCTION polar_jobs.create_partition(parent text, storage text, key name, day date) RETURNS boolean
     LANGUAGE plpgsql AS $$
 DECLARE
     partition text := parent || to_char(day, '"_"YYYYMMDD');
     fallback text := parent || '_default';
+    movable text := (SELECT t.movable FROM polar_jobs.partitioned_tables t WHERE t.parent = create_partition.parent);
+    stays boolean;
 BEGIN
     IF to_regclass(format('polar_jobs.%I', partition)) IS NOT NULL THEN
         RETURN false;
     END IF;
+    EXECUTE format('LOCK TABLE polar_jobs.%I IN ACCESS EXCLUSIVE MODE', fallback);
+    EXECUTE format('SELECT NOT (%s) AND EXISTS (SELECT FROM polar_jobs.%I WHERE %I >= %L AND %I < %L)',
+                   movable, fallback, key, day, key, day + 1) INTO stays;
+    IF stays THEN
+        RETURN false;
+    END IF;
     EXECUTE format('CREATE TABLE polar_jobs.%I (LIKE polar_jobs.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS
                     INCLUDING STORAGE INCLUDING GENERATED) WITH (%s)', partition, parent, storage);
-    EXECUTE format('LOCK TABLE polar_jobs.%I IN ACCESS EXCLUSIVE MODE', fallback);
     EXECUTE format('WITH moved AS (DELETE FROM polar_jobs.%I WHERE %I >= %L AND %I < %L RETURNING *)
                     INSERT INTO polar_jobs.%I SELECT * FROM moved', fallback, key, day, key, day + 1, partition);
     EXECUTE format('ALTER TABLE polar_jobs.%I ATTACH PARTITION polar_jobs.%I FOR VALUES FROM (%L) TO (%L)',

@@ -33,6 +33,21 @@ CREATE TABLE polar_jobs.usage_cursor (
 -- runs already may still write to it later.
 INSERT INTO polar_jobs.usage_cursor (from_xid) VALUES (pg_snapshot_xmin(pg_current_snapshot())::text::bigint);
 
+-- Whether the tables were restored from another cluster and not adopted since.
+CREATE FUNCTION polar_jobs.usage_was_restored() RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT c.xmin::text::bigint <> (c.written_by & 4294967295)
+        OR c.from_xid > pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+      FROM polar_jobs.usage_cursor c
+$$;
+-- What was restored and what was written since are told apart by who wrote the row, which a row that moves
+-- to its partition forgets.
+UPDATE polar_jobs.partitioned_tables SET movable = 'NOT polar_jobs.usage_was_restored()' WHERE parent = 'usage';
+
+-- The 64 bits of a row's xmin: the youngest id that ends with these 32 and is not above `newest`.
+CREATE FUNCTION polar_jobs.full_xid(narrow xid, newest bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT newest - ((newest - narrow::text::bigint) & 4294967295)
+$$;
+
 -- One row per closed window that held readings; contiguous: each starts where the one before ended.
 CREATE TABLE polar_jobs.usage_windows (
     -- Whole seconds, strictly increasing, part of every event's id at Polar.
@@ -75,8 +90,9 @@ CREATE TABLE polar_jobs.usage_reports (
     state text NOT NULL CHECK (state IN ('frozen', 'waiting', 'reported', 'refused', 'excluded')),
     reason text CHECK ((reason IS NULL) = (state IN ('frozen', 'waiting', 'reported'))),
     -- The request that Polar answered, and whether it was new to Polar. A request with both kinds
-    -- cannot be told apart row by row: 'inserted or duplicate'.
-    request_id bigint REFERENCES polar_jobs.usage_requests,
+    -- cannot be told apart row by row: 'inserted or duplicate'. No foreign key: a request goes once no
+    -- report names it, and a key would look at all reports again for each.
+    request_id bigint,
     answer text CHECK (answer IN ('inserted', 'duplicate', 'inserted or duplicate')),
     reported_at timestamptz CHECK ((reported_at IS NOT NULL) = (state = 'reported')),
     PRIMARY KEY (window_end, organization_id)
@@ -119,16 +135,15 @@ CREATE FUNCTION polar_jobs.close_usage_window(self_organization uuid, clock time
 #variable_conflict use_column
 DECLARE
     cursor polar_jobs.usage_cursor;
-    native boolean;
+    restored boolean;
     horizon bigint;
     ending timestamptz;
 BEGIN
     SELECT * INTO STRICT cursor FROM polar_jobs.usage_cursor FOR UPDATE;
     clock := coalesce(clock, clock_timestamp());
     -- A statement of its own: its snapshot is younger than the lock.
-    SELECT c.xmin::text::bigint = (c.written_by & 4294967295), pg_snapshot_xmin(pg_current_snapshot())::text::bigint
-      INTO native, horizon FROM polar_jobs.usage_cursor c;
-    IF NOT native OR horizon < cursor.from_xid THEN
+    SELECT polar_jobs.usage_was_restored(), pg_snapshot_xmin(pg_current_snapshot())::text::bigint INTO restored, horizon;
+    IF restored THEN
         RAISE EXCEPTION 'the tables of polar_jobs were restored from another cluster: transaction ids of usage mean nothing here'
             USING HINT = 'Run "polar-jobs usage adopt" once; until then no usage is counted and none is lost.',
                   ERRCODE = 'object_not_in_prerequisite_state';
@@ -283,7 +298,8 @@ BEGIN
 END $$;
 
 -- Adds up to `batch` reports that were decided before `before` to their months and deletes them;
--- returns how many. Their windows and requests go with the last of them.
+-- returns how many. Their windows and requests go with the last of them; a window stays while one before it
+-- may still be counted again, or a reading of it is left in a day that is kept: the proof would miss it there.
 CREATE FUNCTION polar_jobs.fold_usage_reports(before timestamptz, batch integer) RETURNS bigint LANGUAGE plpgsql
     SET timezone = 'UTC' AS $$
 DECLARE
@@ -308,7 +324,10 @@ BEGIN
     IF folded < batch THEN
         DELETE FROM polar_jobs.usage_windows w
          WHERE w.pruned_at IS NOT NULL AND w.closed_at < before
-           AND NOT EXISTS (SELECT FROM polar_jobs.usage_reports r WHERE r.window_end = w.window_end);
+           AND w.window_end < coalesce(
+                   (SELECT min(o.window_end) FROM polar_jobs.usage_windows o WHERE o.pruned_at IS NULL), 'infinity')
+           AND NOT EXISTS (SELECT FROM polar_jobs.usage_reports r WHERE r.window_end = w.window_end)
+           AND NOT EXISTS (SELECT FROM polar_jobs.usage u WHERE u.written_by >= w.from_xid AND u.written_by < w.to_xid);
         DELETE FROM polar_jobs.usage_requests q
          WHERE q.answered_at < before
            AND NOT EXISTS (SELECT FROM polar_jobs.usage_reports r WHERE r.request_id = q.id);
@@ -334,6 +353,7 @@ CREATE FUNCTION polar_jobs.adopt_usage(reported_until timestamptz, OUT uncounted
 DECLARE
     cursor polar_jobs.usage_cursor;
     restored_by bigint;
+    newest bigint;
     native boolean;
     missing bigint := 0;
     here text := polar_jobs.timeline();
@@ -345,21 +365,23 @@ BEGIN
     END IF;
     LOCK TABLE polar_jobs.usage IN SHARE ROW EXCLUSIVE MODE;
     SELECT * INTO STRICT cursor FROM polar_jobs.usage_cursor FOR UPDATE;
-    SELECT c.xmin::text::bigint INTO restored_by FROM polar_jobs.usage_cursor c;
-    native := restored_by = (cursor.written_by & 4294967295)
-        AND cursor.from_xid <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
+    native := NOT polar_jobs.usage_was_restored();
     IF native AND reported_until IS NULL AND cursor.timeline IS NOT DISTINCT FROM here THEN
         RETURN;
     END IF;
     counted := 0;
     IF NOT native THEN
         -- The last transaction that restored: copies name other transactions than their writer, and
-        -- many different ones for one writer.
-        SELECT greatest(restored_by, coalesce(max(writer), 0)) INTO restored_by
-          FROM (SELECT u.xmin::text::bigint AS writer FROM polar_jobs.usage u
-                 GROUP BY 1 HAVING count(DISTINCT u.written_by) > 1 OR max(u.written_by) > max(u.xmin::text::bigint)) restores;
+        -- many different ones for one writer. Nobody else moved rows here: see `movable` above.
+        newest := pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1;
+        SELECT greatest(polar_jobs.full_xid(c.xmin, newest), (
+                   SELECT max(writer)
+                     FROM (SELECT polar_jobs.full_xid(u.xmin, newest) AS writer FROM polar_jobs.usage u
+                            GROUP BY 1 HAVING count(DISTINCT u.written_by) > 1
+                                           OR max(u.written_by) > max(polar_jobs.full_xid(u.xmin, newest))) restores))
+          INTO restored_by FROM polar_jobs.usage_cursor c;
         UPDATE polar_jobs.usage SET written_by = 0
-         WHERE written_by > 0 AND written_by < cursor.from_xid AND xmin::text::bigint <= restored_by;
+         WHERE written_by > 0 AND written_by < cursor.from_xid AND polar_jobs.full_xid(xmin, newest) <= restored_by;
         GET DIAGNOSTICS counted = ROW_COUNT;
     END IF;
     UPDATE polar_jobs.usage SET written_by = 0
@@ -381,3 +403,44 @@ BEGIN
            window_end = greatest(window_end, reported_before);
     RETURN NEXT;
 END $$;
+
+-- Costs that wait: why one is never reported, if so, and whether it may go to Polar now. They wait for their
+-- organization, and for the customer of their life, as usage does; the self organization needs neither. Costs
+-- of lives that are not decided yet are left out.
+--
+-- Of a run that was recorded more than once, one is reported: that which Polar has, or may have, or the first.
+-- A lower id may be committed later, when a higher one was sent already.
+CREATE FUNCTION polar_jobs.judged_costs(self_organization uuid) RETURNS TABLE (id bigint, never text, may_go boolean)
+    LANGUAGE sql STABLE AS $$
+    SELECT j.id, j.reason, j.reason IS NULL AND coalesce(j.of_self OR CASE
+               WHEN j.ended THEN j.erasing ELSE j.has_customer AND NOT j.erasing END, false)
+      FROM (SELECT c.id, c.organization_id IS NOT DISTINCT FROM self_organization AS of_self,
+                   l.deleted OR c.life < l.life AS ended, l.erasing, l.has_customer, CASE
+                       WHEN c.cost_usd IS NULL OR c.cost_usd = 0 THEN 'there is no cost to report'
+                       WHEN c.source = 'organization_review' AND c.organization_id = self_organization
+                           THEN 'a review of the self organization'
+                       WHEN EXISTS (SELECT FROM polar_jobs.organization_deletions d
+                                     WHERE d.organization_id = c.organization_id AND c.written_at > d.deleted_at
+                                       AND (d.recreated_at IS NULL OR c.written_at < d.recreated_at))
+                           THEN 'recorded after the organization was deleted'
+                       WHEN (l.deleted OR c.life < l.life) AND NOT l.erasing
+                            AND c.organization_id IS DISTINCT FROM self_organization
+                           THEN 'its customer at Polar was deleted before it was written'
+                       ELSE 'the same run as cost ' || (
+                           SELECT o.id FROM polar_jobs.costs o
+                            WHERE o.usage_id = c.usage_id AND o.organization_id = c.organization_id AND o.source = c.source
+                              AND coalesce(o.context, polar_jobs.default_context(o.source))
+                                = coalesce(c.context, polar_jobs.default_context(c.source))
+                              AND o.state IN ('waiting', 'reported') AND o.cost_usd > 0
+                              AND (o.state = 'reported', o.sends > 0, c.id) > (c.state = 'reported', c.sends > 0, o.id)
+                            ORDER BY o.state = 'reported' DESC, o.sends > 0 DESC, o.id LIMIT 1)
+                   END AS reason
+              FROM (SELECT *, (SELECT count(*) FROM polar_jobs.organization_deletions d
+                                WHERE d.organization_id = waiting.organization_id
+                                  AND d.recreated_at <= waiting.written_at)::integer AS life
+                      FROM polar_jobs.costs waiting
+                     WHERE waiting.state = 'waiting' AND NOT EXISTS (
+                           SELECT FROM polar_jobs.undecided_lives() u
+                            WHERE u.organization_id = waiting.organization_id AND waiting.written_at >= u.since)) c
+              LEFT JOIN polar_jobs.organization_lives l ON l.organization_id = c.organization_id) j
+$$;

@@ -110,7 +110,6 @@ impl IngestedEvent {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// Events stored now.
-    #[serde(default)]
     pub inserted: u64,
     /// Events that Polar knew already.
     #[serde(default)]
@@ -138,7 +137,8 @@ impl Events<'_> {
     ///
     /// # Errors
     /// `Invalid` when an event is refused: [`Error::refused_indexes`] and the faults then name
-    /// positions in `events`; drop those and send the rest.
+    /// positions in `events`; drop those and send the rest. `Unreadable` when a success is not
+    /// Polar's own.
     pub async fn ingest(self, events: &[IngestedEvent]) -> Result<Receipt, Error> {
         let mut order: Vec<usize> = (0..events.len()).collect();
         order.sort_by(|&a, &b| events[a].external_id.cmp(&events[b].external_id));
@@ -146,7 +146,7 @@ impl Events<'_> {
             events: order.iter().map(|&index| &events[index]).collect(),
         };
         self.0
-            .fetch(Call::new(INGEST).json(&batch))
+            .fetch_own(Call::new(INGEST).json(&batch))
             .await
             .map_err(|error| in_callers_order(error, &order))
     }

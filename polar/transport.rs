@@ -30,15 +30,38 @@ struct Received {
     body: Vec<u8>,
 }
 
+impl Received {
+    fn read<T: DeserializeOwned>(&self, operation: Operation) -> Result<T, Error> {
+        serde_json::from_slice(&self.body).map_err(|fault| Error::Unreadable {
+            operation,
+            reason: describe(&fault),
+        })
+    }
+
+    /// The same if it is Polar's and not that of something in between.
+    fn of_polar(self, operation: Operation) -> Result<Self, Error> {
+        if self.headers.contains_key(VERSION) {
+            return Ok(self);
+        }
+        Err(Error::Unreadable {
+            operation,
+            reason: format!("it lacks the header {VERSION}, so it is not Polar's"),
+        })
+    }
+}
+
 impl Client {
     /// Sends a call whose success carries a body.
     pub(crate) async fn fetch<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
         let operation = call.operation;
+        self.exchange(call).await?.read(operation)
+    }
+
+    /// The same where what is read decides that something is never sent again: it must be Polar's word.
+    pub(crate) async fn fetch_own<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
+        let operation = call.operation;
         let received = self.exchange(call).await?;
-        serde_json::from_slice(&received.body).map_err(|fault| Error::Unreadable {
-            operation,
-            reason: describe(&fault),
-        })
+        received.of_polar(operation)?.read(operation)
     }
 
     /// Sends a call whose success carries nothing of interest. Without a body to read, the header is
@@ -46,13 +69,7 @@ impl Client {
     pub(crate) async fn perform(&self, call: Call) -> Result<(), Error> {
         let operation = call.operation;
         let received = self.exchange(call).await?;
-        if received.headers.contains_key(VERSION) {
-            return Ok(());
-        }
-        Err(Error::Unreadable {
-            operation,
-            reason: format!("it lacks the header {VERSION}, so it is not Polar's"),
-        })
+        received.of_polar(operation).map(drop)
     }
 
     /// Fetches a file from the address that an answer of `operation` named. It is no call of Polar's API: it

@@ -17,6 +17,10 @@ use super::settings::Timing;
 /// Tries against others who change the row at the same moment.
 const TRIES: u32 = 8;
 
+/// The longest that Polar's word to wait is taken for. What is further ahead was stored before the
+/// database's clock was set back.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
 /// The row of `polar_jobs.rate_limiter`, as far as leases depend on it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Fleet {
@@ -102,13 +106,14 @@ impl Fleet {
         now: DateTime<Utc>,
         demand: Demand,
     ) -> (Self, Lease) {
-        if let Some(wait) = self.wait_until.and_then(|until| ahead(now, until)) {
+        if let Some(wait) = self.waits(now) {
             return (*self, self.nothing(Outlook::Waiting(wait)));
         }
         if self.unauthorized_since.is_none() {
             return self.grant(rate, now, demand, Outlook::Open);
         }
-        if let Some(wait) = self.next_probe_at.and_then(|at| ahead(now, at)) {
+        let probe_in = self.next_probe_at.and_then(|at| ahead(now, at));
+        if let Some(wait) = probe_in.filter(|wait| *wait <= probe_every) {
             return (*self, self.nothing(Outlook::Refused(wait)));
         }
         if demand == Demand::default() {
@@ -129,6 +134,12 @@ impl Fleet {
             Some(now + TimeDelta::from_std(probe_every).unwrap_or(TimeDelta::MAX));
         // Whatever was taken ahead is spent: a probe is one call.
         (after, Lease { calls: 1, ..lease })
+    }
+
+    /// How long Polar asked everybody to wait.
+    fn waits(&self, now: DateTime<Utc>) -> Option<Duration> {
+        let wait = self.wait_until.and_then(|until| ahead(now, until));
+        wait.filter(|wait| *wait <= LONGEST_WAIT)
     }
 
     fn grant(
@@ -223,9 +234,11 @@ pub struct Status {
 pub async fn status(pool: &PgPool) -> Result<Option<Status>, sqlx::Error> {
     sqlx::query_as!(
         Status,
-        r#"SELECT calls_left, counted_at, wait_until, unauthorized_since, next_probe_at, breaker_probe_at,
+        r#"SELECT calls_left, counted_at, unauthorized_since, next_probe_at, breaker_probe_at,
+                  CASE WHEN wait_until <= clock_timestamp() + make_interval(secs => $1) THEN wait_until END AS wait_until,
                   clock_timestamp() AS "now!"
-             FROM polar_jobs.rate_limiter WHERE name = 'polar'"#
+             FROM polar_jobs.rate_limiter WHERE name = 'polar'"#,
+        LONGEST_WAIT.as_secs_f64(),
     )
     .fetch_optional(pool)
     .await
@@ -282,7 +295,7 @@ impl FleetStore {
         for _ in 0..TRIES {
             let ends = Instant::now() + self.timing.quota_lifetime;
             let (version, now, fleet) = self.read().await?;
-            if let Some(wait) = fleet.wait_until.and_then(|until| ahead(now, until)) {
+            if let Some(wait) = fleet.waits(now) {
                 return Ok(SingleLease::later(wait, RejectedReason::RateLimited));
             }
             let (after, lease) = fleet.grant(&self.rate, now, [1, 0, 0, 0, 0], Outlook::Open);
@@ -348,9 +361,12 @@ impl FleetStore {
         sqlx::query!(
             "INSERT INTO polar_jobs.rate_limiter AS known (name, calls_left, counted_at, wait_until)
              VALUES ('polar', 0, clock_timestamp(), clock_timestamp() + make_interval(secs => $1))
-             ON CONFLICT (name) DO UPDATE SET wait_until = greatest(known.wait_until, excluded.wait_until),
-                                              version = known.version + 1",
+             ON CONFLICT (name) DO UPDATE
+                SET wait_until = greatest(excluded.wait_until, CASE
+                        WHEN known.wait_until <= clock_timestamp() + make_interval(secs => $2) THEN known.wait_until END),
+                    version = known.version + 1",
             time.as_secs_f64(),
+            LONGEST_WAIT.as_secs_f64(),
         )
         .execute(&self.pool)
         .await

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use polar::{
     Admission, Answer, CallClass, CallFacts, RateLimiter, Rejected, RejectedReason, Subject,
 };
-use polar_jobs::limiter::{FleetRateLimiter, Limits, Status, Timing, status};
+use polar_jobs::limiter::{FleetRateLimiter, Limits, SingleCalls, Status, Timing, status};
 use private_postgres::testing::{TestDatabase, database};
 use sqlx::PgPool;
 use tokio::sync::Barrier;
@@ -595,4 +595,50 @@ async fn a_caller_that_goes_away_leaves_nothing_behind() {
     call(&limiter, Answer::Answered).await;
     call(&limiter, Answer::Answered).await;
     assert_eq!(limiter.rejected(), None);
+}
+
+#[tokio::test]
+async fn a_clock_of_the_database_that_is_set_back_holds_up_nobody() {
+    let database = database(polar_jobs::migrate::migrator).await;
+    let limiter = limiter(&database.pool, 600, CALM);
+    call(&limiter, Answer::Answered).await;
+    // What Polar asked for, as it looks once the clock is set back by three hours.
+    let asked = "UPDATE polar_jobs.rate_limiter SET wait_until = clock_timestamp() + interval '3 hours', version = version + 1";
+    execute(&database.pool, asked).await;
+    let other = self::limiter(&database.pool, 600, CALM);
+    call(&other, Answer::Answered).await;
+    let limits = Limits {
+        per_window: NonZeroU32::new(600).unwrap(),
+        in_flight: NonZeroU32::MIN,
+    };
+    let single = SingleCalls::new(database.pool.clone(), limits);
+    assert_eq!(single.acquire(URGENT).await, Ok(Admission::Call));
+    assert_eq!(fleet(&database).await.wait_until, None, "doctor sees none");
+    // What it asks for now is obeyed all the same.
+    let limited = Answer::RateLimited {
+        retry_after: Duration::from_secs(60),
+    };
+    call(&other, limited).await;
+    let stored = async || {
+        let status = fleet(&database).await;
+        status
+            .wait_until
+            .is_some_and(|until| (until - status.now).num_seconds() < 61)
+    };
+    until("the fleet waits a minute", stored).await;
+}
+
+#[tokio::test]
+async fn a_refused_token_is_tried_although_the_clock_of_the_database_is_set_back() {
+    let database = database(polar_jobs::migrate::migrator).await;
+    let one = limiter(&database.pool, 600, CALM);
+    call(&one, Answer::Unauthorized).await;
+    until("the fleet knows", async || {
+        fleet(&database).await.unauthorized_since.is_some()
+    })
+    .await;
+    let probed = "UPDATE polar_jobs.rate_limiter SET next_probe_at = clock_timestamp() + interval '3 hours', version = version + 1";
+    execute(&database.pool, probed).await;
+    let other = limiter(&database.pool, 600, CALM);
+    assert_eq!(acquire(&other, URGENT).await, Admission::Probe);
 }

@@ -184,3 +184,81 @@ async fn tables_restored_from_another_cluster_stop_counting_until_they_are_adopt
             .is_empty()
     );
 }
+
+#[tokio::test]
+async fn readings_of_a_copy_stay_apart_from_new_ones_until_it_is_adopted() {
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    // The dump is older than its partitions reach.
+    let days: Vec<String> = sqlx::query_scalar(
+        "SELECT inhrelid::regclass::text FROM pg_inherits
+          WHERE inhparent = 'polar_jobs.usage'::regclass AND inhrelid::regclass::text ~ '_[0-9]{8}$'",
+    )
+    .fetch_all(&app.pool)
+    .await
+    .unwrap();
+    for day in days {
+        let drop = sqlx::AssertSqlSafe(format!("DROP TABLE {day}"));
+        sqlx::query(drop).execute(&app.pool).await.unwrap();
+    }
+    app.record(organization, &[1]).await;
+    poll("the reading is counted", async || {
+        app.close_at(Utc::now()).await;
+        app.uncounted().await == 0
+    })
+    .await;
+    app.record(organization, &[10]).await;
+    let mut restore = app.pool.begin().await.unwrap();
+    for statement in [
+        "UPDATE polar_jobs.usage SET written_by = written_by + 1000000000, written_at = written_at - interval '10 days'",
+        "UPDATE polar_jobs.usage_windows SET from_xid = from_xid + 1000000000, to_xid = to_xid + 1000000000",
+        "UPDATE polar_jobs.usage_cursor SET from_xid = from_xid + 1000000000, written_by = written_by + 1000000000",
+    ] {
+        sqlx::query(statement).execute(&mut *restore).await.unwrap();
+    }
+    // A copy of today as well: one day of the default partition holds both kinds.
+    sqlx::query("INSERT INTO polar_jobs.usage (organization_id, quantity, written_by) VALUES ($1, 100, 1000000007)")
+        .bind(organization)
+        .execute(&mut *restore)
+        .await
+        .unwrap();
+    restore.commit().await.unwrap();
+    for quantity in [1000, 1000, 1000] {
+        app.record(organization, &[quantity]).await;
+    }
+    // Makes partitions first, as `migrate` does, and then finds the copy.
+    let refused = run(MeterUsage {}, &app.context()).await.unwrap_err();
+    assert!(refused.to_string().contains("another cluster"), "{refused}");
+
+    let adopted = usage::adopt(&app.pool, None).await.unwrap().unwrap();
+    assert_eq!((adopted.counted, adopted.uncounted), (2, 4));
+    app.meter().await;
+    assert_eq!(counted(&app, organization).await, 3011);
+    let left: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM polar_jobs.usage_default WHERE written_at > now() - interval '5 days'",
+    )
+    .fetch_one(&app.pool)
+    .await
+    .unwrap();
+    assert_eq!(left, 0, "then they move to their day");
+}
+
+#[tokio::test]
+async fn a_transaction_id_of_32_bits_is_read_as_the_newest_that_ends_so() {
+    let app = TestApp::start().await;
+    for (narrow, newest, full) in [
+        ("7", 9, 7),
+        ("9", 9, 9),
+        ("7", (1_i64 << 32) + 9, (1 << 32) + 7),
+        ("4294967290", (1 << 32) + 9, 4_294_967_290),
+        ("9", (5 << 32) + 9, (5 << 32) + 9),
+    ] {
+        let read: i64 = sqlx::query_scalar("SELECT polar_jobs.full_xid($1::text::xid, $2)")
+            .bind(narrow)
+            .bind(newest)
+            .fetch_one(&app.pool)
+            .await
+            .unwrap();
+        assert_eq!(read, full, "{narrow} by {newest}");
+    }
+}

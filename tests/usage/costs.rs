@@ -1,10 +1,12 @@
 //! Costs: a root and its spans, exact cents, each reported once.
 
+use std::time::Duration;
+
 use jobs::ReportCosts;
 use jobs::contract::Outcome;
 use jobs::mirror::costs::{CostReading, CostUsd, record_all};
 use serde_json::{Value, json};
-use simulator::Faults;
+use simulator::{Faults, RequestMatch};
 use uuid::Uuid;
 
 use crate::test_app::{TestApp, context, run};
@@ -375,4 +377,78 @@ async fn a_cost_whose_id_polar_knows_from_elsewhere_is_refused_with_the_reason()
     assert_eq!(retried, 1);
     app.report_costs().await.unwrap();
     assert_eq!(states(&app).await[0].0, "reported");
+}
+
+/// Reports what is recorded, and records `more` while Polar has the first request.
+async fn meanwhile(app: &TestApp, more: &[CostReading]) {
+    let held = app.simulator.hold(RequestMatch::path("/v1/events/ingest"));
+    let recording = async {
+        assert!(held.wait_for(1, Duration::from_secs(10)).await);
+        record(app, more).await;
+        held.release_all();
+    };
+    let (reported, ()) = tokio::join!(app.report_costs(), recording);
+    reported.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_never_reported_is_not_when_it_comes_during_a_report() {
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    let run = CostReading {
+        usage_id: Some("run".into()),
+        ..cost(organization, Some("1"))
+    };
+    record(&app, std::slice::from_ref(&run)).await;
+    let review = cost(app.self_organization, Some("5"));
+    meanwhile(&app, &[review, run, cost(organization, Some("2"))]).await;
+    assert_eq!(amounts(&app), ["100.000000", "200.000000"]);
+    app.report_costs().await.unwrap();
+    assert_eq!(amounts(&app).len(), 2);
+    let states = states(&app).await;
+    let states: Vec<&str> = states.iter().map(|(state, _)| state.as_str()).collect();
+    assert_eq!(states, ["reported", "skipped", "skipped", "reported"]);
+}
+
+#[tokio::test]
+async fn a_run_that_commits_after_its_copy_was_sent_is_the_copy() {
+    for faults in [
+        Faults::default(),
+        Faults {
+            drop_after: 1.0,
+            ..Faults::default()
+        },
+    ] {
+        let app = TestApp::start().await;
+        let organization = app.organization().await;
+        let run = CostReading {
+            usage_id: Some("run".into()),
+            ..cost(organization, Some("1"))
+        };
+        let mut late = app.pool.begin().await.unwrap();
+        record_all(&mut late, std::slice::from_ref(&run))
+            .await
+            .unwrap();
+        record(&app, &[run]).await;
+        app.simulator.set_faults(faults);
+        // With or without Polar's answer, Polar has it.
+        let _ = app.report_costs().await;
+        assert_eq!(app.simulator.events().len(), 2);
+        app.simulator.set_faults(Faults::default());
+        late.commit().await.unwrap();
+        record(&app, &[cost(organization, Some("2"))]).await;
+        app.report_costs().await.unwrap();
+        let states = states(&app).await;
+        assert_eq!(
+            states[0],
+            (
+                "skipped".to_owned(),
+                Some("the same run as cost 2".to_owned())
+            )
+        );
+        assert_eq!(
+            (states[1].0.as_str(), states[2].0.as_str()),
+            ("reported", "reported")
+        );
+    }
 }

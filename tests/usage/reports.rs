@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use jobs::contract::{Outcome, Verdict};
-use jobs::{MeterUsage, ReportUsage};
+use jobs::{MeterUsage, ReportCosts, ReportUsage};
 use serde_json::{Value, json};
 use simulator::{Faults, RequestMatch};
 
-use crate::test_app::{TestApp, context, poll, run};
+use crate::test_app::{TestApp, client_of, context, poll, run};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -331,4 +331,48 @@ async fn a_large_backlog_goes_on_in_a_job_that_follows() {
         .unwrap();
     assert_eq!((done.outcome, done.next.len()), (Outcome::Applied, 0));
     assert_eq!(app.at_polar(organization), 10_802);
+}
+
+/// What stands between us and Polar and answers for it.
+async fn gateway(polars_version: bool) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answers = axum::Router::new().fallback(move || async move {
+        let version = polars_version.then_some([("polar-version", "2026-04")]);
+        let maintenance = axum::Json(json!({ "message": "maintenance" }));
+        (version.map(axum::response::AppendHeaders), maintenance)
+    });
+    tokio::spawn(async move { axum::serve(listener, answers).await });
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn a_success_that_is_not_polars_receipt_refuses_nothing() {
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    app.record(organization, &[3]).await;
+    app.record(organization, &[4]).await;
+    app.meter().await;
+    sqlx::query("INSERT INTO polar_jobs.costs (organization_id, source, cost_usd) VALUES ($1, 'crawler', 1)")
+        .bind(organization)
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    for polars_version in [false, true] {
+        let client = client_of(gateway(polars_version).await, "polar_oat_test".to_owned());
+        let context = context(&app.pool, Some(client), Some(app.self_organization));
+        let usage = run(ReportUsage {}, &context).await.unwrap_err();
+        assert!(matches!(usage.verdict(), Verdict::Retry { .. }), "{usage}");
+        let costs = run(ReportCosts {}, &context).await.unwrap_err();
+        assert!(matches!(costs.verdict(), Verdict::Retry { .. }), "{costs}");
+    }
+    app.report().await.unwrap();
+    app.report_costs().await.unwrap();
+    assert_eq!(app.at_polar(organization), 7);
+    let reported = "SELECT state FROM polar_jobs.costs";
+    let state: String = sqlx::query_scalar(reported)
+        .fetch_one(&app.pool)
+        .await
+        .unwrap();
+    assert_eq!(state, "reported");
 }

@@ -5,7 +5,7 @@ use jobs::Prune;
 use jobs::mirror::usage::{self, prove};
 use uuid::Uuid;
 
-use crate::test_app::{TestApp, run};
+use crate::test_app::{TestApp, poll, run};
 
 /// Everything that is in the tables happened so many days earlier.
 async fn age(app: &TestApp, days: i32) {
@@ -222,6 +222,91 @@ async fn a_report_that_polar_refused_stays_however_old() {
     run(Prune {}, &app.context()).await.unwrap();
     assert_eq!(app.reports(organization, "refused").await, 1);
     assert_eq!(number(&app, READINGS).await, 1);
+}
+
+#[tokio::test]
+async fn a_report_that_stays_for_ever_breaks_no_chain() {
+    let app = TestApp::start().await;
+    let (organization, stuck) = (app.organization().await, app.organization().await);
+    for quantity in [1, 2, 3] {
+        app.record(organization, &[quantity]).await;
+        if quantity == 2 {
+            app.record(stuck, &[50]).await;
+        }
+        app.meter().await;
+    }
+    app.report().await.unwrap();
+    sqlx::query(
+        "UPDATE polar_jobs.usage_reports SET state = 'refused', reason = 'a test', reported_at = NULL
+          WHERE organization_id = $1",
+    )
+    .bind(stuck)
+    .execute(&app.pool)
+    .await
+    .unwrap();
+    partition_of(&app, 200).await;
+    age(&app, 200).await;
+    app.record(organization, &[400]).await;
+    app.meter().await;
+    app.report().await.unwrap();
+    run(Prune {}, &app.context()).await.unwrap();
+    assert_eq!(
+        number(&app, "SELECT count(*) FROM polar_jobs.usage_reports").await,
+        3,
+        "what lies in another window is folded"
+    );
+    assert_eq!(number(&app, READINGS).await, 5, "its day stays whole");
+    let faults = prove::chain_faults(&app.pool).await.unwrap();
+    assert!(faults.is_empty(), "{faults:?}");
+    let shown = lines(&app, organization).await;
+    let quantities: Vec<Option<i64>> = shown.iter().map(|line| line.quantity).collect();
+    assert_eq!(quantities, [Some(2), Some(400)]);
+    assert!(shown.iter().all(|line| line.difference().is_none()));
+
+    usage::retry_refused(&app.pool, None).await.unwrap();
+    app.report().await.unwrap();
+    age(&app, 100).await;
+    for _ in 0..2 {
+        run(Prune {}, &app.context()).await.unwrap();
+    }
+    assert_eq!(
+        number(&app, "SELECT count(*) FROM polar_jobs.usage_windows").await,
+        0,
+        "all goes once it is accounted for"
+    );
+    assert!(prove::chain_faults(&app.pool).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn erasure_does_not_wait_for_the_folding_of_reports() {
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    let delete =
+        "UPDATE polar_jobs.organizations SET deleted_at = now() - interval '22 days' WHERE id = $1";
+    sqlx::query(delete)
+        .bind(organization)
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    let mut somebody = app.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE polar_jobs.usage_months IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *somebody)
+        .await
+        .unwrap();
+    let context = app.context();
+    let pruning = tokio::spawn(async move { run(Prune {}, &context).await });
+    poll("the organization is erased", async || {
+        number(
+            &app,
+            "SELECT count(*) FROM polar_jobs.organizations WHERE erased_at IS NOT NULL",
+        )
+        .await
+            == 1
+    })
+    .await;
+    assert!(!pruning.is_finished());
+    somebody.rollback().await.unwrap();
+    pruning.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -40,35 +40,9 @@ pub struct WaitingCost {
 /// If the database fails.
 pub async fn skip(pool: &PgPool, self_organization: Option<Uuid>) -> Result<u64, sqlx::Error> {
     let skipped = sqlx::query!(
-        "UPDATE polar_jobs.costs c SET state = 'skipped', reason = w.reason
-           FROM (SELECT c.id, CASE
-                        WHEN c.cost_usd IS NULL OR c.cost_usd = 0 THEN 'there is no cost to report'
-                        WHEN c.source = 'organization_review' AND c.organization_id = $1
-                            THEN 'a review of the self organization'
-                        WHEN EXISTS (SELECT FROM polar_jobs.organization_deletions d
-                                      WHERE d.organization_id = c.organization_id AND c.written_at > d.deleted_at
-                                        AND (d.recreated_at IS NULL OR c.written_at < d.recreated_at))
-                            THEN 'recorded after the organization was deleted'
-                        WHEN (l.deleted OR c.life < l.life) AND NOT l.erasing AND c.organization_id IS DISTINCT FROM $1
-                            THEN 'its customer at Polar was deleted before it was written'
-                        WHEN same.id IS NOT NULL THEN 'the same run as cost ' || same.id
-                    END AS reason
-                   FROM (SELECT *, (SELECT count(*) FROM polar_jobs.organization_deletions d
-                                     WHERE d.organization_id = waiting.organization_id
-                                       AND d.recreated_at <= waiting.written_at)::integer AS life
-                           FROM polar_jobs.costs waiting
-                          WHERE waiting.state = 'waiting' AND NOT EXISTS (
-                                SELECT FROM polar_jobs.undecided_lives() u
-                                 WHERE u.organization_id = waiting.organization_id AND waiting.written_at >= u.since)) c
-                   LEFT JOIN polar_jobs.organization_lives l ON l.organization_id = c.organization_id
-                   LEFT JOIN LATERAL (
-                        SELECT min(earlier.id) AS id FROM polar_jobs.costs earlier
-                         WHERE earlier.usage_id = c.usage_id AND earlier.organization_id = c.organization_id
-                           AND earlier.source = c.source AND earlier.id < c.id
-                           AND coalesce(earlier.context, polar_jobs.default_context(earlier.source))
-                             = coalesce(c.context, polar_jobs.default_context(c.source))
-                           AND earlier.state IN ('waiting', 'reported') AND earlier.cost_usd > 0) same ON true) w
-          WHERE c.id = w.id AND w.reason IS NOT NULL AND c.state = 'waiting'",
+        "UPDATE polar_jobs.costs c SET state = 'skipped', reason = j.never
+           FROM polar_jobs.judged_costs($1) j
+          WHERE c.id = j.id AND j.never IS NOT NULL AND c.state = 'waiting'",
         self_organization,
     )
     .execute(pool)
@@ -76,9 +50,8 @@ pub async fn skip(pool: &PgPool, self_organization: Option<Uuid>) -> Result<u64,
     Ok(skipped.rows_affected())
 }
 
-/// The next costs to send, oldest first, beyond row `after`. They wait for their organization, and
-/// for the customer of their life, as usage does; the self organization needs neither. What
-/// [`skip`] would set aside is left out here too: a deletion may have been applied between the two.
+/// The next costs to send, oldest first, beyond row `after`. What [`skip`] would set aside is left out
+/// here too: it may have come, or become so, between the two.
 ///
 /// # Errors
 /// If the database fails.
@@ -92,18 +65,9 @@ pub async fn waiting(
         WaitingCost,
         r#"SELECT c.id, c.organization_id, c.source, c.context, c.vendor, c.model, c.input_tokens,
                   c.output_tokens, c.cost_usd::text AS "cost_usd!", c.usage_id, c.reading_id
-             FROM polar_jobs.costs c LEFT JOIN polar_jobs.organization_lives l ON l.organization_id = c.organization_id
-            WHERE c.state = 'waiting' AND c.id > $1 AND c.cost_usd > 0
-              AND (c.organization_id = $2 OR CASE WHEN l.deleted OR l.life > (
-                        SELECT count(*) FROM polar_jobs.organization_deletions d
-                         WHERE d.organization_id = c.organization_id AND d.recreated_at <= c.written_at)
-                   THEN l.erasing ELSE l.has_customer AND NOT l.erasing END)
-              AND NOT EXISTS (SELECT FROM polar_jobs.organization_deletions d
-                               WHERE d.organization_id = c.organization_id AND c.written_at > d.deleted_at
-                                 AND (d.recreated_at IS NULL OR c.written_at < d.recreated_at))
-              AND NOT EXISTS (SELECT FROM polar_jobs.undecided_lives() u
-                               WHERE u.organization_id = c.organization_id AND c.written_at >= u.since)
-            ORDER BY c.id LIMIT $3"#,
+             FROM polar_jobs.judged_costs($2) j JOIN polar_jobs.costs c ON c.id = j.id
+            WHERE j.id > $1 AND j.may_go
+            ORDER BY j.id LIMIT $3"#,
         after,
         self_organization,
         limit,

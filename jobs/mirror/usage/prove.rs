@@ -76,7 +76,7 @@ pub async fn lines(
            ), recounted AS (
                SELECT w.window_end, count(*) AS readings, sum(u.quantity) AS recorded
                  FROM windows w JOIN polar_jobs.usage u ON u.written_by >= w.from_xid AND u.written_by < w.to_xid
-                WHERE u.organization_id = $1 GROUP BY w.window_end
+                WHERE u.organization_id = $1 AND w.pruned_at IS NULL GROUP BY w.window_end
            ), reported AS (
                SELECT r.*, a.sent, a.inserted, a.duplicates
                  FROM polar_jobs.usage_reports r LEFT JOIN polar_jobs.usage_requests a ON a.id = r.request_id
