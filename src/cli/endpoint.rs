@@ -302,6 +302,7 @@ impl Endpoints<'_> {
         let target = json!({"enables": new.id.0, "disables": old.id.0});
         self.record("endpoint rotate-secret --finish", target)
             .await?;
+        self.note_gap(&ours).await?;
         self.switch_on(new).await?;
         // Disabled, the old one would forget what it still has to deliver.
         let since = Utc::now() - UNDER_WAY;
