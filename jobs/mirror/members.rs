@@ -50,6 +50,16 @@ pub async fn meet(
     )
     .execute(&mut *connection)
     .await?;
+    if changed.rows_affected() == 1 {
+        // A change that comes late: what was confirmed for a newer one did not have this.
+        sqlx::query!(
+            "UPDATE polar_jobs.memberships SET synced_event = 0 WHERE user_id = $1 AND synced_event >= $2",
+            user.0,
+            event,
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
     sqlx::query!(
         "UPDATE polar_jobs.people
             SET email_event = CASE WHEN $2 THEN greatest(email_event, $4) ELSE email_event END,
@@ -137,7 +147,9 @@ async fn put(
         "INSERT INTO polar_jobs.memberships AS m (organization_id, user_id, role, event_id)
          VALUES ($1, $2, $3, $4)
          ON CONFLICT (organization_id, user_id) DO UPDATE
-            SET role = excluded.role, removed_at = NULL, event_id = excluded.event_id
+            SET role = excluded.role, removed_at = NULL, event_id = excluded.event_id,
+                -- What was confirmed for a newer change of the person did not have this.
+                synced_event = CASE WHEN m.synced_event >= excluded.event_id THEN 0 ELSE m.synced_event END
           WHERE m.event_id < excluded.event_id",
         organization.0,
         user.0,
@@ -158,7 +170,8 @@ async fn displace_owner(
     event: i64,
 ) -> Result<bool, sqlx::Error> {
     sqlx::query!(
-        "UPDATE polar_jobs.memberships SET role = 'admin', event_id = $3
+        "UPDATE polar_jobs.memberships SET role = 'admin', event_id = $3,
+                synced_event = CASE WHEN synced_event >= $3 THEN 0 ELSE synced_event END
           WHERE organization_id = $1 AND user_id <> $2 AND role = 'owner' AND removed_at IS NULL AND event_id < $3
             AND NOT EXISTS (SELECT 1 FROM polar_jobs.memberships newer
                              WHERE newer.organization_id = $1 AND newer.user_id = $2 AND newer.event_id >= $3)",
@@ -190,7 +203,8 @@ pub async fn leave(
     event: i64,
 ) -> Result<bool, sqlx::Error> {
     let written = sqlx::query!(
-        "UPDATE polar_jobs.memberships SET removed_at = now(), event_id = $3
+        "UPDATE polar_jobs.memberships SET removed_at = now(), event_id = $3,
+                synced_event = CASE WHEN synced_event >= $3 THEN 0 ELSE synced_event END
           WHERE organization_id = $1 AND user_id = $2 AND removed_at IS NULL AND event_id < $3",
         organization.0,
         user.0,

@@ -150,8 +150,8 @@ pub async fn member_synced(
              UPDATE polar_jobs.people SET undeliverable_at = NULL
               WHERE user_id = $2 AND undeliverable_at IS NOT NULL AND changed_event <= $3)
          UPDATE polar_jobs.memberships m
-            SET synced_at = CASE WHEN synced_event >= $3 THEN synced_at ELSE now() END,
-                synced_event = greatest(synced_event, $3)
+            SET synced_at = CASE WHEN synced_event = $3 THEN synced_at ELSE now() END,
+                synced_event = $3
           WHERE organization_id = $1 AND user_id = $2
          RETURNING m.event_id > $3 AS "newer!""#,
         organization.0,

@@ -151,6 +151,40 @@ async fn news_about_a_person_that_come_with_one_organization_reach_the_others() 
     }
 }
 
+/// Changes of one person that come with different organizations have no order among each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_of_a_person_late_is_confirmed_as_well() {
+    let (app, here, there, ada) = (TestApp::open().await, Tenant::new(), Tenant::new(), user());
+    app.tell(&[
+        here.created(),
+        there.created(),
+        here.added(&ada, "ada@example.com", "member"),
+    ])
+    .await;
+    app.resolve_waits().await;
+    let postpone = async |by: &str| {
+        sqlx::query(
+            "UPDATE polar_jobs.jobs SET run_at = now() + $1::interval WHERE kind = 'apply_change' AND state = 'available'",
+        )
+        .bind(by)
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    };
+    app.tell(&[there.added(&ada, "late@example.com", "member")])
+        .await;
+    postpone("1 hour").await;
+    app.tell(&[json!({"type": "user.updated", "data": {"id": ada, "name": "Ada L"}})])
+        .await;
+    app.drain().await;
+    postpone("0").await;
+    app.resolve_waits().await;
+    let member = app.member(&here, &ada).unwrap();
+    assert_eq!(member.email, "late@example.com");
+    let out = "SELECT count(*) FROM polar_jobs.organization_overview WHERE NOT in_step";
+    assert_eq!(app.count(out).await, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_organization_without_an_owner_is_no_customer_until_one_comes() {
     let (app, tenant, ada) = (TestApp::open().await, Tenant::new(), user());
