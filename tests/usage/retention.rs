@@ -5,7 +5,7 @@ use jobs::Prune;
 use jobs::mirror::usage::{self, prove};
 use uuid::Uuid;
 
-use crate::test_app::{TestApp, poll, run};
+use crate::test_app::{TestApp, poll, reading, run};
 
 /// Everything that is in the tables happened so many days earlier.
 async fn age(app: &TestApp, days: i32) {
@@ -229,10 +229,13 @@ async fn a_report_that_stays_for_ever_breaks_no_chain() {
     let app = TestApp::start().await;
     let (organization, stuck) = (app.organization().await, app.organization().await);
     for quantity in [1, 2, 3] {
-        app.record(organization, &[quantity]).await;
+        let mut readings = vec![reading(organization, quantity)];
         if quantity == 2 {
-            app.record(stuck, &[50]).await;
+            readings.push(reading(stuck, 50));
         }
+        // One statement, so one window.
+        let mut connection = app.pool.acquire().await.unwrap();
+        usage::record_all(&mut connection, &readings).await.unwrap();
         app.meter().await;
     }
     app.report().await.unwrap();
