@@ -206,6 +206,12 @@ impl Error {
         }
     }
 
+    /// It is about the access token, not about what was asked: refused, or without a scope that this needs.
+    #[must_use]
+    pub fn is_about_token(&self) -> bool {
+        matches!(self, Self::Unauthorized { .. } | Self::MissingScope { .. })
+    }
+
     /// Polar says that the thing asked for does not exist.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

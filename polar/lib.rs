@@ -79,6 +79,7 @@ pub use page::Page;
 pub use peek::{Peek, peek};
 pub use products::{Product, ProductPrice, Products};
 pub use request_ids::RequestIds;
+pub use retry_after::LONGEST as LONGEST_RETRY_AFTER;
 pub use subscriptions::{
     PendingUpdate, ProrationBehavior, Subscription, SubscriptionStatus, SubscriptionUpdate,
     Subscriptions,

@@ -9,8 +9,8 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 const DEFAULT: Duration = Duration::from_secs(60);
 /// Never at once, whatever the header says.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// A mistaken header must not stop us for days.
-const LONGEST: Duration = Duration::from_secs(3600);
+/// The longest that Polar's word to wait is taken for: a mistaken header must not stop us for days.
+pub const LONGEST: Duration = Duration::from_secs(3600);
 
 /// How long to wait, within 1 s and 1 h.
 pub(crate) fn read(headers: &HeaderMap, now: DateTime<Utc>) -> Duration {

@@ -212,10 +212,15 @@ impl Change {
             | Self::MemberUpdated { organization, .. }
             | Self::MemberRemoved { organization, .. }
             | Self::OwnershipTransferred { organization, .. } => {
-                Some(format!("organization/{organization}"))
+                Some(organization_key(*organization))
             }
             Self::UserUpdated { user, .. } => Some(format!("user/{user}")),
             Self::UsageRecorded(_) | Self::CostRecorded(_) => None,
         }
     }
+}
+
+/// The ordering key of an organization's changes.
+pub(crate) fn organization_key(organization: OrganizationId) -> String {
+    format!("organization/{organization}")
 }

@@ -13,6 +13,7 @@ mod run;
 use polar::{CustomerId, CustomerRef, CustomerState, Member, MemberId, OrAbsent, Subscription};
 use sqlx::PgPool;
 
+use crate::change::organization_key;
 use crate::contract::{Error, NewJob};
 use crate::mirror::asking;
 use crate::mirror::differences::Difference;
@@ -177,7 +178,7 @@ async fn is_under_way(
     // A change that is still to be applied may be about anything, and the customer's sync brings
     // whatever else is unconfirmed.
     let mut keys = vec![
-        changes_key(organization),
+        organization_key(organization),
         format!("{}{organization}", SyncCustomer::KEYS),
     ];
     keys.extend(
@@ -187,11 +188,6 @@ async fn is_under_way(
             .and_then(|job| job.ordering_key.clone()),
     );
     asking::is_under_way(pool, &keys).await
-}
-
-/// The ordering key of the organization's changes.
-fn changes_key(organization: OrganizationId) -> String {
-    format!("organization/{organization}")
 }
 
 impl HeldOrganization {

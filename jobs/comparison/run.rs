@@ -6,7 +6,8 @@ use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::{Comparison, ForeignMember, changes_key, compare, sync_member};
+use super::{Comparison, ForeignMember, compare, sync_member};
+use crate::change::organization_key;
 use crate::contract::{Error, NewJob, Verdict, priority};
 use crate::mirror::differences::{self, Difference, STRANGER};
 use crate::mirror::{asking, seen, wanted};
@@ -174,8 +175,12 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Asked right before a deletion. Changes that wait come first: one that is applied between the two
-    /// questions is seen by the second.
+    /// Whether changes of the organization wait. Asked right before a deletion, and before our tables are: a
+    /// change that is applied between the two questions is seen by the second.
+    async fn has_changes(&self, organization: OrganizationId) -> Result<bool, sqlx::Error> {
+        asking::is_under_way(self.pool, &[organization_key(organization)]).await
+    }
+
     async fn is_foreign(
         &self,
         organization: OrganizationId,
@@ -184,12 +189,10 @@ impl Run<'_> {
         let Some(user) = user else {
             return Ok(true);
         };
-        Ok(
-            !asking::is_under_way(self.pool, &[changes_key(organization)]).await?
-                && wanted::member(self.pool, organization, user)
-                    .await?
-                    .is_none(),
-        )
+        Ok(!self.has_changes(organization).await?
+            && wanted::member(self.pool, organization, user)
+                .await?
+                .is_none())
     }
 
     /// Looks at one page of Polar's customers, counted from 1, for those whose external id is no living
@@ -234,16 +237,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Asked right before a deletion: the organization may have been announced a moment ago. Changes that
-    /// wait come first, as for members.
+    /// Asked right before a deletion: the organization may have been announced a moment ago.
     async fn is_stranger(&self, organization: Option<Uuid>) -> Result<bool, sqlx::Error> {
         let id = match organization {
             None => return Ok(true),
             ours if ours == self.self_organization => return Ok(false),
             Some(id) => id,
         };
-        let changes = changes_key(OrganizationId(id));
-        Ok(!asking::is_under_way(self.pool, &[changes]).await?
+        Ok(!self.has_changes(OrganizationId(id)).await?
             && !differences::unwanted(self.pool, &[id]).await?.is_empty())
     }
 

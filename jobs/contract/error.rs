@@ -166,7 +166,7 @@ fn polar_verdict(error: &polar::Error, reason: String) -> Verdict {
             reason,
             still_due: true,
         },
-        polar::Error::Unauthorized { .. } | polar::Error::MissingScope { .. } => Verdict::Wait {
+        _ if error.is_about_token() => Verdict::Wait {
             after: TOKEN_DELAY,
             reason,
             still_due: true,

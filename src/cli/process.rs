@@ -175,7 +175,13 @@ pub(crate) fn refused_here(error: &jobs::Error) -> Option<Failure> {
     }
 }
 
-/// The same for requests of people, who do not wait: a call is made within a second or not at all.
+/// Why a command ends whose call to Polar failed.
+pub(crate) fn call_failed(error: jobs::Error) -> Failure {
+    refused_here(&error).unwrap_or_else(|| Failure::Failed(error.into()))
+}
+
+/// The same as [`polar_client`] for requests of people, who do not wait: a call is made within a second or
+/// not at all.
 pub(crate) fn api_client(
     settings: &PolarSettings,
     pool: &PgPool,

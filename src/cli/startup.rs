@@ -12,7 +12,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::organization::OrganizationName;
-use super::process::{command_client, refused_here};
+use super::process::{call_failed, command_client};
 use super::{AppContext, Exit, Failure, connect, output};
 use crate::operators::{self, OperatorAction};
 use crate::queue::enqueue;
@@ -137,10 +137,7 @@ async fn show(app: &AppContext, pool: &PgPool, organization: Uuid) -> Result<Exi
         return Err(Failure::failed("billing is not configured"));
     };
     let invitation = invitation(&polar.with_class(CallClass::Probe), organization).await;
-    let invitation = invitation.map_err(|error| {
-        let error = jobs::Error::from(error);
-        refused_here(&error).unwrap_or_else(|| Failure::Failed(error.into()))
-    })?;
+    let invitation = invitation.map_err(|error| call_failed(error.into()))?;
     output::line(
         match invitation.map(|discount| discount.redemptions_count) {
             None => "not invited",

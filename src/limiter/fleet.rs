@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use polar::{Rejected, RejectedReason};
+use polar::{LONGEST_RETRY_AFTER, Rejected, RejectedReason};
 use sqlx::PgPool;
 
 use super::budget::{Bucket, Demand, Rate};
@@ -16,10 +16,6 @@ use super::settings::Timing;
 
 /// Tries against others who change the row at the same moment.
 const TRIES: u32 = 8;
-
-/// The longest that Polar's word to wait is taken for. What is further ahead was stored before the
-/// database's clock was set back.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// The row of `polar_jobs.rate_limiter`, as far as leases depend on it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -136,10 +132,11 @@ impl Fleet {
         (after, Lease { calls: 1, ..lease })
     }
 
-    /// How long Polar asked everybody to wait.
+    /// How long Polar asked everybody to wait. What is further ahead was stored before the database's clock was
+    /// set back.
     fn waits(&self, now: DateTime<Utc>) -> Option<Duration> {
         let wait = self.wait_until.and_then(|until| ahead(now, until));
-        wait.filter(|wait| *wait <= LONGEST_WAIT)
+        wait.filter(|wait| *wait <= LONGEST_RETRY_AFTER)
     }
 
     fn grant(
@@ -238,7 +235,7 @@ pub async fn status(pool: &PgPool) -> Result<Option<Status>, sqlx::Error> {
                   CASE WHEN wait_until <= clock_timestamp() + make_interval(secs => $1) THEN wait_until END AS wait_until,
                   clock_timestamp() AS "now!"
              FROM polar_jobs.rate_limiter WHERE name = 'polar'"#,
-        LONGEST_WAIT.as_secs_f64(),
+        LONGEST_RETRY_AFTER.as_secs_f64(),
     )
     .fetch_optional(pool)
     .await
@@ -366,7 +363,7 @@ impl FleetStore {
                         WHEN known.wait_until <= clock_timestamp() + make_interval(secs => $2) THEN known.wait_until END),
                     version = known.version + 1",
             time.as_secs_f64(),
-            LONGEST_WAIT.as_secs_f64(),
+            LONGEST_RETRY_AFTER.as_secs_f64(),
         )
         .execute(&self.pool)
         .await

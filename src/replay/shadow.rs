@@ -211,7 +211,8 @@ impl Shadows {
             Err(error) if is_unsent(&error) => {
                 Ok((ended("sends", Some(error.to_string())), Vec::new()))
             }
-            Err(error) if is_token_refused(&error) => Err(error),
+            // The workers, whose token may be another, would go on.
+            Err(Error::Polar(error)) if error.is_about_token() => Err(error.into()),
             Err(error) => Ok((ended("fails", Some(error.to_string())), Vec::new())),
         }
     }
@@ -247,14 +248,6 @@ fn is_unsent(error: &Error) -> bool {
     matches!(
         error,
         Error::Polar(polar::Error::NotSent { .. }) | Error::Plain(plain::Error::NotSent { .. })
-    )
-}
-
-/// The workers, whose token may be another, would go on.
-fn is_token_refused(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Polar(polar::Error::Unauthorized { .. } | polar::Error::MissingScope { .. })
     )
 }
 

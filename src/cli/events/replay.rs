@@ -6,7 +6,7 @@ use sqlx::PgPool;
 
 use super::super::organization::{self, OrganizationName};
 use super::super::output::{self, Format, counted};
-use super::super::process::{command_client, refused_here, support_desk};
+use super::super::process::{call_failed, command_client, support_desk};
 use super::super::{AppContext, Exit, Failure, time};
 use crate::replay::{self, Difference, Filter, Replayed, Shadow, ShadowJob, Shadows};
 
@@ -139,10 +139,7 @@ async fn shadow(
         mail: config.mailer(),
         settings,
     };
-    let shadows = shadows
-        .of(pool, filter)
-        .await
-        .map_err(|error| refused_here(&error).unwrap_or_else(|| Failure::Failed(error.into())))?;
+    let shadows = shadows.of(pool, filter).await.map_err(call_failed)?;
     match arguments.format {
         Format::Json => output::json(&shadows)?,
         Format::Table => {
