@@ -8,6 +8,8 @@ mod ahead;
 mod application;
 #[path = "queue/attempts.rs"]
 mod attempts;
+#[path = "queue/backlog.rs"]
+mod backlog;
 #[path = "queue/claims.rs"]
 mod claims;
 #[path = "queue/contended.rs"]

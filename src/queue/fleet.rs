@@ -25,6 +25,8 @@ pub const COUNTED: i64 = 10_000;
 /// If the database fails.
 pub async fn backlogs(pool: &PgPool) -> Result<Vec<Backlog>, sqlx::Error> {
     // Seconds are subtracted and not moments: Postgres before 17 refuses to subtract infinite ones.
+    // The order in which they are counted is that of an index: where one queue holds nearly all jobs, the planner
+    // would look for another's in the whole table.
     sqlx::query_as!(
         Backlog,
         r#"SELECT q.name AS "queue!",
@@ -34,7 +36,8 @@ pub async fn backlogs(pool: &PgPool) -> Result<Vec<Backlog>, sqlx::Error> {
                                 WHERE j.queue = q.name AND j.due_at IS NOT NULL ORDER BY j.due_at LIMIT 1)),
                            0)::float8 AS "oldest_due!",
                   (SELECT count(*) FROM (SELECT FROM polar_jobs.live_jobs j
-                    WHERE j.queue = q.name AND NOT j.blocked AND j.worker IS NULL LIMIT $1) counted) AS "depth!"
+                    WHERE j.queue = q.name AND NOT j.blocked AND j.worker IS NULL
+                    ORDER BY j.priority, j.run_at, j.id LIMIT $1) counted) AS "depth!"
              FROM polar_jobs.queues q
              LEFT JOIN LATERAL polar_jobs.priorities(q.name) p ON true
              LEFT JOIN LATERAL (

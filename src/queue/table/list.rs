@@ -1,5 +1,6 @@
 //! Reading rows. Lists walk both primary keys backwards and stop at the limit, so a page is quick
-//! however long the history is; only a filter that nothing matches reads everything.
+//! however long the history is; only a filter that nothing matches reads everything, of what waits or of
+//! what is finished: the condition on `finished_at` says the planner which of the two has no such state.
 
 use jobs::types::Timestamp;
 use serde_json::value::RawValue;
@@ -25,6 +26,7 @@ pub async fn list(pool: &PgPool, filter: &Filter) -> Result<Vec<JobRow>, sqlx::E
                     WHERE o.id = polar_jobs.organization_of_job(payload, ordering_key)) AS organization
              FROM polar_jobs.jobs
             WHERE ($1::text IS NULL OR state = $1)
+              AND ($1 IS NULL OR $1 IN ('available', 'running') OR finished_at IS NOT NULL)
               AND ($2::text IS NULL OR kind = $2)
               AND ($3::text IS NULL OR queue = $3)
               AND ($4::text IS NULL OR payload->>'organization_id' = $4
