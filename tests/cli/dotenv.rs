@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use sqlx::PgPool;
 
-use super::support::{Said, command, ended, line_with, run, said, signal, start, until};
+use super::support::{Said, command, ended, line_with, said, signal, start, until};
 use crate::wait::output_of;
 
 /// Runs the binary in a directory.
@@ -144,9 +144,9 @@ async fn another_shell_works_with_what_dev_brought_after_reading_dev_env() {
 fn dev_copies_no_setting_that_it_was_given_into_its_file() {
     let data = tempfile::tempdir().unwrap();
     let directory = data.path().to_str().unwrap();
-    let arguments = ["dev", "--once", "--port", "0", "--data-dir", directory];
-    let done = run(&[("APP_TOKEN", "a-token-of-the-application")], &arguments);
-    assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
+    let arguments = ["dev", "--port", "0", "--data-dir", directory];
+    let mut dev = start(&[("APP_TOKEN", "a-token-of-the-application")], &arguments);
+    line_with(dev.stdout.take().unwrap(), "settings ");
     let written = fs::read_to_string(data.path().join("dev.env")).unwrap();
     assert!(written.contains("DATABASE_URL="), "{written}");
     assert!(
@@ -154,6 +154,8 @@ fn dev_copies_no_setting_that_it_was_given_into_its_file() {
         "whose they are: {written}"
     );
     assert!(!written.contains("APP_TOKEN"), "{written}");
+    signal(&dev, "TERM");
+    assert_eq!(ended(&mut dev), Some(Some(0)));
 }
 
 async fn plan(pool: &PgPool, organization: &str) -> String {

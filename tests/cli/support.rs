@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 pub(crate) use crate::wait::DEADLINE;
-use crate::wait::output_of;
+use crate::wait::{PROCESS_DEADLINE, output_of};
 
 /// What a command said and how it ended.
 pub(crate) struct Said {
@@ -154,7 +154,7 @@ pub(crate) fn line_with(written: impl Read + Send + 'static, words: &'static str
             .filter(|line| line.contains(words))
             .for_each(|line| drop(found.send(line)));
     });
-    line.recv_timeout(DEADLINE)
+    line.recv_timeout(PROCESS_DEADLINE)
         .unwrap_or_else(|_| panic!("no line with {words:?}"))
 }
 

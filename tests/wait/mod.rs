@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 /// How long something may take on a busy machine. What takes longer does not come.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
+/// How long a process may take for all it does: `dev --once` plays a whole scenario.
+#[allow(dead_code, reason = "not every test starts processes")]
+pub(crate) const PROCESS_DEADLINE: Duration = Duration::from_secs(240);
+
 /// Waits until a condition holds, and fails with `what` when it does not within the deadline. A condition
 /// that never answers fails as well.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
@@ -28,7 +32,7 @@ pub(crate) fn output_of(child: Child, what: &str) -> Output {
     let pid = child.id();
     let (ended, end) = mpsc::channel();
     std::thread::spawn(move || drop(ended.send(child.wait_with_output())));
-    if let Ok(output) = end.recv_timeout(DEADLINE) {
+    if let Ok(output) = end.recv_timeout(PROCESS_DEADLINE) {
         return output.expect("a child can be waited for");
     }
     let killed = std::process::Command::new("kill")
@@ -40,5 +44,7 @@ pub(crate) fn output_of(child: Child, what: &str) -> Output {
             format!("{}\n{}", text(&output.stdout), text(&output.stderr))
         })
     });
-    panic!("{what} did not end within {DEADLINE:?} (killed: {killed:?}); it said: {said:?}");
+    panic!(
+        "{what} did not end within {PROCESS_DEADLINE:?} (killed: {killed:?}); it said: {said:?}"
+    );
 }
