@@ -20,13 +20,13 @@ pub async fn members_of(
         "SELECT m.user_id
            FROM polar_jobs.memberships m JOIN polar_jobs.people p USING (user_id)
           WHERE m.organization_id = $1
-            AND m.synced_event IS DISTINCT FROM greatest(m.event_id, p.changed_event)
+            AND m.synced_event IS DISTINCT FROM polar_jobs.member_version(m.event_id, m.removed_at, p.changed_event)
             AND (m.removed_at IS NULL OR m.synced_event IS NOT NULL
               OR EXISTS (SELECT 1 FROM polar_jobs.out_of_step s
                           WHERE s.organization_id = m.organization_id AND s.subject = 'member/' || m.user_id))
             AND NOT EXISTS (SELECT 1 FROM polar_jobs.out_of_step s
                              WHERE s.organization_id = m.organization_id AND s.subject = 'member/' || m.user_id
-                               AND s.refused_version = greatest(m.event_id, p.changed_event))
+                               AND s.refused_version = polar_jobs.member_version(m.event_id, m.removed_at, p.changed_event))
           ORDER BY m.role <> 'owner', m.user_id",
         organization.0,
     )
@@ -82,7 +82,7 @@ pub async fn organizations(
                  FROM polar_jobs.memberships m
                  JOIN polar_jobs.people p USING (user_id)
                  JOIN polar_jobs.organizations o ON o.id = m.organization_id
-                WHERE m.synced_event IS DISTINCT FROM greatest(m.event_id, p.changed_event)
+                WHERE m.synced_event IS DISTINCT FROM polar_jobs.member_version(m.event_id, m.removed_at, p.changed_event)
                   AND (m.removed_at IS NULL OR m.synced_event IS NOT NULL
                     OR EXISTS (SELECT 1 FROM polar_jobs.out_of_step s
                                 WHERE s.organization_id = o.id AND s.subject = 'member/' || m.user_id))
@@ -93,7 +93,7 @@ pub async fn organizations(
                       SELECT 1 FROM polar_jobs.out_of_step s
                        WHERE s.organization_id = o.id
                          AND (s.subject = 'member/' || m.user_id
-                                  AND (s.refused_version = greatest(m.event_id, p.changed_event)
+                                  AND (s.refused_version = polar_jobs.member_version(m.event_id, m.removed_at, p.changed_event)
                                     OR s.tried_at > now() - make_interval(secs => $5))
                            OR s.subject = 'customer'
                                   AND s.refused_version = polar_jobs.customer_version(o.id)))) waiting
