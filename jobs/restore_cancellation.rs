@@ -3,12 +3,13 @@
 //! Polar changes the plan of no cancelled subscription, so a cancellation is taken back first. Whoever
 //! does so writes this job before, for the case that the process dies in between or cannot know what
 //! became of the change. Once the change is there, or the subscription is cancelled again, there is
-//! nothing to do.
+//! nothing to do. Where this job ends without having known either, `resume_syncs` starts it again.
 
 use std::time::Duration;
 
 use polar::{OrAbsent, Subscription, SubscriptionStatus, SubscriptionUpdate};
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::SyncSubscription;
@@ -53,14 +54,19 @@ impl Job for RestoreCancellation {
                 BUSY_DELAY,
             ));
         }
-        let restored = self.restore(context, polar).await;
+        let restored = self.restore(context, polar, holder).await;
         change_leases::release(pool, self.organization_id, holder).await?;
         restored
     }
 }
 
 impl RestoreCancellation {
-    async fn restore(self, context: &Context, polar: &polar::Client) -> Result<Done, Error> {
+    async fn restore(
+        self,
+        context: &Context,
+        polar: &polar::Client,
+        holder: Uuid,
+    ) -> Result<Done, Error> {
         let Some(resumed) = resumed::read(&context.pool, self.organization_id).await? else {
             return Ok(Done::ignored("the change was made, or taken back"));
         };
@@ -68,14 +74,18 @@ impl RestoreCancellation {
         let mut found = found.or_absent()?;
         let is_left = found.as_ref().is_some_and(|found| is_left(found, resumed));
         if is_left {
+            // Who stood still for too long would undo what a person has changed meanwhile.
+            self.renew(&mut *context.pool.acquire().await?, holder)
+                .await?;
             let cancel = SubscriptionUpdate::Cancellation {
                 cancel_at_period_end: true,
             };
             let updated = polar.subscriptions().update(resumed.subscription, &cancel);
-            found = Some(updated.await?);
+            found = Some(updated.await.map_err(changed_meanwhile)?);
         }
         // Before the lease is given back: the next one may note something of its own.
         let mut transaction = context.begin().await?;
+        self.renew(&mut transaction, holder).await?;
         resumed::end(&mut transaction, self.organization_id, found.as_ref()).await?;
         transaction.commit().await?;
         let done = match is_left {
@@ -84,6 +94,28 @@ impl RestoreCancellation {
         };
         let sync = NewJob::of(&SyncSubscription::of(self.organization_id));
         Ok(done.then([sync]))
+    }
+
+    /// Prolongs the lease; where it was lost, this is to look again.
+    async fn renew(self, connection: &mut PgConnection, holder: Uuid) -> Result<(), Error> {
+        match change_leases::renew(connection, self.organization_id, holder, TERM).await? {
+            true => Ok(()),
+            false => Err(Error::not_yet(
+                "the subscription may have been changed meanwhile",
+                BUSY_DELAY,
+            )),
+        }
+    }
+}
+
+/// Polar cancels nothing that is cancelled, or has ended, since the look: another one finds that
+/// (docs/polar-facts.md#subscription-change).
+fn changed_meanwhile(error: polar::Error) -> Error {
+    match error {
+        polar::Error::Forbidden { error, .. } if error == "AlreadyCanceledSubscription" => {
+            Error::Retry("the subscription was changed meanwhile".to_owned())
+        }
+        error => error.into(),
     }
 }
 

@@ -1,17 +1,19 @@
 //! Brings in step again, every hour, what was given up for a reason that may have passed.
 //!
 //! A worker looks for it when it starts, but one that runs for weeks must not need a restart: a
-//! token gets its scope back, an outage ends after the budget of a job was spent on it.
+//! token gets its scope back, an outage ends after the budget of a job was spent on it. The same goes for
+//! cancellations that are still to be restored: nothing else would show that one is missing.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::backlog;
 use crate::contract::{CatchUp, Context, Done, Error, Job, NewJob, Queue, Scheduled, priority};
+use crate::mirror::api::resumed;
 use crate::polar_sync::NOT_CONFIGURED;
 use crate::types::OrganizationId;
+use crate::{RestoreCancellation, backlog};
 
 /// Organizations enqueued by one run.
 const PAGE: u16 = 500;
@@ -44,7 +46,14 @@ impl Job for ResumeSyncs {
         let rest = page
             .next
             .map(|after| NewJob::of(&Self { after: Some(after) }));
-        Ok(Done::applied().then(page.jobs).then(rest))
+        let left_behind = match self.after {
+            None => resumed::left_behind(&context.pool, i64::from(PAGE)).await?,
+            Some(_) => Vec::new(),
+        };
+        let restore = left_behind
+            .into_iter()
+            .map(|organization_id| NewJob::of(&RestoreCancellation { organization_id }));
+        Ok(Done::applied().then(page.jobs).then(restore).then(rest))
     }
 }
 

@@ -1,10 +1,11 @@
 //! Makes a customer at Polar as the application wants it: there with name, slug and owner, or gone.
 //!
 //! A customer that vanished at Polar is made again. It is another one then: nothing that Polar
-//! confirmed about the former is known to hold, so every member is out of step, and grants and
-//! subscription are asked for. The same goes for a customer that somebody made by hand with our
-//! external id. What is to be deleted is named by Polar's id: a worker that was stopped in the middle
-//! and goes on later finds its customer gone, and never meets the one that was made since.
+//! confirmed about the former is known to hold, so every member is out of step, grants and subscription
+//! are asked for, and an invitation to the startup program is given to it as well. The same, but for the
+//! invitation, goes for a customer that somebody made by hand with our external id. What is to be deleted
+//! is named by Polar's id: a worker that was stopped in the middle and goes on later finds its customer
+//! gone, and never meets the one that was made since.
 
 use polar::{Customer, CustomerRef, CustomerType, CustomerUpdate, Metadata, NewTeam, Owner, Role};
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use crate::mirror::wanted::{WantedCustomer, WantedMember};
 use crate::mirror::{seen, unsynced, wanted};
 use crate::polar_sync::{Failure, PolarCustomer, refused_address};
 use crate::types::{OrganizationId, UserId};
-use crate::{ApplyBenefits, SyncMember, SyncSubscription};
+use crate::{ApplyBenefits, SyncMember, SyncStartupProgram, SyncSubscription};
 
 /// Sync one organization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -256,9 +257,8 @@ impl Sync<'_> {
             wanted.event_id,
         )
         .await?;
-        if replaced {
-            seen::customer_replaced(&mut transaction, organization_id).await?;
-        }
+        let invites =
+            replaced && seen::customer_replaced(&mut transaction, organization_id).await?;
         if let Some(owner) = kept.made_owner {
             seen::member_synced(&mut transaction, organization_id, &owner).await?;
         }
@@ -277,6 +277,9 @@ impl Sync<'_> {
             unsynced::clear_stale(&mut transaction, organization_id).await?;
             next.push(NewJob::of(&ApplyBenefits::of(organization_id)));
             next.push(NewJob::of(&SyncSubscription::of(organization_id)));
+        }
+        if invites {
+            next.push(NewJob::of(&SyncStartupProgram { organization_id }));
         }
         Ok(Done::applied().then(next).within(transaction))
     }

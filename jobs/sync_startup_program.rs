@@ -99,17 +99,18 @@ impl Run<'_> {
         let pointed = self
             .discount(SyncStartupProgram::discount_of(&customer.metadata))
             .await?;
-        let discount = match pointed {
-            Some(discount) => discount.id,
+        let found = match pointed {
+            Some(discount) => discount,
             None => {
                 let discount = self.made(customer).await?;
                 let mut metadata = customer.metadata.clone();
-                let value = MetadataValue::Text(discount.to_string());
+                let value = MetadataValue::Text(discount.id.to_string());
                 metadata.insert(SyncStartupProgram::POINTER.to_owned(), value);
                 self.write(metadata).await?;
                 discount
             }
         };
+        let discount = found.id;
         let organization = customer.name.clone().unwrap_or_default();
         let welcome = |recipient| NewMail {
             template: Template::StartupWelcome,
@@ -123,13 +124,13 @@ impl Run<'_> {
                 ..MailData::default()
             },
         };
-        let contacts = billing_contacts(
-            &self.context.pool,
-            self.polar,
-            self.organization,
-            customer.id,
-        )
-        .await?;
+        let contacts = match is_used(&found) {
+            true => Vec::new(),
+            false => {
+                let (pool, organization) = (&self.context.pool, self.organization);
+                billing_contacts(pool, self.polar, organization, customer.id).await?
+            }
+        };
         let welcomes: Vec<NewMail> = contacts.into_iter().map(welcome).collect();
         let mut transaction = self.context.begin().await?;
         let jobs = mails::request(&mut transaction, &welcomes).await?;
@@ -145,10 +146,11 @@ impl Run<'_> {
         Ok(Done::applied().then(jobs).within(transaction))
     }
 
-    /// The discount of an earlier run that stopped before it could point to it, or a new one.
-    async fn made(&self, customer: &Customer) -> Result<DiscountId, Error> {
+    /// The discount of an earlier run that stopped before it could point to it, or whose customer has been made
+    /// anew since; or a new one.
+    async fn made(&self, customer: &Customer) -> Result<Discount, Error> {
         if let Some(discount) = self.discount(self.wanted.discount).await? {
-            return Ok(discount.id);
+            return Ok(discount);
         }
         let name = customer.name.as_deref().unwrap_or("customer");
         let metadata = Metadata::from_iter([
@@ -157,8 +159,8 @@ impl Run<'_> {
         ]);
         let new =
             NewDiscount::everything_once(format!("Startup Program: {name}"), MONTHS, metadata);
-        let discount = self.polar.discounts().create(&new).await?.id;
-        startup_programs::made(&self.context.pool, self.organization, discount).await?;
+        let discount = self.polar.discounts().create(&new).await?;
+        startup_programs::made(&self.context.pool, self.organization, discount.id).await?;
         Ok(discount)
     }
 
@@ -170,7 +172,7 @@ impl Run<'_> {
             let Some(discount) = self.discount(Some(id)).await? else {
                 continue;
             };
-            if discount.redemptions_count.is_some_and(|count| count > 0) {
+            if is_used(&discount) {
                 return self.refuse("the invitation was used").await;
             }
             self.polar.discounts().delete(id).await.or_absent()?;
@@ -218,4 +220,8 @@ impl Run<'_> {
         let written = customers.update_by_external_id(&self.external_id, &update);
         written.await.map(drop)
     }
+}
+
+fn is_used(discount: &Discount) -> bool {
+    discount.redemptions_count.is_some_and(|count| count > 0)
 }

@@ -86,6 +86,13 @@ CREATE INDEX memberships_user ON polar_jobs.memberships (user_id);
 CREATE UNIQUE INDEX memberships_owner ON polar_jobs.memberships (organization_id)
     WHERE role = 'owner' AND removed_at IS NULL;
 
+-- The newest change that says how Polar and the support desk should hold a person of an organization. Of who left only the
+-- membership counts: what is told of the person afterwards changes nothing there.
+CREATE FUNCTION polar_jobs.member_version(event_id bigint, removed_at timestamptz, changed_event bigint) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT greatest(event_id, CASE WHEN removed_at IS NULL THEN changed_event END)
+$$;
+
 -- The newest change of an organization, or of who owns it: what Polar is asked to make a customer of.
 CREATE FUNCTION polar_jobs.customer_version(organization uuid) RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT greatest(o.event_id, m.event_id, p.changed_event)

@@ -30,7 +30,7 @@ CREATE FUNCTION polar_jobs.support_desk_unsynced_members(organization uuid) RETU
       JOIN polar_jobs.people p USING (user_id)
       LEFT JOIN polar_jobs.support_desk_members s USING (organization_id, user_id)
      WHERE m.organization_id = organization
-       AND s.synced_event IS DISTINCT FROM greatest(m.event_id, p.changed_event)
+       AND s.synced_event IS DISTINCT FROM polar_jobs.member_version(m.event_id, m.removed_at, p.changed_event)
        AND CASE WHEN m.removed_at IS NULL THEN p.email IS NOT NULL ELSE s.synced_event IS NOT NULL END
 $$;
 

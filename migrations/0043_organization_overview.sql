@@ -22,7 +22,7 @@ SELECT o.id, o.name, o.slug, o.status, o.deleted_at, e.plan, e.subscription_stat
   LEFT JOIN polar_jobs.entitlements e ON e.organization_id = o.id
   LEFT JOIN unfinished u ON u.organization = o.id::text
  CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE m.synced_event IS DISTINCT FROM greatest(m.event_id, p.changed_event)
+    SELECT count(*) FILTER (WHERE m.synced_event IS DISTINCT FROM polar_jobs.member_version(m.event_id, m.removed_at, p.changed_event)
                               AND (m.removed_at IS NULL OR m.synced_event IS NOT NULL)) AS unsynced,
            max(m.synced_at) AS synced_at
       FROM polar_jobs.memberships m JOIN polar_jobs.people p USING (user_id) WHERE m.organization_id = o.id) m

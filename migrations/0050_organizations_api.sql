@@ -34,7 +34,8 @@ CREATE TABLE polar_jobs.idempotent_requests (
 CREATE INDEX idempotent_requests_age ON polar_jobs.idempotent_requests (started_at);
 
 -- Subscriptions whose cancellation was taken back because Polar changes the plan of no cancelled one. The
--- row goes once the change is made; `restore_cancellation` finds what was left behind.
+-- row goes once the change is made; `restore_cancellation` finds what was left behind, and `resume_syncs` starts it
+-- again for a row that is older than ten minutes.
 CREATE TABLE polar_jobs.resumed_subscriptions (
     organization_id uuid PRIMARY KEY,
     subscription_id uuid NOT NULL,

@@ -75,7 +75,7 @@ pub struct JobFacts {
     pub max_attempts: u32,
     /// The external events that caused it.
     pub events: Vec<i64>,
-    /// When this attempt began.
+    /// When it was claimed for this attempt, by the clock of Postgres.
     pub started_at: DateTime<Utc>,
 }
 

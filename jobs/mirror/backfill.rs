@@ -103,7 +103,8 @@ pub async fn extent(pool: &PgPool, but: Option<Uuid>) -> Result<Extent, sqlx::Er
     sqlx::query_as!(
         Extent,
         r#"SELECT count(DISTINCT o.id) AS "organizations!",
-                  count(p.user_id) FILTER (WHERE m.synced_event IS DISTINCT FROM greatest(m.event_id, p.changed_event)
+                  count(p.user_id) FILTER (WHERE m.synced_event IS DISTINCT FROM
+                                                     polar_jobs.member_version(m.event_id, m.removed_at, p.changed_event)
                                              AND (m.removed_at IS NULL OR m.synced_event IS NOT NULL)) AS "unconfirmed!"
              FROM polar_jobs.organizations o
              LEFT JOIN polar_jobs.memberships m ON m.organization_id = o.id

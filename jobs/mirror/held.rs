@@ -88,7 +88,8 @@ async fn members(
     let rows = sqlx::query!(
         r#"SELECT m.user_id, m.role, m.removed_at IS NOT NULL AS "removed!", p.email,
                   left(coalesce(nullif(p.name, ''), split_part(p.email, '@', 1), ''), 256) AS "name!",
-                  m.synced_event IS NOT DISTINCT FROM greatest(m.event_id, p.changed_event) AS "is_confirmed!"
+                  m.synced_event IS NOT DISTINCT FROM
+                      polar_jobs.member_version(m.event_id, m.removed_at, p.changed_event) AS "is_confirmed!"
              FROM polar_jobs.memberships m JOIN polar_jobs.people p USING (user_id)
             WHERE m.organization_id = $1 ORDER BY m.user_id"#,
         organization.0,

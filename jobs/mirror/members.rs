@@ -53,7 +53,13 @@ pub async fn meet(
     if changed.rows_affected() == 1 {
         // A change that comes late: what was confirmed for a newer one did not have this.
         sqlx::query!(
-            "UPDATE polar_jobs.memberships SET synced_event = 0 WHERE user_id = $1 AND synced_event >= $2",
+            "WITH support_desk AS (
+                 UPDATE polar_jobs.support_desk_members s SET synced_event = 0
+                   FROM polar_jobs.memberships m
+                  WHERE m.user_id = $1 AND m.removed_at IS NULL AND s.organization_id = m.organization_id
+                    AND s.user_id = m.user_id AND s.synced_event >= $2)
+             UPDATE polar_jobs.memberships SET synced_event = 0
+              WHERE user_id = $1 AND removed_at IS NULL AND synced_event >= $2",
             user.0,
             event,
         )

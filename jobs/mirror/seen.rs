@@ -4,6 +4,7 @@
 use sqlx::{PgConnection, PgPool};
 
 use super::out_of_step::{self, Subject};
+use super::startup_programs;
 use super::wanted::WantedMember;
 use crate::types::{OrganizationId, UserId};
 
@@ -48,22 +49,23 @@ pub async fn customer_lost(
 }
 
 /// Another customer has taken the place of the one that Polar confirmed everything about: nothing
-/// of it is known to hold for the new one.
+/// of it is known to hold for the new one. Returns whether it is to get the invitation to the startup program
+/// that the former had.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn customer_replaced(
     connection: &mut PgConnection,
     organization: OrganizationId,
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     sqlx::query!(
         "WITH noted AS (DELETE FROM polar_jobs.out_of_step WHERE organization_id = $1)
          UPDATE polar_jobs.memberships SET synced_event = NULL WHERE organization_id = $1",
         organization.0,
     )
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(())
+    startup_programs::repeat(connection, organization).await
 }
 
 /// Whether the customer of the life that ended with change `event` must still go.

@@ -40,6 +40,24 @@ pub async fn order(
     .await
 }
 
+/// The invitation is to be carried out once more, for another customer. `false` = the organization was not invited.
+///
+/// # Errors
+/// If the database fails.
+pub async fn repeat(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+) -> Result<bool, sqlx::Error> {
+    let repeated = sqlx::query!(
+        "UPDATE polar_jobs.startup_programs SET done_version = least(done_version, version - 1)
+          WHERE organization_id = $1 AND invited AND refusal IS NULL",
+        organization.0,
+    )
+    .execute(connection)
+    .await?;
+    Ok(repeated.rows_affected() == 1)
+}
+
 /// What is wanted; `None` = nobody ever ordered anything.
 ///
 /// # Errors

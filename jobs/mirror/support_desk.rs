@@ -69,7 +69,8 @@ pub async fn member(
     user: UserId,
 ) -> Result<Option<WantedMember>, sqlx::Error> {
     let row = sqlx::query!(
-        r#"SELECT m.removed_at IS NOT NULL AS "removed!", p.email, greatest(m.event_id, p.changed_event) AS "version!",
+        r#"SELECT m.removed_at IS NOT NULL AS "removed!", p.email,
+                  polar_jobs.member_version(m.event_id, m.removed_at, p.changed_event) AS "version!",
                   CASE WHEN m.removed_at IS NULL THEN p.changed_event ELSE coalesce(s.synced_event, 0) END AS "person_event!",
                   t.synced_event IS NOT NULL AS "tenant_is_known!"
              FROM polar_jobs.organizations o
@@ -155,8 +156,8 @@ pub async fn member_synced(
     version: i64,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "INSERT INTO polar_jobs.support_desk_members AS m (organization_id, user_id, synced_event) VALUES ($1, $2, $3)
-         ON CONFLICT (organization_id, user_id) DO UPDATE SET synced_event = greatest(m.synced_event, excluded.synced_event)",
+        "INSERT INTO polar_jobs.support_desk_members (organization_id, user_id, synced_event) VALUES ($1, $2, $3)
+         ON CONFLICT (organization_id, user_id) DO UPDATE SET synced_event = excluded.synced_event",
         organization.0,
         user.0,
         version,

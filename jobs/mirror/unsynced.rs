@@ -7,7 +7,8 @@ use sqlx::{PgConnection, PgPool};
 use crate::types::{OrganizationId, UserId};
 
 /// The members of an organization that Polar has not confirmed as they are wanted now, but for those
-/// whom it refuses as they are. The owner is first.
+/// whom it refuses as they are. Of those who left only whom Polar may have: whom it confirmed, and about whom
+/// something is noted, or the note would stay for ever. The owner is first.
 ///
 /// # Errors
 /// If the database fails.
@@ -19,11 +20,13 @@ pub async fn members_of(
         "SELECT m.user_id
            FROM polar_jobs.memberships m JOIN polar_jobs.people p USING (user_id)
           WHERE m.organization_id = $1
-            AND m.synced_event IS DISTINCT FROM greatest(m.event_id, p.changed_event)
-            AND (m.removed_at IS NULL OR m.synced_event IS NOT NULL)
+            AND m.synced_event IS DISTINCT FROM polar_jobs.member_version(m.event_id, m.removed_at, p.changed_event)
+            AND (m.removed_at IS NULL OR m.synced_event IS NOT NULL
+              OR EXISTS (SELECT 1 FROM polar_jobs.out_of_step s
+                          WHERE s.organization_id = m.organization_id AND s.subject = 'member/' || m.user_id))
             AND NOT EXISTS (SELECT 1 FROM polar_jobs.out_of_step s
                              WHERE s.organization_id = m.organization_id AND s.subject = 'member/' || m.user_id
-                               AND s.refused_version = greatest(m.event_id, p.changed_event))
+                               AND s.refused_version = polar_jobs.member_version(m.event_id, m.removed_at, p.changed_event))
           ORDER BY m.role <> 'owner', m.user_id",
         organization.0,
     )
@@ -79,8 +82,10 @@ pub async fn organizations(
                  FROM polar_jobs.memberships m
                  JOIN polar_jobs.people p USING (user_id)
                  JOIN polar_jobs.organizations o ON o.id = m.organization_id
-                WHERE m.synced_event IS DISTINCT FROM greatest(m.event_id, p.changed_event)
-                  AND (m.removed_at IS NULL OR m.synced_event IS NOT NULL)
+                WHERE m.synced_event IS DISTINCT FROM polar_jobs.member_version(m.event_id, m.removed_at, p.changed_event)
+                  AND (m.removed_at IS NULL OR m.synced_event IS NOT NULL
+                    OR EXISTS (SELECT 1 FROM polar_jobs.out_of_step s
+                                WHERE s.organization_id = o.id AND s.subject = 'member/' || m.user_id))
                   AND o.deleted_at IS NULL
                   AND NOT polar_jobs.has_unfinished_job($4 || m.organization_id || '/' || m.user_id)
                   AND NOT polar_jobs.has_unfinished_job($3 || o.id)
@@ -88,7 +93,7 @@ pub async fn organizations(
                       SELECT 1 FROM polar_jobs.out_of_step s
                        WHERE s.organization_id = o.id
                          AND (s.subject = 'member/' || m.user_id
-                                  AND (s.refused_version = greatest(m.event_id, p.changed_event)
+                                  AND (s.refused_version = polar_jobs.member_version(m.event_id, m.removed_at, p.changed_event)
                                     OR s.tried_at > now() - make_interval(secs => $5))
                            OR s.subject = 'customer'
                                   AND s.refused_version = polar_jobs.customer_version(o.id)))) waiting
@@ -155,7 +160,8 @@ pub async fn is_known(
     .await
 }
 
-/// The members of an organization, and those who left and whom Polar once had. The owner is first.
+/// The members of an organization, and those who left and whom Polar once had, or about whom something is
+/// noted. The owner is first.
 ///
 /// # Errors
 /// If the database fails.
@@ -164,9 +170,12 @@ pub async fn all_members_of(
     organization: OrganizationId,
 ) -> Result<Vec<UserId>, sqlx::Error> {
     let ids = sqlx::query_scalar!(
-        "SELECT user_id FROM polar_jobs.memberships
-          WHERE organization_id = $1 AND (removed_at IS NULL OR synced_event IS NOT NULL)
-          ORDER BY role <> 'owner', user_id",
+        "SELECT m.user_id FROM polar_jobs.memberships m
+          WHERE m.organization_id = $1
+            AND (m.removed_at IS NULL OR m.synced_event IS NOT NULL
+              OR EXISTS (SELECT 1 FROM polar_jobs.out_of_step s
+                          WHERE s.organization_id = m.organization_id AND s.subject = 'member/' || m.user_id))
+          ORDER BY m.role <> 'owner', m.user_id",
         organization.0,
     )
     .fetch_all(connection)

@@ -96,7 +96,7 @@ pub async fn member(
         r#"SELECT m.role, m.removed_at IS NOT NULL AS "removed!", p.email,
                   left(coalesce(nullif(p.name, ''), split_part(p.email, '@', 1), ''), 256) AS "name!",
                   extract(epoch FROM now() - p.undeliverable_at)::float8 AS undeliverable_for,
-                  greatest(m.event_id, p.changed_event) AS "version!"
+                  polar_jobs.member_version(m.event_id, m.removed_at, p.changed_event) AS "version!"
              FROM polar_jobs.memberships m JOIN polar_jobs.people p USING (user_id)
             WHERE m.organization_id = $1 AND m.user_id = $2"#,
         organization.0,

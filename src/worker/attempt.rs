@@ -6,7 +6,6 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
 use jobs::contract::{
     Context, Done, Entry, Error, JobFacts, NewJob, Outcome, Registry, Retry, Settings, Verdict,
     priority, subject_of,
@@ -245,7 +244,7 @@ impl Runner {
                 failures: u32::try_from(job.failures).unwrap_or(0),
                 max_attempts: u32::try_from(job.max_attempts).unwrap_or(1),
                 events: job.events.clone().unwrap_or_default(),
-                started_at: Utc::now(),
+                started_at: job.started_at,
             },
         }
     }

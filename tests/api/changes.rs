@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use jobs::{NewJob, ResumeSyncs};
 use polar::Unlimited;
+use polar_jobs::queue::enqueue;
 use serde_json::{Value, json};
 use simulator::{Product, RequestMatch};
 
@@ -13,6 +15,9 @@ use crate::app::{
     ApiApp, As, Company, IngressProcess, TOKEN_OF_PROCESS, client, http, second_server,
 };
 use crate::test_app::DEADLINE;
+
+/// Cancellations that are still to be restored.
+const RESUMED: &str = "SELECT count(*) FROM polar_jobs.resumed_subscriptions";
 
 fn plan(app: &ApiApp, product: Product) -> Value {
     json!({"product_id": app.product(product)})
@@ -163,11 +168,7 @@ async fn a_cancelled_subscription_is_resumed_before_its_plan_changes() {
         app.subscription_changes()[0],
         json!({"cancel_at_period_end": false})
     );
-    assert_eq!(
-        app.count("SELECT count(*) FROM polar_jobs.resumed_subscriptions")
-            .await,
-        0
-    );
+    assert_eq!(app.count(RESUMED).await, 0);
 }
 
 #[tokio::test]
@@ -193,11 +194,7 @@ async fn a_cancellation_is_restored_where_the_payment_fails() {
         .await;
     assert_eq!(view.body["cancel_at_period_end"], true);
     assert_eq!(view.body["plan"]["name"], "Pro");
-    assert_eq!(
-        app.count("SELECT count(*) FROM polar_jobs.resumed_subscriptions")
-            .await,
-        0
-    );
+    assert_eq!(app.count(RESUMED).await, 0);
 }
 
 /// As a process leaves it that took a cancellation back for Scale, and died before it changed the plan.
@@ -231,6 +228,108 @@ async fn a_cancellation_whose_change_was_never_made_is_restored_by_the_job_that_
     assert_eq!(view.body["cancel_at_period_end"], true);
     assert_eq!(app.end("restore_cancellation").await.0, "applied");
     assert_eq!(app.plan_in_tables(&company).await, ("Pro".to_owned(), true));
+}
+
+/// A worker without a token claims it while another release is rolled out, or it is given up.
+#[tokio::test]
+async fn a_cancellation_that_was_not_restored_is_restored_within_the_hour() {
+    let app = ApiApp::open().await;
+    let company = app.customer_of(Product::Pro).await;
+    leave_resumed_for_scale(&app, &company).await;
+    app.drain_without_billing().await;
+    assert_eq!(app.end("restore_cancellation").await.0, "ignored");
+    let resume = async || {
+        let mut connection = app.pool.acquire().await.unwrap();
+        let job = NewJob::of(&ResumeSyncs::default());
+        enqueue::insert(&mut connection, &job).await.unwrap();
+        app.drain().await;
+    };
+    resume().await;
+    assert_eq!(app.ends("restore_cancellation").await.len(), 1, "too soon");
+    pass_minutes(&app).await;
+    resume().await;
+    assert_eq!(app.end("restore_cancellation").await.0, "applied");
+    assert_eq!(app.plan_in_tables(&company).await, ("Pro".to_owned(), true));
+    assert_eq!(app.count(RESUMED).await, 0);
+}
+
+/// As if a process had held the lease for too long.
+async fn expire_lease(app: &ApiApp) {
+    let expire = "UPDATE polar_jobs.subscription_change_leases SET expires_at = clock_timestamp()";
+    sqlx::query(expire).execute(&app.pool).await.unwrap();
+}
+
+async fn pass_minutes(app: &ApiApp) {
+    let age = "UPDATE polar_jobs.resumed_subscriptions SET resumed_at = resumed_at - interval '11 minutes'";
+    sqlx::query(age).execute(&app.pool).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_change_that_a_person_makes_while_a_restoration_stands_still_is_not_cancelled() {
+    let app = ApiApp::open().await;
+    let company = app.customer_of(Product::Pro).await;
+    leave_resumed_for_scale(&app, &company).await;
+    let id = app.simulator.subscriptions(company.id())[0].id;
+    let look = RequestMatch::path(&format!("/v1/subscriptions/{id}")).method("GET");
+    let held = app.simulator.hold(look.after_commit());
+    let worker = app.work();
+    assert!(held.wait_for(1, DEADLINE).await, "it has looked");
+    expire_lease(&app).await;
+    let changed = change(&app, &company, Product::Scale).await;
+    assert_eq!(
+        (changed.status, &changed.body["cancel_at_period_end"]),
+        (200, &json!(false))
+    );
+    held.release_all();
+    worker.stop().await;
+    app.resolve_waits().await;
+    assert_eq!(
+        app.plan_in_tables(&company).await,
+        ("Scale".to_owned(), false)
+    );
+    assert_eq!(app.end("restore_cancellation").await.0, "ignored");
+}
+
+#[tokio::test]
+async fn a_restoration_that_stood_still_leaves_the_note_of_the_change_after_it() {
+    let app = ApiApp::open().await;
+    let company = app.customer_of(Product::Pro).await;
+    leave_resumed_for_scale(&app, &company).await;
+    let patches = RequestMatch::path("/v1/subscriptions/").method("PATCH");
+    let held = app.simulator.hold(patches.after_commit());
+    let worker = app.work();
+    assert!(held.wait_for(1, DEADLINE).await, "Polar has cancelled");
+    expire_lease(&app).await;
+    // As another process leaves it that takes this cancellation back, and dies then.
+    app.simulator.uncancel(company.id()).await.unwrap();
+    let target = "UPDATE polar_jobs.resumed_subscriptions SET product_id = $1";
+    let target = sqlx::query(target).bind(app.product(Product::Growth));
+    target.execute(&app.pool).await.unwrap();
+    held.release_all();
+    worker.stop().await;
+    app.resolve_waits().await;
+    assert_eq!(app.plan_in_tables(&company).await, ("Pro".to_owned(), true));
+    assert_eq!(app.count(RESUMED).await, 0);
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_cancelled_while_its_cancellation_is_restored_is_restored() {
+    let app = ApiApp::open().await;
+    let company = app.customer_of(Product::Pro).await;
+    leave_resumed_for_scale(&app, &company).await;
+    let patches = RequestMatch::path("/v1/subscriptions/").method("PATCH");
+    let held = app.simulator.hold(patches.on_arrival());
+    let worker = app.work();
+    assert!(held.wait_for(1, DEADLINE).await, "it has looked");
+    app.simulator
+        .cancel_at_period_end(company.id())
+        .await
+        .unwrap();
+    held.release_all();
+    worker.stop().await;
+    app.resolve_waits().await;
+    assert_eq!(app.end("restore_cancellation").await.0, "ignored");
+    assert_eq!(app.count(RESUMED).await, 0);
 }
 
 #[tokio::test]
@@ -275,8 +374,7 @@ async fn another_change_after_one_that_died_is_not_undone_where_its_process_dies
     process.kill();
     assert!(asked.await.unwrap().is_err(), "nobody answered");
     held.release_all();
-    let expire = "UPDATE polar_jobs.subscription_change_leases SET expires_at = clock_timestamp()";
-    sqlx::query(expire).execute(&app.pool).await.unwrap();
+    expire_lease(&app).await;
     app.hurry().await;
     app.drain().await;
     assert_eq!(

@@ -1,15 +1,16 @@
 //! The startup program.
 
-use jobs::mirror::startup_programs;
+use jobs::mirror::startup_programs::{self, Wanted};
 use jobs::types::OrganizationId;
 use jobs::{NewJob, SyncStartupProgram};
+use polar::Deletion;
 use polar_jobs::queue::enqueue;
 use serde_json::{Value, json};
 use simulator::{Product, RequestMatch};
 use uuid::Uuid;
 
 use crate::app::{Answer, ApiApp, Company, IngressProcess, TOKEN_OF_PROCESS, http};
-use crate::test_app::DEADLINE;
+use crate::test_app::{DEADLINE, user};
 
 /// An invitation as Polar holds it.
 async fn invite(app: &ApiApp, company: &Company) -> String {
@@ -239,6 +240,25 @@ async fn a_status_that_cannot_be_read_hides_no_subscription() {
     assert_eq!(view["startup_program_status"], Value::Null);
 }
 
+const WELCOMES: &str =
+    "SELECT count(*) FROM polar_jobs.mails WHERE template = 'polar_self_startup_program_welcome'";
+
+/// As an operator orders it.
+async fn order(app: &ApiApp, company: &Company, invited: bool) -> Wanted {
+    let mut connection = app.pool.acquire().await.unwrap();
+    let organization = OrganizationId::parse(company.id()).unwrap();
+    startup_programs::order(&mut connection, organization, invited)
+        .await
+        .unwrap();
+    let job = NewJob::of(&SyncStartupProgram {
+        organization_id: organization,
+    });
+    enqueue::insert(&mut connection, &job).await.unwrap();
+    app.drain().await;
+    let wanted = startup_programs::read(&app.pool, organization).await;
+    wanted.unwrap().unwrap()
+}
+
 #[tokio::test]
 async fn an_operator_invites_once_and_takes_back_what_was_not_used() {
     let app = ApiApp::open().await;
@@ -250,22 +270,7 @@ async fn an_operator_invites_once_and_takes_back_what_was_not_used() {
         Some(&json!({"metadata": {"slug": "acme", "theirs": 7}})),
     )
     .await;
-    let order = async |invited: bool| {
-        let mut connection = app.pool.acquire().await.unwrap();
-        let organization = OrganizationId::parse(company.id()).unwrap();
-        startup_programs::order(&mut connection, organization, invited)
-            .await
-            .unwrap();
-        let job = NewJob::of(&SyncStartupProgram {
-            organization_id: organization,
-        });
-        enqueue::insert(&mut connection, &job).await.unwrap();
-        app.drain().await;
-        startup_programs::read(&app.pool, organization)
-            .await
-            .unwrap()
-            .unwrap()
-    };
+    let order = async |invited: bool| order(&app, &company, invited).await;
     let first = order(true).await;
     let again = order(true).await;
     assert_eq!(first.discount, again.discount, "a live invitation is kept");
@@ -275,9 +280,8 @@ async fn an_operator_invites_once_and_takes_back_what_was_not_used() {
     );
     let metadata = app.simulator.customer(company.id()).unwrap().metadata;
     assert_eq!(metadata["theirs"], 7, "{metadata:?}");
-    let welcomes = "SELECT count(*) FROM polar_jobs.mails WHERE template = 'polar_self_startup_program_welcome'";
     assert_eq!(
-        app.count(welcomes).await,
+        app.count(WELCOMES).await,
         2,
         "one for the owner, one for the admin"
     );
@@ -309,4 +313,36 @@ async fn an_operator_invites_once_and_takes_back_what_was_not_used() {
     assert_eq!(claim(&app, &company).await.status, 200);
     let used = order(false).await;
     assert_eq!(used.refusal.as_deref(), Some("the invitation was used"));
+}
+
+#[tokio::test]
+async fn a_customer_that_is_made_anew_has_the_invitation_of_the_former_used_or_not() {
+    let app = ApiApp::open().await;
+    let company = app.company().await;
+    app.simulator.set_webhook_url(None);
+    let replace = async || {
+        let polar = app.polar();
+        let customers = polar.customers();
+        let deleted = customers.delete_by_external_id(company.id(), Deletion::Keep);
+        deleted.await.unwrap();
+        let renamed =
+            json!({"type": "organization.updated", "data": {"id": company.id(), "slug": user()}});
+        app.tell(&[renamed]).await;
+        app.resolve_waits().await;
+        let view = subscription(&app, &company).await;
+        view["startup_program_status"].clone()
+    };
+    assert_eq!(replace().await, Value::Null, "nobody invited it");
+    let invited = order(&app, &company, true).await;
+    assert_eq!(replace().await, "invited");
+    app.simulator
+        .purchase(company.id(), Product::Pro)
+        .await
+        .unwrap();
+    assert_eq!(claim(&app, &company).await.status, 200);
+    assert_eq!(replace().await, "consumed");
+    let organization = OrganizationId::parse(company.id()).unwrap();
+    let wanted = startup_programs::read(&app.pool, organization).await;
+    assert_eq!(wanted.unwrap().unwrap().discount, invited.discount);
+    assert_eq!(app.count(WELCOMES).await, 2, "nobody is told again");
 }

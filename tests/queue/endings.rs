@@ -35,6 +35,14 @@ async fn a_job_that_is_done_is_completed() {
     assert_eq!(row.outcome.as_deref(), Some("applied"));
 }
 
+/// What a job puts off is put off from there, and a host's own clock may be wrong.
+#[tokio::test]
+async fn a_job_is_told_by_the_clock_of_postgres_when_its_attempt_began() {
+    let (app, job) = run_once(Script::new("began", [vec![Act::Began]])).await;
+    let row = "SELECT count(*) FROM polar_jobs.jobs WHERE note::timestamptz = started_at";
+    assert_eq!(app.number(row).await, 1, "{job:?}");
+}
+
 #[tokio::test]
 async fn a_job_enqueued_in_sql_takes_its_kinds_defaults_and_runs() {
     let app = TestApp::new().await;

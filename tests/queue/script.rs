@@ -26,6 +26,8 @@ pub(crate) enum Act {
     /// A statement that takes so many seconds.
     SlowStatement(f64),
     Done,
+    /// Nothing to do; the reason is when the attempt began, as the job is told.
+    Began,
     /// Nothing to do.
     Ignored(String),
     Follow(Vec<Script>),
@@ -156,6 +158,10 @@ impl Script {
                         .await?;
                 }
                 Act::Done => {}
+                Act::Began => {
+                    let began = context.job.started_at.to_rfc3339();
+                    done.outcome = jobs::contract::Outcome::Ignored(began);
+                }
                 Act::Ignored(reason) => done.outcome = jobs::contract::Outcome::Ignored(reason),
                 Act::Follow(scripts) => done = done.then(scripts.iter().map(Script::row)),
                 Act::Fail(reason) => return Err(Error::Retry(reason)),

@@ -6,6 +6,8 @@ use simulator::{PlainFault, RequestMatch};
 use crate::fixture::SupportDeskApp;
 use crate::test_app::{DEADLINE, user};
 
+const UNSYNCED: &str = "SELECT count(*) FROM polar_jobs.organizations o, polar_jobs.support_desk_unsynced_members(o.id)";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_joins_belongs_to_the_tenant_and_who_leaves_does_not() {
     let app = SupportDeskApp::open().await;
@@ -219,4 +221,86 @@ async fn an_address_that_arrives_late_for_one_organization_is_corrected_for_the_
         );
         assert_eq!(app.plain.people_of(&left.id), ["owner@example.com"]);
     }
+}
+
+/// Changes of a person and of a membership have no order among each other. No token is set when it comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_told_late_is_not_taken_for_confirmed() {
+    let app = SupportDeskApp::open().await;
+    let (tenant, ada) = (app.tenant().await, user());
+    app.tell(&[tenant.added(&ada, "ada@example.com", "member")])
+        .await;
+    app.resolve_waits().await;
+    app.tell(&[json!({"type": "user.updated", "data": {"id": ada, "email": "late@example.com"}})])
+        .await;
+    app.postpone_changes("1 hour").await;
+    app.tell(&[tenant.role(&ada, "admin")]).await;
+    app.drain().await;
+    let token = app.support_desk.lock().unwrap().take();
+    app.postpone_changes("0").await;
+    app.resolve_waits().await;
+    *app.support_desk.lock().unwrap() = token;
+    app.resume().await;
+    assert_eq!(
+        app.plain.people_of(&tenant.id),
+        ["late@example.com", "owner@example.com"]
+    );
+    assert_eq!(app.count(UNSYNCED).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_told_late_while_a_newer_change_is_brought_is_confirmed_as_well() {
+    let app = SupportDeskApp::without_token().await;
+    app.give_token_and_time(Some("free"), DEADLINE);
+    let (here, there, ada) = (app.tenant().await, app.tenant().await, user());
+    app.tell(&[here.added(&ada, "ada@example.com", "member")])
+        .await;
+    app.resolve_waits().await;
+    app.tell(&[there.added(&ada, "late@example.com", "member")])
+        .await;
+    app.postpone_changes("1 hour").await;
+    let looks = RequestMatch::path("ada@example.com").on_arrival();
+    let held = app.plain.hold(looks);
+    app.tell(&[json!({"type": "user.updated", "data": {"id": ada, "name": "Ada L"}})])
+        .await;
+    let worker = app.work();
+    assert!(held.wait_for(1, DEADLINE).await, "it is brought");
+    app.postpone_changes("0").await;
+    let late = "SELECT count(*) FROM polar_jobs.people WHERE email = 'late@example.com'";
+    app.until("the late one is applied", async || {
+        app.count(late).await == 1
+    })
+    .await;
+    held.release_all();
+    worker.stop().await;
+    app.resolve_waits().await;
+    assert_eq!(
+        app.plain.people_of(&here.id),
+        ["late@example.com", "owner@example.com"]
+    );
+    assert_eq!(app.count(UNSYNCED).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_of_who_left_is_nothing_to_tell_of_the_organization_they_left() {
+    let app = SupportDeskApp::open().await;
+    let (left, kept, ada) = (app.tenant().await, app.tenant().await, user());
+    app.tell(&[
+        left.added(&ada, "ada@example.com", "member"),
+        kept.added(&ada, "ada@example.com", "member"),
+    ])
+    .await;
+    app.resolve_waits().await;
+    app.tell(&[left.removed(&ada)]).await;
+    app.resolve_waits().await;
+    app.tell(&[
+        json!({"type": "user.updated", "data": {"id": ada, "email": "lovelace@example.com"}}),
+    ])
+    .await;
+    app.resolve_waits().await;
+    assert_eq!(
+        app.plain.people_of(&kept.id),
+        ["lovelace@example.com", "owner@example.com"]
+    );
+    assert_eq!(app.count(UNSYNCED).await, 0);
 }

@@ -236,7 +236,7 @@ async fn without_a_token_nothing_is_asked_and_with_one_everything_is_brought_wit
 
 impl SupportDeskApp {
     /// The hour comes round.
-    async fn resume(&self) {
+    pub(crate) async fn resume(&self) {
         let mut connection = self.pool.acquire().await.unwrap();
         let job = jobs::NewJob::of(&jobs::ResumeSupportDesk::default());
         polar_jobs::queue::enqueue::insert(&mut connection, &job)

@@ -4,6 +4,8 @@ use serde_json::json;
 
 use crate::test_app::{Tenant, TestApp, user};
 
+const OUT_OF_STEP: &str = "SELECT count(*) FROM polar_jobs.organization_overview WHERE NOT in_step";
+
 type Row = (String, String, String, bool);
 
 async fn members(app: &TestApp) -> Vec<Row> {
@@ -162,27 +164,48 @@ async fn what_is_told_of_a_person_late_is_confirmed_as_well() {
     ])
     .await;
     app.resolve_waits().await;
-    let postpone = async |by: &str| {
-        sqlx::query(
-            "UPDATE polar_jobs.jobs SET run_at = now() + $1::interval WHERE kind = 'apply_change' AND state = 'available'",
-        )
-        .bind(by)
-        .execute(&app.pool)
-        .await
-        .unwrap();
-    };
     app.tell(&[there.added(&ada, "late@example.com", "member")])
         .await;
-    postpone("1 hour").await;
+    app.postpone_changes("1 hour").await;
     app.tell(&[json!({"type": "user.updated", "data": {"id": ada, "name": "Ada L"}})])
         .await;
     app.drain().await;
-    postpone("0").await;
+    app.postpone_changes("0").await;
     app.resolve_waits().await;
     let member = app.member(&here, &ada).unwrap();
     assert_eq!(member.email, "late@example.com");
-    let out = "SELECT count(*) FROM polar_jobs.organization_overview WHERE NOT in_step";
-    assert_eq!(app.count(out).await, 0);
+    assert_eq!(app.count(OUT_OF_STEP).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_of_who_left_is_nothing_to_tell_of_the_organization_they_left() {
+    let (app, here, there, ada) = (TestApp::open().await, Tenant::new(), Tenant::new(), user());
+    app.tell(&[
+        here.created(),
+        there.created(),
+        here.added(&ada, "ada@example.com", "member"),
+        there.added(&ada, "ada@example.com", "member"),
+    ])
+    .await;
+    app.resolve_waits().await;
+    let named = |name: &str| json!({"type": "user.updated", "data": {"id": ada, "name": name}});
+    // One change that comes late, and one that is newer.
+    app.tell(&[named("Ada K")]).await;
+    app.postpone_changes("1 hour").await;
+    app.tell(&[here.removed(&ada)]).await;
+    app.drain().await;
+    assert!(app.member(&here, &ada).is_none());
+    let deletions = || app.requests("DELETE", "members").len();
+    let before = deletions();
+    app.postpone_changes("0").await;
+    for name in ["Ada K", "Ada L"] {
+        app.resolve_waits().await;
+        let member = app.member(&there, &ada).unwrap();
+        assert_eq!(member.name.as_deref(), Some(name));
+        assert_eq!(deletions(), before, "{name}");
+        assert_eq!(app.count(OUT_OF_STEP).await, 0, "{name}");
+        app.tell(&[named("Ada L")]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -390,3 +390,29 @@ async fn a_customer_deleted_at_polar_by_hand_comes_back_with_all_its_members() {
         assert_eq!(app.role_at_polar(&tenant, user).as_deref(), Some(role));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_who_left_before_their_customer_was_made_nothing_stays_noted() {
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
+    let ada = user();
+    let mut created = tenant.created();
+    created["data"]["owner"]["email"] = json!("owner@undeliverable.test");
+    app.tell(&[created]).await;
+    app.work_until_idle().await;
+    app.age_refusals().await;
+    app.tell(&[tenant.added(&ada, "ada@example.com", "admin")])
+        .await;
+    app.resolve_waits().await;
+    app.tell(&[tenant.removed(&ada)]).await;
+    app.resolve_waits().await;
+    let noted = "SELECT count(*) FROM polar_jobs.out_of_step WHERE subject LIKE 'member/%'";
+    assert_eq!(app.count(noted).await, 1);
+    app.tell(&[
+        json!({"type": "user.updated", "data": {"id": tenant.owner, "email": "owner@example.com"}}),
+    ])
+    .await;
+    app.resolve_waits().await;
+    assert_eq!(app.count(noted).await, 0);
+    let in_step = "SELECT count(*) FROM polar_jobs.organization_overview WHERE in_step";
+    assert_eq!(app.count(in_step).await, 1);
+}

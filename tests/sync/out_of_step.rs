@@ -14,6 +14,16 @@ impl TestApp {
             .await
     }
 
+    /// Lets the jobs of members that wait try once more, and no further time; returns how many were given up.
+    async fn spend_budgets(&self) -> i64 {
+        sqlx::query("UPDATE polar_jobs.live_jobs SET max_attempts = 1 WHERE kind = 'sync_member' AND worker IS NULL")
+            .execute(&self.pool)
+            .await
+            .unwrap();
+        self.hurry().await;
+        self.given_up().await
+    }
+
     async fn hour_passes(&self) {
         sqlx::query("UPDATE polar_jobs.out_of_step SET tried_at = tried_at - interval '1 hour'")
             .execute(&self.pool)
@@ -89,14 +99,7 @@ async fn a_job_whose_budget_was_spent_comes_again_within_the_hour_without_a_rest
     });
     app.tell(&[tenant.added(&ada, "ada@example.com", "admin")])
         .await;
-    let spent = async || {
-        sqlx::query("UPDATE polar_jobs.live_jobs SET max_attempts = 1 WHERE kind = 'sync_member' AND worker IS NULL")
-            .execute(&app.pool)
-            .await
-            .unwrap();
-        app.hurry().await;
-        app.given_up().await == 1
-    };
+    let spent = async || app.spend_budgets().await == 1;
     app.until("the budget is spent", spent).await;
     app.simulator.set_faults(Faults::default());
     // It was tried just now: what always fails costs one try an hour.
@@ -109,6 +112,35 @@ async fn a_job_whose_budget_was_spent_comes_again_within_the_hour_without_a_rest
     app.resume().await;
     let there = async || app.role_at_polar(&tenant, &ada).as_deref() == Some("billing_manager");
     app.until("it comes again", there).await;
+    let gone = async || app.count(NOTED).await == 0;
+    app.until("the note is gone", gone).await;
+    worker.stop().await;
+}
+
+/// Polar may have who was added by a call whose answer was lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_left_and_was_never_confirmed_is_tried_again_within_the_hour() {
+    let (app, tenant, ada) = (TestApp::open().await, Tenant::new(), user());
+    app.tell(&[tenant.created()]).await;
+    app.resolve_waits().await;
+    app.simulator.set_faults(Faults {
+        error_before: 1.0,
+        ..Faults::default()
+    });
+    let worker = app.work();
+    let changes = [
+        tenant.added(&ada, "ada@example.com", "admin"),
+        tenant.removed(&ada),
+    ];
+    for (change, count) in changes.iter().zip(1..) {
+        app.tell(std::slice::from_ref(change)).await;
+        let spent = async || app.spend_budgets().await == count;
+        app.until("the budget is spent", spent).await;
+    }
+    app.simulator.set_faults(Faults::default());
+    assert_eq!(app.count(NOTED).await, 1);
+    app.hour_passes().await;
+    app.resume().await;
     let gone = async || app.count(NOTED).await == 0;
     app.until("the note is gone", gone).await;
     worker.stop().await;

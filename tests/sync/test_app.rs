@@ -185,6 +185,14 @@ impl TestApp {
         panic!("jobs still wait: {:?}", self.notes().await);
     }
 
+    /// Moves the changes that are not applied yet to this long from now: what is told next is applied before.
+    pub(crate) async fn postpone_changes(&self, by: &str) {
+        let postponed = sqlx::query(
+            "UPDATE polar_jobs.jobs SET run_at = now() + $1::interval WHERE kind = 'apply_change' AND state = 'available'",
+        );
+        postponed.bind(by).execute(&self.pool).await.unwrap();
+    }
+
     /// Pretends that Polar's refusals of addresses lie long ago.
     pub(crate) async fn age_refusals(&self) {
         let aged =

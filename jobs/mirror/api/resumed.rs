@@ -104,6 +104,22 @@ pub async fn read(
     read_on(&mut *pool.acquire().await?, organization).await
 }
 
+/// At most `limit` organizations of which something has been noted for so long that whoever noted it has ended,
+/// and the job that was written with it has run; the oldest first.
+///
+/// # Errors
+/// If the database fails.
+pub async fn left_behind(pool: &PgPool, limit: i64) -> Result<Vec<OrganizationId>, sqlx::Error> {
+    let ids = sqlx::query_scalar!(
+        "SELECT organization_id FROM polar_jobs.resumed_subscriptions
+          WHERE resumed_at < now() - interval '10 minutes' ORDER BY resumed_at LIMIT $1",
+        limit,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(ids.into_iter().map(OrganizationId).collect())
+}
+
 async fn read_on(
     connection: &mut PgConnection,
     organization: OrganizationId,

@@ -113,7 +113,7 @@ impl Contacts {
                     m.removed_at IS NULL AND m.role IN ('owner', 'admin'), m.synced_at, now()
                FROM polar_jobs.memberships m JOIN polar_jobs.people p USING (user_id)
                JOIN polar_jobs.organizations o ON o.id = m.organization_id,
-                    greatest(m.event_id, p.changed_event) AS v (version)
+                    polar_jobs.member_version(m.event_id, m.removed_at, p.changed_event) AS v (version)
               WHERE o.polar_customer_id IS NOT NULL AND o.deleted_at IS NULL AND o.customer_lost_at IS NULL
                 AND p.email IS NOT NULL AND m.synced_event >= v.version",
         )
