@@ -73,6 +73,28 @@ async fn a_worker_refuses_a_queue_that_is_not_there() {
 }
 
 #[tokio::test]
+async fn a_worker_refuses_a_queue_that_is_named_twice() {
+    let database = testing::database(polar_jobs::migrate::migrator).await;
+    let twice = [
+        "worker",
+        "--drain",
+        "--queue",
+        "default=2",
+        "--queue",
+        "mail",
+        "--queue",
+        "default=3",
+    ];
+    let said = with_database(&database.url, &twice);
+    assert_eq!(said.code, Some(2), "{}", said.err);
+    assert!(
+        said.err.contains("the queue default is named twice"),
+        "{}",
+        said.err
+    );
+}
+
+#[tokio::test]
 async fn the_ingress_and_the_simulator_stop_on_a_signal() {
     let database = testing::database(polar_jobs::migrate::migrator).await;
     let ingress = [("DATABASE_URL", database.url.as_str())];
