@@ -5,7 +5,7 @@
 //! A kind and a queue of its own, because Plain is not Polar: while one is down the other goes on, and
 //! nothing is asked of Polar again because Plain failed. One job brings the tenant and starts the jobs
 //! of whoever Plain does not hold as wanted; each person is a job, so that one who cannot be brought
-//! keeps nobody else. A person is one customer at Plain, whichever organizations they belong to: whoever
+//! keeps nobody else, and where Plain no longer knows the tenant, it and everybody are brought again. A person is one customer at Plain, whichever organizations they belong to: whoever
 //! changed while a run for one of them was under way is brought again for all.
 //!
 //! A tier is a thing that people at the support desk also give by hand. So ours is the tier that a grant gives;
@@ -165,10 +165,19 @@ async fn sync_member(
             return Ok(Done::ignored(reason));
         };
         ensure_customer(plain, user, email).await?;
-        plain
-            .client
-            .add_customer_to_tenant(&customer, &tenant)
-            .await?;
+        let client = &plain.client;
+        match client.add_customer_to_tenant(&customer, &tenant).await {
+            Err(error) if error.is_not_found() => {
+                // Somebody deleted the tenant there. This run fails, so that one whom Plain never finds is given up.
+                let mut transaction = context.begin().await?;
+                support_desk::tenant_gone(&mut transaction, organization).await?;
+                let sync = SyncSupportDesk::of(organization);
+                support_desk::start(&mut transaction, &sync).await?;
+                transaction.commit().await?;
+                return Err(error.into());
+            }
+            added => added?,
+        }
     }
     let mut transaction = context.begin().await?;
     support_desk::member_synced(&mut transaction, organization, user, wanted.version).await?;

@@ -50,10 +50,12 @@ impl Deliveries {
     }
 }
 
-/// Whether an endpoint leads to this product.
+/// Whether an endpoint leads to this product. With a slash at the end it does not: the ingress answers that
+/// with 404.
 #[must_use]
 pub fn is_ours(endpoint: &polar::WebhookEndpoint) -> bool {
-    endpoint.url.trim_end_matches('/').ends_with(WEBHOOK_ROUTE)
+    let mut parts = endpoint.url.split(['?', '#']);
+    parts.next().is_some_and(|url| url.ends_with(WEBHOOK_ROUTE))
 }
 
 impl Job for WatchEndpoint {

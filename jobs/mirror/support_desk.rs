@@ -145,6 +145,31 @@ pub async fn tenant_synced(
     Ok(ids.into_iter().map(UserId).collect())
 }
 
+/// Plain was seen not to hold the organization any more, nor that anybody belongs to it. Who gave which tier
+/// stays known: it may have been an answer about the person.
+///
+/// # Errors
+/// If the database fails.
+pub async fn tenant_gone(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+) -> Result<(), sqlx::Error> {
+    // Several people may find it out at once; the row of the organization lets one after the other in.
+    sqlx::query!(
+        "UPDATE polar_jobs.support_desk_tenants SET synced_event = NULL, synced_tier = NULL WHERE organization_id = $1",
+        organization.0,
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "DELETE FROM polar_jobs.support_desk_members WHERE organization_id = $1",
+        organization.0,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Plain holds the person as it was wanted.
 ///
 /// # Errors

@@ -149,12 +149,16 @@ impl Endpoints<'_> {
     }
 
     async fn create(&self, url: &Url) -> Result<Exit, Failure> {
-        if !url.path().trim_end_matches('/').ends_with(WEBHOOK_ROUTE) {
+        let more = url.query().is_some() || url.fragment().is_some();
+        if more || !url.path().ends_with(WEBHOOK_ROUTE) {
             return Err(Failure::usage(format!(
-                "the ingress answers deliveries at {WEBHOOK_ROUTE} only"
+                "the ingress answers deliveries at {WEBHOOK_ROUTE} only: that is how the address ends"
             )));
         }
-        let same = |endpoint: &&WebhookEndpoint| endpoint.url == url.as_str();
+        // One that was made by hand may be written in another way.
+        let same = |endpoint: &&WebhookEndpoint| {
+            Url::parse(&endpoint.url).is_ok_and(|known| known == *url)
+        };
         if let Some(known) = self.ours().await?.iter().find(same) {
             output::line(&format!("{url} is there already: endpoint {}", known.id))?;
             if !known.enabled || !self.missing_events(known).is_empty() {

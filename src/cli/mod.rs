@@ -146,6 +146,16 @@ enum Command {
     Costs(costs::Command),
 }
 
+impl Command {
+    /// Whether it takes the signals itself, because there is something to finish or to remove.
+    fn stops_cleanly(&self) -> bool {
+        matches!(
+            self,
+            Self::Dev(_) | Self::Ingress(_) | Self::Worker(_) | Self::Simulator(_) | Self::Bench(_)
+        )
+    }
+}
+
 /// What every command stands in.
 pub(crate) struct AppContext {
     pub(crate) config: Config,
@@ -205,6 +215,9 @@ fn refuse(command: &Command, wrong: ConfigError) -> ExitCode {
 }
 
 async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
+    if !command.stops_cleanly() {
+        signals::exit_on_signals()?;
+    }
     match command {
         Command::Dev(arguments) => dev::run(arguments, app).await,
         Command::Migrate => migrate::run(app).await,

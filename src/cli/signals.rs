@@ -5,6 +5,23 @@ use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+/// Ends the process at the first signal, as the default would, with the code of a process that a signal ended: for
+/// process 1 of a container there is no default, and the signal would do nothing. What is open at the
+/// database is rolled back as after a crash.
+pub(crate) fn exit_on_signals() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // In a task of its own, because a command may block its own, as in writing to a pipe that is full.
+    tokio::spawn(async move {
+        let kind = tokio::select! {
+            _ = terminate.recv() => SignalKind::terminate(),
+            _ = interrupt.recv() => SignalKind::interrupt(),
+        };
+        std::process::exit(128 + kind.as_raw_value());
+    });
+    Ok(())
+}
+
 /// A request to stop that many parts of a process can wait for.
 #[derive(Clone)]
 pub(crate) struct Stop {

@@ -51,7 +51,7 @@ struct Serve {
         hide_default_value = true
     )]
     faults: Faults,
-    /// Ids, waits and faults follow from it
+    /// Waits and faults follow from it
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
 }

@@ -110,8 +110,11 @@ pub(super) async fn served(
         });
         return Ok(all.collect());
     }
-    let mut queues = Vec::new();
+    let mut queues: Vec<QueueSlots> = Vec::new();
     for Wanted { queue, slots } in wanted {
+        if queues.iter().any(|named| named.queue == *queue) {
+            return Err(Failure::usage(format!("the queue {queue} is named twice")));
+        }
         let Some(row) = known.iter().find(|row| row.name == *queue) else {
             let names: Vec<&str> = known.iter().map(|row| row.name.as_str()).collect();
             return Err(Failure::usage(format!(

@@ -97,6 +97,31 @@ async fn no_step_waits_for_what_an_earlier_run_left_for_later() {
     assert_eq!(waiting, ["apply_change", "send_order_email"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_an_earlier_run_left_arrives_at_a_support_desk_that_forgot_its_organization()
+{
+    let database = testing::database(polar_jobs::migrate::migrator).await;
+    let data = tempfile::tempdir().unwrap();
+    let settings = [("RUST_LOG", "warn"), ("DATABASE_URL", &database.url)];
+    let first = run(&settings, &dev_once(&data));
+    assert_eq!(first.code, Some(0), "{}\n{}", first.out, first.err);
+    // Without a tier, whose end would bring the organization again.
+    let left = "SELECT polar_jobs.record_change('user.updated',
+                       jsonb_build_object('id', user_id, 'email', 'changed@umbrella.example'))
+                  FROM polar_jobs.memberships m JOIN polar_jobs.organizations o ON o.id = m.organization_id
+                 WHERE o.name = 'Umbrella' AND o.plain_tier_external_id IS NULL";
+    sqlx::raw_sql(left).execute(&database.pool).await.unwrap();
+    let next = run(&settings, &dev_once(&data));
+    assert_eq!(next.code, Some(0), "{}\n{}", next.out, next.err);
+    let at_the_support_desk = "SELECT count(*) FROM polar_jobs.support_desk_members s JOIN polar_jobs.people p USING (user_id)
+         WHERE p.email = 'changed@umbrella.example' AND s.synced_event = p.changed_event";
+    let arrived: i64 = sqlx::query_scalar(at_the_support_desk)
+        .fetch_one(&database.pool)
+        .await
+        .unwrap();
+    assert_eq!(arrived, 1);
+}
+
 const ROCKETS: &str = "1f0c7c1e-6a5b-4c0e-9d3a-0f6f2b1f7a11";
 
 /// The settings that `dev` wrote, without those of another port.

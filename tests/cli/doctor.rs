@@ -216,6 +216,7 @@ async fn scopes_that_only_the_organizations_api_needs_are_errors_once_people_cal
         "benefits:read",
         "events:write",
         "webhooks:read",
+        "webhooks:write",
     ];
     polar.add_token("polar_oat_of_jobs", &of_jobs);
     let ask = async |more: &[(&str, &str)]| {
@@ -225,18 +226,18 @@ async fn scopes_that_only_the_organizations_api_needs_are_errors_once_people_cal
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         settings.extend(more);
         let said = doctor(settings).await;
-        assert!(line(&said, "scopes").starts_with("ok"), "{}", said.out);
-        line(&said, "api-scopes").to_owned()
+        ["scopes", "api-scopes"].map(|about| line(&said, about).to_owned())
     };
     let before = polar.requests().len();
-    let perhaps = ask(&[]).await;
+    let [of_jobs, perhaps] = ask(&[]).await;
+    assert!(of_jobs.starts_with("ok"), "{of_jobs}");
     let lacks = "lacks products:read, subscriptions:write, checkouts:write, customer_sessions:write, orders:read,";
     assert!(
         perhaps.starts_with("warning") && perhaps.contains(lacks),
         "{perhaps}"
     );
     let product = uuid::Uuid::new_v4().to_string();
-    let used = ask(&[
+    let [of_jobs, used] = ask(&[
         (
             "APP_SESSION_SECRET",
             "a-key-of-the-application-of-32-bytes-or-more",
@@ -245,8 +246,12 @@ async fn scopes_that_only_the_organizations_api_needs_are_errors_once_people_cal
     ])
     .await;
     assert!(
-        used.starts_with("error") && used.contains("orders:read, discounts:write,"),
+        used.starts_with("error") && used.contains("orders:read,"),
         "{used}"
+    );
+    assert!(
+        of_jobs.starts_with("error") && of_jobs.contains("lacks discounts:write;"),
+        "{of_jobs}"
     );
     let done = polar.requests().split_off(before);
     for request in done.iter().filter(|request| request.method != "GET") {
@@ -256,6 +261,29 @@ async fn scopes_that_only_the_organizations_api_needs_are_errors_once_people_cal
             "{request:?} changed something"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_startup_program_needs_its_scope_without_the_organizations_api_as_well() {
+    let (database, polar) = (
+        testing::database(polar_jobs::migrate::migrator).await,
+        polar().await,
+    );
+    polar.withdraw_scopes(&["discounts:write"]);
+    let of_jobs = async |more: Option<(&str, String)>| {
+        let mut settings = settings(&database.url, &polar, polar.access_token());
+        settings.retain(|(name, _)| name != "APP_TOKEN");
+        settings.extend(more.map(|(name, value)| (name.to_owned(), value)));
+        line(&doctor(settings).await, "scopes").to_owned()
+    };
+    let unused = of_jobs(None).await;
+    assert!(unused.starts_with("ok"), "{unused}");
+    let product = uuid::Uuid::new_v4().to_string();
+    let used = of_jobs(Some(("POLAR_SCALE_PRODUCT_ID", product))).await;
+    assert!(
+        used.starts_with("error") && used.contains("lacks discounts:write;"),
+        "{used}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -274,7 +302,8 @@ async fn a_refused_token_and_a_missing_scope_and_a_disabled_endpoint_are_errors(
     polar.add_token("polar_oat_poor_token", &["customers:read", "members:write"]);
     let poor = doctor(settings(&database.url, &polar, "polar_oat_poor_token")).await;
     assert_eq!(poor.code, Some(1));
-    let lacks = "lacks customers:write, subscriptions:read, benefits:read, events:write;";
+    let lacks =
+        "lacks customers:write, subscriptions:read, benefits:read, events:write, webhooks:write;";
     assert!(line(&poor, "scopes").contains(lacks), "{}", poor.out);
     assert!(
         line(&poor, "endpoint").starts_with("warning"),

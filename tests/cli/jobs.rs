@@ -290,3 +290,29 @@ async fn a_bulk_action_needs_a_filter_and_a_yes() {
     );
     assert_eq!(back.out.trim(), "2 jobs retried");
 }
+
+#[tokio::test]
+async fn jobs_that_were_acknowledged_are_neither_counted_nor_touched_again() {
+    let database = testing::database(polar_jobs::migrate::migrator).await;
+    let (pool, url) = (&database.pool, &database.url);
+    for _ in 0..3 {
+        let id = enqueue(pool, "call_app", None, None).await;
+        act(url, "discard", id);
+    }
+    let acknowledge = |more: &[&str]| {
+        let arguments = [&["jobs", "acknowledge", "--kind", "call_app"], more].concat();
+        with_database(url, &arguments)
+    };
+    for left in ["3 jobs", "2 jobs", "1 job"] {
+        let asked = acknowledge(&[]);
+        let words = format!("would touch {left};");
+        assert!(asked.err.contains(&words), "{left}: {}", asked.err);
+        let one = acknowledge(&["--limit", "1", "--yes"]);
+        assert_eq!(one.out.trim(), "1 job acknowledged", "{left}");
+    }
+    let nothing = acknowledge(&[]);
+    assert_eq!(
+        (nothing.code, nothing.out.trim()),
+        (Some(0), "there is no such job to acknowledge")
+    );
+}

@@ -73,6 +73,51 @@ async fn a_worker_refuses_a_queue_that_is_not_there() {
 }
 
 #[tokio::test]
+async fn a_worker_refuses_a_queue_that_is_named_twice() {
+    let database = testing::database(polar_jobs::migrate::migrator).await;
+    let twice = [
+        "worker",
+        "--drain",
+        "--queue",
+        "default=2",
+        "--queue",
+        "mail",
+        "--queue",
+        "default=3",
+    ];
+    let said = with_database(&database.url, &twice);
+    assert_eq!(said.code, Some(2), "{}", said.err);
+    assert!(
+        said.err.contains("the queue default is named twice"),
+        "{}",
+        said.err
+    );
+}
+
+/// The kernel does nothing about a signal that process 1 of a container does not take.
+#[tokio::test]
+async fn a_command_that_only_waits_takes_the_signals_itself() {
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("changes.ndjson");
+    let change = r#"{"type": "organization.created", "data": {"id": "1dbfc517-0bbf-4301-9ba8-555ca42b9737", "name": "Acme", "slug": "acme", "#;
+    let owner = r#""owner": {"id": "7d1e3f52-51c5-4a57-8a2f-93f1d1c9a001", "email": "ada@acme.example", "name": "Ada"}}}"#;
+    std::fs::write(&file, format!("{change}{owner}\n")).unwrap();
+    let waits = ["backfill", "--from", file.to_str().unwrap()];
+    for (name, code) in [("TERM", 143), ("INT", 130)] {
+        let database = testing::database(polar_jobs::migrate::migrator).await;
+        let (pool, url) = (&database.pool, &database.url);
+        // One that lives and never works: the command waits for it.
+        let idle = "INSERT INTO polar_jobs.workers (host, pid, version, leased_until) VALUES ('h', 1, '0', 'infinity')";
+        sqlx::query(idle).execute(pool).await.unwrap();
+        let mut command = start(&[("DATABASE_URL", url)], &waits);
+        let stored = "SELECT EXISTS (SELECT FROM polar_jobs.live_jobs)";
+        until(async || sqlx::query_scalar(stored).fetch_one(pool).await.unwrap()).await;
+        signal(&command, name);
+        assert_eq!(ended(&mut command), Some(Some(code)), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn the_ingress_and_the_simulator_stop_on_a_signal() {
     let database = testing::database(polar_jobs::migrate::migrator).await;
     let ingress = [("DATABASE_URL", database.url.as_str())];

@@ -70,6 +70,44 @@ async fn create_makes_an_endpoint_for_what_is_handled_and_none_where_one_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn create_refuses_an_address_at_which_the_ingress_does_not_answer_or_is_not_found_again() {
+    let app = TestApp::open().await;
+    let there = app.endpoints().await.len();
+    for more in ["/", "?tenant=1", "#us", "?"] {
+        let url = format!("{URL}{more}");
+        let refused = app.command(&["endpoint", "create", "--url", &url]).await;
+        assert_eq!(refused.code, Some(2), "{url}: {}", refused.out);
+    }
+    assert_eq!(app.endpoints().await.len(), there);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_made_by_hand_is_ours_where_the_ingress_answers_it_however_it_is_written() {
+    let app = TestApp::open().await;
+    app.simulator.set_webhook_url(None);
+    let by_hand = async |url: &str| {
+        let body = serde_json::json!({"url": url, "format": "raw", "events": ["order.created"]});
+        app.at_polar("POST", "/v1/webhooks/endpoints", Some(&body))
+            .await;
+    };
+    by_hand(&format!("{URL}/")).await;
+    let lost = app.command(&["endpoint", "show", "--format", "json"]).await;
+    assert!(!lost.out.contains("app.example.com"), "{}", lost.out);
+    by_hand("https://App.Example.com:443/integrations/polar/webhook").await;
+    let same = app.command(&["endpoint", "create", "--url", URL]).await;
+    assert!(
+        same.code == Some(0) && same.out.contains("is there already"),
+        "{}{}",
+        same.out,
+        same.err
+    );
+    let queried = format!("{URL}?tenant=1");
+    by_hand(&queried).await;
+    let shown = app.command(&["endpoint", "show", "--format", "json"]).await;
+    assert!(shown.out.contains(&queried), "{}", shown.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn show_tells_what_an_endpoint_lacks() {
     let app = TestApp::open().await;
     let said = app.command(&["endpoint", "show", "--format", "json"]).await;

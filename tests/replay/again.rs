@@ -143,6 +143,38 @@ async fn a_range_asks_first_and_means_what_its_filters_say() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn programs_read_what_became_of_each_event_as_json() {
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
+    app.tell(&[tenant.created()]).await;
+    app.deliver("product.created", &serde_json::json!({"id": user()}))
+        .await;
+    app.resolve_waits().await;
+    let created = &app.events("organization.created").await[0];
+    let product = &app.events("product.created").await[0];
+    let replay = async |arguments: &[&str]| {
+        let arguments = [&["events", "replay", "--format", "json"], arguments].concat();
+        let said = app.command(&arguments).await;
+        let read: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+        (said.code, read)
+    };
+    let (created, product): (i64, i64) = (created.parse().unwrap(), product.parse().unwrap());
+    let mut both = [
+        serde_json::json!({"event": created, "replayed": true, "reason": null}),
+        serde_json::json!({"event": product, "replayed": false, "reason": "an event product.created starts nothing"}),
+    ];
+    both.sort_by_key(|row| row["event"].as_i64());
+    let (created, product) = (created.to_string(), product.to_string());
+    assert_eq!(
+        replay(&[&created, &product]).await,
+        (Some(1), serde_json::json!(both))
+    );
+    assert_eq!(
+        replay(&["--until", "2020-01-01"]).await,
+        (Some(0), serde_json::json!([]))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_starts_nothing_or_was_erased_is_named_and_left_alone() {
     let (app, tenant) = (TestApp::open().await, Tenant::new());
     app.tell(&[tenant.created()]).await;

@@ -199,6 +199,32 @@ async fn a_deleted_organization_loses_its_people_and_its_tier() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_that_somebody_deleted_at_the_support_desk_comes_back_with_everybody() {
+    let app = SupportDeskApp::open().await;
+    let (tenant, ada, bob) = (app.tenant().await, user(), user());
+    app.tell(&[
+        tenant.added(&ada, "ada@example.com", "member"),
+        tenant.added(&bob, "bob@example.com", "member"),
+    ])
+    .await;
+    app.simulator
+        .purchase(&tenant.id, Product::Pro)
+        .await
+        .unwrap();
+    app.resolve_waits().await;
+    app.plain.remove_tenant(&tenant.id);
+    app.tell(&[tenant.role(&ada, "admin"), tenant.removed(&bob)])
+        .await;
+    app.resolve_waits().await;
+    let people = app.plain.people_of(&tenant.id);
+    assert_eq!(people, ["ada@example.com", "owner@example.com"]);
+    assert_eq!(app.tier(&tenant).as_deref(), Some("pro"));
+    let ends = app.ends("sync_support_desk").await;
+    assert!(ends.iter().all(|(end, _)| end != "discarded"), "{ends:?}");
+    assert_eq!(app.failures().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_token_nothing_is_asked_and_with_one_everything_is_brought_within_the_hour() {
     let app = SupportDeskApp::without_token().await;
     let (tenant, ada, bob) = (app.tenant().await, user(), user());

@@ -194,6 +194,11 @@ impl PlainSimulator {
         locked(&self.shared.store).assign(tenant, tier.map(str::to_owned));
     }
 
+    /// Somebody deletes an organization by hand; nobody belongs to it any more.
+    pub fn remove_tenant(&self, tenant: &str) {
+        locked(&self.shared.store).remove_tenant(tenant);
+    }
+
     /// Somebody writes to the support desk, or is entered by hand.
     pub fn add_customer(&self, email: &str, external_id: Option<&str>) {
         locked(&self.shared.store).enter(email, external_id);

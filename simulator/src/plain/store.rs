@@ -66,6 +66,13 @@ impl PlainStore {
         }
     }
 
+    pub(in crate::plain) fn remove_tenant(&mut self, tenant: &str) {
+        self.tenants.remove(tenant);
+        for row in &mut self.customers {
+            row.tenants.remove(tenant);
+        }
+    }
+
     pub(in crate::plain) fn enter(&mut self, email: &str, external_id: Option<&str>) {
         let id = self.fresh_id("c");
         self.customers.push(Customer {

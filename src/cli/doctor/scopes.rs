@@ -14,11 +14,10 @@ type Tried = (&'static str, Option<Error>);
 
 /// The scopes that jobs need, and those that the organizations API needs where it is served.
 pub(super) async fn check(client: &Client, config: &Config, findings: &mut Vec<Finding>) {
-    findings.push(of_jobs(&jobs(client, config.mail.is_some()).await));
+    findings.push(of_jobs(&jobs(client, config).await));
     let (server, people) = (&config.http.app_token, &config.app.session_secret);
     if server.is_some() || people.is_some() {
-        let with_startups = config.polar.scale_product.is_some();
-        let tried = organizations_api(client, with_startups).await;
+        let tried = organizations_api(client).await;
         findings.push(of_api(&tried, people.is_some()));
     }
 }
@@ -72,8 +71,8 @@ fn unclear(about: &'static str, tried: &[Tried]) -> Option<Finding> {
 }
 
 /// An empty batch of events is taken and stores nothing.
-async fn jobs(client: &Client, with_mail: bool) -> Vec<Tried> {
-    let nobody = Uuid::new_v4().to_string();
+async fn jobs(client: &Client, config: &Config) -> Vec<Tried> {
+    let (nobody, nothing) = (Uuid::new_v4().to_string(), Uuid::new_v4());
     let theirs = CustomerRef::External(&nobody);
     let (customers, members) = (client.customers(), client.members());
     let (customer, member) = (CustomerUpdate::default(), MemberUpdate::default());
@@ -87,6 +86,7 @@ async fn jobs(client: &Client, with_mail: bool) -> Vec<Tried> {
     let subscriptions = client.subscriptions().all(theirs).await.err();
     let grants = client.benefit_grants().active(theirs).await.err();
     let events = client.events().ingest(&[]).await.err();
+    let redelivered = client.webhook_endpoints().redeliver(nothing).await.err();
     let mut tried = vec![
         ("customers:read", read),
         ("customers:write", written),
@@ -95,15 +95,20 @@ async fn jobs(client: &Client, with_mail: bool) -> Vec<Tried> {
         ("subscriptions:read", subscriptions),
         ("benefits:read", grants),
         ("events:write", events),
+        ("webhooks:write", redelivered),
     ];
-    if with_mail {
+    if config.mail.is_some() {
         tried.push(("orders:read", orders(client).await));
+    }
+    if config.polar.scale_product.is_some() {
+        let deleted = client.discounts().delete(nothing.into()).await.err();
+        tried.push(("discounts:write", deleted));
     }
     tried
 }
 
 /// A checkout of a product, and a session of a customer, that do not exist are refused.
-async fn organizations_api(client: &Client, with_startups: bool) -> Vec<Tried> {
+async fn organizations_api(client: &Client) -> Vec<Tried> {
     let (nobody, nothing) = (Uuid::new_v4().to_string(), Uuid::new_v4());
     let products = client.products().get(nothing.into()).await.err();
     let resume = SubscriptionUpdate::Cancellation {
@@ -118,19 +123,13 @@ async fn organizations_api(client: &Client, with_startups: bool) -> Vec<Tried> {
     };
     let checkout = client.checkouts().create(&checkout).await.err();
     let session = client.customer_sessions().create(&nobody, &nobody);
-    let mut tried = vec![
+    vec![
         ("products:read", products),
         ("subscriptions:write", changed),
         ("checkouts:write", checkout),
         ("customer_sessions:write", session.await.err()),
         ("orders:read", orders(client).await),
-    ];
-    if with_startups {
-        let discounts = client.discounts();
-        let deleted = discounts.delete(nothing.into()).await.err();
-        tried.push(("discounts:write", deleted));
-    }
-    tried
+    ]
 }
 
 async fn orders(client: &Client) -> Option<Error> {

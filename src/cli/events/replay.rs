@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use clap::Args;
+use serde::Serialize;
 use sqlx::PgPool;
 
 use super::super::organization::{self, OrganizationName};
@@ -62,7 +63,10 @@ pub(super) async fn run(
     if arguments.ids.is_empty() && !arguments.yes {
         let count = filter.count(pool).await?;
         if count == 0 {
-            output::line("there is no such event to run again")?;
+            match arguments.format {
+                Format::Json => output::json(&[(); 0])?,
+                Format::Table => output::line("there is no such event to run again")?,
+            }
             return Ok(Exit::Done);
         }
         let count = counted(count, "event");
@@ -70,11 +74,46 @@ pub(super) async fn run(
             "events replay would run {count} again; add --yes to do it, or --shadow to see what would change"
         )));
     }
-    let Replayed {
-        replayed,
-        left_alone,
-    } = replay::replay(pool, &app.actor, &filter).await?;
-    for (reason, events) in by_reason(&left_alone) {
+    let replayed = replay::replay(pool, &app.actor, &filter).await?;
+    match arguments.format {
+        Format::Json => output::json(&rows(&replayed))?,
+        Format::Table => say(&replayed)?,
+    }
+    let asked_for_by_name = !arguments.ids.is_empty() && !replayed.left_alone.is_empty();
+    Ok(if asked_for_by_name {
+        Exit::ChecksFailed
+    } else {
+        Exit::Done
+    })
+}
+
+/// What became of one event, as programs read it.
+#[derive(Serialize)]
+struct Row<'a> {
+    event: i64,
+    replayed: bool,
+    reason: Option<&'a str>,
+}
+
+/// In the order of the events.
+fn rows(done: &Replayed) -> Vec<Row<'_>> {
+    let replayed = done.replayed.iter().map(|&event| Row {
+        event,
+        replayed: true,
+        reason: None,
+    });
+    let left_alone = done.left_alone.iter().map(|(event, reason)| Row {
+        event: *event,
+        replayed: false,
+        reason: Some(reason),
+    });
+    let mut rows: Vec<_> = replayed.chain(left_alone).collect();
+    rows.sort_by_key(|row| row.event);
+    rows
+}
+
+fn say(done: &Replayed) -> Result<(), Failure> {
+    for (reason, events) in by_reason(&done.left_alone) {
         output::line(&match events.as_slice() {
             [event] => format!("event {event}: not replayed, {reason}"),
             [first, ..] => format!(
@@ -84,14 +123,8 @@ pub(super) async fn run(
             [] => continue,
         })?;
     }
-    let count = counted(i64::try_from(replayed.len()).unwrap_or(i64::MAX), "event");
-    output::line(&format!("{count} replayed"))?;
-    let asked_for_by_name = !arguments.ids.is_empty() && !left_alone.is_empty();
-    Ok(if asked_for_by_name {
-        Exit::ChecksFailed
-    } else {
-        Exit::Done
-    })
+    let count = i64::try_from(done.replayed.len()).unwrap_or(i64::MAX);
+    output::line(&format!("{} replayed", counted(count, "event")))
 }
 
 /// The events of each reason, in the order of the events: a range may hold thousands that start nothing.

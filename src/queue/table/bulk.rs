@@ -16,7 +16,7 @@ use crate::operators::{self, Actor, OperatorAction};
 /// Ids looked up at a time.
 const BATCH: i64 = 1000;
 
-/// How many jobs an action would touch.
+/// How many jobs an action would touch: what is acknowledged is not acknowledged again.
 ///
 /// # Errors
 /// If the database fails.
@@ -27,11 +27,14 @@ pub async fn count(pool: &PgPool, action: Action, filter: &Filter) -> Result<i64
               AND ($2::text IS NULL OR kind = $2)
               AND ($3::text IS NULL OR queue = $3)
               AND ($4::text IS NULL OR payload->>'organization_id' = $4
-                   OR strpos(ordering_key, $4) > 0 OR strpos(unique_key, $4) > 0)"#,
+                   OR strpos(ordering_key, $4) > 0 OR strpos(unique_key, $4) > 0)
+              AND NOT ($5 AND EXISTS (SELECT FROM polar_jobs.finished_jobs f
+                                       WHERE f.id = jobs.id AND f.acknowledged_at IS NOT NULL))"#,
         state_for(action, filter).name(),
         filter.kind.as_deref(),
         filter.queue.as_deref(),
         filter.organization(),
+        action == Action::Acknowledge,
     )
     .fetch_one(pool)
     .await?;
@@ -141,6 +144,8 @@ async fn ids_after(
               AND ($3::text IS NULL OR queue = $3)
               AND ($4::text IS NULL OR payload->>'organization_id' = $4
                    OR strpos(ordering_key, $4) > 0 OR strpos(unique_key, $4) > 0)
+              AND NOT ($7 AND EXISTS (SELECT FROM polar_jobs.finished_jobs f
+                                       WHERE f.id = jobs.id AND f.acknowledged_at IS NOT NULL))
             ORDER BY id LIMIT $6"#,
         state_for(action, filter).name(),
         filter.kind.as_deref(),
@@ -148,6 +153,7 @@ async fn ids_after(
         filter.organization(),
         after,
         limit,
+        action == Action::Acknowledge,
     )
     .fetch_all(pool)
     .await
