@@ -27,6 +27,14 @@ fn cost(organization_id: Uuid, cost_usd: Option<&str>) -> CostReading {
     }
 }
 
+/// Each one it makes is of the same run.
+fn cost_of_a_run(organization: Uuid, cost_usd: &str) -> CostReading {
+    CostReading {
+        usage_id: Some("run".into()),
+        ..cost(organization, Some(cost_usd))
+    }
+}
+
 async fn record(app: &TestApp, costs: &[CostReading]) {
     let recorded = record_all(&mut app.pool.acquire().await.unwrap(), costs)
         .await
@@ -287,11 +295,7 @@ fn amounts(app: &TestApp) -> Vec<String> {
 async fn two_organizations_may_give_their_runs_the_same_id() {
     let app = TestApp::start().await;
     let (one, other) = (app.organization().await, app.organization().await);
-    let run = |id, cost_usd| CostReading {
-        usage_id: Some("run".into()),
-        ..cost(id, Some(cost_usd))
-    };
-    record(&app, &[run(one, "1"), run(other, "2")]).await;
+    record(&app, &[cost_of_a_run(one, "1"), cost_of_a_run(other, "2")]).await;
     app.report_costs().await.unwrap();
     assert_eq!(app.simulator.events().len(), 4, "two roots and two spans");
     assert_eq!(amounts(&app), ["100.000000", "200.000000"]);
@@ -322,10 +326,7 @@ async fn the_parts_of_a_run_are_not_taken_for_another_run() {
 async fn a_run_that_was_recorded_twice_is_reported_once_and_says_so() {
     let app = TestApp::start().await;
     let organization = app.organization().await;
-    let run = CostReading {
-        usage_id: Some("run".into()),
-        ..cost(organization, Some("1"))
-    };
+    let run = cost_of_a_run(organization, "1");
     record(&app, &[run.clone(), run.clone()]).await;
     app.report_costs().await.unwrap();
     record(&app, &[run]).await;
@@ -349,10 +350,7 @@ async fn a_run_that_was_recorded_twice_is_reported_once_and_says_so() {
 async fn a_cost_whose_id_polar_knows_from_elsewhere_is_refused_with_the_reason() {
     let app = TestApp::start().await;
     let organization = app.organization().await;
-    let run = CostReading {
-        usage_id: Some("run".into()),
-        ..cost(organization, Some("1"))
-    };
+    let run = cost_of_a_run(organization, "1");
     record(&app, std::slice::from_ref(&run)).await;
     app.report_costs().await.unwrap();
     // Somebody else reported the run: here a database that this one knows nothing of.
@@ -395,10 +393,7 @@ async fn meanwhile(app: &TestApp, more: &[CostReading]) {
 async fn what_is_never_reported_is_not_when_it_comes_during_a_report() {
     let app = TestApp::start().await;
     let organization = app.organization().await;
-    let run = CostReading {
-        usage_id: Some("run".into()),
-        ..cost(organization, Some("1"))
-    };
+    let run = cost_of_a_run(organization, "1");
     record(&app, std::slice::from_ref(&run)).await;
     let review = cost(app.self_organization, Some("5"));
     meanwhile(&app, &[review, run, cost(organization, Some("2"))]).await;
@@ -421,10 +416,7 @@ async fn a_run_that_commits_after_its_copy_was_sent_is_the_copy() {
     ] {
         let app = TestApp::start().await;
         let organization = app.organization().await;
-        let run = CostReading {
-            usage_id: Some("run".into()),
-            ..cost(organization, Some("1"))
-        };
+        let run = cost_of_a_run(organization, "1");
         let mut late = app.pool.begin().await.unwrap();
         record_all(&mut late, std::slice::from_ref(&run))
             .await

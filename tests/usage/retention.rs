@@ -48,6 +48,17 @@ async fn partition_of(app: &TestApp, days: i32) {
         .unwrap();
 }
 
+/// The reports of an organization were not sent but ended like this.
+async fn end_reports(app: &TestApp, organization: Uuid, state: &str) {
+    let end = "UPDATE polar_jobs.usage_reports SET state = $2, reason = 'a test', reported_at = NULL WHERE organization_id = $1";
+    sqlx::query(end)
+        .bind(organization)
+        .bind(state)
+        .execute(&app.pool)
+        .await
+        .unwrap();
+}
+
 async fn lines(app: &TestApp, organization: Uuid) -> Vec<prove::Line> {
     let until = Utc::now() + TimeDelta::days(1);
     prove::lines(&app.pool, organization, DateTime::UNIX_EPOCH, until)
@@ -147,14 +158,7 @@ async fn old_reports_become_sums_of_their_month_and_the_proof_adds_up_all_the_sa
         app.meter().await;
     }
     app.report().await.unwrap();
-    sqlx::query(
-        "UPDATE polar_jobs.usage_reports SET state = 'excluded', reason = 'a test', reported_at = NULL
-          WHERE organization_id = $1",
-    )
-    .bind(gone)
-    .execute(&app.pool)
-    .await
-    .unwrap();
+    end_reports(&app, gone, "excluded").await;
     age(&app, 100).await;
     partition_of(&app, 100).await;
     app.record(organization, &[400]).await;
@@ -239,14 +243,7 @@ async fn a_report_that_stays_for_ever_breaks_no_chain() {
         app.meter().await;
     }
     app.report().await.unwrap();
-    sqlx::query(
-        "UPDATE polar_jobs.usage_reports SET state = 'refused', reason = 'a test', reported_at = NULL
-          WHERE organization_id = $1",
-    )
-    .bind(stuck)
-    .execute(&app.pool)
-    .await
-    .unwrap();
+    end_reports(&app, stuck, "refused").await;
     partition_of(&app, 200).await;
     age(&app, 200).await;
     app.record(organization, &[400]).await;

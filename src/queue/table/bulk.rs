@@ -23,7 +23,7 @@ const BATCH: i64 = 1000;
 pub async fn count(pool: &PgPool, action: Action, filter: &Filter) -> Result<i64, sqlx::Error> {
     let counted = sqlx::query_scalar!(
         r#"SELECT count(*) AS "count!" FROM polar_jobs.jobs
-            WHERE state = $1
+            WHERE state = $1 AND ($1 IN ('available', 'running') OR finished_at IS NOT NULL)
               AND ($2::text IS NULL OR kind = $2)
               AND ($3::text IS NULL OR queue = $3)
               AND ($4::text IS NULL OR payload->>'organization_id' = $4
@@ -139,7 +139,7 @@ async fn ids_after(
 ) -> Result<Vec<i64>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"SELECT id AS "id!" FROM polar_jobs.jobs
-            WHERE id > $5 AND state = $1
+            WHERE id > $5 AND state = $1 AND ($1 IN ('available', 'running') OR finished_at IS NOT NULL)
               AND ($2::text IS NULL OR kind = $2)
               AND ($3::text IS NULL OR queue = $3)
               AND ($4::text IS NULL OR payload->>'organization_id' = $4
