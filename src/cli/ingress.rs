@@ -79,7 +79,7 @@ pub(super) async fn bind(
         bind: address,
         webhook_secrets: config.polar.webhook_secrets.clone(),
         app_token: config.http.app_token.clone(),
-        pool: connect::lazy_pool(
+        pool: connect::ingress_pool(
             database,
             ConnectionBudget::ingress_pool(config.database_connections),
         ),
