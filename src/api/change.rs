@@ -22,7 +22,6 @@ use uuid::Uuid;
 
 use super::access::Access;
 use super::address::{PeerAddress, caller_address};
-use super::caller::Caller;
 use super::error::{ApiError, FieldError, Refusal};
 use super::state::ApiState;
 
@@ -47,7 +46,7 @@ pub(super) struct Change {
 /// What a change is given.
 pub(super) struct Input<B> {
     pub(super) body: B,
-    /// Where the caller calls from, if that is a public address.
+    /// Where the person calls from, if that is a public address; unknown where their application's server calls.
     pub(super) address: Option<IpAddr>,
     /// The same request began before and left no answer: what it asks for may be done already.
     pub(super) resumed: bool,
@@ -197,7 +196,7 @@ impl Change {
             };
             let input = Input {
                 body,
-                address: self.address,
+                address: self.address.filter(|_| access.caller.is_browser()),
                 resumed,
             };
             let state = Arc::clone(&access.state);
@@ -217,9 +216,9 @@ impl Change {
     fn request_key<G>(&self, access: &Access<G>) -> Option<RequestKey> {
         Some(RequestKey {
             organization: access.organization,
-            caller: match access.caller {
-                Caller::Application => "application".to_owned(),
-                Caller::Person(person) => person.to_string(),
+            caller: match access.caller.person() {
+                None => "application".to_owned(),
+                Some(person) => person.to_string(),
             },
             route: self.route.clone(),
             key: self.key.clone()?,
