@@ -19,6 +19,8 @@ mod changes;
 mod crash;
 #[path = "ingress/failures.rs"]
 mod failures;
+#[path = "ingress/few_connections.rs"]
+mod few_connections;
 #[path = "ingress/garbage.rs"]
 mod garbage;
 #[path = "ingress/http_and_sql.rs"]

@@ -16,7 +16,9 @@ const ON_BEHALF_OF: &str = "on-behalf-of";
 pub(super) enum Caller {
     /// The application's server, for itself.
     Application,
-    /// A person, through the server or a browser.
+    /// A person, through the server.
+    Represented(UserId),
+    /// A person's browser.
     Person(UserId),
 }
 
@@ -31,7 +33,7 @@ impl Caller {
         }
         let token = bearer(headers).ok_or(Refusal::Unauthorized)?;
         if state.app_token.as_ref().is_some_and(|app| is(app, token)) {
-            return Ok(on_behalf_of(headers)?.map_or(Self::Application, Self::Person));
+            return Ok(on_behalf_of(headers)?.map_or(Self::Application, Self::Represented));
         }
         let person = state.sessions.as_ref().and_then(|s| s.verify(token));
         let person = person.ok_or(Refusal::Unauthorized)?;
@@ -45,8 +47,13 @@ impl Caller {
     pub(super) fn person(self) -> Option<UserId> {
         match self {
             Self::Application => None,
-            Self::Person(person) => Some(person),
+            Self::Represented(person) | Self::Person(person) => Some(person),
         }
+    }
+
+    /// Whether the request comes from where the person is, and not from where the application's server is.
+    pub(super) fn is_browser(self) -> bool {
+        matches!(self, Self::Person(_))
     }
 }
 

@@ -22,7 +22,6 @@ use uuid::Uuid;
 
 use super::access::Access;
 use super::address::{PeerAddress, caller_address};
-use super::caller::Caller;
 use super::error::{ApiError, FieldError, Refusal};
 use super::state::ApiState;
 
@@ -47,7 +46,7 @@ pub(super) struct Change {
 /// What a change is given.
 pub(super) struct Input<B> {
     pub(super) body: B,
-    /// Where the caller calls from, if that is a public address.
+    /// Where the person calls from, if that is a public address; unknown where their application's server calls.
     pub(super) address: Option<IpAddr>,
     /// The same request began before and left no answer: what it asks for may be done already.
     pub(super) resumed: bool,
@@ -103,6 +102,18 @@ impl FromRequest<Arc<ApiState>> for Change {
 fn below_organization(path: &str) -> &str {
     let rest = path.trim_start_matches("/v1/organizations/");
     rest.find('/').map_or("", |at| &rest[at..])
+}
+
+/// A route that is part of a primary key, whose rows are at most a third of a page: an id in a path may be longer,
+/// right or wrong.
+fn indexable(route: &str) -> String {
+    if route.len() <= LONGEST_KEY {
+        return route.to_owned();
+    }
+    Sha256::digest(route)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
@@ -197,7 +208,7 @@ impl Change {
             };
             let input = Input {
                 body,
-                address: self.address,
+                address: self.address.filter(|_| access.caller.is_browser()),
                 resumed,
             };
             let state = Arc::clone(&access.state);
@@ -217,11 +228,11 @@ impl Change {
     fn request_key<G>(&self, access: &Access<G>) -> Option<RequestKey> {
         Some(RequestKey {
             organization: access.organization,
-            caller: match access.caller {
-                Caller::Application => "application".to_owned(),
-                Caller::Person(person) => person.to_string(),
+            caller: match access.caller.person() {
+                None => "application".to_owned(),
+                Some(person) => person.to_string(),
             },
-            route: self.route.clone(),
+            route: indexable(&self.route),
             key: self.key.clone()?,
             fingerprint: Sha256::digest(&self.body).to_vec(),
         })

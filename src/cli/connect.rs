@@ -12,6 +12,9 @@ use crate::queue::connect::{self, QueueDatabase};
 
 /// How long a command waits for the database before it reports that it does not answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request of the ingress waits for a connection: its caller is to learn that it is the database that
+/// does not answer, and the organizations API gives up after 9.5 s whatever the reason.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A pool that is proven to answer and to hold the schema that this program needs.
 pub(crate) async fn pool(database: &DatabaseUrl, connections: u32) -> Result<PgPool, Failure> {
@@ -23,8 +26,17 @@ pub(crate) async fn pool(database: &DatabaseUrl, connections: u32) -> Result<PgP
     Ok(pool)
 }
 
-/// A pool that connects when it is needed: the ingress starts also while the database restarts.
+/// A pool that connects when it is needed.
 pub(crate) fn lazy_pool(database: &DatabaseUrl, connections: u32) -> PgPool {
+    lazy_pool_within(database, connections, TIMEOUT)
+}
+
+/// The same for requests: the ingress starts also while the database restarts.
+pub(crate) fn ingress_pool(database: &DatabaseUrl, connections: u32) -> PgPool {
+    lazy_pool_within(database, connections, REQUEST_TIMEOUT)
+}
+
+fn lazy_pool_within(database: &DatabaseUrl, connections: u32, timeout: Duration) -> PgPool {
     let options = match database.pooler() {
         Pooler::None => database.options().options([connect::FROZEN_TIMEOUT]),
         // It refuses parameters that it does not know.
@@ -33,7 +45,7 @@ pub(crate) fn lazy_pool(database: &DatabaseUrl, connections: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)
         .idle_timeout(connect::IDLE_TIMEOUT)
-        .acquire_timeout(TIMEOUT)
+        .acquire_timeout(timeout)
         .connect_lazy_with(options)
 }
 

@@ -39,10 +39,10 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
     let ingress = bind(config, database, address, &metrics, other_address).await?;
     tracing::info!(address = %ingress.local_addr(), "the ingress listens");
     tell_what_is_not_configured(config);
-    let pool = ingress.pool();
+    let readiness = ingress.readiness_pool();
     let beside = [
-        Some(tokio::spawn(fleet::watch(pool.clone()))),
-        page.map(|page| tokio::spawn(page.serve(pool, page_of(&metrics), stop.wait()))),
+        Some(tokio::spawn(fleet::watch(ingress.pool()))),
+        page.map(|page| tokio::spawn(page.serve(readiness, page_of(&metrics), stop.wait()))),
         Some(tokio::spawn(metrics.keep())),
     ];
     ingress.serve(stop.requested()).await;
@@ -79,7 +79,7 @@ pub(super) async fn bind(
         bind: address,
         webhook_secrets: config.polar.webhook_secrets.clone(),
         app_token: config.http.app_token.clone(),
-        pool: connect::lazy_pool(
+        pool: connect::ingress_pool(
             database,
             ConnectionBudget::ingress_pool(config.database_connections),
         ),

@@ -116,7 +116,9 @@ impl DatabaseUrl {
 /// Percent-decoding by the same library that reads the query of a URL.
 pub(super) fn percent_decoded(text: &str) -> Option<String> {
     let mut url = Url::parse("x:/").ok()?;
-    url.set_query(Some(&format!("v={}", text.replace('+', "%2B"))));
+    // In a query these two have a meaning that they have not in a user or password.
+    let text = text.replace('+', "%2B").replace('&', "%26");
+    url.set_query(Some(&format!("v={text}")));
     url.query_pairs()
         .next()
         .map(|(_, value)| value.into_owned())

@@ -186,6 +186,26 @@ fn a_database_keeps_its_password_to_itself() {
 }
 
 #[test]
+fn a_password_is_decoded_to_its_end_whatever_is_in_it() {
+    let config = read(&[
+        (
+            "DATABASE_URL",
+            "postgres://app:a&b+c%26%40=d@db.example/shop",
+        ),
+        ("MAIL_URL", "smtps://m&e:a&b+c%26%40=d@mail.example"),
+        ("MAIL_FROM", "billing@acme.example"),
+    ])
+    .unwrap();
+    let (raw, decoded) = ("a&b+c%26%40%3Dd", "a&b+c&@=d");
+    assert_eq!(exposed(&config.secrets()), [raw, decoded, raw, decoded]);
+    let Transport::Smtp(server) = config.mail.unwrap().transport else {
+        panic!("no mail server");
+    };
+    let (user, password) = server.credentials.unwrap();
+    assert_eq!((user.as_str(), password.expose_secret()), ("m&e", decoded));
+}
+
+#[test]
 fn another_database_on_the_same_server_keeps_every_other_setting() {
     let url = "postgres://app:pw@localhost/shop?host=/run/postgresql&sslmode=disable&dbname=shop";
     let other = DatabaseUrl::parse(url, Pooler::None)

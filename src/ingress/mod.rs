@@ -18,6 +18,7 @@ mod refused;
 mod route;
 mod row;
 mod server;
+mod server_probe;
 mod state;
 mod token;
 mod webhook;

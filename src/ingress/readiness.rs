@@ -4,19 +4,34 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::{ConnectOptions, PgPool, Row};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{PgPool, Row};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use super::server_probe::ServerProbe;
 use crate::migrate::migrator;
-use crate::sqlstate::{is_permission_missing, is_schema_missing};
+use crate::queue::connect::{ConnectionBudget, IDLE_TIMEOUT, QueueDatabase};
+use crate::sqlstate::{
+    is_lock_timeout, is_permission_missing, is_schema_missing, is_statement_timeout,
+};
 
 /// How long an answer holds.
 const FRESH: Duration = Duration::from_secs(1);
 /// A load balancer asks every few seconds; a database that needs longer than this is not ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
-/// A server that is not there refuses at once.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
+/// The same, enforced by Postgres, so that a look that was given up does not hold up the next one.
+const STATEMENT_TIMEOUT: Duration = Duration::from_millis(900);
+
+/// A connection for readiness alone: whatever else the process waits for, it can still tell whether the database
+/// answers.
+pub(super) fn connection_of_its_own(database: &QueueDatabase) -> PgPool {
+    let options = database.bounded(STATEMENT_TIMEOUT, STATEMENT_TIMEOUT);
+    PgPoolOptions::new()
+        .max_connections(ConnectionBudget::READINESS)
+        .idle_timeout(IDLE_TIMEOUT)
+        .connect_lazy_with(options.application_name("polar-jobs readiness"))
+}
 
 /// Why this process should get no requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,12 +60,14 @@ type Known = Option<(Instant, Result<(), NotReady>)>;
 #[derive(Clone)]
 pub(super) struct Readiness {
     pool: PgPool,
+    server: ServerProbe,
     last: Arc<Mutex<Known>>,
 }
 
 impl Readiness {
     pub(super) fn of(pool: PgPool) -> Self {
         Self {
+            server: ServerProbe::of(pool.clone()),
             pool,
             last: Arc::default(),
         }
@@ -64,25 +81,14 @@ impl Readiness {
         }
         let looked = match timeout(READY_TIMEOUT, look(&self.pool)).await {
             Ok(looked) => looked,
-            Err(_) => Err(self.why_silent().await),
+            Err(_) if self.server.refuses().await => Err(NotReady::Unreachable),
+            Err(_) => Err(NotReady::Silent),
         };
         let before = last.replace((Instant::now(), looked));
         if before.is_none_or(|(_, before)| before != looked) {
             report(looked);
         }
         looked
-    }
-}
-
-impl Readiness {
-    /// A pool tries again and again where connections are refused, so that a server that is not there
-    /// looks like one that is slow.
-    async fn why_silent(&self) -> NotReady {
-        let options = self.pool.connect_options();
-        match timeout(CONNECT_TIMEOUT, options.connect()).await {
-            Ok(Err(sqlx::Error::Io(_))) => NotReady::Unreachable,
-            _ => NotReady::Silent,
-        }
     }
 }
 
@@ -123,6 +129,9 @@ fn explain(error: &sqlx::Error) -> NotReady {
     }
     if is_permission_missing(error) {
         return NotReady::NotGranted;
+    }
+    if is_statement_timeout(error) || is_lock_timeout(error) {
+        return NotReady::Silent;
     }
     tracing::debug!(%error, "the database was asked in vain whether it is ready");
     NotReady::Unreachable

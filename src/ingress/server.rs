@@ -26,6 +26,7 @@ use tower::ServiceExt;
 use super::accept::Acceptor;
 use super::body::BodyBudget;
 use super::health::{Metrics, operations_router};
+use super::readiness::connection_of_its_own;
 use super::refused::RefusedDeliveries;
 use super::state::IngressState;
 use super::write_timeout::WriteTimeout;
@@ -96,6 +97,7 @@ pub struct Ingress {
     router: Router,
     limits: Limits,
     pool: PgPool,
+    readiness_pool: PgPool,
     refused_deliveries: Arc<RefusedDeliveries>,
 }
 
@@ -127,6 +129,7 @@ impl Ingress {
         };
         let listener = TcpListener::bind(bind).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let readiness_pool = connection_of_its_own(&database);
         let refused_deliveries = Arc::new(RefusedDeliveries::default());
         let state = IngressState {
             verifier: Verifier::new(webhook_secrets),
@@ -140,7 +143,7 @@ impl Ingress {
             .route("/integrations/polar/webhook", post(webhook::receive))
             .route("/changes", post(changes::receive))
             .with_state(Arc::new(state))
-            .merge(operations_router(pool.clone(), metrics))
+            .merge(operations_router(readiness_pool.clone(), metrics))
             .fallback(fallback::not_found)
             .method_not_allowed_fallback(fallback::wrong_method);
         Ok(Self {
@@ -149,6 +152,7 @@ impl Ingress {
             router,
             limits,
             pool,
+            readiness_pool,
             refused_deliveries,
         })
     }
@@ -170,6 +174,12 @@ impl Ingress {
     #[must_use]
     pub fn pool(&self) -> PgPool {
         self.pool.clone()
+    }
+
+    /// The one connection on which it looks whether it is ready, for another page that says so.
+    #[must_use]
+    pub fn readiness_pool(&self) -> PgPool {
+        self.readiness_pool.clone()
     }
 
     /// Serves until `shutdown` is done; then takes no more, finishes what is in flight, answers

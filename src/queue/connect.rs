@@ -32,7 +32,7 @@ pub enum Pooler {
 /// How many connections a worker process may have, and for what.
 ///
 /// `DATABASE_CONNECTIONS` is the most that any process may take. A worker keeps to four fifths of it and an
-/// ingress to two, so that two workers and an ingress together, which is what a roll-out needs at least,
+/// ingress to two, but at least to [`Self::LEAST`], so that two workers and an ingress together, which is what a roll-out needs at least,
 /// take no more than twice the number: with the default of 10 the 20 of a small managed database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionBudget {
@@ -54,6 +54,8 @@ impl ConnectionBudget {
     pub const LEAST: u32 = 4;
     /// The connection of an ingress that only writes deliveries.
     const WRITER: u32 = 1;
+    /// The one on which it looks whether it is ready.
+    pub const READINESS: u32 = 1;
 
     /// Divides what a worker takes where a process may have `most`, at least [`Self::LEAST`].
     #[must_use]
@@ -81,13 +83,14 @@ impl ConnectionBudget {
     /// What an ingress takes where a process may have `most`.
     #[must_use]
     pub fn of_ingress(most: u32) -> u32 {
-        (most * 2 / 5).max(Self::WRITER + 1)
+        (most * 2 / 5).max(Self::LEAST)
     }
 
-    /// What an ingress has beside the writer of deliveries, for changes, readiness and metrics.
+    /// What an ingress has beside these, for changes, the organizations API and metrics: at least two, of which
+    /// what takes long leaves one to the others.
     #[must_use]
     pub fn ingress_pool(most: u32) -> u32 {
-        Self::of_ingress(most) - Self::WRITER
+        Self::of_ingress(most) - Self::WRITER - Self::READINESS
     }
 }
 
@@ -194,6 +197,15 @@ mod tests {
             assert_eq!(sum, ConnectionBudget::of_worker(most));
             assert!(sum <= most);
             assert!(budget.jobs > 0 && budget.fetchers > 0 && budget.housekeeping > 0);
+        }
+    }
+
+    #[test]
+    fn an_ingress_never_takes_more_than_it_may_and_has_one_connection_for_what_takes_long_and_another()
+     {
+        for most in ConnectionBudget::LEAST..=100 {
+            assert!(ConnectionBudget::of_ingress(most) <= most);
+            assert!(ConnectionBudget::ingress_pool(most) >= 2);
         }
     }
 

@@ -10,7 +10,10 @@ use serde_json::json;
 use simulator::{Faults, Gateway, Product, RequestMatch};
 use sqlx::postgres::PgPoolOptions;
 
-use crate::app::{Answer, ApiApp, As, Company, client, client_within};
+use crate::app::{
+    Answer, ApiApp, As, Company, IngressProcess, TOKEN_OF_PROCESS, client, client_within, http,
+    send,
+};
 use crate::test_app::DEADLINE;
 
 /// Routes that ask Polar, with what they are told.
@@ -190,4 +193,39 @@ async fn a_session_that_polar_refuses_says_nothing_about_our_own_token() {
         .ask(&company.owner(), "GET", &company.at("/plans"))
         .await;
     assert_eq!(plans.status, 200);
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_said_and_not_blamed_on_polar() {
+    let app = ApiApp::open().await;
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .unwrap()
+        .port();
+    let nowhere = format!("postgres://postgres@127.0.0.1:{port}/app");
+    let process = IngressProcess::start(&app, &[("DATABASE_URL", &nowhere)]).await;
+    let path = format!("/v1/organizations/{}/plans", uuid::Uuid::new_v4());
+    let server = format!("Bearer {TOKEN_OF_PROCESS}");
+    let headers = [("authorization", server.as_str())];
+    let answer = send(
+        &http(),
+        process.address,
+        &As::Nobody,
+        "GET",
+        &path,
+        None,
+        &headers,
+    )
+    .await;
+    assert_eq!(
+        (answer.status, answer.error()),
+        (503, "DatabaseUnavailable"),
+        "{answer:?}"
+    );
+    assert!(answer.retry_after().is_some(), "{answer:?}");
+    app.until("the line names the database", async || {
+        process.log().contains("database: ")
+    })
+    .await;
 }

@@ -160,3 +160,19 @@ async fn after_kill_9_between_polars_answer_and_ours_the_same_key_tells_the_trut
         "the job that was written before"
     );
 }
+
+#[tokio::test]
+async fn a_key_beside_an_id_of_any_length_changes_no_answer() {
+    let app = ApiApp::open().await;
+    let company = app.company().await;
+    // Longer than an index takes, however well it is compressed.
+    let id: String = (0..120).map(|_| uuid::Uuid::new_v4().to_string()).collect();
+    let path = company.at(&format!("/payment-methods/{id}"));
+    for _ in 0..2 {
+        let headers = [("idempotency-key", "k")];
+        let answer = app
+            .send(&company.owner(), "DELETE", &path, None, &headers)
+            .await;
+        assert_eq!(answer.status, 404, "{answer:?}");
+    }
+}

@@ -15,6 +15,11 @@ use crate::support::{Delivery, SECRET, count, try_send, until};
 
 /// The real program, as an operator starts it, on a port that was free a moment ago.
 pub(crate) async fn start(url: &str) -> (Child, SocketAddr) {
+    start_with(url, &[]).await
+}
+
+/// The same with further settings.
+pub(crate) async fn start_with(url: &str, settings: &[(&str, &str)]) -> (Child, SocketAddr) {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
@@ -25,6 +30,7 @@ pub(crate) async fn start(url: &str) -> (Child, SocketAddr) {
         .env("DATABASE_URL", url)
         .env("PORT", address.port().to_string())
         .env("POLAR_WEBHOOK_SECRET", SECRET)
+        .envs(settings.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -67,10 +67,10 @@ async fn a_database_that_takes_no_writes_is_not_ready() {
 #[tokio::test]
 async fn nobody_is_told_who_connects_to_what() {
     let TestDatabase { url, pool } = database(polar_jobs::migrate::migrator).await;
-    let options = (*pool.connect_options()).clone().username("inside_role");
-    let name = options.get_database().unwrap().to_owned();
-    let refused = PgPoolOptions::new().connect_lazy_with(options);
-    let ingress = TestIngress::on(url, refused, &[SECRET], None).await;
+    let name = pool.connect_options().get_database().unwrap().to_owned();
+    let refused = url.replace("//postgres@", "//inside_role@");
+    assert_ne!(refused, url);
+    let ingress = TestIngress::on(refused, pool, &[SECRET], None).await;
     let answer = ingress.get("/ready").await;
     assert_eq!(answer.status, 503);
     assert!(

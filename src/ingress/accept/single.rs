@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jobs::contract::{Queue, begin};
-use sqlx::{ConnectOptions, PgPool, Postgres, Transaction};
-use tokio::sync::Semaphore;
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::store::store_deliveries;
 use super::{Accepted, Unavailable, Waiting};
 use crate::ingress::delivery::Delivery;
 use crate::ingress::row::Row;
+use crate::ingress::server_probe::ServerProbe;
 use crate::queue::notifier::Notifier;
 use crate::sqlstate::is_unstorable;
 
@@ -20,10 +21,8 @@ use crate::sqlstate::is_unstorable;
 const AT_ONCE: usize = 4;
 /// One transaction, the wait for a permit included.
 const DEADLINE: Duration = Duration::from_secs(1);
-const STATEMENT_TIMEOUT: &str = "900ms";
-const LOCK_TIMEOUT: &str = "600ms";
-/// A server that is not there refuses at once.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
+const STATEMENT_TIMEOUT: Duration = Duration::from_millis(900);
+const LOCK_TIMEOUT: Duration = Duration::from_millis(600);
 
 /// The way for requests that come with a transaction of their own.
 #[derive(Clone)]
@@ -31,40 +30,58 @@ pub(in crate::ingress) struct SingleWriter {
     pool: PgPool,
     notifier: Notifier,
     permits: Arc<Semaphore>,
+    long_changes: Arc<Semaphore>,
+    waiting_changes: Arc<Semaphore>,
+    server: ServerProbe,
 }
 
 impl SingleWriter {
     pub(super) fn new(pool: PgPool, notifier: Notifier) -> Self {
+        let connections = usize::try_from(pool.options().get_max_connections()).unwrap_or(1);
+        let all_but_one = || Arc::new(Semaphore::new(connections.saturating_sub(1).max(1)));
         Self {
+            server: ServerProbe::of(pool.clone()),
             pool,
             notifier,
             permits: Arc::new(Semaphore::new(AT_ONCE)),
+            long_changes: all_but_one(),
+            waiting_changes: all_but_one(),
         }
+    }
+
+    /// Waits until changes that keep a connection for long may have one.
+    pub(in crate::ingress) async fn long_change(&self) -> SemaphorePermit<'_> {
+        permit(&self.long_changes).await
+    }
+
+    /// Waits until changes that another transaction holds up may wait for it with a connection.
+    pub(in crate::ingress) async fn waiting_change(&self) -> SemaphorePermit<'_> {
+        permit(&self.waiting_changes).await
     }
 
     /// Begins a transaction whose statements and waits are bounded.
     pub(in crate::ingress) async fn begin(
         &self,
-        statement_timeout: &str,
+        statement_timeout: Duration,
+        lock_timeout: Duration,
     ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
         let mut transaction = begin(&self.pool).await?;
         sqlx::query!(
             "SELECT set_config('statement_timeout', $1, true) AS statements, set_config('lock_timeout', $2, true) AS locks",
-            statement_timeout,
-            LOCK_TIMEOUT,
+            format!("{}ms", statement_timeout.as_millis()),
+            format!("{}ms", lock_timeout.as_millis()),
         )
         .fetch_one(&mut *transaction)
         .await?;
         Ok(transaction)
     }
 
-    /// What to answer after a deadline: a pool tries again and again where connections are refused, so
-    /// that a server that is not there looks like one that is slow.
+    /// What to answer after a deadline.
     pub(in crate::ingress) async fn why_too_late(&self) -> Unavailable {
-        let options = self.pool.connect_options();
-        match timeout(CONNECT_TIMEOUT, options.connect()).await {
-            Ok(Err(sqlx::Error::Io(_))) => Unavailable::Unreachable,
-            _ => Unavailable::TooSlow,
+        if self.server.refuses().await {
+            Unavailable::Unreachable
+        } else {
+            Unavailable::TooSlow
         }
     }
 
@@ -114,7 +131,7 @@ impl SingleWriter {
     }
 
     async fn transact(&self, row: Row<'_>) -> Result<Accepted, sqlx::Error> {
-        let mut transaction = self.begin(STATEMENT_TIMEOUT).await?;
+        let mut transaction = self.begin(STATEMENT_TIMEOUT, LOCK_TIMEOUT).await?;
         let rows = [row];
         let stored = store_deliveries(&mut transaction, &rows).await?;
         transaction.commit().await?;
@@ -124,4 +141,11 @@ impl SingleWriter {
             _ => Accepted::Duplicate,
         })
     }
+}
+
+async fn permit(permits: &Semaphore) -> SemaphorePermit<'_> {
+    permits
+        .acquire()
+        .await
+        .expect("nobody closes these semaphores")
 }

@@ -1,19 +1,38 @@
 //! A request's changes, their jobs and its readings in one transaction.
+//!
+//! A transaction of the application may hold what changes are about for hours, and the application may go on to post
+//! changes about that. These must not take the few connections from everybody else. So a request looks only for a
+//! moment whether it can go on; if not, it gives its connection back and waits in turn: all but one of the connections
+//! at most are used by requests that wait. So it is with batches, which keep a connection for long.
 
 use std::time::Duration;
 
 use jobs::ApplyChange;
 use jobs::mirror::{costs, usage};
-use tokio::time::timeout;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout_at};
 
 use super::batch::{Batch, ToApply};
 use crate::ingress::accept::{SingleWriter, Unavailable, reserve, store_changes};
 use crate::ingress::row::Row;
-use crate::sqlstate::sqlstate;
+use crate::sqlstate::{is_lock_timeout, sqlstate};
 
 /// One change has a second, ten thousand have eleven.
 const DEADLINE: Duration = Duration::from_secs(1);
 const DEADLINE_PER_CHANGE: Duration = Duration::from_millis(1);
+/// A request with more changes than this is a batch.
+const FEW: usize = 100;
+/// How long a batch waits for what another transaction holds.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(600);
+/// How long other requests wait for that with a connection: enough for another one about the same organization to
+/// commit.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(10);
+/// How long they do when it is their turn to wait.
+const TURN_TIMEOUT: Duration = Duration::from_millis(100);
+/// No turn begins later. Until it does, a request takes nothing from anybody.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// A turn, the commit included.
+const TURN_DEADLINE: Duration = Duration::from_millis(500);
 /// The SQLSTATE that `polar_jobs.lock_changed` raises with a message for the caller.
 const RAISED_BY_LOCK_CHANGED: &str = "PJ001";
 /// Postgres gives up so much sooner than we do, so that a 503 means that nothing was stored.
@@ -33,13 +52,18 @@ pub(super) enum NotStored {
 /// Stores everything or nothing; returns how many were new.
 pub(super) async fn store(single: &SingleWriter, batch: &Batch) -> Result<usize, NotStored> {
     let many = u32::try_from(batch.len()).unwrap_or(u32::MAX);
-    let deadline = DEADLINE + DEADLINE_PER_CHANGE * many;
-    match timeout(deadline, transact(single, batch, deadline - SOONER)).await {
+    let deadline = Instant::now() + DEADLINE + DEADLINE_PER_CHANGE * many;
+    let stored = if batch.len() > FEW {
+        timeout_at(deadline, store_long(single, batch, deadline)).await
+    } else {
+        store_in_turn(single, batch, deadline).await
+    };
+    match stored {
         Ok(Ok(accepted)) => Ok(accepted),
         Ok(Err(error)) => {
             tracing::warn!(%error, changes = batch.len(), "changes were not stored");
             Err(match error.as_database_error() {
-                Some(held) if sqlstate(&error).as_deref() == Some(RAISED_BY_LOCK_CHANGED) => {
+                Some(held) if is_raised_by_lock_changed(&error) => {
                     NotStored::Held(held.message().to_owned())
                 }
                 _ => Unavailable::from(&error).into(),
@@ -53,14 +77,58 @@ pub(super) async fn store(single: &SingleWriter, batch: &Batch) -> Result<usize,
     }
 }
 
+/// Stores a batch, on one of the connections that batches may have.
+async fn store_long(
+    single: &SingleWriter,
+    batch: &Batch,
+    deadline: Instant,
+) -> Result<usize, sqlx::Error> {
+    let _permit = single.long_change().await;
+    transact(single, batch, deadline, LOCK_TIMEOUT).await
+}
+
+/// Stores a few changes, which wait without a connection until it is their turn to wait with one.
+async fn store_in_turn(
+    single: &SingleWriter,
+    batch: &Batch,
+    deadline: Instant,
+) -> Result<Result<usize, sqlx::Error>, Elapsed> {
+    let last_turn = Instant::now() + LONGEST_WAIT;
+    let look = transact(single, batch, deadline, LOOK_TIMEOUT);
+    let mut stored = timeout_at(deadline, look).await?;
+    while let Err(error) = &stored
+        && is_held(error)
+        && Instant::now() < last_turn
+    {
+        let Ok(_permit) = timeout_at(last_turn, single.waiting_change()).await else {
+            break;
+        };
+        let deadline = Instant::now() + TURN_DEADLINE;
+        let turn = transact(single, batch, deadline, TURN_TIMEOUT);
+        stored = timeout_at(deadline, turn).await?;
+    }
+    Ok(stored)
+}
+
+/// Whether another transaction holds what this one needs.
+fn is_held(error: &sqlx::Error) -> bool {
+    is_raised_by_lock_changed(error) || is_lock_timeout(error)
+}
+
+fn is_raised_by_lock_changed(error: &sqlx::Error) -> bool {
+    sqlstate(error).as_deref() == Some(RAISED_BY_LOCK_CHANGED)
+}
+
 async fn transact(
     single: &SingleWriter,
     batch: &Batch,
-    statement_timeout: Duration,
+    deadline: Instant,
+    lock_timeout: Duration,
 ) -> Result<usize, sqlx::Error> {
-    let mut transaction = single
-        .begin(&format!("{}ms", statement_timeout.as_millis()))
-        .await?;
+    let left = deadline.saturating_duration_since(Instant::now());
+    // None at all would be no limit.
+    let statement_timeout = left.saturating_sub(SOONER).max(Duration::from_millis(1));
+    let mut transaction = single.begin(statement_timeout, lock_timeout).await?;
     let ids = reserve(&mut transaction, batch.changes.len()).await?;
     let rows: Vec<Row<'_>> = batch
         .changes
