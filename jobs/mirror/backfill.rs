@@ -261,7 +261,7 @@ pub async fn confirmed(pool: &PgPool, ids: Option<&[Uuid]>) -> Result<Confirmed,
             CROSS JOIN LATERAL (
                 SELECT o.synced_event IS NOT DISTINCT FROM o.event_id AS confirmed
                  UNION ALL
-                SELECT m.synced_event IS NOT DISTINCT FROM greatest(m.event_id, p.changed_event)
+                SELECT m.synced_event IS NOT DISTINCT FROM polar_jobs.member_version(m.event_id, m.removed_at, p.changed_event)
                   FROM polar_jobs.memberships m JOIN polar_jobs.people p USING (user_id)
                  WHERE m.organization_id = o.id AND m.removed_at IS NULL) subject
             WHERE o.deleted_at IS NULL AND ($1::uuid[] IS NULL OR o.id = ANY ($1))"#,

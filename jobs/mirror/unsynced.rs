@@ -54,8 +54,9 @@ pub struct Keys<'a> {
 /// - what was tried in vain less than `rest` ago.
 ///
 /// Every start of a worker asks, and mostly there is nothing. So it begins with what is out of step,
-/// an index for organizations and one pass over the members, and not with every organization
-/// (measured with 100 000 organizations and 300 000 members in step: 0.3 s instead of 1.6 s).
+/// an index for organizations and one pass over the members, and not with every organization; and only of
+/// those members it asks whether a job works on them, so they are a step of their own (measured with
+/// 100 000 organizations and 300 000 members in step: 0.3 s instead of 2 s).
 ///
 /// # Errors
 /// If the database fails.
@@ -67,7 +68,13 @@ pub async fn organizations(
     rest: Duration,
 ) -> Result<Vec<OrganizationId>, sqlx::Error> {
     let ids = sqlx::query_scalar!(
-        r#"SELECT id AS "id!" FROM (
+        r#"WITH members AS MATERIALIZED (
+               SELECT m.organization_id, m.user_id, m.removed_at IS NOT NULL AND m.synced_event IS NULL AS is_unknown,
+                      polar_jobs.member_version(m.event_id, m.removed_at, p.changed_event) AS version
+                 FROM polar_jobs.memberships m JOIN polar_jobs.people p USING (user_id)
+                WHERE m.synced_event IS DISTINCT FROM polar_jobs.member_version(m.event_id, m.removed_at, p.changed_event)
+           )
+           SELECT id AS "id!" FROM (
                SELECT o.id FROM polar_jobs.organizations o
                 WHERE (o.synced_event IS DISTINCT FROM o.event_id OR o.stale)
                   AND (o.synced_event IS DISTINCT FROM o.event_id OR o.deleted_at IS NULL)
@@ -79,11 +86,9 @@ pub async fn organizations(
                            OR s.tried_at > now() - make_interval(secs => $5)))
                UNION
                SELECT o.id
-                 FROM polar_jobs.memberships m
-                 JOIN polar_jobs.people p USING (user_id)
+                 FROM members m
                  JOIN polar_jobs.organizations o ON o.id = m.organization_id
-                WHERE m.synced_event IS DISTINCT FROM polar_jobs.member_version(m.event_id, m.removed_at, p.changed_event)
-                  AND (m.removed_at IS NULL OR m.synced_event IS NOT NULL
+                WHERE (NOT m.is_unknown
                     OR EXISTS (SELECT 1 FROM polar_jobs.out_of_step s
                                 WHERE s.organization_id = o.id AND s.subject = 'member/' || m.user_id))
                   AND o.deleted_at IS NULL
@@ -93,8 +98,7 @@ pub async fn organizations(
                       SELECT 1 FROM polar_jobs.out_of_step s
                        WHERE s.organization_id = o.id
                          AND (s.subject = 'member/' || m.user_id
-                                  AND (s.refused_version = polar_jobs.member_version(m.event_id, m.removed_at, p.changed_event)
-                                    OR s.tried_at > now() - make_interval(secs => $5))
+                                  AND (s.refused_version = m.version OR s.tried_at > now() - make_interval(secs => $5))
                            OR s.subject = 'customer'
                                   AND s.refused_version = polar_jobs.customer_version(o.id)))) waiting
             WHERE $1::uuid IS NULL OR id > $1

@@ -41,7 +41,7 @@ async fn parts(pool: &PgPool, id: Uuid) -> Result<Parts, sqlx::Error> {
         Parts,
         r#"SELECT (SELECT coalesce(json_agg(json_build_object(
                               'user_id', m.user_id, 'email', v.email, 'name', v.name, 'role', m.role, 'removed_at', m.removed_at,
-                              'in_step', m.synced_event IS NOT DISTINCT FROM greatest(m.event_id, p.changed_event))
+                              'in_step', m.synced_event IS NOT DISTINCT FROM polar_jobs.member_version(m.event_id, m.removed_at, p.changed_event))
                           ORDER BY m.removed_at IS NOT NULL, m.role <> 'owner', m.user_id), '[]')
                      FROM polar_jobs.memberships m JOIN polar_jobs.people p USING (user_id)
                      JOIN polar_jobs.members v USING (organization_id, user_id)
