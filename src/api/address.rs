@@ -6,36 +6,65 @@ use std::net::IpAddr;
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
+use super::caller::Caller;
+
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The other end of a request's connection.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerAddress(pub IpAddr);
 
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CallerAddress {
+    pub(super) address: IpAddr,
+    /// A trusted proxy said so; else it is the other end of the connection.
+    pub(super) is_forwarded: bool,
+}
+
+impl CallerAddress {
+    /// Where the person is for whom this is called. The application's server is not where they are, unless it, or a
+    /// proxy, says where they called it from.
+    pub(super) fn of_person(self, caller: Caller) -> Option<IpAddr> {
+        (self.is_forwarded || caller.is_browser()).then_some(self.address)
+    }
+}
+
 /// The caller's public address. Proxies append the address that they were called from, so the list is
-/// read from its end: the first address that is no trusted proxy is the caller's.
+/// read from its end: the first address that is no trusted proxy is the caller's. A proxy's own is nobody's.
 pub(super) fn caller_address(
     peer: Option<IpAddr>,
     headers: &HeaderMap,
     trusted: &[IpNet],
-) -> Option<IpAddr> {
+) -> Option<CallerAddress> {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
-    let mut caller = peer?.to_canonical();
-    if is_trusted(&caller) {
-        let lists: Vec<&str> = headers
-            .get_all(FORWARDED_FOR)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .collect();
-        let forwarded = lists.iter().rev().flat_map(|list| list.rsplit(','));
-        for word in forwarded {
-            caller = word.trim().parse::<IpAddr>().ok()?.to_canonical();
-            if !is_trusted(&caller) {
-                break;
-            }
+    let peer = peer?.to_canonical();
+    let is_forwarded = is_trusted(&peer);
+    let address = if is_forwarded {
+        forwarded_for(headers, is_trusted)?
+    } else {
+        peer
+    };
+    is_public(address).then_some(CallerAddress {
+        address,
+        is_forwarded,
+    })
+}
+
+/// The last address of the list that is no trusted proxy; none where what stands behind it is no address.
+fn forwarded_for(headers: &HeaderMap, is_trusted: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
+    let lists: Vec<&str> = headers
+        .get_all(FORWARDED_FOR)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    for word in lists.iter().rev().flat_map(|list| list.rsplit(',')) {
+        let address = word.trim().parse::<IpAddr>().ok()?.to_canonical();
+        if !is_trusted(&address) {
+            return Some(address);
         }
     }
-    is_public(caller).then_some(caller)
+    None
 }
 
 /// An address within a network of its own says nothing about a place.
@@ -66,11 +95,17 @@ fn is_public(address: IpAddr) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+    use jobs::types::UserId;
+    use uuid::Uuid;
+
     use super::*;
 
     #[test]
     fn only_a_trusted_proxy_says_where_a_caller_is_and_no_private_address_is_told() {
-        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let trusted: Vec<IpNet> = ["10.0.0.0/8", "203.0.113.80/32"]
+            .iter()
+            .map(|network| network.parse().unwrap())
+            .collect();
         for (peer, forwarded, caller) in [
             ("203.0.113.9", &[][..], Some("203.0.113.9")),
             ("203.0.113.9", &["198.51.100.1"], Some("203.0.113.9")),
@@ -87,6 +122,7 @@ mod tests {
             ("10.0.0.1", &[], None),
             ("127.0.0.1", &["198.51.100.1"], None),
             ("10.0.0.1", &["2001:db8::1"], Some("2001:db8::1")),
+            ("10.0.0.1", &["203.0.113.80"], None),
         ] {
             let mut headers = HeaderMap::new();
             for list in forwarded {
@@ -94,7 +130,26 @@ mod tests {
             }
             let found = caller_address(Some(peer.parse().unwrap()), &headers, &trusted);
             let wanted: Option<IpAddr> = caller.map(|caller| caller.parse().unwrap());
-            assert_eq!(found, wanted, "{peer} {forwarded:?}");
+            let address = found.map(|found| found.address);
+            assert_eq!(address, wanted, "{peer} {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn the_address_of_the_applications_server_is_no_persons() {
+        let address: IpAddr = "203.0.113.9".parse().unwrap();
+        let person = UserId(Uuid::new_v4());
+        for (is_forwarded, caller, told) in [
+            (false, Caller::Application, None),
+            (false, Caller::Represented(person), None),
+            (false, Caller::Person(person), Some(address)),
+            (true, Caller::Represented(person), Some(address)),
+        ] {
+            let from = CallerAddress {
+                address,
+                is_forwarded,
+            };
+            assert_eq!(from.of_person(caller), told);
         }
     }
 }

@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::access::Access;
-use super::address::{PeerAddress, caller_address};
+use super::address::{CallerAddress, PeerAddress, caller_address};
 use super::error::{ApiError, FieldError, Refusal};
 use super::state::ApiState;
 
@@ -40,13 +40,13 @@ pub(super) struct Change {
     key: Option<String>,
     route: String,
     body: Bytes,
-    address: Option<IpAddr>,
+    address: Option<CallerAddress>,
 }
 
 /// What a change is given.
 pub(super) struct Input<B> {
     pub(super) body: B,
-    /// Where the person calls from, if that is a public address; unknown where their application's server calls.
+    /// Where the person calls from, if that is known and a public address.
     pub(super) address: Option<IpAddr>,
     /// The same request began before and left no answer: what it asks for may be done already.
     pub(super) resumed: bool,
@@ -208,7 +208,7 @@ impl Change {
             };
             let input = Input {
                 body,
-                address: self.address.filter(|_| access.caller.is_browser()),
+                address: self.address.and_then(|from| from.of_person(access.caller)),
                 resumed,
             };
             let state = Arc::clone(&access.state);
