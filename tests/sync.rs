@@ -25,6 +25,8 @@ mod faults;
 mod fees;
 #[path = "local_polar/mod.rs"]
 mod local_polar;
+#[path = "sync/meetings.rs"]
+mod meetings;
 #[path = "sync/members.rs"]
 mod members;
 #[path = "sync/out_of_step.rs"]

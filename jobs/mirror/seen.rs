@@ -97,9 +97,6 @@ pub async fn customer_synced(
     customer: Option<polar::CustomerId>,
     event: i64,
 ) -> Result<(), sqlx::Error> {
-    if let Some(customer) = customer {
-        remember_customer(connection, organization, customer).await?;
-    }
     sqlx::query!(
         "UPDATE polar_jobs.organizations
             SET synced_at = CASE WHEN synced_event >= $2 THEN synced_at ELSE now() END,
@@ -112,7 +109,10 @@ pub async fn customer_synced(
     )
     .execute(&mut *connection)
     .await?;
-    // The organization before its notes, as whoever writes one does.
+    // The organization before its customer's id and its notes, as whoever else writes these does.
+    if let Some(customer) = customer {
+        remember_customer(connection, organization, customer).await?;
+    }
     out_of_step::clear(connection, organization, Subject::Customer).await
 }
 
