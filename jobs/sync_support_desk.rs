@@ -5,8 +5,9 @@
 //! A kind and a queue of its own, because Plain is not Polar: while one is down the other goes on, and
 //! nothing is asked of Polar again because Plain failed. One job brings the tenant and starts the jobs
 //! of whoever Plain does not hold as wanted; each person is a job, so that one who cannot be brought
-//! keeps nobody else, and where Plain no longer knows the tenant, it and everybody are brought again. A person is one customer at Plain, whichever organizations they belong to: whoever
-//! changed while a run for one of them was under way is brought again for all.
+//! keeps nobody else, and where Plain no longer knows the tenant, it and everybody are brought again. A
+//! person is one customer at Plain, whichever organizations they belong to: whoever changed while a run
+//! for one of them was under way is brought again for all.
 //!
 //! A tier is a thing that people at the support desk also give by hand. So ours is the tier that a grant gives;
 //! where none does, the default one is only given to a tenant without any, or in place of one of ours.

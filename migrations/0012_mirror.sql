@@ -93,6 +93,13 @@ CREATE FUNCTION polar_jobs.member_version(event_id bigint, removed_at timestampt
     SELECT greatest(event_id, CASE WHEN removed_at IS NULL THEN changed_event END)
 $$;
 
+-- What stays confirmed of a membership when change `event` is applied, perhaps after newer ones: what was confirmed for
+-- those did not have it. 0 and not null, for Polar confirmed the member once.
+CREATE FUNCTION polar_jobs.confirmed_before(synced_event bigint, event bigint) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN synced_event >= event THEN 0 ELSE synced_event END
+$$;
+
 -- The newest change of an organization, or of who owns it: what Polar is asked to make a customer of.
 CREATE FUNCTION polar_jobs.customer_version(organization uuid) RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT greatest(o.event_id, m.event_id, p.changed_event)

@@ -154,8 +154,7 @@ async fn put(
          VALUES ($1, $2, $3, $4)
          ON CONFLICT (organization_id, user_id) DO UPDATE
             SET role = excluded.role, removed_at = NULL, event_id = excluded.event_id,
-                -- What was confirmed for a newer change of the person did not have this.
-                synced_event = CASE WHEN m.synced_event >= excluded.event_id THEN 0 ELSE m.synced_event END
+                synced_event = polar_jobs.confirmed_before(m.synced_event, excluded.event_id)
           WHERE m.event_id < excluded.event_id",
         organization.0,
         user.0,
@@ -177,7 +176,7 @@ async fn displace_owner(
 ) -> Result<bool, sqlx::Error> {
     sqlx::query!(
         "UPDATE polar_jobs.memberships SET role = 'admin', event_id = $3,
-                synced_event = CASE WHEN synced_event >= $3 THEN 0 ELSE synced_event END
+                synced_event = polar_jobs.confirmed_before(synced_event, $3)
           WHERE organization_id = $1 AND user_id <> $2 AND role = 'owner' AND removed_at IS NULL AND event_id < $3
             AND NOT EXISTS (SELECT 1 FROM polar_jobs.memberships newer
                              WHERE newer.organization_id = $1 AND newer.user_id = $2 AND newer.event_id >= $3)",
@@ -210,7 +209,7 @@ pub async fn leave(
 ) -> Result<bool, sqlx::Error> {
     let written = sqlx::query!(
         "UPDATE polar_jobs.memberships SET removed_at = now(), event_id = $3,
-                synced_event = CASE WHEN synced_event >= $3 THEN 0 ELSE synced_event END
+                synced_event = polar_jobs.confirmed_before(synced_event, $3)
           WHERE organization_id = $1 AND user_id = $2 AND removed_at IS NULL AND event_id < $3",
         organization.0,
         user.0,

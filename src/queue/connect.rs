@@ -32,8 +32,9 @@ pub enum Pooler {
 /// How many connections a worker process may have, and for what.
 ///
 /// `DATABASE_CONNECTIONS` is the most that any process may take. A worker keeps to four fifths of it and an
-/// ingress to two, but at least to [`Self::LEAST`], so that two workers and an ingress together, which is what a roll-out needs at least,
-/// take no more than twice the number: with the default of 10 the 20 of a small managed database.
+/// ingress to two, but at least to [`Self::LEAST`], so that two workers and an ingress together, which is
+/// what a roll-out needs at least, take no more than twice the number: with the default of 10 the 20 of a
+/// small managed database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionBudget {
     /// For storing results and claiming. One is enough while little happens; a second keeps the

@@ -261,6 +261,14 @@ impl Drop for IngressProcess {
 }
 
 impl IngressProcess {
+    /// Asks it as the application's server.
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        let server = format!("Bearer {TOKEN_OF_PROCESS}");
+        let headers = [("authorization", server.as_str())];
+        let (http, address) = (http(), self.address);
+        send(&http, address, &As::Nobody, "GET", path, None, &headers).await
+    }
+
     /// Starts one and waits until it listens.
     pub(crate) async fn start(app: &ApiApp, settings: &[(&str, &str)]) -> Self {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

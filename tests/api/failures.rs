@@ -10,10 +10,7 @@ use serde_json::json;
 use simulator::{Faults, Gateway, Product, RequestMatch};
 use sqlx::postgres::PgPoolOptions;
 
-use crate::app::{
-    Answer, ApiApp, As, Company, IngressProcess, TOKEN_OF_PROCESS, client, client_within, http,
-    send,
-};
+use crate::app::{Answer, ApiApp, As, Company, IngressProcess, client, client_within};
 use crate::test_app::DEADLINE;
 
 /// Routes that ask Polar, with what they are told.
@@ -206,18 +203,7 @@ async fn a_database_that_is_away_is_said_and_not_blamed_on_polar() {
     let nowhere = format!("postgres://postgres@127.0.0.1:{port}/app");
     let process = IngressProcess::start(&app, &[("DATABASE_URL", &nowhere)]).await;
     let path = format!("/v1/organizations/{}/plans", uuid::Uuid::new_v4());
-    let server = format!("Bearer {TOKEN_OF_PROCESS}");
-    let headers = [("authorization", server.as_str())];
-    let answer = send(
-        &http(),
-        process.address,
-        &As::Nobody,
-        "GET",
-        &path,
-        None,
-        &headers,
-    )
-    .await;
+    let answer = process.get(&path).await;
     assert_eq!(
         (answer.status, answer.error()),
         (503, "DatabaseUnavailable"),

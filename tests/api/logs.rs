@@ -168,19 +168,8 @@ async fn a_request_that_polar_did_not_answer_says_which_call_failed() {
     let company = app.company().await;
     let process = IngressProcess::start(&app, &[("LOG_FORMAT", "json")]).await;
     app.simulator.fail_customer(company.id());
-    let server = format!("Bearer {TOKEN_OF_PROCESS}");
-    let headers = [("authorization", server.as_str())];
     let path = company.at("/subscription");
-    let answer = send(
-        &http(),
-        process.address,
-        &As::Nobody,
-        "GET",
-        &path,
-        None,
-        &headers,
-    )
-    .await;
+    let answer = process.get(&path).await;
     assert_eq!(answer.status, 503, "{answer:?}");
     app.until("the line is written", async || {
         !answered(&process).is_empty()

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use private_postgres::testing::{TestDatabase, database};
 use serde_json::{Value, json};
+use sqlx::{Postgres, Transaction};
 use tokio::process::Child;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -51,6 +52,17 @@ async fn post(address: SocketAddr, body: &Value) -> Answer {
     let body = body.to_string();
     let answer = try_send(address, "POST", "/changes", &bearer, body.as_bytes());
     answer.await.unwrap()
+}
+
+/// A transaction of the application that changes an organization, and stays open.
+async fn change_of(organization: Uuid, database: &TestDatabase) -> Transaction<'static, Postgres> {
+    let mut open = database.pool.begin().await.unwrap();
+    sqlx::query("SELECT polar_jobs.record_change('organization.updated', jsonb_build_object('id', $1::uuid))")
+        .bind(organization)
+        .execute(&mut *open)
+        .await
+        .unwrap();
+    open
 }
 
 /// Posts again and again what cannot be stored now, from many clients, and asks meanwhile for what can be done.
@@ -103,12 +115,7 @@ async fn changes_of_an_organization_that_is_held_open_keep_nobody_else_waiting()
     let database = database(polar_jobs::migrate::migrator).await;
     let (_child, address) = start(&database.url).await;
     let held = Uuid::new_v4();
-    let mut open = database.pool.begin().await.unwrap();
-    sqlx::query("SELECT polar_jobs.record_change('organization.updated', jsonb_build_object('id', $1::uuid))")
-        .bind(held)
-        .execute(&mut *open)
-        .await
-        .unwrap();
+    let open = change_of(held, &database).await;
     others_are_served_beside(&database, address, move || deleted(held)).await;
     let refused = post(address, &deleted(held)).await;
     assert!(refused.body.contains(&held.to_string()), "{refused:?}");
@@ -122,12 +129,7 @@ async fn a_change_gets_through_when_the_transaction_ends_that_it_waits_for() {
     let database = database(polar_jobs::migrate::migrator).await;
     let (_child, address) = start(&database.url).await;
     let held = Uuid::new_v4();
-    let mut open = database.pool.begin().await.unwrap();
-    sqlx::query("SELECT polar_jobs.record_change('organization.updated', jsonb_build_object('id', $1::uuid))")
-        .bind(held)
-        .execute(&mut *open)
-        .await
-        .unwrap();
+    let open = change_of(held, &database).await;
     let waiting = tokio::spawn(async move { post(address, &deleted(held)).await });
     until("the change has met the transaction", || async {
         let met = "SELECT count(*) FROM pg_stat_activity

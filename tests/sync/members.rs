@@ -336,18 +336,23 @@ async fn members_who_come_before_their_organization_wait_for_it_and_then_go_to_p
     assert_eq!(app.role_at_polar(&tenant, &ada).as_deref(), Some("member"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn members_are_not_lost_when_their_customer_cannot_be_made_for_a_long_time() {
-    let (app, tenant) = (TestApp::open().await, Tenant::new());
-    let ada = user();
+/// Somebody is added to an organization whose customer cannot be made, as no mail can be delivered to its owner.
+async fn added_before_the_customer(app: &TestApp, tenant: &Tenant, user: &str) {
     let mut created = tenant.created();
     created["data"]["owner"]["email"] = json!("owner@undeliverable.test");
     app.tell(&[created]).await;
     app.work_until_idle().await;
     app.age_refusals().await;
-    app.tell(&[tenant.added(&ada, "ada@example.com", "admin")])
+    app.tell(&[tenant.added(user, "ada@example.com", "admin")])
         .await;
     app.resolve_waits().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_are_not_lost_when_their_customer_cannot_be_made_for_a_long_time() {
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
+    let ada = user();
+    added_before_the_customer(&app, &tenant, &ada).await;
     assert_eq!(
         app.end("sync_member").await.0,
         "ignored",
@@ -395,14 +400,7 @@ async fn a_customer_deleted_at_polar_by_hand_comes_back_with_all_its_members() {
 async fn of_who_left_before_their_customer_was_made_nothing_stays_noted() {
     let (app, tenant) = (TestApp::open().await, Tenant::new());
     let ada = user();
-    let mut created = tenant.created();
-    created["data"]["owner"]["email"] = json!("owner@undeliverable.test");
-    app.tell(&[created]).await;
-    app.work_until_idle().await;
-    app.age_refusals().await;
-    app.tell(&[tenant.added(&ada, "ada@example.com", "admin")])
-        .await;
-    app.resolve_waits().await;
+    added_before_the_customer(&app, &tenant, &ada).await;
     app.tell(&[tenant.removed(&ada)]).await;
     app.resolve_waits().await;
     let noted = "SELECT count(*) FROM polar_jobs.out_of_step WHERE subject LIKE 'member/%'";

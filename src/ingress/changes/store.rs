@@ -3,7 +3,8 @@
 //! A transaction of the application may hold what changes are about for hours, and the application may go on to post
 //! changes about that. These must not take the few connections from everybody else. So a request looks only for a
 //! moment whether it can go on; if not, it gives its connection back and waits in turn: all but one of the connections
-//! at most are used by requests that wait. So it is with batches, which keep a connection for long.
+//! at most are used by requests that wait. So it is with batches, which keep a connection for long. Where both come
+//! together they may use all; a turn is short, so a connection comes back to the others a few times a second.
 
 use std::time::Duration;
 
