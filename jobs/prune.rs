@@ -45,6 +45,11 @@ impl Job for Prune {
         Some(Self::KIND.to_owned())
     }
 
+    /// Two runs would meet at the rows that both add to or delete.
+    fn ordering_key(&self) -> Option<String> {
+        self.unique_key()
+    }
+
     async fn run(self, context: &Context) -> Result<Done, Error> {
         let now = clock::now(&context.pool).await?;
         let completed = now - TimeDelta::days(COMPLETED_DAYS);

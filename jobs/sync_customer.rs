@@ -257,6 +257,10 @@ impl Sync<'_> {
             wanted.event_id,
         )
         .await?;
+        // The person before the memberships, all of which are written where the customer was replaced.
+        if let Some(owner) = &kept.made_owner {
+            seen::address_accepted(&mut transaction, owner).await?;
+        }
         let invites =
             replaced && seen::customer_replaced(&mut transaction, organization_id).await?;
         if let Some(owner) = kept.made_owner {

@@ -265,11 +265,13 @@ impl Batch {
     /// # Errors
     /// If the database fails.
     pub async fn write(
-        self,
+        mut self,
         connection: &mut PgConnection,
         repair: bool,
     ) -> Result<Vec<NewJob>, sqlx::Error> {
         let mut repairs = Vec::new();
+        // Runs that meet take the organizations in the same order, whichever each compared first.
+        self.findings.sort_by_key(|finding| finding.organization);
         for finding in self.findings {
             repairs.extend(finding.write(connection, repair).await?);
         }

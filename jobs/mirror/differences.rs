@@ -35,24 +35,29 @@ pub async fn write(
     under_way: &[String],
     repair: bool,
 ) -> Result<(), sqlx::Error> {
+    // This row first: two comparisons of one organization come behind each other here.
+    sqlx::query!(
+        "INSERT INTO polar_jobs.comparisons AS c (organization_id, tried_at, repair_tried_at, compared_at)
+         VALUES ($1, clock_timestamp(), CASE WHEN $2 THEN clock_timestamp() END, clock_timestamp())
+         ON CONFLICT (organization_id) DO UPDATE
+            SET tried_at = excluded.tried_at, compared_at = excluded.compared_at,
+                repair_tried_at = coalesce(excluded.repair_tried_at, c.repair_tried_at)",
+        organization.0,
+        repair,
+    )
+    .execute(&mut *connection)
+    .await?;
     for difference in found {
         put(connection, Some(organization.0), difference).await?;
     }
     let subjects = found.iter().map(|one| &one.subject).chain(under_way);
     let subjects: Vec<&str> = subjects.map(String::as_str).collect();
     sqlx::query!(
-        "WITH gone AS (
-             UPDATE polar_jobs.differences SET repaired_at = now()
-              WHERE organization_id = $1 AND repaired_at IS NULL AND subject <> ALL ($2)
-                AND subject NOT LIKE 'stranger/customer/%')
-         INSERT INTO polar_jobs.comparisons AS c (organization_id, tried_at, repair_tried_at, compared_at)
-         VALUES ($1, clock_timestamp(), CASE WHEN $3 THEN clock_timestamp() END, clock_timestamp())
-         ON CONFLICT (organization_id) DO UPDATE
-            SET tried_at = excluded.tried_at, compared_at = excluded.compared_at,
-                repair_tried_at = coalesce(excluded.repair_tried_at, c.repair_tried_at)",
+        "UPDATE polar_jobs.differences SET repaired_at = now()
+          WHERE organization_id = $1 AND repaired_at IS NULL AND subject <> ALL ($2)
+            AND subject NOT LIKE 'stranger/customer/%'",
         organization.0,
         &subjects as &[&str],
-        repair,
     )
     .execute(connection)
     .await?;

@@ -156,6 +156,7 @@ pub async fn delete(
     if written.rows_affected() == 0 {
         return Ok(false);
     }
+    // Postgres runs these from the last to the first: the notes before the memberships, as everywhere.
     sqlx::query!(
         "WITH left_behind AS (
              UPDATE polar_jobs.memberships SET removed_at = coalesce(removed_at, now()), event_id = $2

@@ -58,9 +58,15 @@ pub async fn customer_replaced(
     connection: &mut PgConnection,
     organization: OrganizationId,
 ) -> Result<bool, sqlx::Error> {
+    // The notes before the memberships, as whoever confirms a member does.
     sqlx::query!(
-        "WITH noted AS (DELETE FROM polar_jobs.out_of_step WHERE organization_id = $1)
-         UPDATE polar_jobs.memberships SET synced_event = NULL WHERE organization_id = $1",
+        "DELETE FROM polar_jobs.out_of_step WHERE organization_id = $1",
+        organization.0,
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "UPDATE polar_jobs.memberships SET synced_event = NULL WHERE organization_id = $1",
         organization.0,
     )
     .execute(&mut *connection)
@@ -147,15 +153,14 @@ pub async fn member_synced(
     wanted: &WantedMember,
 ) -> Result<bool, sqlx::Error> {
     out_of_step::clear(connection, organization, Subject::Member(wanted.user)).await?;
+    // The person before the membership, as whoever applies a change does.
+    address_accepted(connection, wanted).await?;
     let newer = sqlx::query_scalar!(
-        r#"WITH reachable AS (
-             UPDATE polar_jobs.people SET undeliverable_at = NULL
-              WHERE user_id = $2 AND undeliverable_at IS NOT NULL AND changed_event <= $3)
-         UPDATE polar_jobs.memberships m
-            SET synced_at = CASE WHEN synced_event = $3 THEN synced_at ELSE now() END,
-                synced_event = $3
-          WHERE organization_id = $1 AND user_id = $2
-         RETURNING m.event_id > $3 AS "newer!""#,
+        r#"UPDATE polar_jobs.memberships m
+              SET synced_at = CASE WHEN synced_event = $3 THEN synced_at ELSE now() END,
+                  synced_event = $3
+            WHERE organization_id = $1 AND user_id = $2
+           RETURNING m.event_id > $3 AS "newer!""#,
         organization.0,
         wanted.user.0,
         wanted.version,
@@ -163,6 +168,25 @@ pub async fn member_synced(
     .fetch_optional(connection)
     .await?;
     Ok(newer.unwrap_or(false))
+}
+
+/// Polar took the person's address, if it is still the one that was wanted.
+///
+/// # Errors
+/// If the database fails.
+pub async fn address_accepted(
+    connection: &mut PgConnection,
+    wanted: &WantedMember,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE polar_jobs.people SET undeliverable_at = NULL
+          WHERE user_id = $1 AND undeliverable_at IS NOT NULL AND changed_event <= $2",
+        wanted.user.0,
+        wanted.version,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Polar refused the person's address for the first time. Written at once, because the job fails.

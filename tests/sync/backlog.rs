@@ -5,17 +5,11 @@ use std::sync::{Arc, Mutex};
 use chrono::Utc;
 use jobs::{Job, MeterUsage, NewJob, ReportCosts, ReportUsage};
 use polar::{Admission, Answer, BoxFuture, CallClass, CallFacts, RateLimiter, Rejected};
-use polar_jobs::queue::enqueue;
 use serde_json::json;
 
 use crate::test_app::{Tenant, TestApp, user};
 
 impl TestApp {
-    async fn enqueue(&self, job: NewJob) {
-        let mut connection = self.pool.acquire().await.unwrap();
-        enqueue::insert(&mut connection, &job).await.unwrap();
-    }
-
     async fn backlog(&self) -> usize {
         let page = jobs::backlog::page(&self.pool, None, 100).await.unwrap();
         page.jobs.len()

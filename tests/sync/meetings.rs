@@ -1,21 +1,25 @@
-//! Two transactions about the same rows take them in the same order, so neither waits for the other for good.
+//! Two transactions about the same rows take them in the same order, or come behind each other: neither waits for the
+//! other for good.
 
+use jobs::types::{OrganizationId, UserId};
+use jobs::{NewJob, Prune, SyncCustomer, SyncMember};
 use serde_json::{Value, json};
 use sqlx::{Postgres, Transaction};
 
-use crate::test_app::{Tenant, TestApp};
+use crate::test_app::{RunningWorker, Tenant, TestApp, user};
 
 /// Who waits for a lock of any kind.
 const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
      WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
 impl TestApp {
-    /// Stops whoever begins to update this table, before they hold any of its rows, until the transaction ends.
-    async fn hold_updates_of(&self, table: &str) -> Transaction<'static, Postgres> {
+    /// Stops whoever fires this trigger until the transaction ends: for each statement before they hold any row, for
+    /// each row when they hold it.
+    async fn hold(&self, trigger: &str) -> Transaction<'static, Postgres> {
         let hold = format!(
             "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
-                 $$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$;
-             CREATE TRIGGER hold BEFORE UPDATE ON polar_jobs.{table} FOR EACH STATEMENT EXECUTE FUNCTION hold()"
+                 $$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN OLD; END $$;
+             CREATE TRIGGER hold BEFORE {trigger} EXECUTE FUNCTION hold()"
         );
         let hold = sqlx::AssertSqlSafe(hold);
         sqlx::raw_sql(hold).execute(&self.pool).await.unwrap();
@@ -30,10 +34,18 @@ impl TestApp {
         self.until("what meets waits for each other", waiting).await;
     }
 
-    /// What went wrong, in all jobs.
-    async fn errors(&self) -> Vec<Value> {
-        let errors = sqlx::query_scalar("SELECT errors FROM polar_jobs.jobs WHERE errors <> '[]'");
-        errors.fetch_all(&self.pool).await.unwrap()
+    /// Everything is done, and no job failed on the way.
+    async fn nothing_failed(&self, worker: RunningWorker) {
+        let live = "SELECT count(*) FROM polar_jobs.live_jobs";
+        self.until("all is done", async || self.count(live).await == 0)
+            .await;
+        worker.stop().await;
+        let errors = "SELECT errors FROM polar_jobs.jobs WHERE errors <> '[]'";
+        let errors: Vec<Value> = sqlx::query_scalar(errors)
+            .fetch_all(&self.pool)
+            .await
+            .unwrap();
+        assert!(errors.is_empty(), "{errors:?}");
     }
 }
 
@@ -47,7 +59,9 @@ async fn a_customer_is_confirmed_while_its_first_delivery_is_applied() {
                       "owner": {"email": "owner@example.com", "name": "Olga"}});
     let customer = app.at_polar("POST", "/v1/customers/", Some(&team)).await;
 
-    let held = app.hold_updates_of("organizations").await;
+    let held = app
+        .hold("UPDATE ON polar_jobs.organizations FOR EACH STATEMENT")
+        .await;
     // It brings what came while billing was not configured.
     let worker = app.work();
     app.until_waiting(1).await;
@@ -57,9 +71,87 @@ async fn a_customer_is_confirmed_while_its_first_delivery_is_applied() {
     app.until_waiting(2).await;
     held.rollback().await.unwrap();
 
-    let live = "SELECT count(*) FROM polar_jobs.live_jobs";
-    app.until("both jobs are done", async || app.count(live).await == 0)
+    app.nothing_failed(worker).await;
+}
+
+/// An organization with Ada at Polar.
+async fn with_ada() -> (TestApp, Tenant, String) {
+    let (app, tenant, ada) = (TestApp::open().await, Tenant::new(), user());
+    let changes = [
+        tenant.created(),
+        tenant.added(&ada, "ada@example.com", "member"),
+    ];
+    app.tell(&changes).await;
+    app.resolve_waits().await;
+    (app, tenant, ada)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_is_replaced_while_a_member_is_confirmed() {
+    let (app, tenant, ada) = with_ada().await;
+    let note = "SELECT polar_jobs.note_out_of_step($1::uuid, 'member/' || $2, 'to be tried again')";
+    let note = sqlx::query(note).bind(&tenant.id).bind(&ada);
+    note.execute(&app.pool).await.unwrap();
+    let at = format!("/v1/customers/external/{}", tenant.id);
+    app.simulator.set_webhook_url(None);
+    app.at_polar("DELETE", &at, None).await;
+    let team = json!({"type": "team", "name": "By hand", "external_id": tenant.id,
+                      "owner": {"email": "owner@example.com", "name": "Olga", "external_id": tenant.owner}});
+    app.at_polar("POST", "/v1/customers/", Some(&team)).await;
+
+    let held = app
+        .hold("DELETE ON polar_jobs.out_of_step FOR EACH ROW WHEN (OLD.subject LIKE 'member/%')")
         .await;
-    worker.stop().await;
-    assert_eq!(app.errors().await, Vec::<Value>::new());
+    let worker = app.work();
+    let organization_id = OrganizationId::parse(&tenant.id).unwrap();
+    let member = SyncMember {
+        organization_id,
+        user_id: UserId::parse(&ada).unwrap(),
+    };
+    app.enqueue(NewJob::of(&member)).await;
+    app.until_waiting(1).await;
+    app.enqueue(NewJob::of(&SyncCustomer { organization_id }))
+        .await;
+    app.until_waiting(2).await;
+    held.rollback().await.unwrap();
+    app.nothing_failed(worker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_is_confirmed_while_a_change_of_the_person_is_applied() {
+    let (app, tenant, ada) = with_ada().await;
+    let refused = "UPDATE polar_jobs.people SET undeliverable_at = now() WHERE user_id = $1::uuid";
+    let refused = sqlx::query(refused).bind(&ada);
+    refused.execute(&app.pool).await.unwrap();
+    let held = app
+        .hold("UPDATE ON polar_jobs.people FOR EACH STATEMENT")
+        .await;
+    let worker = app.work();
+    let member = SyncMember {
+        organization_id: OrganizationId::parse(&tenant.id).unwrap(),
+        user_id: UserId::parse(&ada).unwrap(),
+    };
+    app.enqueue(NewJob::of(&member)).await;
+    app.until_waiting(1).await;
+    app.tell(&[tenant.added(&ada, "ada@example.com", "admin")])
+        .await;
+    app.until_waiting(2).await;
+    held.rollback().await.unwrap();
+    app.nothing_failed(worker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_runs_that_prune_come_behind_each_other() {
+    let app = TestApp::open().await;
+    let held = app
+        .hold("DELETE ON polar_jobs.idempotent_requests FOR EACH STATEMENT")
+        .await;
+    let worker = app.work();
+    app.enqueue(NewJob::of(&Prune {})).await;
+    app.until_waiting(1).await;
+    app.enqueue(NewJob::of(&Prune {})).await;
+    let blocked = "SELECT count(*) FROM polar_jobs.jobs WHERE kind = 'prune' AND blocked";
+    assert_eq!(app.count(blocked).await, 1);
+    held.rollback().await.unwrap();
+    app.nothing_failed(worker).await;
 }

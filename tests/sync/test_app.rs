@@ -7,10 +7,12 @@ mod installation;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
-use installation::{Installation, RunningWorker, drain};
+use installation::{Installation, drain};
+use jobs::NewJob;
 use jobs::app_webhook::AppWebhook;
 use jobs::contract::{Settings, SupportDesk};
 use polar::RateLimiter;
+use polar_jobs::queue::enqueue;
 use polar_jobs::worker::WorkerSettings;
 use serde_json::{Value, json};
 use simulator::Options;
@@ -18,7 +20,7 @@ use simulator::records::{MemberRecord, RequestRecord};
 use uuid::Uuid;
 
 #[allow(unused_imports, reason = "not every folder of tests needs both")]
-pub(crate) use installation::{DEADLINE, PLATFORM};
+pub(crate) use installation::{DEADLINE, PLATFORM, RunningWorker};
 
 const QUEUES: [(&str, usize); 4] = [("default", 10), ("bulk", 10), ("support", 10), ("app", 10)];
 
@@ -164,6 +166,11 @@ impl TestApp {
                 return;
             }
         }
+    }
+
+    pub(crate) async fn enqueue(&self, job: NewJob) {
+        let mut connection = self.pool.acquire().await.unwrap();
+        enqueue::insert(&mut connection, &job).await.unwrap();
     }
 
     /// Lets every waiting job run now, mail apart, which has tests of its own.
