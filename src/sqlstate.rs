@@ -40,6 +40,17 @@ pub(crate) fn is_lock_timeout(error: &sqlx::Error) -> bool {
     is_of(error, &["55P03"])
 }
 
+/// Whether `polar_jobs.lock_changed` raised it: an open transaction of the application changed the same subject.
+/// The message names both, for the caller.
+pub(crate) fn is_held_by_application(error: &sqlx::Error) -> bool {
+    is_of(error, &["PJ001"])
+}
+
+/// Whether another transaction holds what this one needs.
+pub(crate) fn is_held(error: &sqlx::Error) -> bool {
+    is_held_by_application(error) || is_lock_timeout(error)
+}
+
 /// Whether Postgres gave up on the whole statement (`statement_timeout`).
 pub(crate) fn is_statement_timeout(error: &sqlx::Error) -> bool {
     is_of(error, &["57014"])

@@ -22,6 +22,7 @@ struct State {
     done: i64,
     total: i64,
     told_at: Instant,
+    waits_told_at: Option<Instant>,
 }
 
 impl Progress {
@@ -36,6 +37,7 @@ impl Progress {
             done: 0,
             total,
             told_at: Instant::now(),
+            waits_told_at: None,
         };
         Self {
             what,
@@ -56,6 +58,23 @@ impl Progress {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         (state.done, state.total) = (done, total);
         self.tell(&mut state);
+    }
+
+    /// Says why it does not go on, at most as often as how far it is.
+    pub(super) fn waits(&self, why: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state
+            .waits_told_at
+            .is_some_and(|told| told.elapsed() < INTERVAL)
+        {
+            return;
+        }
+        state.waits_told_at = Some(Instant::now());
+        let say = || telemetry::say(&format!("{} waits: {why}", self.what));
+        match &self.bar {
+            Some(bar) => bar.suspend(say),
+            None => say(),
+        }
     }
 
     /// Nothing more comes; the bar goes.

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
+use sqlx::{Postgres, Transaction};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -120,6 +121,49 @@ async fn every_organization_of_a_file_is_at_polar_with_its_members() {
     );
     let actions = "SELECT count(*) FROM polar_jobs.operator_actions WHERE action = 'backfill'";
     assert_eq!(app.count(actions).await, 1);
+}
+
+/// The application renames an organization in a transaction of its own.
+async fn rename(open: &mut Transaction<'static, Postgres>, tenant: &Tenant) {
+    sqlx::query("SELECT polar_jobs.record_change('organization.updated', jsonb_build_object('id', $1, 'name', 'Later'))")
+        .bind(&tenant.id)
+        .execute(&mut **open)
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_gives_way_to_a_transaction_of_the_application_that_needs_what_it_holds() {
+    let app = TestApp::open().await;
+    let (first, second) = (Tenant::new(), Tenant::new());
+    // A file takes its organizations in this order.
+    let [first, second] = match first.id < second.id {
+        true => [first, second],
+        false => [second, first],
+    };
+    let lines = format!("{}\n{}\n", first.created(), second.created());
+    let file = Crowd::written(&lines, Vec::new());
+    let mut open = app.pool.begin().await.unwrap();
+    rename(&mut open, &second).await;
+    let application = async {
+        app.until("the file waits for the application", async || {
+            app.count(BLOCKED).await == 1
+        })
+        .await;
+        rename(&mut open, &first).await;
+        open.commit().await.unwrap();
+    };
+    let arguments = file.arguments();
+    let (said, ()) = tokio::join!(run(&app, &arguments), application);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.contains("2 changes stored"), "{}", said.out);
+    assert!(
+        said.err
+            .contains("a transaction that is still open changes organization"),
+        "{}",
+        said.err
+    );
+    assert_eq!(app.count(STORED).await, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 use jobs::change::{self, Change};
@@ -15,9 +16,16 @@ use crate::cli::progress::Progress;
 use crate::cli::{Failure, output};
 use crate::ingress::Import;
 use crate::operators::{self, Actor, OperatorAction};
+use crate::queue::connect::set_lock_timeout;
+use crate::sqlstate::is_held;
 
 /// Changes in one transaction.
 const CHUNK: usize = 500;
+/// How long a part waits for what an open transaction of the application changes. Less than the second after which
+/// Postgres looks for a deadlock: where both hold what the other needs, it is the part that gives way.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(600);
+/// Before a part that gave way is stored again.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Faults that are listed; a file of another kind has one on every line.
 const MOST_FAULTS: usize = 100;
 /// What ids of lines are made in, so that they are nobody else's.
@@ -86,14 +94,16 @@ impl ChangesFile {
                     .add(read.value.clone())
                     .map_err(|_| Failure::failed("a change that was checked has a fault"))?;
             }
-            let mut transaction = begin(pool).await?;
-            let stored = import.store(&mut transaction).await?;
-            if stored > 0 {
-                let action =
-                    OperatorAction::new("backfill", "changes").with(json!({ "changes": stored }));
-                operators::record(&mut transaction, actor, &action).await?;
-            }
-            transaction.commit().await?;
+            let stored = loop {
+                match store_part(pool, &import, actor).await {
+                    Err(error) if is_held(&error) => {
+                        let held = error.as_database_error().map_or("", |held| held.message());
+                        progress.waits(held);
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    stored => break stored?,
+                }
+            };
             new += stored;
             progress.advance(chunk.len());
         }
@@ -103,6 +113,19 @@ impl ChangesFile {
         let were = if known == 1 { "was" } else { "were" };
         output::line(&format!("{stored} stored, {known} {were} stored before"))
     }
+}
+
+/// Stores one part, or nothing of it.
+async fn store_part(pool: &PgPool, import: &Import, actor: &Actor) -> Result<usize, sqlx::Error> {
+    let mut transaction = begin(pool).await?;
+    set_lock_timeout(&mut transaction, LOCK_TIMEOUT).await?;
+    let stored = import.store(&mut transaction).await?;
+    if stored > 0 {
+        let action = OperatorAction::new("backfill", "changes").with(json!({ "changes": stored }));
+        operators::record(&mut transaction, actor, &action).await?;
+    }
+    transaction.commit().await?;
+    Ok(stored)
 }
 
 fn read_line(line: u32, text: &[u8]) -> Result<ReadChange, Vec<String>> {

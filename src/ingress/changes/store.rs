@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::batch::{Batch, ToApply};
 use crate::ingress::accept::{SingleWriter, Unavailable, reserve, store_changes};
 use crate::ingress::row::Row;
-use crate::sqlstate::{is_lock_timeout, sqlstate};
+use crate::sqlstate::{is_held, is_held_by_application};
 
 /// One change has a second, ten thousand have eleven.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -34,8 +34,6 @@ const TURN_TIMEOUT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// A turn, the commit included.
 const TURN_DEADLINE: Duration = Duration::from_millis(500);
-/// The SQLSTATE that `polar_jobs.lock_changed` raises with a message for the caller.
-const RAISED_BY_LOCK_CHANGED: &str = "PJ001";
 /// Postgres gives up so much sooner than we do, so that a 503 means that nothing was stored.
 const SOONER: Duration = Duration::from_millis(100);
 
@@ -64,7 +62,7 @@ pub(super) async fn store(single: &SingleWriter, batch: &Batch) -> Result<usize,
         Ok(Err(error)) => {
             tracing::warn!(%error, changes = batch.len(), "changes were not stored");
             Err(match error.as_database_error() {
-                Some(held) if is_raised_by_lock_changed(&error) => {
+                Some(held) if is_held_by_application(&error) => {
                     NotStored::Held(held.message().to_owned())
                 }
                 _ => Unavailable::from(&error).into(),
@@ -109,15 +107,6 @@ async fn store_in_turn(
         stored = timeout_at(deadline, turn).await?;
     }
     Ok(stored)
-}
-
-/// Whether another transaction holds what this one needs.
-fn is_held(error: &sqlx::Error) -> bool {
-    is_raised_by_lock_changed(error) || is_lock_timeout(error)
-}
-
-fn is_raised_by_lock_changed(error: &sqlx::Error) -> bool {
-    sqlstate(error).as_deref() == Some(RAISED_BY_LOCK_CHANGED)
 }
 
 async fn transact(
