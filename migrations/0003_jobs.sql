@@ -51,7 +51,9 @@ CREATE TABLE polar_jobs.live_jobs (
     events bigint[],
     -- Why the job waits, in words, if it went back without a failure.
     note text,
-    payload jsonb NOT NULL DEFAULT '{}',
+    -- Kept as the text that it came as: it is written once and read once, by the job. The view shows it as jsonb,
+    -- and `checked_payload` lets nothing in that the view could not show.
+    payload json NOT NULL DEFAULT '{}',
     errors jsonb NOT NULL DEFAULT '[]',
     -- When the work was due before an attempt put it back: retries and waits for Polar move `run_at`. Null
     -- before that, and where the job itself put off what is not there yet.
@@ -100,7 +102,7 @@ CREATE TABLE polar_jobs.finished_jobs (
     ordering_key text COLLATE "C",
     events bigint[],
     note text,
-    payload jsonb NOT NULL,
+    payload json NOT NULL,
     errors jsonb NOT NULL,
     -- When an operator took note of a discarded job: from then on nothing warns of it.
     acknowledged_at timestamptz
@@ -117,7 +119,7 @@ INSERT INTO polar_jobs.partitioned_tables (parent, storage) VALUES
     ('unsuccessful_jobs', 'toast_tuple_target = 4096, autovacuum_vacuum_insert_scale_factor = 0.5');
 
 CREATE VIEW polar_jobs.jobs AS
-SELECT id, queue, kind, payload,
+SELECT id, queue, kind, payload::jsonb AS payload,
        CASE WHEN worker IS NULL THEN 'available' ELSE 'running' END AS state,
        priority, run_at, attempt, max_attempts,
        CASE WHEN coalesces THEN ordering_key ELSE coalesce(unique_key, held_unique_key) END AS unique_key,
@@ -127,7 +129,7 @@ SELECT id, queue, kind, payload,
        NULL::text AS outcome, note, blocked, events
 FROM polar_jobs.live_jobs
 UNION ALL
-SELECT id, queue, kind, payload, state, priority, run_at, attempt, max_attempts,
+SELECT id, queue, kind, payload::jsonb, state, priority, run_at, attempt, max_attempts,
        unique_key, ordering_key, worker, NULL::timestamptz,
        errors, created_at, started_at, finished_at, outcome, note, false, events
 FROM polar_jobs.finished_jobs;
@@ -153,7 +155,7 @@ BEGIN
     END IF;
     UPDATE polar_jobs.live_jobs
        SET run_at = NEW.run_at, due_at = CASE WHEN run_at = NEW.run_at THEN due_at END,
-           priority = NEW.priority, max_attempts = NEW.max_attempts, payload = NEW.payload
+           priority = NEW.priority, max_attempts = NEW.max_attempts, payload = NEW.payload::json
      WHERE id = OLD.id AND worker IS NULL;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'jobs: % is %, only waiting jobs can be updated', OLD.id,

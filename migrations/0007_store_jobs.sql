@@ -2,7 +2,7 @@
 --
 -- News for a key that already waits merge into the waiting job: it runs at the earlier of both times,
 -- with the more urgent priority, answers for the events of both, and its payload is the waiting one with
--- the newcomer's fields over it (`waiting || newcomer`). So a field that is only written where it is true
+-- the newcomer's fields over it. So a field that is only written where it is true
 -- survives every merge.
 
 CREATE FUNCTION polar_jobs.merge_events(waiting bigint[], newcomer bigint[]) RETURNS bigint[]
@@ -10,13 +10,24 @@ CREATE FUNCTION polar_jobs.merge_events(waiting bigint[], newcomer bigint[]) RET
     SELECT CASE WHEN newcomer IS NULL THEN waiting WHEN waiting IS NULL THEN newcomer ELSE waiting || newcomer END
 $$;
 
-CREATE AGGREGATE polar_jobs.merge_payloads(jsonb) (SFUNC = jsonb_concat, STYPE = jsonb, INITCOND = '{}');
+CREATE FUNCTION polar_jobs.merge_payload(waiting json, newcomer json) RETURNS json
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (waiting::jsonb || newcomer::jsonb)::json
+$$;
+
+CREATE AGGREGATE polar_jobs.merge_payloads(json) (SFUNC = polar_jobs.merge_payload, STYPE = json, INITCOND = '{}');
+
+-- A payload that is about to be written. As json Postgres takes texts that it cannot take as jsonb (\u0000, half
+-- of a surrogate pair): such a row would be in everybody's way who looks at the table, so it is refused here.
+CREATE FUNCTION polar_jobs.checked_payload(payload json) RETURNS json LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN payload IS NULL THEN '{}' WHEN strpos(payload::text, '\u') = 0 THEN payload ELSE payload::jsonb::json END
+$$;
 
 -- Many jobs at once, keys honoured. One entry of each array per job; null entries of `queues`,
 -- `run_ats`, `priorities` and `max_attempts` take the kind's default. Returns one row per job in
 -- the order given: its id, or null where it was merged into a job that waits with its unique key.
 CREATE FUNCTION polar_jobs.insert_jobs(
-    kinds text[], payloads jsonb[], queues text[], run_ats timestamptz[], priorities smallint[],
+    kinds text[], payloads json[], queues text[], run_ats timestamptz[], priorities smallint[],
     unique_keys text[], ordering_keys text[], max_attempts integer[], events bigint[]
 ) RETURNS TABLE (place bigint, id bigint) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -53,7 +64,7 @@ END $$;
 -- `insert_jobs`, and its id. False where some key is taken, or two of the jobs have the same: then nothing is
 -- written, and `store_jobs` looks at each of them.
 CREATE FUNCTION polar_jobs.store_first(
-    ids bigint[], kinds text[], payloads jsonb[], queues text[], run_ats timestamptz[], priorities smallint[],
+    ids bigint[], kinds text[], payloads json[], queues text[], run_ats timestamptz[], priorities smallint[],
     unique_keys text[], ordering_keys text[], max_attempts integer[], events bigint[]
 ) RETURNS boolean LANGUAGE plpgsql
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
@@ -79,7 +90,7 @@ BEGIN
     OVERRIDING SYSTEM VALUE
     SELECT g.id, coalesce(g.run_at, now()), coalesce(g.attempts, d.max_attempts, 20), coalesce(g.priority, d.priority, 0),
            g.unique_key IS NOT NULL, coalesce(g.queue, d.queue, 'default'), g.kind, g.key,
-           CASE WHEN g.event IS NOT NULL THEN ARRAY[g.event] END, coalesce(g.payload, '{}')
+           CASE WHEN g.event IS NOT NULL THEN ARRAY[g.event] END, polar_jobs.checked_payload(g.payload)
       FROM unnest(ids, kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys, max_attempts, events)
            AS g (id, kind, payload, queue, run_at, priority, unique_key, key, attempts, event)
       -- Looked up only where something is missing.
@@ -98,7 +109,7 @@ END $$;
 -- unique key are merged into the first of them. PL/pgSQL, like all that is called often here: Postgres plans
 -- the statements of an SQL function again at every call.
 CREATE FUNCTION polar_jobs.job_rows(
-    kinds text[], payloads jsonb[], queues text[], run_ats timestamptz[], priorities smallint[],
+    kinds text[], payloads json[], queues text[], run_ats timestamptz[], priorities smallint[],
     unique_keys text[], ordering_keys text[], max_attempts integer[], events bigint[]
 ) RETURNS TABLE (place bigint, job polar_jobs.live_jobs) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -117,7 +128,7 @@ BEGIN
                coalesce(g.attempts, d.max_attempts, 20), coalesce(g.priority, d.priority, 0), false,
                coalesce(g.unique_key = g.ordering_key, false), coalesce(g.queue, d.queue, 'default'), g.kind,
                nullif(g.unique_key, g.ordering_key), NULL, g.ordering_key,
-               CASE WHEN g.event IS NOT NULL THEN ARRAY[g.event] END, NULL, coalesce(g.payload, '{}'), '[]', NULL
+               CASE WHEN g.event IS NOT NULL THEN ARRAY[g.event] END, NULL, polar_jobs.checked_payload(g.payload), '[]', NULL
            )::polar_jobs.live_jobs
       FROM unnest(kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys,
                   max_attempts, events) WITH ORDINALITY
@@ -130,7 +141,7 @@ END $$;
 
 -- The same where unique keys are repeated.
 CREATE FUNCTION polar_jobs.merged_job_rows(
-    kinds text[], payloads jsonb[], queues text[], run_ats timestamptz[], priorities smallint[],
+    kinds text[], payloads json[], queues text[], run_ats timestamptz[], priorities smallint[],
     unique_keys text[], ordering_keys text[], max_attempts integer[], events bigint[]
 ) RETURNS TABLE (place bigint, job polar_jobs.live_jobs) LANGUAGE sql AS $$
     SELECT n.place, ROW(
@@ -141,7 +152,7 @@ CREATE FUNCTION polar_jobs.merged_job_rows(
            )::polar_jobs.live_jobs
       FROM (SELECT nextval('polar_jobs.live_jobs_id_seq') AS id, m.* FROM (
             SELECT min(g.place) AS place, (array_agg(g.kind ORDER BY g.place))[1] AS kind,
-                   polar_jobs.merge_payloads(coalesce(g.payload, '{}') ORDER BY g.place) AS payload,
+                   polar_jobs.merge_payloads(polar_jobs.checked_payload(g.payload) ORDER BY g.place) AS payload,
                    (array_agg(g.queue ORDER BY g.place))[1] AS queue, min(coalesce(g.run_at, now())) AS run_at,
                    min(g.priority) AS priority, g.unique_key,
                    (array_agg(g.ordering_key ORDER BY g.place))[1] AS ordering_key,
@@ -240,7 +251,7 @@ BEGIN
         ON CONFLICT (ordering_key) WHERE NOT blocked AND ordering_key IS NOT NULL DO UPDATE
            SET priority = least(head.priority, excluded.priority), run_at = least(head.run_at, excluded.run_at),
                events = polar_jobs.merge_events(head.events, excluded.events),
-               payload = head.payload || excluded.payload
+               payload = polar_jobs.merge_payload(head.payload, excluded.payload)
          WHERE head.coalesces AND excluded.coalesces AND head.worker IS NULL
         RETURNING id, ordering_key
     ), head_keys AS (
@@ -281,7 +292,7 @@ BEGIN
         ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL DO UPDATE
            SET priority = least(waiting.priority, excluded.priority), run_at = least(waiting.run_at, excluded.run_at),
                events = polar_jobs.merge_events(waiting.events, excluded.events),
-               payload = waiting.payload || excluded.payload
+               payload = polar_jobs.merge_payload(waiting.payload, excluded.payload)
         RETURNING id
     )
     SELECT array_agg(s.id) INTO ids FROM stored s;
@@ -305,7 +316,7 @@ BEGIN
         ON CONFLICT (ordering_key) WHERE blocked AND coalesces DO UPDATE
            SET priority = least(waiting.priority, excluded.priority), run_at = least(waiting.run_at, excluded.run_at),
                events = polar_jobs.merge_events(waiting.events, excluded.events),
-               payload = waiting.payload || excluded.payload
+               payload = polar_jobs.merge_payload(waiting.payload, excluded.payload)
         RETURNING id
     )
     SELECT array_agg(b.id) INTO stored FROM behind b;

@@ -125,7 +125,7 @@ CREATE FUNCTION polar_jobs.merge_into_duplicate(job polar_jobs.live_jobs, duplic
 BEGIN
     UPDATE polar_jobs.live_jobs l
        SET priority = least(l.priority, job.priority), run_at = least(l.run_at, job.run_at),
-           events = polar_jobs.merge_events(l.events, job.events), payload = l.payload || job.payload
+           events = polar_jobs.merge_events(l.events, job.events), payload = polar_jobs.merge_payload(l.payload, job.payload)
      WHERE l.id = duplicate;
     -- The events are the other job's now.
     job.events := NULL;
@@ -187,7 +187,7 @@ BEGIN
     END IF;
     -- The lock before the id: within a key the order of ids is the order of commits.
     SELECT (j.job).* INTO job
-      FROM polar_jobs.job_rows(ARRAY[kind], ARRAY[payload], ARRAY[queue], ARRAY[run_at], ARRAY[priority::smallint],
+      FROM polar_jobs.job_rows(ARRAY[kind], ARRAY[payload::json], ARRAY[queue], ARRAY[run_at], ARRAY[priority::smallint],
                                ARRAY[unique_key], ARRAY[ordering_key], ARRAY[max_attempts], ARRAY[NULL::bigint]) j;
     IF NOT EXISTS (SELECT 1 FROM polar_jobs.queues q WHERE q.name = job.queue) THEN
         RAISE EXCEPTION 'enqueue: there is no queue "%"', job.queue

@@ -10,7 +10,7 @@
 CREATE FUNCTION polar_jobs.accept_events(
     source text, ids bigint[], external_ids text[], types text[], occurred_ats timestamptz[],
     changes jsonb[], bodies bytea[], outcomes text[],
-    causes bigint[], kinds text[], payloads jsonb[], queues text[], run_ats timestamptz[],
+    causes bigint[], kinds text[], payloads json[], queues text[], run_ats timestamptz[],
     priorities smallint[], unique_keys text[], ordering_keys text[], max_attempts integer[]
 ) RETURNS bigint[] LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_variable
@@ -66,8 +66,8 @@ BEGIN
         SELECT array_agg(coalesce((again ->> job.cause::text)::bigint, job.cause) ORDER BY place),
                array_agg(job.kind ORDER BY place),
                -- What names the event names the one that is there.
-               array_agg(CASE WHEN again ? job.cause::text AND job.payload ? 'event'
-                              THEN job.payload || jsonb_build_object('event', again -> job.cause::text)
+               array_agg(CASE WHEN again ? job.cause::text AND job.payload -> 'event' IS NOT NULL
+                              THEN polar_jobs.merge_payload(job.payload, json_build_object('event', again -> job.cause::text))
                               ELSE job.payload END ORDER BY place),
                array_agg(job.queue ORDER BY place), array_agg(job.run_at ORDER BY place),
                array_agg(job.priority ORDER BY place), array_agg(job.unique_key ORDER BY place),

@@ -38,7 +38,7 @@ BEGIN
     OVERRIDING SYSTEM VALUE VALUES (event, 'app', id, type, data);
     SELECT (j.job).* INTO job
       FROM polar_jobs.job_rows(
-            ARRAY['apply_change'], ARRAY[jsonb_build_object('event', event)], ARRAY[NULL::text],
+            ARRAY['apply_change'], ARRAY[json_build_object('event', event)], ARRAY[NULL::text],
             ARRAY[NULL::timestamptz], ARRAY[NULL::smallint], ARRAY[NULL::text], ARRAY[key],
             ARRAY[NULL::integer], ARRAY[event]) j;
     PERFORM polar_jobs.store_pending(ARRAY[job], true);

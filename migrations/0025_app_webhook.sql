@@ -30,7 +30,7 @@ BEGIN
     END IF;
     PERFORM polar_jobs.insert_jobs(
         array_fill('call_app'::text, ARRAY[count]),
-        ARRAY(SELECT jsonb_build_object('notice', notice, 'organization_id', o.id, 'change', nextval('polar_jobs.app_notices'))
+        ARRAY(SELECT json_build_object('notice', notice, 'organization_id', o.id, 'change', nextval('polar_jobs.app_notices'))
                 FROM unnest(organizations) WITH ORDINALITY o (id, place) ORDER BY o.place),
         array_fill('app'::text, ARRAY[count]), NULL,
         array_fill(notify_app.priority::smallint, ARRAY[count]),

@@ -26,6 +26,8 @@ mod model;
 mod order;
 #[path = "queue/outcomes.rs"]
 mod outcomes;
+#[path = "queue/payload.rs"]
+mod payload;
 #[path = "queue/proxy.rs"]
 mod proxy;
 #[path = "queue/reclaim.rs"]

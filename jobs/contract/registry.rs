@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde_json::value::RawValue;
 
 use super::{CatchUp, Context, Done, Error, Job, NewJob, Queue, Retry, Scheduled};
 
@@ -24,7 +23,7 @@ pub struct Entry {
     pub retry: Retry,
     /// How long an attempt may take.
     pub timeout: Duration,
-    run: for<'a> fn(&'a RawValue, &'a Context) -> Running<'a>,
+    run: for<'a> fn(&'a str, &'a Context) -> Running<'a>,
 }
 
 /// A kind that the clock starts.
@@ -48,12 +47,12 @@ pub struct Registry {
 }
 
 impl Entry {
-    /// Decodes the payload and runs the job. A payload that cannot be decoded discards this one
+    /// Decodes the payload, which is JSON, and runs the job. A payload that cannot be decoded discards this one
     /// job and no other.
     ///
     /// # Errors
     /// Whatever the job says, or [`Error::Discard`] for an undecodable payload.
-    pub fn run<'a>(&self, payload: &'a RawValue, context: &'a Context) -> Running<'a> {
+    pub fn run<'a>(&self, payload: &'a str, context: &'a Context) -> Running<'a> {
         (self.run)(payload, context)
     }
 }
@@ -117,16 +116,16 @@ impl Registry {
     }
 }
 
-fn run_payload<'a, J: Job>(payload: &'a RawValue, context: &'a Context) -> Running<'a> {
+fn run_payload<'a, J: Job>(payload: &'a str, context: &'a Context) -> Running<'a> {
     match decode::<J>(payload) {
         Ok(job) => Box::pin(job.run(context)),
         Err(error) => Box::pin(std::future::ready(Err(error))),
     }
 }
 
-fn decode<J: Job>(payload: &RawValue) -> Result<J, Error> {
+fn decode<J: Job>(payload: &str) -> Result<J, Error> {
     // serde's message names field and place; it may quote a value, so only its position is kept.
-    serde_json::from_str(payload.get()).map_err(|error| {
+    serde_json::from_str(payload).map_err(|error| {
         Error::discard(format!(
             "the payload is not one of {}: {} at line {} column {}",
             J::KIND,

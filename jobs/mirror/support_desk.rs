@@ -250,7 +250,7 @@ pub async fn tier_needs_sync(
 pub async fn start(connection: &mut PgConnection, job: &NewJob) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "SELECT FROM polar_jobs.insert_jobs(
-                    ARRAY[$1::text], ARRAY[$2::jsonb], ARRAY[$3::text], ARRAY[$4::timestamptz], ARRAY[$5::smallint],
+                    ARRAY[$1::text], ARRAY[$2::jsonb::json], ARRAY[$3::text], ARRAY[$4::timestamptz], ARRAY[$5::smallint],
                     ARRAY[$6::text], ARRAY[$7::text], ARRAY[$8::int], ARRAY[$9::bigint])",
         job.kind,
         job.payload,

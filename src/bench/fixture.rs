@@ -64,7 +64,7 @@ impl Fixture {
             "INSERT INTO polar_jobs.finished_jobs
                     (id, run_at, created_at, started_at, attempt, max_attempts, priority, state, queue, kind, payload, errors)
              SELECT -n, now(), now(), now(), 1, 20, 0, 'completed', 'default', 'bench_noop',
-                    jsonb_build_object('n', n, 'pad', repeat('x', 180)), '[]'
+                    json_build_object('n', n, 'pad', repeat('x', 180)), '[]'
                FROM generate_series(1, $1::bigint) n",
             i64::try_from(rows).unwrap_or(i64::MAX),
         )

@@ -5,6 +5,8 @@ use jobs::NewJob;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::queue::payload::Payload;
+
 /// One event with its jobs.
 pub(super) struct Row<'a> {
     /// Reserved beforehand where jobs name it.
@@ -64,7 +66,7 @@ pub(super) struct JobColumns<'a> {
     /// The places of the causes among the events, counted from one.
     pub(super) places: Vec<i32>,
     pub(super) kinds: Vec<&'a str>,
-    pub(super) payloads: Vec<&'a Value>,
+    pub(super) payloads: Vec<Payload<'a>>,
     pub(super) queues: Vec<&'a str>,
     pub(super) run_ats: Vec<Option<DateTime<Utc>>>,
     pub(super) priorities: Vec<i16>,
@@ -84,7 +86,7 @@ impl<'a> JobColumns<'a> {
             causes,
             places,
             kinds: jobs.iter().map(|job| job.kind).collect(),
-            payloads: jobs.iter().map(|job| &job.payload).collect(),
+            payloads: jobs.iter().map(|job| Payload(&job.payload)).collect(),
             queues: jobs.iter().map(|job| job.queue.name()).collect(),
             run_ats: jobs.iter().map(|job| job.run_at).collect(),
             priorities: jobs.iter().map(|job| job.priority).collect(),

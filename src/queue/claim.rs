@@ -2,9 +2,7 @@
 //! which also stores what the worker finished meanwhile. One commit then serves both.
 
 use chrono::{DateTime, Utc};
-use serde_json::value::RawValue;
 use sqlx::PgConnection;
-use sqlx::types::Json;
 
 use super::finish::Completion;
 
@@ -17,8 +15,8 @@ pub struct Claimed {
     pub attempt: i32,
     /// Which job.
     pub kind: String,
-    /// As stored; decoded by the job, so that a bad payload costs one job and no other.
-    pub payload: Json<Box<RawValue>>,
+    /// JSON as stored; decoded by the job, so that a bad payload costs one job and no other.
+    pub payload: String,
     /// Failures so far.
     pub failures: i32,
     /// Failures after which it is discarded.
@@ -171,7 +169,7 @@ macro_rules! claim {
                    UPDATE polar_jobs.claims c SET turn = $6, ids = $7::bigint[] || ARRAY(SELECT t.id FROM taken t)
                     WHERE c.worker = $1 AND c.fetcher = $4 AND EXISTS (SELECT 1 FROM taken)
                )
-               SELECT id AS "id!", attempt AS "attempt!", kind AS "kind!", payload AS "payload!: Json<Box<RawValue>>",
+               SELECT id AS "id!", attempt AS "attempt!", kind AS "kind!", payload::text AS "payload!",
                       failures AS "failures!", max_attempts AS "max_attempts!", events, ordered AS "ordered!",
                       priority AS "priority!", run_at AS "run_at!", started_at AS "started_at!"
                  FROM taken"#,
@@ -204,6 +202,7 @@ macro_rules! complete_and_claim {
              ), ends AS (
                  INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
                  SELECT unnest(f.events), f.id, CASE WHEN f.note IS NULL THEN 2 ELSE 1 END FROM finished f
+                  WHERE f.events IS NOT NULL
              ), ",
             $due,
             $record,

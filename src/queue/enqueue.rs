@@ -5,8 +5,9 @@
 
 use chrono::{DateTime, Utc};
 use jobs::NewJob;
-use serde_json::Value;
 use sqlx::PgConnection;
+
+use super::payload::Payload;
 
 /// Writes one job on the caller's connection, inside the caller's transaction if one is open.
 /// Returns its id, or `None` where it was merged into a job that waits with the same unique key.
@@ -25,9 +26,9 @@ pub async fn insert(
     }
     sqlx::query_scalar!(
         "INSERT INTO polar_jobs.live_jobs (kind, payload, queue, run_at, priority, max_attempts, events)
-         VALUES ($1, $2, $3, coalesce($4, now()), $5, $6, $7) RETURNING id",
+         VALUES ($1, polar_jobs.checked_payload($2), $3, coalesce($4, now()), $5, $6, $7) RETURNING id",
         job.kind,
-        job.payload,
+        Payload(&job.payload) as Payload<'_>,
         job.queue.name(),
         job.run_at,
         job.priority,
@@ -67,13 +68,13 @@ async fn insert_keyless(
 ) -> Result<Vec<Option<i64>>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"INSERT INTO polar_jobs.live_jobs (kind, payload, queue, run_at, priority, max_attempts, events)
-           SELECT kind, payload, queue, coalesce(run_at, now()), priority, max_attempts,
+           SELECT kind, polar_jobs.checked_payload(payload), queue, coalesce(run_at, now()), priority, max_attempts,
                   CASE WHEN event IS NOT NULL THEN ARRAY[event] END
-             FROM unnest($1::text[], $2::jsonb[], $3::text[], $4::timestamptz[], $5::smallint[], $6::int[], $7::bigint[])
+             FROM unnest($1::text[], $2::json[], $3::text[], $4::timestamptz[], $5::smallint[], $6::int[], $7::bigint[])
                   AS n (kind, payload, queue, run_at, priority, max_attempts, event)
            RETURNING id AS "id?""#,
         &columns.kinds as &[&str],
-        &columns.payloads as &[&Value],
+        &columns.payloads as &[Payload<'_>],
         &columns.queues as &[&str],
         &columns.run_ats as &[Option<DateTime<Utc>>],
         &columns.priorities,
@@ -91,7 +92,7 @@ async fn insert_keyed(
     sqlx::query_scalar!(
         r#"SELECT id AS "id?" FROM polar_jobs.insert_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9) ORDER BY place"#,
         &columns.kinds as &[&str],
-        &columns.payloads as &[&Value],
+        &columns.payloads as &[Payload<'_>],
         &columns.queues as &[&str],
         &columns.run_ats as &[Option<DateTime<Utc>>],
         &columns.priorities,
@@ -107,7 +108,7 @@ async fn insert_keyed(
 /// The columns of a batch, for `unnest`.
 struct Columns<'a> {
     kinds: Vec<&'a str>,
-    payloads: Vec<&'a Value>,
+    payloads: Vec<Payload<'a>>,
     queues: Vec<&'a str>,
     run_ats: Vec<Option<DateTime<Utc>>>,
     priorities: Vec<i16>,
@@ -121,7 +122,7 @@ impl<'a> Columns<'a> {
     fn of(jobs: &'a [NewJob]) -> Self {
         Self {
             kinds: jobs.iter().map(|job| job.kind).collect(),
-            payloads: jobs.iter().map(|job| &job.payload).collect(),
+            payloads: jobs.iter().map(|job| Payload(&job.payload)).collect(),
             queues: jobs.iter().map(|job| job.queue.name()).collect(),
             run_ats: jobs.iter().map(|job| job.run_at).collect(),
             priorities: jobs.iter().map(|job| job.priority).collect(),

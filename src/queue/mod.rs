@@ -14,6 +14,7 @@ pub mod fleet;
 pub mod kinds;
 pub mod lease;
 pub mod notifier;
+pub mod payload;
 pub mod reclaim;
 pub mod recovery;
 pub mod release;

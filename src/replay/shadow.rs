@@ -17,7 +17,6 @@ use jobs::NewJob;
 use jobs::contract::{Context, Done, Error, JobFacts, Outcome, Registry, Settings, subject_of};
 use jobs::mail::Mailer;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
@@ -182,8 +181,8 @@ impl Shadows {
             outcome,
             note,
         };
-        let payload = RawValue::from_string(job.payload.to_string()).ok();
-        let (Some(entry), Some(payload)) = (self.registry.get(job.kind), payload) else {
+        let payload = job.payload.to_string();
+        let Some(entry) = self.registry.get(job.kind) else {
             return Ok((
                 ended("fails", Some("an unknown kind".to_owned())),
                 Vec::new(),
@@ -217,7 +216,7 @@ impl Shadows {
         }
     }
 
-    fn context(&self, pool: &PgPool, event: i64, payload: &RawValue) -> Context {
+    fn context(&self, pool: &PgPool, event: i64, payload: &str) -> Context {
         let polar = self.polar.as_ref().map(polar::Client::read_only);
         let polar = polar.map(|polar| match subject_of(payload) {
             Some(subject) => polar.with_subject(&subject),
@@ -261,10 +260,9 @@ async fn concerned(
     let named = ["organization_id", "id"]
         .iter()
         .filter_map(|key| data?.get(key)?.as_str());
-    let subjects = jobs.iter().filter_map(|job| {
-        let payload = RawValue::from_string(job.payload.to_string()).ok()?;
-        subject_of(&payload)
-    });
+    let subjects = jobs
+        .iter()
+        .filter_map(|job| subject_of(&job.payload.to_string()));
     let mut organizations = BTreeSet::new();
     for id in named.map(str::to_owned).chain(subjects) {
         if let Ok(id) = Uuid::try_parse(&id) {

@@ -114,7 +114,7 @@ impl Runner {
         let work = async move {
             let _until_gone = until_gone;
             let begun = Instant::now();
-            let outcome = entry.run(&job.payload.0, &context).await;
+            let outcome = entry.run(&job.payload, &context).await;
             (outcome, begun.elapsed())
         };
         let begun = Instant::now();
@@ -233,7 +233,7 @@ impl Runner {
         Context {
             polar: self.polar.as_ref().map(|polar| {
                 let polar = polar.with_class(class_of(job.priority));
-                subject_of(&job.payload.0).map_or(polar.clone(), |id| polar.with_subject(&id))
+                subject_of(&job.payload).map_or(polar.clone(), |id| polar.with_subject(&id))
             }),
             mail: self.mail.clone(),
             pool: self.pool.clone(),
@@ -315,7 +315,7 @@ fn span(job: &Claimed) -> tracing::Span {
         job = job.id,
         kind = job.kind.as_str(),
         attempt = job.attempt,
-        organization = organization_in(job.payload.0.get()),
+        organization = organization_in(&job.payload),
     )
 }
 

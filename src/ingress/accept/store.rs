@@ -9,6 +9,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::ingress::row::{EventColumns, JobColumns, Row};
+use crate::queue::payload::Payload;
 
 /// Ids for changes that are about to be stored; those not used are lost, which harms nobody.
 ///
@@ -55,7 +56,7 @@ pub(super) async fn store_deliveries(
         &events.outcomes as &[Option<&str>],
         &jobs.places,
         &jobs.kinds as &[&str],
-        &jobs.payloads as &[&Value],
+        &jobs.payloads as &[Payload<'_>],
         &jobs.queues as &[&str],
         &jobs.run_ats as &[Option<DateTime<Utc>>],
         &jobs.priorities,
@@ -91,7 +92,7 @@ pub(in crate::ingress) async fn store_changes(
         &events.outcomes as &[Option<&str>],
         &jobs.causes,
         &jobs.kinds as &[&str],
-        &jobs.payloads as &[&Value],
+        &jobs.payloads as &[Payload<'_>],
         &jobs.queues as &[&str],
         &jobs.run_ats as &[Option<DateTime<Utc>>],
         &jobs.priorities,

@@ -34,7 +34,7 @@ pub async fn failing(pool: &PgPool, limit: i64) -> Result<Vec<FailingJob>, sqlx:
                   j.errors -> 0 ->> 'at' AS since, j.created_at AS "created_at: Timestamp",
                   j.errors -> -1 ->> 'error' AS error
              FROM (SELECT l.id, l.kind, l.errors, l.created_at,
-                          polar_jobs.organization_of_job(l.payload, l.ordering_key) AS organization_id
+                          polar_jobs.organization_of_job(l.payload::jsonb, l.ordering_key) AS organization_id
                      FROM polar_jobs.live_jobs l
                     WHERE l.errors <> '[]' AND CASE WHEN jsonb_typeof(l.errors) = 'array'
                                                     THEN jsonb_array_length(l.errors) >= $1 END
