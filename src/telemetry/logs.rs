@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::span_fields::SpanFields;
 use super::{Masker, MaskingWriter};
 use crate::config::{LogFormat, LogSettings};
 
@@ -55,7 +56,11 @@ pub fn init(settings: &LogSettings, masker: Masker) {
         .with_writer(Output(masker));
     let first = match settings.format {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .fmt_fields(SpanFields)
+            .try_init(),
     };
     if first.is_ok() {
         std::panic::set_hook(Box::new(log_panic));

@@ -6,6 +6,7 @@ pub mod fleet;
 mod logs;
 mod mask;
 mod metrics;
+mod span_fields;
 
 pub use logs::{init, say};
 pub use mask::{Masker, MaskingWriter, is_secret};
