@@ -76,7 +76,7 @@ BEGIN
     IF current_setting('transaction_isolation') <> 'read committed'
        OR (SELECT count(g.key) > count(DISTINCT g.key COLLATE "C")
                   OR bool_or(g.unique_key IS NOT NULL AND g.unique_key IS DISTINCT FROM g.key)
-             FROM unnest(unique_keys, ordering_keys) AS g (unique_key, key)) THEN
+             FROM (SELECT unnest(unique_keys) AS unique_key, unnest(ordering_keys) AS key) g) THEN
         RETURN false;
     END IF;
     -- OFFSET 0 keeps Postgres from reading all such rows at once, as it would after a plan for an empty table.
@@ -91,8 +91,10 @@ BEGIN
     SELECT g.id, coalesce(g.run_at, now()), coalesce(g.attempts, d.max_attempts, 20), coalesce(g.priority, d.priority, 0),
            g.unique_key IS NOT NULL, coalesce(g.queue, d.queue, 'default'), g.kind, g.key,
            CASE WHEN g.event IS NOT NULL THEN ARRAY[g.event] END, polar_jobs.checked_payload(g.payload)
-      FROM unnest(ids, kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys, max_attempts, events)
-           AS g (id, kind, payload, queue, run_at, priority, unique_key, key, attempts, event)
+      -- Arrays side by side: with `unnest` of several in FROM, Postgres writes down each of them first.
+      FROM (SELECT unnest(ids) AS id, unnest(kinds) AS kind, unnest(payloads) AS payload, unnest(queues) AS queue,
+                   unnest(run_ats) AS run_at, unnest(priorities) AS priority, unnest(unique_keys) AS unique_key,
+                   unnest(ordering_keys) AS key, unnest(max_attempts) AS attempts, unnest(events) AS event) g
       -- Looked up only where something is missing.
       LEFT JOIN LATERAL (SELECT k.* FROM polar_jobs.kinds k
                           WHERE k.kind = g.kind AND (g.attempts IS NULL OR g.priority IS NULL OR g.queue IS NULL)

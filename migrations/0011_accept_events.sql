@@ -31,12 +31,15 @@ BEGIN
             INSERT INTO polar_jobs.stored_events (id, source, external_id, type, occurred_at, change, body, outcome)
             OVERRIDING SYSTEM VALUE
             SELECT given.id, source, given.external_id, given.type, given.occurred_at, given.change, given.body, given.outcome
-              FROM unnest(ids, external_ids, types, occurred_ats, changes, bodies, outcomes)
-                   AS given (id, external_id, type, occurred_at, change, body, outcome)
+              -- Arrays side by side: with `unnest` of several in FROM, Postgres writes down each of them first.
+              FROM (SELECT unnest(ids) AS id, unnest(external_ids) AS external_id, unnest(types) AS type,
+                           unnest(occurred_ats) AS occurred_at, unnest(changes) AS change, unnest(bodies) AS body,
+                           unnest(outcomes) AS outcome) given
         )
         -- In the order of the ids, so that no two calls wait for each other.
         INSERT INTO polar_jobs.event_ids (external_id, source, event_id)
-        SELECT given.external_id, source, given.id FROM unnest(ids, external_ids) AS given (id, external_id)
+        SELECT given.external_id, source, given.id
+          FROM (SELECT unnest(ids) AS id, unnest(external_ids) AS external_id) given
          WHERE given.external_id IS NOT NULL ORDER BY given.external_id COLLATE "C";
         accepted := ids;
     EXCEPTION WHEN unique_violation THEN

@@ -185,12 +185,14 @@ macro_rules! claim {
     };
 }
 
-/// The same with ends to be stored.
+/// The same with ends to be stored. Their arrays stand side by side in a SELECT: in FROM, Postgres would write down
+/// each of them before it begins.
 macro_rules! complete_and_claim {
     ($due:literal, $record:ident, $queue:ident, $limit:ident, $done:ident $(, $place:expr)*) => {
         claim!(
             "finished AS (
-                 DELETE FROM polar_jobs.live_jobs j USING unnest($8::bigint[], $9::int[], $10::text[]) d (id, attempt, note)
+                 DELETE FROM polar_jobs.live_jobs j
+                  USING (SELECT unnest($8::bigint[]) AS id, unnest($9::int[]) AS attempt, unnest($10::text[]) AS note) d
                   WHERE j.id = d.id AND j.attempt = d.attempt AND j.worker = $1
                  RETURNING j.id, run_at, created_at, started_at, worker, j.attempt, max_attempts, priority, queue, kind,
                            CASE WHEN coalesces THEN ordering_key ELSE held_unique_key END, ordering_key, events, d.note, payload, errors

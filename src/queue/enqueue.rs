@@ -70,8 +70,9 @@ async fn insert_keyless(
         r#"INSERT INTO polar_jobs.live_jobs (kind, payload, queue, run_at, priority, max_attempts, events)
            SELECT kind, polar_jobs.checked_payload(payload), queue, coalesce(run_at, now()), priority, max_attempts,
                   CASE WHEN event IS NOT NULL THEN ARRAY[event] END
-             FROM unnest($1::text[], $2::json[], $3::text[], $4::timestamptz[], $5::smallint[], $6::int[], $7::bigint[])
-                  AS n (kind, payload, queue, run_at, priority, max_attempts, event)
+             FROM (SELECT unnest($1::text[]) AS kind, unnest($2::json[]) AS payload, unnest($3::text[]) AS queue,
+                          unnest($4::timestamptz[]) AS run_at, unnest($5::smallint[]) AS priority,
+                          unnest($6::int[]) AS max_attempts, unnest($7::bigint[]) AS event) n
            RETURNING id AS "id?""#,
         &columns.kinds as &[&str],
         &columns.payloads as &[Payload<'_>],
