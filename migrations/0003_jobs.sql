@@ -18,6 +18,11 @@ CREATE TABLE polar_jobs.kinds (
     max_attempts integer NOT NULL
 );
 
+-- A payload is kept as the text that it came as: it is written once and read once, by its job. The view shows it as
+-- jsonb. As json Postgres takes texts that it cannot take as jsonb (\u0000, half of a surrogate pair): such a row would
+-- be in the way of everybody who looks at the table, so it is refused with the error of the cast.
+CREATE DOMAIN polar_jobs.payload AS json CHECK (strpos(VALUE::text, '\u') = 0 OR VALUE::jsonb IS NOT NULL);
+
 -- A job is waiting (`worker IS NULL`) or running. `worker`, `attempt` and `started_at` stand in no index
 -- and in no index predicate, and half of each page is free: a claim is a HOT update.
 CREATE TABLE polar_jobs.live_jobs (
@@ -51,9 +56,7 @@ CREATE TABLE polar_jobs.live_jobs (
     events bigint[],
     -- Why the job waits, in words, if it went back without a failure.
     note text,
-    -- Kept as the text that it came as: it is written once and read once, by the job. The view shows it as jsonb,
-    -- and `checked_payload` lets nothing in that the view could not show.
-    payload json NOT NULL DEFAULT '{}',
+    payload polar_jobs.payload NOT NULL DEFAULT '{}',
     errors jsonb NOT NULL DEFAULT '[]',
     -- When the work was due before an attempt put it back: retries and waits for Polar move `run_at`. Null
     -- before that, and where the job itself put off what is not there yet.
@@ -102,7 +105,7 @@ CREATE TABLE polar_jobs.finished_jobs (
     ordering_key text COLLATE "C",
     events bigint[],
     note text,
-    payload json NOT NULL,
+    payload polar_jobs.payload NOT NULL,
     errors jsonb NOT NULL,
     -- When an operator took note of a discarded job: from then on nothing warns of it.
     acknowledged_at timestamptz
@@ -155,7 +158,7 @@ BEGIN
     END IF;
     UPDATE polar_jobs.live_jobs
        SET run_at = NEW.run_at, due_at = CASE WHEN run_at = NEW.run_at THEN due_at END,
-           priority = NEW.priority, max_attempts = NEW.max_attempts, payload = NEW.payload::json
+           priority = NEW.priority, max_attempts = NEW.max_attempts, payload = NEW.payload
      WHERE id = OLD.id AND worker IS NULL;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'jobs: % is %, only waiting jobs can be updated', OLD.id,

@@ -17,12 +17,6 @@ $$;
 
 CREATE AGGREGATE polar_jobs.merge_payloads(json) (SFUNC = polar_jobs.merge_payload, STYPE = json, INITCOND = '{}');
 
--- A payload that is about to be written. As json Postgres takes texts that it cannot take as jsonb (\u0000, half
--- of a surrogate pair): such a row would be in everybody's way who looks at the table, so it is refused here.
-CREATE FUNCTION polar_jobs.checked_payload(payload json) RETURNS json LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN payload IS NULL THEN '{}' WHEN strpos(payload::text, '\u') = 0 THEN payload ELSE payload::jsonb::json END
-$$;
-
 -- Many jobs at once, keys honoured. One entry of each array per job; null entries of `queues`,
 -- `run_ats`, `priorities` and `max_attempts` take the kind's default. Returns one row per job in
 -- the order given: its id, or null where it was merged into a job that waits with its unique key.
@@ -90,7 +84,7 @@ BEGIN
     OVERRIDING SYSTEM VALUE
     SELECT g.id, coalesce(g.run_at, now()), coalesce(g.attempts, d.max_attempts, 20), coalesce(g.priority, d.priority, 0),
            g.unique_key IS NOT NULL, coalesce(g.queue, d.queue, 'default'), g.kind, g.key,
-           CASE WHEN g.event IS NOT NULL THEN ARRAY[g.event] END, polar_jobs.checked_payload(g.payload)
+           CASE WHEN g.event IS NOT NULL THEN ARRAY[g.event] END, coalesce(g.payload, '{}')
       -- Arrays side by side: with `unnest` of several in FROM, Postgres writes down each of them first.
       FROM (SELECT unnest(ids) AS id, unnest(kinds) AS kind, unnest(payloads) AS payload, unnest(queues) AS queue,
                    unnest(run_ats) AS run_at, unnest(priorities) AS priority, unnest(unique_keys) AS unique_key,
@@ -130,7 +124,7 @@ BEGIN
                coalesce(g.attempts, d.max_attempts, 20), coalesce(g.priority, d.priority, 0), false,
                coalesce(g.unique_key = g.ordering_key, false), coalesce(g.queue, d.queue, 'default'), g.kind,
                nullif(g.unique_key, g.ordering_key), NULL, g.ordering_key,
-               CASE WHEN g.event IS NOT NULL THEN ARRAY[g.event] END, NULL, polar_jobs.checked_payload(g.payload), '[]', NULL
+               CASE WHEN g.event IS NOT NULL THEN ARRAY[g.event] END, NULL, coalesce(g.payload, '{}'), '[]', NULL
            )::polar_jobs.live_jobs
       FROM unnest(kinds, payloads, queues, run_ats, priorities, unique_keys, ordering_keys,
                   max_attempts, events) WITH ORDINALITY
@@ -154,7 +148,7 @@ CREATE FUNCTION polar_jobs.merged_job_rows(
            )::polar_jobs.live_jobs
       FROM (SELECT nextval('polar_jobs.live_jobs_id_seq') AS id, m.* FROM (
             SELECT min(g.place) AS place, (array_agg(g.kind ORDER BY g.place))[1] AS kind,
-                   polar_jobs.merge_payloads(polar_jobs.checked_payload(g.payload) ORDER BY g.place) AS payload,
+                   polar_jobs.merge_payloads(coalesce(g.payload, '{}') ORDER BY g.place) AS payload,
                    (array_agg(g.queue ORDER BY g.place))[1] AS queue, min(coalesce(g.run_at, now())) AS run_at,
                    min(g.priority) AS priority, g.unique_key,
                    (array_agg(g.ordering_key ORDER BY g.place))[1] AS ordering_key,

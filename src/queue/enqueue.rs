@@ -26,7 +26,7 @@ pub async fn insert(
     }
     sqlx::query_scalar!(
         "INSERT INTO polar_jobs.live_jobs (kind, payload, queue, run_at, priority, max_attempts, events)
-         VALUES ($1, polar_jobs.checked_payload($2), $3, coalesce($4, now()), $5, $6, $7) RETURNING id",
+         VALUES ($1, $2::json, $3, coalesce($4, now()), $5, $6, $7) RETURNING id",
         job.kind,
         Payload(&job.payload) as Payload<'_>,
         job.queue.name(),
@@ -68,7 +68,7 @@ async fn insert_keyless(
 ) -> Result<Vec<Option<i64>>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"INSERT INTO polar_jobs.live_jobs (kind, payload, queue, run_at, priority, max_attempts, events)
-           SELECT kind, polar_jobs.checked_payload(payload), queue, coalesce(run_at, now()), priority, max_attempts,
+           SELECT kind, payload, queue, coalesce(run_at, now()), priority, max_attempts,
                   CASE WHEN event IS NOT NULL THEN ARRAY[event] END
              FROM (SELECT unnest($1::text[]) AS kind, unnest($2::json[]) AS payload, unnest($3::text[]) AS queue,
                           unnest($4::timestamptz[]) AS run_at, unnest($5::smallint[]) AS priority,

@@ -38,6 +38,13 @@ async fn a_payload_that_the_table_could_not_show_is_refused_whichever_way_it_com
         let code = refused.as_database_error().and_then(|error| error.code());
         assert_eq!(code.as_deref(), Some("22P05"), "{jobs:?}: {refused}");
     }
+    for by_hand in [
+        r#"INSERT INTO polar_jobs.live_jobs (kind, payload) VALUES ('trial', '{"label": "\u0000"}')"#,
+        r#"INSERT INTO polar_jobs.live_jobs (kind, payload) VALUES ('trial', '{"label": "\ud800"}')"#,
+    ] {
+        let refused = sqlx::query(by_hand).execute(&mut connection).await;
+        assert!(refused.is_err(), "{by_hand}");
+    }
     assert_eq!(app.number("SELECT count(*) FROM polar_jobs.jobs").await, 0);
 }
 
