@@ -18,7 +18,8 @@ pub(super) struct SpanFields;
 
 impl<'a> FormatFields<'a> for SpanFields {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'a>, fields: R) -> fmt::Result {
-        Members::after("{", &mut writer).record(|members| fields.record(members))
+        writer.write_char('{')?;
+        write_members(&mut writer, "", fields)
     }
 
     fn add_fields(
@@ -26,13 +27,29 @@ impl<'a> FormatFields<'a> for SpanFields {
         current: &'a mut FormattedFields<Self>,
         fields: &Record<'_>,
     ) -> fmt::Result {
-        let before = match current.fields.pop() {
-            Some('}') if current.fields.len() > 1 => ",",
-            Some('}') => "",
-            _ => "{",
-        };
-        Members::after(before, &mut current.as_writer()).record(|members| fields.record(members))
+        if current.fields.is_empty() {
+            return self.format_fields(current.as_writer(), fields);
+        }
+        current.fields.pop();
+        let before = if current.fields == "{" { "" } else { "," };
+        write_members(&mut current.as_writer(), before, fields)
     }
+}
+
+/// The members of an object that was begun, and its end.
+fn write_members(
+    writer: &mut Writer<'_>,
+    before: &'static str,
+    fields: impl RecordFields,
+) -> fmt::Result {
+    let mut members = Members {
+        writer,
+        before,
+        written: Ok(()),
+    };
+    fields.record(&mut members);
+    members.written?;
+    writer.write_char('}')
 }
 
 /// The members of an object that is being written.
@@ -43,24 +60,7 @@ struct Members<'w, 'a> {
     written: fmt::Result,
 }
 
-impl<'w, 'a> Members<'w, 'a> {
-    fn after(before: &'static str, writer: &'w mut Writer<'a>) -> Self {
-        Self {
-            writer,
-            before,
-            written: Ok(()),
-        }
-    }
-
-    /// The members that `fields` has, and the end of the object.
-    fn record(mut self, fields: impl FnOnce(&mut Self)) -> fmt::Result {
-        fields(&mut self);
-        self.written?;
-        let begin = if self.before == "{" { "{" } else { "" };
-        self.writer.write_str(begin)?;
-        self.writer.write_char('}')
-    }
-
+impl Members<'_, '_> {
     fn member(&mut self, field: &Field, value: &(impl Serialize + ?Sized)) {
         let name = field.name();
         let name = name.strip_prefix("r#").unwrap_or(name);

@@ -35,8 +35,8 @@ struct Held {
     fetcher: i16,
 }
 
-/// The claims that this process holds, of all queues. Each is looked up several times, and nobody chooses his ids: so
-/// the hash is a fast one.
+/// The claims that this process holds, of all queues. Each is looked up several times, and nobody outside chooses
+/// the ids: so the hash is a fast one.
 #[derive(Debug, Default)]
 pub(super) struct HeldJobs(Mutex<HashMap<i64, Held>>);
 
