@@ -1,6 +1,6 @@
 //! A payload is kept as text, and shown as what it says.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::script::Script;
 use crate::test_app::TestApp;
@@ -8,14 +8,6 @@ use polar_jobs::queue::enqueue;
 
 /// Whatever JSON text escapes: control characters, quotes, and a backslash before what would be an escape.
 const ESCAPED: &str = "\u{1}\u{1f} \\u0000 \\ud800 \" / é 𝄞";
-
-async fn payload_of(app: &TestApp, id: i64) -> Value {
-    sqlx::query_scalar("SELECT payload FROM polar_jobs.jobs WHERE id = $1")
-        .bind(id)
-        .fetch_one(&app.pool)
-        .await
-        .unwrap()
-}
 
 #[tokio::test]
 async fn a_payload_that_the_table_could_not_show_is_refused_whichever_way_it_comes() {
@@ -61,12 +53,12 @@ async fn a_payload_is_shown_as_it_came_waiting_merged_and_finished() {
     );
     let ids = [keyless, batched, keyed];
     for id in ids {
-        assert_eq!(payload_of(&app, id).await["label"], json!(ESCAPED));
+        assert_eq!(app.job(id).await.payload["label"], json!(ESCAPED));
     }
     let worker = app.work(4).await;
     for id in ids {
         app.until_state(id, "completed").await;
-        assert_eq!(payload_of(&app, id).await["label"], json!(ESCAPED));
+        assert_eq!(app.job(id).await.payload["label"], json!(ESCAPED));
     }
     worker.stop().await;
 }
@@ -81,6 +73,6 @@ async fn an_operator_corrects_the_payload_of_a_waiting_job() {
     assert_eq!(app.execute(&correct).await, 1);
     let worker = app.work(4).await;
     app.until_state(id, "completed").await;
-    assert_eq!(payload_of(&app, id).await["label"], "right");
+    assert_eq!(app.job(id).await.payload["label"], "right");
     worker.stop().await;
 }

@@ -86,6 +86,13 @@ async fn with_ada() -> (TestApp, Tenant, String) {
     (app, tenant, ada)
 }
 
+fn sync_member(tenant: &Tenant, user: &str) -> NewJob {
+    NewJob::of(&SyncMember {
+        organization_id: OrganizationId::parse(&tenant.id).unwrap(),
+        user_id: UserId::parse(user).unwrap(),
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_customer_is_replaced_while_a_member_is_confirmed() {
     let (app, tenant, ada) = with_ada().await;
@@ -103,13 +110,9 @@ async fn a_customer_is_replaced_while_a_member_is_confirmed() {
         .hold("DELETE ON polar_jobs.out_of_step FOR EACH ROW WHEN (OLD.subject LIKE 'member/%')")
         .await;
     let worker = app.work();
-    let organization_id = OrganizationId::parse(&tenant.id).unwrap();
-    let member = SyncMember {
-        organization_id,
-        user_id: UserId::parse(&ada).unwrap(),
-    };
-    app.enqueue(NewJob::of(&member)).await;
+    app.enqueue(sync_member(&tenant, &ada)).await;
     app.until_waiting(1).await;
+    let organization_id = OrganizationId::parse(&tenant.id).unwrap();
     app.enqueue(NewJob::of(&SyncCustomer { organization_id }))
         .await;
     app.until_waiting(2).await;
@@ -127,11 +130,7 @@ async fn a_member_is_confirmed_while_a_change_of_the_person_is_applied() {
         .hold("UPDATE ON polar_jobs.people FOR EACH STATEMENT")
         .await;
     let worker = app.work();
-    let member = SyncMember {
-        organization_id: OrganizationId::parse(&tenant.id).unwrap(),
-        user_id: UserId::parse(&ada).unwrap(),
-    };
-    app.enqueue(NewJob::of(&member)).await;
+    app.enqueue(sync_member(&tenant, &ada)).await;
     app.until_waiting(1).await;
     app.tell(&[tenant.added(&ada, "ada@example.com", "admin")])
         .await;
