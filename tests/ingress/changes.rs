@@ -307,17 +307,11 @@ async fn the_same_id_from_64_clients_at_once_is_accepted_once() {
         let said = answers.iter().filter(|answer| answer.body.contains(text));
         said.count()
     };
-    let (accepted, duplicates) = (says(r#""accepted":1"#), says(r#""duplicates":1"#));
     assert_eq!(
-        accepted + duplicates,
-        64,
+        (says(r#""accepted":1"#), says(r#""duplicates":1"#)),
+        (1, 63),
         "{:?}",
         answers.iter().find(|answer| answer.status != 202)
-    );
-    // None where the commit came after its answer.
-    assert!(
-        accepted <= 1,
-        "{accepted} of 64 were told that theirs was new"
     );
     assert_eq!((ingress.events().await, ingress.jobs().await), (1, 1));
 }
