@@ -20,7 +20,7 @@ CREATE TABLE polar_jobs.kinds (
 
 -- A payload is kept as the text that it came as: it is written once and read once, by its job. The view shows it as
 -- jsonb. As json Postgres takes texts that it cannot take as jsonb (\u0000, half of a surrogate pair): such a row would
--- be in the way of everybody who looks at the table, so it is refused with the error of the cast.
+-- be in the way of everybody who looks at the table, so it is refused with Postgres' own error.
 CREATE DOMAIN polar_jobs.payload AS json CHECK (strpos(VALUE::text, '\u') = 0 OR VALUE::jsonb IS NOT NULL);
 
 -- A job is waiting (`worker IS NULL`) or running. `worker`, `attempt` and `started_at` stand in no index

@@ -12,7 +12,7 @@ $$;
 
 CREATE FUNCTION polar_jobs.merge_payload(waiting json, newcomer json) RETURNS json
     LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT (waiting::jsonb || newcomer::jsonb)::json
+    SELECT CASE WHEN newcomer IS NULL THEN waiting ELSE (waiting::jsonb || newcomer::jsonb)::json END
 $$;
 
 CREATE AGGREGATE polar_jobs.merge_payloads(json) (SFUNC = polar_jobs.merge_payload, STYPE = json, INITCOND = '{}');

@@ -44,7 +44,7 @@ BEGIN
            due_at = CASE WHEN still_due THEN coalesce(l.due_at, l.run_at) END,
            priority = least(l.priority, duplicate.priority),
            events = polar_jobs.merge_events(l.events, duplicate.events),
-           payload = CASE WHEN duplicate.id IS NULL THEN l.payload ELSE polar_jobs.merge_payload(l.payload, duplicate.payload) END,
+           payload = polar_jobs.merge_payload(l.payload, duplicate.payload),
            errors = l.errors || coalesce(failure, '[]') || coalesce(duplicate.errors, '[]')
      WHERE l.id = job.id;
     IF duplicate.id IS NOT NULL THEN
