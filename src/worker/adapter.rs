@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use apalis_core::backend::finalize::Ephemeral;
 use apalis_core::backend::{Backend, BackendConfig};
@@ -24,8 +24,9 @@ use crate::queue::claim::Claimed;
 
 use super::attempt::Runner;
 use super::completion::ResultSink;
+use super::fetcher::HandedOut;
 use super::result::{AttemptFacts, AttemptResult, BufferedResult, NO_PERMIT, STOPPING};
-use super::slots::Prefetch;
+use super::slots::{Prefetch, RunPermit};
 
 /// How the process ends if an apalis worker does.
 pub(super) type Ended = MonitorError;
@@ -33,7 +34,7 @@ pub(super) type Ended = MonitorError;
 /// A queue's jobs and what becomes of them.
 pub(super) struct QueueRunner {
     pub(super) queue: String,
-    pub(super) claimed: mpsc::UnboundedReceiver<Claimed>,
+    pub(super) claimed: mpsc::UnboundedReceiver<HandedOut>,
     pub(super) prefetch: Prefetch,
     pub(super) sink: ResultSink,
 }
@@ -52,12 +53,16 @@ pub(super) async fn run(
     for queue in queues {
         let attempts = Attempts(Arc::new(AttemptContext {
             runner: Arc::clone(&runner),
-            prefetch: queue.prefetch,
             sink: queue.sink,
             _running: running.clone(),
         }));
         // The Monitor may ask again to restart a worker; ours are never restarted in process.
-        let backend = Mutex::new(Some(ClaimedJobs(queue.claimed)));
+        let backend = Mutex::new(Some(ClaimedJobs {
+            claimed: queue.claimed,
+            prefetch: queue.prefetch,
+            next: None,
+            shared: Arc::clone(&attempts.0),
+        }));
         let name = queue.queue;
         monitor = monitor.register(move |_| {
             let backend = backend
@@ -72,11 +77,36 @@ pub(super) async fn run(
     monitor.run().await
 }
 
-/// The backend of one queue; it ends when its fetchers stop claiming.
-struct ClaimedJobs(mpsc::UnboundedReceiver<Claimed>);
+/// A job that may run.
+struct Permitted {
+    job: Claimed,
+    permit: RunPermit,
+}
+
+/// The backend of one queue: gives its jobs in turn, each as soon as it may run. It ends when its fetchers stop
+/// claiming.
+struct ClaimedJobs {
+    claimed: mpsc::UnboundedReceiver<HandedOut>,
+    prefetch: Prefetch,
+    next: Option<Next>,
+    shared: Arc<AttemptContext>,
+}
+
+/// The job whose turn it is, and the permit that it waits for.
+struct Next {
+    job: Claimed,
+    permit: Pin<Box<dyn Future<Output = Option<RunPermit>> + Send>>,
+}
+
+impl ClaimedJobs {
+    fn release(&self, job: &Claimed, note: &str) {
+        let released = BufferedResult::release(job.id, job.attempt, note);
+        self.shared.sink.push(released);
+    }
+}
 
 impl Backend for ClaimedJobs {
-    type Task = Task<Claimed>;
+    type Task = Task<Permitted>;
     type Error = Infallible;
 
     fn poll_ready(
@@ -91,10 +121,34 @@ impl Backend for ClaimedJobs {
         &mut self,
         context: &mut Context<'_>,
         _: &WorkerContext,
-    ) -> Poll<Option<Result<Task<Claimed>, Infallible>>> {
-        self.0
-            .poll_recv(context)
-            .map(|claimed| claimed.map(|job| Ok(Task::new(job))))
+    ) -> Poll<Option<Result<Task<Permitted>, Infallible>>> {
+        loop {
+            let mut next = match self.next.take() {
+                Some(next) => next,
+                None => {
+                    let Some(HandedOut { job, at }) = ready!(self.claimed.poll_recv(context))
+                    else {
+                        return Poll::Ready(None);
+                    };
+                    if let Some(permit) = self.prefetch.permit_now() {
+                        return Poll::Ready(Some(Ok(Task::new(Permitted { job, permit }))));
+                    }
+                    let permit = Box::pin(self.prefetch.clone().permit_soon(at));
+                    Next { job, permit }
+                }
+            };
+            match next.permit.as_mut().poll(context) {
+                Poll::Pending => {
+                    self.next = Some(next);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(permit)) => {
+                    let job = next.job;
+                    return Poll::Ready(Some(Ok(Task::new(Permitted { job, permit }))));
+                }
+                Poll::Ready(None) => self.release(&next.job, NO_PERMIT),
+            }
+        }
     }
 
     fn poll_close(
@@ -109,8 +163,21 @@ impl Backend for ClaimedJobs {
     }
 }
 
+/// What was not begun goes back at once.
+impl Drop for ClaimedJobs {
+    fn drop(&mut self) {
+        self.claimed.close();
+        if let Some(next) = self.next.take() {
+            self.release(&next.job, STOPPING);
+        }
+        while let Ok(handed_out) = self.claimed.try_recv() {
+            self.release(&handed_out.job, STOPPING);
+        }
+    }
+}
+
 impl BackendConfig for ClaimedJobs {
-    type Args = Claimed;
+    type Args = Permitted;
     type Id = i64;
     type Kind = Ephemeral;
     type Config = ();
@@ -125,19 +192,18 @@ impl BackendConfig for ClaimedJobs {
     }
 }
 
-/// The service: one attempt with a permit.
+/// The service: one attempt.
 #[derive(Clone)]
 struct Attempts(Arc<AttemptContext>);
 
 /// What all attempts of a queue share.
 struct AttemptContext {
     runner: Arc<Runner>,
-    prefetch: Prefetch,
     sink: ResultSink,
     _running: mpsc::Sender<Infallible>,
 }
 
-impl Service<Task<Claimed>> for Attempts {
+impl Service<Task<Permitted>> for Attempts {
     type Response = ();
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<(), Infallible>> + Send>>;
@@ -146,32 +212,17 @@ impl Service<Task<Claimed>> for Attempts {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, task: Task<Claimed>) -> Self::Future {
-        let job = task.args;
-        let facts = AttemptFacts::of(&job);
+    fn call(&mut self, task: Task<Permitted>) -> Self::Future {
+        let Permitted { job, permit } = task.args;
         let promise = Arc::new(Promise {
             shared: Arc::clone(&self.0),
-            facts,
+            facts: AttemptFacts::of(&job),
             kept: AtomicBool::new(false),
         });
         Box::pin(async move {
-            let AttemptContext {
-                runner,
-                prefetch,
-                sink,
-                ..
-            } = &*promise.shared;
-            let result = match prefetch.permit().await {
-                Some(permit) => {
-                    let (result, took) = runner.run(job, Arc::clone(&promise)).await;
-                    permit.give_back(took);
-                    result
-                }
-                None => {
-                    let released = BufferedResult::release(facts.id, facts.attempt, NO_PERMIT);
-                    AttemptResult::Buffered(released)
-                }
-            };
+            let AttemptContext { runner, sink, .. } = &*promise.shared;
+            let (result, took) = runner.run(job, Arc::clone(&promise)).await;
+            permit.give_back(took);
             match result {
                 // Dropped on the way, the job is released, which after its commit changes nothing. Boxed,
                 // so that an attempt that writes nothing does not carry its size.

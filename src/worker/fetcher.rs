@@ -60,9 +60,16 @@ pub(super) struct Fetcher {
     pub(super) slots: Slots,
     pub(super) buffer: Arc<CompletionBuffer>,
     pub(super) idle: Arc<IdleState>,
-    pub(super) claimed: Option<mpsc::UnboundedSender<Claimed>>,
+    pub(super) claimed: Option<mpsc::UnboundedSender<HandedOut>>,
     /// True once a look found nothing and nothing of this queue was running.
     pub(super) quiet: Option<watch::Sender<bool>>,
+}
+
+/// A job on its way to be run.
+pub(super) struct HandedOut {
+    pub(super) job: Claimed,
+    /// When it was claimed, by this process's clock.
+    pub(super) at: Instant,
 }
 
 /// Where this fetcher's next claim starts; for a moment only, see [`ClaimCursor`].
@@ -353,12 +360,13 @@ impl Fetcher {
     }
 
     fn hand_out(&self, rows: Vec<Claimed>) {
+        let at = Instant::now();
         for job in rows {
             let (id, attempt) = (job.id, job.attempt);
             let refused = self
                 .claimed
                 .as_ref()
-                .is_none_or(|claimed| claimed.send(job).is_err());
+                .is_none_or(|claimed| claimed.send(HandedOut { job, at }).is_err());
             if refused {
                 self.buffer
                     .push(BufferedResult::release(id, attempt, STOPPING));

@@ -9,7 +9,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -204,27 +204,29 @@ impl Prefetch {
         }
     }
 
-    /// A permit, or `None` where none came free in time: then jobs are not as short as they were.
-    pub(super) async fn permit(&self) -> Option<RunPermit> {
-        let permits = match self.free_now() {
-            Some(permits) => Some(permits),
-            None => tokio::time::timeout(PERMIT_TIMEOUT, self.free_soon())
-                .await
-                .unwrap_or(None),
-        };
-        if permits.is_none() {
-            self.0.mean.store(nanoseconds(AHEAD), Ordering::Relaxed);
-        }
-        Some(RunPermit {
-            prefetch: self.clone(),
-            _permits: permits?,
-        })
-    }
-
-    fn free_now(&self) -> Option<[OwnedSemaphorePermit; 2]> {
+    /// A permit, if one is free.
+    pub(super) fn permit_now(&self) -> Option<RunPermit> {
         let queue = Arc::clone(&self.0.queue).try_acquire_owned().ok()?;
         let process = Arc::clone(&self.0.process).try_acquire_owned().ok()?;
-        Some([queue, process])
+        Some(self.permit([queue, process]))
+    }
+
+    /// A permit for a job that was claimed at `claimed`, or `None` where none comes free in time: then jobs are not as
+    /// short as they were.
+    pub(super) async fn permit_soon(self, claimed: Instant) -> Option<RunPermit> {
+        let until = claimed + PERMIT_TIMEOUT;
+        let permits = tokio::time::timeout_at(until.into(), self.free_soon()).await;
+        if permits.is_err() {
+            self.0.mean.store(nanoseconds(AHEAD), Ordering::Relaxed);
+        }
+        Some(self.permit(permits.ok()??))
+    }
+
+    fn permit(&self, permits: [OwnedSemaphorePermit; 2]) -> RunPermit {
+        RunPermit {
+            prefetch: self.clone(),
+            _permits: permits,
+        }
     }
 
     async fn free_soon(&self) -> Option<[OwnedSemaphorePermit; 2]> {
@@ -286,7 +288,7 @@ mod tests {
         let prefetch = after(1_000, Duration::from_micros(1));
         let mut permits = Vec::new();
         for _ in 0..50 {
-            permits.push(prefetch.permit().await);
+            permits.push(prefetch.permit_now());
         }
         assert_eq!(prefetch.ahead(), 0);
         permits.pop();
@@ -298,8 +300,9 @@ mod tests {
         let process = Arc::new(Semaphore::new(1));
         let prefetch = Prefetch::new(1, &process);
         (0..1_000).for_each(|_| prefetch.remember(Duration::from_micros(1)));
-        let permit = prefetch.permit().await;
-        assert!(prefetch.permit().await.is_none());
+        let permit = prefetch.permit_now();
+        let late = prefetch.clone().permit_soon(Instant::now());
+        assert!(late.await.is_none());
         std::mem::forget(permit);
         process.add_permits(1);
         prefetch.0.queue.add_permits(1);
