@@ -1,5 +1,5 @@
-//! Writes jobs by COPY, as fast as Postgres takes them: how a measurement fills its queue. COPY cannot look for
-//! duplicates or for who goes first, so it is for jobs without keys only.
+//! Writes jobs by COPY, as fast as Postgres takes them. COPY cannot look for duplicates or for who goes first, so it is
+//! for jobs without keys only.
 
 use std::fmt::Write as _;
 
