@@ -5,7 +5,7 @@ use jobs::NewJob;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::queue::payload::Payload;
+use crate::queue::columns::JobColumns;
 
 /// One event with its jobs.
 pub(super) struct Row<'a> {
@@ -60,39 +60,24 @@ impl<'a> EventColumns<'a> {
     }
 }
 
-/// The columns of the jobs of all events, each with its cause.
-pub(super) struct JobColumns<'a> {
+/// The jobs of all events, each with its cause.
+pub(super) struct CausedJobs<'a> {
     pub(super) causes: Vec<i64>,
     /// The places of the causes among the events, counted from one.
     pub(super) places: Vec<i32>,
-    pub(super) kinds: Vec<&'a str>,
-    pub(super) payloads: Vec<Payload<'a>>,
-    pub(super) queues: Vec<&'a str>,
-    pub(super) run_ats: Vec<Option<DateTime<Utc>>>,
-    pub(super) priorities: Vec<i16>,
-    pub(super) unique_keys: Vec<Option<&'a str>>,
-    pub(super) ordering_keys: Vec<Option<&'a str>>,
-    pub(super) max_attempts: Vec<i32>,
+    pub(super) columns: JobColumns<'a>,
 }
 
-impl<'a> JobColumns<'a> {
+impl<'a> CausedJobs<'a> {
     pub(super) fn of(rows: &'a [Row<'a>]) -> Self {
         let numbered = (1..).zip(rows);
         let (causes, places) = numbered
             .flat_map(|(place, row)| row.jobs.iter().map(move |_| (row.id, place)))
             .unzip();
-        let jobs: Vec<&NewJob> = rows.iter().flat_map(|row| &row.jobs).collect();
         Self {
             causes,
             places,
-            kinds: jobs.iter().map(|job| job.kind).collect(),
-            payloads: jobs.iter().map(|job| Payload(&job.payload)).collect(),
-            queues: jobs.iter().map(|job| job.queue.name()).collect(),
-            run_ats: jobs.iter().map(|job| job.run_at).collect(),
-            priorities: jobs.iter().map(|job| job.priority).collect(),
-            unique_keys: jobs.iter().map(|job| job.unique_key.as_deref()).collect(),
-            ordering_keys: jobs.iter().map(|job| job.ordering_key.as_deref()).collect(),
-            max_attempts: jobs.iter().map(|job| i32::from(job.max_attempts)).collect(),
+            columns: rows.iter().flat_map(|row| &row.jobs).collect(),
         }
     }
 }

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use jobs::NewJob;
 use sqlx::PgConnection;
 
+use super::columns::JobColumns;
 use super::payload::Payload;
 
 /// Writes one job on the caller's connection, inside the caller's transaction if one is open.
@@ -56,16 +57,17 @@ pub async fn insert_all(
         .iter()
         .all(|job| job.unique_key.is_none() && job.ordering_key.is_none())
     {
-        return insert_keyless(connection, &Columns::of(jobs)).await;
+        return insert_keyless(connection, jobs).await;
     }
-    insert_keyed(connection, &Columns::of(jobs)).await
+    insert_keyed(connection, jobs).await
 }
 
 /// Rows get their ids in the order given.
 async fn insert_keyless(
     connection: &mut PgConnection,
-    columns: &Columns<'_>,
+    jobs: &[NewJob],
 ) -> Result<Vec<Option<i64>>, sqlx::Error> {
+    let (columns, events) = (JobColumns::from_iter(jobs), events_of(jobs));
     sqlx::query_scalar!(
         r#"INSERT INTO polar_jobs.live_jobs (kind, payload, queue, run_at, priority, max_attempts, events)
            SELECT kind, payload, queue, coalesce(run_at, now()), priority, max_attempts,
@@ -80,7 +82,7 @@ async fn insert_keyless(
         &columns.run_ats as &[Option<DateTime<Utc>>],
         &columns.priorities,
         &columns.max_attempts,
-        &columns.events as &[Option<i64>],
+        &events as &[Option<i64>],
     )
     .fetch_all(connection)
     .await
@@ -88,8 +90,9 @@ async fn insert_keyless(
 
 async fn insert_keyed(
     connection: &mut PgConnection,
-    columns: &Columns<'_>,
+    jobs: &[NewJob],
 ) -> Result<Vec<Option<i64>>, sqlx::Error> {
+    let (columns, events) = (JobColumns::from_iter(jobs), events_of(jobs));
     sqlx::query_scalar!(
         r#"SELECT id AS "id?" FROM polar_jobs.insert_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9) ORDER BY place"#,
         &columns.kinds as &[&str],
@@ -100,37 +103,13 @@ async fn insert_keyed(
         &columns.unique_keys as &[Option<&str>],
         &columns.ordering_keys as &[Option<&str>],
         &columns.max_attempts,
-        &columns.events as &[Option<i64>],
+        &events as &[Option<i64>],
     )
     .fetch_all(connection)
     .await
 }
 
-/// The columns of a batch, for `unnest`.
-struct Columns<'a> {
-    kinds: Vec<&'a str>,
-    payloads: Vec<Payload<'a>>,
-    queues: Vec<&'a str>,
-    run_ats: Vec<Option<DateTime<Utc>>>,
-    priorities: Vec<i16>,
-    unique_keys: Vec<Option<&'a str>>,
-    ordering_keys: Vec<Option<&'a str>>,
-    max_attempts: Vec<i32>,
-    events: Vec<Option<i64>>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(jobs: &'a [NewJob]) -> Self {
-        Self {
-            kinds: jobs.iter().map(|job| job.kind).collect(),
-            payloads: jobs.iter().map(|job| Payload(&job.payload)).collect(),
-            queues: jobs.iter().map(|job| job.queue.name()).collect(),
-            run_ats: jobs.iter().map(|job| job.run_at).collect(),
-            priorities: jobs.iter().map(|job| job.priority).collect(),
-            unique_keys: jobs.iter().map(|job| job.unique_key.as_deref()).collect(),
-            ordering_keys: jobs.iter().map(|job| job.ordering_key.as_deref()).collect(),
-            max_attempts: jobs.iter().map(|job| i32::from(job.max_attempts)).collect(),
-            events: jobs.iter().map(|job| job.event).collect(),
-        }
-    }
+/// The event that caused each.
+fn events_of(jobs: &[NewJob]) -> Vec<Option<i64>> {
+    jobs.iter().map(|job| job.event).collect()
 }

@@ -7,6 +7,7 @@
 //! The states and every arrow between them are drawn in `docs/states.md`.
 
 pub mod claim;
+pub mod columns;
 pub mod connect;
 pub mod enqueue;
 pub mod finish;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::ingress::row::{EventColumns, JobColumns, Row};
+use crate::ingress::row::{CausedJobs, EventColumns, Row};
 use crate::queue::payload::Payload;
 
 /// Ids for changes that are about to be stored; those not used are lost, which harms nobody.
@@ -35,7 +35,7 @@ pub(super) async fn store_deliveries(
     connection: &mut PgConnection,
     rows: &[Row<'_>],
 ) -> Result<Vec<bool>, sqlx::Error> {
-    let (events, jobs) = (EventColumns::of(rows), JobColumns::of(rows));
+    let (events, jobs) = (EventColumns::of(rows), CausedJobs::of(rows));
     let many = i32::try_from(rows.len()).unwrap_or(i32::MAX);
     let stored = sqlx::query!(
         r#"WITH drawn AS MATERIALIZED (
@@ -55,14 +55,14 @@ pub(super) async fn store_deliveries(
         &events.bodies as &[Option<&[u8]>],
         &events.outcomes as &[Option<&str>],
         &jobs.places,
-        &jobs.kinds as &[&str],
-        &jobs.payloads as &[Payload<'_>],
-        &jobs.queues as &[&str],
-        &jobs.run_ats as &[Option<DateTime<Utc>>],
-        &jobs.priorities,
-        &jobs.unique_keys as &[Option<&str>],
-        &jobs.ordering_keys as &[Option<&str>],
-        &jobs.max_attempts,
+        &jobs.columns.kinds as &[&str],
+        &jobs.columns.payloads as &[Payload<'_>],
+        &jobs.columns.queues as &[&str],
+        &jobs.columns.run_ats as &[Option<DateTime<Utc>>],
+        &jobs.columns.priorities,
+        &jobs.columns.unique_keys as &[Option<&str>],
+        &jobs.columns.ordering_keys as &[Option<&str>],
+        &jobs.columns.max_attempts,
         &events.organizations as &[Option<Uuid>],
         &events.customers as &[Option<Uuid>],
     )
@@ -78,7 +78,7 @@ pub(in crate::ingress) async fn store_changes(
     connection: &mut PgConnection,
     rows: &[Row<'_>],
 ) -> Result<usize, sqlx::Error> {
-    let (events, jobs) = (EventColumns::of(rows), JobColumns::of(rows));
+    let (events, jobs) = (EventColumns::of(rows), CausedJobs::of(rows));
     sqlx::query_scalar!(
         r#"SELECT polar_jobs.accept_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
                AS "accepted!""#,
@@ -91,14 +91,14 @@ pub(in crate::ingress) async fn store_changes(
         &events.bodies as &[Option<&[u8]>],
         &events.outcomes as &[Option<&str>],
         &jobs.causes,
-        &jobs.kinds as &[&str],
-        &jobs.payloads as &[Payload<'_>],
-        &jobs.queues as &[&str],
-        &jobs.run_ats as &[Option<DateTime<Utc>>],
-        &jobs.priorities,
-        &jobs.unique_keys as &[Option<&str>],
-        &jobs.ordering_keys as &[Option<&str>],
-        &jobs.max_attempts,
+        &jobs.columns.kinds as &[&str],
+        &jobs.columns.payloads as &[Payload<'_>],
+        &jobs.columns.queues as &[&str],
+        &jobs.columns.run_ats as &[Option<DateTime<Utc>>],
+        &jobs.columns.priorities,
+        &jobs.columns.unique_keys as &[Option<&str>],
+        &jobs.columns.ordering_keys as &[Option<&str>],
+        &jobs.columns.max_attempts,
     )
     .fetch_one(connection)
     .await
