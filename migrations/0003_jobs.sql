@@ -68,9 +68,15 @@ CREATE TABLE polar_jobs.live_jobs (
     autovacuum_vacuum_insert_scale_factor = 0.2,
     autovacuum_vacuum_cost_delay = 1
 );
+-- A queue as a number of fixed width, for the index below: behind a text Postgres walks through each entry that it
+-- compares to find the other columns. Two names may have one number, so a statement names the queue as well.
+CREATE FUNCTION polar_jobs.queue_number(queue text) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT pg_catalog.hashtext(queue)
+$$;
 -- "queue IS NOT NULL" says nothing of the rows, but of the statements: only one that names a queue can use
 -- this index. One that looks for a key would read all of it, where its plan was made while the table was empty.
-CREATE INDEX live_jobs_ready ON polar_jobs.live_jobs (queue, priority, run_at, id) WHERE NOT blocked AND queue IS NOT NULL;
+CREATE INDEX live_jobs_ready ON polar_jobs.live_jobs (polar_jobs.queue_number(queue), priority, run_at, id)
+    WHERE NOT blocked AND queue IS NOT NULL;
 -- At most one job of a key is free to run, whatever operators, isolation levels or crashes do.
 CREATE UNIQUE INDEX live_jobs_head ON polar_jobs.live_jobs (ordering_key)
     WHERE NOT blocked AND ordering_key IS NOT NULL;
@@ -182,10 +188,12 @@ $$;
 CREATE FUNCTION polar_jobs.priorities(queue text) RETURNS TABLE (priority smallint) LANGUAGE sql STABLE AS $$
     WITH RECURSIVE levels (priority) AS (
         (SELECT j.priority FROM polar_jobs.live_jobs j
-          WHERE j.queue = priorities.queue AND NOT j.blocked ORDER BY j.priority LIMIT 1)
+          WHERE polar_jobs.queue_number(j.queue) = polar_jobs.queue_number(priorities.queue)
+            AND j.queue = priorities.queue AND NOT j.blocked ORDER BY j.priority LIMIT 1)
         UNION ALL
         SELECT (SELECT j.priority FROM polar_jobs.live_jobs j
-                 WHERE j.queue = priorities.queue AND NOT j.blocked AND j.priority > l.priority
+                 WHERE polar_jobs.queue_number(j.queue) = polar_jobs.queue_number(priorities.queue)
+                   AND j.queue = priorities.queue AND NOT j.blocked AND j.priority > l.priority
                  ORDER BY j.priority LIMIT 1)
           FROM levels l WHERE l.priority IS NOT NULL
     )
