@@ -16,10 +16,12 @@ use tracing_subscriber::fmt::{FormatFields, FormattedFields};
 /// Writes fields as a JSON object, as they come.
 pub(super) struct SpanFields;
 
+/// Bytes that the fields of an attempt seldom exceed.
+const USUAL_LENGTH: usize = 192;
+
 impl<'a> FormatFields<'a> for SpanFields {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'a>, fields: R) -> fmt::Result {
-        writer.write_char('{')?;
-        write_members(&mut writer, "", fields)
+        write_members(&mut writer, "{", "", fields)
     }
 
     fn add_fields(
@@ -32,47 +34,56 @@ impl<'a> FormatFields<'a> for SpanFields {
         }
         current.fields.pop();
         let before = if current.fields == "{" { "" } else { "," };
-        write_members(&mut current.as_writer(), before, fields)
+        write_members(&mut current.as_writer(), "", before, fields)
     }
 }
 
-/// The members of an object that was begun, and its end.
+/// The members of an object, and its end.
 fn write_members(
     writer: &mut Writer<'_>,
+    begin: &'static str,
     before: &'static str,
     fields: impl RecordFields,
 ) -> fmt::Result {
+    let mut text = Vec::with_capacity(USUAL_LENGTH);
+    text.extend_from_slice(begin.as_bytes());
     let mut members = Members {
-        writer,
+        text,
         before,
         written: Ok(()),
     };
     fields.record(&mut members);
-    members.written?;
-    writer.write_char('}')
+    let Members {
+        mut text, written, ..
+    } = members;
+    text.push(b'}');
+    let text = written.and_then(|()| str::from_utf8(&text).map_err(|_| fmt::Error))?;
+    writer.write_str(text)
 }
 
 /// The members of an object that is being written.
-struct Members<'w, 'a> {
-    writer: &'w mut Writer<'a>,
+struct Members {
+    text: Vec<u8>,
     /// What stands before the next member.
     before: &'static str,
     written: fmt::Result,
 }
 
-impl Members<'_, '_> {
+impl Members {
     fn member(&mut self, field: &Field, value: &(impl Serialize + ?Sized)) {
         let name = field.name();
         let name = name.strip_prefix("r#").unwrap_or(name);
         let before = std::mem::replace(&mut self.before, ",");
-        let written = serde_json::to_string(value).map_err(|_| fmt::Error);
-        self.written = self
-            .written
-            .and(written.and_then(|value| write!(self.writer, "{before}\"{name}\":{value}")));
+        self.text.extend_from_slice(before.as_bytes());
+        let written = serde_json::to_writer(&mut self.text, name).and_then(|()| {
+            self.text.push(b':');
+            serde_json::to_writer(&mut self.text, value)
+        });
+        self.written = self.written.and(written.map_err(|_| fmt::Error));
     }
 }
 
-impl Visit for Members<'_, '_> {
+impl Visit for Members {
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.member(field, &value);
     }
