@@ -51,7 +51,7 @@ CREATE TABLE polar_jobs.claims (
     turn bigint NOT NULL DEFAULT 0,
     ids bigint[] NOT NULL DEFAULT '{}',
     PRIMARY KEY (worker, fetcher)
-    -- A row of a few hundred ids stays in its page, and its next version beside it.
+    -- A row of a few hundred ids, as most are, stays in its page, and its next version beside it.
 ) WITH (fillfactor = 10, toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 -- Written by every claim: to compress it would cost more than to store it.
 ALTER TABLE polar_jobs.claims ALTER ids SET STORAGE EXTERNAL;

@@ -98,7 +98,7 @@ impl Share {
 }
 
 /// Most rows that one claim takes: beyond it a batch gains nothing.
-pub const LARGEST_CLAIM: usize = 500;
+pub const LARGEST_CLAIM: usize = 1000;
 
 /// Stores `completions` and claims up to `limit` due jobs of `queue`, in one commit; from the head of
 /// the queue, or from behind a [`ClaimCursor`] and then a share of them.

@@ -1,7 +1,7 @@
 //! How many jobs a process holds and runs.
 //!
 //! A slot is held from the claim until the end of its job is stored: one total for the process, and a
-//! bound per queue. A commit costs the same for one job as for five hundred, and where jobs take less
+//! bound per queue. A commit costs the same for one job as for a thousand, and where jobs take less
 //! than a millisecond, fifty slots are empty long before the next commit; so fetchers claim ahead, as
 //! many jobs as the slots finish within a moment ([`Prefetch`]). Never more jobs run at once than there
 //! are slots: a job that was claimed ahead and gets no permit to run soon is released, because those
@@ -153,7 +153,7 @@ impl Slots {
 /// Jobs are claimed for so long ahead.
 const AHEAD: Duration = Duration::from_millis(1);
 /// Most jobs that are claimed ahead: two full claims, one for each fetcher.
-const FURTHEST: usize = 1000;
+const FURTHEST: usize = 2000;
 /// How long a job that was claimed ahead waits for a permit.
 const PERMIT_TIMEOUT: Duration = Duration::from_millis(100);
 /// One job's weight in the mean is one in so many.
