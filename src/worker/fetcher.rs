@@ -23,7 +23,7 @@ use super::result::{BufferedResult, STOPPING};
 use super::slots::Slots;
 
 /// How long a claim may start behind the last one instead of at the head of the queue.
-const HEAD_AGAIN_AFTER: Duration = Duration::from_millis(50);
+const HEAD_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// How long a result is put aside that an open transaction of somebody else is in the way of.
 const CONTENDED_DELAY: Duration = Duration::from_millis(500);
 /// Full claims in a row after which the queue counts as busy and nobody needs to notify us.
