@@ -139,6 +139,8 @@ DECLARE
     horizon bigint;
     ending timestamptz;
 BEGIN
+    -- In the order of `adopt_usage`, which holds all of both.
+    LOCK TABLE ONLY polar_jobs.usage IN ROW EXCLUSIVE MODE;
     SELECT * INTO STRICT cursor FROM polar_jobs.usage_cursor FOR UPDATE;
     clock := coalesce(clock, clock_timestamp());
     -- A statement of its own: its snapshot is younger than the lock.

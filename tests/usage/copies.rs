@@ -111,6 +111,35 @@ async fn a_promoted_copy_that_lacks_nothing_goes_on_when_told() {
 }
 
 #[tokio::test]
+async fn a_window_that_meets_an_adoption_waits_and_holds_nothing_that_it_needs() {
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    app.record(organization, &[1]).await;
+    let mut adoption = app.pool.begin().await.unwrap();
+    // As `adopt_usage` begins.
+    let lock = "LOCK TABLE polar_jobs.usage IN SHARE ROW EXCLUSIVE MODE";
+    sqlx::query(lock).execute(&mut *adoption).await.unwrap();
+    let adopt = async {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        poll("the window waits", async || {
+            let waiting: i64 = sqlx::query_scalar(waiting)
+                .fetch_one(&app.pool)
+                .await
+                .unwrap();
+            waiting == 1
+        })
+        .await;
+        let adopt = "SELECT polar_jobs.adopt_usage(clock_timestamp() - interval '1 minute')";
+        sqlx::query(adopt).execute(&mut *adoption).await.unwrap();
+        adoption.commit().await.unwrap();
+    };
+    tokio::join!(app.close_at(Utc::now()), adopt);
+    app.meter().await;
+    assert_eq!(counted(&app, organization).await, 1);
+}
+
+#[tokio::test]
 async fn polar_cannot_have_windows_of_a_time_to_come() {
     let app = TestApp::start().await;
     let tomorrow = Utc::now() + chrono::TimeDelta::days(1);
