@@ -69,9 +69,14 @@ CREATE TABLE polar_jobs.live_jobs (
     autovacuum_vacuum_cost_delay = 1
 );
 -- A queue as a number of fixed width, for the index below: behind a text Postgres walks through each entry that it
--- compares to find the other columns. Two names may have one number, so a statement names the queue as well.
+-- compares to find the other columns.
 CREATE FUNCTION polar_jobs.queue_number(queue text) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT pg_catalog.hashtext(queue)
+$$;
+-- Whether a job stands in a queue, as a condition that the index answers: the planner makes it a part of the statement.
+-- Two names may have one number, so the names are compared as well.
+CREATE FUNCTION polar_jobs.in_queue(queue text, name text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT polar_jobs.queue_number(queue) = polar_jobs.queue_number(name) AND queue = name
 $$;
 -- "queue IS NOT NULL" says nothing of the rows, but of the statements: only one that names a queue can use
 -- this index. One that looks for a key would read all of it, where its plan was made while the table was empty.
@@ -188,12 +193,10 @@ $$;
 CREATE FUNCTION polar_jobs.priorities(queue text) RETURNS TABLE (priority smallint) LANGUAGE sql STABLE AS $$
     WITH RECURSIVE levels (priority) AS (
         (SELECT j.priority FROM polar_jobs.live_jobs j
-          WHERE polar_jobs.queue_number(j.queue) = polar_jobs.queue_number(priorities.queue)
-            AND j.queue = priorities.queue AND NOT j.blocked ORDER BY j.priority LIMIT 1)
+          WHERE polar_jobs.in_queue(j.queue, priorities.queue) AND NOT j.blocked ORDER BY j.priority LIMIT 1)
         UNION ALL
         SELECT (SELECT j.priority FROM polar_jobs.live_jobs j
-                 WHERE polar_jobs.queue_number(j.queue) = polar_jobs.queue_number(priorities.queue)
-                   AND j.queue = priorities.queue AND NOT j.blocked AND j.priority > l.priority
+                 WHERE polar_jobs.in_queue(j.queue, priorities.queue) AND NOT j.blocked AND j.priority > l.priority
                  ORDER BY j.priority LIMIT 1)
           FROM levels l WHERE l.priority IS NOT NULL
     )

@@ -226,8 +226,7 @@ macro_rules! from_head {
             $($before,)?
             "SELECT due.ctid FROM polar_jobs.priorities($2) p CROSS JOIN LATERAL (
                  SELECT c.ctid FROM polar_jobs.live_jobs c
-                  WHERE polar_jobs.queue_number(c.queue) = polar_jobs.queue_number($2) AND c.queue = $2
-                    AND c.priority = p.priority AND c.run_at <= now()
+                  WHERE polar_jobs.in_queue(c.queue, $2) AND c.priority = p.priority AND c.run_at <= now()
                     AND NOT c.blocked AND c.worker IS NULL
                   ORDER BY c.run_at, c.id LIMIT $3 FOR UPDATE SKIP LOCKED) due
               LIMIT CASE WHEN $3 > 0 AND EXISTS (SELECT 1 FROM me)
@@ -269,8 +268,7 @@ async fn from_cursor(
     let (mask, bits) = share.mask();
     complete_and_claim!(
         "SELECT c.ctid FROM polar_jobs.live_jobs c
-          WHERE polar_jobs.queue_number(c.queue) = polar_jobs.queue_number($2) AND c.queue = $2
-            AND c.priority = $11 AND c.run_at <= now() AND (c.run_at, c.id) > ($12, $13)
+          WHERE polar_jobs.in_queue(c.queue, $2) AND c.priority = $11 AND c.run_at <= now() AND (c.run_at, c.id) > ($12, $13)
             AND NOT c.blocked AND c.worker IS NULL AND c.id & $14 = $15
           ORDER BY c.run_at, c.id LIMIT CASE WHEN EXISTS (SELECT 1 FROM me) THEN $3::bigint ELSE 0 END
           FOR UPDATE SKIP LOCKED",

@@ -36,15 +36,13 @@ pub async fn backlogs(pool: &PgPool) -> Result<Vec<Backlog>, sqlx::Error> {
                                 WHERE j.queue = q.name AND j.due_at IS NOT NULL ORDER BY j.due_at LIMIT 1)),
                            0)::float8 AS "oldest_due!",
                   (SELECT count(*) FROM (SELECT FROM polar_jobs.live_jobs j
-                    WHERE polar_jobs.queue_number(j.queue) = polar_jobs.queue_number(q.name)
-                      AND j.queue = q.name AND NOT j.blocked AND j.worker IS NULL
+                    WHERE polar_jobs.in_queue(j.queue, q.name) AND NOT j.blocked AND j.worker IS NULL
                     ORDER BY j.priority, j.run_at, j.id LIMIT $1) counted) AS "depth!"
              FROM polar_jobs.queues q
              LEFT JOIN LATERAL polar_jobs.priorities(q.name) p ON true
              LEFT JOIN LATERAL (
                   SELECT j.run_at FROM polar_jobs.live_jobs j
-                   WHERE polar_jobs.queue_number(j.queue) = polar_jobs.queue_number(q.name)
-                     AND j.queue = q.name AND j.priority = p.priority AND j.run_at <= now()
+                   WHERE polar_jobs.in_queue(j.queue, q.name) AND j.priority = p.priority AND j.run_at <= now()
                      AND NOT j.blocked AND j.worker IS NULL ORDER BY j.run_at LIMIT 1) due ON true
             GROUP BY q.name"#,
         COUNTED,

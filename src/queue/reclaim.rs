@@ -64,8 +64,7 @@ pub async fn look(
                  FROM polar_jobs.queues q CROSS JOIN LATERAL polar_jobs.priorities(q.name) p
                 WHERE q.name = ANY ($2) AND q.paused_at IS NULL
                   AND EXISTS (SELECT 1 FROM polar_jobs.live_jobs j
-                               WHERE polar_jobs.queue_number(j.queue) = polar_jobs.queue_number(q.name)
-                                 AND j.queue = q.name AND j.priority = p.priority AND j.run_at <= now()
+                               WHERE polar_jobs.in_queue(j.queue, q.name) AND j.priority = p.priority AND j.run_at <= now()
                                  AND NOT j.blocked AND j.worker IS NULL)
            ), suspects AS (
                SELECT w.id, w.session FROM polar_jobs.workers w

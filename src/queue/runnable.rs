@@ -14,8 +14,7 @@ pub async fn any(connection: &mut PgConnection, queues: &[String]) -> Result<boo
                             FROM polar_jobs.queues q CROSS JOIN LATERAL polar_jobs.priorities(q.name) p
                             CROSS JOIN LATERAL (
                                  SELECT 1 FROM polar_jobs.live_jobs j
-                                  WHERE polar_jobs.queue_number(j.queue) = polar_jobs.queue_number(q.name)
-                                    AND j.queue = q.name AND j.priority = p.priority AND j.run_at <= now()
+                                  WHERE polar_jobs.in_queue(j.queue, q.name) AND j.priority = p.priority AND j.run_at <= now()
                                     AND NOT j.blocked AND j.worker IS NULL LIMIT 1) due
                            WHERE q.name = ANY ($1) AND q.paused_at IS NULL)
                OR EXISTS (SELECT 1
