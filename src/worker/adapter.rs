@@ -6,9 +6,9 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use apalis_core::backend::finalize::Ephemeral;
 use apalis_core::backend::{Backend, BackendConfig};
@@ -22,11 +22,14 @@ use tower::layer::util::Identity;
 
 use crate::queue::claim::Claimed;
 
-use super::attempt::Runner;
+use super::attempt::{Runner, Watched};
 use super::completion::ResultSink;
 use super::fetcher::HandedOut;
 use super::result::{AttemptFacts, AttemptResult, BufferedResult, NO_PERMIT, STOPPING};
 use super::slots::{Prefetch, RunPermit};
+
+/// A permit serves further jobs for so long.
+const PERMIT_KEPT: Duration = Duration::from_millis(1);
 
 /// How the process ends if an apalis worker does.
 pub(super) type Ended = MonitorError;
@@ -52,13 +55,13 @@ pub(super) async fn run(
     let mut monitor = Monitor::new();
     for queue in queues {
         let attempts = Attempts(Arc::new(AttemptContext {
+            claimed: Mutex::new(queue.claimed),
             runner: Arc::clone(&runner),
             sink: queue.sink,
             _running: running.clone(),
         }));
         // The Monitor may ask again to restart a worker; ours are never restarted in process.
         let backend = Mutex::new(Some(ClaimedJobs {
-            claimed: queue.claimed,
             prefetch: queue.prefetch,
             next: None,
             shared: Arc::clone(&attempts.0),
@@ -86,7 +89,6 @@ struct Permitted {
 /// The backend of one queue: gives its jobs in turn, each as soon as it may run. It ends when its fetchers stop
 /// claiming.
 struct ClaimedJobs {
-    claimed: mpsc::UnboundedReceiver<HandedOut>,
     prefetch: Prefetch,
     next: Option<Next>,
     shared: Arc<AttemptContext>,
@@ -126,8 +128,8 @@ impl Backend for ClaimedJobs {
             let mut next = match self.next.take() {
                 Some(next) => next,
                 None => {
-                    let Some(HandedOut { job, at }) = ready!(self.claimed.poll_recv(context))
-                    else {
+                    let claimed = ready!(self.shared.claimed().poll_recv(context));
+                    let Some(HandedOut { job, at }) = claimed else {
                         return Poll::Ready(None);
                     };
                     if let Some(permit) = self.prefetch.permit_now() {
@@ -166,11 +168,12 @@ impl Backend for ClaimedJobs {
 /// What was not begun goes back at once.
 impl Drop for ClaimedJobs {
     fn drop(&mut self) {
-        self.claimed.close();
+        let mut claimed = self.shared.claimed();
+        claimed.close();
         if let Some(next) = self.next.take() {
             self.release(&next.job, STOPPING);
         }
-        while let Ok(handed_out) = self.claimed.try_recv() {
+        while let Ok(handed_out) = claimed.try_recv() {
             self.release(&handed_out.job, STOPPING);
         }
     }
@@ -192,15 +195,56 @@ impl BackendConfig for ClaimedJobs {
     }
 }
 
-/// The service: one attempt.
+/// The service: one attempt, and further ones while jobs are short.
 #[derive(Clone)]
 struct Attempts(Arc<AttemptContext>);
 
 /// What all attempts of a queue share.
 struct AttemptContext {
+    claimed: Mutex<mpsc::UnboundedReceiver<HandedOut>>,
     runner: Arc<Runner>,
     sink: ResultSink,
     _running: mpsc::Sender<Infallible>,
+}
+
+impl AttemptContext {
+    fn claimed(&self) -> MutexGuard<'_, mpsc::UnboundedReceiver<HandedOut>> {
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a job, and for a moment those that wait for a permit: a task and a permit for each of them would cost more
+    /// than short jobs do.
+    async fn run(self: Arc<Self>, first: Permitted, watched: Arc<Watched>) {
+        let Permitted { job, permit } = first;
+        let begun = Instant::now();
+        let mut next = Some(job);
+        while let Some(job) = next {
+            let mut promise = Promise {
+                shared: &self,
+                facts: AttemptFacts::of(&job),
+                kept: false,
+            };
+            let (result, took) = self.runner.run(job, &watched).await;
+            permit.ran(took);
+            match result {
+                AttemptResult::Transactional(result) => {
+                    drop(permit);
+                    // Dropped on the way, the job is released, which after its commit changes nothing. Boxed, so
+                    // that an attempt that writes nothing does not carry its size.
+                    Box::pin(self.sink.commit_completion(*result)).await;
+                    promise.kept = true;
+                    return;
+                }
+                AttemptResult::Buffered(result) => self.sink.push(result),
+            }
+            promise.kept = true;
+            next = if begun.elapsed() < PERMIT_KEPT {
+                self.claimed().try_recv().ok().map(|next| next.job)
+            } else {
+                None
+            };
+        }
+    }
 }
 
 impl Service<Task<Permitted>> for Attempts {
@@ -212,26 +256,12 @@ impl Service<Task<Permitted>> for Attempts {
         Poll::Ready(Ok(()))
     }
 
+    /// On a task of its own: one that computes keeps no other from running, and not the clock from ending it.
     fn call(&mut self, task: Task<Permitted>) -> Self::Future {
-        let Permitted { job, permit } = task.args;
-        let promise = Arc::new(Promise {
-            shared: Arc::clone(&self.0),
-            facts: AttemptFacts::of(&job),
-            kept: AtomicBool::new(false),
-        });
+        let watched = Arc::new(Watched::default());
+        let running = Arc::clone(&self.0).run(task.args, Arc::clone(&watched));
         Box::pin(async move {
-            let AttemptContext { runner, sink, .. } = &*promise.shared;
-            let (result, took) = runner.run(job, Arc::clone(&promise)).await;
-            permit.give_back(took);
-            match result {
-                // Dropped on the way, the job is released, which after its commit changes nothing. Boxed,
-                // so that an attempt that writes nothing does not carry its size.
-                AttemptResult::Transactional(result) => {
-                    Box::pin(sink.commit_completion(*result)).await;
-                }
-                AttemptResult::Buffered(result) => sink.push(result),
-            }
-            promise.kept.store(true, Ordering::Release);
+            watched.until_end(tokio::spawn(running)).await;
             Ok(())
         })
     }
@@ -239,20 +269,18 @@ impl Service<Task<Permitted>> for Attempts {
 
 /// Pushes a result even if the future is dropped before it has one, but not before the attempt is gone:
 /// who gets the job next must not meet it.
-struct Promise {
-    // Dropped behind the result.
-    shared: Arc<AttemptContext>,
+struct Promise<'a> {
+    shared: &'a AttemptContext,
     facts: AttemptFacts,
-    kept: AtomicBool,
+    kept: bool,
 }
 
-impl Drop for Promise {
+impl Drop for Promise<'_> {
     fn drop(&mut self) {
-        if !self.kept.load(Ordering::Acquire) {
+        if !self.kept {
             let (id, attempt) = (self.facts.id, self.facts.attempt);
-            self.shared
-                .sink
-                .push(BufferedResult::release(id, attempt, STOPPING));
+            let released = BufferedResult::release(id, attempt, STOPPING);
+            self.shared.sink.push(released);
         }
     }
 }

@@ -1,11 +1,13 @@
-//! One attempt: the row is looked up in the registry, run within its time as a task of its own, and its
-//! outcome turned into a result. The one place where the budget of failures is counted, and where a
+//! One attempt: the row is looked up in the registry, run within its time, and its outcome turned into a
+//! result. The one place where the budget of failures is counted, and where a
 //! failed attempt is logged.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use jobs::contract::{
     Context, Done, Entry, Error, JobFacts, NewJob, Outcome, Registry, Retry, Settings, Verdict,
     priority, subject_of,
@@ -15,8 +17,8 @@ use polar::CallClass;
 use rand::RngExt;
 use serde::Deserialize;
 use sqlx::PgPool;
-use tokio::task::{AbortHandle, JoinError};
-use tracing::Instrument;
+use tokio::task::{AbortHandle, JoinHandle};
+use tracing::{Instrument, Span};
 
 use crate::queue::claim::Claimed;
 use crate::queue::finish::{Completion, Discard, Return};
@@ -35,8 +37,8 @@ const UNKNOWN_KIND_DELAY: f64 = 30.0;
 const INHERITED_EVENTS: usize = 100;
 /// Bytes of a reason or note that are kept.
 const LONGEST_TEXT: usize = 4096;
-/// An attempt that does not end so long after its timeout holds up its thread.
-const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// An attempt that has not ended so long after its timeout holds up its thread.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Everything an attempt needs.
 pub(super) struct Runner {
@@ -58,86 +60,84 @@ impl Drop for AbortOnDrop {
     }
 }
 
+/// The attempt that a task is at, for those who look at the task from outside: one that computes on and on says
+/// nothing itself.
+#[derive(Default)]
+pub(super) struct Watched(Mutex<Option<(Instant, Span)>>);
+
+impl Watched {
+    fn begins(&self, timeout: Duration, span: &Span) {
+        let until = Instant::now() + timeout;
+        *self.lock() = Some((until, span.clone()));
+    }
+
+    fn ends(&self) {
+        *self.lock() = None;
+    }
+
+    /// Waits for the end of the task that runs these attempts, and aborts it when dropped.
+    pub(super) async fn until_end(&self, mut task: JoinHandle<()>) {
+        let _abort = AbortOnDrop(task.abort_handle());
+        while tokio::time::timeout(WATCH_INTERVAL, &mut task)
+            .await
+            .is_err()
+        {
+            if let Some((until, span)) = &*self.lock()
+                && *until + WATCH_INTERVAL < Instant::now()
+            {
+                span.in_scope(|| {
+                    tracing::error!(
+                        "took longer than its timeout and blocks its thread; it cannot be cancelled"
+                    );
+                });
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Instant, Span)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Runner {
     /// Runs one attempt to its end. Returns its result and how long it ran. Dropped on the way, the attempt
-    /// is aborted; `until_gone` is dropped when nothing of it runs any more.
-    pub(super) async fn run(
-        &self,
-        job: Claimed,
-        until_gone: impl Send + 'static,
-    ) -> (AttemptResult, Duration) {
+    /// is cancelled.
+    pub(super) async fn run(&self, job: Claimed, watched: &Watched) -> (AttemptResult, Duration) {
         let Some(entry) = self.registry.get(&job.kind) else {
             let result = AttemptResult::Buffered(self.unknown_kind(&job));
             return (result, Duration::ZERO);
         };
-        let facts = AttemptFacts::of(&job);
-        let events = job.events.clone().unwrap_or_default();
         let span = span(&job);
-        self.metrics.started(entry, &job);
-        let outcome = self.run_within_time(entry, job, &span, until_gone).await;
-        let (result, took) = match outcome {
-            Ok((Ok(done), took)) => (
-                complete(facts, entry.retry, done, &events, |text| self.text(text)),
-                took,
-            ),
-            Ok((Err(error), took)) => {
-                let result = self.judge(facts, entry, error.verdict());
-                (AttemptResult::Buffered(result), took)
-            }
-            Err((reason, took)) => {
-                let result = self.fail(facts, entry.retry, reason);
-                (AttemptResult::Buffered(result), took)
-            }
-        };
-        self.metrics.ended(entry, &result, took);
-        if let AttemptResult::Buffered(
-            result @ (BufferedResult::Return(_) | BufferedResult::Discard(_)),
-        ) = &result
-        {
-            span.in_scope(|| log(result));
-        }
-        (result, took)
+        watched.begins(entry.timeout, &span);
+        let ended = self.attempt(entry, job).instrument(span).await;
+        watched.ends();
+        ended
     }
 
-    /// The attempt is a task of its own: one that computes keeps no other from running, and not the clock
-    /// from ending it. Returns how long it ran, the wait for a thread not counted; errors with the reason if
-    /// it took too long or panicked.
-    async fn run_within_time(
-        &self,
-        entry: &Entry,
-        job: Claimed,
-        span: &tracing::Span,
-        until_gone: impl Send + 'static,
-    ) -> Result<(Result<Done, Error>, Duration), (String, Duration)> {
+    async fn attempt(&self, entry: &Entry, job: Claimed) -> (AttemptResult, Duration) {
+        self.metrics.started(entry, &job);
+        let facts = AttemptFacts::of(&job);
         let context = self.context(&job);
-        let entry = *entry;
-        let work = async move {
-            let _until_gone = until_gone;
-            let begun = Instant::now();
-            let outcome = entry.run(&job.payload, &context).await;
-            (outcome, begun.elapsed())
-        };
         let begun = Instant::now();
-        let mut task = tokio::spawn(work.instrument(span.clone()));
-        let _abort = AbortOnDrop(task.abort_handle());
-        match tokio::time::timeout(entry.timeout, &mut task).await {
-            Ok(ended) => return ended.map_err(|error| (panicked(error), begun.elapsed())),
-            Err(_) => task.abort(),
+        let outcome = run_within_time(entry, &job.payload, &context).await;
+        let took = begun.elapsed();
+        let result = match outcome {
+            Ok(Ok(done)) if took <= entry.timeout => {
+                let events = job.events.as_deref().unwrap_or_default();
+                complete(facts, entry.retry, done, events, |text| self.text(text))
+            }
+            Ok(Err(error)) if took <= entry.timeout => {
+                AttemptResult::Buffered(self.judge(facts, entry, error.verdict()))
+            }
+            // One that computes cannot be cancelled: its time may have been over long before.
+            Ok(_) => AttemptResult::Buffered(self.fail(facts, entry.retry, too_long(entry))),
+            Err(reason) => AttemptResult::Buffered(self.fail(facts, entry.retry, reason)),
+        };
+        self.metrics.ended(entry, &result, took);
+        if let AttemptResult::Buffered(result) = &result {
+            log(result);
         }
-        // Until it is gone nobody else may begin with this job.
-        while tokio::time::timeout(ABORT_TIMEOUT, &mut task)
-            .await
-            .is_err()
-        {
-            span.in_scope(|| {
-                tracing::error!(
-                    "took longer than its timeout and blocks its thread; it cannot be cancelled"
-                );
-            });
-        }
-        let seconds = entry.timeout.as_secs_f64();
-        let reason = format!("took longer than {seconds} s and was cancelled");
-        Err((reason, begun.elapsed()))
+        (result, took)
     }
 
     /// The result of an attempt whose writes the database refused for what is in them: a failure like
@@ -309,7 +309,7 @@ fn caused_by(events: &[i64], next: Vec<NewJob>) -> Vec<NewJob> {
 }
 
 /// What every line of an attempt carries. The fields are not computed where nobody logs.
-fn span(job: &Claimed) -> tracing::Span {
+fn span(job: &Claimed) -> Span {
     tracing::info_span!(
         "attempt",
         job = job.id,
@@ -347,11 +347,29 @@ fn log(result: &BufferedResult) {
     }
 }
 
-fn panicked(error: JoinError) -> String {
-    match error.try_into_panic() {
-        Ok(panic) => format!("panicked: {}", panic_message(&*panic)),
-        Err(error) => format!("ended unexpectedly: {error}"),
+/// Runs a job until it ends or its time is over; errors with the reason if it took too long or panicked. Nothing of
+/// the job is left then.
+async fn run_within_time(
+    entry: &Entry,
+    payload: &str,
+    context: &Context,
+) -> Result<Result<Done, Error>, String> {
+    // Nothing that the job used is looked at after its panic.
+    let mut work = Box::pin(async { entry.run(payload, context).await });
+    let running = AssertUnwindSafe(work.as_mut()).catch_unwind();
+    let ended = tokio::time::timeout(entry.timeout, running).await;
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(work)));
+    let panicked = |panic: Box<dyn Any + Send>| format!("panicked: {}", panic_message(&*panic));
+    match (ended, dropped) {
+        (Err(_), _) => Err(too_long(entry)),
+        (Ok(Err(panic)), _) | (Ok(Ok(_)), Err(panic)) => Err(panicked(panic)),
+        (Ok(Ok(outcome)), Ok(())) => Ok(outcome),
     }
+}
+
+fn too_long(entry: &Entry) -> String {
+    let seconds = entry.timeout.as_secs_f64();
+    format!("took longer than {seconds} s and was cancelled")
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

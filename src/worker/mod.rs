@@ -2,9 +2,9 @@
 //! else.
 //!
 //! One process is one worker with a lease. Each queue has *fetchers* that store what was finished and
-//! claim the next in one commit, an apalis worker that runs what was claimed, each attempt as a task of
-//! its own, and slots that bound both: a slot is held from the claim until the end of its job is stored.
-//! Short jobs are claimed ahead, beyond the slots, so that one commit serves many.
+//! claim the next in one commit, an apalis worker that runs what was claimed on tasks of their own,
+//! and slots that bound both: a slot is held from the claim until the end of its job is stored. Short jobs
+//! are claimed ahead, beyond the slots, so that one commit serves many, and run one after another on a task.
 
 mod adapter;
 mod attempt;

@@ -244,8 +244,8 @@ impl Prefetch {
 }
 
 impl RunPermit {
-    /// Makes room and tells how long the job ran.
-    pub(super) fn give_back(self, took: Duration) {
+    /// Tells how long a job ran.
+    pub(super) fn ran(&self, took: Duration) {
         self.prefetch.remember(took);
     }
 }

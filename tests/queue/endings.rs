@@ -152,6 +152,20 @@ async fn a_panic_is_a_failure_and_the_others_go_on() {
 }
 
 #[tokio::test]
+async fn a_job_that_panics_when_it_is_cancelled_took_too_long_like_any_other() {
+    let app = TestApp::new().await;
+    let worker = app.work(4).await;
+    let script = Script::new("panics", [vec![Act::HangAndPanic]]);
+    let id = app.add(NewJob::of(&Brief { script })).await;
+    let row = app.until_state(id, "discarded").await;
+    assert_eq!(
+        (row.failures(), row.last_error()),
+        (3, "took longer than 0.3 s and was cancelled")
+    );
+    worker.stop().await;
+}
+
+#[tokio::test]
 async fn every_stored_reason_is_masked() {
     for (act, state) in [
         (Act::Fail("polar_secret".into()), "available"),

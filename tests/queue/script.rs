@@ -21,6 +21,8 @@ pub(crate) enum Act {
     Log(String),
     /// Never end.
     Hang,
+    /// Never end, and panic when cancelled.
+    HangAndPanic,
     /// Begin a transaction, write this note into it, and go on.
     Write(String),
     /// A statement that takes so many seconds.
@@ -141,6 +143,10 @@ impl Script {
                 Act::Block(latch) => running.ledger.block(&latch),
                 Act::Log(line) => tracing::info!("{line}"),
                 Act::Hang => std::future::pending().await,
+                Act::HangAndPanic => {
+                    let _panics = PanicsWhenDropped;
+                    std::future::pending().await
+                }
                 Act::Write(note) => {
                     let mut transaction = context.begin().await?;
                     sqlx::query(
@@ -229,6 +235,14 @@ impl Job for Brief {
 
 pub(crate) fn registry() -> Registry {
     Registry::new().job::<Script>().job::<Brief>()
+}
+
+struct PanicsWhenDropped;
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
 }
 
 /// Marks the begin of an attempt, and its end however it comes.
