@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::finish::Completion;
+use super::place::Place;
 
 /// A row that this process now holds. `(id, attempt, worker)` is its fence.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub struct Claimed {
     pub id: i64,
     /// Claims so far, this one included.
     pub attempt: i32,
+    /// Where the row is now.
+    pub place: Place,
     /// Which job.
     pub kind: String,
     /// JSON as stored; decoded by the job, so that a bad payload costs one job and no other.
@@ -131,6 +134,7 @@ pub async fn complete_and_claim(
 struct Done<'a> {
     ids: Vec<i64>,
     attempts: Vec<i32>,
+    places: Vec<Place>,
     notes: Vec<Option<&'a str>>,
 }
 
@@ -139,6 +143,7 @@ impl<'a> Done<'a> {
         Self {
             ids: completions.iter().map(|done| done.id).collect(),
             attempts: completions.iter().map(|done| done.attempt).collect(),
+            places: completions.iter().map(|done| done.place).collect(),
             notes: completions
                 .iter()
                 .map(|done| done.ignored.as_deref())
@@ -163,13 +168,13 @@ macro_rules! claim {
                     WHERE j.ctid = ANY (ARRAY("#
                 + $due
                 + r#"))
-                   RETURNING j.id, j.attempt, j.kind, j.payload, jsonb_array_length(j.errors) AS failures, j.max_attempts,
+                   RETURNING j.id, j.attempt, j.ctid AS place, j.kind, j.payload, jsonb_array_length(j.errors) AS failures, j.max_attempts,
                              j.events, j.ordering_key IS NOT NULL AS ordered, j.priority, j.run_at, j.started_at
                ), recorded AS (
                    UPDATE polar_jobs.claims c SET turn = $6, ids = $7::bigint[] || ARRAY(SELECT t.id FROM taken t)
                     WHERE c.worker = $1 AND c.fetcher = $4 AND EXISTS (SELECT 1 FROM taken)
                )
-               SELECT id AS "id!", attempt AS "attempt!", kind AS "kind!", payload::text AS "payload!",
+               SELECT id AS "id!", attempt AS "attempt!", place AS "place!: Place", kind AS "kind!", payload::text AS "payload!",
                       failures AS "failures!", max_attempts AS "max_attempts!", events, ordered AS "ordered!",
                       priority AS "priority!", run_at AS "run_at!", started_at AS "started_at!"
                  FROM taken"#,
@@ -187,24 +192,37 @@ macro_rules! claim {
 
 /// The same with ends to be stored. Their arrays stand side by side in a SELECT: in FROM, Postgres would write down
 /// each of them before it begins.
+///
+/// A job is looked for where it was claimed. Only where fewer were there than have ended, all are looked for by
+/// their ids: those that are gone already end no second time.
 macro_rules! complete_and_claim {
     ($due:literal, $record:ident, $queue:ident, $limit:ident, $done:ident $(, $place:expr)*) => {
         claim!(
-            "finished AS (
+            "there AS (
                  DELETE FROM polar_jobs.live_jobs j
-                  USING (SELECT unnest($8::bigint[]) AS id, unnest($9::int[]) AS attempt, unnest($10::text[]) AS note) d
+                  USING (SELECT unnest($8::bigint[]) AS id, unnest($9::int[]) AS attempt, unnest($10::text[]) AS why,
+                                unnest($11::tid[]) AS place) d
+                  WHERE j.ctid = d.place AND j.id = d.id AND j.attempt = d.attempt AND j.worker = $1
+                 RETURNING j.*, d.why
+             ), elsewhere AS (
+                 DELETE FROM polar_jobs.live_jobs j
+                  USING (SELECT unnest($8::bigint[]) AS id, unnest($9::int[]) AS attempt, unnest($10::text[]) AS why) d
                   WHERE j.id = d.id AND j.attempt = d.attempt AND j.worker = $1
-                 RETURNING j.id, run_at, created_at, started_at, worker, j.attempt, max_attempts, priority, queue, kind,
-                           CASE WHEN coalesces THEN ordering_key ELSE held_unique_key END, ordering_key, events, d.note, payload, errors
+                    AND (SELECT count(*) FROM there) < cardinality($8::bigint[])
+                 RETURNING j.*, d.why
+             ), finished AS NOT MATERIALIZED (
+                 SELECT * FROM there UNION ALL SELECT * FROM elsewhere
              ), kept AS (
                  INSERT INTO polar_jobs.finished_jobs
                         (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
                          unique_key, ordering_key, events, note, payload, errors, state, outcome)
-                 SELECT f.*, 'completed', CASE WHEN f.note IS NULL THEN 'applied' ELSE 'ignored' END FROM finished f
+                 SELECT id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,
+                        CASE WHEN coalesces THEN ordering_key ELSE held_unique_key END, ordering_key, events, why, payload,
+                        errors, 'completed', CASE WHEN why IS NULL THEN 'applied' ELSE 'ignored' END
+                   FROM finished
              ), ends AS (
                  INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
-                 SELECT unnest(f.events), f.id, CASE WHEN f.note IS NULL THEN 2 ELSE 1 END FROM finished f
-                  WHERE f.events IS NOT NULL
+                 SELECT unnest(events), id, CASE WHEN why IS NULL THEN 2 ELSE 1 END FROM finished WHERE events IS NOT NULL
              ), ",
             $due,
             $record,
@@ -212,7 +230,8 @@ macro_rules! complete_and_claim {
             $limit,
             &$done.ids,
             &$done.attempts,
-            &$done.notes as &[Option<&str>]
+            &$done.notes as &[Option<&str>],
+            &$done.places as &[Place]
             $(, $place)*
         )
     };
@@ -268,8 +287,8 @@ async fn from_cursor(
     let (mask, bits) = share.mask();
     complete_and_claim!(
         "SELECT c.ctid FROM polar_jobs.live_jobs c
-          WHERE polar_jobs.in_queue(c.queue, $2) AND c.priority = $11 AND c.run_at <= now() AND (c.run_at, c.id) > ($12, $13)
-            AND NOT c.blocked AND c.worker IS NULL AND c.id & $14 = $15
+          WHERE polar_jobs.in_queue(c.queue, $2) AND c.priority = $12 AND c.run_at <= now() AND (c.run_at, c.id) > ($13, $14)
+            AND NOT c.blocked AND c.worker IS NULL AND c.id & $15 = $16
           ORDER BY c.run_at, c.id LIMIT CASE WHEN EXISTS (SELECT 1 FROM me) THEN $3::bigint ELSE 0 END
           FOR UPDATE SKIP LOCKED",
         record,

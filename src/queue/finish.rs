@@ -9,6 +9,7 @@ use sqlx::{PgConnection, Postgres, Transaction};
 
 use jobs::NewJob;
 
+use super::place::Place;
 use super::{connect, enqueue};
 
 /// How long a completion waits for a row that somebody else holds. It keeps a connection of the jobs' pool
@@ -22,6 +23,8 @@ pub struct Completion {
     pub id: i64,
     /// The fence.
     pub attempt: i32,
+    /// Where the row was when it was claimed.
+    pub place: Place,
     /// Why there was nothing to do, if so.
     pub ignored: Option<String>,
 }

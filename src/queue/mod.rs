@@ -16,6 +16,7 @@ pub mod kinds;
 pub mod lease;
 pub mod notifier;
 pub mod payload;
+pub mod place;
 pub mod reclaim;
 pub mod recovery;
 pub mod release;

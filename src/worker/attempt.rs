@@ -270,6 +270,7 @@ fn complete(
     let completion = Completion {
         id: facts.id,
         attempt: facts.attempt,
+        place: facts.place,
         ignored: match done.outcome {
             Outcome::Applied => None,
             Outcome::Ignored(reason) => Some(text(reason)),

@@ -6,6 +6,7 @@ use sqlx::{Postgres, Transaction};
 
 use crate::queue::claim::Claimed;
 use crate::queue::finish::{Completion, Discard, Return};
+use crate::queue::place::Place;
 
 /// Notes of jobs that were released.
 pub(super) const STOPPING: &str = "requeued by a stopping worker";
@@ -17,6 +18,7 @@ pub(super) const NO_PERMIT: &str =
 pub(super) struct AttemptFacts {
     pub(super) id: i64,
     pub(super) attempt: i32,
+    pub(super) place: Place,
     pub(super) failures: i32,
     pub(super) max_attempts: i32,
     pub(super) priority: i16,
@@ -27,6 +29,7 @@ impl AttemptFacts {
         Self {
             id: job.id,
             attempt: job.attempt,
+            place: job.place,
             failures: job.failures,
             max_attempts: job.max_attempts,
             priority: job.priority,

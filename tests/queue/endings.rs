@@ -1,11 +1,14 @@
 //! Every attempt has one end, and every job a final state.
 
 use jobs::NewJob;
+use polar_jobs::queue::claim::Claimed;
 use polar_jobs::queue::finish::{self, Completion, Return};
+use polar_jobs::queue::lease::{self, Identity};
+use polar_jobs::queue::place::Place;
 
 use crate::ledger::Mark;
 use crate::script::{Act, Brief, Script};
-use crate::test_app::{Row, TestApp};
+use crate::test_app::{Row, TestApp, complete_and_claim};
 
 async fn run_once(script: Script) -> (TestApp, Row) {
     let app = TestApp::new().await;
@@ -371,6 +374,10 @@ async fn every_way_to_end_is_fenced_by_attempt_and_worker() {
     app.execute("UPDATE polar_jobs.live_jobs SET worker = 7, attempt = 3")
         .await;
     let mut connection = app.connect().await;
+    let there: Place = sqlx::query_scalar("SELECT ctid FROM polar_jobs.live_jobs")
+        .fetch_one(&app.pool)
+        .await
+        .unwrap();
     for (worker, attempt) in [(7, 2), (7, 4), (8, 3)] {
         let back = Return {
             id,
@@ -391,23 +398,21 @@ async fn every_way_to_end_is_fenced_by_attempt_and_worker() {
         finish::discard(&mut connection, worker, &[gone])
             .await
             .unwrap();
-        let done = Completion {
+        let done = |place| Completion {
             id,
             attempt,
+            place,
             ignored: None,
         };
-        crate::test_app::complete_and_claim(
-            &mut connection,
-            worker,
-            std::slice::from_ref(&done),
-            0,
-        )
-        .await
-        .unwrap();
+        for place in [there, Place::default()] {
+            complete_and_claim(&mut connection, worker, &[done(place)], 0)
+                .await
+                .unwrap();
+        }
         let transaction = app.pool.begin().await.unwrap();
         let follow = [Script::note("follow").row()];
         assert!(
-            !finish::complete_with(transaction, worker, &done, &follow)
+            !finish::complete_with(transaction, worker, &done(there), &follow)
                 .await
                 .unwrap()
         );
@@ -418,6 +423,56 @@ async fn every_way_to_end_is_fenced_by_attempt_and_worker() {
         );
     }
     assert_eq!(app.number("SELECT count(*) FROM polar_jobs.jobs").await, 1);
+}
+
+#[tokio::test]
+async fn a_job_is_completed_wherever_its_row_is_by_now_and_none_in_its_stead() {
+    let app = TestApp::new().await;
+    let mut connection = app.connect().await;
+    let identity = Identity {
+        host: "here".to_owned(),
+        pid: 1,
+        queues: vec!["default".to_owned()],
+        slots: vec![4],
+    };
+    let worker = lease::register(&mut connection, &identity).await.unwrap();
+    let rows = ["moved", "mistaken", "there", "other"].map(|label| Script::note(label).row());
+    app.add_all(&rows).await;
+    let mut claimed = complete_and_claim(&mut connection, worker, &[], 4)
+        .await
+        .unwrap();
+    claimed.sort_by_key(|job| job.id);
+    let [moved, mistaken, there, other] = &claimed[..] else {
+        panic!("four were claimed, not {claimed:?}");
+    };
+    sqlx::query("UPDATE polar_jobs.live_jobs SET note = 'elsewhere now' WHERE id = $1")
+        .bind(moved.id)
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    let done = |job: &Claimed, place| Completion {
+        id: job.id,
+        attempt: job.attempt,
+        place,
+        ignored: None,
+    };
+    let ended = [
+        done(moved, moved.place),
+        done(mistaken, other.place),
+        done(there, there.place),
+    ];
+    complete_and_claim(&mut connection, worker, &ended, 0)
+        .await
+        .unwrap();
+    for (job, state) in [
+        (moved, "completed"),
+        (mistaken, "completed"),
+        (there, "completed"),
+        (other, "running"),
+    ] {
+        assert_eq!(app.job(job.id).await.state, state, "{}", job.payload);
+    }
+    assert_eq!(app.number("SELECT count(*) FROM polar_jobs.jobs").await, 4);
 }
 
 #[tokio::test]

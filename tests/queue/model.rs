@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use polar_jobs::operators::Actor;
 use polar_jobs::queue::claim::Claimed;
 use polar_jobs::queue::finish::{self, Completion, Discard, Return};
+use polar_jobs::queue::place::Place;
 use polar_jobs::queue::table::{self, Acted, Action};
 use polar_jobs::queue::{enqueue, lease, reclaim, release};
 use proptest::prelude::*;
@@ -483,6 +484,12 @@ async fn complete(connection: &mut PgConnection, worker: i64, job: &Claimed) {
     let done = Completion {
         id: job.id,
         attempt: job.attempt,
+        // Every second one as if its row had moved meanwhile.
+        place: if job.id % 4 == 0 {
+            Place::default()
+        } else {
+            job.place
+        },
         ignored: None,
     };
     // Odd ones end like those that write: in a transaction of their own.

@@ -150,6 +150,7 @@ fn completion(job: &Claimed) -> Completion {
     Completion {
         id: job.id,
         attempt: job.attempt,
+        place: job.place,
         ignored: None,
     }
 }
