@@ -1,6 +1,5 @@
 //! One attempt: the row is looked up in the registry, run within its time, and its outcome turned into a
-//! result. The one place where the budget of failures is counted, and where a
-//! failed attempt is logged.
+//! result. The one place where the budget of failures is counted, and where a failed attempt is logged.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

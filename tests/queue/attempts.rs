@@ -1,4 +1,4 @@
-//! Each attempt is a task of its own, and says what became of it.
+//! No attempt holds up another, and each says what became of it.
 
 use std::io::Write;
 use std::sync::{Mutex, Once};
