@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::finish::Completion;
-use super::place::Place;
+use super::place::RowPlace;
 
 /// A row that this process now holds. `(id, attempt, worker)` is its fence.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct Claimed {
     /// Claims so far, this one included.
     pub attempt: i32,
     /// Where the row is now.
-    pub place: Place,
+    pub place: RowPlace,
     /// Which job.
     pub kind: String,
     /// JSON as stored; decoded by the job, so that a bad payload costs one job and no other.
@@ -134,7 +134,7 @@ pub async fn complete_and_claim(
 struct Done<'a> {
     ids: Vec<i64>,
     attempts: Vec<i32>,
-    places: Vec<Place>,
+    places: Vec<RowPlace>,
     notes: Vec<Option<&'a str>>,
 }
 
@@ -174,7 +174,7 @@ macro_rules! claim {
                    UPDATE polar_jobs.claims c SET turn = $6, ids = $7::bigint[] || ARRAY(SELECT t.id FROM taken t)
                     WHERE c.worker = $1 AND c.fetcher = $4 AND EXISTS (SELECT 1 FROM taken)
                )
-               SELECT id AS "id!", attempt AS "attempt!", place AS "place!: Place", kind AS "kind!", payload::text AS "payload!",
+               SELECT id AS "id!", attempt AS "attempt!", place AS "place!: RowPlace", kind AS "kind!", payload::text AS "payload!",
                       failures AS "failures!", max_attempts AS "max_attempts!", events, ordered AS "ordered!",
                       priority AS "priority!", run_at AS "run_at!", started_at AS "started_at!"
                  FROM taken"#,
@@ -194,15 +194,16 @@ macro_rules! claim {
 /// each of them before it begins.
 ///
 /// A job is looked for where it was claimed. Only where fewer were there than have ended, all are looked for by
-/// their ids: those that are gone already end no second time.
+/// their ids: those that are gone already end no second time. The `+ 0` keeps the first from the index of the ids,
+/// all of which it would walk through with a plan made while the table was small.
 macro_rules! complete_and_claim {
-    ($due:literal, $record:ident, $queue:ident, $limit:ident, $done:ident $(, $place:expr)*) => {
+    ($due:literal, $record:ident, $queue:ident, $limit:ident, $done:ident $(, $value:expr)*) => {
         claim!(
             "there AS (
                  DELETE FROM polar_jobs.live_jobs j
                   USING (SELECT unnest($8::bigint[]) AS id, unnest($9::int[]) AS attempt, unnest($10::text[]) AS why,
                                 unnest($11::tid[]) AS place) d
-                  WHERE j.ctid = d.place AND j.id = d.id AND j.attempt = d.attempt AND j.worker = $1
+                  WHERE j.ctid = d.place AND j.id + 0 = d.id AND j.attempt = d.attempt AND j.worker = $1
                  RETURNING j.*, d.why
              ), elsewhere AS (
                  DELETE FROM polar_jobs.live_jobs j
@@ -231,8 +232,8 @@ macro_rules! complete_and_claim {
             &$done.ids,
             &$done.attempts,
             &$done.notes as &[Option<&str>],
-            &$done.places as &[Place]
-            $(, $place)*
+            &$done.places as &[RowPlace]
+            $(, $value)*
         )
     };
 }

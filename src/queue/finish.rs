@@ -9,7 +9,7 @@ use sqlx::{PgConnection, Postgres, Transaction};
 
 use jobs::NewJob;
 
-use super::place::Place;
+use super::place::RowPlace;
 use super::{connect, enqueue};
 
 /// How long a completion waits for a row that somebody else holds. It keeps a connection of the jobs' pool
@@ -24,7 +24,7 @@ pub struct Completion {
     /// The fence.
     pub attempt: i32,
     /// Where the row was when it was claimed.
-    pub place: Place,
+    pub place: RowPlace,
     /// Why there was nothing to do, if so.
     pub ignored: Option<String>,
 }

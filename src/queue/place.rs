@@ -15,24 +15,24 @@ const TIDS: Oid = Oid(1010);
 
 /// The default is a place where no row ever is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct RowPlace {
     page: u32,
     item: u16,
 }
 
-impl Type<Postgres> for Place {
+impl Type<Postgres> for RowPlace {
     fn type_info() -> PgTypeInfo {
         PgTypeInfo::with_oid(TID)
     }
 }
 
-impl PgHasArrayType for Place {
+impl PgHasArrayType for RowPlace {
     fn array_type_info() -> PgTypeInfo {
         PgTypeInfo::with_oid(TIDS)
     }
 }
 
-impl Encode<'_, Postgres> for Place {
+impl Encode<'_, Postgres> for RowPlace {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
         buffer.extend_from_slice(&self.page.to_be_bytes());
         buffer.extend_from_slice(&self.item.to_be_bytes());
@@ -40,7 +40,7 @@ impl Encode<'_, Postgres> for Place {
     }
 }
 
-impl Decode<'_, Postgres> for Place {
+impl Decode<'_, Postgres> for RowPlace {
     fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
         let bytes: [u8; 6] = value.as_bytes()?.try_into()?;
         let [a, b, c, d, e, f] = bytes;

@@ -5,7 +5,8 @@
 //! what it runs. Whatever happens to an attempt, exactly one result is pushed.
 
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ use crate::queue::claim::Claimed;
 use super::attempt::{Runner, Watched};
 use super::completion::ResultSink;
 use super::fetcher::HandedOut;
-use super::result::{AttemptFacts, AttemptResult, BufferedResult, NO_PERMIT, STOPPING};
+use super::result::{AttemptFacts, AttemptResult, BufferedResult, NO_PERMIT, PANICKED, STOPPING};
 use super::slots::{Prefetch, RunPermit};
 
 /// A permit serves further jobs for so long.
@@ -86,8 +87,8 @@ struct Permitted {
     permit: RunPermit,
 }
 
-/// The backend of one queue: gives its jobs in turn, each as soon as it may run. It ends when its fetchers stop
-/// claiming.
+/// The backend of one queue: gives its jobs in turn, each as soon as it may run, and but for those that a task takes
+/// behind its first. It ends when its fetchers stop claiming.
 struct ClaimedJobs {
     prefetch: Prefetch,
     next: Option<Next>,
@@ -213,36 +214,47 @@ impl AttemptContext {
     }
 
     /// Runs a job, and for a moment those that wait for a permit: a task and a permit for each of them would cost more
-    /// than short jobs do.
-    async fn run(self: Arc<Self>, first: Permitted, watched: Arc<Watched>) {
+    /// than short jobs do. Its result is owed from this call on, also if the future is dropped unpolled.
+    fn run(
+        self: Arc<Self>,
+        first: Permitted,
+        watched: Arc<Watched>,
+    ) -> impl Future<Output = ()> + Send {
         let Permitted { job, permit } = first;
-        let begun = Instant::now();
-        let mut next = Some(job);
-        while let Some(job) = next {
-            let mut promise = Promise {
-                shared: &self,
-                facts: AttemptFacts::of(&job),
-                kept: false,
-            };
-            let (result, took) = self.runner.run(job, &watched).await;
-            permit.ran(took);
-            match result {
-                AttemptResult::Transactional(result) => {
-                    drop(permit);
-                    // Dropped on the way, the job is released, which after its commit changes nothing. Boxed, so
-                    // that an attempt that writes nothing does not carry its size.
-                    Box::pin(self.sink.commit_completion(*result)).await;
-                    promise.kept = true;
+        let mut promise = Promise::of(Arc::clone(&self), &job);
+        async move {
+            let shared = self;
+            let begun = Instant::now();
+            let mut next = Some(job);
+            while let Some(job) = next {
+                promise.owe(&job);
+                let mut polls = 0;
+                let mut attempt = pin!(shared.runner.run(job, &watched));
+                let (result, took) = poll_fn(|context| {
+                    polls += 1;
+                    attempt.as_mut().poll(context)
+                })
+                .await;
+                permit.ran(took);
+                let woke = match result {
+                    AttemptResult::Transactional(result) => {
+                        drop(permit);
+                        // Dropped on the way, the job is released, which after its commit changes nothing. Boxed,
+                        // so that an attempt that writes nothing does not carry its size.
+                        Box::pin(shared.sink.commit_completion(*result)).await;
+                        promise.keep();
+                        return;
+                    }
+                    AttemptResult::Buffered(result) => shared.sink.push(result),
+                };
+                promise.keep();
+                // What was woken here is next on this thread, and no other thread takes it from there. It must not
+                // wait for a job that blocks the thread.
+                if woke || polls > 1 || begun.elapsed() >= PERMIT_KEPT {
                     return;
                 }
-                AttemptResult::Buffered(result) => self.sink.push(result),
+                next = shared.claimed().try_recv().ok().map(|next| next.job);
             }
-            promise.kept = true;
-            next = if begun.elapsed() < PERMIT_KEPT {
-                self.claimed().try_recv().ok().map(|next| next.job)
-            } else {
-                None
-            };
         }
     }
 }
@@ -269,18 +281,35 @@ impl Service<Task<Permitted>> for Attempts {
 
 /// Pushes a result even if the future is dropped before it has one, but not before the attempt is gone:
 /// who gets the job next must not meet it.
-struct Promise<'a> {
-    shared: &'a AttemptContext,
-    facts: AttemptFacts,
-    kept: bool,
+struct Promise {
+    shared: Arc<AttemptContext>,
+    owed: Option<AttemptFacts>,
 }
 
-impl Drop for Promise<'_> {
+impl Promise {
+    fn of(shared: Arc<AttemptContext>, job: &Claimed) -> Self {
+        let owed = Some(AttemptFacts::of(job));
+        Self { shared, owed }
+    }
+
+    fn owe(&mut self, job: &Claimed) {
+        self.owed = Some(AttemptFacts::of(job));
+    }
+
+    fn keep(&mut self) {
+        self.owed = None;
+    }
+}
+
+impl Drop for Promise {
     fn drop(&mut self) {
-        if !self.kept {
-            let (id, attempt) = (self.facts.id, self.facts.attempt);
-            let released = BufferedResult::release(id, attempt, STOPPING);
-            self.shared.sink.push(released);
-        }
+        let Some(AttemptFacts { id, attempt, .. }) = self.owed else {
+            return;
+        };
+        self.shared.sink.push(if std::thread::panicking() {
+            BufferedResult::release_later(id, attempt, PANICKED)
+        } else {
+            BufferedResult::release(id, attempt, STOPPING)
+        });
     }
 }

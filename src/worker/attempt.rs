@@ -2,14 +2,14 @@
 //! result. The one place where the budget of failures is counted, and where a failed attempt is logged.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use jobs::contract::{
-    Context, Done, Entry, Error, JobFacts, NewJob, Outcome, Registry, Retry, Settings, Verdict,
-    priority, subject_of,
+    Context, Done, Entry, JobFacts, NewJob, Outcome, Registry, Retry, Settings, Verdict, priority,
+    subject_of,
 };
 use jobs::mail::Mailer;
 use polar::CallClass;
@@ -17,6 +17,7 @@ use rand::RngExt;
 use serde::Deserialize;
 use sqlx::PgPool;
 use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::timeout;
 use tracing::{Instrument, Span};
 
 use crate::queue::claim::Claimed;
@@ -62,12 +63,21 @@ impl Drop for AbortOnDrop {
 /// The attempt that a task is at, for those who look at the task from outside: one that computes on and on says
 /// nothing itself.
 #[derive(Default)]
-pub(super) struct Watched(Mutex<Option<(Instant, Span)>>);
+pub(super) struct Watched(Mutex<Option<Running>>);
+
+struct Running {
+    begun: Instant,
+    timeout: Duration,
+    span: Span,
+}
 
 impl Watched {
     fn begins(&self, timeout: Duration, span: &Span) {
-        let until = Instant::now() + timeout;
-        *self.lock() = Some((until, span.clone()));
+        *self.lock() = Some(Running {
+            begun: Instant::now(),
+            timeout,
+            span: span.clone(),
+        });
     }
 
     fn ends(&self) {
@@ -77,14 +87,11 @@ impl Watched {
     /// Waits for the end of the task that runs these attempts, and aborts it when dropped.
     pub(super) async fn until_end(&self, mut task: JoinHandle<()>) {
         let _abort = AbortOnDrop(task.abort_handle());
-        while tokio::time::timeout(WATCH_INTERVAL, &mut task)
-            .await
-            .is_err()
-        {
-            if let Some((until, span)) = &*self.lock()
-                && *until + WATCH_INTERVAL < Instant::now()
+        while timeout(WATCH_INTERVAL, &mut task).await.is_err() {
+            if let Some(running) = &*self.lock()
+                && running.begun.elapsed() > running.timeout.saturating_add(WATCH_INTERVAL)
             {
-                span.in_scope(|| {
+                running.span.in_scope(|| {
                     tracing::error!(
                         "took longer than its timeout and blocks its thread; it cannot be cancelled"
                     );
@@ -93,7 +100,7 @@ impl Watched {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<(Instant, Span)>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -118,19 +125,31 @@ impl Runner {
         let facts = AttemptFacts::of(&job);
         let context = self.context(&job);
         let begun = Instant::now();
-        let outcome = run_within_time(entry, &job.payload, &context).await;
+        // Nothing that the job used is looked at after its panic, be it one of its end or of its cancelling.
+        let work = AssertUnwindSafe(async {
+            timeout(entry.timeout, async {
+                entry.run(&job.payload, &context).await
+            })
+            .await
+        });
+        let ended = work.catch_unwind().await;
         let took = begun.elapsed();
-        let result = match outcome {
-            Ok(Ok(done)) if took <= entry.timeout => {
+        let fail = |reason| AttemptResult::Buffered(self.fail(facts, entry.retry, reason));
+        let seconds = entry.timeout.as_secs_f64();
+        let result = match ended {
+            // One that computes is not cancelled: its time may have been over long before.
+            Ok(Ok(_)) if took > entry.timeout => fail(format!("took longer than {seconds} s")),
+            Ok(Ok(Ok(done))) => {
                 let events = job.events.as_deref().unwrap_or_default();
                 complete(facts, entry.retry, done, events, |text| self.text(text))
             }
-            Ok(Err(error)) if took <= entry.timeout => {
+            Ok(Ok(Err(error))) => {
                 AttemptResult::Buffered(self.judge(facts, entry, error.verdict()))
             }
-            // One that computes cannot be cancelled: its time may have been over long before.
-            Ok(_) => AttemptResult::Buffered(self.fail(facts, entry.retry, too_long(entry))),
-            Err(reason) => AttemptResult::Buffered(self.fail(facts, entry.retry, reason)),
+            Err(panic) if took <= entry.timeout => {
+                fail(format!("panicked: {}", panic_message(&*panic)))
+            }
+            Ok(Err(_)) | Err(_) => fail(format!("took longer than {seconds} s and was cancelled")),
         };
         self.metrics.ended(entry, &result, took);
         if let AttemptResult::Buffered(result) = &result {
@@ -345,31 +364,6 @@ fn log(result: &BufferedResult) {
         }
         BufferedResult::Return(_) | BufferedResult::Complete(_) => {}
     }
-}
-
-/// Runs a job until it ends or its time is over; errors with the reason if it took too long or panicked. Nothing of
-/// the job is left then.
-async fn run_within_time(
-    entry: &Entry,
-    payload: &str,
-    context: &Context,
-) -> Result<Result<Done, Error>, String> {
-    // Nothing that the job used is looked at after its panic.
-    let mut work = Box::pin(async { entry.run(payload, context).await });
-    let running = AssertUnwindSafe(work.as_mut()).catch_unwind();
-    let ended = tokio::time::timeout(entry.timeout, running).await;
-    let dropped = catch_unwind(AssertUnwindSafe(|| drop(work)));
-    let panicked = |panic: Box<dyn Any + Send>| format!("panicked: {}", panic_message(&*panic));
-    match (ended, dropped) {
-        (Err(_), _) => Err(too_long(entry)),
-        (Ok(Err(panic)), _) | (Ok(Ok(_)), Err(panic)) => Err(panicked(panic)),
-        (Ok(Ok(outcome)), Ok(())) => Ok(outcome),
-    }
-}
-
-fn too_long(entry: &Entry) -> String {
-    let seconds = entry.timeout.as_secs_f64();
-    format!("took longer than {seconds} s and was cancelled")
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

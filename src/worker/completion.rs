@@ -1,8 +1,10 @@
 //! Results of attempts until they are stored: most in batches with the next claim, those with local writes or
 //! follow-ups in a transaction of their own.
 
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
@@ -107,17 +109,23 @@ impl Drop for Storing<'_> {
 }
 
 impl CompletionBuffer {
-    /// Adds a result.
-    pub(super) fn push(&self, result: BufferedResult) {
+    /// Adds a result. True if that woke a fetcher: whoever is woken takes everything and looks again before it rests,
+    /// so only the first result wakes one.
+    pub(super) fn push(&self, result: BufferedResult) -> bool {
         let waiting = {
             let mut pending = self.lock();
             pending.push(result);
             pending.len()
         };
-        self.arrived.notify_one();
-        if waiting == self.enough.load(Ordering::Acquire) {
+        let first = waiting == 1;
+        if first {
+            self.arrived.notify_one();
+        }
+        let enough = waiting == self.enough.load(Ordering::Acquire);
+        if enough {
             self.ready.notify_waiters();
         }
+        first || enough
     }
 
     /// Notes that a fetcher's statement runs.
@@ -159,7 +167,7 @@ impl CompletionBuffer {
                 if last.elapsed() > LULL || began.elapsed() > GATHER_TIMEOUT {
                     return;
                 }
-                tokio::task::yield_now().await;
+                let_others_run().await;
             }
         }
     }
@@ -171,6 +179,7 @@ impl CompletionBuffer {
             return std::mem::take(&mut pending);
         }
         let rest = pending.split_off(most);
+        self.arrived.notify_one();
         std::mem::replace(&mut pending, rest)
     }
 
@@ -187,6 +196,21 @@ impl CompletionBuffer {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<BufferedResult>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Puts the task that calls it behind others. `tokio::task::yield_now` puts it where only its thread finds it again,
+/// and that may run a job meanwhile that blocks it.
+pub(super) async fn let_others_run() {
+    let mut behind = false;
+    poll_fn(|context| {
+        if behind {
+            return Poll::Ready(());
+        }
+        behind = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Takes the results of one queue: buffers them, or stores at once what must be committed with a
@@ -207,9 +231,9 @@ pub(super) struct ResultSink {
 }
 
 impl ResultSink {
-    /// Buffers a result.
-    pub(super) fn push(&self, result: BufferedResult) {
-        self.buffer.push(result);
+    /// Buffers a result. True if that woke a fetcher.
+    pub(super) fn push(&self, result: BufferedResult) -> bool {
+        self.buffer.push(result)
     }
 
     /// Commits a completion with its local writes and follow-ups.

@@ -19,7 +19,7 @@ use crate::queue::connect::{IDLE_TIMEOUT, Pooler, QueueDatabase, set_lock_timeou
 use crate::queue::finish::Completion;
 use crate::queue::recovery::{self, Backend, LostClaim};
 
-use super::completion::HeldJobs;
+use super::completion::{HeldJobs, let_others_run};
 
 /// Opening a connection, recovery of the one before included.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -125,7 +125,7 @@ impl FetchConnections {
                 }
             }
             // Only `close_idle` takes a place without a permit, and only for a moment.
-            tokio::task::yield_now().await;
+            let_others_run().await;
         }
     }
 

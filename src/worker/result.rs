@@ -6,19 +6,23 @@ use sqlx::{Postgres, Transaction};
 
 use crate::queue::claim::Claimed;
 use crate::queue::finish::{Completion, Discard, Return};
-use crate::queue::place::Place;
+use crate::queue::place::RowPlace;
 
 /// Notes of jobs that were released.
 pub(super) const STOPPING: &str = "requeued by a stopping worker";
+pub(super) const PANICKED: &str = "requeued: the worker panicked, as its log says";
 pub(super) const NO_PERMIT: &str =
     "requeued: claimed ahead, but the jobs before it took longer than expected";
+
+/// Seconds until a job is taken again beside which the worker itself failed.
+const RELEASE_DELAY: f64 = 60.0;
 
 /// What is needed to end an attempt whose job value is gone.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AttemptFacts {
     pub(super) id: i64,
     pub(super) attempt: i32,
-    pub(super) place: Place,
+    pub(super) place: RowPlace,
     pub(super) failures: i32,
     pub(super) max_attempts: i32,
     pub(super) priority: i16,
@@ -70,10 +74,19 @@ pub(super) struct TransactionalCompletion {
 impl BufferedResult {
     /// Back to waiting at once, no attempt charged.
     pub(super) fn release(id: i64, attempt: i32, note: &str) -> Self {
+        Self::release_in(0.0, id, attempt, note)
+    }
+
+    /// The same, but not at once: what went wrong here would go wrong again.
+    pub(super) fn release_later(id: i64, attempt: i32, note: &str) -> Self {
+        Self::release_in(RELEASE_DELAY, id, attempt, note)
+    }
+
+    fn release_in(delay: f64, id: i64, attempt: i32, note: &str) -> Self {
         Self::Return(Return {
             id,
             attempt,
-            delay: 0.0,
+            delay,
             failure: None,
             note: Some(note.to_owned()),
             still_due: true,

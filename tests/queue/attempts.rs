@@ -37,6 +37,25 @@ async fn a_handler_that_blocks_its_thread_holds_up_neither_others_nor_their_time
     worker.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_blocks_its_thread_behind_short_jobs_holds_up_nobody_either() {
+    let app = TestApp::new().await;
+    let short = |_| Script::note("short").row();
+    let blocks = Script::new("blocks", [vec![Act::Block("go".into())]]);
+    let mut jobs: Vec<_> = (0..500).map(short).collect();
+    jobs.push(blocks.row());
+    app.add_all(&jobs).await;
+    let worker = app.work(2).await;
+    app.ledger.reached(Mark::Started, "blocks", 1).await;
+    let left = "SELECT count(*) FROM polar_jobs.jobs WHERE state <> 'completed'";
+    app.until_number(left, 1).await;
+    let id = app.add(Script::note("later").row()).await;
+    app.until_state(id, "completed").await;
+    app.ledger.open("go");
+    app.until_empty().await;
+    worker.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_attempt_beyond_its_time_is_not_repeated_while_it_still_runs() {
     let app = TestApp::new().await;

@@ -4,7 +4,7 @@ use jobs::NewJob;
 use polar_jobs::queue::claim::Claimed;
 use polar_jobs::queue::finish::{self, Completion, Return};
 use polar_jobs::queue::lease::{self, Identity};
-use polar_jobs::queue::place::Place;
+use polar_jobs::queue::place::RowPlace;
 
 use crate::ledger::Mark;
 use crate::script::{Act, Brief, Script};
@@ -374,7 +374,7 @@ async fn every_way_to_end_is_fenced_by_attempt_and_worker() {
     app.execute("UPDATE polar_jobs.live_jobs SET worker = 7, attempt = 3")
         .await;
     let mut connection = app.connect().await;
-    let there: Place = sqlx::query_scalar("SELECT ctid FROM polar_jobs.live_jobs")
+    let there: RowPlace = sqlx::query_scalar("SELECT ctid FROM polar_jobs.live_jobs")
         .fetch_one(&app.pool)
         .await
         .unwrap();
@@ -404,7 +404,7 @@ async fn every_way_to_end_is_fenced_by_attempt_and_worker() {
             place,
             ignored: None,
         };
-        for place in [there, Place::default()] {
+        for place in [there, RowPlace::default()] {
             complete_and_claim(&mut connection, worker, &[done(place)], 0)
                 .await
                 .unwrap();
@@ -445,6 +445,15 @@ async fn a_job_is_completed_wherever_its_row_is_by_now_and_none_in_its_stead() {
     let [moved, mistaken, there, other] = &claimed[..] else {
         panic!("four were claimed, not {claimed:?}");
     };
+    for job in &claimed {
+        let place: RowPlace =
+            sqlx::query_scalar("SELECT ctid FROM polar_jobs.live_jobs WHERE id = $1")
+                .bind(job.id)
+                .fetch_one(&app.pool)
+                .await
+                .unwrap();
+        assert_eq!(job.place, place);
+    }
     sqlx::query("UPDATE polar_jobs.live_jobs SET note = 'elsewhere now' WHERE id = $1")
         .bind(moved.id)
         .execute(&app.pool)

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use polar_jobs::operators::Actor;
 use polar_jobs::queue::claim::Claimed;
 use polar_jobs::queue::finish::{self, Completion, Discard, Return};
-use polar_jobs::queue::place::Place;
+use polar_jobs::queue::place::RowPlace;
 use polar_jobs::queue::table::{self, Acted, Action};
 use polar_jobs::queue::{enqueue, lease, reclaim, release};
 use proptest::prelude::*;
@@ -486,7 +486,7 @@ async fn complete(connection: &mut PgConnection, worker: i64, job: &Claimed) {
         attempt: job.attempt,
         // Every second one as if its row had moved meanwhile.
         place: if job.id % 4 == 0 {
-            Place::default()
+            RowPlace::default()
         } else {
             job.place
         },
