@@ -11,6 +11,8 @@ mod changes;
 mod description;
 #[path = "api/failures.rs"]
 mod failures;
+#[path = "free_port/mod.rs"]
+mod free_port;
 #[path = "local_polar/mod.rs"]
 mod local_polar;
 #[path = "api/logs.rs"]

@@ -16,6 +16,8 @@ mod dev;
 mod doctor;
 #[path = "cli/dotenv.rs"]
 mod dotenv;
+#[path = "free_port/mod.rs"]
+mod free_port;
 #[path = "cli/jobs.rs"]
 mod jobs;
 #[path = "cli/lists.rs"]

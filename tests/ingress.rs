@@ -4,6 +4,8 @@
     reason = "a test that cannot go on has failed, and says where"
 )]
 
+#[path = "free_port/mod.rs"]
+mod free_port;
 #[path = "ingress/support.rs"]
 mod support;
 #[path = "wait/mod.rs"]

@@ -3,6 +3,8 @@
 
 #[path = "limiter/fleet.rs"]
 mod fleet;
+#[path = "free_port/mod.rs"]
+mod free_port;
 #[path = "local_polar/mod.rs"]
 mod local_polar;
 #[path = "limiter/through_a_gateway.rs"]

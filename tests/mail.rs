@@ -7,6 +7,8 @@ mod command_line;
 mod contacts;
 #[path = "mail/encryption.rs"]
 mod encryption;
+#[path = "free_port/mod.rs"]
+mod free_port;
 #[path = "mail/invoices.rs"]
 mod invoices;
 #[path = "mail/killed.rs"]

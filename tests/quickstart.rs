@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "free_port/mod.rs"]
+mod free_port;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
@@ -9,6 +12,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+use free_port::free_port;
 
 const DOCUMENT: &str = include_str!("../docs/quickstart.md");
 /// Long enough for a loaded machine; what comes earlier ends the wait earlier.
@@ -53,17 +58,12 @@ fn block(name: &str) -> &'static str {
     found.unwrap_or_else(|| panic!("the page has no block {name:?}"))
 }
 
-fn free_port() -> String {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    free.local_addr().unwrap().port().to_string()
-}
-
 impl Reader {
     fn new() -> Self {
         let reader = Self {
             directory: tempfile::tempdir().unwrap(),
-            app: free_port(),
-            ingress: free_port(),
+            app: free_port().to_string(),
+            ingress: free_port().to_string(),
         };
         reader.save(".env");
         reader
@@ -71,9 +71,11 @@ impl Reader {
 
     /// A block with this reader's ports.
     fn text(&self, name: &str) -> String {
-        block(name)
-            .replace("5000", &self.app)
-            .replace("8080", &self.ingress)
+        let others = block(name).split("5000");
+        let others: Vec<_> = others
+            .map(|text| text.replace("8080", &self.ingress))
+            .collect();
+        others.join(&self.app)
     }
 
     fn save(&self, name: &str) {

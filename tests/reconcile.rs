@@ -11,6 +11,8 @@ mod command;
 mod differences;
 #[path = "reconcile/erasure.rs"]
 mod erasure;
+#[path = "free_port/mod.rs"]
+mod free_port;
 #[path = "local_polar/mod.rs"]
 mod local_polar;
 #[path = "mail/mail_server.rs"]

@@ -8,6 +8,8 @@
 mod fetched;
 #[path = "postgres/found.rs"]
 mod found;
+#[path = "../../tests/free_port/mod.rs"]
+mod free_port;
 #[path = "postgres/lifetime.rs"]
 mod lifetime;
 #[path = "postgres/scratch.rs"]

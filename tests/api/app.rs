@@ -25,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use crate::free_port::free_port;
 use crate::test_app::{DEADLINE, PLATFORM, Tenant, TestApp, user};
 
 pub(crate) const APP_TOKEN: &str = "the token of the application's server";
@@ -271,9 +272,7 @@ impl IngressProcess {
 
     /// Starts one and waits until it listens.
     pub(crate) async fn start(app: &ApiApp, settings: &[(&str, &str)]) -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let log = NamedTempFile::new().unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_polar-jobs"))
             .args(["ingress", "--port", &address.port().to_string()])

@@ -11,6 +11,7 @@ use simulator::{Faults, Gateway, Product, RequestMatch};
 use sqlx::postgres::PgPoolOptions;
 
 use crate::app::{Answer, ApiApp, As, Company, IngressProcess, client, client_within};
+use crate::free_port::free_port;
 use crate::test_app::DEADLINE;
 
 /// Routes that ask Polar, with what they are told.
@@ -195,12 +196,7 @@ async fn a_session_that_polar_refuses_says_nothing_about_our_own_token() {
 #[tokio::test]
 async fn a_database_that_is_away_is_said_and_not_blamed_on_polar() {
     let app = ApiApp::open().await;
-    // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .unwrap()
-        .port();
-    let nowhere = format!("postgres://postgres@127.0.0.1:{port}/app");
+    let nowhere = format!("postgres://postgres@127.0.0.1:{}/app", free_port());
     let process = IngressProcess::start(&app, &[("DATABASE_URL", &nowhere)]).await;
     let path = format!("/v1/organizations/{}/plans", uuid::Uuid::new_v4());
     let answer = process.get(&path).await;

@@ -5,7 +5,9 @@ use std::process::Stdio;
 
 use private_postgres::testing;
 
-use super::support::{Running, command, ended, free_port, get, signal, try_get, until};
+use crate::free_port::free_port;
+
+use super::support::{Running, command, ended, get, signal, try_get, until};
 
 /// Ways in which standard error cannot be written.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +47,7 @@ async fn ingress_and_worker_go_on_when_their_log_cannot_be_written() {
         let public = format!("127.0.0.1:{port}");
         let settings = [
             ("DATABASE_URL", database.url.as_str()),
-            ("PORT", &port),
+            ("PORT", &port.to_string()),
             ("RUST_LOG", "trace"),
         ];
         let mut ingress = spawn(&settings, &["ingress"], broken);

@@ -7,7 +7,9 @@ use std::path::Path;
 use polar_jobs::telemetry::catalogue::{METRICS, Type};
 use private_postgres::testing;
 
-use super::support::{ended, free_port, get, signal, start, try_get, until};
+use crate::free_port::free_port;
+
+use super::support::{ended, get, signal, start, try_get, until};
 
 fn sources(folder: &Path, found: &mut Vec<String>) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -100,7 +102,7 @@ async fn the_ingress_tells_of_the_fleet_while_no_worker_lives_where_it_is_told_t
     let public = format!("127.0.0.1:{port}");
     let settings = [
         ("DATABASE_URL", database.url.as_str()),
-        ("PORT", &port),
+        ("PORT", &port.to_string()),
         ("METRICS_BIND", &page),
         ("POLAR_WEBHOOK_SECRET", "a-secret-of-the-endpoint"),
     ];

@@ -163,12 +163,6 @@ pub(crate) async fn until<F: Future<Output = bool>>(holds: impl FnMut() -> F) {
     crate::wait::eventually("what was waited for", holds).await;
 }
 
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> String {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    free.local_addr().unwrap().port().to_string()
-}
-
 /// What a server answers to a GET, head and body; `None` where it does not.
 pub(crate) fn try_get(address: &str, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use private_postgres::testing;
 use simulator::Options;
 
+use crate::free_port::free_port;
 use crate::local_polar::LocalPolar;
 
 use super::support::{
-    Said, ended, free_port, get, run, run_beside, signal, start, try_get, until, with_database,
+    Said, ended, get, run, run_beside, signal, start, try_get, until, with_database,
 };
 use super::watch::{execute, line, role};
 
@@ -48,7 +49,7 @@ async fn a_missing_grant_is_said_with_what_to_do() {
     let port = free_port();
     let settings = [
         ("DATABASE_URL", url.as_str()),
-        ("PORT", &port),
+        ("PORT", &port.to_string()),
         ("APP_TOKEN", "an-application-token"),
     ];
     let mut ingress = start(&settings, &["ingress"]);

@@ -1,20 +1,15 @@
 //! A database that cannot be used: the one line says why.
 
-use std::net::TcpListener;
-
 use private_postgres::testing;
+
+use crate::free_port::free_port;
 
 use super::support::with_database;
 
 #[test]
 fn a_server_that_is_not_there_is_told_from_one_that_is_slow() {
-    // A port that was free a moment ago.
-    let port = TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .unwrap()
-        .port();
     let said = with_database(
-        &format!("postgres://postgres@127.0.0.1:{port}/app"),
+        &format!("postgres://postgres@127.0.0.1:{}/app", free_port()),
         &["jobs", "list"],
     );
     assert_eq!(said.code, Some(1));

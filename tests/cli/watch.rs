@@ -15,11 +15,11 @@ use uuid::Uuid;
 
 use simulator::Options;
 
+use crate::free_port::free_port;
 use crate::local_polar::LocalPolar;
 
 use super::support::{
-    Said, ended, free_port, line_with, run, run_beside, signal, start, try_get, until,
-    with_database,
+    Said, ended, line_with, run, run_beside, signal, start, try_get, until, with_database,
 };
 
 const ACME: &str = "1dbfc517-0bbf-4301-9ba8-555ca42b9737";
@@ -148,7 +148,7 @@ async fn deliveries_that_fit_no_secret_are_said_once_and_known_to_doctor() {
     let port = free_port();
     let settings = [
         ("DATABASE_URL", url.as_str()),
-        ("PORT", &port),
+        ("PORT", &port.to_string()),
         ("POLAR_WEBHOOK_SECRET", "whsec_the_secret_of_today"),
     ];
     let mut ingress = start(&settings, &["ingress"]);

@@ -11,18 +11,17 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
+use crate::free_port::free_port;
 use crate::support::{Delivery, SECRET, count, try_send, until};
 
-/// The real program, as an operator starts it, on a port that was free a moment ago.
+/// The real program, as an operator starts it, on a free port.
 pub(crate) async fn start(url: &str) -> (Child, SocketAddr) {
     start_with(url, &[]).await
 }
 
 /// The same with further settings.
 pub(crate) async fn start_with(url: &str, settings: &[(&str, &str)]) -> (Child, SocketAddr) {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let child = Command::new(env!("CARGO_BIN_EXE_polar-jobs"))
         .arg("ingress")
         .current_dir(env!("CARGO_TARGET_TMPDIR"))

@@ -13,6 +13,8 @@ use private_postgres::testing::{TestDatabase, database};
 use sqlx::PgPool;
 use tokio::sync::Barrier;
 
+use crate::free_port::free_port;
+
 /// Ten times faster than Polar, but with time for the database: the machine may be busy.
 const FAST: Timing = Timing {
     window: Duration::from_secs(6),
@@ -386,13 +388,8 @@ async fn polar_down_five_times_in_a_row_and_for_a_probe_stops_the_process_until_
 #[tokio::test]
 async fn a_process_that_reaches_nobody_stops_calling() {
     let database = database(polar_jobs::migrate::migrator).await;
-    // A port that was free a moment ago: nobody listens there.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
     let config = polar::ClientConfig {
-        base_url: format!("http://{nobody}"),
+        base_url: format!("http://127.0.0.1:{}", free_port()),
         access_token: "polar_oat_test".to_owned().into(),
         version: "2026-04".to_owned(),
         timeout: Duration::from_secs(2),

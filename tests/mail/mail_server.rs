@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
+use crate::free_port::free_port;
 use crate::test_app::DEADLINE;
 
 /// What the server does with what comes.
@@ -115,8 +116,9 @@ impl MailServer {
             seen: Mutex::default(),
             changed: watch::channel(()).0,
         });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        // One that nobody else takes while it is stopped.
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let listener = TcpListener::bind(address).await.unwrap();
         Self {
             listening: Some(tokio::spawn(listen(listener, Arc::clone(&shared)))),
             shared,

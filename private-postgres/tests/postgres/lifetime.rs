@@ -1,5 +1,6 @@
 //! Who starts the server, who stops it, and what happens when nobody gets the chance to.
 
+use crate::free_port::free_port;
 use crate::scratch::{directory, options};
 use private_postgres::{Options, Server, psql_line};
 use sqlx::postgres::PgConnectOptions;
@@ -273,11 +274,7 @@ async fn data_asked_for_in_a_closed_directory_is_still_served() {
 #[tokio::test]
 async fn a_port_is_opened_on_this_machine_alone_when_asked_for() {
     let cluster = directory();
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let free = free_port();
     let settings = vec![("work_mem".to_owned(), "7MB".to_owned())];
     let server = Server::start(&Options {
         port: Some(free),
