@@ -160,7 +160,8 @@ macro_rules! claim {
             "WITH "
                 + $ends
                 + r#"me AS MATERIALIZED (
-                   SELECT 1 FROM polar_jobs.claims c WHERE c.worker = $1 AND c.fetcher = $4 AND c.epoch = $5 FOR NO KEY UPDATE
+                   SELECT 1 FROM polar_jobs.claims c
+                    WHERE c.worker = $1 AND c.fetcher = $4 AND c.epoch = $5 FOR NO KEY UPDATE
                ), taken AS (
                    UPDATE polar_jobs.live_jobs j
                       SET worker = $1, attempt = j.attempt + 1, started_at = now(),
@@ -168,15 +169,16 @@ macro_rules! claim {
                     WHERE j.ctid = ANY (ARRAY("#
                 + $due
                 + r#"))
-                   RETURNING j.id, j.attempt, j.ctid AS place, j.kind, j.payload, jsonb_array_length(j.errors) AS failures, j.max_attempts,
-                             j.events, j.ordering_key IS NOT NULL AS ordered, j.priority, j.run_at, j.started_at
+                   RETURNING j.id, j.attempt, j.ctid AS place, j.kind, j.payload,
+                             jsonb_array_length(j.errors) AS failures, j.max_attempts, j.events,
+                             j.ordering_key IS NOT NULL AS ordered, j.priority, j.run_at, j.started_at
                ), recorded AS (
                    UPDATE polar_jobs.claims c SET turn = $6, ids = $7::bigint[] || ARRAY(SELECT t.id FROM taken t)
                     WHERE c.worker = $1 AND c.fetcher = $4 AND EXISTS (SELECT 1 FROM taken)
                )
-               SELECT id AS "id!", attempt AS "attempt!", place AS "place!: RowPlace", kind AS "kind!", payload::text AS "payload!",
-                      failures AS "failures!", max_attempts AS "max_attempts!", events, ordered AS "ordered!",
-                      priority AS "priority!", run_at AS "run_at!", started_at AS "started_at!"
+               SELECT id AS "id!", attempt AS "attempt!", place AS "place!: RowPlace", kind AS "kind!",
+                      payload::text AS "payload!", failures AS "failures!", max_attempts AS "max_attempts!", events,
+                      ordered AS "ordered!", priority AS "priority!", run_at AS "run_at!", started_at AS "started_at!"
                  FROM taken"#,
             $record.worker,
             $queue,
