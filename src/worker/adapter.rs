@@ -31,6 +31,8 @@ use super::slots::{Prefetch, RunPermit};
 
 /// A permit serves further jobs for so long.
 const PERMIT_KEPT: Duration = Duration::from_millis(1);
+/// Seconds until a job is taken again beside which the worker itself panicked.
+const PANIC_DELAY: f64 = 60.0;
 
 /// How the process ends if an apalis worker does.
 pub(super) type Ended = MonitorError;
@@ -220,14 +222,12 @@ impl AttemptContext {
         first: Permitted,
         watched: Arc<Watched>,
     ) -> impl Future<Output = ()> + Send {
-        let Permitted { job, permit } = first;
+        let Permitted { mut job, permit } = first;
         let mut promise = Promise::of(Arc::clone(&self), &job);
         async move {
             let shared = self;
             let begun = Instant::now();
-            let mut next = Some(job);
-            while let Some(job) = next {
-                promise.owe(&job);
+            loop {
                 let mut polls = 0;
                 let mut attempt = pin!(shared.runner.run(job, &watched));
                 let (result, took) = poll_fn(|context| {
@@ -253,7 +253,11 @@ impl AttemptContext {
                 if woke || polls > 1 || begun.elapsed() >= PERMIT_KEPT {
                     return;
                 }
-                next = shared.claimed().try_recv().ok().map(|next| next.job);
+                let Ok(next) = shared.claimed().try_recv() else {
+                    return;
+                };
+                job = next.job;
+                promise.owe(&job);
             }
         }
     }
@@ -307,7 +311,7 @@ impl Drop for Promise {
             return;
         };
         self.shared.sink.push(if std::thread::panicking() {
-            BufferedResult::release_later(id, attempt, PANICKED)
+            BufferedResult::release_after(PANIC_DELAY, id, attempt, PANICKED)
         } else {
             BufferedResult::release(id, attempt, STOPPING)
         });

@@ -31,7 +31,7 @@ pub type Mask = Arc<dyn Fn(String) -> String + Send + Sync>;
 
 /// Nothing waits longer, whatever an answer asks for: Postgres could not even count it.
 const LONGEST_DELAY: Duration = Duration::from_secs(30 * 24 * 3600);
-/// When a job of an unknown kind is looked at again; up to twice that.
+/// Seconds after which a job of an unknown kind is looked at again; up to twice that.
 const UNKNOWN_KIND_DELAY: f64 = 30.0;
 /// Events of a job that its follow-ups answer for, the newest ones: a job that waited long may have thousands.
 const INHERITED_EVENTS: usize = 100;
@@ -178,18 +178,13 @@ impl Runner {
     /// Not a failure: during a deployment an older worker may meet a kind of the next release.
     fn unknown_kind(&self, job: &Claimed) -> BufferedResult {
         metrics::unknown_kind();
-        BufferedResult::Return(Return {
-            id: job.id,
-            attempt: job.attempt,
-            delay: UNKNOWN_KIND_DELAY * (1.0 + rand::rng().random::<f64>()),
-            failure: None,
-            note: Some(format!(
-                "no job kind \"{}\" is known to version {}; waits for a worker that knows it",
-                job.kind,
-                env!("CARGO_PKG_VERSION")
-            )),
-            still_due: true,
-        })
+        let delay = UNKNOWN_KIND_DELAY * (1.0 + rand::rng().random::<f64>());
+        let note = format!(
+            "no job kind \"{}\" is known to version {}; waits for a worker that knows it",
+            job.kind,
+            env!("CARGO_PKG_VERSION")
+        );
+        BufferedResult::release_after(delay, job.id, job.attempt, note)
     }
 
     fn judge(&self, facts: AttemptFacts, entry: &Entry, verdict: Verdict) -> BufferedResult {

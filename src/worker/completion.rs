@@ -1,10 +1,8 @@
 //! Results of attempts until they are stored: most in batches with the next claim, those with local writes or
 //! follow-ups in a transaction of their own.
 
-use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
@@ -13,14 +11,15 @@ use sqlx::PgPool;
 use tokio::sync::Notify;
 
 use crate::queue::claim::Claimed;
-use crate::queue::finish::{self, Completion, Return};
+use crate::queue::finish::{self, Completion};
 use crate::queue::notifier::Notifier;
 use crate::sqlstate::is_statement_at_fault;
 
 use super::attempt::Runner;
 use super::lease_keeper::IdleState;
-use super::result::{BufferedResult, TransactionalCompletion};
+use super::result::{BufferedResult, NOT_STORED, TransactionalCompletion};
 use super::slots::Slots;
+use super::yielding::let_others_run;
 
 /// How long results are gathered at most, and how long after the last one.
 const GATHER_TIMEOUT: Duration = Duration::from_millis(1);
@@ -28,6 +27,8 @@ const LULL: Duration = Duration::from_micros(30);
 /// The same while the database is busy with another batch of the queue.
 const BUSY_GATHER_TIMEOUT: Duration = Duration::from_millis(10);
 const BUSY_LULL: Duration = Duration::from_millis(1);
+/// Seconds after which a job is run again whose completion the database did not take.
+const NOT_STORED_DELAY: f64 = 1.0;
 
 /// A claim that this process holds.
 #[derive(Clone, Copy, Debug)]
@@ -198,21 +199,6 @@ impl CompletionBuffer {
     }
 }
 
-/// Puts the task that calls it behind others. `tokio::task::yield_now` puts it where only its thread finds it again,
-/// and that may run a job meanwhile that blocks it.
-pub(super) async fn let_others_run() {
-    let mut behind = false;
-    poll_fn(|context| {
-        if behind {
-            return Poll::Ready(());
-        }
-        behind = true;
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
 /// Takes the results of one queue: buffers them, or stores at once what must be committed with a
 /// completion. The job's transaction is open: if it waited for a fetcher, and the fetcher for a
 /// connection that such transactions hold all of, neither would go on.
@@ -273,14 +259,12 @@ impl ResultSink {
         self.push(if is_statement_at_fault(&error) {
             self.runner.refused(facts, retry, &error)
         } else {
-            BufferedResult::Return(Return {
-                id: completion.id,
-                attempt: completion.attempt,
-                delay: 1.0,
-                failure: None,
-                note: Some("its completion could not be stored".to_owned()),
-                still_due: true,
-            })
+            BufferedResult::release_after(
+                NOT_STORED_DELAY,
+                completion.id,
+                completion.attempt,
+                NOT_STORED,
+            )
         });
     }
 }

@@ -19,7 +19,8 @@ use crate::queue::connect::{IDLE_TIMEOUT, Pooler, QueueDatabase, set_lock_timeou
 use crate::queue::finish::Completion;
 use crate::queue::recovery::{self, Backend, LostClaim};
 
-use super::completion::{HeldJobs, let_others_run};
+use super::completion::HeldJobs;
+use super::yielding::let_others_run;
 
 /// Opening a connection, recovery of the one before included.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);

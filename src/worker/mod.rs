@@ -19,6 +19,7 @@ mod metrics;
 mod process;
 mod result;
 mod slots;
+mod yielding;
 
 pub use attempt::Mask;
 pub use process::{QueueSlots, WorkerError, WorkerSettings, run};

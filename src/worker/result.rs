@@ -13,9 +13,7 @@ pub(super) const STOPPING: &str = "requeued by a stopping worker";
 pub(super) const PANICKED: &str = "requeued: the worker panicked, as its log says";
 pub(super) const NO_PERMIT: &str =
     "requeued: claimed ahead, but the jobs before it took longer than expected";
-
-/// Seconds until a job is taken again beside which the worker itself failed.
-const RELEASE_DELAY: f64 = 60.0;
+pub(super) const NOT_STORED: &str = "its completion could not be stored";
 
 /// What is needed to end an attempt whose job value is gone.
 #[derive(Clone, Copy, Debug)]
@@ -74,21 +72,22 @@ pub(super) struct TransactionalCompletion {
 impl BufferedResult {
     /// Back to waiting at once, no attempt charged.
     pub(super) fn release(id: i64, attempt: i32, note: &str) -> Self {
-        Self::release_in(0.0, id, attempt, note)
+        Self::release_after(0.0, id, attempt, note)
     }
 
-    /// The same, but not at once: what went wrong here would go wrong again.
-    pub(super) fn release_later(id: i64, attempt: i32, note: &str) -> Self {
-        Self::release_in(RELEASE_DELAY, id, attempt, note)
-    }
-
-    fn release_in(delay: f64, id: i64, attempt: i32, note: &str) -> Self {
+    /// The same after so many seconds: what went wrong here would go wrong again at once.
+    pub(super) fn release_after(
+        delay: f64,
+        id: i64,
+        attempt: i32,
+        note: impl Into<String>,
+    ) -> Self {
         Self::Return(Return {
             id,
             attempt,
             delay,
             failure: None,
-            note: Some(note.to_owned()),
+            note: Some(note.into()),
             still_due: true,
         })
     }
