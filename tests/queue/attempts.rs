@@ -5,12 +5,11 @@ use std::sync::{Mutex, Once};
 use std::time::Duration;
 
 use jobs::NewJob;
-use polar_jobs::queue::lease::{self, Identity};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::ledger::Mark;
 use crate::script::{Act, Brief, Script};
-use crate::test_app::{TestApp, complete_and_claim, eventually};
+use crate::test_app::{TestApp, complete_and_claim, eventually, register};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_handler_that_blocks_its_thread_holds_up_neither_others_nor_their_timeouts() {
@@ -68,7 +67,9 @@ async fn an_attempt_beyond_its_time_is_not_repeated_while_it_still_runs() {
     let row = app.job(id).await;
     assert_eq!((row.state.as_str(), row.attempt), ("running", 1));
     app.ledger.open("go");
-    app.until_state(id, "completed").await;
+    let row = app.until_state(id, "completed").await;
+    assert_eq!((row.attempt, row.failures()), (2, 1));
+    assert_eq!(row.last_error(), "took longer than 0.3 s");
     worker.stop().await;
 }
 
@@ -139,13 +140,7 @@ async fn each_job_of_a_dead_worker_is_one_line_that_says_whose_it_is() {
     ))
     .await;
     let mut connection = app.connect().await;
-    let me = Identity {
-        host: "here".to_owned(),
-        pid: 1,
-        queues: vec![],
-        slots: vec![],
-    };
-    let dead = lease::register(&mut connection, &me).await.unwrap();
+    let dead = register(&mut connection).await;
     let claimed = complete_and_claim(&mut connection, dead, &[], 2).await;
     assert_eq!(claimed.unwrap().len(), 2);
     app.execute("UPDATE polar_jobs.workers SET leased_until = now() - interval '1 second'")

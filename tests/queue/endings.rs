@@ -1,14 +1,12 @@
 //! Every attempt has one end, and every job a final state.
 
 use jobs::NewJob;
-use polar_jobs::queue::claim::Claimed;
 use polar_jobs::queue::finish::{self, Completion, Return};
-use polar_jobs::queue::lease::{self, Identity};
 use polar_jobs::queue::place::RowPlace;
 
 use crate::ledger::Mark;
 use crate::script::{Act, Brief, Script};
-use crate::test_app::{Row, TestApp, complete_and_claim};
+use crate::test_app::{Row, TestApp, complete_and_claim, completion, register};
 
 async fn run_once(script: Script) -> (TestApp, Row) {
     let app = TestApp::new().await;
@@ -429,13 +427,7 @@ async fn every_way_to_end_is_fenced_by_attempt_and_worker() {
 async fn a_job_is_completed_wherever_its_row_is_by_now_and_none_in_its_stead() {
     let app = TestApp::new().await;
     let mut connection = app.connect().await;
-    let identity = Identity {
-        host: "here".to_owned(),
-        pid: 1,
-        queues: vec!["default".to_owned()],
-        slots: vec![4],
-    };
-    let worker = lease::register(&mut connection, &identity).await.unwrap();
+    let worker = register(&mut connection).await;
     let rows = ["moved", "mistaken", "there", "other"].map(|label| Script::note(label).row());
     app.add_all(&rows).await;
     let mut claimed = complete_and_claim(&mut connection, worker, &[], 4)
@@ -459,16 +451,13 @@ async fn a_job_is_completed_wherever_its_row_is_by_now_and_none_in_its_stead() {
         .execute(&app.pool)
         .await
         .unwrap();
-    let done = |job: &Claimed, place| Completion {
-        id: job.id,
-        attempt: job.attempt,
-        place,
-        ignored: None,
-    };
     let ended = [
-        done(moved, moved.place),
-        done(mistaken, other.place),
-        done(there, there.place),
+        completion(moved),
+        Completion {
+            place: other.place,
+            ..completion(mistaken)
+        },
+        completion(there),
     ];
     complete_and_claim(&mut connection, worker, &ended, 0)
         .await

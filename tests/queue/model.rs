@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use polar_jobs::operators::Actor;
 use polar_jobs::queue::claim::Claimed;
-use polar_jobs::queue::finish::{self, Completion, Discard, Return};
+use polar_jobs::queue::finish::{self, Discard, Return};
 use polar_jobs::queue::place::RowPlace;
 use polar_jobs::queue::table::{self, Acted, Action};
-use polar_jobs::queue::{enqueue, lease, reclaim, release};
+use polar_jobs::queue::{enqueue, reclaim, release};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::script::Script;
-use crate::test_app::{TestApp, complete_and_claim};
+use crate::test_app::{TestApp, complete_and_claim, completion, register};
 
 const WORKERS: usize = 2;
 
@@ -135,13 +135,7 @@ impl Case {
     }
 
     async fn hire(&mut self) -> i64 {
-        let me = lease::Identity {
-            host: "here".to_owned(),
-            pid: 1,
-            queues: vec![],
-            slots: vec![],
-        };
-        lease::register(&mut self.connection, &me).await.unwrap()
+        register(&mut self.connection).await
     }
 
     fn take(&mut self, index: usize) -> Option<(i64, Claimed)> {
@@ -481,17 +475,11 @@ fn moves(old: &str, new: &str, step: &Step) -> bool {
 }
 
 async fn complete(connection: &mut PgConnection, worker: i64, job: &Claimed) {
-    let done = Completion {
-        id: job.id,
-        attempt: job.attempt,
-        // Every second one as if its row had moved meanwhile.
-        place: if job.id % 4 == 0 {
-            RowPlace::default()
-        } else {
-            job.place
-        },
-        ignored: None,
-    };
+    let mut done = completion(job);
+    // Every fourth one as if its row had moved meanwhile.
+    if job.id % 4 == 0 {
+        done.place = RowPlace::default();
+    }
     // Odd ones end like those that write: in a transaction of their own.
     if job.id % 2 == 1 {
         let transaction = connection.begin().await.unwrap();

@@ -2,15 +2,13 @@
 
 use jobs::NewJob;
 use polar_jobs::operators::Actor;
-use polar_jobs::queue::claim::Claimed;
 use polar_jobs::queue::connect::{Pooler, QueueDatabase};
 use polar_jobs::queue::finish::Completion;
-use polar_jobs::queue::lease::{self, Identity};
 use polar_jobs::queue::table::{self, Action};
 use sqlx::{Connection, PgConnection};
 
 use crate::script::{Act, Script};
-use crate::test_app::{TestApp, complete_and_claim};
+use crate::test_app::{TestApp, complete_and_claim, completion, register};
 
 impl TestApp {
     pub(crate) async fn event(&self) -> i64 {
@@ -120,13 +118,7 @@ impl Holder {
     async fn of(app: &TestApp, events: &[i64]) -> Self {
         let database = QueueDatabase::new(&app.url, Pooler::None).unwrap();
         let mut connection = database.connect().await.unwrap();
-        let identity = Identity {
-            host: "here".to_owned(),
-            pid: 1,
-            queues: vec!["default".to_owned()],
-            slots: vec![1],
-        };
-        let worker = lease::register(&mut connection, &identity).await.unwrap();
+        let worker = register(&mut connection).await;
         let mut done = Vec::new();
         for event in events {
             app.add(ending("applied", *event)).await;
@@ -143,15 +135,6 @@ impl Holder {
     async fn store(mut self) -> Result<(), sqlx::Error> {
         let stored = complete_and_claim(&mut self.connection, self.worker, &self.done, 0);
         stored.await.map(drop)
-    }
-}
-
-fn completion(job: &Claimed) -> Completion {
-    Completion {
-        id: job.id,
-        attempt: job.attempt,
-        place: job.place,
-        ignored: None,
     }
 }
 

@@ -2,24 +2,18 @@
 //! hearing of it goes back once.
 
 use polar_jobs::queue::claim::{self, ClaimRecord};
-use polar_jobs::queue::lease::{self, Identity};
+use polar_jobs::queue::lease;
 use polar_jobs::queue::reclaim::{self, ReclaimedJob, Suspect};
 use polar_jobs::queue::recovery::{self, LostClaim};
 use sqlx::{Connection, PgConnection};
 
 use crate::script::Script;
-use crate::test_app::{TestApp, complete_and_claim};
+use crate::test_app::{TestApp, complete_and_claim, register};
 
 /// A worker with one job and a session whose lock is gone.
 async fn cut_worker(app: &TestApp) -> (PgConnection, i64, i64) {
     let mut connection = app.connect().await;
-    let me = Identity {
-        host: "here".to_owned(),
-        pid: 1,
-        queues: vec![],
-        slots: vec![],
-    };
-    let worker = lease::register(&mut connection, &me).await.unwrap();
+    let worker = register(&mut connection).await;
     assert!(
         lease::begin_session(&mut connection, worker, true)
             .await

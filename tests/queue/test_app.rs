@@ -10,6 +10,7 @@ use jobs::contract::{Fees, Settings};
 use polar_jobs::queue::claim::{self, ClaimRecord, Claimed};
 use polar_jobs::queue::connect::{ConnectionBudget, Pooler, QueueDatabase};
 use polar_jobs::queue::finish::Completion;
+use polar_jobs::queue::lease::{self, Identity};
 use polar_jobs::queue::{enqueue, recovery};
 use polar_jobs::worker::{self, QueueSlots, WorkerError, WorkerSettings};
 use serde_json::Value;
@@ -25,6 +26,27 @@ pub(crate) struct TestApp {
     pub(crate) url: String,
     pub(crate) pool: PgPool,
     pub(crate) ledger: Arc<Ledger>,
+}
+
+/// Registers a worker that only the test moves.
+pub(crate) async fn register(connection: &mut PgConnection) -> i64 {
+    let identity = Identity {
+        host: "here".to_owned(),
+        pid: 1,
+        queues: vec!["default".to_owned()],
+        slots: vec![4],
+    };
+    lease::register(connection, &identity).await.unwrap()
+}
+
+/// A job that was done, at the place where it was claimed.
+pub(crate) fn completion(job: &Claimed) -> Completion {
+    Completion {
+        id: job.id,
+        attempt: job.attempt,
+        place: job.place,
+        ignored: None,
+    }
 }
 
 /// A row of the view `jobs`.

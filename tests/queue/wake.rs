@@ -7,7 +7,7 @@ use polar_jobs::queue::{lease, notifier::Notifier};
 
 use crate::ledger::Mark;
 use crate::script::Script;
-use crate::test_app::{TestApp, Worker, eventually};
+use crate::test_app::{TestApp, Worker, eventually, register};
 
 const ROUNDS: usize = 30;
 
@@ -166,13 +166,7 @@ async fn a_steady_stream_of_failures_does_not_put_off_the_poll() {
 async fn a_session_that_was_cut_does_not_keep_its_worker_from_its_own_lock() {
     let app = TestApp::new().await;
     let (mut old, mut new) = (app.connect().await, app.connect().await);
-    let me = lease::Identity {
-        host: "here".to_owned(),
-        pid: 1,
-        queues: vec![],
-        slots: vec![],
-    };
-    let worker = lease::register(&mut old, &me).await.unwrap();
+    let worker = register(&mut old).await;
     lease::take_session_lock(&mut old, worker).await.unwrap();
     assert!(lease::begin_session(&mut old, worker, true).await.unwrap());
     let again = tokio::time::timeout(
