@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use jobs::{Context, Done, Error, Job, NewJob, Registry};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection};
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
@@ -40,7 +40,10 @@ pub async fn run(url: &str, rate: u32, seconds: u32, notify: bool) -> anyhow::Re
     tokio::time::sleep(Duration::from_secs(1)).await;
     // The notifier lives until the last job was seen.
     let notifier = Notifier::new(fixture.pool.clone(), fixture.database.pooler);
-    let commits = pace(&fixture, rate, seconds, notify.then_some(&notifier)).await?;
+    let connection = fixture.database.connect().await?;
+    // On a task, as whatever writes jobs: what is woken from elsewhere waits until another thread wakes up.
+    let announced = notify.then(|| notifier.clone());
+    let commits = tokio::spawn(pace(connection, rate, seconds, announced)).await??;
     wait_for(&fixture, commits.len()).await?;
     drop(stop);
     worker.await??;
@@ -56,12 +59,11 @@ pub async fn run(url: &str, rate: u32, seconds: u32, notify: bool) -> anyhow::Re
 }
 
 async fn pace(
-    fixture: &Fixture,
+    mut connection: PgConnection,
     rate: u32,
     seconds: u32,
-    notifier: Option<&Notifier>,
+    notifier: Option<Notifier>,
 ) -> anyhow::Result<HashMap<i64, i64>> {
-    let mut connection = fixture.database.connect().await?;
     let mut beat = tokio::time::interval(Duration::from_secs(1) / rate);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut commits = HashMap::new();
@@ -71,7 +73,7 @@ async fn pace(
             .await?
             .context("a keyless job has an id")?;
         commits.insert(id, now_micros());
-        if let Some(notifier) = notifier {
+        if let Some(notifier) = &notifier {
             notifier.notify("default");
         }
     }

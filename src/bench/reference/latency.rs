@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgListener};
-use sqlx::{ConnectOptions, PgPool};
+use sqlx::{ConnectOptions, PgConnection, PgPool};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, timeout};
 
@@ -18,13 +18,35 @@ pub(super) async fn run(
     rate: u32,
     seconds: u32,
 ) -> anyhow::Result<Vec<Duration>> {
-    let mut connection = prepare(options).await?;
+    let connection = prepare(options).await?;
     let woken = Arc::new(Notify::new());
     let listening = tokio::spawn(listen(options.clone(), Arc::clone(&woken)));
     let (tx, mut rx) = mpsc::unbounded_channel();
     let claiming = tokio::spawn(claim(options.clone(), woken, tx));
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let mut notifier = options.connect().await?;
+    let notifier = options.connect().await?;
+    let commits = tokio::spawn(pace(connection, notifier, rate, seconds)).await??;
+    let mut waits = Vec::with_capacity(commits.len());
+    while waits.len() < commits.len() {
+        let (id, started) = timeout(Duration::from_secs(10), rx.recv())
+            .await?
+            .ok_or(sqlx::Error::WorkerCrashed)?;
+        if let Some(committed) = commits.get(&id) {
+            waits.push(started.saturating_duration_since(*committed));
+        }
+    }
+    listening.abort();
+    claiming.abort();
+    waits.sort_unstable();
+    Ok(waits)
+}
+
+async fn pace(
+    mut connection: PgConnection,
+    mut notifier: PgConnection,
+    rate: u32,
+    seconds: u32,
+) -> Result<HashMap<i64, Instant>, sqlx::Error> {
     let mut beat = tokio::time::interval(Duration::from_secs(1) / rate);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut commits = HashMap::new();
@@ -40,19 +62,7 @@ pub(super) async fn run(
             .execute(&mut notifier)
             .await?;
     }
-    let mut waits = Vec::with_capacity(commits.len());
-    while waits.len() < commits.len() {
-        let (id, started) = timeout(Duration::from_secs(10), rx.recv())
-            .await?
-            .ok_or(sqlx::Error::WorkerCrashed)?;
-        if let Some(committed) = commits.get(&id) {
-            waits.push(started.saturating_duration_since(*committed));
-        }
-    }
-    listening.abort();
-    claiming.abort();
-    waits.sort_unstable();
-    Ok(waits)
+    Ok(commits)
 }
 
 async fn listen(options: PgConnectOptions, woken: Arc<Notify>) -> Result<(), sqlx::Error> {
