@@ -68,7 +68,7 @@ BEGIN
         RETURN false;
     END IF;
     EXECUTE format('CREATE TABLE polar_jobs.%I (LIKE polar_jobs.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS
-                    INCLUDING STORAGE INCLUDING GENERATED) WITH (%s)', partition, parent, storage);
+                    INCLUDING STORAGE INCLUDING COMPRESSION INCLUDING GENERATED) WITH (%s)', partition, parent, storage);
     EXECUTE format('WITH moved AS (DELETE FROM polar_jobs.%I WHERE %I >= %L AND %I < %L RETURNING *)
                     INSERT INTO polar_jobs.%I SELECT * FROM moved', fallback, key, day, key, day + 1, partition);
     EXECUTE format('ALTER TABLE polar_jobs.%I ATTACH PARTITION polar_jobs.%I FOR VALUES FROM (%L) TO (%L)',

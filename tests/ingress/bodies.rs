@@ -54,6 +54,35 @@ async fn whatever_is_inside_is_stored_as_it_came() {
 }
 
 #[tokio::test]
+async fn a_body_of_several_kibibytes_stays_in_its_row_compressed_where_postgres_can() {
+    let ingress = TestIngress::start().await;
+    let body = include_bytes!("../../src/bench/ingress/deliveries/subscription.updated.json");
+    assert!(body.len() > 5000);
+    let answer = ingress.deliver(&Delivery::new(body.to_vec())).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let (stored, size, compression, lz4): (Vec<u8>, i32, Option<String>, bool) = sqlx::query_as(
+        "SELECT body, pg_column_size(body), pg_column_compression(body),
+                (SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression')
+           FROM polar_jobs.external_events",
+    )
+    .fetch_one(&ingress.pool)
+    .await
+    .unwrap();
+    assert_eq!(stored, body);
+    let compressed = compression.as_deref() == Some("lz4") && size < 2500;
+    assert_eq!(compressed, lz4, "{size} bytes, {compression:?}");
+    let elsewhere: i64 = sqlx::query_scalar(
+        "SELECT coalesce(sum(pg_relation_size(c.reltoastrelid)), 0)::bigint
+           FROM pg_partition_tree('polar_jobs.stored_events') p JOIN pg_class c ON c.oid = p.relid
+          WHERE c.reltoastrelid <> 0",
+    )
+    .fetch_one(&ingress.pool)
+    .await
+    .unwrap();
+    assert_eq!(elsewhere, 0, "bytes beside the rows");
+}
+
+#[tokio::test]
 async fn an_id_is_opaque_text() {
     let ingress = TestIngress::start().await;
     for id in [
