@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use crate::free_port::free_port;
+use crate::free_port;
 use crate::test_app::DEADLINE;
 
 /// What the server does with what comes.
@@ -116,9 +116,11 @@ impl MailServer {
             seen: Mutex::default(),
             changed: watch::channel(()).0,
         });
-        // One that nobody else takes while it is stopped.
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let listener = TcpListener::bind(address).await.unwrap();
+        // On a port that nobody else takes while it is stopped.
+        let listener = free_port::listener();
+        listener.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
+        let address = listener.local_addr().unwrap();
         Self {
             listening: Some(tokio::spawn(listen(listener, Arc::clone(&shared)))),
             shared,
