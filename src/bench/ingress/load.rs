@@ -47,7 +47,9 @@ impl Load {
                 Bodies::Uniform => Vec::new(),
                 Bodies::Recorded => recorded(),
             };
-            let clients = (0..self.clients).map(|_| Client::new(&self, &bodies).send_until(ends));
+            let note = note();
+            let clients =
+                (0..self.clients).map(|_| Client::new(&self, &bodies, &note).send_until(ends));
             let mut latencies = try_join_all(clients).await?.concat();
             let elapsed = started.elapsed();
             latencies.sort_unstable();
@@ -60,6 +62,7 @@ struct Client<'a> {
     address: SocketAddr,
     /// Sent in turn; where there are none, a grant of its own each time.
     bodies: &'a [String],
+    note: &'a str,
     sent: usize,
     key: Hmac<Sha256>,
     request: Vec<u8>,
@@ -67,10 +70,11 @@ struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    fn new(load: &Load, bodies: &'a [String]) -> Self {
+    fn new(load: &Load, bodies: &'a [String], note: &'a str) -> Self {
         Self {
             address: load.address,
             bodies,
+            note,
             sent: 0,
             key: Hmac::new_from_slice(load.secret.as_bytes())
                 .expect("HMAC takes a key of any length"),
@@ -98,7 +102,7 @@ impl<'a> Client<'a> {
 
     fn body(&mut self) -> String {
         if self.bodies.is_empty() {
-            return uniform();
+            return uniform(self.note);
         }
         self.sent += 1;
         let mut body = self.bodies[self.sent % self.bodies.len()].clone();
@@ -150,13 +154,23 @@ impl<'a> Client<'a> {
     }
 }
 
+/// Fills a body with the words of a recorded one: it is compressed where it is stored.
+fn note() -> String {
+    let letters = DELIVERIES[0].chars();
+    letters
+        .filter(|letter| letter.is_ascii_graphic() && !matches!(letter, '"' | '\\'))
+        .cycle()
+        .take(BODY)
+        .collect()
+}
+
 /// A grant for a customer of its own, so that no job is spared by another one's key.
-fn uniform() -> String {
+fn uniform(note: &str) -> String {
     let (customer, organization, grant) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
     let start = format!(
         r#"{{"type":"benefit_grant.created","timestamp":"2026-08-14T09:12:09.640112Z","data":{{"id":"{grant}","customer_id":"{customer}","customer":{{"id":"{customer}","external_id":"{organization}"}},"is_granted":true,"note":""#
     );
-    let filling = "x".repeat(BODY.saturating_sub(start.len() + 3));
+    let filling = &note[..BODY.saturating_sub(start.len() + 3)];
     format!(r#"{start}{filling}"}}}}"#)
 }
 

@@ -30,8 +30,14 @@ const TABLE: &str = "
     CREATE TABLE reference.history (id bigint, queue smallint, attempt smallint, finished_at timestamptz DEFAULT now());
     CREATE TABLE reference.events (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, received_at timestamptz NOT NULL DEFAULT now(), body bytea NOT NULL
-    ) WITH (toast_tuple_target = 4096);
-    ALTER TABLE reference.events ALTER body SET STORAGE EXTERNAL;
+    );
+    -- As the product stores it, with lz4 and without.
+    ALTER TABLE reference.events ALTER body SET STORAGE MAIN;
+    DO $$ BEGIN
+        ALTER TABLE reference.events ALTER body SET COMPRESSION lz4;
+    EXCEPTION WHEN feature_not_supported THEN
+        ALTER TABLE reference.events ALTER body SET STORAGE EXTERNAL, SET (toast_tuple_target = 8160);
+    END $$;
     CREATE TABLE reference.event_jobs (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, event_id bigint NOT NULL, queue smallint NOT NULL DEFAULT 0,
         priority smallint NOT NULL DEFAULT 0, state smallint NOT NULL DEFAULT 0, attempt smallint NOT NULL DEFAULT 0,
