@@ -26,7 +26,7 @@ use crate::queue::claim::Claimed;
 use super::attempt::{Runner, Watched};
 use super::completion::ResultSink;
 use super::fetcher::HandedOut;
-use super::result::{AttemptFacts, AttemptResult, BufferedResult, NO_PERMIT, PANICKED, STOPPING};
+use super::result::{AttemptResult, BufferedResult, NO_PERMIT, PANICKED, STOPPING};
 use super::slots::{Prefetch, RunPermit};
 
 /// A permit serves further jobs for so long.
@@ -287,17 +287,18 @@ impl Service<Task<Permitted>> for Attempts {
 /// who gets the job next must not meet it.
 struct Promise {
     shared: Arc<AttemptContext>,
-    owed: Option<AttemptFacts>,
+    /// The row and the attempt.
+    owed: Option<(i64, i32)>,
 }
 
 impl Promise {
     fn of(shared: Arc<AttemptContext>, job: &Claimed) -> Self {
-        let owed = Some(AttemptFacts::of(job));
+        let owed = Some((job.id, job.attempt));
         Self { shared, owed }
     }
 
     fn owe(&mut self, job: &Claimed) {
-        self.owed = Some(AttemptFacts::of(job));
+        self.owed = Some((job.id, job.attempt));
     }
 
     fn keep(&mut self) {
@@ -307,7 +308,7 @@ impl Promise {
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        let Some(AttemptFacts { id, attempt, .. }) = self.owed else {
+        let Some((id, attempt)) = self.owed else {
             return;
         };
         self.shared.sink.push(if std::thread::panicking() {
