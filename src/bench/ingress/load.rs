@@ -44,12 +44,10 @@ impl Load {
             let started = Instant::now();
             let ends = super::deadline(self.duration);
             let bodies = match self.bodies {
-                Bodies::Uniform => Vec::new(),
+                Bodies::Uniform => vec![uniform()],
                 Bodies::Recorded => recorded(),
             };
-            let note = note();
-            let clients =
-                (0..self.clients).map(|_| Client::new(&self, &bodies, &note).send_until(ends));
+            let clients = (0..self.clients).map(|_| Client::new(&self, &bodies).send_until(ends));
             let mut latencies = try_join_all(clients).await?.concat();
             let elapsed = started.elapsed();
             latencies.sort_unstable();
@@ -60,9 +58,8 @@ impl Load {
 
 struct Client<'a> {
     address: SocketAddr,
-    /// Sent in turn; where there are none, a grant of its own each time.
+    /// Sent in turn, each time with ids of their own.
     bodies: &'a [String],
-    note: &'a str,
     sent: usize,
     key: Hmac<Sha256>,
     request: Vec<u8>,
@@ -70,11 +67,10 @@ struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    fn new(load: &Load, bodies: &'a [String], note: &'a str) -> Self {
+    fn new(load: &Load, bodies: &'a [String]) -> Self {
         Self {
             address: load.address,
             bodies,
-            note,
             sent: 0,
             key: Hmac::new_from_slice(load.secret.as_bytes())
                 .expect("HMAC takes a key of any length"),
@@ -101,9 +97,6 @@ impl<'a> Client<'a> {
     }
 
     fn body(&mut self) -> String {
-        if self.bodies.is_empty() {
-            return uniform(self.note);
-        }
         self.sent += 1;
         let mut body = self.bodies[self.sent % self.bodies.len()].clone();
         for id in SUBJECTS {
@@ -154,27 +147,21 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Fills a body with the words of a recorded one: it is compressed where it is stored.
-fn note() -> String {
-    let letters = DELIVERIES[0].chars();
-    letters
-        .filter(|letter| letter.is_ascii_graphic() && !matches!(letter, '"' | '\\'))
-        .cycle()
-        .take(BODY)
-        .collect()
-}
-
-/// A grant for a customer of its own, so that no job is spared by another one's key.
-fn uniform(note: &str) -> String {
-    let (customer, organization, grant) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+/// A grant, filled with the words of a recorded one: it is compressed where it is stored.
+fn uniform() -> String {
+    let [customer, organization, ..] = SUBJECTS;
+    let grant = Uuid::new_v4();
     let start = format!(
         r#"{{"type":"benefit_grant.created","timestamp":"2026-08-14T09:12:09.640112Z","data":{{"id":"{grant}","customer_id":"{customer}","customer":{{"id":"{customer}","external_id":"{organization}"}},"is_granted":true,"note":""#
     );
-    let filling = &note[..BODY.saturating_sub(start.len() + 3)];
+    let words = DELIVERIES[0]
+        .chars()
+        .filter(|letter| letter.is_ascii_graphic() && !matches!(letter, '"' | '\\'));
+    let filling: String = words.cycle().take(BODY - start.len() - 3).collect();
     format!(r#"{start}{filling}"}}}}"#)
 }
 
-/// The ids in the payloads below that jobs have keys of: customer, organization, order, subscription. Each delivery gets
+/// The ids in the payloads that jobs have keys of: customer, organization, order, subscription. Each delivery gets
 /// its own, so that none joins a job that waits.
 const SUBJECTS: [&str; 4] = [
     "9b8d41e8-ad45-4b7d-a541-38d781be09da",
