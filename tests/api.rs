@@ -11,7 +11,7 @@ mod changes;
 mod description;
 #[path = "api/failures.rs"]
 mod failures;
-#[path = "free_port/mod.rs"]
+#[path = "../private-postgres/tests/postgres/free_port.rs"]
 mod free_port;
 #[path = "local_polar/mod.rs"]
 mod local_polar;

@@ -16,7 +16,7 @@ mod dev;
 mod doctor;
 #[path = "cli/dotenv.rs"]
 mod dotenv;
-#[path = "free_port/mod.rs"]
+#[path = "../private-postgres/tests/postgres/free_port.rs"]
 mod free_port;
 #[path = "cli/jobs.rs"]
 mod jobs;

@@ -4,7 +4,7 @@
     reason = "a test that cannot go on has failed, and says where"
 )]
 
-#[path = "free_port/mod.rs"]
+#[path = "../private-postgres/tests/postgres/free_port.rs"]
 mod free_port;
 #[path = "ingress/support.rs"]
 mod support;

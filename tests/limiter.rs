@@ -3,7 +3,7 @@
 
 #[path = "limiter/fleet.rs"]
 mod fleet;
-#[path = "free_port/mod.rs"]
+#[path = "../private-postgres/tests/postgres/free_port.rs"]
 mod free_port;
 #[path = "local_polar/mod.rs"]
 mod local_polar;

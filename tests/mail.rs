@@ -7,7 +7,7 @@ mod command_line;
 mod contacts;
 #[path = "mail/encryption.rs"]
 mod encryption;
-#[path = "free_port/mod.rs"]
+#[path = "../private-postgres/tests/postgres/free_port.rs"]
 mod free_port;
 #[path = "mail/invoices.rs"]
 mod invoices;

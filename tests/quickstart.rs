@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-#[path = "free_port/mod.rs"]
+#[path = "../private-postgres/tests/postgres/free_port.rs"]
 mod free_port;
 
 use std::io::{BufRead, BufReader, Write};
@@ -71,11 +71,12 @@ impl Reader {
 
     /// A block with this reader's ports.
     fn text(&self, name: &str) -> String {
-        let others = block(name).split("5000");
-        let others: Vec<_> = others
+        // In one pass: a port may contain the digits of the other.
+        let between: Vec<_> = block(name)
+            .split("5000")
             .map(|text| text.replace("8080", &self.ingress))
             .collect();
-        others.join(&self.app)
+        between.join(&self.app)
     }
 
     fn save(&self, name: &str) {

@@ -11,7 +11,7 @@ mod command;
 mod differences;
 #[path = "reconcile/erasure.rs"]
 mod erasure;
-#[path = "free_port/mod.rs"]
+#[path = "../private-postgres/tests/postgres/free_port.rs"]
 mod free_port;
 #[path = "local_polar/mod.rs"]
 mod local_polar;

@@ -8,7 +8,7 @@
 mod fetched;
 #[path = "postgres/found.rs"]
 mod found;
-#[path = "../../tests/free_port/mod.rs"]
+#[path = "postgres/free_port.rs"]
 mod free_port;
 #[path = "postgres/lifetime.rs"]
 mod lifetime;
