@@ -69,7 +69,7 @@ async fn pace(
     let mut commits = HashMap::new();
     for _ in 0..u64::from(rate) * u64::from(seconds) {
         beat.tick().await;
-        let id = enqueue::insert(&mut connection, &NewJob::of(&Stamp {}))
+        let id = enqueue::insert_returning_id(&mut connection, &NewJob::of(&Stamp {}))
             .await?
             .context("a keyless job has an id")?;
         commits.insert(id, now_micros());

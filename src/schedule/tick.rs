@@ -141,7 +141,7 @@ async fn write(
     if taken.rows_affected() == 0 {
         return Ok(false);
     }
-    let job = enqueue::insert(connection, &line.job_at(tick)).await?;
+    let job = enqueue::insert_returning_id(connection, &line.job_at(tick)).await?;
     sqlx::query!(
         "UPDATE polar_jobs.schedule_ticks SET job_id = $3 WHERE schedule = $1 AND tick = $2",
         line.name,
@@ -168,5 +168,5 @@ pub async fn run_now(
         name: name.to_owned(),
         known: timetable.columns().0.join(", "),
     })?;
-    Ok(enqueue::insert(connection, &line.job_at(now.trunc_subsecs(0))).await?)
+    Ok(enqueue::insert_returning_id(connection, &line.job_at(now.trunc_subsecs(0))).await?)
 }

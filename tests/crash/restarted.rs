@@ -39,7 +39,7 @@ async fn enqueue_all_the_time(
         } else {
             script.row()
         };
-        match enqueue::insert(open, &row).await {
+        match enqueue::insert_returning_id(open, &row).await {
             Ok(id) => drop(acknowledged.lock().await.insert(id.unwrap())),
             Err(_) => connection = None,
         }

@@ -200,7 +200,7 @@ async fn an_old_snapshot_does_not_make_two_heads() {
         let head = app
             .add(keyed("head", [vec![Act::Hold("head".into())]]).row())
             .await;
-        let next = enqueue::insert(&mut open, &keyed("next", []).row())
+        let next = enqueue::insert_returning_id(&mut open, &keyed("next", []).row())
             .await
             .unwrap()
             .unwrap();
@@ -246,7 +246,7 @@ async fn an_old_snapshot_that_saw_a_head_which_is_gone_does_not_block_for_ever()
         .unwrap();
     app.ledger.open("head");
     app.until_state(head, "completed").await;
-    let next = enqueue::insert(&mut open, &keyed("next", []).row())
+    let next = enqueue::insert_returning_id(&mut open, &keyed("next", []).row())
         .await
         .unwrap()
         .unwrap();

@@ -23,7 +23,7 @@ async fn a_payload_that_the_table_could_not_show_is_refused_whichever_way_it_com
     let mut connection = app.connect().await;
     for jobs in rows {
         let stored = match &jobs[..] {
-            [one] => enqueue::insert(&mut connection, one).await.map(drop),
+            [one] => enqueue::insert(&mut connection, one).await,
             many => enqueue::insert_all(&mut connection, many).await.map(drop),
         };
         let refused = stored.unwrap_err();

@@ -118,7 +118,9 @@ impl TestApp {
 
     pub(crate) async fn offer(&self, job: NewJob) -> Option<i64> {
         let mut connection = self.pool.acquire().await.unwrap();
-        enqueue::insert(&mut connection, &job).await.unwrap()
+        enqueue::insert_returning_id(&mut connection, &job)
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn add_all(&self, jobs: &[NewJob]) -> Vec<Option<i64>> {
