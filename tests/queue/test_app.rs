@@ -13,6 +13,7 @@ use polar_jobs::queue::finish::Completion;
 use polar_jobs::queue::lease::{self, Identity};
 use polar_jobs::queue::{enqueue, recovery};
 use polar_jobs::worker::{self, QueueSlots, WorkerError, WorkerSettings};
+use private_postgres::testing;
 use serde_json::Value;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, PgConnection, PgPool};
@@ -235,10 +236,13 @@ impl TestApp {
 
     /// Waits until a backend waits for a lock that another one holds.
     pub(crate) async fn until_somebody_waits(&self) {
-        self.until_number(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
-            1,
-        ).await;
+        eventually("somebody waits for a lock", || async {
+            match testing::sessions_waiting_for_a_lock(&self.pool).await {
+                1 => Ok(()),
+                other => Err(format!("{other} wait")),
+            }
+        })
+        .await;
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use private_postgres::testing::sessions_waiting_for_a_lock;
 use serde_json::{Value, json};
 use sqlx::{Postgres, Transaction};
 use tempfile::TempDir;
@@ -147,7 +148,7 @@ async fn a_file_gives_way_to_a_transaction_of_the_application_that_needs_what_it
     rename(&mut open, &second).await;
     let application = async {
         app.until("the file waits for the application", async || {
-            app.count(BLOCKED).await == 1
+            sessions_waiting_for_a_lock(&app.pool).await == 1
         })
         .await;
         rename(&mut open, &first).await;
@@ -379,9 +380,6 @@ async fn a_dry_run_counts_the_calls_for_what_polar_has_already() {
     assert_eq!(made.len(), 7, "{made:#?}");
 }
 
-/// How many connections wait for a lock of another.
-const BLOCKED: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-
 /// The run that is open is finished now, as a run beside this one would.
 const FINISH: &str =
     "UPDATE polar_jobs.backfills SET finished_at = now() WHERE finished_at IS NULL";
@@ -402,7 +400,7 @@ async fn a_run_that_another_finishes_while_it_is_waited_for_is_finished() {
         .unwrap();
     let beside = async {
         app.until("the run waits for the other", async || {
-            app.count(BLOCKED).await == 1
+            sessions_waiting_for_a_lock(&app.pool).await == 1
         })
         .await;
         sqlx::query(FINISH).execute(&mut *other).await.unwrap();
@@ -428,7 +426,7 @@ async fn a_run_that_another_finishes_between_two_pages_is_not_begun_anew() {
         .unwrap();
     let beside = async {
         app.until("the first page waits", async || {
-            app.count(BLOCKED).await == 1
+            sessions_waiting_for_a_lock(&app.pool).await == 1
         })
         .await;
         let finish = async {
@@ -441,7 +439,7 @@ async fn a_run_that_another_finishes_between_two_pages_is_not_begun_anew() {
         };
         let go_on = async {
             app.until("the other run comes next", async || {
-                app.count(BLOCKED).await == 2
+                sessions_waiting_for_a_lock(&app.pool).await == 2
             })
             .await;
             before.rollback().await.unwrap();

@@ -4,6 +4,7 @@ use jobs::mirror::{erasure, members};
 use jobs::types::{Email, OrganizationId, Role, UserId};
 use jobs::{NewJob, Prune};
 use polar_jobs::queue::enqueue;
+use private_postgres::testing::sessions_waiting_for_a_lock;
 use serde_json::{Value, json};
 use simulator::Product;
 use sqlx::Connection;
@@ -320,7 +321,7 @@ async fn somebody_who_joins_elsewhere_during_the_erasure_keeps_the_address() {
         transaction.commit().await.unwrap();
     });
     app.until("the erasure waits for the person's row", async || {
-        app.count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").await > 0
+        sessions_waiting_for_a_lock(&app.pool).await > 0
     })
     .await;
     members::join(

@@ -3,14 +3,11 @@
 
 use jobs::types::{OrganizationId, UserId};
 use jobs::{NewJob, Prune, SyncCustomer, SyncMember};
+use private_postgres::testing::sessions_waiting_for_a_lock;
 use serde_json::{Value, json};
 use sqlx::{Postgres, Transaction};
 
 use crate::test_app::{RunningWorker, Tenant, TestApp, user};
-
-/// Who waits for a lock of any kind.
-const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
-     WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
 impl TestApp {
     /// Stops whoever fires this trigger until the transaction ends: for each statement before they hold any row, for
@@ -30,7 +27,7 @@ impl TestApp {
     }
 
     async fn until_waiting(&self, many: i64) {
-        let waiting = async || self.count(WAITING).await == many;
+        let waiting = async || sessions_waiting_for_a_lock(&self.pool).await == many;
         self.until("what meets waits for each other", waiting).await;
     }
 

@@ -1,6 +1,7 @@
 //! What was given up: noted with its reason, and tried again where that is of use.
 
 use jobs::{NewJob, ResumeSyncs};
+use private_postgres::testing::sessions_waiting_for_a_lock;
 use serde_json::json;
 use simulator::{Faults, RequestMatch};
 
@@ -184,8 +185,6 @@ async fn what_fails_while_its_organization_is_deleted_leaves_no_note() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_note_and_the_deletion_of_its_organization_wait_for_each_other() {
     const NOTE: &str = "SELECT polar_jobs.note_out_of_step($1::text::uuid, 'member/' || gen_random_uuid(), 'refused')";
-    const QUEUED: &str = "SELECT count(*) FROM pg_stat_activity
-                           WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let app = TestApp::open().await;
     let (first, second) = (Tenant::new(), Tenant::new());
     app.tell(&[first.created(), second.created()]).await;
@@ -200,7 +199,7 @@ async fn a_note_and_the_deletion_of_its_organization_wait_for_each_other() {
     assert_eq!(waits, Some(0));
     app.tell(&[first.deleted()]).await;
     let worker = app.work();
-    let queued = async || app.count(QUEUED).await > 0;
+    let queued = async || sessions_waiting_for_a_lock(&app.pool).await > 0;
     app.until("the deletion waits for the note", queued).await;
     noting.commit().await.unwrap();
     worker.stop().await;

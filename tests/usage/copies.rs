@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use jobs::MeterUsage;
 use jobs::mirror::usage::{self, close_window};
+use private_postgres::testing::sessions_waiting_for_a_lock;
 use uuid::Uuid;
 
 use crate::test_app::{TestApp, poll, run};
@@ -120,14 +121,8 @@ async fn a_window_that_meets_an_adoption_waits_and_holds_nothing_that_it_needs()
     let lock = "LOCK TABLE polar_jobs.usage IN SHARE ROW EXCLUSIVE MODE";
     sqlx::query(lock).execute(&mut *adoption).await.unwrap();
     let adopt = async {
-        let waiting = "SELECT count(*) FROM pg_stat_activity
-             WHERE datname = current_database() AND wait_event_type = 'Lock'";
         poll("the window waits", async || {
-            let waiting: i64 = sqlx::query_scalar(waiting)
-                .fetch_one(&app.pool)
-                .await
-                .unwrap();
-            waiting == 1
+            sessions_waiting_for_a_lock(&app.pool).await == 1
         })
         .await;
         let adopt = "SELECT polar_jobs.adopt_usage(clock_timestamp() - interval '1 minute')";

@@ -45,6 +45,18 @@ pub async fn empty_database(migrator: fn() -> Migrator) -> TestDatabase {
     connect(shared.create_empty().await).await
 }
 
+/// How many sessions of this database wait for a lock that another one holds.
+///
+/// # Panics
+/// If the database does not answer.
+pub async fn sessions_waiting_for_a_lock(pool: &PgPool) -> i64 {
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    sqlx::query_scalar(waiting)
+        .fetch_one(pool)
+        .await
+        .unwrap_or_else(|error| panic!("cannot see who waits for a lock: {error}"))
+}
+
 async fn connect(created: Result<String, super::Error>) -> TestDatabase {
     let url = created.unwrap_or_else(|error| panic!("{error}"));
     let options = PgPoolOptions::new().max_connections(10);
