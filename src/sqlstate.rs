@@ -40,6 +40,12 @@ pub(crate) fn is_lock_timeout(error: &sqlx::Error) -> bool {
     is_of(error, &["55P03"])
 }
 
+/// Whether Postgres rolled the transaction back for the sake of another (40): of two that wait for each other one has
+/// to give way. The same again goes through.
+pub(crate) fn is_rolled_back_for_another(error: &sqlx::Error) -> bool {
+    is_of(error, &["40"])
+}
+
 /// Whether `polar_jobs.lock_changed` raised it: an open transaction of the application changed the same subject.
 /// The message names both, for the caller.
 pub(crate) fn is_held_by_application(error: &sqlx::Error) -> bool {

@@ -2,9 +2,10 @@
 
 use private_postgres::testing;
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use super::support::with_database;
+use crate::wait::eventually;
 
 async fn enqueue(
     pool: &PgPool,
@@ -249,6 +250,57 @@ async fn a_running_job_is_cancelled_and_its_worker_can_no_longer_finish_it() {
         (&job["state"], &job["unique_key"]),
         (&"cancelled".into(), &"customer acme".into())
     );
+}
+
+#[tokio::test]
+async fn a_bulk_action_that_waits_in_a_circle_with_the_end_of_its_jobs_gives_way_and_is_done_again()
+{
+    let database = testing::database(polar_jobs::migrate::migrator).await;
+    let (pool, url) = (&database.pool, &database.url);
+    let first = enqueue(pool, "sync_customer", None, None).await;
+    let second = enqueue(pool, "sync_customer", None, None).await;
+    for id in [first, second] {
+        claim(pool, id, 7).await;
+    }
+    // The command is the first to look whether it waits in a circle, and there is one by then.
+    sqlx::query("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = 3000', current_database()); END $$")
+        .execute(pool)
+        .await
+        .unwrap();
+    let mut ending = pool.begin().await.unwrap();
+    sqlx::query("SET LOCAL deadlock_timeout = '1min'")
+        .execute(&mut *ending)
+        .await
+        .unwrap();
+    let hold = async |ending: &mut PgConnection, id: i64| {
+        sqlx::query("SELECT 1 FROM polar_jobs.live_jobs WHERE id = $1 FOR UPDATE")
+            .bind(id)
+            .execute(ending)
+            .await
+            .unwrap()
+    };
+    hold(&mut ending, second).await;
+    let command_url = url.clone();
+    let cancelling = tokio::task::spawn_blocking(move || {
+        let arguments = [
+            "cancel",
+            "--state",
+            "running",
+            "--kind",
+            "sync_customer",
+            "--yes",
+        ];
+        with_database(&command_url, &[&["jobs"], &arguments[..]].concat())
+    });
+    eventually("the command waits for the second job", async || {
+        testing::sessions_waiting_for_a_lock(pool).await == 1
+    })
+    .await;
+    hold(&mut ending, first).await;
+    ending.commit().await.unwrap();
+    let cancelled = cancelling.await.unwrap();
+    assert_eq!(cancelled.code, Some(0), "{}", cancelled.err);
+    assert_eq!(cancelled.out.trim(), "2 jobs cancelled");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::acted::Acted;
+use super::repeat::repeated;
 use super::wake::wake;
 use super::{State, revive};
 use crate::operators::{self, Actor, OperatorAction};
@@ -76,6 +77,15 @@ impl Action {
 /// # Errors
 /// If the database fails; then nothing was changed.
 pub async fn act(
+    pool: &PgPool,
+    actor: &Actor,
+    action: Action,
+    id: i64,
+) -> Result<Acted, sqlx::Error> {
+    repeated(async || act_once(pool, actor, action, id).await).await
+}
+
+async fn act_once(
     pool: &PgPool,
     actor: &Actor,
     action: Action,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 
 use super::act::{CANCELLED, DISCARDED, acknowledge, end_all};
+use super::repeat::repeated;
 use super::revive::retry_finished;
 use super::wake::wake;
 use super::{Action, Filter, State};
@@ -60,18 +61,28 @@ pub async fn act_on_all(
             return Ok(done);
         };
         (after, left) = (*last, left - ids.len() as i64);
-        let mut transaction = begin(pool).await?;
-        let touched =
-            act_on_batch(&mut transaction, action, state_for(action, filter), &ids).await?;
-        if touched > 0 {
-            let recorded = OperatorAction::new(action.command(), "jobs")
-                .about(filter.organization)
-                .with(description(action, filter, &ids, touched));
-            operators::record(&mut transaction, actor, &recorded).await?;
-        }
-        transaction.commit().await?;
-        done += touched;
+        done += repeated(async || act_on_these(pool, actor, action, filter, &ids).await).await?;
     }
+}
+
+/// One transaction: to some of them, with the record of who did.
+async fn act_on_these(
+    pool: &PgPool,
+    actor: &Actor,
+    action: Action,
+    filter: &Filter,
+    ids: &[i64],
+) -> Result<i64, sqlx::Error> {
+    let mut transaction = begin(pool).await?;
+    let touched = act_on_batch(&mut transaction, action, state_for(action, filter), ids).await?;
+    if touched > 0 {
+        let recorded = OperatorAction::new(action.command(), "jobs")
+            .about(filter.organization)
+            .with(description(action, filter, ids, touched));
+        operators::record(&mut transaction, actor, &recorded).await?;
+    }
+    transaction.commit().await?;
+    Ok(touched)
 }
 
 /// What was meant, between which ids it was found, and how many it was.

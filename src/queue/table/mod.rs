@@ -10,6 +10,7 @@ mod explain;
 mod failing;
 mod list;
 mod queues;
+mod repeat;
 mod revive;
 mod wake;
 
