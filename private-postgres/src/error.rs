@@ -86,7 +86,7 @@ pub enum Error {
         output: String,
     },
     /// The server ended, or stayed silent, instead of accepting logins.
-    #[error("PostgreSQL in {} did not start within {seconds} s; its log says:\n{log}", directory.display())]
+    #[error("PostgreSQL in {} did not start (waited for {seconds} s); its log says:\n{log}", directory.display())]
     DidNotStart {
         /// The cluster.
         directory: PathBuf,
