@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
 
 use super::copy;
@@ -50,10 +50,7 @@ pub async fn run(url: &str, jobs: u64, clients: usize, manner: Manner) -> anyhow
 async fn single(fixture: &Fixture, jobs: u64, clients: usize) -> anyhow::Result<f64> {
     let notifier = Notifier::new(fixture.pool.clone(), fixture.database.pooler);
     let next = Arc::new(AtomicU64::new(0));
-    let mut connections = Vec::new();
-    for _ in 0..clients {
-        connections.push(fixture.database.connect().await?);
-    }
+    let connections = connections(fixture, clients).await?;
     let begun = Instant::now();
     let mut writers = JoinSet::new();
     for mut connection in connections {
@@ -75,12 +72,14 @@ async fn single(fixture: &Fixture, jobs: u64, clients: usize) -> anyhow::Result<
     Ok(begun.elapsed().as_secs_f64())
 }
 
+/// One connection for each client.
+async fn connections(fixture: &Fixture, clients: usize) -> Result<Vec<PgConnection>, sqlx::Error> {
+    futures::future::try_join_all((0..clients).map(|_| fixture.database.connect())).await
+}
+
 async fn bulk(fixture: &Fixture, jobs: u64, clients: usize) -> anyhow::Result<f64> {
     let share = jobs.div_ceil(clients as u64);
-    let mut connections = Vec::new();
-    for _ in 0..clients {
-        connections.push(fixture.database.connect().await?);
-    }
+    let connections = connections(fixture, clients).await?;
     let begun = Instant::now();
     let mut writers = JoinSet::new();
     for (number, mut connection) in (0_u64..).zip(connections) {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, PgConnection};
 use tokio::task::JoinSet;
 
 use super::{payload, prepare};
@@ -19,12 +19,8 @@ pub(super) async fn single(
     jobs: u64,
     clients: usize,
 ) -> Result<f64, sqlx::Error> {
-    prepare(options).await?;
+    let connections = connections(options, clients).await?;
     let next = Arc::new(AtomicU64::new(0));
-    let mut connections = Vec::new();
-    for _ in 0..clients {
-        connections.push(options.connect().await?);
-    }
     let begun = Instant::now();
     let mut writers = JoinSet::new();
     for mut connection in connections {
@@ -52,12 +48,8 @@ pub(super) async fn bulk(
     jobs: u64,
     clients: usize,
 ) -> Result<f64, sqlx::Error> {
-    prepare(options).await?;
+    let connections = connections(options, clients).await?;
     let next = Arc::new(AtomicU64::new(0));
-    let mut connections = Vec::new();
-    for _ in 0..clients {
-        connections.push(options.connect().await?);
-    }
     let begun = Instant::now();
     let mut writers = JoinSet::new();
     for mut connection in connections {
@@ -83,6 +75,15 @@ pub(super) async fn bulk(
     }
     joined(writers).await?;
     Ok(jobs as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// One connection for each client, to empty tables.
+async fn connections(
+    options: &PgConnectOptions,
+    clients: usize,
+) -> Result<Vec<PgConnection>, sqlx::Error> {
+    prepare(options).await?;
+    futures::future::try_join_all((0..clients).map(|_| options.connect())).await
 }
 
 /// Waits for all; the first failure ends it.
