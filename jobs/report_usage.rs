@@ -107,8 +107,8 @@ async fn report(context: &Context, polar: &Client, batch: &[FrozenReport]) -> Re
     }
 }
 
-/// Asks Polar whether it holds these reports, by the only means its API has: sending the identical
-/// events again. What Polar knows it counts as a duplicate and drops; what it did not know it holds
+/// Asks Polar whether it holds these reports, by sending the identical events again: an answer as exact
+/// as the one that the first sending gets. What Polar knows it counts as a duplicate and drops; what it did not know it holds
 /// now. Returns both numbers.
 ///
 /// # Errors

@@ -12,7 +12,8 @@ pub enum Recorder {
     Ingress,
     /// `polar-jobs worker`.
     Worker,
-    /// Both; the fleet's gauges come from the database, so that they are there while no worker lives.
+    /// Both: the ingress calls Polar as well, for the organizations API, and the fleet's gauges come from the database,
+    /// so that they are there while no worker lives.
     Both,
 }
 
@@ -197,49 +198,49 @@ pub const METRICS: &[Metric] = &[
     count(
         "polar_jobs_api_calls_total",
         "class",
-        Recorder::Worker,
+        Recorder::Both,
         "Calls to Polar that went out.",
     ),
     count(
         "polar_jobs_api_answers_total",
         "answer",
-        Recorder::Worker,
+        Recorder::Both,
         "Calls to Polar that came back, by what they came back with.",
     ),
     count(
         "polar_jobs_api_rejected_total",
         "class reason",
-        Recorder::Worker,
+        Recorder::Both,
         "Calls to Polar that had to wait, by reason.",
     ),
     gauge(
         "polar_jobs_api_calls_in_flight",
         "",
-        Recorder::Worker,
+        Recorder::Both,
         "Calls to Polar under way in this process.",
     ),
     gauge(
         "polar_jobs_missing_scope",
         "scope",
-        Recorder::Worker,
+        Recorder::Both,
         "1 while the access token lacks the scope and the calls that need it wait.",
     ),
     gauge(
         "polar_jobs_api_budget_left",
         "",
-        Recorder::Worker,
+        Recorder::Both,
         "Calls that the fleet may make at once.",
     ),
     gauge(
         "polar_jobs_breaker_open",
         "",
-        Recorder::Worker,
+        Recorder::Both,
         "1 while Polar counts as down and calls wait.",
     ),
     gauge(
         "polar_jobs_outward_paused",
         "",
-        Recorder::Worker,
+        Recorder::Both,
         "1 while Polar refuses the access token and calls wait.",
     ),
     count(
