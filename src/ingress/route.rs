@@ -145,7 +145,10 @@ mod tests {
             .map(|family| format!("`{family}`"))
             .collect();
         let (last, others) = quoted.split_last().expect("something is handled");
-        let sentence = format!("with the events {} and {last};", others.join(", "));
+        let sentence = format!(
+            "the events {} and {last} (`family.*`: all events of that family)",
+            others.join(", ")
+        );
         let readme = include_str!("../../README.md");
         let readme = readme.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(readme.contains(&sentence), "README must say: {sentence}");
