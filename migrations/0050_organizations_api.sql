@@ -43,7 +43,7 @@ CREATE TABLE polar_jobs.resumed_subscriptions (
     product_id uuid NOT NULL,
     -- The discount that was wanted with it; null where the change was about the plan alone.
     discount_id uuid,
-    -- The cancellation that people know, as Polar dated it; null where it did not.
+    -- The cancellation that people know, as Polar dated it; null where it did not, or where a person cancels anew.
     canceled_at timestamptz,
     resumed_at timestamptz NOT NULL DEFAULT now()
 );

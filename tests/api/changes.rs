@@ -9,7 +9,7 @@ use jobs::{NewJob, ResumeSyncs};
 use polar::Unlimited;
 use polar_jobs::queue::enqueue;
 use serde_json::{Value, json};
-use simulator::{Product, RequestMatch};
+use simulator::{Intervention, Product, RequestMatch, SubscriptionStep};
 
 use crate::app::{
     ApiApp, As, Company, IngressProcess, TOKEN_OF_PROCESS, client, http, second_server,
@@ -373,6 +373,27 @@ async fn who_decides_to_keep_the_plan_after_a_change_that_could_not_be_known_is_
         "nothing undoes what was answered"
     );
     assert_eq!(app.end("restore_cancellation").await.0, "ignored");
+}
+
+#[tokio::test]
+async fn a_cancellation_that_fails_leaves_the_one_that_is_to_be_restored() {
+    let app = ApiApp::open().await;
+    let company = app.customer_of(Product::Pro).await;
+    leave_resumed_for_scale(&app, &company).await;
+    let lock = format!("/simulator/customers/{}/lock", company.id());
+    let lock = Intervention::call("POST", &lock, Value::Null);
+    let looks = RequestMatch::path("/v1/subscriptions").method("GET");
+    let armed = app.simulator.arm(looks.after_commit(), lock);
+    let path = company.at("/subscription");
+    let refused = app.ask(&company.owner(), "DELETE", &path).await;
+    assert_eq!(refused.status, 409, "{refused:?}");
+    assert_eq!(armed.status(), Some(200));
+    let unlock = SubscriptionStep::Unlock;
+    let unlocked = app.simulator.step(company.id(), unlock).await;
+    unlocked.unwrap();
+    app.drain().await;
+    assert_eq!(app.end("restore_cancellation").await.0, "applied");
+    assert_eq!(app.plan_in_tables(&company).await, ("Pro".to_owned(), true));
 }
 
 #[tokio::test]

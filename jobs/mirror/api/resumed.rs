@@ -37,7 +37,7 @@ pub struct Resumed {
     pub subscription: SubscriptionId,
     /// What was wanted.
     pub target: Target,
-    /// The cancellation that people know; `None` = Polar did not date it.
+    /// The cancellation that people know; `None` = Polar did not date it, or a person cancels anew.
     pub canceled_at: Option<DateTime<Utc>>,
 }
 
@@ -87,6 +87,27 @@ pub async fn retarget(
         subscription.0,
         target.product.0,
         target.discount.map(|discount| discount.0),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A person is about to cancel a subscription that was resumed. What was noted stands by until that is done, for it
+/// brings what they want; but the cancellation that people know is theirs, which Polar dates.
+///
+/// # Errors
+/// If the database fails.
+pub async fn cancel_anew(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    subscription: SubscriptionId,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE polar_jobs.resumed_subscriptions SET canceled_at = NULL
+          WHERE organization_id = $1 AND subscription_id = $2",
+        organization.0,
+        subscription.0,
     )
     .execute(connection)
     .await?;

@@ -31,8 +31,10 @@ pub(super) enum Note<'a> {
     Keep,
     /// Where there is one it is about this change from now on: another one was never made, or nobody knows.
     Retarget(&'a Subscription, Target),
-    /// It ends: a person has decided anew whether this subscription goes on.
+    /// It ends: a person has decided that this subscription goes on.
     End(&'a Subscription),
+    /// It stands by until this is done: a person cancels anew what was resumed.
+    CancelAnew(&'a Subscription),
     /// It is written: the cancellation of this subscription is taken back now, and a job stands by to restore it.
     Write(&'a Subscription, Target),
 }
@@ -85,6 +87,9 @@ impl ChangeLease {
             }
             Note::End(current) => {
                 resumed::end(&mut transaction, organization, Some(current)).await?;
+            }
+            Note::CancelAnew(current) => {
+                resumed::cancel_anew(&mut transaction, organization, current.id).await?;
             }
             Note::Write(current, target) => {
                 resumed::note(&mut transaction, organization, current, target).await?;

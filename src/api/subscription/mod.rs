@@ -16,7 +16,7 @@ use polar::{CustomerRef, Product, ProrationBehavior, Subscription, SubscriptionU
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use self::lease::ChangeLease;
+use self::lease::{ChangeLease, Note};
 use self::switch::{Switch, confirm, make, switch};
 use self::view::SubscriptionView;
 use super::access::{Access, Manages};
@@ -117,12 +117,17 @@ async fn keep_plan(
         let resume = SubscriptionUpdate::Cancellation {
             cancel_at_period_end: false,
         };
-        kept = make(access, lease, &kept, &resume, |s| !s.cancel_at_period_end).await?;
+        let note = Note::End(&kept);
+        kept = make(access, lease, (&kept, note), &resume, |s| {
+            !s.cancel_at_period_end
+        })
+        .await?;
     }
     if view::pending_change(&kept).is_some() {
         let clear = SubscriptionUpdate::ClearPending { pending_update: () };
         let cleared = |s: &Subscription| view::pending_change(s).is_none();
-        kept = make(access, lease, &kept, &clear, cleared).await?;
+        let note = Note::End(&kept);
+        kept = make(access, lease, (&kept, note), &clear, cleared).await?;
     }
     confirm(access, lease, kept).await
 }
@@ -198,7 +203,8 @@ async fn cancel_alone(
             cancel_at_period_end: true,
         };
         let cancelled = |s: &Subscription| s.cancel_at_period_end || s.ended_at.is_some();
-        current = make(access, lease, &current, &cancel, cancelled).await?;
+        let note = Note::CancelAnew(&current);
+        current = make(access, lease, (&current, note), &cancel, cancelled).await?;
     }
     confirm(access, lease, current).await
 }

@@ -81,11 +81,11 @@ pub(in crate::api) async fn switch<G>(
 pub(super) async fn make<G>(
     access: &Access<G>,
     lease: &ChangeLease,
-    current: &Subscription,
+    (current, note): (&Subscription, Note<'_>),
     update: &SubscriptionUpdate,
     is_made: impl Fn(&Subscription) -> bool,
 ) -> Result<Subscription, ApiError> {
-    lease.before_change(Note::End(current)).await?;
+    lease.before_change(note).await?;
     tell(access, current.id, update, is_made)
         .await
         .map_err(|not_made| not_made.error)
