@@ -167,11 +167,20 @@ BEGIN
     IF NOT isfinite(NEW.run_at) THEN
         RAISE EXCEPTION 'jobs: run_at must be a time, got %', NEW.run_at USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    UPDATE polar_jobs.live_jobs
-       SET run_at = NEW.run_at, due_at = CASE WHEN run_at = NEW.run_at THEN due_at END,
-           priority = NEW.priority, max_attempts = NEW.max_attempts, payload = NEW.payload
-     WHERE id = OLD.id AND worker IS NULL;
+    -- Only what changes is written: news that were merged into the job since it was looked at stay. A payload
+    -- that they changed cannot be known here, so another one does not take its place.
+    UPDATE polar_jobs.live_jobs l
+       SET run_at = CASE WHEN NEW.run_at = OLD.run_at THEN l.run_at ELSE NEW.run_at END,
+           due_at = CASE WHEN NEW.run_at = OLD.run_at THEN l.due_at END,
+           priority = CASE WHEN NEW.priority = OLD.priority THEN l.priority ELSE NEW.priority END,
+           max_attempts = CASE WHEN NEW.max_attempts = OLD.max_attempts THEN l.max_attempts ELSE NEW.max_attempts END,
+           payload = CASE WHEN NEW.payload = OLD.payload THEN l.payload ELSE NEW.payload::json END
+     WHERE l.id = OLD.id AND l.worker IS NULL AND (NEW.payload = OLD.payload OR l.payload::jsonb = OLD.payload);
     IF NOT FOUND THEN
+        IF EXISTS (SELECT FROM polar_jobs.live_jobs l WHERE l.id = OLD.id AND l.worker IS NULL) THEN
+            RAISE EXCEPTION 'jobs: the payload of % has just been changed by news for it', OLD.id
+                USING ERRCODE = 'serialization_failure', HINT = 'Look at it and update it again.';
+        END IF;
         RAISE EXCEPTION 'jobs: % is %, only waiting jobs can be updated', OLD.id,
             coalesce(nullif((SELECT j.state FROM polar_jobs.jobs j WHERE j.id = OLD.id), 'available'), 'no longer waiting')
             USING ERRCODE = 'object_not_in_prerequisite_state';

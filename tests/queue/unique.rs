@@ -83,6 +83,49 @@ async fn an_uncommitted_duplicate_of_the_application_is_waited_for() {
 }
 
 #[tokio::test]
+async fn news_for_a_job_that_come_while_an_operator_updates_many_are_not_undone() {
+    for script in both("job") {
+        let app = TestApp::new().await;
+        let hour = Utc::now() + Duration::hours(1);
+        let first = app.add(Script::note("first").row().at(hour)).await;
+        let id = app.add(script.row().at(hour)).await;
+        let (mut other, mut person) = (app.connect().await, app.connect().await);
+        // The statement waits at the first row while news come for the second.
+        let mut meanwhile = async |label: &str, set: &str| {
+            let mut open = other.begin().await.unwrap();
+            let row = "SELECT FROM polar_jobs.live_jobs WHERE id = $1 FOR UPDATE";
+            let row = sqlx::query(row).bind(first);
+            row.execute(&mut *open).await.unwrap();
+            let update = format!("UPDATE polar_jobs.jobs SET {set}");
+            let updating = sqlx::query(sqlx::AssertSqlSafe(update)).execute(&mut person);
+            let news = async {
+                app.until_somebody_waits().await;
+                let news = Script {
+                    label: label.to_owned(),
+                    ..script.clone()
+                };
+                assert_eq!(app.offer(news.row()).await, None);
+                open.rollback().await.unwrap();
+            };
+            tokio::join!(updating, news).0
+        };
+        let updated = meanwhile("second", "max_attempts = 3").await.unwrap();
+        assert_eq!(updated.rows_affected(), 2);
+        assert_eq!(app.job(id).await.payload["label"], "second");
+        let budget = format!("SELECT max_attempts::bigint FROM polar_jobs.jobs WHERE id = {id}");
+        assert_eq!(app.number(&budget).await, 3);
+        let early = "SELECT count(*) FROM polar_jobs.jobs WHERE run_at <= now()";
+        assert_eq!(app.number(early).await, 1, "news run at once");
+
+        let other_label = r#"payload = '{"label": "mine"}'"#;
+        let refused = meanwhile("third", other_label).await.unwrap_err();
+        let code = refused.as_database_error().unwrap().code();
+        assert_eq!(code.as_deref(), Some("40001"), "{refused}");
+        assert_eq!(app.job(id).await.payload["label"], "third");
+    }
+}
+
+#[tokio::test]
 async fn a_duplicate_that_is_claimed_before_the_news_are_committed_does_not_swallow_them() {
     for script in both("job") {
         let app = TestApp::new().await;
