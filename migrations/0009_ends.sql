@@ -87,6 +87,17 @@ BEGIN
     RETURN again;
 END $$;
 
+-- Discards running jobs, each fenced by (id, attempt, worker), each with its entry of `errors`.
+CREATE FUNCTION polar_jobs.discard_jobs(worker bigint, ids bigint[], attempts integer[], failures jsonb[])
+RETURNS void LANGUAGE plpgsql SET enable_seqscan = off SET lock_timeout = '250ms' AS $$
+BEGIN
+    PERFORM polar_jobs.move_to_history(array_agg(held.job), 'discarded', 'failed', NULL, array_agg(held.failure))
+       FROM (SELECT l AS job, d.failure FROM polar_jobs.live_jobs l
+               JOIN unnest(ids, attempts, failures) d (id, attempt, failure) ON l.id = d.id AND l.attempt = d.attempt
+              WHERE l.worker = discard_jobs.worker FOR UPDATE OF l) held
+     HAVING count(*) > 0;
+END $$;
+
 -- A job that was taken back from a dead worker, as an operator wants to hear of it.
 CREATE TYPE polar_jobs.reclaimed_job AS (id bigint, kind text, organization text, discarded boolean);
 

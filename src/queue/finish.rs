@@ -153,7 +153,7 @@ pub async fn requeue(
 /// Discards jobs, each with its reason.
 ///
 /// # Errors
-/// If the database fails; repeating is harmless.
+/// If the database fails, or somebody holds the row of one of them; repeating is harmless.
 pub async fn discard(
     connection: &mut PgConnection,
     worker: i64,
@@ -166,18 +166,13 @@ pub async fn discard(
         .map(|entry| failure(entry.attempt, &entry.reason))
         .collect();
     sqlx::query!(
-        "SELECT polar_jobs.move_to_history(array_agg(held.job), 'discarded', 'failed', NULL, array_agg(held.error))
-           FROM (SELECT j AS job, d.error FROM polar_jobs.live_jobs j
-                   JOIN unnest($2::bigint[], $3::int[], $4::jsonb[]) d (id, attempt, error)
-                     ON j.id = d.id AND j.attempt = d.attempt
-                  WHERE j.worker = $1 FOR UPDATE OF j) held
-         HAVING count(*) > 0",
+        r#"SELECT polar_jobs.discard_jobs($1, $2, $3, $4) AS "discarded: ()""#,
         worker,
         &ids,
         &attempts,
         &errors,
     )
-    .execute(connection)
+    .fetch_one(connection)
     .await
     .map(drop)
 }
