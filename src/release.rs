@@ -74,7 +74,9 @@ impl Release {
         };
         let voice = PgInterval::try_from(VOICE).map_err(sqlx::Error::Encode)?;
         let newest = sqlx::query_scalar!(
-            "SELECT id FROM polar_jobs.releases WHERE last_seen > clock_timestamp() - $1::interval
+            // Seen later than now: before the database's clock was set back. Nobody knows when that was.
+            "SELECT id FROM polar_jobs.releases
+              WHERE last_seen BETWEEN clock_timestamp() - $1::interval AND clock_timestamp() + $1::interval
               ORDER BY rank DESC, id DESC LIMIT 1",
             voice,
         )

@@ -519,6 +519,33 @@ async fn a_tick_at_the_end_of_time_is_moved_like_any_other() {
 }
 
 #[tokio::test]
+async fn a_schedule_ticks_on_after_the_clock_of_the_database_was_ahead_for_a_while() {
+    let registry = Registry::new()
+        .scheduled::<Latest>()
+        .scheduled::<Skipping>();
+    let (database, timetable) = started(registry, "2026-11-21T03:24:00Z").await;
+    let pool = &database.pool;
+    assert_eq!(
+        tick(pool, &timetable, at("2036-01-01T00:00:00Z"))
+            .await
+            .written,
+        2
+    );
+    let back = at("2026-11-21T03:26:00Z");
+    assert_eq!(tick(pool, &timetable, back).await.written, 0);
+    schedule::declare(pool, &timetable, back).await.unwrap();
+    for name in ["latest", "skipping"] {
+        assert_eq!(
+            next_tick(pool, name).await,
+            at("2026-11-21T03:30:00Z"),
+            "{name}"
+        );
+    }
+    let ticked = tick(pool, &timetable, at("2026-11-21T03:30:00Z")).await;
+    assert_eq!(ticked.written, 2);
+}
+
+#[tokio::test]
 async fn workers_that_start_together_agree_on_the_rows() {
     let database = database(polar_jobs::migrate::migrator).await;
     let timetable = timetable(
@@ -647,6 +674,42 @@ async fn the_loop_survives_a_database_that_fails_and_stops_when_told() {
         .await
         .unwrap()
         .unwrap();
+}
+
+#[tokio::test]
+async fn whoever_holds_the_row_of_a_schedule_stops_no_other() {
+    let registry = Registry::new().scheduled::<Latest>().scheduled::<Nightly>();
+    let (database, timetable) = started(registry, "2026-11-21T03:24:00Z").await;
+    let pool = &database.pool;
+    let hold = async || {
+        let mut open = pool.begin().await.unwrap();
+        let row = "SELECT FROM polar_jobs.schedules WHERE name = 'nightly' FOR UPDATE";
+        sqlx::query(row).execute(&mut *open).await.unwrap();
+        open
+    };
+    let open = hold().await;
+    let declared = schedule::declare(pool, &timetable, at("2026-11-21T03:24:00Z")).await;
+    assert_eq!(
+        declared.unwrap(),
+        Declared::Newest,
+        "nothing is to be written"
+    );
+    open.rollback().await.unwrap();
+
+    let other = "UPDATE polar_jobs.schedules SET cron = '* * * * *' WHERE name = 'nightly'";
+    execute(pool, other).await;
+    let open = hold().await;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(schedule::run(pool.clone(), timetable, async move {
+        let _ = stopped.await;
+    }));
+    let written = "SELECT EXISTS (SELECT FROM polar_jobs.jobs WHERE kind = 'latest')";
+    until("the other one has ticked", pool, written).await;
+    open.rollback().await.unwrap();
+    let written = "SELECT cron = '30 3 * * *' FROM polar_jobs.schedules WHERE name = 'nightly'";
+    until("what was held is as declared", pool, written).await;
+    stop.send(()).unwrap();
+    running.await.unwrap();
 }
 
 #[tokio::test]

@@ -45,13 +45,15 @@ impl Kinds {
         newest: bool,
     ) -> Result<(), sqlx::Error> {
         sqlx::query!(
+            // What is right already is left out: ON CONFLICT would lock it all the same, and wait for whoever holds it.
             "INSERT INTO polar_jobs.kinds (kind, queue, priority, max_attempts)
-             SELECT * FROM unnest($1::text[], $2::text[], $3::smallint[], $4::int[]) n (kind, queue, priority, max_attempts)
-              ORDER BY kind
+             SELECT n.* FROM unnest($1::text[], $2::text[], $3::smallint[], $4::int[]) n (kind, queue, priority, max_attempts)
+               LEFT JOIN polar_jobs.kinds k USING (kind)
+              WHERE k.kind IS NULL
+                 OR $5 AND (k.queue, k.priority, k.max_attempts) IS DISTINCT FROM (n.queue, n.priority, n.max_attempts)
+              ORDER BY n.kind
              ON CONFLICT (kind) DO UPDATE
-                SET queue = excluded.queue, priority = excluded.priority, max_attempts = excluded.max_attempts
-              WHERE $5 AND (kinds.queue, kinds.priority, kinds.max_attempts)
-                 IS DISTINCT FROM (excluded.queue, excluded.priority, excluded.max_attempts)",
+                SET queue = excluded.queue, priority = excluded.priority, max_attempts = excluded.max_attempts",
             &self.kinds as &[&str],
             &self.queues as &[&str],
             &self.priorities,

@@ -17,7 +17,8 @@ pub enum Declared {
 
 /// Declares this release's schedules and kinds. If it is the newest one that runs, new schedules appear
 /// with their first tick after `now`, a changed cron text moves the next tick, and what it does not
-/// know goes; rows that are right already are not written.
+/// know goes. A row that waits for a later tick than the next one is brought back to that: the database's clock
+/// was ahead for a while. Rows that are right already are neither written nor waited for.
 ///
 /// # Errors
 /// If the database fails; then nothing is changed.
@@ -49,11 +50,14 @@ async fn write(
     let lines = timetable.lines().iter();
     let next: Vec<DateTime<Utc>> = lines.map(|line| line.next_after(now)).collect();
     sqlx::query!(
-        "INSERT INTO polar_jobs.schedules AS known (name, cron, next_tick)
-         SELECT name, cron, next_tick FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS t (name, cron, next_tick)
-          ORDER BY name
-         ON CONFLICT (name) DO UPDATE SET cron = excluded.cron, next_tick = excluded.next_tick
-          WHERE known.cron <> excluded.cron",
+        // What is right already is left out: ON CONFLICT would lock it all the same, and wait for whoever holds it.
+        "INSERT INTO polar_jobs.schedules (name, cron, next_tick)
+         SELECT t.name, t.cron, t.next_tick
+           FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS t (name, cron, next_tick)
+          WHERE NOT EXISTS (SELECT FROM polar_jobs.schedules known
+                             WHERE known.name = t.name AND known.cron = t.cron AND known.next_tick <= t.next_tick)
+          ORDER BY t.name
+         ON CONFLICT (name) DO UPDATE SET cron = excluded.cron, next_tick = excluded.next_tick",
         &names as &[&str],
         &texts as &[&str],
         &next,

@@ -91,9 +91,10 @@ async fn look(
 ) -> Result<Duration, sqlx::Error> {
     let looking = async {
         let now = database_time(pool).await?;
+        // Before the declaration, so that a row which somebody holds, and which it has to write, stops no other.
+        let ticked = tick(pool, timetable, now).await;
         declaration.repeat(pool, timetable, now).await?;
-        let ticked = tick(pool, timetable, now).await?;
-        Ok(ticked.next.map_or(POLL, |next| wait_until(now, next)))
+        Ok(ticked?.next.map_or(POLL, |next| wait_until(now, next)))
     };
     tokio::time::timeout(LOOK_TIMEOUT, looking)
         .await
