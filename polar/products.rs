@@ -32,6 +32,9 @@ pub struct Product {
     /// How often it renews: `month`, `year`, ..
     #[serde(default, deserialize_with = "or_default")]
     pub recurring_interval: Option<String>,
+    /// How many of them a period lasts.
+    #[serde(default, deserialize_with = "or_default")]
+    pub recurring_interval_count: Option<u32>,
     /// What it costs; absent where a product is only mentioned.
     #[serde(default, deserialize_with = "readable_items")]
     pub prices: Vec<ProductPrice>,

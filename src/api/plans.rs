@@ -40,7 +40,7 @@ pub(super) struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct Price {
     /// In the smallest unit of the currency.
-    amount: i64,
+    pub(super) amount: i64,
     /// Three letters, lower case.
     currency: String,
 }
@@ -168,29 +168,33 @@ pub(super) async fn for_sale(polar: &polar::Client, id: &str) -> Result<Product,
     }
 }
 
-/// What a product costs per period; `None` where that depends.
+/// What a product costs per period; `None` where that depends. Of several currencies the first.
 pub(super) fn fixed_price(product: &Product) -> Option<Price> {
-    let offered = product.prices.iter().filter(|price| !price.is_archived);
-    let mut amounts = offered.filter_map(|price| match price.amount_type.as_str() {
-        "free" => Some((0, &price.price_currency)),
-        "fixed" => price
-            .price_amount
-            .map(|amount| (amount, &price.price_currency)),
-        _ => None,
-    });
-    amounts.next().map(|(amount, currency)| Price {
-        amount,
-        currency: if currency.is_empty() {
-            "usd".to_owned()
-        } else {
-            currency.clone()
-        },
-    })
+    fixed_prices(product).next()
 }
 
-/// What a switch to the product is measured by.
-pub(super) fn amount(product: &Product) -> i64 {
-    fixed_price(product).map_or(0, |price| price.amount)
+/// The same in one currency.
+pub(super) fn fixed_price_in(product: &Product, currency: &str) -> Option<Price> {
+    fixed_prices(product).find(|price| price.currency.eq_ignore_ascii_case(currency))
+}
+
+fn fixed_prices(product: &Product) -> impl Iterator<Item = Price> {
+    let offered = product.prices.iter().filter(|price| !price.is_archived);
+    offered.filter_map(|price| {
+        let amount = match price.amount_type.as_str() {
+            "free" => 0,
+            "fixed" => price.price_amount?,
+            _ => return None,
+        };
+        let currency = match price.price_currency.as_str() {
+            "" => "usd",
+            named => named,
+        };
+        Some(Price {
+            amount,
+            currency: currency.to_owned(),
+        })
+    })
 }
 
 fn fee(product: &Product) -> Option<TransactionFee> {

@@ -144,6 +144,33 @@ async fn a_dearer_plan_comes_at_once_and_a_cheaper_one_with_the_next_period() {
 }
 
 #[tokio::test]
+async fn a_year_for_less_per_month_comes_with_the_next_period_and_a_dearer_month_of_it_at_once() {
+    let app = ApiApp::open().await;
+    let company = app.customer_of(Product::Pro).await;
+    // Only people change the catalogue, so the description of what we may call lacks it.
+    app.simulator.provoked(1);
+    let yearly = json!({
+        "name": "Pro, by the year", "recurring_interval": "year",
+        "prices": [{"amount_type": "fixed", "price_amount": 12 * 1_800, "price_currency": "usd"}],
+    });
+    let made = app.at_polar("POST", "/v1/products/", Some(&yearly)).await;
+    let yearly = json!({"product_id": made["id"]});
+    let path = company.at("/subscription");
+    let waits = app
+        .tell_api(&company.owner(), "PATCH", &path, &yearly)
+        .await;
+    assert_eq!(waits.body["plan"]["name"], "Pro", "{waits:?}");
+    assert_eq!(waits.body["pending_change"]["product_id"], made["id"]);
+    let renewed = app
+        .simulator
+        .step(company.id(), SubscriptionStep::Renew)
+        .await;
+    renewed.unwrap();
+    let comes = change(&app, &company, Product::Growth).await;
+    assert_eq!(comes.body["plan"]["name"], "Growth", "{comes:?}");
+}
+
+#[tokio::test]
 async fn ending_twice_is_ending_once_and_the_same_plan_takes_it_back() {
     let app = ApiApp::open().await;
     let company = app.customer_of(Product::Pro).await;

@@ -99,7 +99,7 @@ async fn create_alone(
 /// (docs/polar-facts.md#checkout-subscription).
 pub(in crate::api) fn is_free(subscription: &Subscription) -> bool {
     let free = match &subscription.product {
-        Some(product) => plans::fixed_price(product).is_some() && plans::amount(product) == 0,
+        Some(product) => plans::fixed_price(product).is_some_and(|price| price.amount == 0),
         None => subscription.amount == 0 && subscription.discount_id.is_none(),
     };
     free && subscription.status != SubscriptionStatus::Paused

@@ -5,6 +5,7 @@
 //! compared with what is there first, so that a second click finds nothing left to do.
 
 pub(super) mod checkout;
+mod dearer;
 pub(super) mod lease;
 pub(super) mod switch;
 pub(super) mod view;
@@ -56,8 +57,8 @@ pub(super) struct ChangePlan {
     product_id: String,
 }
 
-/// Changes the plan of the subscription: a dearer one at once, and the difference is charged; any other with the
-/// next period. The plan that it has already takes back a cancellation, or a change that waits.
+/// Changes the plan of the subscription: one that costs more per month at once, and the difference is charged; any
+/// other with the next period. The plan that it has already takes back a cancellation, or a change that waits.
 #[utoipa::path(
     patch,
     path = "/v1/organizations/{organization_id}/subscription",
@@ -155,8 +156,8 @@ async fn plan_of_switch(
     let discount = claimable.map(|offer| offer.id);
     let leaves = !to_scale && startup_program::is_programs(current, &customer);
     // A discount takes effect at once only together with a product that does
-    // (docs/polar-facts.md#proration). Everything else goes by the price.
-    let at_once = discount.is_some() || plans::amount(product) > current.amount;
+    // (docs/polar-facts.md#proration). Everything else goes by what it costs.
+    let at_once = discount.is_some() || dearer::is_dearer(product, current);
     Ok(Switch {
         target: Target {
             product: product.id,
