@@ -2,18 +2,21 @@
 //!
 //! A worker looks for it when it starts, but one that runs for weeks must not need a restart: a
 //! token gets its scope back, an outage ends after the budget of a job was spent on it. The same goes for
-//! cancellations that are still to be restored: nothing else would show that one is missing.
+//! cancellations that are still to be restored and for orders about the startup program: nothing else would show that
+//! one is missing.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
 
 use crate::contract::{CatchUp, Context, Done, Error, Job, NewJob, Queue, Scheduled, priority};
 use crate::mirror::api::resumed;
+use crate::mirror::startup_programs;
 use crate::polar_sync::NOT_CONFIGURED;
 use crate::types::OrganizationId;
-use crate::{RestoreCancellation, backlog};
+use crate::{RestoreCancellation, SyncStartupProgram, backlog};
 
 /// Organizations enqueued by one run.
 const PAGE: u16 = 500;
@@ -46,15 +49,25 @@ impl Job for ResumeSyncs {
         let rest = page
             .next
             .map(|after| NewJob::of(&Self { after: Some(after) }));
-        let left_behind = match self.after {
-            None => resumed::left_behind(&context.pool, i64::from(PAGE)).await?,
-            Some(_) => Vec::new(),
-        };
-        let restore = left_behind
-            .into_iter()
-            .map(|organization_id| NewJob::of(&RestoreCancellation { organization_id }));
-        Ok(Done::applied().then(page.jobs).then(restore).then(rest))
+        let done = Done::applied().then(page.jobs).then(rest);
+        match self.after {
+            None => Ok(done.then(left_behind(&context.pool).await?)),
+            Some(_) => Ok(done),
+        }
     }
+}
+
+/// What is left behind of matters that are few, and so not looked at by the page.
+async fn left_behind(pool: &PgPool) -> Result<Vec<NewJob>, sqlx::Error> {
+    let cancellations = resumed::left_behind(pool, PAGE.into()).await?.into_iter();
+    let invitations = startup_programs::unfinished(pool, PAGE.into())
+        .await?
+        .into_iter();
+    let restore =
+        cancellations.map(|organization_id| NewJob::of(&RestoreCancellation { organization_id }));
+    let invite =
+        invitations.map(|organization_id| NewJob::of(&SyncStartupProgram { organization_id }));
+    Ok(restore.chain(invite).collect())
 }
 
 impl Scheduled for ResumeSyncs {

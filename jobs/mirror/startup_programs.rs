@@ -82,6 +82,21 @@ pub async fn read(
     }))
 }
 
+/// At most `limit` organizations with an order that was neither carried out nor refused.
+///
+/// # Errors
+/// If the database fails.
+pub async fn unfinished(pool: &PgPool, limit: i64) -> Result<Vec<OrganizationId>, sqlx::Error> {
+    let ids = sqlx::query_scalar!(
+        "SELECT organization_id FROM polar_jobs.startup_programs
+          WHERE done_version < version ORDER BY organization_id LIMIT $1",
+        limit,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(ids.into_iter().map(OrganizationId).collect())
+}
+
 /// Remembers the discount as soon as Polar has made it: a run that comes again must not make another.
 ///
 /// # Errors

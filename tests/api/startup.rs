@@ -2,7 +2,7 @@
 
 use jobs::mirror::startup_programs::{self, Wanted};
 use jobs::types::OrganizationId;
-use jobs::{NewJob, SyncStartupProgram};
+use jobs::{NewJob, ResumeSyncs, SyncStartupProgram};
 use polar::Deletion;
 use polar_jobs::queue::enqueue;
 use serde_json::{Value, json};
@@ -313,6 +313,32 @@ async fn an_operator_invites_once_and_takes_back_what_was_not_used() {
     assert_eq!(claim(&app, &company).await.status, 200);
     let used = order(false).await;
     assert_eq!(used.refusal.as_deref(), Some("the invitation was used"));
+}
+
+/// A worker without a token claims it while another release is rolled out, or it is given up.
+#[tokio::test]
+async fn an_order_that_was_not_carried_out_is_within_the_hour() {
+    let app = ApiApp::open().await;
+    let company = app.company().await;
+    let organization_id = OrganizationId::parse(company.id()).unwrap();
+    let mut connection = app.pool.acquire().await.unwrap();
+    let ordered = startup_programs::order(&mut connection, organization_id, true).await;
+    assert_eq!(ordered.unwrap(), 1);
+    let job = NewJob::of(&SyncStartupProgram { organization_id });
+    enqueue::insert(&mut connection, &job).await.unwrap();
+    app.drain_without_billing().await;
+    assert_eq!(app.end("sync_startup_program").await.0, "ignored");
+    let resume = NewJob::of(&ResumeSyncs::default());
+    for _ in 0..2 {
+        enqueue::insert(&mut connection, &resume).await.unwrap();
+        app.drain().await;
+    }
+    assert_eq!(
+        subscription(&app, &company).await["startup_program_status"],
+        "invited"
+    );
+    let ends = app.ends("sync_startup_program").await.len();
+    assert_eq!(ends, 2, "what is done is not done again");
 }
 
 #[tokio::test]
