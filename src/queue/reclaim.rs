@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::{Connection, PgConnection};
 
 /// How long a worker has to come back to a server that was away.
@@ -20,11 +21,15 @@ pub struct Suspect {
     pub worker: i64,
     /// Another number later means that it came back.
     pub session: i32,
+    /// What makes it look dead: its session lock is free, or else its lease is over.
+    pub lock_is_free: bool,
 }
 
 /// What there is to do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Findings {
+    /// The database's time.
+    pub now: DateTime<Utc>,
     /// Workers that look dead. Look twice, a moment apart, before believing it: a lock is also free
     /// while a living process reconnects.
     pub suspects: Vec<Suspect>,
@@ -67,12 +72,15 @@ pub async fn look(
                                WHERE polar_jobs.in_queue(j.queue, q.name) AND j.priority = p.priority AND j.run_at <= now()
                                  AND NOT j.blocked AND j.worker IS NULL)
            ), suspects AS (
-               SELECT w.id, w.session FROM polar_jobs.workers w
-                WHERE w.id <> $1
-                  AND (w.leased_until < now() OR w.session_lock AND NOT polar_jobs.holds_session_lock(w.id))
+               SELECT w.id, w.session, lock.is_free
+                 FROM polar_jobs.workers w
+                CROSS JOIN LATERAL (SELECT w.session_lock AND NOT polar_jobs.holds_session_lock(w.id)) lock (is_free)
+                WHERE w.id <> $1 AND (w.leased_until < now() OR lock.is_free)
            )
-           SELECT ARRAY(SELECT id FROM suspects ORDER BY id) AS "workers!",
+           SELECT now() AS "now!",
+                  ARRAY(SELECT id FROM suspects ORDER BY id) AS "workers!",
                   ARRAY(SELECT session FROM suspects ORDER BY id) AS "sessions!",
+                  ARRAY(SELECT is_free FROM suspects ORDER BY id) AS "free_locks!",
                   EXISTS (SELECT 1 FROM polar_jobs.claims c
                            WHERE NOT EXISTS (SELECT 1 FROM polar_jobs.workers w WHERE w.id = c.worker)) AS "orphans!",
                   EXISTS (SELECT 1 FROM polar_jobs.key_releases) AS "noted_keys!",
@@ -82,10 +90,16 @@ pub async fn look(
     )
     .fetch_one(connection)
     .await?;
-    let suspects = row.workers.into_iter().zip(row.sessions);
+    let workers = row.workers.into_iter().zip(row.sessions);
+    let suspects = workers.zip(row.free_locks);
     Ok(Findings {
+        now: row.now,
         suspects: suspects
-            .map(|(worker, session)| Suspect { worker, session })
+            .map(|((worker, session), lock_is_free)| Suspect {
+                worker,
+                session,
+                lock_is_free,
+            })
             .collect(),
         orphans: row.orphans,
         noted_keys: row.noted_keys,
@@ -93,7 +107,7 @@ pub async fn look(
     })
 }
 
-/// Removes a dead worker's row, if it is dead still: the whole condition is checked again under the row's
+/// Removes a dead worker's row, if it is dead still: what made it look dead is checked again under the row's
 /// lock, which the worker needs as well when it comes back. From then on it can claim nothing more, and
 /// [`reclaim_jobs`] puts back what it held. Returns whether it was removed.
 ///
@@ -119,13 +133,14 @@ pub async fn remove_dead_worker(
         "DELETE FROM polar_jobs.workers w
           WHERE w.id = $1
             AND CASE WHEN w.incarnation IS NOT DISTINCT FROM polar_jobs.server_incarnation()
-                     THEN w.leased_until < clock_timestamp()
-                          OR w.session_lock AND NOT polar_jobs.holds_session_lock(w.id)
+                     THEN CASE WHEN $3 THEN w.session_lock AND NOT polar_jobs.holds_session_lock(w.id)
+                               ELSE w.leased_until < clock_timestamp() END
                      ELSE w.leased_until < clock_timestamp()
                           AND (SELECT a.backend_start FROM pg_catalog.pg_stat_activity a WHERE a.pid = pg_backend_pid())
                               < clock_timestamp() - make_interval(secs => $2) END",
         suspect.worker,
         STARTUP_GRACE.as_secs_f64(),
+        suspect.lock_is_free,
     )
     .execute(&mut *transaction)
     .await?;

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 
+use crate::queue::lease::HEARTBEAT;
 use crate::queue::reclaim::{self, Findings, ReclaimedJob, Suspect};
 use crate::queue::release;
 
 use super::backoff::Backoff;
+use super::database_clock::DatabaseClock;
 use super::fetcher::Shared;
 use super::lease_keeper::IdleStates;
 use super::metrics;
@@ -22,6 +24,9 @@ const LOOK_AT_SUSPECTS: Duration = Duration::from_millis(250);
 /// How long a suspect has to take its lock again. A living process sees at once that its connection was
 /// cut, and reconnects within two seconds.
 const CONFIRMATION: Duration = Duration::from_millis(2500);
+/// How long nobody is judged by a lease after the database's clock stepped forward: a living worker renews it
+/// with its next heartbeat.
+const RENEWAL: Duration = HEARTBEAT.saturating_add(CONFIRMATION);
 /// A look that takes longer has lost its connection without knowing it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -38,12 +43,13 @@ impl Housekeeping {
     pub(super) async fn run(self) {
         let mut backoff = Backoff::default();
         let mut suspected = HashMap::new();
+        let mut clock = DatabaseClock::default();
         // Beside the looks, so that none waits for it: what it does may wait for others.
         let mut repairs = JoinSet::new();
         loop {
             while repairs.try_join_next().is_some() {}
             self.shared.connections.close_idle().await;
-            match self.look(&mut suspected).await {
+            match self.look(&mut suspected, &mut clock).await {
                 Ok(work) => {
                     if let Some(work) = work.filter(|_| repairs.is_empty()) {
                         let idle = self.idle.clone();
@@ -70,21 +76,25 @@ impl Housekeeping {
     async fn look(
         &self,
         suspected: &mut HashMap<Suspect, Instant>,
+        clock: &mut DatabaseClock,
     ) -> Result<Option<Repairs>, sqlx::Error> {
         // The head of a queue that is being emptied is full of dead rows: to look there for what its
         // fetchers see anyway would cost more than they do.
         let idle = |queue: &&String| self.idle.get(*queue).is_some_and(|idle| idle.is_idle());
         let queues: Vec<String> = self.queues.iter().filter(idle).cloned().collect();
+        let asked = Instant::now();
         let looked = tokio::time::timeout(ANSWER_TIMEOUT, async {
             let mut connection = self.pool.acquire().await?;
             reclaim::look(&mut connection, self.shared.worker, &queues).await
         });
         let Findings {
+            now,
             suspects,
             orphans,
             noted_keys,
             due,
         } = looked.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+        clock.read(asked, now, Instant::now());
         for queue in &due {
             if let Some(idle) = self.idle.get(queue) {
                 idle.wake();
@@ -94,9 +104,12 @@ impl Housekeeping {
         for suspect in suspects {
             suspected.entry(suspect).or_insert_with(Instant::now);
         }
+        let leases_count = !clock.stepped_within(RENEWAL, Instant::now());
         let dead: Vec<Suspect> = suspected
             .iter()
-            .filter(|(_, since)| since.elapsed() >= CONFIRMATION)
+            .filter(|(suspect, since)| {
+                since.elapsed() >= CONFIRMATION && (suspect.lock_is_free || leases_count)
+            })
             .map(|(suspect, _)| *suspect)
             .collect();
         let repairs = Repairs {

@@ -11,6 +11,7 @@ mod attempt;
 mod backoff;
 mod catch_up;
 mod completion;
+mod database_clock;
 mod fetch_connections;
 mod fetcher;
 mod housekeeping;

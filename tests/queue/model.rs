@@ -183,6 +183,7 @@ impl Case {
                 let suspect = reclaim::Suspect {
                     worker: dead,
                     session: 0,
+                    lock_is_free: false,
                 };
                 assert!(
                     reclaim::remove_dead_worker(&mut self.connection, suspect)

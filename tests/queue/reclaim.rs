@@ -25,6 +25,15 @@ async fn cut_worker(app: &TestApp) -> (PgConnection, i64, i64) {
     (connection, worker, job)
 }
 
+/// It looks dead because nobody holds its lock.
+fn unlocked(worker: i64, session: i32) -> Suspect {
+    Suspect {
+        worker,
+        session,
+        lock_is_free: true,
+    }
+}
+
 async fn suspects(app: &TestApp) -> Vec<Suspect> {
     let mut connection = app.connect().await;
     let findings = reclaim::look(&mut connection, 0, &[]).await.unwrap();
@@ -42,7 +51,7 @@ async fn remove(app: &TestApp, suspect: Suspect) -> bool {
 async fn a_worker_without_its_lock_is_removed_and_its_jobs_are_put_back() {
     let app = TestApp::new().await;
     let (_connection, worker, job) = cut_worker(&app).await;
-    let suspect = Suspect { worker, session: 1 };
+    let suspect = unlocked(worker, 1);
     assert_eq!(suspects(&app).await, [suspect]);
     assert!(remove(&app, suspect).await);
     let mut connection = app.connect().await;
@@ -78,14 +87,30 @@ async fn a_worker_that_came_back_after_it_was_suspected_is_left_alone() {
     connection.close().await.unwrap();
     // Cut once more: that is another session, to be suspected anew.
     assert!(!remove(&app, suspect).await);
-    assert_eq!(suspects(&app).await, [Suspect { worker, session: 2 }]);
+    assert_eq!(suspects(&app).await, [unlocked(worker, 2)]);
+}
+
+#[tokio::test]
+async fn a_worker_that_renewed_its_lease_after_it_was_suspected_is_left_alone() {
+    let app = TestApp::new().await;
+    let mut connection = app.connect().await;
+    let worker = register(&mut connection).await;
+    app.execute("UPDATE polar_jobs.workers SET leased_until = now() - interval '1 second'")
+        .await;
+    let suspect = suspects(&app).await[0];
+    assert!(!suspect.lock_is_free, "it never had one");
+    assert!(lease::renew(&mut connection, worker).await.unwrap());
+    assert!(!remove(&app, suspect).await);
+    app.execute("UPDATE polar_jobs.workers SET leased_until = now() - interval '1 second'")
+        .await;
+    assert!(remove(&app, suspect).await);
 }
 
 #[tokio::test]
 async fn a_worker_that_has_not_come_back_to_a_server_that_was_away_is_judged_by_its_lease_alone() {
     let app = TestApp::new().await;
     let (_connection, worker, _) = cut_worker(&app).await;
-    let suspect = Suspect { worker, session: 1 };
+    let suspect = unlocked(worker, 1);
     app.execute("UPDATE polar_jobs.workers SET incarnation = 'before the failover'")
         .await;
     assert!(!remove(&app, suspect).await, "its lease is not over");
@@ -99,7 +124,7 @@ async fn a_worker_that_has_not_come_back_to_a_server_that_was_away_is_judged_by_
 async fn a_removed_worker_claims_nothing_more() {
     let app = TestApp::new().await;
     let (mut connection, worker, _) = cut_worker(&app).await;
-    assert!(remove(&app, Suspect { worker, session: 1 }).await);
+    assert!(remove(&app, unlocked(worker, 1)).await);
     let mut other = app.connect().await;
     reclaim::reclaim_jobs(&mut other).await.unwrap();
     let claimed = complete_and_claim(&mut connection, worker, &[], 1).await;
