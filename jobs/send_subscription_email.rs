@@ -85,7 +85,8 @@ impl Job for SendSubscriptionEmail {
         let Some(mut subscription) = polar.subscriptions().get(id).await.or_absent()? else {
             return Ok(Done::ignored("Polar has no such subscription"));
         };
-        if subscription.amount == 0 {
+        // Nothing is to be paid under a full discount either, but what ends then is a paid plan.
+        if subscription.amount == 0 && subscription.discount_id.is_none() {
             return Ok(Done::ignored("the subscription is free"));
         }
         if self.change == Change::Canceled {

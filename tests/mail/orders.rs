@@ -113,23 +113,13 @@ async fn an_order_is_told_once_however_often_it_is_delivered() {
 async fn free_orders_and_unknown_orders_ask_for_no_contacts() {
     let app = TestApp::open(polar()).await;
     let acme = app.organization().await;
-    let discount = app
-        .at_polar(
-            "POST",
-            "/v1/discounts/",
-            Some(&json!({"name": "All of it", "type": "percentage", "basis_points": 10_000, "duration": "forever"})),
-        )
-        .await;
+    let discount = app.full_discount().await;
     app.simulator.set_webhook_url(None);
     app.simulator.purchase(&acme, Product::Pro).await.unwrap();
     let subscription = app.simulator.subscriptions(&acme).pop().unwrap();
     let path = format!("/v1/subscriptions/{}", subscription.id);
-    app.at_polar(
-        "PATCH",
-        &path,
-        Some(&json!({"discount_id": discount["id"]})),
-    )
-    .await;
+    app.at_polar("PATCH", &path, Some(&json!({"discount_id": discount})))
+        .await;
     app.simulator.renew(&acme).await.unwrap();
     app.work_until_idle().await;
     let free = app.order(&acme);

@@ -160,6 +160,24 @@ async fn a_subscription_that_costs_nothing_asks_for_no_contacts() {
 }
 
 #[tokio::test]
+async fn who_pays_nothing_thanks_to_a_discount_is_told_of_cancellation_and_end() {
+    let app = TestApp::open(polar()).await;
+    let acme = subscribed(&app).await;
+    let discount = app.full_discount().await;
+    let subscription = app.simulator.subscriptions(&acme).pop().unwrap().id;
+    let path = format!("/v1/subscriptions/{subscription}");
+    let attach = json!({"discount_id": discount});
+    let discounted = app.at_polar("PATCH", &path, Some(&attach)).await;
+    assert_eq!(discounted["amount"], 0, "{discounted}");
+    app.simulator.cancel_at_period_end(&acme).await.unwrap();
+    app.finish().await;
+    assert_eq!(told(&app, CANCELLATION).await, CONTACTS);
+    app.simulator.revoke(&acme).await.unwrap();
+    app.finish().await;
+    assert_eq!(told(&app, REVOKED).await, CONTACTS);
+}
+
+#[tokio::test]
 async fn news_are_looked_at_without_delay_and_nobody_is_told_where_there_are_no_contacts() {
     let app = TestApp::open(polar()).await;
     let acme = subscribed(&app).await;

@@ -137,6 +137,15 @@ impl TestApp {
     }
 
     /// The newest order of an organization.
+    /// The id of a discount after which nothing is left to pay.
+    pub(crate) async fn full_discount(&self) -> Value {
+        let discount = json!({
+            "name": "All of it", "type": "percentage", "basis_points": 10_000, "duration": "forever",
+        });
+        let made = self.at_polar("POST", "/v1/discounts/", Some(&discount));
+        made.await["id"].clone()
+    }
+
     pub(crate) fn order(&self, organization: &str) -> OrderRecord {
         self.simulator.orders(organization).pop().unwrap()
     }
