@@ -202,10 +202,15 @@ impl ApiError {
         }
     }
 
-    /// Status and body, where they are worth keeping: a refusal that stays one when it is asked again.
+    /// Status and body, where they are worth keeping: a refusal that stays one when it is asked again. Not what is
+    /// on its way: the customer that is being made, the role that Polar does not know yet.
     pub(super) fn kept(&self) -> Option<(StatusCode, String)> {
         let (status, kind, detail, retry_after) = self.parts();
-        let is_final = status.is_client_error() && retry_after.is_none();
+        let is_on_its_way = matches!(
+            self,
+            Self::Refused(Refusal::CustomerNotFound) | Self::Polar(polar::Error::Forbidden { .. })
+        );
+        let is_final = status.is_client_error() && retry_after.is_none() && !is_on_its_way;
         is_final.then(|| {
             let body = json!({ "error": kind, "detail": detail });
             (status, body.to_string())

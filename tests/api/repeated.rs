@@ -72,6 +72,29 @@ async fn a_day_later_the_key_is_free() {
 }
 
 #[tokio::test]
+async fn a_customer_that_was_being_made_is_found_with_the_same_key() {
+    let app = ApiApp::open().await;
+    let company = app.company().await;
+    let delete = format!("/v1/customers/external/{}?anonymize=true", company.id());
+    app.at_polar("DELETE", &delete, None).await;
+    let path = company.at("/billing-details");
+    let body = json!({"billing_name": "Acme"});
+    let key = [("idempotency-key", "k")];
+    let tell = async || {
+        app.send(&company.owner(), "PATCH", &path, Some(&body), &key)
+            .await
+    };
+    let early = tell().await;
+    assert_eq!(
+        (early.status, early.error()),
+        (404, "PolarSelfCustomerNotFound")
+    );
+    app.drain().await;
+    let found = tell().await;
+    assert_eq!(found.status, 200, "{found:?}");
+}
+
+#[tokio::test]
 async fn one_that_comes_again_while_the_first_is_under_way_is_asked_to_wait() {
     let app = ApiApp::open().await;
     let company = app.customer_of(Product::Pro).await;
