@@ -6,7 +6,7 @@
 -- is run again when Polar sends it again. Returns the ids of those whose jobs were written.
 --
 -- The caller gives the ids, drawn from the sequence of `stored_events`, so that a job's payload can name
--- its event.
+-- its event. Those of changes come from `reserve_changes`.
 CREATE FUNCTION polar_jobs.accept_events(
     source text, ids bigint[], external_ids text[], types text[], occurred_ats timestamptz[],
     changes jsonb[], bodies bytea[], outcomes text[],
@@ -21,9 +21,6 @@ DECLARE
     again jsonb := '{}';
     accepted bigint[];
 BEGIN
-    IF source = 'app' THEN
-        PERFORM polar_jobs.lock_changed(ordering_keys);
-    END IF;
     -- Nearly everything that comes is new. Only where something is not is each looked at, and the ids that were
     -- written before that was seen stay as dead rows.
     BEGIN
@@ -101,12 +98,17 @@ BEGIN
     FOR key IN SELECT DISTINCT k COLLATE "C" FROM unnest(ordering_keys) k WHERE k IS NOT NULL ORDER BY 1 LOOP
         PERFORM polar_jobs.lock_keys_now(ARRAY['ordering/' || key]);
     END LOOP;
-EXCEPTION
-    WHEN lock_not_available THEN
-        RAISE EXCEPTION 'a transaction that is still open changes %: commit or end it (%), then try again',
-            replace(key, '/', ' '), polar_jobs.holders_of_keys() USING ERRCODE = 'PJ001';
-    WHEN serialization_failure THEN
-        NULL;
+EXCEPTION WHEN lock_not_available THEN
+    RAISE EXCEPTION 'a transaction that is still open changes %: commit or end it (%), then try again',
+        replace(key, '/', ' '), polar_jobs.holders_of_keys() USING ERRCODE = 'PJ001';
+END $$;
+
+-- Ids for changes that are about to be stored, drawn once their subjects are locked: within a subject the order of the
+-- ids is the order of the commits, and a change is not taken for an older one that came too late.
+CREATE FUNCTION polar_jobs.reserve_changes(ordering_keys text[], many integer) RETURNS bigint[] LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM polar_jobs.lock_changed(ordering_keys);
+    RETURN ARRAY(SELECT nextval('polar_jobs.stored_events_id_seq') FROM generate_series(1, many));
 END $$;
 
 -- Of deliveries that are not fresh those whose event failed: it counts as not handled again. Returns the

@@ -40,7 +40,7 @@ impl Import {
     /// # Errors
     /// If the database refuses; then none is stored.
     pub async fn store(&self, connection: &mut PgConnection) -> Result<usize, sqlx::Error> {
-        let ids = reserve(connection, self.0.changes.len()).await?;
+        let ids = reserve(connection, &self.0.subjects(), self.0.changes.len()).await?;
         let mut rows: Vec<_> = self
             .0
             .changes

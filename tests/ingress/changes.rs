@@ -1,9 +1,10 @@
 //! `POST /changes`: what is stored of a request, and what is refused.
 
+use private_postgres::testing::sessions_waiting_for_a_lock;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{Answer, Delivery, SECRET, TOKEN, TestIngress, count};
+use crate::support::{Answer, Delivery, SECRET, TOKEN, TestIngress, count, until};
 
 /// An organization with its owner, as a change.
 pub(crate) fn created(organization: Uuid) -> Value {
@@ -363,6 +364,42 @@ async fn a_database_without_the_schema_or_without_a_server_is_said() {
             assert!(answer.body.contains(words), "{answer:?}");
         }
     }
+}
+
+/// A change is taken for one that came too late by its id: then it would not be applied, and nobody would know.
+#[tokio::test]
+async fn a_change_that_waits_has_a_later_id_than_one_that_is_stored_meanwhile() {
+    let ingress = TestIngress::start().await;
+    let (held, subject) = (Uuid::nil(), Uuid::max());
+    let update =
+        |id: Uuid| json!({"type": "organization.updated", "data": {"id": id, "name": "x"}});
+    let mut batch = vec![update(held); 100];
+    batch.push(json!({"type": "organization.deleted", "data": {"id": subject}}));
+    let batch = json!({"changes": batch});
+    loop {
+        let mut open = ingress.pool.begin().await.unwrap();
+        let hold = "SELECT polar_jobs.record_change('organization.updated', jsonb_build_object('id', $1::text))";
+        let hold = sqlx::query(hold).bind(held.to_string());
+        hold.execute(&mut *open).await.unwrap();
+        let meanwhile = async {
+            until("the batch waits", async || {
+                sessions_waiting_for_a_lock(&ingress.pool).await == 1
+            })
+            .await;
+            let stored = ingress.change(&update(subject)).await;
+            open.commit().await.unwrap();
+            stored.status
+        };
+        let (batch, stored) = tokio::join!(ingress.change(&batch), meanwhile);
+        assert_eq!(stored, 202);
+        // Busy as the machine is, it may have waited for too long.
+        if batch.status == 202 {
+            break;
+        }
+    }
+    let out_of_order = "SELECT count(*) FROM (
+        SELECT events[1] < lag(events[1]) OVER (PARTITION BY ordering_key ORDER BY id) AS wrong FROM polar_jobs.jobs) j WHERE wrong";
+    assert_eq!(count(&ingress.pool, out_of_order).await, 0);
 }
 
 #[tokio::test]

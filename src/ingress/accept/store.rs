@@ -11,20 +11,23 @@ use uuid::Uuid;
 use crate::ingress::row::{CausedJobs, EventColumns, Row};
 use crate::queue::payload::Payload;
 
-/// Ids for changes that are about to be stored; those not used are lost, which harms nobody.
+/// Ids for as many changes that are about to be stored, once their subjects, which are their jobs' ordering keys, are
+/// locked until the transaction ends. Ids that are not used are lost, which harms nobody.
 ///
-/// Never drawn ahead: an event that was acknowledged before another arrived has the smaller id,
-/// which the mirror relies on.
+/// Never drawn ahead: a change that was committed before another of its subject has the smaller id, which the mirror
+/// relies on.
 pub(in crate::ingress) async fn reserve(
-    connection: &mut PgConnection,
+    transaction: &mut PgConnection,
+    subjects: &[String],
     many: usize,
 ) -> Result<Vec<i64>, sqlx::Error> {
     let many = i32::try_from(many).unwrap_or(i32::MAX);
     sqlx::query_scalar!(
-        r#"SELECT nextval('polar_jobs.stored_events_id_seq') AS "id!" FROM generate_series(1, $1)"#,
-        many
+        r#"SELECT polar_jobs.reserve_changes($1, $2) AS "ids!""#,
+        subjects,
+        many,
     )
-    .fetch_all(connection)
+    .fetch_one(transaction)
     .await
 }
 
@@ -72,8 +75,8 @@ pub(super) async fn store_deliveries(
     Ok(stored.ids.iter().map(|id| accepted.contains(id)).collect())
 }
 
-/// Stores the application's changes with their jobs, all of them or, on an error, none. Returns how many
-/// were new.
+/// Stores the application's changes with their jobs, all of them or, on an error, none, under ids of [`reserve`].
+/// Returns how many were new.
 pub(in crate::ingress) async fn store_changes(
     connection: &mut PgConnection,
     rows: &[Row<'_>],

@@ -75,6 +75,14 @@ impl Batch {
         self.changes.len() + self.usage.len() + self.costs.len()
     }
 
+    /// What the changes to be applied are about, each as the ordering key of its job.
+    pub(in crate::ingress) fn subjects(&self) -> Vec<String> {
+        let changes = self.changes.iter();
+        changes
+            .filter_map(|to_apply| to_apply.change.ordering_key())
+            .collect()
+    }
+
     /// Takes one change, or names its faults.
     pub(in crate::ingress) fn add(&mut self, mut value: Value) -> Result<(), Vec<Fault>> {
         let ParsedChange {

@@ -119,7 +119,7 @@ async fn transact(
     // None at all would be no limit.
     let statement_timeout = left.saturating_sub(SOONER).max(Duration::from_millis(1));
     let mut transaction = single.begin(statement_timeout, lock_timeout).await?;
-    let ids = reserve(&mut transaction, batch.changes.len()).await?;
+    let ids = reserve(&mut transaction, &batch.subjects(), batch.changes.len()).await?;
     let rows: Vec<Row<'_>> = batch
         .changes
         .iter()
