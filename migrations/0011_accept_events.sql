@@ -21,6 +21,11 @@ DECLARE
     again jsonb := '{}';
     accepted bigint[];
 BEGIN
+    -- Behind a pooler the sessions that write deliveries have no limit of their own, and whoever gave up on this call
+    -- would leave it waiting.
+    IF current_setting('lock_timeout') = '0' THEN
+        PERFORM set_config('lock_timeout', '100ms', true);
+    END IF;
     -- Nearly everything that comes is new. Only where something is not is each looked at, and the ids that were
     -- written before that was seen stay as dead rows.
     BEGIN

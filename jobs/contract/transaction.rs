@@ -1,8 +1,15 @@
 //! Transactions that survive being dropped half-way into being.
 
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{PgPool, Postgres, SqlSafeStr, Transaction};
 
-/// Begins a transaction on a connection of the pool: `pool.begin()`, for callers that may be dropped.
+/// What a transaction of ours begins with, whatever the defaults of the database and the role are, and also behind a
+/// pooler, where no session is ours to set anything in. A statement that waited for a row sees what was committed
+/// meanwhile, and Postgres ends what a process leaves open that vanished or stands still: what it holds must not hold up
+/// the others longer than its lease.
+pub const BEGIN: &str =
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '30s'";
+
+/// Begins a transaction on a connection of the pool, for callers that may be dropped.
 ///
 /// sqlx 0.9 counts a transaction only after the answer to BEGIN. Where the future is dropped in
 /// between (a deadline, a caller that hung up), nobody rolls back: the connection goes back to the
@@ -14,6 +21,6 @@ use sqlx::{PgPool, Postgres, Transaction};
 /// If the database cannot be reached.
 pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     let connection = pool.acquire().await?;
-    let begun = tokio::spawn(Transaction::begin(connection, None));
+    let begun = tokio::spawn(Transaction::begin(connection, Some(BEGIN.into_sql_str())));
     begun.await.map_err(|_| sqlx::Error::WorkerCrashed)?
 }

@@ -2,6 +2,7 @@
 //! queue, priority and budget without naming them.
 
 use jobs::Registry;
+use jobs::contract::BEGIN;
 use sqlx::{Connection, PgConnection};
 
 use crate::release::Release;
@@ -74,7 +75,7 @@ pub async fn publish(
     connection: &mut PgConnection,
     registry: &Registry,
 ) -> Result<(), sqlx::Error> {
-    let mut transaction = connection.begin().await?;
+    let mut transaction = connection.begin_with(BEGIN).await?;
     let newest = Release::of(registry).announce(&mut transaction).await?;
     Kinds::of(registry).write(&mut transaction, newest).await?;
     transaction.commit().await

@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use jobs::contract::BEGIN;
 use sqlx::{Connection, PgConnection};
 
 /// How long a worker has to come back to a server that was away.
@@ -117,7 +118,7 @@ pub async fn remove_dead_worker(
     connection: &mut PgConnection,
     suspect: Suspect,
 ) -> Result<bool, sqlx::Error> {
-    let mut transaction = connection.begin().await?;
+    let mut transaction = connection.begin_with(BEGIN).await?;
     let locked = sqlx::query!(
         "SELECT id FROM polar_jobs.workers WHERE id = $1 AND session = $2 FOR UPDATE SKIP LOCKED",
         suspect.worker,

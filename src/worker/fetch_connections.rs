@@ -9,6 +9,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jobs::contract::BEGIN;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
@@ -212,7 +213,7 @@ impl Place {
                         .await
                 }
                 Pooler::Transaction => {
-                    let mut transaction = open.connection.begin().await?;
+                    let mut transaction = open.connection.begin_with(BEGIN).await?;
                     set_lock_timeout(&mut transaction, LOCK_TIMEOUT).await?;
                     let rows = claim::complete_and_claim(
                         &mut transaction,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use private_postgres::testing::{TestDatabase, database, durable_server};
+use private_postgres::testing::{
+    TestDatabase, database, durable_server, sessions_waiting_for_a_lock,
+};
 use serde_json::json;
 use sqlx::PgConnection;
 use sqlx::postgres::PgPoolOptions;
@@ -136,13 +138,26 @@ async fn refuses_eight_in_time(ingress: &TestIngress) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_held_by_another_is_503_in_time_and_nothing_appears_later() {
-    let ingress = TestIngress::start().await;
+    refuses_while_a_table_is_held(TestIngress::start().await).await;
+}
+
+/// A session of a pooler has no settings, and is not ours to be closed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_pooler_a_held_table_leaves_nobody_waiting_either() {
+    refuses_while_a_table_is_held(TestIngress::behind_a_pooler().await).await;
+}
+
+async fn refuses_while_a_table_is_held(ingress: TestIngress) {
     let mut held = ingress.pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE polar_jobs.stored_events IN SHARE MODE")
         .execute(&mut *held)
         .await
         .unwrap();
     refuses_eight_in_time(&ingress).await;
+    until("nobody waits for it any more", || async {
+        sessions_waiting_for_a_lock(&ingress.pool).await == 0
+    })
+    .await;
     held.rollback().await.unwrap();
     until("nobody works for us any more", || async {
         count(&ingress.pool, "SELECT count(*) FROM pg_stat_activity WHERE state <> 'idle' AND datname = current_database() AND pid <> pg_backend_pid()").await == 0

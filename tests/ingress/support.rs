@@ -75,13 +75,43 @@ impl TestIngress {
         limits: Limits,
         page: String,
     ) -> Self {
+        let database = QueueDatabase::new(&url, Pooler::None).unwrap();
+        let metrics = Metrics::new(move || page.clone());
+        Self::open(pool, database, secrets, token, limits, metrics).await
+    }
+
+    /// As it runs behind a pooler: with no settings in its sessions.
+    #[allow(dead_code, reason = "not every test binary has a pooler")]
+    pub(crate) async fn behind_a_pooler() -> Self {
+        let TestDatabase { url, pool } = database(polar_jobs::migrate::migrator).await;
+        let database = QueueDatabase::new(&url, Pooler::Transaction).unwrap();
+        let metrics = Metrics::new(String::new);
+        Self::open(
+            pool,
+            database,
+            &[SECRET],
+            Some(TOKEN),
+            Limits::default(),
+            metrics,
+        )
+        .await
+    }
+
+    async fn open(
+        pool: PgPool,
+        database: QueueDatabase,
+        secrets: &[&str],
+        token: Option<&str>,
+        limits: Limits,
+        metrics: Metrics,
+    ) -> Self {
         let settings = IngressSettings {
             bind: "127.0.0.1:0".parse().unwrap(),
             webhook_secrets: secrets.iter().map(|secret| (*secret).into()).collect(),
             app_token: token.map(Into::into),
             pool: pool.clone(),
-            database: QueueDatabase::new(&url, Pooler::None).unwrap(),
-            metrics: Metrics::new(move || page.clone()),
+            database,
+            metrics,
         };
         let ingress = Ingress::bind_with(settings, limits).await.unwrap();
         let (stop, stopped) = oneshot::channel();

@@ -3,7 +3,7 @@
 use jobs::contract::Queue;
 use polar_jobs::queue::connect::{Pooler, QueueDatabase};
 use polar_jobs::worker::QueueSlots;
-use sqlx::Connection;
+use sqlx::{Connection, PgPool};
 
 use crate::ledger::Mark;
 use crate::script::{Act, Script};
@@ -127,6 +127,27 @@ async fn a_held_row_of_a_job_with_local_writes_does_not_keep_its_connection_from
         "SELECT count(*) FROM polar_jobs.schedule_ticks WHERE schedule IN ('held', 'other')";
     assert_eq!(app.number(written).await, 2);
     worker.stop().await;
+}
+
+/// Behind a pooler nothing can be set in a session, and a database may have defaults of its own.
+#[tokio::test]
+async fn a_transaction_of_ours_has_its_limit_and_its_isolation_whatever_the_session_says() {
+    let app = TestApp::new().await;
+    app.execute("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable', current_database()); END $$")
+        .await;
+    let pool = PgPool::connect(&app.url).await.unwrap();
+    let mut transaction = jobs::contract::begin(&pool).await.unwrap();
+    let settings: (String, String) = sqlx::query_as(
+        "SELECT current_setting('transaction_isolation'), current_setting('idle_in_transaction_session_timeout')",
+    )
+    .fetch_one(&mut *transaction)
+    .await
+    .unwrap();
+    assert_eq!(settings, ("read committed".into(), "30s".into()));
+    transaction.rollback().await.unwrap();
+    let after = "SELECT current_setting('idle_in_transaction_session_timeout')";
+    let after: String = sqlx::query_scalar(after).fetch_one(&pool).await.unwrap();
+    assert_eq!(after, "0", "the session is left as it was");
 }
 
 /// Each of them would wait for the lock's timeout: longer together than any statement of a worker may take.
