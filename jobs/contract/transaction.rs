@@ -1,6 +1,6 @@
 //! Transactions that survive being dropped half-way into being.
 
-use sqlx::{PgPool, Postgres, SqlSafeStr, Transaction};
+use sqlx::{Connection, PgPool, Postgres, SqlSafeStr, Transaction};
 
 /// What a transaction of ours begins with, whatever the defaults of the database and the role are, and also behind a
 /// pooler, where no session is ours to set anything in. A statement that waited for a row sees what was committed
@@ -21,6 +21,8 @@ pub const BEGIN: &str =
 /// If the database cannot be reached.
 pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     let connection = pool.acquire().await?;
-    let begun = tokio::spawn(Transaction::begin(connection, Some(BEGIN.into_sql_str())));
+    // Inside a transaction already, as where a replay is tried out, it is a savepoint.
+    let statement = (!connection.is_in_transaction()).then(|| BEGIN.into_sql_str());
+    let begun = tokio::spawn(Transaction::begin(connection, statement));
     begun.await.map_err(|_| sqlx::Error::WorkerCrashed)?
 }

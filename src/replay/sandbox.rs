@@ -8,10 +8,11 @@
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection, Executor, PgPool};
+use sqlx::{Connection, PgPool};
 
-/// How long a statement may take, and wait for a row that somebody else holds.
-const LIMITS: &str = "SET statement_timeout = '5s'; SET lock_timeout = '1s'";
+/// How long a statement may take, and wait for a row that somebody else holds: in this transaction alone, for behind a
+/// pooler the session is used by others as well.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '5s'; SET LOCAL lock_timeout = '1s'";
 /// There is one connection: a job that asked for a second one would wait for ever.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -29,9 +30,8 @@ impl Sandbox {
             // Every connection of this pool is inside such a transaction from the start.
             .after_connect(|connection, _| {
                 Box::pin(async move {
-                    connection.execute(LIMITS).await?;
                     // Neither committed nor rolled back by us: it lasts as long as the connection.
-                    std::mem::forget(connection.begin().await?);
+                    std::mem::forget(connection.begin_with(BEGIN).await?);
                     Ok(())
                 })
             });
