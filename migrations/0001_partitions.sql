@@ -19,6 +19,13 @@ CREATE FUNCTION polar_jobs.partition_column(parent text) RETURNS name LANGUAGE s
      WHERE p.partrelid = format('polar_jobs.%I', parent)::regclass
 $$;
 
+-- What has no primary key is published as whole rows: where somebody publishes all tables, as for a logical replica or an
+-- upgrade without downtime, Postgres refuses to change rows that it could not name.
+CREATE FUNCTION polar_jobs.identify_rows(relation text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('ALTER TABLE polar_jobs.%I REPLICA IDENTITY FULL', relation);
+END $$;
+
 -- Makes a table's default partition and the partitions of today and `ahead` days more, where they are
 -- missing. Returns how many it made. Rows that the default partition took meanwhile move over.
 CREATE FUNCTION polar_jobs.create_partitions(parent text, ahead integer) RETURNS integer LANGUAGE plpgsql
@@ -37,6 +44,7 @@ BEGIN
     IF to_regclass(format('polar_jobs.%I', parent || '_default')) IS NULL THEN
         EXECUTE format('CREATE TABLE polar_jobs.%I PARTITION OF polar_jobs.%I DEFAULT WITH (%s)',
                        parent || '_default', parent, storage);
+        PERFORM polar_jobs.identify_rows(parent || '_default');
         made := 1;
     END IF;
     FOR day IN SELECT d::date FROM generate_series(current_date, current_date + ahead, '1 day') d LOOP
@@ -69,6 +77,7 @@ BEGIN
     END IF;
     EXECUTE format('CREATE TABLE polar_jobs.%I (LIKE polar_jobs.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS
                     INCLUDING STORAGE INCLUDING COMPRESSION INCLUDING GENERATED) WITH (%s)', partition, parent, storage);
+    PERFORM polar_jobs.identify_rows(partition);
     EXECUTE format('WITH moved AS (DELETE FROM polar_jobs.%I WHERE %I >= %L AND %I < %L RETURNING *)
                     INSERT INTO polar_jobs.%I SELECT * FROM moved', fallback, key, day, key, day + 1, partition);
     EXECUTE format('ALTER TABLE polar_jobs.%I ATTACH PARTITION polar_jobs.%I FOR VALUES FROM (%L) TO (%L)',
@@ -84,7 +93,7 @@ CREATE FUNCTION polar_jobs.drop_partitions(parent text, before timestamptz, keep
 DECLARE
     partition name;
     kept boolean;
-    dropped integer := 0;
+    old name[] := '{}';
 BEGIN
     EXECUTE format('DELETE FROM polar_jobs.%I r WHERE %I < %L AND NOT coalesce(%s, false)',
                    parent || '_default', polar_jobs.partition_column(parent), before, keep);
@@ -96,10 +105,13 @@ BEGIN
     LOOP
         EXECUTE format('SELECT EXISTS (SELECT FROM polar_jobs.%I r WHERE %s)', partition, keep) INTO kept;
         CONTINUE WHEN kept;
-        EXECUTE format('DROP TABLE polar_jobs.%I', partition);
-        dropped := dropped + 1;
+        old := old || partition;
     END LOOP;
-    RETURN dropped;
+    -- After all that takes time: the first one locks the whole table until the commit.
+    FOREACH partition IN ARRAY old LOOP
+        EXECUTE format('DROP TABLE polar_jobs.%I', partition);
+    END LOOP;
+    RETURN cardinality(old);
 EXCEPTION WHEN lock_not_available THEN
     RAISE LOG 'old partitions of % are dropped later: somebody holds the table', parent;
     RETURN 0;

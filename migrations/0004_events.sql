@@ -53,6 +53,7 @@ CREATE TABLE polar_jobs.event_ends (
     rank smallint NOT NULL CHECK (rank BETWEEN 1 AND 3)
 ) WITH (fillfactor = 100, autovacuum_vacuum_insert_scale_factor = 0.5);
 CREATE INDEX event_ends_event ON polar_jobs.event_ends (event_id);
+SELECT polar_jobs.identify_rows('event_ends');
 
 CREATE FUNCTION polar_jobs.end_rank(state text, outcome text) RETURNS smallint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$

@@ -135,6 +135,32 @@ async fn a_crash_before_the_commit_leaves_no_trace() {
     assert_eq!(counted(&app, organization).await, 9);
 }
 
+/// As for a logical replica, or an upgrade without downtime. Postgres then refuses to change rows that have no name.
+#[tokio::test]
+async fn a_publication_of_all_tables_stops_no_window() {
+    let app = TestApp::start().await;
+    for statement in [
+        "CREATE PUBLICATION everything FOR ALL TABLES",
+        // A day for which no partition was made.
+        "DO $$ BEGIN EXECUTE 'DROP TABLE polar_jobs.usage_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD'); END $$",
+    ] {
+        sqlx::query(statement).execute(&app.pool).await.unwrap();
+    }
+    let organization = app.organization().await;
+    app.record(organization, &[3]).await;
+    app.meter().await;
+    assert_eq!(counted(&app, organization).await, 3);
+    let nameless: Vec<String> = sqlx::query_scalar(
+        "SELECT c.relname::text FROM pg_class c
+          WHERE c.relnamespace = 'polar_jobs'::regnamespace AND c.relkind = 'r' AND c.relreplident <> 'f'
+            AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)",
+    )
+    .fetch_all(&app.pool)
+    .await
+    .unwrap();
+    assert!(nameless.is_empty(), "{nameless:?}");
+}
+
 #[tokio::test]
 async fn without_readings_no_window_closes() {
     let app = TestApp::start().await;
