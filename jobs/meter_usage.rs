@@ -25,6 +25,9 @@ pub struct MeterUsage {}
 impl Job for MeterUsage {
     const KIND: &'static str = "meter_usage";
     const PRIORITY: i16 = priority::METERING;
+    /// A window that piled up, or holds history that was loaded, takes minutes to count. One that were never counted in
+    /// time would grow for ever.
+    const TIMEOUT: Duration = Duration::from_secs(1800);
 
     fn unique_key(&self) -> Option<String> {
         Some(Self::KIND.to_owned())

@@ -43,6 +43,13 @@ EXCEPTION WHEN feature_not_supported THEN
      WHERE parent = 'stored_events';
 END $$;
 
+-- When an event counts as received: when its transaction began, as its readings do, so that what is written together with
+-- a creation belongs to it. A deletion counts from the moment on at which it is recorded: a transaction may have been
+-- open for long before that, and what others wrote meanwhile was used.
+CREATE FUNCTION polar_jobs.received_at(type text) RETURNS timestamptz LANGUAGE sql VOLATILE AS $$
+    SELECT CASE WHEN type = 'organization.deleted' THEN clock_timestamp() ELSE now() END
+$$;
+
 -- How the jobs of an event ended. Appended in the transaction that ends the job, so that an end waits
 -- for nobody who holds the event's row. An operator's retry takes the job's row back.
 CREATE TABLE polar_jobs.event_ends (

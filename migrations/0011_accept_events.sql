@@ -30,9 +30,9 @@ BEGIN
     -- written before that was seen stay as dead rows.
     BEGIN
         WITH events AS (
-            INSERT INTO polar_jobs.stored_events (id, source, external_id, type, occurred_at, change, body, outcome)
+            INSERT INTO polar_jobs.stored_events (id, received_at, source, external_id, type, occurred_at, change, body, outcome)
             OVERRIDING SYSTEM VALUE
-            SELECT given.id, source, given.external_id, given.type, given.occurred_at, given.change, given.body, given.outcome
+            SELECT given.id, polar_jobs.received_at(given.type), source, given.external_id, given.type, given.occurred_at, given.change, given.body, given.outcome
               -- Arrays side by side: with `unnest` of several in FROM, Postgres writes down each of them first.
               FROM (SELECT unnest(ids) AS id, unnest(external_ids) AS external_id, unnest(types) AS type,
                            unnest(occurred_ats) AS occurred_at, unnest(changes) AS change, unnest(bodies) AS body,
@@ -56,9 +56,9 @@ BEGIN
           FROM (SELECT inserted.event_id AS id FROM inserted
                  UNION ALL
                 SELECT given.id FROM unnest(ids, external_ids) AS given (id, external_id) WHERE given.external_id IS NULL) event;
-        INSERT INTO polar_jobs.stored_events (id, source, external_id, type, occurred_at, change, body, outcome)
+        INSERT INTO polar_jobs.stored_events (id, received_at, source, external_id, type, occurred_at, change, body, outcome)
         OVERRIDING SYSTEM VALUE
-        SELECT given.id, source, given.external_id, given.type, given.occurred_at, given.change, given.body, given.outcome
+        SELECT given.id, polar_jobs.received_at(given.type), source, given.external_id, given.type, given.occurred_at, given.change, given.body, given.outcome
           FROM unnest(ids, external_ids, types, occurred_ats, changes, bodies, outcomes)
                AS given (id, external_id, type, occurred_at, change, body, outcome)
          WHERE fresh ? given.id::text;

@@ -34,8 +34,8 @@ BEGIN
             RETURN NULL;
         END IF;
     END IF;
-    INSERT INTO polar_jobs.stored_events (id, source, external_id, type, change)
-    OVERRIDING SYSTEM VALUE VALUES (event, 'app', id, type, data);
+    INSERT INTO polar_jobs.stored_events (id, received_at, source, external_id, type, change)
+    OVERRIDING SYSTEM VALUE VALUES (event, polar_jobs.received_at(type), 'app', id, type, data);
     SELECT (j.job).* INTO job
       FROM polar_jobs.job_rows(
             ARRAY['apply_change'], ARRAY[json_build_object('event', event)], ARRAY[NULL::text],

@@ -1,6 +1,7 @@
 //! `polar-jobs usage …`
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use chrono::{DateTime, Months, NaiveDate, Utc};
 use clap::{Args, Subcommand};
@@ -15,6 +16,11 @@ use super::organization::{self, OrganizationName};
 use super::output::{self, Format};
 use super::{AppContext, Exit, Failure, connect, time};
 use crate::operators::{self, Actor, OperatorAction};
+use crate::queue::connect::set_lock_timeout;
+use crate::sqlstate::is_lock_timeout;
+
+/// How long `adopt` waits for transactions that write usage.
+const ADOPT_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 mod proof;
 
@@ -225,7 +231,16 @@ async fn adopt(
     actor: &Actor,
 ) -> Result<Exit, Failure> {
     let mut transaction = contract::begin(pool).await?;
-    let adopted = usage::adopt(&mut *transaction, reported_until).await?;
+    // Whoever writes usage waits behind this.
+    set_lock_timeout(&mut transaction, ADOPT_LOCK_TIMEOUT).await?;
+    let adopted = usage::adopt(&mut *transaction, reported_until).await;
+    let adopted = adopted.map_err(|error| match is_lock_timeout(&error) {
+        true => Failure::failed(
+            "nothing was adopted: a transaction that wrote usage, or the metering of a window, is still under way; \
+             end it, or wait for it, and adopt again",
+        ),
+        false => error.into(),
+    })?;
     if let Some(found) = adopted {
         let action = OperatorAction::new("usage adopt", "usage").with(json!({
             "reported_until": reported_until,

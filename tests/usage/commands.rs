@@ -3,11 +3,12 @@
 use std::process::Output;
 
 use chrono::{DateTime, Utc};
+use jobs::mirror::usage::record_all;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::product;
-use crate::test_app::TestApp;
+use crate::test_app::{TestApp, reading};
 
 fn polar_jobs(app: &TestApp, arguments: &[&str]) -> Output {
     product::polar_jobs(app, arguments).output().unwrap()
@@ -158,4 +159,20 @@ async fn lists_are_one_array_and_bulk_actions_ask_first() {
     assert_eq!(app.reports(organization, "frozen").await, 1);
     let begun = polar_jobs(&app, &["usage", "begin", "--since", "2026-11-01"]);
     assert_eq!(begun.status.code(), Some(0), "{begun:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adoption_does_not_keep_the_application_from_writing_for_long() {
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    let mut open = app.pool.begin().await.unwrap();
+    record_all(&mut open, &[reading(organization, 1)])
+        .await
+        .unwrap();
+    let refused = polar_jobs(&app, &["usage", "adopt"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("is still under way"), "{said}");
+    open.commit().await.unwrap();
+    assert!(polar_jobs(&app, &["usage", "adopt"]).status.success());
 }

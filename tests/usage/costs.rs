@@ -346,6 +346,25 @@ async fn a_run_that_was_recorded_twice_is_reported_once_and_says_so() {
     assert_eq!(amounts(&app), ["100.000000"]);
 }
 
+/// A second recording of a run is set aside where the first is reported, and only there.
+#[tokio::test]
+async fn a_run_that_is_recorded_between_two_lives_and_in_the_second_is_reported() {
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    let run = cost_of_a_run(organization, "1");
+    app.delete(organization).await;
+    record(&app, std::slice::from_ref(&run)).await;
+    let create =
+        "UPDATE polar_jobs.organizations SET deleted_at = NULL, erasure_event = NULL WHERE id = $1";
+    let create = sqlx::query(create).bind(organization);
+    create.execute(&app.pool).await.unwrap();
+    record(&app, &[run]).await;
+    app.report_costs().await.unwrap();
+    let states = states(&app).await;
+    let states: Vec<&str> = states.iter().map(|(state, _)| state.as_str()).collect();
+    assert_eq!(states, ["skipped", "reported"]);
+}
+
 #[tokio::test]
 async fn a_cost_whose_id_polar_knows_from_elsewhere_is_refused_with_the_reason() {
     let app = TestApp::start().await;

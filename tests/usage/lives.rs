@@ -44,6 +44,14 @@ async fn unfinished(app: &TestApp, organization: Uuid) -> i64 {
     .unwrap()
 }
 
+/// What became of each cost, in the order in which they were recorded.
+async fn costs(app: &TestApp) -> Vec<String> {
+    sqlx::query_scalar("SELECT state FROM polar_jobs.costs ORDER BY id")
+        .fetch_all(&app.pool)
+        .await
+        .unwrap()
+}
+
 /// Works until everything about the organization is done.
 async fn finish(app: &TestApp, organization: Uuid) {
     let deadline = Instant::now() + DEADLINE;
@@ -109,17 +117,27 @@ async fn each_life_reports_to_its_own_customer_and_the_time_between_to_nobody() 
     assert!(ingest_of(&app, "\"count\":5") < deleted && ingest_of(&app, "run-5") < deleted);
     assert!(deleted < made);
     assert!(made < ingest_of(&app, "\"count\":900") && made < ingest_of(&app, "run-900"));
-    let costs: Vec<(String, Option<String>)> =
-        sqlx::query_as("SELECT state, reason FROM polar_jobs.costs ORDER BY id")
-            .fetch_all(&app.pool)
-            .await
-            .unwrap();
-    let costs: Vec<&str> = costs.iter().map(|(state, _)| state.as_str()).collect();
-    assert_eq!(costs, ["reported", "skipped", "reported"]);
+    assert_eq!(costs(&app).await, ["reported", "skipped", "reported"]);
     let faults = jobs::mirror::usage::prove::chain_faults(&app.pool)
         .await
         .unwrap();
     assert!(faults.is_empty(), "{faults:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_recorded_while_the_deleting_transaction_did_other_work_is_reported() {
+    let app = TestApp::start().await;
+    let organization = living(&app).await;
+    let mut open = app.pool.begin().await.unwrap();
+    sqlx::query("SELECT 1").execute(&mut *open).await.unwrap();
+    record(&app.pool, organization, 5).await;
+    let deleted = json!({ "id": organization });
+    tell(&mut *open, "organization.deleted", deleted).await;
+    open.commit().await.unwrap();
+    record(&app.pool, organization, 70).await;
+    finish(&app, organization).await;
+    assert_eq!(app.at_polar(organization), 5);
+    assert_eq!(costs(&app).await, ["reported", "skipped"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

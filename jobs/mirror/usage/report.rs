@@ -56,7 +56,8 @@ pub async fn resolve_waiting(
 
 /// The next reports to send, oldest window first, beyond `after`. Polar gives an event to whoever
 /// holds the organization's id then: a life that ended sends while its customer is not deleted yet,
-/// the present life once that is done and its own customer is there.
+/// the present life once that is done and its own customer is there. Left out is what Polar would refuse as ahead of its
+/// clock for long, because the database's was ahead for a while: it must not stand before all others.
 ///
 /// # Errors
 /// If the database fails.
@@ -71,6 +72,7 @@ pub async fn frozen(
              FROM polar_jobs.usage_reports r JOIN polar_jobs.usage_windows w USING (window_end)
              JOIN polar_jobs.organization_lives l ON l.organization_id = r.organization_id
             WHERE r.state = 'frozen' AND r.state IN ('frozen', 'waiting')
+              AND w.event_timestamp <= clock_timestamp() + interval '10 minutes'
               AND CASE WHEN l.deleted OR r.life < l.life THEN l.erasing ELSE l.has_customer AND NOT l.erasing END
               AND (r.window_end, r.organization_id) > (coalesce($1, '-infinity'::timestamptz), coalesce($2, '00000000-0000-0000-0000-000000000000'::uuid))
             ORDER BY r.window_end, r.organization_id LIMIT $3"#,

@@ -1,8 +1,13 @@
 //! Windows close at a transaction, not at a time.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
+
+/// How long Postgres may count a window.
+const LONGEST_COUNT: Duration = Duration::from_secs(1790);
 
 /// A window that was just closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +36,13 @@ pub async fn close_window(
           WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
     )
     .fetch_optional(&mut *connection)
+    .await?;
+    // The job's time is over a little later: a count that went on without it would hold up the next one.
+    sqlx::query_scalar!(
+        "SELECT set_config('statement_timeout', $1, true)",
+        LONGEST_COUNT.as_millis().to_string()
+    )
+    .fetch_one(&mut *connection)
     .await?;
     let closed = sqlx::query!(
         r#"SELECT window_end AS "end!", readings AS "readings!" FROM polar_jobs.close_usage_window($1)"#,
