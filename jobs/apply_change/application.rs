@@ -143,7 +143,7 @@ impl Application<'_> {
                 ));
             }
             Standing::Deleted => return Ok(Err(DELETED)),
-            Standing::Living => {}
+            Standing::Living | Standing::Anew => {}
         }
         if !organizations::update(
             self.connection,
@@ -168,7 +168,7 @@ impl Application<'_> {
         match organizations::standing(self.connection, organization).await? {
             Standing::Unknown => return Ok(Err("the organization was never created")),
             Standing::Deleted => return Ok(Err("the organization was deleted before")),
-            Standing::Living => {}
+            Standing::Living | Standing::Anew => {}
         }
         if !organizations::delete(self.connection, organization, self.event).await? {
             return Ok(Err(STALE));
@@ -278,7 +278,9 @@ impl Application<'_> {
     ) -> Result<Applied, sqlx::Error> {
         match (written, standing) {
             (false, _) => Ok(Err(otherwise)),
-            (true, Standing::Living) => Ok(Ok(self.syncs(organization, user).await?)),
+            (true, Standing::Living | Standing::Anew) => {
+                Ok(Ok(self.syncs(organization, user).await?))
+            }
             (true, _) => Ok(Ok(Vec::new())),
         }
     }

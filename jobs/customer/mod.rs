@@ -94,6 +94,13 @@ impl CustomerIds {
             let done = Done::ignored("the organization was deleted");
             return Ok(Readiness::Done(done.within(transaction)));
         }
+        if standing == Standing::Anew {
+            // What is there of the new life comes with a customer of its own, after that.
+            let done = Done::ignored(
+                "the customer of the organization's earlier life is still to be deleted",
+            );
+            return Ok(Readiness::Done(done.within(transaction)));
+        }
         match client {
             Ok(polar) => {
                 transaction.commit().await?;

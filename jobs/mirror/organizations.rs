@@ -12,6 +12,8 @@ pub enum Standing {
     Unknown,
     /// It lives.
     Living,
+    /// It lives anew, and the customer of its earlier life, under the same external id, is still to be deleted.
+    Anew,
     /// It was deleted.
     Deleted,
 }
@@ -40,7 +42,8 @@ pub async fn standing(
     organization: OrganizationId,
 ) -> Result<Standing, sqlx::Error> {
     let row = sqlx::query!(
-        r#"SELECT deleted_at IS NOT NULL AS "deleted!" FROM polar_jobs.organizations WHERE id = $1 FOR UPDATE"#,
+        r#"SELECT deleted_at IS NOT NULL AS "deleted!", erasure_event IS NOT NULL AS "erasing!"
+             FROM polar_jobs.organizations WHERE id = $1 FOR UPDATE"#,
         organization.0
     )
     .fetch_optional(connection)
@@ -48,6 +51,7 @@ pub async fn standing(
     Ok(match row {
         None => Standing::Unknown,
         Some(row) if row.deleted => Standing::Deleted,
+        Some(row) if row.erasing => Standing::Anew,
         Some(_) => Standing::Living,
     })
 }

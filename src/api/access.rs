@@ -115,9 +115,13 @@ impl<G> Access<G> {
     /// Polar, for calls about this organization.
     ///
     /// # Errors
-    /// While billing is off.
+    /// While billing is off, or the customer of an earlier life is still there: what is bought then would go with it.
     pub(super) fn polar(&self) -> Result<&polar::Client, Refusal> {
-        self.polar.as_ref().ok_or(Refusal::NotConfigured)
+        let polar = self.polar.as_ref().ok_or(Refusal::NotConfigured)?;
+        if self.found.erasing {
+            return Err(Refusal::CustomerNotReady);
+        }
+        Ok(polar)
     }
 
     /// What stands in the path under this name.

@@ -47,6 +47,33 @@ fn assert_all_are_asked_to_come_again(answers: &[Answer], why: &str) {
     }
 }
 
+/// Its customer goes as soon as what it used is reported, and with it whatever is bought until then.
+#[tokio::test]
+async fn an_organization_that_lives_anew_buys_nothing_on_the_customer_of_its_earlier_life() {
+    let app = ApiApp::open().await;
+    let company = app.customer_of(Product::Pro).await;
+    let anew = "UPDATE polar_jobs.organizations SET erasure_event = 1 WHERE id = $1::uuid";
+    let anew = sqlx::query(anew).bind(company.id());
+    anew.execute(&app.pool).await.unwrap();
+    let before = app.simulator.requests().len();
+    for (answer, route) in every_route(&app, &company).await.iter().zip(ROUTES) {
+        assert_eq!(
+            (answer.status, answer.error()),
+            (409, "PolarSelfCustomerNotReady"),
+            "{route:?}"
+        );
+        assert!(answer.retry_after().is_some(), "{route:?}");
+    }
+    assert_eq!(app.simulator.requests().len(), before);
+    // What Polar still says of that customer is not the new life's either.
+    let cancelled = app.simulator.cancel_at_period_end(company.id()).await;
+    cancelled.unwrap();
+    app.drain().await;
+    let (outcome, note) = app.end("sync_subscription").await;
+    assert_eq!(outcome, "ignored");
+    assert!(note.contains("earlier life"), "{note}");
+}
+
 #[tokio::test]
 async fn while_polar_is_down_limited_or_refuses_our_token_every_route_asks_to_come_again() {
     let app = ApiApp::open().await;

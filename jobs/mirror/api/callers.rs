@@ -12,6 +12,9 @@ pub struct Found {
     pub status: String,
     /// What the person may do there; `None` for a person who does not belong to it.
     pub role: Option<Role>,
+    /// Whether it lives anew, and the customer of its earlier life is still to be deleted: what Polar says and does
+    /// under its external id is that one's.
+    pub erasing: bool,
     /// What it pays now.
     pub fees: Option<Fees>,
 }
@@ -27,7 +30,7 @@ pub async fn find(
 ) -> Result<Option<Found>, sqlx::Error> {
     let row = sqlx::query!(
         r#"SELECT o.status, m.role AS "role?", a.fee_basis_points, a.fee_fixed,
-                  a.subscription_fee_basis_points
+                  a.subscription_fee_basis_points, o.erasure_event IS NOT NULL AS "erasing!"
              FROM polar_jobs.organizations o
              JOIN polar_jobs.accounts a ON a.organization_id = o.id
              LEFT JOIN polar_jobs.memberships m
@@ -41,6 +44,7 @@ pub async fn find(
     Ok(row.map(|row| Found {
         status: row.status,
         role: row.role.as_deref().and_then(Role::parse),
+        erasing: row.erasing,
         fees: match (
             row.fee_basis_points,
             row.fee_fixed,
