@@ -77,10 +77,17 @@ impl Job for SyncStartupProgram {
             .get_by_external_id(&run.external_id)
             .await
             .or_absent()?;
-        match customer {
+        let ended = match customer {
             Some(customer) if run.wanted.invited => run.invite(&customer).await,
             Some(customer) => run.revoke(&customer).await,
             None => run.refuse("the organization is no customer at Polar").await,
+        };
+        match ended {
+            // It must not stand before the customer's own sync until somebody grants it.
+            Err(Error::Polar(error)) if error.lacks_scope() => {
+                Ok(Done::ignored(format!("{error}; tried again every hour")))
+            }
+            ended => ended,
         }
     }
 }

@@ -14,6 +14,8 @@
 
 use plain::{CustomerKey, Tenant};
 use serde::{Deserialize, Serialize};
+use tracing::field::display;
+use uuid::Uuid;
 
 use crate::contract::{Context, Done, Error, Job, NewJob, Queue, SupportDesk};
 use crate::mirror::support_desk::{self, WantedTenant};
@@ -198,7 +200,9 @@ async fn ensure_customer(plain: &SupportDesk, user: UserId, email: &Email) -> Re
         Some(known) if known.external_id.as_deref() == Some(&*id) => return Ok(()),
         Some(known) => {
             if let Some(other) = known.external_id {
-                tracing::warn!(%user, %other, "a person at the support desk belonged to another user; bound anew");
+                // Whoever else writes to Plain may have put anything there, also an address.
+                let other = Uuid::try_parse(&other).ok().map(display);
+                tracing::warn!(%user, other, "a person at the support desk belonged to another user; bound anew");
             }
             CustomerKey::EmailAddress
         }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::{FieldFault, Invalid, Operation, Rejected};
+use crate::{FieldFault, Invalid, Operation, Rejected, RejectedReason};
 
 /// Why a call did not give what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -210,6 +210,18 @@ impl Error {
     #[must_use]
     pub fn is_about_token(&self) -> bool {
         matches!(self, Self::Unauthorized { .. } | Self::MissingScope { .. })
+    }
+
+    /// The token lacks a scope that this needs, whether Polar says so or the limiter remembers.
+    #[must_use]
+    pub fn lacks_scope(&self) -> bool {
+        match self {
+            Self::MissingScope { .. } => true,
+            Self::Rejected(rejected) => {
+                matches!(rejected.reason, RejectedReason::MissingScope(_))
+            }
+            _ => false,
+        }
     }
 
     /// Polar says that the thing asked for does not exist.

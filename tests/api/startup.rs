@@ -342,6 +342,21 @@ async fn an_order_that_was_not_carried_out_is_within_the_hour() {
 }
 
 #[tokio::test]
+async fn an_order_that_waits_for_a_scope_does_not_keep_the_customer_from_its_sync() {
+    let app = ApiApp::open().await;
+    let company = app.company().await;
+    app.simulator.withdraw_scopes(&["discounts:write"]);
+    order(&app, &company, true).await;
+    let (outcome, note) = app.end("sync_startup_program").await;
+    assert_eq!(outcome, "ignored");
+    assert!(note.contains("discounts:write"), "{note}");
+    let deleted = json!({"type": "organization.deleted", "data": {"id": company.id()}});
+    app.tell(&[deleted]).await;
+    app.drain().await;
+    assert!(app.simulator.customer(company.id()).is_none());
+}
+
+#[tokio::test]
 async fn a_customer_that_is_made_anew_has_the_invitation_of_the_former_used_or_not() {
     let app = ApiApp::open().await;
     let company = app.company().await;
