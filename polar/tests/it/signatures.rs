@@ -195,6 +195,17 @@ fn the_edges_of_the_tolerance_are_inside() {
 }
 
 #[test]
+fn a_wrong_time_is_told_only_to_who_has_the_secret() {
+    let later = now() + Duration::days(1);
+    let verify = |body: &[u8]| {
+        let verdict = verifier(&[SECRET]).verify(headers(ID, AT, GOOD), body, later);
+        verdict.map(|verified| verified.signed_at)
+    };
+    assert_eq!(verify(BODY.as_bytes()), Err(SignatureError::TooOld));
+    assert_eq!(verify(b"forged"), Err(SignatureError::Mismatch));
+}
+
+#[test]
 fn decimals_are_floored_before_signing() {
     for timestamp in ["1786698729.0", "1786698729.999", "1.786698729e9"] {
         let verdict =
