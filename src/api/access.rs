@@ -13,6 +13,7 @@ use jobs::SyncCustomer;
 use jobs::SyncMember;
 use jobs::mirror::api::callers::{self, Found};
 use jobs::types::{OrganizationId, Role, UserId};
+use polar::{Customer, OrAbsent};
 
 use super::caller::Caller;
 use super::error::{ApiError, Refusal};
@@ -115,13 +116,29 @@ impl<G> Access<G> {
     /// Polar, for calls about this organization.
     ///
     /// # Errors
-    /// While billing is off, or the customer of an earlier life is still there: what is bought then would go with it.
+    /// While billing is off.
     pub(super) fn polar(&self) -> Result<&polar::Client, Refusal> {
-        let polar = self.polar.as_ref().ok_or(Refusal::NotConfigured)?;
-        if self.found.erasing {
-            return Err(Refusal::CustomerNotReady);
+        self.polar.as_ref().ok_or(Refusal::NotConfigured)
+    }
+
+    /// Whether the customer that Polar may have under the organization's id is that of an earlier life, which is still
+    /// to be deleted: what is bought on it goes with it, and what it has is not this organization's. There is no other
+    /// until then.
+    pub(super) fn has_former_customer(&self) -> bool {
+        self.found.erasing
+    }
+
+    /// The organization's customer; `None` where Polar has none of its present life.
+    pub(super) async fn customer(
+        &self,
+        polar: &polar::Client,
+    ) -> Result<Option<Customer>, polar::Error> {
+        if self.has_former_customer() {
+            return Ok(None);
         }
-        Ok(polar)
+        let customers = polar.customers();
+        let found = customers.get_by_external_id(&self.external_id()).await;
+        found.or_absent()
     }
 
     /// What stands in the path under this name.

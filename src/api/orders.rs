@@ -2,7 +2,7 @@
 
 use axum::Json;
 use chrono::{DateTime, Utc};
-use polar::{Customer, CustomerRef, OrAbsent, Order, OrderId};
+use polar::{CustomerRef, OrAbsent, Order, OrderId};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -79,7 +79,7 @@ pub(super) async fn list(
     paging: Paging,
 ) -> Result<Json<OrderPage>, ApiError> {
     let polar = access.polar()?;
-    let Some(customer) = customer(&access, polar).await? else {
+    let Some(customer) = access.customer(polar).await? else {
         return Ok(Json(OrderPage {
             items: Vec::new(),
             pagination: Pagination::whole(0),
@@ -100,15 +100,6 @@ pub(super) async fn list(
     }))
 }
 
-async fn customer(
-    access: &Access<Belongs>,
-    polar: &polar::Client,
-) -> Result<Option<Customer>, polar::Error> {
-    let external_id = access.external_id();
-    let customers = polar.customers();
-    customers.get_by_external_id(&external_id).await.or_absent()
-}
-
 /// Where the invoice of an order can be fetched. It never has one made. Whatever is missing, the answer is the same, so
 /// that nobody learns which orders exist.
 #[utoipa::path(
@@ -124,7 +115,8 @@ async fn customer(
 pub(super) async fn invoice(access: Access<Belongs>) -> Result<Json<InvoiceView>, ApiError> {
     let polar = access.polar()?;
     let id: OrderId = super::ids::parse(access.path("order_id")).ok_or(Refusal::OrderNotFound)?;
-    let customer = customer(&access, polar)
+    let customer = access
+        .customer(polar)
         .await?
         .ok_or(Refusal::OrderNotFound)?;
     let order = polar.orders().get(id).await.or_absent()?;

@@ -141,7 +141,7 @@ pub(super) async fn list(access: Access<Manages>) -> Result<Json<Vec<Plan>>, Api
 /// Whoever has a subscription sees the standard free plan; only for early members that must be asked.
 async fn free_or_early(access: &Access<Manages>, polar: &polar::Client) -> Result<Plan, ApiError> {
     let plan = unsubscribed(access);
-    if plan == Plan::free(&access.state) {
+    if plan == Plan::free(&access.state) || access.has_former_customer() {
         return Ok(plan);
     }
     let external_id = access.external_id();

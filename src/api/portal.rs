@@ -36,6 +36,10 @@ async fn begin<G>(
     client: &polar::Client,
     person: UserId,
 ) -> Result<CustomerSession, ApiError> {
+    if access.has_former_customer() {
+        access.make_customer().await;
+        return Err(Refusal::CustomerNotFound.into());
+    }
     let (customer, member) = (access.external_id(), person.to_string());
     let sessions = client.customer_sessions();
     let error = match sessions.create(&customer, &member).await {

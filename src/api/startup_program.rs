@@ -70,10 +70,8 @@ pub(super) async fn status<G>(
         let metadata = match known {
             Some(customer) => customer.metadata.clone(),
             None => {
-                let external_id = access.external_id();
-                let customer = polar.customers().get_by_external_id(&external_id).await;
+                let customer = access.customer(polar).await?;
                 customer
-                    .or_absent()?
                     .map(|customer| customer.metadata)
                     .unwrap_or_default()
             }

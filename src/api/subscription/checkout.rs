@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use polar::SubscriptionStatus;
-use polar::{Customer, CustomerRef, DiscountId, NewCheckout, OrAbsent, Product, Subscription};
+use polar::{Customer, CustomerRef, DiscountId, NewCheckout, Product, Subscription};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -112,15 +112,17 @@ pub(in crate::api) struct Buyer {
 }
 
 impl Buyer {
-    /// `None` where Polar has no such customer.
+    /// `None` where Polar has no such customer, or none of the organization's present life.
     pub(in crate::api) async fn find<G>(
         access: &Access<G>,
         polar: &polar::Client,
     ) -> Result<Option<Self>, ApiError> {
+        if access.has_former_customer() {
+            return Ok(None);
+        }
         let external_id = access.external_id();
-        let customers = polar.customers();
         let (customer, subscription) = futures::try_join!(
-            async { customers.get_by_external_id(&external_id).await.or_absent() },
+            access.customer(polar),
             polar
                 .subscriptions()
                 .current(CustomerRef::External(&external_id)),

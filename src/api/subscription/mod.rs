@@ -45,6 +45,9 @@ async fn current<G>(
     access: &Access<G>,
     polar: &polar::Client,
 ) -> Result<Option<Subscription>, polar::Error> {
+    if access.has_former_customer() {
+        return Ok(None);
+    }
     let external_id = access.external_id();
     let customer = CustomerRef::External(&external_id);
     polar.subscriptions().current(customer).await
