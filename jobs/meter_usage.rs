@@ -33,6 +33,11 @@ impl Job for MeterUsage {
         Some(Self::KIND.to_owned())
     }
 
+    // A second one would wait for the first with a connection of its own.
+    fn ordering_key(&self) -> Option<String> {
+        self.unique_key()
+    }
+
     async fn run(self, context: &Context) -> Result<Done, Error> {
         warn_of_long_transactions(context).await?;
         create_partitions(&context.pool).await?;

@@ -23,7 +23,9 @@ BEGIN
     IF NEW.deleted_at IS NOT NULL THEN
         INSERT INTO polar_jobs.organization_deletions (organization_id, deleted_at) VALUES (NEW.id, recorded);
     ELSE
-        UPDATE polar_jobs.organization_deletions SET recreated_at = greatest(recorded, deleted_at)
+        -- A creation counts from the beginning of its transaction, a deletion from its own moment. Where that comes later,
+        -- as in one transaction, there is nothing between the two lives.
+        UPDATE polar_jobs.organization_deletions SET deleted_at = least(deleted_at, recorded), recreated_at = recorded
          WHERE organization_id = NEW.id AND recreated_at IS NULL;
     END IF;
     RETURN NULL;

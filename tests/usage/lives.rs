@@ -141,6 +141,24 @@ async fn what_was_recorded_while_the_deleting_transaction_did_other_work_is_repo
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_used_in_the_transaction_that_begins_a_new_life_belongs_to_it() {
+    let app = TestApp::start().await;
+    let organization = living(&app).await;
+    let mut open = app.pool.begin().await.unwrap();
+    let deleted = json!({ "id": organization });
+    tell(&mut *open, "organization.deleted", deleted).await;
+    tell(&mut *open, "organization.created", creation(organization)).await;
+    tell(&mut *open, "usage.recorded", usage(organization, 900)).await;
+    open.commit().await.unwrap();
+    finish(&app, organization).await;
+    let requests = app.simulator.requests();
+    let made = requests
+        .iter()
+        .rposition(|request| request.method == "POST" && request.path == "/v1/customers/");
+    assert!(made.unwrap() < ingest_of(&app, "\"count\":900"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_lives_at_once_are_told_apart() {
     let app = TestApp::start().await;
     let organization = living(&app).await;

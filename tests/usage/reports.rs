@@ -225,6 +225,21 @@ async fn an_event_ahead_of_polars_clock_waits_and_holds_up_nobody() {
 }
 
 #[tokio::test]
+async fn a_window_that_closed_while_the_clock_was_far_ahead_is_reported_all_the_same() {
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    app.record(organization, &[2]).await;
+    app.meter_at(Utc::now() + TimeDelta::days(365)).await;
+    app.report().await.unwrap();
+    assert_eq!(app.at_polar(organization), 2);
+    // Later windows are named after it, and none is late because of that.
+    app.record(organization, &[3]).await;
+    app.meter().await;
+    app.report().await.unwrap();
+    assert_eq!(app.at_polar(organization), 5);
+}
+
+#[tokio::test]
 async fn polars_refusals_to_serve_wait_and_use_up_nothing() {
     let app = TestApp::start().await;
     let organization = app.organization().await;

@@ -40,7 +40,7 @@ pub async fn uncounted(executor: impl PgExecutor<'_>) -> Result<Option<Uncounted
         Uncounted,
         r#"SELECT w.since AS "since!", extract(epoch FROM clock_timestamp() - w.since)::bigint AS "seconds!",
                   w.held_back AS "held_back!"
-             FROM (SELECT greatest(u.written_at, (SELECT window_end FROM polar_jobs.usage_cursor)) AS since,
+             FROM (SELECT greatest(u.written_at, (SELECT c.window_end FROM polar_jobs.usage_cursor c WHERE c.window_end < clock_timestamp())) AS since,
                           u.written_by >= pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS held_back
                      FROM polar_jobs.usage u
                     WHERE u.written_by >= (SELECT from_xid FROM polar_jobs.usage_cursor)

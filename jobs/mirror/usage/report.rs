@@ -22,7 +22,9 @@ pub struct FrozenReport {
 
 /// Decides about reports that need no call: organizations created since then are no longer waited
 /// for; the self organization is excluded, which may have been configured after the window closed;
-/// and so is what has no customer any more, because it was written after its deletion was applied.
+/// and so is what has no customer any more, because it was written after its deletion was applied. A window that closed
+/// while the database's clock was far ahead gets the present time: Polar refuses the other one until then, and with it this
+/// window would stand before all later ones.
 ///
 /// # Errors
 /// If the database fails.
@@ -33,6 +35,12 @@ pub async fn resolve_waiting(
     sqlx::query!(
         "UPDATE polar_jobs.usage_reports r SET state = 'frozen' FROM polar_jobs.organizations o
           WHERE r.state = 'waiting' AND o.id = r.organization_id"
+    )
+    .execute(pool)
+    .await?;
+    sqlx::query!(
+        "UPDATE polar_jobs.usage_windows SET event_timestamp = clock_timestamp()
+          WHERE event_timestamp > clock_timestamp() + interval '10 minutes'"
     )
     .execute(pool)
     .await?;
@@ -56,8 +64,7 @@ pub async fn resolve_waiting(
 
 /// The next reports to send, oldest window first, beyond `after`. Polar gives an event to whoever
 /// holds the organization's id then: a life that ended sends while its customer is not deleted yet,
-/// the present life once that is done and its own customer is there. Left out is what Polar would refuse as ahead of its
-/// clock for long, because the database's was ahead for a while: it must not stand before all others.
+/// the present life once that is done and its own customer is there.
 ///
 /// # Errors
 /// If the database fails.
@@ -72,7 +79,6 @@ pub async fn frozen(
              FROM polar_jobs.usage_reports r JOIN polar_jobs.usage_windows w USING (window_end)
              JOIN polar_jobs.organization_lives l ON l.organization_id = r.organization_id
             WHERE r.state = 'frozen' AND r.state IN ('frozen', 'waiting')
-              AND w.event_timestamp <= clock_timestamp() + interval '10 minutes'
               AND CASE WHEN l.deleted OR r.life < l.life THEN l.erasing ELSE l.has_customer AND NOT l.erasing END
               AND (r.window_end, r.organization_id) > (coalesce($1, '-infinity'::timestamptz), coalesce($2, '00000000-0000-0000-0000-000000000000'::uuid))
             ORDER BY r.window_end, r.organization_id LIMIT $3"#,
