@@ -22,7 +22,7 @@ pub struct Suspect {
     pub worker: i64,
     /// Another number later means that it came back.
     pub session: i32,
-    /// What makes it look dead: its session lock is free, or else its lease is over.
+    /// What makes it look dead: its session lock, of this incarnation of the server, is free; or else its lease is over.
     pub lock_is_free: bool,
 }
 
@@ -72,10 +72,13 @@ pub async fn look(
                   AND EXISTS (SELECT 1 FROM polar_jobs.live_jobs j
                                WHERE polar_jobs.in_queue(j.queue, q.name) AND j.priority = p.priority AND j.run_at <= now()
                                  AND NOT j.blocked AND j.worker IS NULL)
+           ), server AS MATERIALIZED (
+               SELECT polar_jobs.server_incarnation() AS incarnation
            ), suspects AS (
                SELECT w.id, w.session, lock.is_free
-                 FROM polar_jobs.workers w
-                CROSS JOIN LATERAL (SELECT w.session_lock AND NOT polar_jobs.holds_session_lock(w.id)) lock (is_free)
+                 FROM polar_jobs.workers w CROSS JOIN server
+                CROSS JOIN LATERAL (SELECT w.session_lock AND w.incarnation IS NOT DISTINCT FROM server.incarnation
+                                           AND NOT polar_jobs.holds_session_lock(w.id)) lock (is_free)
                 WHERE w.id <> $1 AND (w.leased_until < now() OR lock.is_free)
            )
            SELECT now() AS "now!",

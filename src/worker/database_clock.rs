@@ -26,7 +26,8 @@ impl DatabaseClock {
     /// The database said `time` at some moment from `asked` to `answered`.
     pub(super) fn read(&mut self, asked: Instant, time: DateTime<Utc>, answered: Instant) {
         let before = self.last.replace(Reading { asked, time });
-        let stepped = before.is_some_and(|before| {
+        // Before the first reading nobody knows.
+        let stepped = before.is_none_or(|before| {
             // The longest that can have passed between both.
             let passed = answered.saturating_duration_since(before.asked);
             let passed = TimeDelta::from_std(passed).unwrap_or(TimeDelta::MAX);
@@ -37,7 +38,7 @@ impl DatabaseClock {
         }
     }
 
-    /// Whether it stepped forward less than `ago` before `now`.
+    /// Whether it stepped forward less than `ago` before `now`, or may have.
     pub(super) fn stepped_within(&self, ago: Duration, now: Instant) -> bool {
         self.stepped
             .is_some_and(|stepped| now.saturating_duration_since(stepped) < ago)
@@ -62,7 +63,9 @@ mod tests {
 
     fn steps(readings: &[(u64, u64, i64)]) -> bool {
         let (clock, begin) = after(readings);
-        clock.stepped_within(Duration::from_secs(60), begin + Duration::from_secs(60))
+        // After the first answer, before which nobody knows.
+        let ago = Duration::from_secs(60 - readings[0].1);
+        clock.stepped_within(ago, begin + Duration::from_secs(60))
     }
 
     #[test]
@@ -72,6 +75,14 @@ mod tests {
         assert!(!steps(&[(0, 9, 1_000), (10, 19, 1_019)]));
         assert!(!steps(&[(0, 0, 1_000), (50, 50, 1_050)]));
         assert!(!steps(&[(0, 0, 1_000), (1, 1, 1_006)]));
+    }
+
+    #[test]
+    fn the_first_reading_may_have_come_right_after_a_step() {
+        let (clock, begin) = after(&[(0, 0, 1_000), (1, 1, 1_001)]);
+        let ago = Duration::from_secs(12);
+        assert!(clock.stepped_within(ago, begin + Duration::from_secs(11)));
+        assert!(!clock.stepped_within(ago, begin + Duration::from_secs(12)));
     }
 
     #[test]
