@@ -11,6 +11,7 @@ mod shadow;
 
 use chrono::{DateTime, Utc};
 use jobs::change::parse_stored;
+use jobs::contract::begin;
 use jobs::{ApplyChange, NewJob};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
@@ -173,7 +174,7 @@ pub async fn replay(
         let Some(last) = events.last().map(|event| event.id) else {
             return Ok(all);
         };
-        let mut transaction = pool.begin().await?;
+        let mut transaction = begin(pool).await?;
         let batch = replay_batch(&mut transaction, &events).await?;
         if let (Some(first), Some(newest)) = (batch.replayed.first(), batch.replayed.last()) {
             let target = match batch.replayed.len() {

@@ -12,7 +12,9 @@ use sqlx::{Connection, PgPool};
 
 /// How long a statement may take, and wait for a row that somebody else holds: in this transaction alone, for behind a
 /// pooler the session is used by others as well.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '5s'; SET LOCAL lock_timeout = '1s'";
+/// A process that stands still leaves nothing held for long; a job may wait that long for Polar.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '5s'; SET LOCAL lock_timeout = '1s'; \
+                     SET LOCAL idle_in_transaction_session_timeout = '2min'";
 /// There is one connection: a job that asked for a second one would wait for ever.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
