@@ -18,7 +18,7 @@ pub enum Declared {
 /// Declares this release's schedules and kinds. If it is the newest one that runs, new schedules appear
 /// with their first tick after `now`, a changed cron text moves the next tick, and what it does not
 /// know goes. A row that waits for a later tick than the next one is brought back to that: the database's clock
-/// was ahead for a while. Rows that are right already are neither written nor waited for.
+/// was ahead for a while. (To put a schedule off, pause it.) Rows that are right already are neither written nor waited for.
 ///
 /// # Errors
 /// If the database fails; then nothing is changed.

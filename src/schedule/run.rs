@@ -1,7 +1,7 @@
 //! The loop around the clock, one per worker process.
 //!
 //! The time is the database's: workers whose clocks disagree still see one and the same tick. The
-//! loop never waits longer than a second, so a schedule that an operator moved or resumed is seen
+//! loop never waits longer than a second, so a schedule that an operator brought forward or resumed is seen
 //! at once, and an outage ends with the outage.
 
 use std::time::{Duration, Instant};

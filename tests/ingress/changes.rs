@@ -1,5 +1,7 @@
 //! `POST /changes`: what is stored of a request, and what is refused.
 
+use std::cell::Cell;
+
 use private_postgres::testing::sessions_waiting_for_a_lock;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -381,19 +383,23 @@ async fn a_change_that_waits_has_a_later_id_than_one_that_is_stored_meanwhile() 
         let hold = "SELECT polar_jobs.record_change('organization.updated', jsonb_build_object('id', $1::text))";
         let hold = sqlx::query(hold).bind(held.to_string());
         hold.execute(&mut *open).await.unwrap();
+        let answered = Cell::new(false);
+        let batch = async {
+            let answer = ingress.change(&batch).await;
+            answered.set(true);
+            answer.status
+        };
         let meanwhile = async {
             until("the batch waits", async || {
-                sessions_waiting_for_a_lock(&ingress.pool).await == 1
+                answered.get() || sessions_waiting_for_a_lock(&ingress.pool).await == 1
             })
             .await;
             let stored = ingress.change(&update(subject)).await;
             open.commit().await.unwrap();
             stored.status
         };
-        let (batch, stored) = tokio::join!(ingress.change(&batch), meanwhile);
-        assert_eq!(stored, 202);
-        // Busy as the machine is, it may have waited for too long.
-        if batch.status == 202 {
+        // Busy as the machine is, one of them may have waited for too long.
+        if tokio::join!(batch, meanwhile) == (202, 202) {
             break;
         }
     }

@@ -134,7 +134,7 @@ async fn a_change_gets_through_when_the_transaction_ends_that_it_waits_for() {
     until("the change has met the transaction", || async {
         let met = "SELECT count(*) FROM pg_stat_activity
              WHERE datname = current_database() AND application_name LIKE 'polar-jobs%'
-               AND (query LIKE '%accept_events%' OR query = 'ROLLBACK')";
+               AND (query LIKE '%reserve_changes%' OR query = 'ROLLBACK')";
         count(&database.pool, met).await > 0
     })
     .await;

@@ -136,7 +136,6 @@ impl TestApp {
         ids
     }
 
-    /// The newest order of an organization.
     /// The id of a discount after which nothing is left to pay.
     pub(crate) async fn full_discount(&self) -> Value {
         let discount = json!({
@@ -146,6 +145,7 @@ impl TestApp {
         made.await["id"].clone()
     }
 
+    /// The newest order of an organization.
     pub(crate) fn order(&self, organization: &str) -> OrderRecord {
         self.simulator.orders(organization).pop().unwrap()
     }
