@@ -337,8 +337,9 @@ impl Case {
 
     async fn check(&mut self, step: &Step) {
         let now = self.read().await;
-        let pending =
-            "SELECT pending_job FROM polar_jobs.key_releases WHERE pending_job IS NOT NULL";
+        // One that has its unique key already, and waits for its turn alone, is a duplicate like any other.
+        let pending = "SELECT pending_job FROM polar_jobs.key_releases JOIN polar_jobs.live_jobs l ON l.id = pending_job
+                        WHERE l.unique_key IS NULL";
         let pending: Vec<i64> = sqlx::query_scalar(pending)
             .fetch_all(&mut self.connection)
             .await
