@@ -13,7 +13,7 @@ use jobs::SyncCustomer;
 use jobs::SyncMember;
 use jobs::mirror::api::callers::{self, Found};
 use jobs::types::{OrganizationId, Role, UserId};
-use polar::{Customer, OrAbsent};
+use polar::{Customer, CustomerRef, OrAbsent, Subscription};
 
 use super::caller::Caller;
 use super::error::{ApiError, Refusal};
@@ -139,6 +139,19 @@ impl<G> Access<G> {
         let customers = polar.customers();
         let found = customers.get_by_external_id(&self.external_id()).await;
         found.or_absent()
+    }
+
+    /// The subscription that the organization has; `None` on the free plan.
+    pub(super) async fn subscription(
+        &self,
+        polar: &polar::Client,
+    ) -> Result<Option<Subscription>, polar::Error> {
+        if self.has_former_customer() {
+            return Ok(None);
+        }
+        let external_id = self.external_id();
+        let customer = CustomerRef::External(&external_id);
+        polar.subscriptions().current(customer).await
     }
 
     /// What stands in the path under this name.

@@ -4,7 +4,7 @@
 //! no other.
 
 use axum::Json;
-use polar::{CustomerRef, Metadata, MetadataValue, Product, ProductId};
+use polar::{Metadata, MetadataValue, Product, ProductId};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -141,12 +141,10 @@ pub(super) async fn list(access: Access<Manages>) -> Result<Json<Vec<Plan>>, Api
 /// Whoever has a subscription sees the standard free plan; only for early members that must be asked.
 async fn free_or_early(access: &Access<Manages>, polar: &polar::Client) -> Result<Plan, ApiError> {
     let plan = unsubscribed(access);
-    if plan == Plan::free(&access.state) || access.has_former_customer() {
+    if plan == Plan::free(&access.state) {
         return Ok(plan);
     }
-    let external_id = access.external_id();
-    let customer = CustomerRef::External(&external_id);
-    Ok(match polar.subscriptions().current(customer).await? {
+    Ok(match access.subscription(polar).await? {
         None => plan,
         Some(_) => Plan::free(&access.state),
     })

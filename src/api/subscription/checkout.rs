@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use polar::SubscriptionStatus;
-use polar::{Customer, CustomerRef, DiscountId, NewCheckout, Product, Subscription};
+use polar::{Customer, DiscountId, NewCheckout, Product, Subscription};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -117,16 +117,8 @@ impl Buyer {
         access: &Access<G>,
         polar: &polar::Client,
     ) -> Result<Option<Self>, ApiError> {
-        if access.has_former_customer() {
-            return Ok(None);
-        }
-        let external_id = access.external_id();
-        let (customer, subscription) = futures::try_join!(
-            access.customer(polar),
-            polar
-                .subscriptions()
-                .current(CustomerRef::External(&external_id)),
-        )?;
+        let (customer, subscription) =
+            futures::try_join!(access.customer(polar), access.subscription(polar))?;
         Ok(customer.map(|customer| Self {
             customer,
             subscription,

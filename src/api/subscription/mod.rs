@@ -13,7 +13,7 @@ pub(super) mod view;
 use axum::Json;
 use axum::response::Response;
 use jobs::mirror::api::resumed::Target;
-use polar::{CustomerRef, Product, ProrationBehavior, Subscription, SubscriptionUpdate};
+use polar::{Product, ProrationBehavior, Subscription, SubscriptionUpdate};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -36,21 +36,8 @@ use super::startup_program;
 )]
 pub(super) async fn get(access: Access<Manages>) -> Result<Json<SubscriptionView>, ApiError> {
     let polar = access.polar()?;
-    let current = current(&access, polar).await?;
+    let current = access.subscription(polar).await?;
     Ok(Json(view::of(&access, polar, current.as_ref()).await?))
-}
-
-/// The subscription that the organization has; `None` on the free plan.
-async fn current<G>(
-    access: &Access<G>,
-    polar: &polar::Client,
-) -> Result<Option<Subscription>, polar::Error> {
-    if access.has_former_customer() {
-        return Ok(None);
-    }
-    let external_id = access.external_id();
-    let customer = CustomerRef::External(&external_id);
-    polar.subscriptions().current(customer).await
 }
 
 /// Which plan.
@@ -89,8 +76,10 @@ async fn change_plan_alone(
     product_id: &str,
 ) -> Result<SubscriptionView, ApiError> {
     let polar = access.polar()?;
-    let (product, current) =
-        futures::join!(plans::for_sale(polar, product_id), current(access, polar));
+    let (product, current) = futures::join!(
+        plans::for_sale(polar, product_id),
+        access.subscription(polar)
+    );
     let wanted = super::ids::parse(product_id);
     if let Ok(Some(current)) = &current
         && wanted == Some(current.product_id)
@@ -121,17 +110,15 @@ async fn keep_plan(
         let resume = SubscriptionUpdate::Cancellation {
             cancel_at_period_end: false,
         };
-        let note = Note::End(&kept);
-        kept = make(access, lease, (&kept, note), &resume, |s| {
-            !s.cancel_at_period_end
-        })
-        .await?;
+        let resumed = |s: &Subscription| !s.cancel_at_period_end;
+        lease.before_change(Note::End(&kept)).await?;
+        kept = make(access, kept.id, &resume, resumed).await?;
     }
     if view::pending_change(&kept).is_some() {
         let clear = SubscriptionUpdate::ClearPending { pending_update: () };
         let cleared = |s: &Subscription| view::pending_change(s).is_none();
-        let note = Note::End(&kept);
-        kept = make(access, lease, (&kept, note), &clear, cleared).await?;
+        lease.before_change(Note::End(&kept)).await?;
+        kept = make(access, kept.id, &clear, cleared).await?;
     }
     confirm(access, lease, kept).await
 }
@@ -200,15 +187,15 @@ async fn cancel_alone(
     lease: &ChangeLease,
 ) -> Result<SubscriptionView, ApiError> {
     let polar = access.polar()?;
-    let current = current(access, polar).await?;
+    let current = access.subscription(polar).await?;
     let mut current = current.ok_or(Refusal::NoActiveSubscription)?;
     if !current.cancel_at_period_end {
         let cancel = SubscriptionUpdate::Cancellation {
             cancel_at_period_end: true,
         };
         let cancelled = |s: &Subscription| s.cancel_at_period_end || s.ended_at.is_some();
-        let note = Note::CancelAnew(&current);
-        current = make(access, lease, (&current, note), &cancel, cancelled).await?;
+        lease.before_change(Note::CancelAnew(&current)).await?;
+        current = make(access, current.id, &cancel, cancelled).await?;
     }
     confirm(access, lease, current).await
 }

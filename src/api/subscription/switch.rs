@@ -64,8 +64,9 @@ pub(in crate::api) async fn switch<G>(
     if current.cancel_at_period_end {
         resume(access, lease, current, wanted.target).await?;
     }
-    let note = Note::Retarget(current, wanted.target);
-    lease.before_change(note).await?;
+    lease
+        .before_change(Note::Retarget(current, wanted.target))
+        .await?;
     let is_made = |s: &Subscription| wanted.target.is_reached(s);
     let told = tell(access, current.id, &wanted.update, is_made).await;
     if let Err(not_made) = &told
@@ -77,18 +78,15 @@ pub(in crate::api) async fn switch<G>(
     told.map_err(|not_made| not_made.error)
 }
 
-/// Makes one change that says whether the subscription goes on.
+/// Makes one change that says whether the subscription goes on. What is noted of it comes before.
 pub(super) async fn make<G>(
     access: &Access<G>,
-    lease: &ChangeLease,
-    (current, note): (&Subscription, Note<'_>),
+    id: SubscriptionId,
     update: &SubscriptionUpdate,
     is_made: impl Fn(&Subscription) -> bool,
 ) -> Result<Subscription, ApiError> {
-    lease.before_change(note).await?;
-    tell(access, current.id, update, is_made)
-        .await
-        .map_err(|not_made| not_made.error)
+    let told = tell(access, id, update, is_made).await;
+    told.map_err(|not_made| not_made.error)
 }
 
 /// Takes the cancellation back; a job that restores it stands by.
@@ -102,8 +100,8 @@ async fn resume<G>(
     let resume = SubscriptionUpdate::Cancellation {
         cancel_at_period_end: false,
     };
-    let resumed = tell(access, current.id, &resume, |s| !s.cancel_at_period_end).await;
-    resumed.map(drop).map_err(|not_made| not_made.error)
+    make(access, current.id, &resume, |s| !s.cancel_at_period_end).await?;
+    Ok(())
 }
 
 /// Cancels again, as it was before. Where that fails, the job does it, and finds nothing to do otherwise.
