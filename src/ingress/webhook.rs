@@ -100,12 +100,12 @@ impl Refused {
                 unavailable("no webhook secret is configured: set POLAR_WEBHOOK_SECRET")
             }
             Self::Body(error) => error.answer(),
-            Self::Signature(reason @ (SignatureError::TooOld | SignatureError::TooNew)) => {
-                tracing::warn!(%reason, "a rightly signed delivery was refused: is this host's clock right?");
-                refusal(StatusCode::UNAUTHORIZED, &reason.to_string())
-            }
             Self::Signature(reason) => {
-                tracing::debug!(%reason, "a delivery was refused");
+                if matches!(reason, SignatureError::TooOld | SignatureError::TooNew) {
+                    tracing::warn!(%reason, "a rightly signed delivery was refused: is this host's clock right?");
+                } else {
+                    tracing::debug!(%reason, "a delivery was refused");
+                }
                 refusal(StatusCode::UNAUTHORIZED, &reason.to_string())
             }
             Self::Id => refusal(
