@@ -37,16 +37,11 @@ pub(crate) fn ingress_pool(database: &DatabaseUrl, connections: u32) -> PgPool {
 }
 
 fn lazy_pool_within(database: &DatabaseUrl, connections: u32, timeout: Duration) -> PgPool {
-    let options = match database.pooler() {
-        Pooler::None => database.options().options([connect::FROZEN_TIMEOUT]),
-        // It refuses parameters that it does not know.
-        Pooler::Transaction => database.options(),
-    };
     PgPoolOptions::new()
         .max_connections(connections)
         .idle_timeout(connect::IDLE_TIMEOUT)
         .acquire_timeout(timeout)
-        .connect_lazy_with(options)
+        .connect_lazy_with(database.options())
 }
 
 /// One connection.

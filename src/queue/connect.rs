@@ -15,9 +15,6 @@ use sqlx::{ConnectOptions, PgConnection, PgPool};
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection of a pool that nobody used for so long is closed.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Postgres ends a session that does nothing in an open transaction for so long: what a process holds that
-/// stands still (a suspended host, a network that is gone) must not hold up the others longer than its lease.
-pub const FROZEN_TIMEOUT: (&str, &str) = ("idle_in_transaction_session_timeout", "30s");
 
 /// Whether the database is reached directly or through a transaction-mode pooler.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,7 +114,6 @@ impl QueueDatabase {
                 ("enable_hashjoin", "off"),
                 ("enable_mergejoin", "off"),
                 ("jit", "off"),
-                FROZEN_TIMEOUT,
                 // Statements that wait for a row must see what was committed meanwhile, whatever the
                 // database's or the role's default is.
                 ("default_transaction_isolation", "read committed"),
