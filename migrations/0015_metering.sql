@@ -406,15 +406,14 @@ BEGIN
     RETURN NEXT;
 END $$;
 
--- Costs that wait: why one is never reported, if so, and whether it may go to Polar now. They wait for their
--- organization, and for the customer of their life, as usage does; the self organization needs neither. Costs
--- of lives that are not decided yet are left out.
---
--- Of a run that was recorded more than once, one is reported: that which Polar has, or may have, or the first.
--- A lower id may be committed later, when a higher one was sent already.
-CREATE FUNCTION polar_jobs.judged_costs(self_organization uuid) RETURNS TABLE (id bigint, never text, may_go boolean)
-    LANGUAGE sql STABLE AS $$
-    SELECT j.id, j.reason, j.reason IS NULL AND coalesce(j.of_self OR CASE
+-- Costs that wait: why one is never reported, if so; which cost is of the same run, if one is, so that one of both is
+-- reported: that which Polar has, or may have, or the first (a lower id may be committed later, when a higher one
+-- was sent already); and whether it may go to Polar now. They wait for their organization, and for the customer of
+-- their life, as usage does; the self organization needs neither. Costs of lives that are not decided yet are left out.
+CREATE FUNCTION polar_jobs.judged_costs(self_organization uuid)
+    RETURNS TABLE (id bigint, never text, same_run_as bigint, may_go boolean) LANGUAGE sql STABLE AS $$
+    SELECT j.id, j.never, j.same_run_as,
+           j.never IS NULL AND j.same_run_as IS NULL AND coalesce(j.of_self OR CASE
                WHEN j.ended THEN j.erasing ELSE j.has_customer AND NOT j.erasing END, false)
       FROM (SELECT c.id, c.organization_id IS NOT DISTINCT FROM self_organization AS of_self,
                    l.deleted OR c.life < l.life AS ended, l.erasing, l.has_customer, CASE
@@ -428,15 +427,14 @@ CREATE FUNCTION polar_jobs.judged_costs(self_organization uuid) RETURNS TABLE (i
                        WHEN (l.deleted OR c.life < l.life) AND NOT l.erasing
                             AND c.organization_id IS DISTINCT FROM self_organization
                            THEN 'its customer at Polar was deleted before it was written'
-                       ELSE 'the same run as cost ' || (
-                           SELECT o.id FROM polar_jobs.costs o
-                            WHERE o.usage_id = c.usage_id AND o.organization_id = c.organization_id AND o.source = c.source
-                              AND coalesce(o.context, polar_jobs.default_context(o.source))
-                                = coalesce(c.context, polar_jobs.default_context(c.source))
-                              AND o.state IN ('waiting', 'reported') AND o.cost_usd > 0
-                              AND (o.state = 'reported', o.sends > 0, c.id) > (c.state = 'reported', c.sends > 0, o.id)
-                            ORDER BY o.state = 'reported' DESC, o.sends > 0 DESC, o.id LIMIT 1)
-                   END AS reason
+                   END AS never,
+                   (SELECT o.id FROM polar_jobs.costs o
+                     WHERE o.usage_id = c.usage_id AND o.organization_id = c.organization_id AND o.source = c.source
+                       AND coalesce(o.context, polar_jobs.default_context(o.source))
+                         = coalesce(c.context, polar_jobs.default_context(c.source))
+                       AND o.state IN ('waiting', 'reported') AND o.cost_usd > 0
+                       AND (o.state = 'reported', o.sends > 0, c.id) > (c.state = 'reported', c.sends > 0, o.id)
+                     ORDER BY o.state = 'reported' DESC, o.sends > 0 DESC, o.id LIMIT 1) AS same_run_as
               FROM (SELECT *, (SELECT count(*) FROM polar_jobs.organization_deletions d
                                 WHERE d.organization_id = waiting.organization_id
                                   AND d.recreated_at <= waiting.written_at)::integer AS life

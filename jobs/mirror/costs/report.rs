@@ -39,22 +39,24 @@ pub struct WaitingCost {
 /// # Errors
 /// If the database fails.
 pub async fn skip(pool: &PgPool, self_organization: Option<Uuid>) -> Result<u64, sqlx::Error> {
-    let mut skipped = 0;
-    // Runs that are there already come last: a cost that is itself set aside stands in for no other.
-    for also_repeated in [false, true] {
-        let found = sqlx::query!(
-            "UPDATE polar_jobs.costs c SET state = 'skipped', reason = j.never
-               FROM polar_jobs.judged_costs($1) j
-              WHERE c.id = j.id AND j.never IS NOT NULL AND c.state = 'waiting'
-                AND ($2 OR j.never NOT LIKE 'the same run as cost %')",
-            self_organization,
-            also_repeated,
-        )
-        .execute(pool)
-        .await?;
-        skipped += found.rows_affected();
-    }
-    Ok(skipped)
+    let never = sqlx::query!(
+        "UPDATE polar_jobs.costs c SET state = 'skipped', reason = j.never
+           FROM polar_jobs.judged_costs($1) j
+          WHERE c.id = j.id AND j.never IS NOT NULL AND c.state = 'waiting'",
+        self_organization,
+    )
+    .execute(pool)
+    .await?;
+    // Only now: a cost that is itself set aside stands in for no other.
+    let repeated = sqlx::query!(
+        "UPDATE polar_jobs.costs c SET state = 'skipped', reason = 'the same run as cost ' || j.same_run_as
+           FROM polar_jobs.judged_costs($1) j
+          WHERE c.id = j.id AND j.never IS NULL AND j.same_run_as IS NOT NULL AND c.state = 'waiting'",
+        self_organization,
+    )
+    .execute(pool)
+    .await?;
+    Ok(never.rows_affected() + repeated.rows_affected())
 }
 
 /// The next costs to send, oldest first, beyond row `after`. What [`skip`] would set aside is left out
