@@ -143,12 +143,10 @@ async fn send_for_ever(pool: PgPool, requests: Arc<Requests>) {
     }
 }
 
-/// A sleeper holds its queue's lock in share mode, so who gets it exclusively is alone. A NOTIFY commits
-/// like a write, but need not reach the disk before it is received: the jobs it announces already have.
+/// A sleeper holds its queue's lock in share mode, so who gets it exclusively is alone.
 async fn send(pool: &PgPool, queue: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "SELECT pg_notify('polar_jobs', $1) FROM (SELECT set_config('synchronous_commit', 'off', true)) AS unflushed
-          WHERE NOT pg_try_advisory_xact_lock(polar_jobs.sleep_lock($1))",
+        "SELECT pg_notify('polar_jobs', $1) WHERE NOT pg_try_advisory_xact_lock(polar_jobs.sleep_lock($1))",
         queue
     )
     .execute(pool)
