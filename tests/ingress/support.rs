@@ -55,64 +55,29 @@ impl TestIngress {
         secrets: &[&str],
         token: Option<&str>,
     ) -> Self {
-        Self::limited(
-            url,
-            pool,
-            secrets,
-            token,
-            Limits::default(),
-            "polar_jobs_up 1\n".to_owned(),
-        )
-        .await
+        Self::open(settings(&url, pool, secrets, token), Limits::default()).await
     }
 
     /// With limits and a page of metrics of its own.
-    pub(crate) async fn limited(
-        url: String,
-        pool: PgPool,
-        secrets: &[&str],
-        token: Option<&str>,
-        limits: Limits,
-        page: String,
-    ) -> Self {
-        let database = QueueDatabase::new(&url, Pooler::None).unwrap();
-        let metrics = Metrics::new(move || page.clone());
-        Self::open(pool, database, secrets, token, limits, metrics).await
+    #[allow(dead_code, reason = "not every test binary has limits of its own")]
+    pub(crate) async fn limited(limits: Limits, page: String) -> Self {
+        let TestDatabase { url, pool } = database(polar_jobs::migrate::migrator).await;
+        let mut settings = settings(&url, pool, &[SECRET], Some(TOKEN));
+        settings.metrics = Metrics::new(move || page.clone());
+        Self::open(settings, limits).await
     }
 
     /// As it runs behind a pooler: with no settings in its sessions.
     #[allow(dead_code, reason = "not every test binary has a pooler")]
     pub(crate) async fn behind_a_pooler() -> Self {
         let TestDatabase { url, pool } = database(polar_jobs::migrate::migrator).await;
-        let database = QueueDatabase::new(&url, Pooler::Transaction).unwrap();
-        let metrics = Metrics::new(String::new);
-        Self::open(
-            pool,
-            database,
-            &[SECRET],
-            Some(TOKEN),
-            Limits::default(),
-            metrics,
-        )
-        .await
+        let mut settings = settings(&url, pool, &[SECRET], Some(TOKEN));
+        settings.database = QueueDatabase::new(&url, Pooler::Transaction).unwrap();
+        Self::open(settings, Limits::default()).await
     }
 
-    async fn open(
-        pool: PgPool,
-        database: QueueDatabase,
-        secrets: &[&str],
-        token: Option<&str>,
-        limits: Limits,
-        metrics: Metrics,
-    ) -> Self {
-        let settings = IngressSettings {
-            bind: "127.0.0.1:0".parse().unwrap(),
-            webhook_secrets: secrets.iter().map(|secret| (*secret).into()).collect(),
-            app_token: token.map(Into::into),
-            pool: pool.clone(),
-            database,
-            metrics,
-        };
+    async fn open(settings: IngressSettings, limits: Limits) -> Self {
+        let pool = settings.pool.clone();
         let ingress = Ingress::bind_with(settings, limits).await.unwrap();
         let (stop, stopped) = oneshot::channel();
         let address = ingress.local_addr();
@@ -172,6 +137,17 @@ impl TestIngress {
 
     pub(crate) async fn jobs(&self) -> i64 {
         count(&self.pool, "SELECT count(*) FROM polar_jobs.jobs").await
+    }
+}
+
+fn settings(url: &str, pool: PgPool, secrets: &[&str], token: Option<&str>) -> IngressSettings {
+    IngressSettings {
+        bind: "127.0.0.1:0".parse().unwrap(),
+        webhook_secrets: secrets.iter().map(|secret| (*secret).into()).collect(),
+        app_token: token.map(Into::into),
+        pool,
+        database: QueueDatabase::new(url, Pooler::None).unwrap(),
+        metrics: Metrics::new(|| "polar_jobs_up 1\n".to_owned()),
     }
 }
 
