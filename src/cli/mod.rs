@@ -72,7 +72,8 @@ enum Command {
     /// Run everything on this machine with nothing configured, and play a small scenario in it
     ///
     /// Brings its own Postgres and its own Polar, starts the ingress and a worker, and plays the life of five
-    /// organizations through it. With `DATABASE_URL` or `POLAR_ACCESS_TOKEN` it uses those instead.
+    /// organizations through it. With `DATABASE_URL`, `POLAR_ACCESS_TOKEN`, `PLAIN_TOKEN`, `MAIL_URL` or `APP_WEBHOOK_URL` it uses
+    /// those instead.
     Dev(dev::Arguments),
     /// Create the tables in `DATABASE_URL`, or bring them up to date
     ///
@@ -80,8 +81,8 @@ enum Command {
     Migrate,
     /// Take deliveries of Polar and changes of the application over HTTP
     ///
-    /// Serves `/integrations/polar/webhook`, `/changes`, the organizations API below `/v1/organizations`, `/health`, `/ready`
-    /// and `/metrics`, at `BIND` and `PORT`.
+    /// Serves `/integrations/polar/webhook`, `/changes`, the organizations API below `/v1/organizations`,
+    /// `/openapi.json`, `/health`, `/ready` and, unless `METRICS_BIND` names another place for them, `/metrics`, at `BIND` and `PORT`.
     Ingress(ingress::Arguments),
     /// Claim and run jobs, and run the schedules
     ///
