@@ -4,6 +4,7 @@
 //! reads what was stored, also by `record_change`. So names and addresses are normalised in one
 //! place, as Polar does it. A fault names the place and the rule, never what stood there.
 
+mod change_type;
 mod fields;
 mod read;
 #[cfg(test)]
@@ -15,6 +16,8 @@ use serde_json::Value;
 use crate::contract::Fees;
 use crate::mirror::costs::CostUsd;
 use crate::types::{Email, OrganizationId, Person, Role, UserId};
+
+pub use change_type::ChangeType;
 
 /// A change with its envelope.
 #[derive(Clone, Debug, PartialEq)]
@@ -151,20 +154,6 @@ pub struct CostReading {
     pub usage_id: Option<String>,
 }
 
-/// The types of changes, as they are written.
-pub const TYPES: [&str; 10] = [
-    "organization.created",
-    "organization.updated",
-    "organization.deleted",
-    "member.added",
-    "member.updated",
-    "member.removed",
-    "user.updated",
-    "ownership.transferred",
-    "usage.recorded",
-    "cost.recorded",
-];
-
 /// Reads one change with its envelope. An unknown field is a fault, which names the known one nearest to it.
 ///
 /// # Errors
@@ -183,20 +172,20 @@ pub fn parse_stored(change_type: &str, data: &Value) -> Result<Change, Vec<Fault
 }
 
 impl Change {
-    /// The type, as it is written.
+    /// What kind of change it is.
     #[must_use]
-    pub fn type_name(&self) -> &'static str {
+    pub const fn change_type(&self) -> ChangeType {
         match self {
-            Self::OrganizationCreated { .. } => "organization.created",
-            Self::OrganizationUpdated { .. } => "organization.updated",
-            Self::OrganizationDeleted { .. } => "organization.deleted",
-            Self::MemberAdded { .. } => "member.added",
-            Self::MemberUpdated { .. } => "member.updated",
-            Self::MemberRemoved { .. } => "member.removed",
-            Self::UserUpdated { .. } => "user.updated",
-            Self::OwnershipTransferred { .. } => "ownership.transferred",
-            Self::UsageRecorded(_) => "usage.recorded",
-            Self::CostRecorded(_) => "cost.recorded",
+            Self::OrganizationCreated { .. } => ChangeType::OrganizationCreated,
+            Self::OrganizationUpdated { .. } => ChangeType::OrganizationUpdated,
+            Self::OrganizationDeleted { .. } => ChangeType::OrganizationDeleted,
+            Self::MemberAdded { .. } => ChangeType::MemberAdded,
+            Self::MemberUpdated { .. } => ChangeType::MemberUpdated,
+            Self::MemberRemoved { .. } => ChangeType::MemberRemoved,
+            Self::UserUpdated { .. } => ChangeType::UserUpdated,
+            Self::OwnershipTransferred { .. } => ChangeType::OwnershipTransferred,
+            Self::UsageRecorded(_) => ChangeType::UsageRecorded,
+            Self::CostRecorded(_) => ChangeType::CostRecorded,
         }
     }
 

@@ -6,7 +6,7 @@ use super::fields::{
     Faults, Fields, cost, email, escaped, integer, name, organization_id, person_name, role, text,
     time, user_id,
 };
-use super::{Change, CostReading, Fault, ParsedChange, TYPES, UsageReading};
+use super::{Change, ChangeType, CostReading, Fault, ParsedChange, UsageReading};
 use crate::contract::Fees;
 use crate::mirror::usage::MAX_QUANTITY;
 use crate::types::Person;
@@ -31,7 +31,7 @@ pub(super) fn envelope(value: &Value) -> Result<ParsedChange, Vec<Fault>> {
         let data = envelope.object("data");
         envelope.refuse_unknown();
         let (change_type, data) = (change_type?, data?);
-        let change = change(&change_type, &data);
+        let change = change(change_type, &data);
         data.refuse_unknown();
         Some(ParsedChange {
             id: id?,
@@ -44,10 +44,11 @@ pub(super) fn envelope(value: &Value) -> Result<ParsedChange, Vec<Fault>> {
 
 pub(super) fn stored(change_type: &str, data: &Value) -> Result<Change, Vec<Fault>> {
     let faults = Faults::default();
-    if !TYPES.contains(&change_type) {
+    let known = ChangeType::parse(change_type);
+    if known.is_none() {
         faults.add("/type", "is unknown");
     }
-    let parsed = Fields::of(data, "/data", &faults).and_then(|data| change(change_type, &data));
+    let parsed = Fields::of(data, "/data", &faults).and_then(|data| change(known?, &data));
     // A newer release may have stored fields that this one does not know.
     faults.forget_unknown();
     finish(parsed, faults)
@@ -61,10 +62,12 @@ fn finish<T>(parsed: Option<T>, faults: Faults) -> Result<T, Vec<Fault>> {
     }
 }
 
-fn known_type(value: &Value) -> Result<String, String> {
-    let text = value.as_str().filter(|text| TYPES.contains(text));
-    text.map(str::to_owned)
-        .ok_or_else(|| format!("must be one of {}", TYPES.join(", ")))
+fn known_type(value: &Value) -> Result<ChangeType, String> {
+    let known = value.as_str().and_then(ChangeType::parse);
+    known.ok_or_else(|| {
+        let names = ChangeType::ALL.map(ChangeType::as_str);
+        format!("must be one of {}", names.join(", "))
+    })
 }
 
 /// Postgres stores no NUL character, wherever it hides.
@@ -93,16 +96,16 @@ fn refuse_nul(value: &Value, at: &str, faults: &Faults) {
     }
 }
 
-fn change(change_type: &str, data: &Fields<'_>) -> Option<Change> {
+fn change(change_type: ChangeType, data: &Fields<'_>) -> Option<Change> {
     match change_type {
-        "organization.created" => organization_created(data),
-        "organization.updated" => organization_updated(data),
-        "organization.deleted" => Some(Change::OrganizationDeleted {
+        ChangeType::OrganizationCreated => organization_created(data),
+        ChangeType::OrganizationUpdated => organization_updated(data),
+        ChangeType::OrganizationDeleted => Some(Change::OrganizationDeleted {
             organization: data.required("id", organization_id)?,
         }),
-        "member.added" => member_added(data),
-        "member.updated" => member_updated(data),
-        "member.removed" => {
+        ChangeType::MemberAdded => member_added(data),
+        ChangeType::MemberUpdated => member_updated(data),
+        ChangeType::MemberRemoved => {
             let (organization, user) = (
                 data.required("organization_id", organization_id),
                 data.required("user_id", user_id),
@@ -112,8 +115,8 @@ fn change(change_type: &str, data: &Fields<'_>) -> Option<Change> {
                 user: user?,
             })
         }
-        "user.updated" => user_updated(data),
-        "ownership.transferred" => {
+        ChangeType::UserUpdated => user_updated(data),
+        ChangeType::OwnershipTransferred => {
             let (organization, user) = (
                 data.required("organization_id", organization_id),
                 data.required("user_id", user_id),
@@ -123,9 +126,8 @@ fn change(change_type: &str, data: &Fields<'_>) -> Option<Change> {
                 user: user?,
             })
         }
-        "usage.recorded" => usage_recorded(data),
-        "cost.recorded" => cost_recorded(data),
-        _ => None,
+        ChangeType::UsageRecorded => usage_recorded(data),
+        ChangeType::CostRecorded => cost_recorded(data),
     }
 }
 

@@ -141,7 +141,7 @@ pub(in crate::ingress) fn row(change: &ToApply, id: i64) -> Row<'_> {
     Row {
         id,
         external_id: change.id.as_deref(),
-        event_type: Some(change.change.type_name()),
+        event_type: Some(change.change.change_type().as_str()),
         occurred_at: change.occurred_at,
         change: Some(&change.data),
         body: None,
