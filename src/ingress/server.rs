@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use jobs::WEBHOOK_ROUTE;
 use metrics::gauge;
 use polar::webhook::Verifier;
 use secrecy::{ExposeSecret, SecretString};
@@ -129,6 +130,7 @@ impl Ingress {
         };
         let listener = TcpListener::bind(bind).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        webhook::start_at_zero();
         let readiness_pool = connection_of_its_own(&database);
         let refused_deliveries = Arc::new(RefusedDeliveries::default());
         let state = IngressState {
@@ -140,7 +142,7 @@ impl Ingress {
             refused_deliveries: Arc::clone(&refused_deliveries),
         };
         let router = Router::new()
-            .route("/integrations/polar/webhook", post(webhook::receive))
+            .route(WEBHOOK_ROUTE, post(webhook::receive))
             .route("/changes", post(changes::receive))
             .with_state(Arc::new(state))
             .merge(operations_router(readiness_pool.clone(), metrics))

@@ -27,6 +27,24 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Polar's ids are 36 characters; an index entry cannot hold much more than this.
 const ID_LIMIT: usize = 1024;
 
+/// The reasons that an operator should hear of. A counter that appears with its first event has no growth that an alert
+/// could see, so these are shown from the start.
+const ALARMING: [&str; 6] = [
+    "signature",
+    "clock",
+    "no_secret",
+    "no_memory",
+    "busy",
+    "database",
+];
+
+/// Shows the counters that alerts look at.
+pub(super) fn start_at_zero() {
+    for reason in ALARMING {
+        counter!("polar_jobs_deliveries_refused_total", "reason" => reason).increment(0);
+    }
+}
+
 /// Why a delivery was not stored.
 enum Refused {
     /// No secret is configured.
@@ -122,7 +140,8 @@ impl Refused {
             Self::NoSecret | Self::Signature(SignatureError::NoSecret) => "no_secret",
             Self::Body(error) => error.label(),
             Self::Signature(SignatureError::TooOld | SignatureError::TooNew) => "clock",
-            Self::Signature(_) => "signature",
+            Self::Signature(SignatureError::Mismatch) => "signature",
+            Self::Signature(_) => "headers",
             Self::Id => "too_large",
             Self::Database(Unavailable::Busy) => "busy",
             Self::Database(Unavailable::Stopping) => "stopping",

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use private_postgres::testing::empty_database;
+use private_postgres::testing::{database, empty_database};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Delivery, SECRET, TestIngress, WEBHOOK, read_answer, until};
+use crate::crash::start;
+use crate::support::{Delivery, SECRET, TestIngress, WEBHOOK, read_answer, try_send, until};
 
 #[tokio::test]
 async fn unknown_routes_are_404_and_wrong_methods_405_and_nothing_redirects() {
@@ -87,6 +88,30 @@ async fn health_readiness_and_metrics_answer_without_a_token() {
             .head
             .contains("content-type: text/plain; version=0.0.4")
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_alerts_look_at_is_shown_before_it_happens_and_a_request_that_is_no_delivery_alarms_nobody()
+ {
+    let database = database(polar_jobs::migrate::migrator).await;
+    let (mut child, address) = start(&database.url).await;
+    let stray = try_send(address, "POST", WEBHOOK, &[], b"{}").await;
+    assert_eq!(stray.unwrap().status, 401);
+    let page = try_send(address, "GET", "/metrics", &[], b"").await;
+    let page = page.unwrap().body;
+    for (reason, count) in [
+        ("headers", 1),
+        ("signature", 0),
+        ("clock", 0),
+        ("no_secret", 0),
+        ("no_memory", 0),
+        ("busy", 0),
+        ("database", 0),
+    ] {
+        let line = format!("polar_jobs_deliveries_refused_total{{reason=\"{reason}\"}} {count}\n");
+        assert!(page.contains(&line), "{line} is not in {page}");
+    }
+    child.kill().await.unwrap();
 }
 
 #[tokio::test]
