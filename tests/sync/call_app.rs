@@ -207,6 +207,23 @@ async fn every_refusal_is_tried_again_and_redirects_are_not_followed() {
     assert_eq!(app.end("call_app").await.0, "applied");
 }
 
+/// Nobody would tell it again, and only one organization changed: nothing says that the application is down.
+#[tokio::test(flavor = "multi_thread")]
+async fn news_outlive_a_night_in_which_the_application_is_gone() {
+    const ATTEMPTS: usize = 25;
+    let (app, tenant, application) = open_with(&[Answer::Status(404, ""); ATTEMPTS]).await;
+    set_preview(&app, &tenant, true).await;
+    for attempt in 1..=ATTEMPTS {
+        app.drain().await;
+        let (count, _) = failures(&app).await.remove(0);
+        assert_eq!(usize::try_from(count), Ok(attempt));
+        app.hurry().await;
+    }
+    app.drain().await;
+    assert_eq!(application.received().len(), ATTEMPTS + 1);
+    assert_eq!(app.end("call_app").await.0, "applied");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_that_asks_for_time_gets_it_and_no_failure_is_counted() {
     let (app, tenant, application) =
