@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Why a run did not end well. [`Error::verdict`] turns it into one of three ends; a handler that returns an error
 /// decides between them, and `?` on a call or a query decides well enough for most.
 ///
-/// | | waits: [`Error::NotYet`], 429, refused token | fails: [`Error::Retry`], a database or network error | is discarded: [`Error::Discard`] |
+/// | | waits: [`Error::NotYet`], [`Error::Unavailable`], 429, refused token | fails: [`Error::Retry`], a database or network error | is discarded: [`Error::Discard`] |
 /// |---|---|---|---|
 /// | Row | back to waiting, `note` says why | back to waiting | in the history, state `discarded` |
 /// | Budget | untouched; `attempt`, the number of claims, grows all the same | one entry of `errors` more; with the last one (`max_attempts`) the job is discarded | one entry of `errors` |
@@ -82,6 +82,15 @@ pub enum Error {
         /// When to look again.
         after: Duration,
     },
+    /// What is asked for everybody, a mail server or the application, does not answer. The work stays due, so that
+    /// it is seen to be late. Uses up no attempt.
+    #[error("{reason}")]
+    Unavailable {
+        /// What does not answer, and how.
+        reason: String,
+        /// When to ask again.
+        after: Duration,
+    },
     /// A failure that may pass: retried with backoff until the budget is spent.
     #[error("{0}")]
     Retry(String),
@@ -140,6 +149,11 @@ impl Error {
                 after: *after,
                 reason,
                 still_due: false,
+            },
+            Self::Unavailable { after, .. } => Verdict::Wait {
+                after: *after,
+                reason,
+                still_due: true,
             },
             Self::Polar(error) => polar_verdict(error, reason),
             Self::Plain(error) => plain_verdict(error, reason),

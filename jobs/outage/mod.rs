@@ -35,7 +35,10 @@ pub(crate) struct Held {
 
 impl From<Held> for Error {
     fn from(held: Held) -> Self {
-        Self::not_yet(held.reason, held.retry_after)
+        Self::Unavailable {
+            reason: held.reason,
+            after: held.retry_after,
+        }
     }
 }
 

@@ -54,6 +54,10 @@ async fn half_an_hour_without_the_mail_server_loses_nothing_uses_up_no_attempt_a
     assert_eq!(mails.len(), MAILS);
     assert!(mails.iter().all(MailRow::waits_untried));
     assert_eq!(app.failures("send_email").await, NONE);
+    // So an alert sees how late they are.
+    let not_due =
+        "SELECT count(*) FROM polar_jobs.live_jobs WHERE kind = 'send_email' AND due_at IS NULL";
+    assert_eq!(app.count(not_due).await, 0);
     let notes = app.notes().await;
     assert_eq!(notes.len(), MAILS);
     assert!(notes.iter().all(|(kind, note)| {
