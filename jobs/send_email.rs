@@ -34,6 +34,9 @@ impl SendEmail {
     }
 }
 
+/// When a mail is looked at again whose template only a newer release has.
+const NEWER_RELEASE: Duration = Duration::from_secs(30);
+
 impl Job for SendEmail {
     const KIND: &'static str = "send_email";
     const QUEUE: Queue = Queue::Mail;
@@ -105,8 +108,9 @@ async fn attempt(
     connection: Connection<'_>,
 ) -> Result<(), Failure> {
     let Some(template) = mail.template() else {
+        // While releases overlap, a newer one may have asked for it.
         let reason = format!("this release has no template {}", mail.template);
-        return Err(Failure::Send(SendError::Refused(reason)));
+        return Err(Failure::Error(Error::not_yet(reason, NEWER_RELEASE)));
     };
     let invoice = match mail.order_id {
         Some(order) => mails::invoice(&context.pool, order).await?,

@@ -142,12 +142,21 @@ fn encryption(
     Ok(known.get_or_init(|| tls).clone())
 }
 
-/// A refusal from here on is about this mail.
+/// Refusals of us that many servers only speak out once they know the recipient: we are not logged in (530, 535, 538), or
+/// may not send there or in this name (RFC 3463, 5.7.x). They pass when an operator has seen to it, and no mail is lost to
+/// them.
+fn is_about_us(error: &SmtpError) -> bool {
+    let enhanced = error.source().map(ToString::to_string).unwrap_or_default();
+    matches!(error.status().map(u16::from), Some(530 | 535 | 538))
+        || enhanced.trim_start().starts_with("5.7.")
+}
+
+/// A refusal from here on is about this mail, or else about us.
 fn failure(step: &str, error: &SmtpError) -> Failure {
     let reason = format!("{step}: {}", describe(error));
     match error.status().map(u16::from) {
         Some(CLOSING) => Failure::Closing(reason),
-        Some(500..) => Failure::Refused(format!(
+        Some(500..) if !is_about_us(error) => Failure::Refused(format!(
             "the mail server refuses the mail for good: {reason}"
         )),
         _ => Failure::Temporary(format!("the mail server did not take the mail: {reason}")),

@@ -45,6 +45,32 @@ async fn a_recipient_that_is_refused_for_good_fails_after_one_attempt_and_the_ot
     );
 }
 
+/// Many servers say only after the recipient that they do not relay for us, or that the sender is not ours.
+#[tokio::test]
+async fn a_server_that_refuses_us_and_not_the_recipient_loses_no_mail() {
+    for (command, answer) in [
+        ("RCPT", "554 5.7.1 <you>: Relay access denied"),
+        ("RCPT", "530 Authentication required"),
+        ("DATA", "550 5.7.60 not allowed to send as this sender"),
+    ] {
+        let app = TestApp::open(polar()).await;
+        app.mail_server
+            .behave(Behaviour::Answer(command, "", answer));
+        app.purchase().await;
+        app.work_until_idle().await;
+        app.until("each mail was tried", async || {
+            app.look_again().await;
+            app.mails().await.iter().all(|mail| mail.attempts > 0)
+        })
+        .await;
+        let mails = app.mails().await;
+        assert!(mails.iter().all(|mail| mail.state == "waiting"), "{answer}");
+        app.mail_server.behave(Behaviour::Accept);
+        app.finish().await;
+        assert!(app.mails().await.iter().all(|mail| mail.state == "sent"));
+    }
+}
+
 #[tokio::test]
 async fn a_recipient_that_is_put_off_gets_the_mail_later() {
     let app = TestApp::open(polar()).await;
