@@ -67,13 +67,29 @@ async fn ask_for(polar: &Client, order: &Order) -> Result<Invoicing, Error> {
         Err(error) if error.is_order_without_invoice() || error.is_not_found() => {
             Ok(Invoicing::NotYet("the order can have no invoice now"))
         }
-        Err(error) => Err(error.into()),
+        Err(error) => cannot_be_had(order, error),
     }
 }
 
+/// Whatever Polar says about an invoice, the mail goes at last. Only what says nothing about it is left to the job: a call
+/// that was held back, a refused token, a missing scope.
+fn cannot_be_had(order: &Order, error: polar::Error) -> Result<Invoicing, Error> {
+    if matches!(
+        error,
+        polar::Error::Rejected(_) | polar::Error::RateLimited { .. }
+    ) || error.is_about_token()
+    {
+        return Err(error.into());
+    }
+    tracing::warn!(order = %order.id, %error, "an invoice cannot be had");
+    Ok(Invoicing::NotYet("Polar does not give the invoice"))
+}
+
 async fn fetch(polar: &Client, order: &Order) -> Result<Invoicing, Error> {
-    let Some(link) = polar.orders().invoice(order.id).await.or_absent()? else {
-        return Ok(Invoicing::NotYet("Polar has no link to the invoice"));
+    let link = match polar.orders().invoice(order.id).await.or_absent() {
+        Ok(Some(link)) => link,
+        Ok(None) => return Ok(Invoicing::NotYet("Polar has no link to the invoice")),
+        Err(error) => return cannot_be_had(order, error),
     };
     match polar.orders().download_invoice(&link, LARGEST).await {
         Ok(content) => Ok(Invoicing::Attached(Invoice {

@@ -188,6 +188,26 @@ async fn after_a_day_a_document_that_cannot_be_taken_is_given_up() {
 }
 
 #[tokio::test]
+async fn an_invoice_that_polar_fails_to_give_is_waited_for_and_then_given_up() {
+    for age in [TimeDelta::zero(), TimeDelta::hours(25)] {
+        let app = TestApp::open(polar_of(age)).await;
+        let (acme, paid) = order_with_invoice(&app).await;
+        app.simulator.set_invoice_fault(Some(InvoiceFault::Broken));
+        app.deliver_order("order.updated", &acme, paid).await;
+        app.work_until_idle().await;
+        let failures = app.failures("send_order_email").await;
+        assert!(failures.is_empty(), "{failures:?}");
+        if age.is_zero() {
+            assert!(waits_for(&app).await.contains("Polar does not give"));
+            app.simulator.set_invoice_fault(None);
+        }
+        app.finish().await;
+        let attached = usize::from(age.is_zero());
+        assert_eq!(files(&app), [attached, attached]);
+    }
+}
+
+#[tokio::test]
 async fn an_invoice_that_is_refused_for_want_of_billing_details_is_not_waited_for() {
     let app = TestApp::open(polar()).await;
     let (acme, order) = order(&app).await;

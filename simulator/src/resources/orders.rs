@@ -78,6 +78,9 @@ pub(crate) fn create_invoice(store: &mut Store, call: &Call) -> Outcome {
         );
         return Err(Refusal::named(409, "OrderNotEligibleForInvoice", detail));
     }
+    if store.invoice_fault == Some(InvoiceFault::Broken) {
+        return Err(Refusal::internal());
+    }
     let is_refused = store.invoice_fault == Some(InvoiceFault::Refused);
     if is_refused || row.billing_name.is_none() || row.billing_address.is_null() {
         let detail = "Billing name and address are required to generate an invoice for this order.";
@@ -97,6 +100,9 @@ pub(crate) fn get_invoice(store: &mut Store, call: &Call) -> Outcome {
         .orders
         .get(id)
         .ok_or_else(|| Refusal::not_found("Not found"))?;
+    if store.invoice_fault == Some(InvoiceFault::Broken) {
+        return Err(Refusal::internal());
+    }
     if !row.invoice_generated || store.invoice_fault == Some(InvoiceFault::NoLink) {
         let detail = format!("No invoice exists for order {id}.");
         return Err(Refusal::named(404, "InvoiceDoesNotExist", detail));

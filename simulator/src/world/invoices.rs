@@ -10,6 +10,8 @@ use crate::world::store::Store;
 pub enum InvoiceFault {
     /// They are refused with 422, as for an order without billing details, whatever the order shows.
     Refused,
+    /// Asking for one, and for the link to it, is answered 500.
+    Broken,
     /// The order says that there is one, and the link to it is answered 404.
     NoLink,
     /// The link leads to another host, in the clear.
