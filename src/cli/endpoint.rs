@@ -34,6 +34,8 @@ use crate::queue::enqueue;
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Polar gives an event up after less than an hour.
 const UNDER_WAY: TimeDelta = TimeDelta::hours(1);
+/// Polar tries a delivery for the first time within a moment of its event.
+const OVERLAP: Duration = Duration::from_secs(5);
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -160,7 +162,10 @@ impl Endpoints<'_> {
             Url::parse(&endpoint.url).is_ok_and(|known| known == *url)
         };
         if let Some(known) = self.ours().await?.iter().find(same) {
-            output::line(&format!("{url} is there already: endpoint {}", known.id))?;
+            output::line(&format!(
+                "{url} is there already: endpoint {}; where its secret is not at hand, `polar-jobs endpoint rotate-secret` makes a new one",
+                known.id
+            ))?;
             if !known.enabled || !self.missing_events(known).is_empty() {
                 let what = "it is disabled or lacks events: run `polar-jobs endpoint enable`";
                 output::line(what)?;
@@ -308,7 +313,9 @@ impl Endpoints<'_> {
             .await?;
         self.note_gap(&ours).await?;
         self.switch_on(new).await?;
-        // Disabled, the old one would forget what it still has to deliver.
+        // Disabled, the old one would forget what it still has to deliver: what was made a moment before, and what failed.
+        output::line("both endpoints deliver for a moment")?;
+        tokio::time::sleep(OVERLAP).await;
         let since = Utc::now() - UNDER_WAY;
         let attempts = webhooks.failed_attempts(old.id, since).await;
         let attempts = attempts.map_err(anyhow::Error::from)?;

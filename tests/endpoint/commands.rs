@@ -118,6 +118,27 @@ async fn show_tells_what_an_endpoint_lacks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_no_longer_used_is_a_warning_once_another_delivers() {
+    let app = TestApp::open().await;
+    let before = app.endpoints().await[0]["id"].as_str().unwrap().to_owned();
+    let disable = serde_json::json!({"enabled": false});
+    let path = format!("/v1/webhooks/endpoints/{before}");
+    app.at_polar("PATCH", &path, Some(&disable)).await;
+    let line = async || {
+        let said = app.command(&["doctor"]).await.out;
+        let of_disabled = |line: &&str| line.contains(" is disabled");
+        said.lines().find(of_disabled).unwrap().to_owned()
+    };
+    assert!(line().await.starts_with("error"));
+    app.command(&["endpoint", "create", "--url", URL]).await;
+    let warned = line().await;
+    assert!(
+        warned.starts_with("warning") && warned.contains(&before),
+        "{warned}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_never_leaves_us_without_an_endpoint_whose_secret_is_deployed() {
     let app = TestApp::open().await;
     app.simulator.set_webhook_url(None);

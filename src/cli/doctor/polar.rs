@@ -146,7 +146,8 @@ async fn endpoint(client: &Client, required: &[&str], findings: &mut Vec<Finding
             let delivers = |url: &str| ours.iter().any(|endpoint| endpoint.enabled && endpoint.url == url);
             // A rotation of the secret leaves one behind that is disabled.
             let judged = ours.iter().filter(|endpoint| endpoint.enabled || !delivers(&endpoint.url));
-            findings.extend(judged.map(|endpoint| judge(endpoint, required)));
+            let one_delivers = ours.iter().any(|endpoint| endpoint.enabled);
+            findings.extend(judged.map(|endpoint| judge(endpoint, required, one_delivers)));
         }
         Err(Error::MissingScope { .. }) => findings.push(Finding::warning(
             "endpoint",
@@ -157,7 +158,7 @@ async fn endpoint(client: &Client, required: &[&str], findings: &mut Vec<Finding
     }
 }
 
-fn judge(endpoint: &WebhookEndpoint, required: &[&str]) -> Finding {
+fn judge(endpoint: &WebhookEndpoint, required: &[&str], one_delivers: bool) -> Finding {
     let url = &endpoint.url;
     // What an endpoint does not deliver we never hear of.
     let missing: Vec<&str> = required
@@ -165,7 +166,14 @@ fn judge(endpoint: &WebhookEndpoint, required: &[&str]) -> Finding {
         .copied()
         .filter(|event| !endpoint.events.iter().any(|subscribed| subscribed == event))
         .collect();
-    if !endpoint.enabled {
+    if !endpoint.enabled && one_delivers {
+        let what = format!("{url} is disabled, and another address delivers");
+        let fix = format!(
+            "delete endpoint {id} at Polar where the address is no longer used, or run `polar-jobs endpoint enable {id}`",
+            id = endpoint.id
+        );
+        Finding::warning("endpoint", what, fix)
+    } else if !endpoint.enabled {
         let what = format!("{url} is disabled: Polar delivers nothing and keeps nothing for later");
         Finding::error(
             "endpoint",
