@@ -97,7 +97,10 @@ async fn sync_tenant(
     let id = organization.to_string();
     if !wanted.deleted {
         let tenant = plain.client.upsert_tenant(&id, &wanted.name).await?;
-        set_tier(context, plain, organization, &wanted, &tenant).await?;
+        if let Err(error) = set_tier(context, plain, organization, &wanted, &tenant).await {
+            bring_people(context, organization, &wanted).await?;
+            return Err(error);
+        }
     } else if !wanted.given_tiers.is_empty() {
         let default = plain.default_tier.as_deref();
         match plain.client.update_tenant_tier(&id, default).await {
@@ -111,6 +114,20 @@ async fn sync_tenant(
         .into_iter()
         .map(|user| SyncSupportDesk::of_member(organization, user));
     Ok(Done::applied().then(next).within(transaction))
+}
+
+/// A tier that cannot be set, such as one that Plain does not know, keeps nobody from asking for help.
+async fn bring_people(
+    context: &Context,
+    organization: OrganizationId,
+    wanted: &WantedTenant,
+) -> Result<(), Error> {
+    let mut transaction = context.begin().await?;
+    for user in support_desk::tenant_known(&mut transaction, organization, wanted).await? {
+        let sync = SyncSupportDesk::of_member(organization, user);
+        support_desk::start(&mut transaction, &sync).await?;
+    }
+    Ok(transaction.commit().await?)
 }
 
 async fn set_tier(

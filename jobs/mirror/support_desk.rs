@@ -136,6 +136,33 @@ pub async fn tenant_synced(
     )
     .execute(&mut *connection)
     .await?;
+    unsynced_members(connection, organization).await
+}
+
+/// Plain holds the organization, with whatever tier. Returns the people whom it does not.
+///
+/// # Errors
+/// If the database fails.
+pub async fn tenant_known(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    wanted: &WantedTenant,
+) -> Result<Vec<UserId>, sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO polar_jobs.support_desk_tenants (organization_id, synced_event) VALUES ($1, $2)
+         ON CONFLICT (organization_id) DO UPDATE SET synced_event = excluded.synced_event",
+        organization.0,
+        wanted.event_id,
+    )
+    .execute(&mut *connection)
+    .await?;
+    unsynced_members(connection, organization).await
+}
+
+async fn unsynced_members(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+) -> Result<Vec<UserId>, sqlx::Error> {
     let ids = sqlx::query_scalar!(
         r#"SELECT user_id AS "id!" FROM polar_jobs.support_desk_unsynced_members($1) user_id ORDER BY 1"#,
         organization.0,

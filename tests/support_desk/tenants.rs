@@ -51,6 +51,19 @@ async fn a_tier_given_by_hand_outlives_a_repeated_creation_and_a_rename() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tier_that_plain_does_not_know_keeps_nobody_from_asking_for_help() {
+    let app = SupportDeskApp::open().await;
+    for _attempt in 0..20 {
+        let fault = PlainFault::Refused("input_validation");
+        app.plain.fail_next("updateTenantTier", fault);
+    }
+    let tenant = app.tenant().await;
+    let discarded = "SELECT count(*) FROM polar_jobs.jobs WHERE kind = 'sync_support_desk' AND state = 'discarded'";
+    assert_eq!(app.count(discarded).await, 1, "the tier is given up");
+    assert_eq!(app.plain.people_of(&tenant.id), ["owner@example.com"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_tier_follows_the_grants_and_falls_back_to_the_default_with_the_last_one() {
     let app = SupportDeskApp::open().await;
     let tenant = app.tenant().await;
