@@ -92,8 +92,13 @@ impl Filter {
         .await
     }
 
-    /// The next events after `after`, oldest first.
-    async fn page(&self, pool: &PgPool, after: i64) -> Result<Vec<Event>, sqlx::Error> {
+    /// The next events after `after` and up to `newest`, oldest first.
+    async fn page(
+        &self,
+        pool: &PgPool,
+        after: i64,
+        newest: i64,
+    ) -> Result<Vec<Event>, sqlx::Error> {
         let customers = self.customers(pool).await?;
         sqlx::query_as!(
             Event,
@@ -101,7 +106,7 @@ impl Filter {
                  FROM polar_jobs.stored_events s
                 WHERE s.id IN (
                       SELECT id FROM polar_jobs.external_events
-                       WHERE id > $6 AND (cardinality($1::bigint[]) = 0 OR id = ANY ($1)) AND ($2::text IS NULL OR type = $2)
+                       WHERE id > $6 AND id <= $8 AND (cardinality($1::bigint[]) = 0 OR id = ANY ($1)) AND ($2::text IS NULL OR type = $2)
                          AND ($3::timestamptz IS NULL OR received_at >= $3)
                          AND ($4::timestamptz IS NULL OR received_at < $4)
                          AND (cardinality($5::text[]) = 0
@@ -115,6 +120,7 @@ impl Filter {
             &customers,
             after,
             BATCH,
+            newest,
         )
         .fetch_all(pool)
         .await
@@ -168,9 +174,9 @@ pub async fn replay(
     filter: &Filter,
 ) -> Result<Replayed, sqlx::Error> {
     let mut all = Replayed::default();
-    let mut after = i64::MIN;
+    let (mut after, newest) = (i64::MIN, newest_event(pool).await?);
     loop {
-        let events = filter.page(pool, after).await?;
+        let events = filter.page(pool, after, newest).await?;
         let Some(last) = events.last().map(|event| event.id) else {
             return Ok(all);
         };
@@ -193,6 +199,15 @@ pub async fn replay(
         all.left_alone.extend(batch.left_alone);
         after = last;
     }
+}
+
+/// The newest event there is: what comes while a replay is under way is no part of it, or it might never end.
+async fn newest_event(pool: &PgPool) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT coalesce(max(id), 0) AS "newest!" FROM polar_jobs.external_events"#
+    )
+    .fetch_one(pool)
+    .await
 }
 
 async fn replay_batch(

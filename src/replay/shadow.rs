@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::compare::{self, Difference};
 use super::sandbox::Sandbox;
-use super::{Event, Filter};
+use super::{Event, Filter, newest_event};
 
 /// One event's shadow at most.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -87,9 +87,10 @@ impl Shadows {
     /// # Errors
     /// If the database fails, or Polar refuses the token, or it lacks a scope: that tells nothing of a replay.
     pub async fn of(&self, pool: &PgPool, filter: &Filter) -> Result<Vec<Shadow>, Error> {
+        let newest = newest_event(pool).await?;
         let (mut shadows, mut after) = (Vec::new(), i64::MIN);
         loop {
-            let events = filter.page(pool, after).await?;
+            let events = filter.page(pool, after, newest).await?;
             let Some(last) = events.last().map(|event| event.id) else {
                 return Ok(shadows);
             };

@@ -143,6 +143,29 @@ async fn a_range_asks_first_and_means_what_its_filters_say() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_comes_while_a_replay_is_under_way_is_no_part_of_it() {
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
+    app.tell(&[tenant.created()]).await;
+    app.resolve_waits().await;
+    // Each batch that is run again meets a change that has just come.
+    sqlx::raw_sql(
+        "CREATE FUNCTION public.change_meanwhile() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             PERFORM polar_jobs.record_change('organization.updated', jsonb_build_object('id', gen_random_uuid(), 'name', 'x'));
+             RETURN NULL; END $$;
+         CREATE TRIGGER change_meanwhile AFTER INSERT ON polar_jobs.operator_actions FOR EACH ROW EXECUTE FUNCTION public.change_meanwhile();",
+    )
+    .execute(&app.pool)
+    .await
+    .unwrap();
+    let replay = app.command(&["events", "replay", "--since", "1d", "--yes"]);
+    let said = tokio::time::timeout(crate::test_app::DEADLINE, replay)
+        .await
+        .expect("a replay that ends");
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_eq!(app.events("organization.updated").await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn programs_read_what_became_of_each_event_as_json() {
     let (app, tenant) = (TestApp::open().await, Tenant::new());
     app.tell(&[tenant.created()]).await;
