@@ -105,6 +105,31 @@ fn without_a_database_or_with_wrong_settings_it_still_answers_in_its_own_form() 
 }
 
 #[tokio::test]
+async fn an_application_that_is_not_told_although_it_should_be_is_a_warning() {
+    let database = testing::database(polar_jobs::migrate::migrator).await;
+    let settings = [
+        ("DATABASE_URL", database.url.as_str()),
+        ("APP_WEBHOOK_URL", "https://app.example.com/hooks"),
+        (
+            "APP_WEBHOOK_SECRET",
+            "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+        ),
+    ];
+    let said = run(&settings, &["doctor"]);
+    assert!(
+        line(&said, "application").starts_with("warning"),
+        "{}",
+        said.out
+    );
+    sqlx::query("UPDATE polar_jobs.app_webhook SET is_set = true")
+        .execute(&database.pool)
+        .await
+        .unwrap();
+    let said = run(&settings, &["doctor"]);
+    assert!(line(&said, "application").starts_with("ok"), "{}", said.out);
+}
+
+#[tokio::test]
 async fn programs_read_the_same_findings_as_json() {
     let database = testing::database(polar_jobs::migrate::migrator).await;
     let said = with_database(&database.url, &["doctor", "--format", "json"]);

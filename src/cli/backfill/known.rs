@@ -31,6 +31,12 @@ pub(super) async fn enqueue_all(
             transaction.rollback().await?;
             return output::line("the run was finished by another backfill beside this one");
         };
+        if begun.is_none() && run.position.is_some() {
+            let done = output::counted(run.organizations, "organization");
+            output::line(&format!(
+                "goes on with a run that was stopped: the jobs of its first {done} were written then"
+            ))?;
+        }
         begun = Some(run.id);
         let page = backfill::page(&mut transaction, run.position, but, PAGE).await?;
         let jobs: Vec<NewJob> = page.iter().copied().flat_map(syncs).collect();

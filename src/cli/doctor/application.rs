@@ -28,6 +28,8 @@ pub(super) async fn check(
     )
     .fetch_one(pool)
     .await?;
+    let is_told = sqlx::query_scalar!("SELECT is_set FROM polar_jobs.app_webhook");
+    let is_told = is_told.fetch_one(pool).await?;
     if calls.failing > 0 {
         let since = calls.since.map(|at| format!(" since {}", moment(at)));
         let what = format!(
@@ -45,6 +47,11 @@ pub(super) async fn check(
             counted(calls.discarded, "message")
         );
         let fix = "polar-jobs jobs list --kind call_app --state discarded, then jobs retry";
+        return Ok(Finding::warning(ABOUT, what, fix));
+    }
+    if !is_told {
+        let what = "nobody is told of changes: the worker that started last has no APP_WEBHOOK_URL, or none has started since it was set";
+        let fix = "give all workers the same settings and restart them";
         return Ok(Finding::warning(ABOUT, what, fix));
     }
     let what = format!("it is told of changes at {}", settings.url);
