@@ -57,7 +57,7 @@ CREATE TABLE polar_jobs.claims (
 ALTER TABLE polar_jobs.claims ALTER ids SET STORAGE EXTERNAL;
 
 -- Which releases of the program declared their schedules and kinds here. During a roll-out two of them run side by
--- side, and processes of the old one may start last: the newest one that still runs has the say (`src/release.rs`).
+-- side, and processes of the old one may start last: the newest one that still runs decides (`src/release.rs`).
 CREATE TABLE polar_jobs.releases (
     -- In the order in which they were first seen, which tells builds of one version apart.
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -1,10 +1,10 @@
-//! Which release of the program has the say about schedules and kinds.
+//! Which release of the program decides about schedules and kinds.
 //!
 //! During a roll-out two releases run side by side, and a process of the old one may be the last to
 //! start. So a release that declares something says who it is, and only the newest one that was seen
-//! within `VOICE` is obeyed: newest by the migrations it carries, then by its version, then by when
+//! within `OBEYED_FOR` is obeyed: newest by the migrations it carries, then by its version, then by when
 //! this database first saw it. Every worker repeats its declaration, so a newest release that runs is
-//! always seen. When it is taken back for good, the older one has the say again after that time.
+//! always seen. When it is taken back for good, the older one decides again after that time.
 
 use chrono::TimeDelta;
 use jobs::Registry;
@@ -14,8 +14,8 @@ use sqlx::postgres::types::PgInterval;
 
 use crate::migrate::migrator;
 
-/// How long a release that is no longer seen has the say.
-const VOICE: TimeDelta = TimeDelta::minutes(10);
+/// How long a release that is no longer seen is obeyed.
+const OBEYED_FOR: TimeDelta = TimeDelta::minutes(10);
 /// A declaration waits no longer for that of another process; the next one comes within a minute.
 const LOCK_TIMEOUT: &str = "5s";
 /// Postgres ends a declaration whose process stands still in the middle of it, before others give up: a
@@ -43,7 +43,7 @@ impl Release {
         }
     }
 
-    /// Says that this release is here, and returns whether it has the say. The caller's transaction
+    /// Says that this release is here, and returns whether it decides. The caller's transaction
     /// keeps other declarations out until it ends.
     ///
     /// # Errors
@@ -72,13 +72,13 @@ impl Release {
             Some(id) => id,
             None => self.insert(transaction).await?,
         };
-        let voice = PgInterval::try_from(VOICE).map_err(sqlx::Error::Encode)?;
+        let obeyed_for = PgInterval::try_from(OBEYED_FOR).map_err(sqlx::Error::Encode)?;
         let newest = sqlx::query_scalar!(
             // Seen later than now: before the database's clock was set back. Nobody knows when that was.
             "SELECT id FROM polar_jobs.releases
               WHERE last_seen BETWEEN clock_timestamp() - $1::interval AND clock_timestamp() + $1::interval
               ORDER BY rank DESC, id DESC LIMIT 1",
-            voice,
+            obeyed_for,
         )
         .fetch_optional(transaction)
         .await?;

@@ -1,4 +1,4 @@
-//! Why: the promises are about failures. Seeded dice decide which call or delivery meets which fault, so that the same run
+//! The promises are about failures. Seeded dice decide which call or delivery meets which fault, so that the same run
 //! can be had again.
 
 use std::time::Duration;

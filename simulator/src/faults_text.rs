@@ -1,4 +1,4 @@
-//! Why: faults are asked for on a command line and named in a log.
+//! Faults are asked for on a command line and named in a log.
 
 use crate::faults::{Faults, FaultsError, NAMES};
 use std::fmt;

@@ -1,7 +1,7 @@
 //! A local Polar over HTTP, with state: customers, members, plans with benefits, checkout and purchase, subscriptions,
 //! orders and invoices, grants, events, the customer portal, signed deliveries; a simulated clock that can be moved, and seeded faults.
 //!
-//! Why: billing is tried against something that answers as the real server does, refusals and races included, without
+//! Billing is tried against something that answers as the real server does, refusals and races included, without
 //! an account, a network or a wait. It shares no code with the client, so that neither hides the other's mistakes. What
 //! it answers was read off the real server: `tests/recordings` holds the exchanges, `docs/polar-facts.md` tells the facts.
 //!

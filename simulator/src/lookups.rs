@@ -1,4 +1,4 @@
-//! Why: assertions look at what Polar holds and at what it was asked, never at the simulator's inside.
+//! Assertions look at what Polar holds and at what it was asked, never at the simulator's inside.
 
 use crate::records::{
     CustomerRecord, DeliveryRecord, EventRecord, GrantRecord, MemberRecord, OrderRecord,

@@ -1,4 +1,4 @@
-//! Why: everything about a simulated Polar that its user may choose, with values that work as they are.
+//! Everything about a simulated Polar that its user may choose, with values that work as they are.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Why: what people and Polar do by themselves, called from tests and from `dev`.
+//! What people and Polar do by themselves, called from tests and from `dev`.
 
 use crate::simulator::Simulator;
 use crate::world::catalogue::Product;

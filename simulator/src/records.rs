@@ -1,4 +1,4 @@
-//! Why: tests and people ask what Polar holds and what it was asked; these are the answers, as plain values.
+//! Tests and people ask what Polar holds and what it was asked; these are the answers, as plain values.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Why: a test, `dev` and the command line hold the simulator by this handle: start it, move its clock, let things
+//! A test, `dev` and the command line hold the simulator by this handle: start it, move its clock, let things
 //! happen, look inside.
 
 use std::io;

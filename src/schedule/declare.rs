@@ -11,7 +11,7 @@ use super::timetable::Timetable;
 pub enum Declared {
     /// The rows are as this release declares them.
     Newest,
-    /// A newer release has the say; its rows were left alone.
+    /// A newer release decides; its rows were left alone.
     Outdated,
 }
 

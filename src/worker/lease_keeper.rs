@@ -273,7 +273,7 @@ async fn in_time<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Resul
 
 async fn share_idle_lock(session: impl PgExecutor<'_>, queue: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "SELECT pg_advisory_lock_shared(polar_jobs.sleep_lock($1))",
+        "SELECT pg_advisory_lock_shared(polar_jobs.idle_lock($1))",
         queue
     )
     .execute(session)
@@ -283,7 +283,7 @@ async fn share_idle_lock(session: impl PgExecutor<'_>, queue: &str) -> Result<()
 
 async fn drop_idle_lock(session: impl PgExecutor<'_>, queue: &str) -> Result<(), sqlx::Error> {
     sqlx::query_scalar!(
-        "SELECT pg_advisory_unlock_shared(polar_jobs.sleep_lock($1))",
+        "SELECT pg_advisory_unlock_shared(polar_jobs.idle_lock($1))",
         queue
     )
     .fetch_one(session)

@@ -225,10 +225,10 @@ impl TestApp {
         .await
     }
 
-    /// Waits until a worker sleeps on `default`.
+    /// Waits until a worker is idle on `default`.
     pub(crate) async fn until_asleep(&self) {
         self.until_number(
-            "SELECT polar_jobs.somebody_sleeps('default')::int::bigint",
+            "SELECT polar_jobs.anyone_is_idle('default')::int::bigint",
             1,
         )
         .await;

@@ -1,4 +1,4 @@
-//! Why: a wrong token, a missing scope, an unknown version and too many calls are each refused in Polar's own way
+//! A wrong token, a missing scope, an unknown version and too many calls are each refused in Polar's own way
 //!.
 
 use std::collections::HashMap;

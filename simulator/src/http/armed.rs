@@ -1,4 +1,4 @@
-//! Why: others change things at Polar too, by hand or from another program, and always at the worst moment. What they do is armed
+//! Others change things at Polar too, by hand or from another program, and always at the worst moment. What they do is armed
 //! for one point of one request, so that a race is lost or won on purpose.
 
 use std::sync::{Arc, Mutex, PoisonError};

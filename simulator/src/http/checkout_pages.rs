@@ -1,4 +1,4 @@
-//! Why: between an application's link to a checkout and its return address a person chooses, pays or is declined, and goes
+//! Between an application's link to a checkout and its return address a person chooses, pays or is declined, and goes
 //! back. Here that is a page to click through, by hand or by a browser in a test.
 
 use axum::body::{Body, Bytes};

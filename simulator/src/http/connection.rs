@@ -1,4 +1,4 @@
-//! Why: a dropped connection must look dropped. A handler cannot close its own connection through an HTTP library, so
+//! A dropped connection must look dropped. A handler cannot close its own connection through an HTTP library, so
 //! each connection carries a cord; once it is pulled, every further read and write fails and nothing more leaves.
 
 use std::io;

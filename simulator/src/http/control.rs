@@ -1,4 +1,4 @@
-//! Why: a simulator in a process of its own is steered and looked into over HTTP, under `/simulator/` on its own port,
+//! A simulator in a process of its own is steered and looked into over HTTP, under `/simulator/` on its own port,
 //! without a token. `control_routes` lists them.
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Why: the control surface reads its requests and refuses them with a sentence, always in the same way.
+//! The control surface reads its requests and refuses them with a sentence, always in the same way.
 
 use axum::http::StatusCode;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! Why: whoever steers the simulator from a shell knows customers by the application's id, and not the ids of what they hold.
+//! Whoever steers the simulator from a shell knows customers by the application's id, and not the ids of what they hold.
 
 use serde_json::{Value, json};
 

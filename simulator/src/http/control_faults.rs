@@ -1,4 +1,4 @@
-//! Why: what goes wrong beside the dice is asked for over HTTP as well: one customer, a gateway, a scope, somebody else.
+//! What goes wrong beside the dice is asked for over HTTP as well: one customer, a gateway, a scope, somebody else.
 
 use std::time::Duration;
 

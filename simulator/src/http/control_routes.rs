@@ -1,4 +1,4 @@
-//! Why: the routes of the control surface are shown in three places (the start page, the command line's help, and to whoever
+//! The routes of the control surface are shown in three places (the start page, the command line's help, and to whoever
 //! asks for one that does not exist), which read them here.
 
 /// A route of the control surface, for people.

@@ -1,4 +1,4 @@
-//! Why: a test in another process looks into the world over HTTP, in the API's own shapes where there are such.
+//! A test in another process looks into the world over HTTP, in the API's own shapes where there are such.
 
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode};

@@ -1,4 +1,4 @@
-//! Why: races are tested by making them happen. A hold keeps matching requests before or after their commit and lets
+//! Races are tested by making them happen. A hold keeps matching requests before or after their commit and lets
 //! them go one by one.
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! Why: others change things at Polar too, by hand or from another program, and always at the worst moment. An armed intervention
+//! Others change things at Polar too, by hand or from another program, and always at the worst moment. An armed intervention
 //! happens exactly between two steps of one request, so that a race is lost or won on purpose.
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Why: not every failure is everybody's. One customer's calls may fail while others are served, a gateway in front may
+//! Not every failure is everybody's. One customer's calls may fail while others are served, a gateway in front may
 //! answer in place of Polar, and too many calls at once make Polar itself stand still.
 
 use std::collections::BTreeMap;

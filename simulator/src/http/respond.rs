@@ -1,4 +1,4 @@
-//! Why: answers carry the headers Polar sends, and lack those it does not.
+//! Answers carry the headers Polar sends, and lack those it does not.
 
 use crate::http::outages::Gateway;
 use crate::resources::call::Reply;

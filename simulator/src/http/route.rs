@@ -1,4 +1,4 @@
-//! Why: a route is its method, its path and who may use it.
+//! A route is its method, its path and who may use it.
 
 use crate::resources::call::{Call, Outcome};
 use crate::world::store::Store;

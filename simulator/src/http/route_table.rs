@@ -1,4 +1,4 @@
-//! Why: one table says which paths exist, with their slashes and scopes.
+//! One table says which paths exist, with their slashes and scopes.
 
 use crate::http::route::{Caller, Handler, Route};
 use crate::resources::{

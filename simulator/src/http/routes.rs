@@ -1,4 +1,4 @@
-//! Why: a wrong slash is redirected and a wrong method refused as Polar does.
+//! A wrong slash is redirected and a wrong method refused as Polar does.
 
 use crate::http::route::Route;
 use crate::http::route_table::ROUTES;

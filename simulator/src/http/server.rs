@@ -1,4 +1,4 @@
-//! Why: every request goes the same way: version, call count, credentials, route, scope, hold, fault, commit, hold,
+//! Every request goes the same way: version, call count, credentials, route, scope, hold, fault, commit, hold,
 //! fault, answer. What is refused where is part of what a client must cope with.
 
 use std::sync::Arc;

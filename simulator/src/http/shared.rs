@@ -1,4 +1,4 @@
-//! Why: the server, the deliveries, people and the control surface all hold the same world.
+//! The server, the deliveries, people and the control surface all hold the same world.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

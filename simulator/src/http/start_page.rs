@@ -1,4 +1,4 @@
-//! Why: people open the address that a program printed. The page says what is here, and what is in it.
+//! People open the address that a program printed. The page says what is here, and what is in it.
 
 use std::fmt::Write as _;
 

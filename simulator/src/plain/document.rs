@@ -1,4 +1,4 @@
-//! Why: a client gets from a GraphQL server exactly what it selects, and an error where it selects what is not there. So
+//! A client gets from a GraphQL server exactly what it selects, and an error where it selects what is not there. So
 //! the selection of a request is read, as far as requests of one field need it.
 
 use std::collections::BTreeMap;

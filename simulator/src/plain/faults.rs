@@ -1,4 +1,4 @@
-//! Why: what goes wrong at a support desk: it is down, slow to answer, busy, or refuses inside an answer of status 200.
+//! What goes wrong at a support desk: it is down, slow to answer, busy, or refuses inside an answer of status 200.
 
 use std::collections::VecDeque;
 

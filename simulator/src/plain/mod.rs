@@ -1,4 +1,4 @@
-//! Why: the support desk, Plain, is tried without an account as well. A local one on a port of its own, so that it can be
+//! The support desk, Plain, is tried without an account as well. A local one on a port of its own, so that it can be
 //! down while Polar is up: the six operations over GraphQL, refusals inside answers of status 200 included.
 //!
 //! Beside `POST /graphql/v1` the port answers without a token:

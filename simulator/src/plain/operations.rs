@@ -1,4 +1,4 @@
-//! Why: the six operations, as Plain carries them out. A mutation that cannot be done says so in `error`, with status 200.
+//! The six operations, as Plain carries them out. A mutation that cannot be done says so in `error`, with status 200.
 
 use serde_json::{Map, Value, json};
 

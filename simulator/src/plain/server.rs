@@ -1,4 +1,4 @@
-//! Why: one route that answers 200 to nearly everything. What is refused with a status, and what inside the answer, is what
+//! One route that answers 200 to nearly everything. What is refused with a status, and what inside the answer, is what
 //! a client must tell apart.
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Why: what Plain holds. Addresses and external ids are each taken once.
+//! What Plain holds. Addresses and external ids are each taken once.
 
 use std::collections::{BTreeMap, BTreeSet};
 

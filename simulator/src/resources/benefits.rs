@@ -1,4 +1,4 @@
-//! Why: a benefit's metadata says what a grant of it means; an edit is announced by itself only.
+//! A benefit's metadata says what a grant of it means; an edit is announced by itself only.
 
 use crate::resources::call::{Call, Outcome, Reply};
 use crate::resources::errors::Refusal;

@@ -1,4 +1,4 @@
-//! Why: every resource answers the same kind of question, one parsed request, with the same kind of answer.
+//! Every resource answers the same kind of question, one parsed request, with the same kind of answer.
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;

@@ -1,4 +1,4 @@
-//! Why: a plan is bought through a checkout; a paid subscription cannot be upgraded through one.
+//! A plan is bought through a checkout; a paid subscription cannot be upgraded through one.
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;

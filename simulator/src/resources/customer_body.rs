@@ -1,4 +1,4 @@
-//! Why: what a customer may be made of and changed to; Polar refuses the rest with the places named.
+//! What a customer may be made of and changed to; Polar refuses the rest with the places named.
 
 use crate::resources::errors::{Fault, Refusal, at};
 use crate::resources::validation::{self, join};

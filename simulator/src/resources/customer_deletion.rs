@@ -1,4 +1,4 @@
-//! Why: a deletion is where Polar surprises most: what later deliveries show depends on how it was asked for.
+//! A deletion is where Polar surprises most: what later deliveries show depends on how it was asked for.
 
 use crate::resources::call::{Call, Outcome, Reply};
 use crate::resources::errors::Refusal;

@@ -1,4 +1,4 @@
-//! Why: customers mirror the organizations of an application; what is unique about them, what cannot be changed and how
+//! Customers mirror the organizations of an application; what is unique about them, what cannot be changed and how
 //! parallel requests end is tried here.
 
 use serde_json::Value;

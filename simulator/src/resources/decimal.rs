@@ -1,4 +1,4 @@
-//! Why: a cost of 1,000 dollars or of 13 decimals is refused by Polar with a certain error; the limits are on
+//! A cost of 1,000 dollars or of 13 decimals is refused by Polar with a certain error; the limits are on
 //! decimal digits, so they are counted on the text and not on a binary number.
 
 use serde_json::{Value, json};

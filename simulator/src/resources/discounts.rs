@@ -1,4 +1,4 @@
-//! Why: the startup program hands out discounts that can be redeemed once; clearing one does not give it back.
+//! The startup program hands out discounts that can be redeemed once; clearing one does not give it back.
 
 use serde_json::{Map, Value};
 

@@ -1,4 +1,4 @@
-//! Why: a client is only as good as the refusals it was tried against. These are the bodies, names and headers of
+//! A client is only as good as the refusals it was tried against. These are the bodies, names and headers of
 //! Polar's refusals, as recorded.
 
 use serde_json::{Map, Value, json};

@@ -1,4 +1,4 @@
-//! Why: one bad event refuses the whole request, and its place is named once per body variant; the
+//! One bad event refuses the whole request, and its place is named once per body variant; the
 //! client drops exactly the named event and resends.
 
 use chrono::{DateTime, NaiveDateTime, Utc};

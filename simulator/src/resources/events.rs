@@ -1,4 +1,4 @@
-//! Why: usage and cost are counted once only if ingestion is idempotent and atomic; these are its real rules
+//! Usage and cost are counted once only if ingestion is idempotent and atomic; these are its real rules
 //!.
 
 use std::collections::HashMap;

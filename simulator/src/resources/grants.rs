@@ -1,4 +1,4 @@
-//! Why: what a customer is entitled to is what Polar lists as granted; upgrades revoke and create in any order,
+//! What a customer is entitled to is what Polar lists as granted; upgrades revoke and create in any order,
 //! and two subscriptions give two grants of one benefit.
 
 use uuid::Uuid;

@@ -1,4 +1,4 @@
-//! Why: what a member may be made of and changed to, and what Polar says about the rest.
+//! What a member may be made of and changed to, and what Polar says about the rest.
 
 use crate::resources::errors::{Fault, Refusal, at};
 use crate::resources::paging::one_of;

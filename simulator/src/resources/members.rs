@@ -1,4 +1,4 @@
-//! Why: members mirror the people of an organization. An address that is there already answers 201 unchanged, a taken
+//! Members mirror the people of an organization. An address that is there already answers 201 unchanged, a taken
 //! external id 500, and ownership moves without a word about the former owner.
 
 use serde_json::{Map, Value, json};

@@ -1,4 +1,4 @@
-//! Why: an invoice mail waits for an order to be paid and its invoice to exist; these answers drive it.
+//! An invoice mail waits for an order to be paid and its invoice to exist; these answers drive it.
 
 use serde_json::json;
 

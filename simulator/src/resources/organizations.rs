@@ -1,4 +1,4 @@
-//! Why: a token is checked by asking for the organization it belongs to.
+//! A token is checked by asking for the organization it belongs to.
 
 use serde_json::{Value, json};
 

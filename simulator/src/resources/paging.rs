@@ -1,4 +1,4 @@
-//! Why: all lists page alike: `limit` above 100 is cut to 100, zero is refused, a page beyond the end is empty with true
+//! All lists page alike: `limit` above 100 is cut to 100, zero is refused, a page beyond the end is empty with true
 //! totals, and an unknown sorting is refused by name.
 
 use serde_json::{Value, json};

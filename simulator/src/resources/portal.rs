@@ -1,4 +1,4 @@
-//! Why: the customer portal is called as a member, with the token of a session: what a person may do there follows from the
+//! The customer portal is called as a member, with the token of a session: what a person may do there follows from the
 //! role, and every refusal has a place of its own.
 
 use serde_json::{Map, Value, json};

@@ -1,4 +1,4 @@
-//! Why: a person sees what was granted through them, and says where the invitation to a shared Slack channel goes.
+//! A person sees what was granted through them, and says where the invitation to a shared Slack channel goes.
 
 use serde_json::{Value, json};
 use uuid::Uuid;

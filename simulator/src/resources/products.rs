@@ -1,4 +1,4 @@
-//! Why: plans and benefits are the seller's catalogue; their metadata decides what a grant means.
+//! Plans and benefits are the seller's catalogue; their metadata decides what a grant means.
 
 use serde_json::{Map, Value};
 use uuid::Uuid;

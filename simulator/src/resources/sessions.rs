@@ -1,4 +1,4 @@
-//! Why: portal calls are made as a member; a session needs one, and the link it answers with is a secret.
+//! Portal calls are made as a member; a session needs one, and the link it answers with is a secret.
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;

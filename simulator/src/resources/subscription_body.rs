@@ -1,4 +1,4 @@
-//! Why: the body of a subscription PATCH is a union of variants that forbid each other's keys; one mistake is reported
+//! The body of a subscription PATCH is a union of variants that forbid each other's keys; one mistake is reported
 //! once per variant, which a client must survive.
 
 use serde_json::{Map, Value};

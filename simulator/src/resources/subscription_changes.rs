@@ -1,4 +1,4 @@
-//! Why: which changes of a subscription are refused, with which name, was measured case by case.
+//! Which changes of a subscription are refused, with which name, was measured case by case.
 
 use crate::resources::call::{Outcome, Reply, parse_uuid};
 use crate::resources::errors::{Refusal, at};

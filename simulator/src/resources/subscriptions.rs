@@ -1,4 +1,4 @@
-//! Why: subscriptions are read and changed through body variants that cannot be mixed, and each change is refused under a
+//! Subscriptions are read and changed through body variants that cannot be mixed, and each change is refused under a
 //! name of its own.
 
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Why: a tax id is refused where it does not belong to the country. The rules of a few countries are enough to be refused
+//! A tax id is refused where it does not belong to the country. The rules of a few countries are enough to be refused
 //! and accepted as at Polar.
 
 /// Countries whose numbers are `eu_vat`: the country's letters (Greece has its own), then 8 to 12 letters and digits.

@@ -1,4 +1,4 @@
-//! Why: Polar's schema refuses with exact names and places; the client's handling of a 422 is tried against them.
+//! Polar's schema refuses with exact names and places; the client's handling of a 422 is tried against them.
 
 use serde_json::{Map, Value, json};
 use unicode_normalization::UnicodeNormalization;

@@ -1,4 +1,4 @@
-//! Why: an application looks at what was delivered to it and asks for it again.
+//! An application looks at what was delivered to it and asks for it again.
 
 use serde_json::{Value, json};
 

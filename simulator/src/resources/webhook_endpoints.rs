@@ -1,4 +1,4 @@
-//! Why: endpoints are made, changed, rotated and disabled; an application watches its own.
+//! Endpoints are made, changed, rotated and disabled; an application watches its own.
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;

@@ -1,4 +1,4 @@
-//! Why: a delivery is an event for one endpoint with all its attempts; the id stays, each attempt is signed anew.
+//! A delivery is an event for one endpoint with all its attempts; the id stays, each attempt is signed anew.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Why: deliveries leave in order as long as each had a first attempt; retries, duplicates and late ones leave when they
+//! Deliveries leave in order as long as each had a first attempt; retries, duplicates and late ones leave when they
 //! are due, beside the line. That is as much order as Polar gives.
 
 use std::sync::Arc;

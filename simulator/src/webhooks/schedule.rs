@@ -1,4 +1,4 @@
-//! Why: an outage of the receiver is survived for as long as Polar keeps trying, and no longer.
+//! An outage of the receiver is survived for as long as Polar keeps trying, and no longer.
 
 use std::time::Duration;
 

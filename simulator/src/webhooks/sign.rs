@@ -1,4 +1,4 @@
-//! Why: the signing key is the whole secret as text, prefix included, which is not what the common libraries do
+//! The signing key is the whole secret as text, prefix included, which is not what the common libraries do
 //!.
 
 use base64::Engine;

@@ -1,4 +1,4 @@
-//! Why: what happens in the world is sent to every endpoint that subscribes to it.
+//! What happens in the world is sent to every endpoint that subscribes to it.
 
 use serde_json::Value;
 use uuid::Uuid;

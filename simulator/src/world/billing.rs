@@ -1,4 +1,4 @@
-//! Why: every period, purchase and change of plan ends in an order, whose status and invoice the mails depend on.
+//! Every period, purchase and change of plan ends in an order, whose status and invoice the mails depend on.
 
 use crate::world::model::{Discount, Moment, Order, OrderItem, Subscription};
 use crate::world::outbox::Payload;

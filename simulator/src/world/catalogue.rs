@@ -1,4 +1,4 @@
-//! Why: people need something to buy: three plans with the benefits whose metadata the application reads.
+//! People need something to buy: three plans with the benefits whose metadata the application reads.
 
 use serde_json::{Value, json};
 use uuid::Uuid;

@@ -1,4 +1,4 @@
-//! Why: a plan is bought through a checkout, by a request of the application or by people themselves.
+//! A plan is bought through a checkout, by a request of the application or by people themselves.
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};

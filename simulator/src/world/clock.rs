@@ -1,4 +1,4 @@
-//! Why: renewals, period ends and retries must be reached without waiting. The simulated clock is the time Polar believes
+//! Renewals, period ends and retries must be reached without waiting. The simulated clock is the time Polar believes
 //! in; it runs like the machine's (or stands still) and can be moved forward.
 
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Why: a checkout becomes a subscription when a person pays on its page; the card may be declined, the link may be old, and
+//! A checkout becomes a subscription when a person pays on its page; the card may be declined, the link may be old, and
 //! the same person may have paid in another tab.
 
 use serde_json::{Value, json};

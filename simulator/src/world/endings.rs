@@ -1,4 +1,4 @@
-//! Why: access ends in several ways, each announced in its own order.
+//! Access ends in several ways, each announced in its own order.
 
 use crate::world::outbox::Task;
 use crate::world::store::Store;

@@ -1,4 +1,4 @@
-//! Why: upgrades revoke and create grants in any order, and two subscriptions give two grants of one benefit.
+//! Upgrades revoke and create grants in any order, and two subscriptions give two grants of one benefit.
 
 use uuid::Uuid;
 

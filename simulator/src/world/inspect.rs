@@ -1,4 +1,4 @@
-//! Why: the world as the records of [`crate::records`].
+//! The world as the records of [`crate::records`].
 
 use uuid::Uuid;
 

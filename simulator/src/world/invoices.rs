@@ -1,4 +1,4 @@
-//! Why: an invoice is made some time after it was asked for, announced, and linked for ten minutes.
+//! An invoice is made some time after it was asked for, announced, and linked for ten minutes.
 
 use serde_json::Value;
 use uuid::Uuid;

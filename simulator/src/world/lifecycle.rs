@@ -1,4 +1,4 @@
-//! Why: a subscription moves through the same states whoever moves it, the API, people or the clock; here the moves
+//! A subscription moves through the same states whoever moves it, the API, people or the clock; here the moves
 //! are made and announced in Polar's order.
 
 use chrono::{Days, Months};

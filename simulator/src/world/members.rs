@@ -1,4 +1,4 @@
-//! Why: people come and go with a customer or by themselves, and each time it is announced at once.
+//! People come and go with a customer or by themselves, and each time it is announced at once.
 
 use uuid::Uuid;
 

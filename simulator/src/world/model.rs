@@ -1,4 +1,4 @@
-//! Why: what Polar keeps, as values. Rows are never removed, only marked deleted: deliveries made after a deletion still
+//! What Polar keeps, as values. Rows are never removed, only marked deleted: deliveries made after a deletion still
 //! describe the row.
 
 use chrono::{DateTime, Utc};

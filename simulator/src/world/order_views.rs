@@ -1,4 +1,4 @@
-//! Why: orders, grants, discounts and endpoints as the API and the deliveries show them.
+//! Orders, grants, discounts and endpoints as the API and the deliveries show them.
 
 use crate::world::clock::text;
 use crate::world::model::{Discount, Endpoint, Grant, Order, OrderItem};

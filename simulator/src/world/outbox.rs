@@ -1,4 +1,4 @@
-//! Why: what Polar tells an application arrives by signed delivery, late, twice, out of order or not at all; the outbox
+//! What Polar tells an application arrives by signed delivery, late, twice, out of order or not at all; the outbox
 //! keeps what is to be sent, to whom, and what is due when.
 
 use std::collections::{BTreeMap, VecDeque};

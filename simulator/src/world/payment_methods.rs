@@ -1,4 +1,4 @@
-//! Why: whether a charge succeeds depends on the card behind it. Cards come with checkouts or by hand, and some of them are
+//! Whether a charge succeeds depends on the card behind it. Cards come with checkouts or by hand, and some of them are
 //! declined.
 
 use uuid::Uuid;

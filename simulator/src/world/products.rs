@@ -1,4 +1,4 @@
-//! Why: products and their benefits are made by requests and are there from the start; both are announced alike.
+//! Products and their benefits are made by requests and are there from the start; both are announced alike.
 
 use serde_json::Value;
 use uuid::Uuid;

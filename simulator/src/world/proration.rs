@@ -1,4 +1,4 @@
-//! Why: a plan changed in the middle of a period is charged for what is left of it, less what was paid for and not used.
+//! A plan changed in the middle of a period is charged for what is left of it, less what was paid for and not used.
 //! Tests move the clock to see it, so the lines are exact to the cent.
 
 use uuid::Uuid;

@@ -1,4 +1,4 @@
-//! Why: a shared Slack channel is made by Slack, some time after somebody was invited, and connected when the invitation is
+//! A shared Slack channel is made by Slack, some time after somebody was invited, and connected when the invitation is
 //! accepted; the grant's properties follow.
 
 use serde_json::{Value, json};

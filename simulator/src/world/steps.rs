@@ -1,4 +1,4 @@
-//! Why: what people and Polar itself do is no API call of ours: they buy, fail to pay, cancel, come back. Each step leaves
+//! What people and Polar itself do is no API call of ours: they buy, fail to pay, cancel, come back. Each step leaves
 //! the same rows and deliveries as the real thing.
 
 use serde_json::{Value, json};

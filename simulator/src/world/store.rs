@@ -1,4 +1,4 @@
-//! Why: one lock around all of Polar's state makes every request one transaction, which is what Polar's own are to us.
+//! One lock around all of Polar's state makes every request one transaction, which is what Polar's own are to us.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Why: every kind of row is kept in the order in which it was made and found by its id.
+//! Every kind of row is kept in the order in which it was made and found by its id.
 
 use std::collections::HashMap;
 

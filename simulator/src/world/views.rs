@@ -1,4 +1,4 @@
-//! Why: the API and the deliveries show the same rows the same way, deprecated fields included.
+//! The API and the deliveries show the same rows the same way, deprecated fields included.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

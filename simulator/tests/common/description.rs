@@ -1,4 +1,4 @@
-//! Why: Polar's published description says what every answer looks like; ours are held against it.
+//! Polar's published description says what every answer looks like; ours are held against it.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Why: every test talks to the simulator as a stranger would, over HTTP.
+//! Every test talks to the simulator as a stranger would, over HTTP.
 
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub, missing_docs)] // shared by tests; not every test uses all
 

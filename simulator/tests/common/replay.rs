@@ -1,4 +1,4 @@
-//! Why: recorded exchanges and ours are the same up to ids and moments; this says whether they are.
+//! Recorded exchanges and ours are the same up to ids and moments; this says whether they are.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

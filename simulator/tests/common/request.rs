@@ -1,4 +1,4 @@
-//! Why: Polar ignores most of what it does not know, so a misspelt field is lost without a word. What a
+//! Polar ignores most of what it does not know, so a misspelt field is lost without a word. What a
 //! client sends is therefore held against the published description, where nothing undeclared is let through.
 
 use std::collections::BTreeMap;

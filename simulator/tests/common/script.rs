@@ -1,4 +1,4 @@
-//! Why: the recorded run in an order in which it can be replayed. A name is a recording; `!name` is a step that the run
+//! The recorded run in an order in which it can be replayed. A name is a recording; `!name` is a step that the run
 //! took through Polar's own models or database, and that the replay takes through the API or the people of the simulator.
 
 pub const SCRIPT: &[&str] = &[

@@ -1,4 +1,4 @@
-//! Why: an answer of the right shape can still be a wrong answer. Every value of a recorded exchange that does not depend
+//! An answer of the right shape can still be a wrong answer. Every value of a recorded exchange that does not depend
 //! on time or chance is held against ours: counts, totals, order, roles, states, texts.
 
 use chrono::DateTime;

@@ -1,4 +1,4 @@
-//! Why: a simulator in a process of its own is steered and looked into over HTTP.
+//! A simulator in a process of its own is steered and looked into over HTTP.
 
 use crate::common::{Api, Receiver, TIMEOUT, start};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Why: what Polar tells us arrives signed, in a certain order, with certain waits, until it gives up; the ingress is
+//! What Polar tells us arrives signed, in a certain order, with certain waits, until it gives up; the ingress is
 //! tried against this.
 
 use crate::common::{Api, Receiver, TIMEOUT, start};

@@ -1,4 +1,4 @@
-//! Why: each kind of bad call is what it says: what was committed, what the client sees.
+//! Each kind of bad call is what it says: what was committed, what the client sees.
 
 use crate::common::{Api, start};
 use serde_json::json;

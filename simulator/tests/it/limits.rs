@@ -1,4 +1,4 @@
-//! Why: too many calls, too large a body and too long a list are each refused or served in their own way.
+//! Too many calls, too large a body and too long a list are each refused or served in their own way.
 
 use crate::common;
 use crate::common::{Answer, Api, client, start};

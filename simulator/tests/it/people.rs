@@ -1,4 +1,4 @@
-//! Why: what people do must leave the rows and deliveries that Polar leaves.
+//! What people do must leave the rows and deliveries that Polar leaves.
 
 use crate::common::{Api, Receiver, TIMEOUT, start_with_acme};
 use chrono::TimeDelta;

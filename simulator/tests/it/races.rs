@@ -1,4 +1,4 @@
-//! Why: at Polar parallel identical calls do not all succeed alike; held requests make each race happen.
+//! At Polar parallel identical calls do not all succeed alike; held requests make each race happen.
 
 use crate::replay;
 use std::sync::Arc;

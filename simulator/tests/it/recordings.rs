@@ -1,4 +1,4 @@
-//! Why: the simulator is worth what it shares with the real server. Every recorded exchange that concerns our operations
+//! The simulator is worth what it shares with the real server. Every recorded exchange that concerns our operations
 //! is replayed against it: status, headers that matter, error name, every fault of a 422, and the shape of the body.
 
 use crate::common;

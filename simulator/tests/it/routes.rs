@@ -1,4 +1,4 @@
-//! Why: routes of which no success was recorded still answer in the described shape.
+//! Routes of which no success was recorded still answer in the described shape.
 
 use crate::common::{Api, start};
 use crate::description::Description;

@@ -92,7 +92,7 @@ pub struct Filter {
     pub queue: Option<String>,
     /// Only jobs whose payload or keys name this organization.
     pub organization: Option<Uuid>,
-    /// At most so many, newest first; `None` = all.
+    /// At most so many, of a list the newest, of a change the oldest; `None` = all.
     pub limit: Option<i64>,
 }
 

@@ -2,14 +2,14 @@
 
 use sqlx::PgConnection;
 
-/// Shortens the wait of a worker that sleeps, once the transaction commits; polling would find the job
+/// Shortens the wait of an idle worker, once the transaction commits; polling would find the job
 /// as well.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn wake(connection: &mut PgConnection, queue: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "SELECT pg_notify('polar_jobs', $1) WHERE polar_jobs.somebody_sleeps($1)",
+        "SELECT pg_notify('polar_jobs', $1) WHERE polar_jobs.anyone_is_idle($1)",
         queue
     )
     .execute(connection)
