@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::contract::{Context, Done, Error, Job, Queue, Scheduled, priority};
 use crate::mirror::api::requests;
 use crate::mirror::prune::{self, Limits};
-use crate::mirror::{clock, costs, erasure, mails, usage};
+use crate::mirror::{clock, costs, erasure, former_lives, mails, usage};
 
 /// Completed jobs stay readable for so many days, and so do ticks: most of them are a job's.
 const COMPLETED_DAYS: i64 = 7;
@@ -86,7 +86,15 @@ async fn erase(context: &Context, now: DateTime<Utc>) -> Result<(), Error> {
         erasure::erase(&mut transaction, *organization).await?;
         transaction.commit().await?;
     }
-    Ok(erasure::sweep(&context.pool, &due).await?)
+    let former = former_lives::people(&context.pool, before).await?;
+    let forgotten = former_lives::forget_customers(&context.pool, before).await?;
+    if !due.is_empty() || !former.is_empty() || forgotten {
+        erasure::sweep(&context.pool, &due, &former).await?;
+    }
+    // After the sweep: who still has a name is swept again tomorrow if this process stops in between.
+    let mut transaction = context.begin().await?;
+    former_lives::erase(&mut transaction, &former, before).await?;
+    Ok(transaction.commit().await?)
 }
 
 impl Scheduled for Prune {

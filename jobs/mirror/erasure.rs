@@ -11,7 +11,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::mails;
-use crate::types::OrganizationId;
+use crate::types::{OrganizationId, UserId};
 
 /// Ids of events looked at in one statement.
 const PAGE: i64 = 5000;
@@ -87,7 +87,7 @@ pub async fn erase(
     )
     .execute(&mut *connection)
     .await?;
-    mails::erase(connection, organization).await?;
+    mails::erase(connection, organization, None).await?;
     Ok(Erasure::Erased { people })
 }
 
@@ -131,16 +131,17 @@ pub async fn due(
 }
 
 /// Removes what came in about erased organizations: the bodies of all of them, and names and addresses in
-/// the changes about `organizations` and their people. Each page is a transaction of its own.
+/// the changes about `organizations`, their people and `others`. Each page is a transaction of its own.
 ///
 /// # Errors
 /// If the database fails; what was done until then stays done.
-pub async fn sweep(pool: &PgPool, organizations: &[OrganizationId]) -> Result<(), sqlx::Error> {
-    if organizations.is_empty() {
-        return Ok(());
-    }
+pub async fn sweep(
+    pool: &PgPool,
+    organizations: &[OrganizationId],
+    others: &[UserId],
+) -> Result<(), sqlx::Error> {
     let ids: Vec<Uuid> = organizations.iter().map(|id| id.0).collect();
-    let people = sqlx::query_scalar!(
+    let mut people = sqlx::query_scalar!(
         r#"SELECT DISTINCT m.user_id::text AS "user!" FROM polar_jobs.memberships m
             WHERE m.organization_id = ANY ($1)
               AND NOT EXISTS (SELECT FROM polar_jobs.memberships other
@@ -150,6 +151,7 @@ pub async fn sweep(pool: &PgPool, organizations: &[OrganizationId]) -> Result<()
     )
     .fetch_all(pool)
     .await?;
+    people.extend(others.iter().map(ToString::to_string));
     let names: Vec<String> = organizations.iter().map(ToString::to_string).collect();
     let range = sqlx::query!(
         r#"SELECT coalesce(min(id), 1) - 1 AS "above!", coalesce(max(id), 0) AS "last!" FROM polar_jobs.stored_events"#

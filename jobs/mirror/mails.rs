@@ -264,13 +264,15 @@ pub async fn invoice(pool: &PgPool, order: Uuid) -> Result<Option<(String, Vec<u
     Ok(kept.map(|kept| (kept.number, kept.content)))
 }
 
-/// Takes the addresses and names of an organization's mails away; those that wait are skipped.
+/// Takes the addresses and names of an organization's mails away, of all or of those asked for before `until`; those
+/// that wait are skipped.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn erase(
     connection: &mut PgConnection,
     organization: OrganizationId,
+    until: Option<DateTime<Utc>>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "WITH erased AS (
@@ -278,9 +280,10 @@ pub async fn erase(
                 SET recipient = NULL, data = '{\"plan\": \"\", \"organization\": \"\"}',
                     state = CASE WHEN state = 'waiting' THEN 'skipped' ELSE state END,
                     error = CASE WHEN state = 'waiting' THEN 'the recipient was erased' ELSE error END
-              WHERE organization_id = $1 RETURNING order_id)
+              WHERE organization_id = $1 AND ($2::timestamptz IS NULL OR created_at < $2) RETURNING order_id)
          DELETE FROM polar_jobs.mail_invoices WHERE order_id IN (SELECT order_id FROM erased)",
         organization.0,
+        until,
     )
     .execute(connection)
     .await?;

@@ -12,6 +12,7 @@ pub mod differences;
 pub mod erasure;
 pub mod events;
 pub mod fees;
+pub mod former_lives;
 pub mod held;
 pub mod mails;
 pub mod members;

@@ -239,18 +239,75 @@ async fn the_daily_prune_erases_what_was_deleted_three_weeks_ago_and_nothing_you
         sqlx::query("UPDATE polar_jobs.organizations SET deleted_at = now() - make_interval(days => $2) WHERE id = $1::uuid")
             .bind(&tenant.id).bind(days).execute(&app.pool).await.unwrap();
     }
-    let mut connection = app.pool.acquire().await.unwrap();
-    enqueue::insert(&mut connection, &NewJob::of(&Prune {}))
-        .await
-        .unwrap();
-    drop(connection);
-    app.work_until_idle().await;
+    prune(&app).await;
     assert_eq!(tables_with(&app, "gustav").await, Vec::<String>::new());
     assert!(
         tables_with(&app, "lena")
             .await
             .contains(&"people".to_owned())
     );
+}
+
+async fn prune(app: &TestApp) {
+    let mut connection = app.pool.acquire().await.unwrap();
+    let job = NewJob::of(&Prune {});
+    enqueue::insert(&mut connection, &job).await.unwrap();
+    drop(connection);
+    app.work_until_idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_belonged_to_an_earlier_life_alone_is_erased_although_the_organization_lives_anew() {
+    let app = TestApp::open().await;
+    let (tenant, anew, other) = (Tenant::new(), user(), Tenant::new());
+    let (hilde, both) = (user(), user());
+    let created_by = |owner: &str, name: &str| {
+        json!({"type": "organization.created", "data": {"id": tenant.id, "name": "Works", "slug": "works",
+            "owner": {"id": owner, "email": format!("{name}@people.example"), "name": format!("Owner {name}")}}})
+    };
+    app.tell(&[
+        created_by(&tenant.owner, "gustav"),
+        added(&tenant, &hilde, "hilde"),
+        added(&tenant, &both, "bertha"),
+        created(&other, "lena"),
+        added(&other, &both, "bertha"),
+    ])
+    .await;
+    app.resolve_waits().await;
+    app.simulator
+        .purchase(&tenant.id, Product::Scale)
+        .await
+        .unwrap();
+    app.resolve_waits().await;
+    app.tell(&[tenant.deleted()]).await;
+    app.resolve_waits().await;
+    app.tell(&[created_by(&anew, "greta")]).await;
+    app.resolve_waits().await;
+    prune(&app).await;
+    assert!(!tables_with(&app, "hilde").await.is_empty(), "not yet");
+    for moved in [
+        "UPDATE polar_jobs.organization_deletions SET deleted_at = deleted_at - interval '22 days'",
+        "UPDATE polar_jobs.memberships SET removed_at = removed_at - interval '22 days'",
+    ] {
+        sqlx::query(moved).execute(&app.pool).await.unwrap();
+    }
+    prune(&app).await;
+    for gone in ["gustav", "hilde"] {
+        assert_eq!(tables_with(&app, gone).await, Vec::<String>::new());
+    }
+    for (stays, email) in [
+        (&anew, "greta@people.example"),
+        (&both, "bertha@people.example"),
+    ] {
+        let found: Option<String> =
+            sqlx::query_scalar("SELECT email FROM polar_jobs.people WHERE user_id = $1::uuid")
+                .bind(stays)
+                .fetch_one(&app.pool)
+                .await
+                .unwrap();
+        assert_eq!(found.as_deref(), Some(email));
+    }
+    assert_eq!(run(&app, &["reconcile"]).await.code, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

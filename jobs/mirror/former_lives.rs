@@ -1,0 +1,103 @@
+//! Removes names and addresses of an earlier life of organizations that live anew: what was known of its people,
+//! its mails, and what Polar delivered about its customer. The present life keeps what is its own.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::mails;
+use crate::types::{OrganizationId, UserId};
+
+/// People whose organization was deleted before `before` and lives anew without them, and who belong to no
+/// other living one.
+///
+/// # Errors
+/// If the database fails.
+pub async fn people(pool: &PgPool, before: DateTime<Utc>) -> Result<Vec<UserId>, sqlx::Error> {
+    let ids = sqlx::query_scalar!(
+        r#"SELECT DISTINCT p.user_id AS "id!"
+             FROM polar_jobs.organization_deletions d
+             JOIN polar_jobs.memberships m USING (organization_id)
+             JOIN polar_jobs.people p USING (user_id)
+            WHERE d.recreated_at IS NOT NULL AND d.deleted_at < $1 AND m.removed_at < $1
+              AND (p.email IS NOT NULL OR p.name IS NOT NULL)
+              AND NOT EXISTS (SELECT FROM polar_jobs.memberships other
+                                LEFT JOIN polar_jobs.organizations o ON o.id = other.organization_id
+                               WHERE other.user_id = p.user_id AND other.removed_at IS NULL AND o.deleted_at IS NULL)
+            ORDER BY 1"#,
+        before,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(ids.into_iter().map(UserId).collect())
+}
+
+/// Lets deliveries about the customers of those lives lose their bodies with the next
+/// [`sweep`](super::erasure::sweep), and those that come later as well. Returns whether there were new ones.
+///
+/// # Errors
+/// If the database fails.
+pub async fn forget_customers(pool: &PgPool, before: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+    let forgotten = sqlx::query!(
+        "INSERT INTO polar_jobs.erased_subjects (id)
+         SELECT c.polar_customer_id
+           FROM polar_jobs.organization_deletions d
+           JOIN polar_jobs.organizations o ON o.id = d.organization_id
+           JOIN polar_jobs.polar_customers c ON c.organization_id = o.id
+          WHERE d.recreated_at IS NOT NULL AND d.deleted_at < $1
+            -- Its customer is gone, and the present life has its own.
+            AND o.deleted_at IS NULL AND o.erasure_event IS NULL AND o.polar_customer_id <> c.polar_customer_id
+         ON CONFLICT DO NOTHING",
+        before,
+    )
+    .execute(pool)
+    .await?;
+    Ok(forgotten.rows_affected() > 0)
+}
+
+/// Erases what the tables hold of these people, unless they belong to a living organization by now, and of the
+/// mails of those lives.
+///
+/// # Errors
+/// If the database fails.
+pub async fn erase(
+    connection: &mut PgConnection,
+    people: &[UserId],
+    before: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    let people: Vec<Uuid> = people.iter().map(|user| user.0).collect();
+    // Whoever announces a person holds that person's row first.
+    sqlx::query!(
+        "SELECT 1 AS one FROM polar_jobs.people WHERE user_id = ANY ($1) ORDER BY user_id FOR UPDATE",
+        &people,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "UPDATE polar_jobs.people p SET email = NULL, name = NULL, undeliverable_at = NULL
+          WHERE p.user_id = ANY ($1)
+            AND NOT EXISTS (SELECT FROM polar_jobs.memberships m
+                              LEFT JOIN polar_jobs.organizations o ON o.id = m.organization_id
+                             WHERE m.user_id = p.user_id AND m.removed_at IS NULL AND o.deleted_at IS NULL)",
+        &people,
+    )
+    .execute(&mut *connection)
+    .await?;
+    let lives = sqlx::query!(
+        r#"SELECT d.organization_id, max(d.recreated_at) AS "until!"
+             FROM polar_jobs.organization_deletions d
+            WHERE d.recreated_at IS NOT NULL AND d.deleted_at < $1
+              AND EXISTS (SELECT FROM polar_jobs.mails m
+                           WHERE m.organization_id = d.organization_id AND m.created_at < d.recreated_at
+                             AND m.recipient IS NOT NULL)
+            GROUP BY d.organization_id"#,
+        before,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for life in lives {
+        let organization = OrganizationId(life.organization_id);
+        mails::erase(connection, organization, Some(life.until)).await?;
+    }
+    Ok(())
+}
