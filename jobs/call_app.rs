@@ -11,10 +11,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::app_webhook::Message;
+use crate::app_webhook::{Message, NotTaken};
 use crate::contract::{Context, Done, Error, Job, Queue};
 use crate::mirror;
 use crate::types::OrganizationId;
+
+/// Failures of news for which there is no answer that count: about half an hour of them.
+const PATIENCE: u32 = 10;
+/// How long such news wait after that.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// The payload is the application's: `path`, where the message goes below `APP_WEBHOOK_URL`, and `body`, or all other
 /// fields as the body. The triggers of the tables write `notice`, `organization_id` and `change` instead.
@@ -64,8 +69,19 @@ impl Job for CallApp {
                 None => return Ok(Done::ignored("the organization does not live")),
             },
         };
-        app.post(&message).await?;
-        Ok(Done::applied())
+        match app.post(&message).await {
+            Ok(()) => Ok(Done::applied()),
+            // Nobody would tell it again: it waits for as long as it takes, and is seen to be late.
+            Err(NotTaken::Unanswered(reason))
+                if notice.is_some() && context.job.failures >= PATIENCE =>
+            {
+                Err(Error::Unavailable {
+                    reason,
+                    after: LONGEST_WAIT,
+                })
+            }
+            Err(why) => Err(why.into()),
+        }
     }
 }
 

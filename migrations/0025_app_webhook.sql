@@ -16,9 +16,6 @@ CREATE TABLE polar_jobs.app_webhook (
 );
 INSERT INTO polar_jobs.app_webhook DEFAULT VALUES;
 
--- Nobody else would tell it again, so news are tried for about a month: once an hour at last.
-CREATE FUNCTION polar_jobs.notice_attempts() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 1000';
-
 -- Numbers changes. A job that waits takes over the number of the change that was merged into it, and so its message gets
 -- another id: who has seen the earlier message must not take this one for a repetition.
 CREATE SEQUENCE polar_jobs.app_notices;
@@ -41,7 +38,7 @@ BEGIN
                 FROM unnest(organizations) WITH ORDINALITY o (id, place) ORDER BY o.place),
         ARRAY(SELECT 'call_app/' || o.id
                 FROM unnest(organizations) WITH ORDINALITY o (id, place) ORDER BY o.place),
-        array_fill(polar_jobs.notice_attempts(), ARRAY[count]), NULL);
+        NULL, NULL);
     PERFORM polar_jobs.wake_at_commit('app');
 END $$;
 

@@ -13,6 +13,7 @@ use reqwest::{Client, Response, StatusCode, Url, header, redirect};
 use secrecy::SecretString;
 
 use crate::contract::Error;
+use crate::outage::Held;
 use breaker::Breaker;
 pub use signing::SigningKey;
 
@@ -52,6 +53,40 @@ pub struct Message {
     pub body: String,
 }
 
+/// Why the application did not take a message.
+#[derive(Debug)]
+pub enum NotTaken {
+    /// It answered, and does not want it as it is.
+    Refused(String),
+    /// It did not answer, or said that it is not itself.
+    Unanswered(String),
+    /// It is down, or asks for time: that is no failure of this message.
+    Later {
+        /// Which of both.
+        reason: String,
+        /// How long.
+        after: Duration,
+    },
+}
+
+impl From<Held> for NotTaken {
+    fn from(held: Held) -> Self {
+        Self::Later {
+            reason: held.reason,
+            after: held.retry_after,
+        }
+    }
+}
+
+impl From<NotTaken> for Error {
+    fn from(why: NotTaken) -> Self {
+        match why {
+            NotTaken::Refused(reason) | NotTaken::Unanswered(reason) => Self::Retry(reason),
+            NotTaken::Later { reason, after } => Self::Unavailable { reason, after },
+        }
+    }
+}
+
 impl AppWebhook {
     /// A client; nothing is asked yet.
     ///
@@ -79,9 +114,8 @@ impl AppWebhook {
     /// Posts a message. `Ok` once the application answered 2xx.
     ///
     /// # Errors
-    /// What is to be done otherwise: wait while the application is down or asks for it, else try again. What it
-    /// answered in words is not repeated, for it may be about people.
-    pub async fn post(&self, message: &Message) -> Result<(), Error> {
+    /// Why it did not. What it answered in words is not repeated, for it may be about people.
+    pub async fn post(&self, message: &Message) -> Result<(), NotTaken> {
         let breaker = &self.0.breaker;
         let admission = breaker.admit(Instant::now())?;
         let failure = match self.send(message).await {
@@ -94,7 +128,7 @@ impl AppWebhook {
         };
         match breaker.failed(&message.id, &failure, admission, Instant::now()) {
             Some(held) => Err(held.into()),
-            None => Err(Error::Retry(failure)),
+            None => Err(NotTaken::Unanswered(failure)),
         }
     }
 
@@ -139,16 +173,21 @@ fn answered(answer: &Response) -> String {
     format!("the application answered {}", answer.status())
 }
 
-fn judge(answer: &Response) -> Result<(), Error> {
+fn judge(answer: &Response) -> Result<(), NotTaken> {
     let status = answer.status();
     if status.is_success() {
         return Ok(());
     }
     let text = answered(answer);
     Err(match status {
-        StatusCode::TOO_MANY_REQUESTS => Error::not_yet(text, retry_after(answer)),
-        _ if status.is_redirection() => Error::Retry(format!("{text}; redirects are not followed")),
-        _ => Error::Retry(text),
+        StatusCode::TOO_MANY_REQUESTS => NotTaken::Later {
+            reason: text,
+            after: retry_after(answer),
+        },
+        _ if status.is_redirection() => {
+            NotTaken::Refused(format!("{text}; redirects are not followed"))
+        }
+        _ => NotTaken::Refused(text),
     })
 }
 
