@@ -6,10 +6,12 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{Context, Done, Error, Job, Queue, Retry, priority};
 use crate::mail::{Attachment, Connection, Draft, MailKey, Mailer, Message, SendError, render};
+use crate::mirror::clock;
 use crate::mirror::mails::{self, Mail};
 use crate::types::OrganizationId;
 
@@ -34,8 +36,10 @@ impl SendEmail {
     }
 }
 
-/// When a mail is looked at again whose template only a newer release has.
-const NEWER_RELEASE: Duration = Duration::from_secs(30);
+/// While releases overlap, a newer one may have asked for a mail whose template this one lacks: so long it waits, and so
+/// often it is looked at.
+const OVERLAP: TimeDelta = TimeDelta::days(1);
+const OVERLAP_LOOK: Duration = Duration::from_secs(60);
 
 impl Job for SendEmail {
     const KIND: &'static str = "send_email";
@@ -74,6 +78,11 @@ impl Job for SendEmail {
         let Some(recipient) = mail.recipient.clone() else {
             return skip(context, key, "the recipient was erased").await;
         };
+        if mail.template().is_none() && clock::now(&context.pool).await? - mail.created_at < OVERLAP
+        {
+            let reason = format!("this release has no template {}", mail.template);
+            return Err(Error::not_yet(reason, OVERLAP_LOOK));
+        }
         // Before the attempt is counted: a server that is away has not been asked about this mail.
         let connection = mailer.connect().await?;
         let sent = attempt(context, key, &mail, &recipient, mailer, connection).await;
@@ -108,9 +117,8 @@ async fn attempt(
     connection: Connection<'_>,
 ) -> Result<(), Failure> {
     let Some(template) = mail.template() else {
-        // While releases overlap, a newer one may have asked for it.
         let reason = format!("this release has no template {}", mail.template);
-        return Err(Failure::Error(Error::not_yet(reason, NEWER_RELEASE)));
+        return Err(Failure::Send(SendError::Refused(reason)));
     };
     let invoice = match mail.order_id {
         Some(order) => mails::invoice(&context.pool, order).await?,

@@ -153,7 +153,10 @@ async fn mail(
     }
     // Without a way out nobody will read the invoice.
     let invoice = match context.mail {
-        Some(_) => prepare_invoice(polar, &order, now - order.created_at).await?,
+        Some(_) => {
+            let age = now - order.created_at;
+            prepare_invoice(polar, &order, age, context.job.failures).await?
+        }
         None => Invoicing::Without,
     };
     let invoice = match invoice {

@@ -10,6 +10,8 @@ use crate::contract::Error;
 
 /// How long after the order a mail waits for its invoice.
 pub(crate) const INVOICE_DEADLINE: TimeDelta = TimeDelta::hours(24);
+/// After so many failures, about half an hour, one that may pass is waited for as all others are.
+const PATIENCE: u32 = 10;
 /// The largest document that is fetched: invoices have a page or two.
 const LARGEST: usize = 10 * 1024 * 1024;
 
@@ -31,11 +33,12 @@ pub(crate) enum Invoicing {
     NotYet(&'static str),
 }
 
-/// Gets the invoice of a paid order of this age, or says why there is none.
+/// Gets the invoice of a paid order of this age, or says why there is none. `failures` is how often the job has failed.
 pub(crate) async fn prepare(
     polar: &Client,
     order: &Order,
     age: TimeDelta,
+    failures: u32,
 ) -> Result<Invoicing, Error> {
     let named = order
         .billing_name
@@ -46,8 +49,8 @@ pub(crate) async fn prepare(
     }
     let is_late = age >= INVOICE_DEADLINE;
     let found = match (order.is_invoice_generated, is_late) {
-        (true, _) => fetch(polar, order).await?,
-        (false, false) => ask_for(polar, order).await?,
+        (true, _) => fetch(polar, order, failures).await?,
+        (false, false) => ask_for(polar, order, failures).await?,
         (false, true) => Invoicing::NotYet("the invoice was not made in time"),
     };
     match found {
@@ -59,7 +62,7 @@ pub(crate) async fn prepare(
     }
 }
 
-async fn ask_for(polar: &Client, order: &Order) -> Result<Invoicing, Error> {
+async fn ask_for(polar: &Client, order: &Order, failures: u32) -> Result<Invoicing, Error> {
     match polar.orders().create_invoice(order.id).await {
         Ok(()) => Ok(Invoicing::NotYet("the invoice is being made")),
         Err(error) if error.lacks_billing_details() => Ok(Invoicing::Without),
@@ -67,29 +70,36 @@ async fn ask_for(polar: &Client, order: &Order) -> Result<Invoicing, Error> {
         Err(error) if error.is_order_without_invoice() || error.is_not_found() => {
             Ok(Invoicing::NotYet("the order can have no invoice now"))
         }
-        Err(error) => cannot_be_had(order, error),
+        Err(error) => cannot_be_had(order, error, failures),
     }
 }
 
-/// Whatever Polar says about an invoice, the mail goes at last. Only what says nothing about it is left to the job: a call
-/// that was held back, a refused token, a missing scope.
-fn cannot_be_had(order: &Order, error: polar::Error) -> Result<Invoicing, Error> {
-    if matches!(
+/// Whatever Polar says about an invoice, the mail goes at last. What says nothing about it is left to the job (a call that was
+/// held back, a refused token, a missing scope), and so is what may have passed a moment later, while that is likely.
+fn cannot_be_had(order: &Order, error: polar::Error, failures: u32) -> Result<Invoicing, Error> {
+    let waits = matches!(
         error,
         polar::Error::Rejected(_) | polar::Error::RateLimited { .. }
-    ) || error.is_about_token()
-    {
+    ) || error.is_about_token();
+    let may_pass = matches!(
+        error,
+        polar::Error::Unavailable { .. }
+            | polar::Error::Unreachable { .. }
+            | polar::Error::Intermediary { .. }
+            | polar::Error::Unreadable { .. }
+    );
+    if waits || may_pass && failures < PATIENCE {
         return Err(error.into());
     }
     tracing::warn!(order = %order.id, %error, "an invoice cannot be had");
     Ok(Invoicing::NotYet("Polar does not give the invoice"))
 }
 
-async fn fetch(polar: &Client, order: &Order) -> Result<Invoicing, Error> {
+async fn fetch(polar: &Client, order: &Order, failures: u32) -> Result<Invoicing, Error> {
     let link = match polar.orders().invoice(order.id).await.or_absent() {
         Ok(Some(link)) => link,
         Ok(None) => return Ok(Invoicing::NotYet("Polar has no link to the invoice")),
-        Err(error) => return cannot_be_had(order, error),
+        Err(error) => return cannot_be_had(order, error, failures),
     };
     match polar.orders().download_invoice(&link, LARGEST).await {
         Ok(content) => Ok(Invoicing::Attached(Invoice {

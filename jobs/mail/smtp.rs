@@ -143,20 +143,23 @@ fn encryption(
 }
 
 /// Refusals of us that many servers only speak out once they know the recipient: we are not logged in (530, 535, 538), or
-/// may not send there or in this name (RFC 3463, 5.7.x). They pass when an operator has seen to it, and no mail is lost to
-/// them.
-fn is_about_us(error: &SmtpError) -> bool {
+/// may not send there or in this name (RFC 3463, 5.7.x). They pass when an operator has seen to it. Once the content is
+/// known, 5.7.x may be about that.
+fn is_about_us(step: &str, error: &SmtpError) -> bool {
     let enhanced = error.source().map(ToString::to_string).unwrap_or_default();
-    matches!(error.status().map(u16::from), Some(530 | 535 | 538))
-        || enhanced.trim_start().starts_with("5.7.")
+    let is_policy = enhanced.trim_start().starts_with("5.7.");
+    let code = error.status().map(u16::from);
+    matches!(code, Some(530 | 535 | 538)) || step == RCPT && is_policy
 }
+
+const RCPT: &str = "RCPT TO";
 
 /// A refusal from here on is about this mail, or else about us.
 fn failure(step: &str, error: &SmtpError) -> Failure {
     let reason = format!("{step}: {}", describe(error));
     match error.status().map(u16::from) {
         Some(CLOSING) => Failure::Closing(reason),
-        Some(500..) if !is_about_us(error) => Failure::Refused(format!(
+        Some(500..) if !is_about_us(step, error) => Failure::Refused(format!(
             "the mail server refuses the mail for good: {reason}"
         )),
         _ => Failure::Temporary(format!("the mail server did not take the mail: {reason}")),
@@ -166,7 +169,7 @@ fn failure(step: &str, error: &SmtpError) -> Failure {
 async fn announce(connection: &mut AsyncSmtpConnection, message: &Message) -> Result<(), Failure> {
     let to: Address = message.to().clone();
     let accepted = connection.command(Rcpt::new(to, Vec::new())).await;
-    accepted.map_err(|error| failure("RCPT TO", &error))?;
+    accepted.map_err(|error| failure(RCPT, &error))?;
     let accepted = connection.command(Data).await;
     accepted.map(drop).map_err(|error| failure("DATA", &error))
 }

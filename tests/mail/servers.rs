@@ -51,7 +51,7 @@ async fn a_server_that_refuses_us_and_not_the_recipient_loses_no_mail() {
     for (command, answer) in [
         ("RCPT", "554 5.7.1 <you>: Relay access denied"),
         ("RCPT", "530 Authentication required"),
-        ("DATA", "550 5.7.60 not allowed to send as this sender"),
+        ("DATA", "530 5.7.0 log in first"),
     ] {
         let app = TestApp::open(polar()).await;
         app.mail_server
