@@ -98,7 +98,7 @@ async fn sync_tenant(
     if !wanted.deleted {
         let tenant = plain.client.upsert_tenant(&id, &wanted.name).await?;
         if let Err(error) = set_tier(context, plain, organization, &wanted, &tenant).await {
-            bring_people(context, organization, &wanted).await?;
+            bring_people(context, organization).await?;
             return Err(error);
         }
     } else if !wanted.given_tiers.is_empty() {
@@ -117,13 +117,9 @@ async fn sync_tenant(
 }
 
 /// A tier that cannot be set, such as one that Plain does not know, keeps nobody from asking for help.
-async fn bring_people(
-    context: &Context,
-    organization: OrganizationId,
-    wanted: &WantedTenant,
-) -> Result<(), Error> {
+async fn bring_people(context: &Context, organization: OrganizationId) -> Result<(), Error> {
     let mut transaction = context.begin().await?;
-    for user in support_desk::tenant_known(&mut transaction, organization, wanted).await? {
+    for user in support_desk::tenant_known(&mut transaction, organization).await? {
         let sync = SyncSupportDesk::of_member(organization, user);
         support_desk::start(&mut transaction, &sync).await?;
     }

@@ -146,13 +146,12 @@ pub async fn tenant_synced(
 pub async fn tenant_known(
     connection: &mut PgConnection,
     organization: OrganizationId,
-    wanted: &WantedTenant,
 ) -> Result<Vec<UserId>, sqlx::Error> {
     sqlx::query!(
-        "INSERT INTO polar_jobs.support_desk_tenants (organization_id, synced_event) VALUES ($1, $2)
-         ON CONFLICT (organization_id) DO UPDATE SET synced_event = excluded.synced_event",
+        // Known, and not in step with any change: it is looked at again.
+        "INSERT INTO polar_jobs.support_desk_tenants (organization_id, synced_event) VALUES ($1, 0)
+         ON CONFLICT (organization_id) DO UPDATE SET synced_event = 0",
         organization.0,
-        wanted.event_id,
     )
     .execute(&mut *connection)
     .await?;
