@@ -87,7 +87,7 @@ async fn erase(context: &Context, now: DateTime<Utc>) -> Result<(), Error> {
         transaction.commit().await?;
     }
     let former = former_lives::people(&context.pool, before).await?;
-    let forgotten = former_lives::forget_customers(&context.pool, before).await?;
+    let forgotten = former_lives::forget_customers(&context.pool, before, again).await?;
     if !due.is_empty() || !former.is_empty() || forgotten {
         erasure::sweep(&context.pool, &due, &former).await?;
     }

@@ -14,7 +14,8 @@ CREATE INDEX organizations_erased ON polar_jobs.organizations (erased_at) WHERE 
 -- Erased organizations, and every customer that they had at Polar: what Polar still delivers about them is
 -- stored without its body. Small, and asked by one index probe for each group of deliveries.
 CREATE TABLE polar_jobs.erased_subjects (
-    id uuid PRIMARY KEY
+    id uuid PRIMARY KEY,
+    since timestamptz NOT NULL DEFAULT now()
 );
 
 -- The bodies of a group of deliveries, null where a delivery is about an erased organization. Arrays of one

@@ -17,13 +17,16 @@ pub async fn people(pool: &PgPool, before: DateTime<Utc>) -> Result<Vec<UserId>,
     let ids = sqlx::query_scalar!(
         r#"SELECT DISTINCT p.user_id AS "id!"
              FROM polar_jobs.organization_deletions d
-             JOIN polar_jobs.memberships m USING (organization_id)
+             JOIN polar_jobs.organizations o ON o.id = d.organization_id
+             JOIN polar_jobs.memberships m ON m.organization_id = o.id
              JOIN polar_jobs.people p USING (user_id)
-            WHERE d.recreated_at IS NOT NULL AND d.deleted_at < $1 AND m.removed_at < $1
+            WHERE d.recreated_at IS NOT NULL AND d.deleted_at < $1
+              -- Not those who left the present life.
+              AND m.removed_at <= o.created_at
               AND (p.email IS NOT NULL OR p.name IS NOT NULL)
               AND NOT EXISTS (SELECT FROM polar_jobs.memberships other
-                                LEFT JOIN polar_jobs.organizations o ON o.id = other.organization_id
-                               WHERE other.user_id = p.user_id AND other.removed_at IS NULL AND o.deleted_at IS NULL)
+                                LEFT JOIN polar_jobs.organizations l ON l.id = other.organization_id
+                               WHERE other.user_id = p.user_id AND other.removed_at IS NULL AND l.deleted_at IS NULL)
             ORDER BY 1"#,
         before,
     )
@@ -33,30 +36,42 @@ pub async fn people(pool: &PgPool, before: DateTime<Utc>) -> Result<Vec<UserId>,
 }
 
 /// Lets deliveries about the customers of those lives lose their bodies with the next
-/// [`sweep`](super::erasure::sweep), and those that come later as well. Returns whether there were new ones.
+/// [`sweep`](super::erasure::sweep), and those that come later as well. Returns whether there were new ones since `again`:
+/// they are swept more than once, so that neither a process that stopped in between nor a delivery that was being stored
+/// leaves anything behind.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn forget_customers(pool: &PgPool, before: DateTime<Utc>) -> Result<bool, sqlx::Error> {
-    let forgotten = sqlx::query!(
+pub async fn forget_customers(
+    pool: &PgPool,
+    before: DateTime<Utc>,
+    again: DateTime<Utc>,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query!(
         "INSERT INTO polar_jobs.erased_subjects (id)
          SELECT c.polar_customer_id
            FROM polar_jobs.organization_deletions d
            JOIN polar_jobs.organizations o ON o.id = d.organization_id
            JOIN polar_jobs.polar_customers c ON c.organization_id = o.id
           WHERE d.recreated_at IS NOT NULL AND d.deleted_at < $1
-            -- Its customer is gone, and the present life has its own.
-            AND o.deleted_at IS NULL AND o.erasure_event IS NULL AND o.polar_customer_id <> c.polar_customer_id
+            -- It was known before the present life began, and is gone; the present life has another.
+            AND c.seen_at < d.recreated_at AND o.deleted_at IS NULL AND o.erasure_event IS NULL
+            AND o.customer_lost_at IS NULL AND o.polar_customer_id <> c.polar_customer_id
          ON CONFLICT DO NOTHING",
         before,
     )
     .execute(pool)
     .await?;
-    Ok(forgotten.rows_affected() > 0)
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM polar_jobs.erased_subjects WHERE since > $1) AS "new!""#,
+        again,
+    )
+    .fetch_one(pool)
+    .await
 }
 
 /// Erases what the tables hold of these people, unless they belong to a living organization by now, and of the
-/// mails of those lives.
+/// mails and differences of those lives.
 ///
 /// # Errors
 /// If the database fails.
@@ -80,6 +95,16 @@ pub async fn erase(
                               LEFT JOIN polar_jobs.organizations o ON o.id = m.organization_id
                              WHERE m.user_id = p.user_id AND m.removed_at IS NULL AND o.deleted_at IS NULL)",
         &people,
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "UPDATE polar_jobs.differences f SET wanted = NULL, found = NULL, repaired_at = coalesce(f.repaired_at, now())
+           FROM polar_jobs.organization_deletions d
+          WHERE d.recreated_at IS NOT NULL AND d.deleted_at < $1
+            AND f.organization_id = d.organization_id AND f.last_seen < d.recreated_at
+            AND (f.wanted IS NOT NULL OR f.found IS NOT NULL)",
+        before,
     )
     .execute(&mut *connection)
     .await?;

@@ -283,19 +283,37 @@ async fn who_belonged_to_an_earlier_life_alone_is_erased_although_the_organizati
     app.resolve_waits().await;
     app.tell(&[created_by(&anew, "greta")]).await;
     app.resolve_waits().await;
+    // Who left the present life is as anybody who leaves.
+    let left = user();
+    app.tell(&[added(&tenant, &left, "ludwig")]).await;
+    app.resolve_waits().await;
     prune(&app).await;
     assert!(!tables_with(&app, "hilde").await.is_empty(), "not yet");
     for moved in [
-        "UPDATE polar_jobs.organization_deletions SET deleted_at = deleted_at - interval '22 days'",
-        "UPDATE polar_jobs.memberships SET removed_at = removed_at - interval '22 days'",
+        "UPDATE polar_jobs.organization_deletions SET deleted_at = deleted_at - interval '44 days', recreated_at = recreated_at - interval '44 days'",
+        "UPDATE polar_jobs.organizations SET created_at = created_at - interval '44 days'",
+        "UPDATE polar_jobs.memberships SET removed_at = removed_at - interval '44 days'",
+        "UPDATE polar_jobs.polar_customers SET seen_at = seen_at - interval '44 days'",
     ] {
         sqlx::query(moved).execute(&app.pool).await.unwrap();
     }
+    app.tell(&[tenant.removed(&left)]).await;
+    app.resolve_waits().await;
+    sqlx::query("UPDATE polar_jobs.memberships SET removed_at = removed_at - interval '22 days' WHERE user_id = $1::uuid")
+        .bind(&left)
+        .execute(&app.pool)
+        .await
+        .unwrap();
     prune(&app).await;
+    let forgotten = "SELECT count(*) FROM polar_jobs.erased_subjects s JOIN polar_jobs.polar_customers c ON c.polar_customer_id = s.id
+                      WHERE NOT EXISTS (SELECT FROM polar_jobs.organizations o WHERE o.polar_customer_id = s.id)";
+    let all = "SELECT count(*) FROM polar_jobs.erased_subjects";
+    assert_eq!((app.count(forgotten).await, app.count(all).await), (1, 1));
     for gone in ["gustav", "hilde"] {
         assert_eq!(tables_with(&app, gone).await, Vec::<String>::new());
     }
     for (stays, email) in [
+        (&left, "ludwig@people.example"),
         (&anew, "greta@people.example"),
         (&both, "bertha@people.example"),
     ] {
