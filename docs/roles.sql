@@ -1,7 +1,8 @@
 -- Roles for polar-jobs in a database that it shares with an application. Run it as a superuser, or where there is none as the
 -- database's owner with CREATEROLE, after `CREATE ROLE polar_jobs_service LOGIN; GRANT polar_jobs_service TO CURRENT_USER`
--- (from Postgres 16 on `… WITH INHERIT TRUE`). Run it before the first `polar-jobs migrate` and once more after it: what is there already stays, and what could not
--- be granted before the tables were there is granted then. To run it again later harms nothing.
+-- (from Postgres 16 on `… WITH INHERIT TRUE`). Run it before the first `polar-jobs migrate` and once more after it: what is
+-- there already stays, and what could not be granted before the tables were there is granted then. To run it again later
+-- harms nothing.
 --
 --   psql "$ADMIN_URL" -f docs/roles.sql
 --   DATABASE_URL=postgres://polar_jobs_service@… polar-jobs migrate

@@ -35,8 +35,8 @@ impl Kinds {
         kinds
     }
 
-    /// Writes them. Kinds of another release stay, they may still have rows; where another release has
-    /// the say (`newest` is false), kinds that it knows stay as it declared them.
+    /// Writes them. Kinds of another release stay, they may still have rows; where another release
+    /// decides (`newest` is false), kinds that it knows stay as it declared them.
     ///
     /// # Errors
     /// If the database fails.

@@ -3,8 +3,8 @@
 use sqlx::PgConnection;
 
 /// True if a job of these queues is due and free, or an ordering key is about to be released, or a worker that
-/// looks dead holds one: it is taken back within seconds, but by nobody if every process ends before that. Who looks dead is judged more strictly
-/// than by those who take jobs back, after a restart of Postgres above all: whoever drains rather waits.
+/// looks dead holds one: it is taken back within seconds, but by nobody if every process ends before that. It is
+/// taken for dead sooner here than by those who take jobs back: whoever drains rather waits.
 ///
 /// # Errors
 /// If the database fails.

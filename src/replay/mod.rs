@@ -106,7 +106,8 @@ impl Filter {
                  FROM polar_jobs.stored_events s
                 WHERE s.id IN (
                       SELECT id FROM polar_jobs.external_events
-                       WHERE id > $6 AND id <= $8 AND (cardinality($1::bigint[]) = 0 OR id = ANY ($1)) AND ($2::text IS NULL OR type = $2)
+                       WHERE id > $6 AND id <= $8
+                         AND (cardinality($1::bigint[]) = 0 OR id = ANY ($1)) AND ($2::text IS NULL OR type = $2)
                          AND ($3::timestamptz IS NULL OR received_at >= $3)
                          AND ($4::timestamptz IS NULL OR received_at < $4)
                          AND (cardinality($5::text[]) = 0

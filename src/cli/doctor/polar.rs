@@ -146,8 +146,11 @@ async fn endpoint(client: &Client, required: &[&str], findings: &mut Vec<Finding
             let delivers = |url: &str| ours.iter().any(|endpoint| endpoint.enabled && endpoint.url == url);
             // A rotation of the secret leaves one behind that is disabled.
             let judged = ours.iter().filter(|endpoint| endpoint.enabled || !delivers(&endpoint.url));
-            let one_delivers = ours.iter().any(|endpoint| endpoint.enabled);
-            findings.extend(judged.map(|endpoint| judge(endpoint, required, one_delivers)));
+            let is_replaced = |old: &WebhookEndpoint| {
+                let newer = |one: &&&WebhookEndpoint| one.enabled && one.is_verifiable() && one.created_at > old.created_at;
+                ours.iter().find(newer).is_some()
+            };
+            findings.extend(judged.map(|endpoint| judge(endpoint, required, is_replaced(endpoint))));
         }
         Err(Error::MissingScope { .. }) => findings.push(Finding::warning(
             "endpoint",
@@ -158,7 +161,7 @@ async fn endpoint(client: &Client, required: &[&str], findings: &mut Vec<Finding
     }
 }
 
-fn judge(endpoint: &WebhookEndpoint, required: &[&str], one_delivers: bool) -> Finding {
+fn judge(endpoint: &WebhookEndpoint, required: &[&str], is_replaced: bool) -> Finding {
     let url = &endpoint.url;
     // What an endpoint does not deliver we never hear of.
     let missing: Vec<&str> = required
@@ -166,8 +169,8 @@ fn judge(endpoint: &WebhookEndpoint, required: &[&str], one_delivers: bool) -> F
         .copied()
         .filter(|event| !endpoint.events.iter().any(|subscribed| subscribed == event))
         .collect();
-    if !endpoint.enabled && one_delivers {
-        let what = format!("{url} is disabled, and another address delivers");
+    if !endpoint.enabled && is_replaced {
+        let what = format!("{url} is disabled, and a newer endpoint at another address delivers");
         let fix = format!(
             "delete endpoint {id} at Polar where the address is no longer used, or run `polar-jobs endpoint enable {id}`",
             id = endpoint.id
