@@ -17,7 +17,10 @@ use crate::mirror;
 use crate::types::OrganizationId;
 
 /// Failures of news for which there is no answer that count: about half an hour of them.
-const PATIENCE: u32 = 10;
+const COUNTED_FAILURES: u32 = 10;
+/// Attempts after which they count again, at the earliest after four days: news behind which others of the organization
+/// wait must not do so for ever.
+const COUNTED_AGAIN_AT: i32 = 110;
 /// How long such news wait after that.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
@@ -71,9 +74,11 @@ impl Job for CallApp {
         };
         match app.post(&message).await {
             Ok(()) => Ok(Done::applied()),
-            // Nobody would tell it again: it waits for as long as it takes, and is seen to be late.
+            // Nobody would tell it again, so it outlives a weekend, and is seen to be late.
             Err(NotTaken::Unanswered(reason))
-                if notice.is_some() && context.job.failures >= PATIENCE =>
+                if notice.is_some()
+                    && context.job.failures >= COUNTED_FAILURES
+                    && context.job.attempt < COUNTED_AGAIN_AT =>
             {
                 Err(Error::Unavailable {
                     reason,

@@ -11,7 +11,7 @@ use crate::contract::Error;
 /// How long after the order a mail waits for its invoice.
 pub(crate) const INVOICE_DEADLINE: TimeDelta = TimeDelta::hours(24);
 /// After so many failures, about half an hour, one that may pass is waited for as all others are.
-const PATIENCE: u32 = 10;
+const QUICK_RETRIES: u32 = 10;
 /// The largest document that is fetched: invoices have a page or two.
 const LARGEST: usize = 10 * 1024 * 1024;
 
@@ -88,7 +88,7 @@ fn cannot_be_had(order: &Order, error: polar::Error, failures: u32) -> Result<In
             | polar::Error::Intermediary { .. }
             | polar::Error::Unreadable { .. }
     );
-    if waits || may_pass && failures < PATIENCE {
+    if waits || may_pass && failures < QUICK_RETRIES {
         return Err(error.into());
     }
     tracing::warn!(order = %order.id, %error, "an invoice cannot be had");

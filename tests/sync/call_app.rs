@@ -224,6 +224,27 @@ async fn news_outlive_a_night_in_which_the_application_is_gone() {
     assert_eq!(app.end("call_app").await.0, "applied");
 }
 
+/// Others of the organization wait behind them.
+#[tokio::test(flavor = "multi_thread")]
+async fn news_that_get_no_answer_for_days_are_given_up() {
+    let (app, tenant, _application) = open_with(&[Answer::Status(503, ""); 30]).await;
+    set_preview(&app, &tenant, true).await;
+    for _attempt in 0..12 {
+        app.drain().await;
+        app.hurry().await;
+    }
+    assert_eq!(failures(&app).await.len(), 1);
+    sqlx::query("UPDATE polar_jobs.live_jobs SET attempt = 110 WHERE kind = 'call_app'")
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    for _attempt in 0..10 {
+        app.drain().await;
+        app.hurry().await;
+    }
+    assert_eq!(app.end("call_app").await.0, "discarded");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_that_asks_for_time_gets_it_and_no_failure_is_counted() {
     let (app, tenant, application) =
