@@ -150,9 +150,10 @@ fn gone_before(world: &World, occasion: &str, told: &Told, jobs: &BTreeMap<Strin
     let is_right = |look: &Job| {
         let gone_at = match look.note.as_deref() {
             Some("the customer has no billing contacts") => deleted_at(world, told.customer),
-            Some("the organization was deleted") => {
-                world.deletions.get(&told.organization).copied()
-            }
+            Some(
+                "the organization was deleted"
+                | "the customer of the organization's earlier life is still to be deleted",
+            ) => world.deletions.get(&told.organization).copied(),
             _ => None,
         };
         look.state == "completed" && gone_at.is_some_and(|at| at <= look.finished_at)
