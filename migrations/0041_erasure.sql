@@ -18,6 +18,13 @@ CREATE TABLE polar_jobs.erased_subjects (
     since timestamptz NOT NULL DEFAULT now()
 );
 
+-- People who belong to no organization that lives: nobody needs their names and addresses any more.
+CREATE VIEW polar_jobs.unattached_people AS
+SELECT p.user_id, p.email, p.name, p.changed_event FROM polar_jobs.people p
+ WHERE NOT EXISTS (SELECT FROM polar_jobs.memberships m
+                     LEFT JOIN polar_jobs.organizations o ON o.id = m.organization_id
+                    WHERE m.user_id = p.user_id AND m.removed_at IS NULL AND o.deleted_at IS NULL);
+
 -- The bodies of a group of deliveries, null where a delivery is about an erased organization. Arrays of one
 -- length: of each delivery its body, its organization and Polar's id of its customer, as far as it names them.
 -- In plpgsql, which keeps its plans: SQL functions are planned anew at every call, and this one is in each group.

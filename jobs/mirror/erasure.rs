@@ -50,28 +50,13 @@ pub async fn erase(
         Some(false) => return Ok(Erasure::Living),
         Some(true) => {}
     }
-    // Whoever announces a person holds that person's row first. So who joins another organization now
-    // is seen below, or sees the row without its address and writes it again.
-    sqlx::query!(
-        "SELECT 1 AS one FROM polar_jobs.people p
-          WHERE p.user_id IN (SELECT m.user_id FROM polar_jobs.memberships m WHERE m.organization_id = $1)
-          ORDER BY p.user_id FOR UPDATE",
+    let members = sqlx::query_scalar!(
+        "SELECT user_id FROM polar_jobs.memberships WHERE organization_id = $1",
         organization.0,
     )
     .fetch_all(&mut *connection)
     .await?;
-    let people = sqlx::query!(
-        "UPDATE polar_jobs.people p SET email = NULL, name = NULL, undeliverable_at = NULL
-          WHERE (p.email IS NOT NULL OR p.name IS NOT NULL)
-            AND p.user_id IN (SELECT m.user_id FROM polar_jobs.memberships m WHERE m.organization_id = $1)
-            AND NOT EXISTS (SELECT FROM polar_jobs.memberships m
-                              LEFT JOIN polar_jobs.organizations o ON o.id = m.organization_id
-                             WHERE m.user_id = p.user_id AND m.removed_at IS NULL AND o.deleted_at IS NULL)",
-        organization.0,
-    )
-    .execute(&mut *connection)
-    .await?
-    .rows_affected();
+    let people = erase_people(connection, &members).await?;
     sqlx::query!(
         "WITH subjects AS (
              INSERT INTO polar_jobs.erased_subjects (id)
@@ -89,6 +74,33 @@ pub async fn erase(
     .await?;
     mails::erase(connection, organization, None).await?;
     Ok(Erasure::Erased { people })
+}
+
+/// Takes name and address from those of these people who belong to no living organization. Returns how many had one.
+///
+/// # Errors
+/// If the database fails.
+pub(super) async fn erase_people(
+    connection: &mut PgConnection,
+    people: &[Uuid],
+) -> Result<u64, sqlx::Error> {
+    // Whoever announces a person holds that person's row first. So who joins another organization now
+    // is seen below, or sees the row without its address and writes it again.
+    sqlx::query!(
+        "SELECT 1 AS one FROM polar_jobs.people WHERE user_id = ANY ($1) ORDER BY user_id FOR UPDATE",
+        people,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let erased = sqlx::query!(
+        "UPDATE polar_jobs.people SET email = NULL, name = NULL, undeliverable_at = NULL
+          WHERE (email IS NOT NULL OR name IS NOT NULL)
+            AND user_id IN (SELECT u.user_id FROM polar_jobs.unattached_people u WHERE u.user_id = ANY ($1))",
+        people,
+    )
+    .execute(connection)
+    .await?;
+    Ok(erased.rows_affected())
 }
 
 /// Organizations that were deleted before `before` and are not erased yet; those erased since `again`, which
@@ -112,14 +124,11 @@ pub async fn due(
             WHERE deleted_at IS NOT NULL AND (erased_at IS NULL AND deleted_at < $1 OR erased_at > $2)
             UNION
            SELECT o.id
-             FROM polar_jobs.people p
+             FROM polar_jobs.unattached_people p
              JOIN polar_jobs.memberships m USING (user_id)
              JOIN polar_jobs.organizations o ON o.id = m.organization_id
             WHERE (p.email IS NOT NULL OR p.name IS NOT NULL) AND p.changed_event >= $3
               AND o.erased_at IS NOT NULL
-              AND NOT EXISTS (SELECT FROM polar_jobs.memberships other
-                                LEFT JOIN polar_jobs.organizations l ON l.id = other.organization_id
-                               WHERE other.user_id = p.user_id AND other.removed_at IS NULL AND l.deleted_at IS NULL)
             ORDER BY 1"#,
         before,
         again,
@@ -142,11 +151,9 @@ pub async fn sweep(
 ) -> Result<(), sqlx::Error> {
     let ids: Vec<Uuid> = organizations.iter().map(|id| id.0).collect();
     let mut people = sqlx::query_scalar!(
-        r#"SELECT DISTINCT m.user_id::text AS "user!" FROM polar_jobs.memberships m
-            WHERE m.organization_id = ANY ($1)
-              AND NOT EXISTS (SELECT FROM polar_jobs.memberships other
-                                LEFT JOIN polar_jobs.organizations o ON o.id = other.organization_id
-                               WHERE other.user_id = m.user_id AND other.removed_at IS NULL AND o.deleted_at IS NULL)"#,
+        r#"SELECT DISTINCT m.user_id::text AS "user!"
+             FROM polar_jobs.memberships m JOIN polar_jobs.unattached_people USING (user_id)
+            WHERE m.organization_id = ANY ($1)"#,
         &ids,
     )
     .fetch_all(pool)

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::mails;
+use super::{erasure, mails};
 use crate::types::{OrganizationId, UserId};
 
 /// People whose organization was deleted before `before` and lives anew without them, and who belong to no
@@ -19,14 +19,11 @@ pub async fn people(pool: &PgPool, before: DateTime<Utc>) -> Result<Vec<UserId>,
              FROM polar_jobs.organization_deletions d
              JOIN polar_jobs.organizations o ON o.id = d.organization_id
              JOIN polar_jobs.memberships m ON m.organization_id = o.id
-             JOIN polar_jobs.people p USING (user_id)
+             JOIN polar_jobs.unattached_people p USING (user_id)
             WHERE d.recreated_at IS NOT NULL AND d.deleted_at < $1
               -- Not those who left the present life.
               AND m.removed_at <= o.created_at
               AND (p.email IS NOT NULL OR p.name IS NOT NULL)
-              AND NOT EXISTS (SELECT FROM polar_jobs.memberships other
-                                LEFT JOIN polar_jobs.organizations l ON l.id = other.organization_id
-                               WHERE other.user_id = p.user_id AND other.removed_at IS NULL AND l.deleted_at IS NULL)
             ORDER BY 1"#,
         before,
     )
@@ -81,23 +78,7 @@ pub async fn erase(
     before: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
     let people: Vec<Uuid> = people.iter().map(|user| user.0).collect();
-    // Whoever announces a person holds that person's row first.
-    sqlx::query!(
-        "SELECT 1 AS one FROM polar_jobs.people WHERE user_id = ANY ($1) ORDER BY user_id FOR UPDATE",
-        &people,
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    sqlx::query!(
-        "UPDATE polar_jobs.people p SET email = NULL, name = NULL, undeliverable_at = NULL
-          WHERE p.user_id = ANY ($1)
-            AND NOT EXISTS (SELECT FROM polar_jobs.memberships m
-                              LEFT JOIN polar_jobs.organizations o ON o.id = m.organization_id
-                             WHERE m.user_id = p.user_id AND m.removed_at IS NULL AND o.deleted_at IS NULL)",
-        &people,
-    )
-    .execute(&mut *connection)
-    .await?;
+    erasure::erase_people(connection, &people).await?;
     sqlx::query!(
         "UPDATE polar_jobs.differences f SET wanted = NULL, found = NULL, repaired_at = coalesce(f.repaired_at, now())
            FROM polar_jobs.organization_deletions d
