@@ -22,14 +22,13 @@ pub(super) async fn check(
                   min(created_at) FILTER (WHERE finished_at IS NULL AND errors <> '[]') AS since,
                   (array_agg(errors -> -1 ->> 'error' ORDER BY id DESC)
                       FILTER (WHERE finished_at IS NULL AND errors <> '[]'))[1] AS reason,
-                  count(*) FILTER (WHERE state = 'discarded' AND finished_at > now() - interval '1 day') AS "discarded!"
+                  count(*) FILTER (WHERE state = 'discarded' AND finished_at > now() - interval '1 day') AS "discarded!",
+                  (SELECT is_set FROM polar_jobs.app_webhook) AS "is_told!"
              FROM polar_jobs.jobs
             WHERE kind = 'call_app' AND (finished_at IS NULL OR finished_at > now() - interval '1 day')"#
     )
     .fetch_one(pool)
     .await?;
-    let is_told = sqlx::query_scalar!("SELECT is_set FROM polar_jobs.app_webhook");
-    let is_told = is_told.fetch_one(pool).await?;
     if calls.failing > 0 {
         let since = calls.since.map(|at| format!(" since {}", moment(at)));
         let what = format!(
@@ -49,7 +48,7 @@ pub(super) async fn check(
         let fix = "polar-jobs jobs list --kind call_app --state discarded, then jobs retry";
         return Ok(Finding::warning(ABOUT, what, fix));
     }
-    if !is_told {
+    if !calls.is_told {
         let what = "nobody is told of changes: the worker that started last has no APP_WEBHOOK_URL, or none has started since it was set";
         let fix = "give all workers the same settings and restart them";
         return Ok(Finding::warning(ABOUT, what, fix));

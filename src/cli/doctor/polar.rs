@@ -147,8 +147,7 @@ async fn endpoint(client: &Client, required: &[&str], findings: &mut Vec<Finding
             // A rotation of the secret leaves one behind that is disabled.
             let judged = ours.iter().filter(|endpoint| endpoint.enabled || !delivers(&endpoint.url));
             let is_replaced = |old: &WebhookEndpoint| {
-                let newer = |one: &&&WebhookEndpoint| one.enabled && one.is_verifiable() && one.created_at > old.created_at;
-                ours.iter().find(newer).is_some()
+                ours.iter().any(|one| one.enabled && one.is_verifiable() && one.created_at > old.created_at)
             };
             findings.extend(judged.map(|endpoint| judge(endpoint, required, is_replaced(endpoint))));
         }
