@@ -10,7 +10,9 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{Context, Done, Error, Job, Queue, Retry, priority};
-use crate::mail::{Attachment, Connection, Draft, MailKey, Mailer, Message, SendError, render};
+use crate::mail::{
+    Attachment, Connection, Draft, MailKey, Mailer, Message, SendError, Template, render,
+};
 use crate::mirror::clock;
 use crate::mirror::mails::{self, Mail};
 use crate::types::OrganizationId;
@@ -78,14 +80,15 @@ impl Job for SendEmail {
         let Some(recipient) = mail.recipient.clone() else {
             return skip(context, key, "the recipient was erased").await;
         };
-        if mail.template().is_none() && clock::now(&context.pool).await? - mail.created_at < OVERLAP
-        {
-            let reason = format!("this release has no template {}", mail.template);
-            return Err(Error::not_yet(reason, OVERLAP_LOOK));
-        }
+        let Some(template) = mail.template() else {
+            return without_template(context, key, &mail).await;
+        };
         // Before the attempt is counted: a server that is away has not been asked about this mail.
         let connection = mailer.connect().await?;
-        let sent = attempt(context, key, &mail, &recipient, mailer, connection).await;
+        let sent = attempt(
+            context, key, &mail, template, &recipient, mailer, connection,
+        )
+        .await;
         end(context, key, sent).await
     }
 }
@@ -108,18 +111,24 @@ impl From<sqlx::Error> for Failure {
     }
 }
 
+async fn without_template(context: &Context, key: &MailKey, mail: &Mail) -> Result<Done, Error> {
+    let reason = format!("this release has no template {}", mail.template);
+    if clock::now(&context.pool).await? - mail.created_at < OVERLAP {
+        return Err(Error::not_yet(reason, OVERLAP_LOOK));
+    }
+    let refused = SendError::Refused(reason);
+    end(context, key, Err(Failure::Send(refused))).await
+}
+
 async fn attempt(
     context: &Context,
     key: &MailKey,
     mail: &Mail,
+    template: Template,
     recipient: &str,
     mailer: &Mailer,
     connection: Connection<'_>,
 ) -> Result<(), Failure> {
-    let Some(template) = mail.template() else {
-        let reason = format!("this release has no template {}", mail.template);
-        return Err(Failure::Send(SendError::Refused(reason)));
-    };
     let invoice = match mail.order_id {
         Some(order) => mails::invoice(&context.pool, order).await?,
         None => None,

@@ -6,7 +6,7 @@
 use chrono::TimeDelta;
 use polar::{Client, OrAbsent, Order};
 
-use crate::contract::Error;
+use crate::contract::{Error, Verdict};
 
 /// How long after the order a mail waits for its invoice.
 pub(crate) const INVOICE_DEADLINE: TimeDelta = TimeDelta::hours(24);
@@ -77,19 +77,11 @@ async fn ask_for(polar: &Client, order: &Order, failures: u32) -> Result<Invoici
 /// Whatever Polar says about an invoice, the mail goes at last. What says nothing about it is left to the job (a call that was
 /// held back, a refused token, a missing scope), and so is what may have passed a moment later, while that is likely.
 fn cannot_be_had(order: &Order, error: polar::Error, failures: u32) -> Result<Invoicing, Error> {
-    let waits = matches!(
-        error,
-        polar::Error::Rejected(_) | polar::Error::RateLimited { .. }
-    ) || error.is_about_token();
-    let may_pass = matches!(
-        error,
-        polar::Error::Unavailable { .. }
-            | polar::Error::Unreachable { .. }
-            | polar::Error::Intermediary { .. }
-            | polar::Error::Unreadable { .. }
-    );
-    if waits || may_pass && failures < QUICK_RETRIES {
-        return Err(error.into());
+    let error = Error::from(error);
+    match error.verdict() {
+        Verdict::Wait { .. } => return Err(error),
+        Verdict::Retry { .. } if failures < QUICK_RETRIES => return Err(error),
+        Verdict::Retry { .. } | Verdict::Discard { .. } => {}
     }
     tracing::warn!(order = %order.id, %error, "an invoice cannot be had");
     Ok(Invoicing::NotYet("Polar does not give the invoice"))
