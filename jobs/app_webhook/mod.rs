@@ -55,26 +55,18 @@ pub struct Message {
 
 /// Why the application did not take a message.
 #[derive(Debug)]
-pub enum NotTaken {
+pub(crate) enum NotTaken {
     /// It answered, and does not want it as it is.
     Refused(String),
     /// It did not answer, or said that it is not itself.
     Unanswered(String),
     /// It is down, or asks for time: that is no failure of this message.
-    Later {
-        /// Which of both.
-        reason: String,
-        /// How long.
-        after: Duration,
-    },
+    Later(Held),
 }
 
 impl From<Held> for NotTaken {
     fn from(held: Held) -> Self {
-        Self::Later {
-            reason: held.reason,
-            after: held.retry_after,
-        }
+        Self::Later(held)
     }
 }
 
@@ -82,7 +74,7 @@ impl From<NotTaken> for Error {
     fn from(why: NotTaken) -> Self {
         match why {
             NotTaken::Refused(reason) | NotTaken::Unanswered(reason) => Self::Retry(reason),
-            NotTaken::Later { reason, after } => Self::Unavailable { reason, after },
+            NotTaken::Later(held) => held.into(),
         }
     }
 }
@@ -115,7 +107,7 @@ impl AppWebhook {
     ///
     /// # Errors
     /// Why it did not. What it answered in words is not repeated, for it may be about people.
-    pub async fn post(&self, message: &Message) -> Result<(), NotTaken> {
+    pub(crate) async fn post(&self, message: &Message) -> Result<(), NotTaken> {
         let breaker = &self.0.breaker;
         let admission = breaker.admit(Instant::now())?;
         let failure = match self.send(message).await {
@@ -180,10 +172,10 @@ fn judge(answer: &Response) -> Result<(), NotTaken> {
     }
     let text = answered(answer);
     Err(match status {
-        StatusCode::TOO_MANY_REQUESTS => NotTaken::Later {
+        StatusCode::TOO_MANY_REQUESTS => NotTaken::Later(Held {
+            retry_after: retry_after(answer),
             reason: text,
-            after: retry_after(answer),
-        },
+        }),
         _ if status.is_redirection() => {
             NotTaken::Refused(format!("{text}; redirects are not followed"))
         }
