@@ -3,7 +3,6 @@
 use jobs::mirror::{erasure, members};
 use jobs::types::{Email, OrganizationId, Role, UserId};
 use jobs::{NewJob, Prune};
-use polar_jobs::queue::enqueue;
 use private_postgres::testing::sessions_waiting_for_a_lock;
 use serde_json::{Value, json};
 use simulator::Product;
@@ -249,10 +248,7 @@ async fn the_daily_prune_erases_what_was_deleted_three_weeks_ago_and_nothing_you
 }
 
 async fn prune(app: &TestApp) {
-    let mut connection = app.pool.acquire().await.unwrap();
-    let job = NewJob::of(&Prune {});
-    enqueue::insert(&mut connection, &job).await.unwrap();
-    drop(connection);
+    app.enqueue(NewJob::of(&Prune {})).await;
     app.work_until_idle().await;
 }
 
@@ -453,12 +449,7 @@ async fn what_is_told_of_an_erased_person_later_is_erased_by_the_next_prune() {
     });
     app.tell(&told).await;
     app.work_until_idle().await;
-    let mut connection = app.pool.acquire().await.unwrap();
-    enqueue::insert(&mut connection, &NewJob::of(&Prune {}))
-        .await
-        .unwrap();
-    drop(connection);
-    app.work_until_idle().await;
+    prune(&app).await;
     for name in ["gustav", "mona"] {
         assert_eq!(
             tables_with(&app, name).await,
