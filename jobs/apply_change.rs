@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::change::{self, Change, Fault};
 use crate::contract::{Context, Done, Error, Job, NewJob};
 use crate::mirror::events;
-use application::Application;
+use application::{Application, NotApplied};
 
 /// Apply one stored change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,15 +41,16 @@ impl Job for ApplyChange {
         let change = change::parse_stored(&stored.change_type, &stored.data)
             .map_err(|faults| refused(&faults))?;
         let mut transaction = context.begin().await?;
-        let applied = Application {
+        let application = Application {
             connection: &mut transaction,
             event: self.event,
             support_desk: context.settings.support_desk.is_some(),
         };
-        Ok(match applied.apply(&change).await? {
-            Ok(next) => Done::applied().then(next).within(transaction),
-            Err(reason) => Done::ignored(reason),
-        })
+        match application.apply(&change).await {
+            Ok(next) => Ok(Done::applied().then(next).within(transaction)),
+            Err(NotApplied::Ignored(reason)) => Ok(Done::ignored(reason)),
+            Err(NotApplied::Database(error)) => Err(error.into()),
+        }
     }
 }
 

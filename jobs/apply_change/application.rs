@@ -9,8 +9,22 @@ use crate::mirror::{members, organizations};
 use crate::types::{Email, OrganizationId, Person, Role, UserId};
 use crate::{MeterUsage, ReportCosts, SyncCustomer, SyncMember, SyncSupportDesk};
 
-/// What an application of a change came to: follow-ups, or the reason why there was nothing to do.
-pub(super) type Applied = Result<Vec<NewJob>, &'static str>;
+/// Why a change was not written.
+pub(super) enum NotApplied {
+    /// There was nothing to do, for this reason.
+    Ignored(&'static str),
+    /// The database failed.
+    Database(sqlx::Error),
+}
+
+impl From<sqlx::Error> for NotApplied {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// The jobs that follow from a change that was written.
+type Applied = Result<Vec<NewJob>, NotApplied>;
 
 /// One change on its way into the mirror.
 pub(super) struct Application<'a> {
@@ -21,12 +35,14 @@ pub(super) struct Application<'a> {
 }
 
 /// A newer change has been applied already.
-const STALE: &str = "a newer change was applied before";
-const DELETED: &str = "the organization was deleted";
+const STALE: NotApplied = NotApplied::Ignored("a newer change was applied before");
+const DELETED: NotApplied = NotApplied::Ignored("the organization was deleted");
+const NO_MEMBER: NotApplied =
+    NotApplied::Ignored("not an active member, or a newer change was applied before");
 
 impl Application<'_> {
-    /// Writes the change; answers what follows, or why there was nothing to do.
-    pub(super) async fn apply(mut self, change: &Change) -> Result<Applied, sqlx::Error> {
+    /// Writes the change.
+    pub(super) async fn apply(mut self, change: &Change) -> Applied {
         match change {
             Change::OrganizationCreated {
                 organization,
@@ -78,19 +94,14 @@ impl Application<'_> {
                 self.rename(*user, email.as_ref(), name.as_deref()).await
             }
             Change::UsageRecorded(_) | Change::CostRecorded(_) => {
-                Ok(Err("readings are counted, not applied"))
+                Err(NotApplied::Ignored("readings are counted, not applied"))
             }
         }
     }
 
-    async fn rename(
-        &mut self,
-        user: UserId,
-        email: Option<&Email>,
-        name: Option<&str>,
-    ) -> Result<Applied, sqlx::Error> {
+    async fn rename(&mut self, user: UserId, email: Option<&Email>, name: Option<&str>) -> Applied {
         members::meet(self.connection, user, email, name, self.event).await?;
-        Ok(Ok(self.everywhere(user).await?))
+        Ok(self.everywhere(user).await?)
     }
 
     /// Writes what is said of a person on the way. News about somebody known concern every
@@ -112,13 +123,9 @@ impl Application<'_> {
         Ok(next)
     }
 
-    async fn create(
-        &mut self,
-        new: &NewOrganization<'_>,
-        owner: &Person,
-    ) -> Result<Applied, sqlx::Error> {
+    async fn create(&mut self, new: &NewOrganization<'_>, owner: &Person) -> Applied {
         if !organizations::create(self.connection, new, self.event).await? {
-            return Ok(Err(STALE));
+            return Err(STALE);
         }
         let mut next = vec![NewJob::of(&SyncCustomer {
             organization_id: new.id,
@@ -126,7 +133,7 @@ impl Application<'_> {
         next.extend(self.support_desk(new.id));
         next.extend(self.meet(owner).await?);
         members::join(self.connection, new.id, owner.id, Role::Owner, self.event).await?;
-        Ok(Ok(next))
+        Ok(next)
     }
 
     async fn update(
@@ -135,15 +142,11 @@ impl Application<'_> {
         name: Option<&str>,
         slug: Option<&str>,
         status: Option<&str>,
-    ) -> Result<Applied, sqlx::Error> {
-        match organizations::standing(self.connection, organization).await? {
-            Standing::Unknown => {
-                return Ok(Err(
-                    "the organization is not created yet; its creation will say everything",
-                ));
-            }
-            Standing::Deleted => return Ok(Err(DELETED)),
-            Standing::Living | Standing::Anew => {}
+    ) -> Applied {
+        if self.standing(organization).await? == Standing::Unknown {
+            return Err(NotApplied::Ignored(
+                "the organization is not created yet; its creation will say everything",
+            ));
         }
         if !organizations::update(
             self.connection,
@@ -155,23 +158,27 @@ impl Application<'_> {
         )
         .await?
         {
-            return Ok(Err(STALE));
+            return Err(STALE);
         }
         let customer = NewJob::of(&SyncCustomer {
             organization_id: organization,
         });
         let support_desk = self.support_desk(organization);
-        Ok(Ok([customer].into_iter().chain(support_desk).collect()))
+        Ok([customer].into_iter().chain(support_desk).collect())
     }
 
-    async fn delete(&mut self, organization: OrganizationId) -> Result<Applied, sqlx::Error> {
+    async fn delete(&mut self, organization: OrganizationId) -> Applied {
         match organizations::standing(self.connection, organization).await? {
-            Standing::Unknown => return Ok(Err("the organization was never created")),
-            Standing::Deleted => return Ok(Err("the organization was deleted before")),
+            Standing::Unknown => {
+                return Err(NotApplied::Ignored("the organization was never created"));
+            }
+            Standing::Deleted => {
+                return Err(NotApplied::Ignored("the organization was deleted before"));
+            }
             Standing::Living | Standing::Anew => {}
         }
         if !organizations::delete(self.connection, organization, self.event).await? {
-            return Ok(Err(STALE));
+            return Err(STALE);
         }
         // The customer goes once its last usage and costs are reported: count them now.
         let next = [
@@ -182,29 +189,21 @@ impl Application<'_> {
             NewJob::of(&ReportCosts {}),
         ];
         let support_desk = self.support_desk(organization);
-        Ok(Ok(next.into_iter().chain(support_desk).collect()))
+        Ok(next.into_iter().chain(support_desk).collect())
     }
 
-    async fn add(
-        &mut self,
-        organization: OrganizationId,
-        person: &Person,
-        role: Role,
-    ) -> Result<Applied, sqlx::Error> {
-        let standing = organizations::standing(self.connection, organization).await?;
-        if standing == Standing::Deleted {
-            return Ok(Err(DELETED));
-        }
+    async fn add(&mut self, organization: OrganizationId, person: &Person, role: Role) -> Applied {
+        let standing = self.standing(organization).await?;
         let elsewhere = self.meet(person).await?;
         let written =
             members::join(self.connection, organization, person.id, role, self.event).await?;
-        let here = self
-            .followed(written, STALE, standing, organization, person.id)
-            .await?;
-        Ok(match (here, elsewhere) {
-            (Err(reason), elsewhere) if elsewhere.is_empty() => Err(reason),
-            (here, elsewhere) => Ok(here.into_iter().flatten().chain(elsewhere).collect()),
-        })
+        let mut next = match written {
+            true => self.follow_ups(standing, organization, person.id).await?,
+            false if elsewhere.is_empty() => return Err(STALE),
+            false => Vec::new(),
+        };
+        next.extend(elsewhere);
+        Ok(next)
     }
 
     async fn change_role(
@@ -212,76 +211,52 @@ impl Application<'_> {
         organization: OrganizationId,
         user: UserId,
         role: Role,
-    ) -> Result<Applied, sqlx::Error> {
+    ) -> Applied {
         if role == Role::Owner {
             return self.transfer(organization, user).await;
         }
-        let standing = organizations::standing(self.connection, organization).await?;
-        if standing == Standing::Deleted {
-            return Ok(Err(DELETED));
+        let standing = self.standing(organization).await?;
+        if !members::change_role(self.connection, organization, user, role, self.event).await? {
+            return Err(NO_MEMBER);
         }
-        let written =
-            members::change_role(self.connection, organization, user, role, self.event).await?;
-        self.followed(
-            written,
-            "not an active member, or a newer change was applied before",
-            standing,
-            organization,
-            user,
-        )
-        .await
+        self.follow_ups(standing, organization, user).await
     }
 
-    async fn remove(
-        &mut self,
-        organization: OrganizationId,
-        user: UserId,
-    ) -> Result<Applied, sqlx::Error> {
-        let standing = organizations::standing(self.connection, organization).await?;
-        if standing == Standing::Deleted {
-            return Ok(Err(DELETED));
+    async fn remove(&mut self, organization: OrganizationId, user: UserId) -> Applied {
+        let standing = self.standing(organization).await?;
+        if !members::leave(self.connection, organization, user, self.event).await? {
+            return Err(NO_MEMBER);
         }
-        let written = members::leave(self.connection, organization, user, self.event).await?;
-        self.followed(
-            written,
-            "not an active member, or a newer change was applied before",
-            standing,
-            organization,
-            user,
-        )
-        .await
+        self.follow_ups(standing, organization, user).await
     }
 
-    async fn transfer(
-        &mut self,
-        organization: OrganizationId,
-        user: UserId,
-    ) -> Result<Applied, sqlx::Error> {
-        let standing = organizations::standing(self.connection, organization).await?;
-        if standing == Standing::Deleted {
-            return Ok(Err(DELETED));
+    async fn transfer(&mut self, organization: OrganizationId, user: UserId) -> Applied {
+        let standing = self.standing(organization).await?;
+        if !members::make_owner(self.connection, organization, user, self.event).await? {
+            return Err(STALE);
         }
-        let written = members::make_owner(self.connection, organization, user, self.event).await?;
-        self.followed(written, STALE, standing, organization, user)
-            .await
+        self.follow_ups(standing, organization, user).await
+    }
+
+    /// How an organization stands that was not deleted.
+    async fn standing(&mut self, organization: OrganizationId) -> Result<Standing, NotApplied> {
+        match organizations::standing(self.connection, organization).await? {
+            Standing::Deleted => Err(DELETED),
+            standing => Ok(standing),
+        }
     }
 
     /// What follows from a membership that was written. Before the organization is announced
     /// nothing goes to Polar; its creation brings every member.
-    async fn followed(
+    async fn follow_ups(
         &mut self,
-        written: bool,
-        otherwise: &'static str,
         standing: Standing,
         organization: OrganizationId,
         user: UserId,
-    ) -> Result<Applied, sqlx::Error> {
-        match (written, standing) {
-            (false, _) => Ok(Err(otherwise)),
-            (true, Standing::Living | Standing::Anew) => {
-                Ok(Ok(self.syncs(organization, user).await?))
-            }
-            (true, _) => Ok(Ok(Vec::new())),
+    ) -> Applied {
+        match standing {
+            Standing::Living | Standing::Anew => Ok(self.syncs(organization, user).await?),
+            Standing::Unknown | Standing::Deleted => Ok(Vec::new()),
         }
     }
 
