@@ -38,20 +38,40 @@ pub struct Return {
     pub attempt: i32,
     /// Seconds from now.
     pub delay: f64,
-    /// The failure to be kept in `errors`; `None` where no attempt is charged.
-    pub failure: Option<String>,
-    /// Why it waits, in words.
-    pub note: Option<String>,
-    /// Whether the work counts as due since it was due first. False where the job itself put it off.
-    pub still_due: bool,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a job goes back to waiting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The attempt failed: it is counted, and kept in `errors`.
+    Failed(String),
+    /// The job put its work off; only then it is due.
+    PutOff(String),
+    /// It could not do its work now, which counts as due since it was due first.
+    Released(Option<String>),
 }
 
 impl Return {
     /// The entry of `errors`, if this return is a failure.
     fn error(&self) -> Option<Value> {
-        self.failure
-            .as_deref()
-            .map(|reason| failure(self.attempt, reason))
+        match &self.reason {
+            Reason::Failed(reason) => Some(failure(self.attempt, reason)),
+            Reason::PutOff(_) | Reason::Released(_) => None,
+        }
+    }
+
+    fn note(&self) -> Option<&str> {
+        match &self.reason {
+            Reason::Failed(_) => None,
+            Reason::PutOff(note) => Some(note),
+            Reason::Released(note) => note.as_deref(),
+        }
+    }
+
+    fn is_still_due(&self) -> bool {
+        !matches!(self.reason, Reason::PutOff(_))
     }
 }
 
@@ -134,8 +154,8 @@ pub async fn requeue(
     let attempts: Vec<i32> = returns.iter().map(|entry| entry.attempt).collect();
     let delays: Vec<f64> = returns.iter().map(|entry| entry.delay).collect();
     let failures: Vec<Option<Value>> = returns.iter().map(Return::error).collect();
-    let still_due: Vec<bool> = returns.iter().map(|entry| entry.still_due).collect();
-    let notes: Vec<Option<&str>> = returns.iter().map(|entry| entry.note.as_deref()).collect();
+    let still_due: Vec<bool> = returns.iter().map(Return::is_still_due).collect();
+    let notes: Vec<Option<&str>> = returns.iter().map(Return::note).collect();
     sqlx::query_scalar!(
         r#"SELECT polar_jobs.requeue_jobs($1, $2, $3, $4, $5, $6, $7) AS "again!""#,
         worker,

@@ -5,7 +5,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use super::finish::{self, Return};
+use super::finish::{self, Reason, Return};
 
 /// A session of ours. The start tells it from a later one with the same process id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,9 +139,7 @@ pub async fn release(
         id: claim.id,
         attempt: claim.attempt,
         delay: 0.0,
-        failure: None,
-        note: None,
-        still_due: true,
+        reason: Reason::Released(None),
     };
     let returns: Vec<Return> = claims.iter().map(release).collect();
     finish::requeue(connection, worker, &returns).await

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tracing::{Instrument, Span};
 
 use crate::queue::claim::Claimed;
-use crate::queue::finish::{Completion, Discard, Return};
+use crate::queue::finish::{Completion, Discard, Reason, Return};
 
 use super::metrics::{self, AttemptMetrics};
 use super::result::{AttemptFacts, AttemptResult, BufferedResult, TransactionalCompletion};
@@ -199,14 +199,18 @@ impl Runner {
                 after,
                 reason,
                 still_due,
-            } => BufferedResult::Return(Return {
-                id: facts.id,
-                attempt: facts.attempt,
-                delay: after.min(LONGEST_DELAY).as_secs_f64(),
-                failure: None,
-                note: Some(self.text(reason)),
-                still_due,
-            }),
+            } => {
+                let note = self.text(reason);
+                BufferedResult::Return(Return {
+                    id: facts.id,
+                    attempt: facts.attempt,
+                    delay: after.min(LONGEST_DELAY).as_secs_f64(),
+                    reason: match still_due {
+                        true => Reason::Released(Some(note)),
+                        false => Reason::PutOff(note),
+                    },
+                })
+            }
         }
     }
 
@@ -226,9 +230,7 @@ impl Runner {
             id,
             attempt,
             delay: delay.as_secs_f64(),
-            failure: Some(reason),
-            note: None,
-            still_due: true,
+            reason: Reason::Failed(reason),
         })
     }
 
@@ -350,7 +352,7 @@ fn organization_in(payload: &str) -> Option<&str> {
 fn log(result: &BufferedResult) {
     match result {
         BufferedResult::Return(Return {
-            failure: Some(error),
+            reason: Reason::Failed(error),
             delay,
             ..
         }) => tracing::warn!(error, next_run_in_seconds = delay, "the attempt failed"),

@@ -10,6 +10,7 @@ use metrics::{Counter, Histogram, counter, gauge, histogram};
 use sqlx::PgPool;
 
 use crate::queue::claim::Claimed;
+use crate::queue::finish::Reason;
 use crate::queue::reclaim::ReclaimedJob;
 use crate::queue::release;
 
@@ -85,10 +86,12 @@ impl End {
         let completion = match result {
             AttemptResult::Transactional(result) => &result.completion,
             AttemptResult::Buffered(BufferedResult::Complete(completion)) => completion,
-            AttemptResult::Buffered(BufferedResult::Return(back)) if back.failure.is_some() => {
-                return Self::Failed;
+            AttemptResult::Buffered(BufferedResult::Return(back)) => {
+                return match back.reason {
+                    Reason::Failed(_) => Self::Failed,
+                    Reason::PutOff(_) | Reason::Released(_) => Self::Waiting,
+                };
             }
-            AttemptResult::Buffered(BufferedResult::Return(_)) => return Self::Waiting,
             AttemptResult::Buffered(BufferedResult::Discard(_)) => return Self::Discarded,
         };
         match completion.ignored {

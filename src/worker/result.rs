@@ -5,7 +5,7 @@ use jobs::contract::Retry;
 use sqlx::{Postgres, Transaction};
 
 use crate::queue::claim::Claimed;
-use crate::queue::finish::{Completion, Discard, Return};
+use crate::queue::finish::{Completion, Discard, Reason, Return};
 use crate::queue::place::RowPlace;
 
 /// Notes of jobs that were released.
@@ -86,9 +86,7 @@ impl BufferedResult {
             id,
             attempt,
             delay,
-            failure: None,
-            note: Some(note.into()),
-            still_due: true,
+            reason: Reason::Released(Some(note.into())),
         })
     }
 }

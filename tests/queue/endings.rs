@@ -1,7 +1,7 @@
 //! Every attempt has one end, and every job a final state.
 
 use jobs::NewJob;
-use polar_jobs::queue::finish::{self, Completion, Return};
+use polar_jobs::queue::finish::{self, Completion, Reason, Return};
 use polar_jobs::queue::place::RowPlace;
 
 use crate::ledger::Mark;
@@ -381,9 +381,7 @@ async fn every_way_to_end_is_fenced_by_attempt_and_worker() {
             id,
             attempt,
             delay: 0.0,
-            failure: Some("x".into()),
-            note: None,
-            still_due: true,
+            reason: Reason::Failed("x".into()),
         };
         finish::requeue(&mut connection, worker, &[back])
             .await

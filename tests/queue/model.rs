@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use polar_jobs::operators::Actor;
 use polar_jobs::queue::claim::Claimed;
-use polar_jobs::queue::finish::{self, Discard, Return};
+use polar_jobs::queue::finish::{self, Discard, Reason, Return};
 use polar_jobs::queue::place::RowPlace;
 use polar_jobs::queue::table::{self, Acted, Action};
 use polar_jobs::queue::{enqueue, reclaim, release};
@@ -152,9 +152,12 @@ impl Case {
                 }
             }
             Step::Fail(index) | Step::Snooze(index) => {
-                let failure = matches!(step, Step::Fail(_)).then(|| "x".to_owned());
+                let reason = match step {
+                    Step::Fail(_) => Reason::Failed("x".to_owned()),
+                    _ => Reason::Released(None),
+                };
                 if let Some((worker, job)) = self.take(*index) {
-                    requeue(&mut self.connection, worker, &job, failure).await;
+                    requeue(&mut self.connection, worker, &job, reason).await;
                 }
             }
             Step::Discard(index) => {
@@ -319,7 +322,13 @@ impl Case {
         let (worker, job) = self.late.remove(index % self.late.len());
         let before = self.read().await;
         complete(&mut self.connection, worker, &job).await;
-        requeue(&mut self.connection, worker, &job, Some("late".to_owned())).await;
+        requeue(
+            &mut self.connection,
+            worker,
+            &job,
+            Reason::Failed("late".to_owned()),
+        )
+        .await;
         discard(&mut self.connection, worker, &job).await;
         assert_eq!(before, self.read().await, "a late end changes nothing");
     }
@@ -495,19 +504,12 @@ async fn complete(connection: &mut PgConnection, worker: i64, job: &Claimed) {
     }
 }
 
-async fn requeue(
-    connection: &mut PgConnection,
-    worker: i64,
-    job: &Claimed,
-    failure: Option<String>,
-) {
+async fn requeue(connection: &mut PgConnection, worker: i64, job: &Claimed, reason: Reason) {
     let back = Return {
         id: job.id,
         attempt: job.attempt,
         delay: 0.0,
-        failure,
-        note: None,
-        still_due: true,
+        reason,
     };
     assert!(
         finish::requeue(connection, worker, &[back])
