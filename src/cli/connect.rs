@@ -6,7 +6,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection, PgExecutor, PgPool};
 
 use super::{Failure, pooler};
-use crate::config::{DatabaseUrl, Pooler};
+use crate::config::DatabaseUrl;
 use crate::migrate;
 use crate::queue::connect::{self, QueueDatabase};
 
@@ -56,11 +56,7 @@ pub(crate) async fn connection(database: &DatabaseUrl) -> Result<PgConnection, F
 
 /// The queue's own way to the same database.
 pub(crate) fn queue_database(database: &DatabaseUrl) -> Result<QueueDatabase, Failure> {
-    let pooler = match database.pooler() {
-        Pooler::None => connect::Pooler::None,
-        Pooler::Transaction => connect::Pooler::Transaction,
-    };
-    Ok(QueueDatabase::new(database.expose(), pooler)?)
+    Ok(QueueDatabase::new(database.expose(), database.pooler())?)
 }
 
 fn silent(database: &DatabaseUrl) -> String {

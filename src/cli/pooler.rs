@@ -8,7 +8,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions};
 use uuid::Uuid;
 
 use super::Failure;
-use crate::config::{DatabaseUrl, Pooler};
+use crate::config::DatabaseUrl;
+use crate::queue::connect::Pooler;
 use crate::sqlstate::is_statement_of_others;
 
 const UNDECLARED: &str = "a pooler is in between that no setting mentions: set DATABASE_POOLER=transaction, or let it \

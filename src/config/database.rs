@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 
 use super::{ConfigError, Environment};
-use crate::queue::connect::ConnectionBudget;
+use crate::queue::connect::{ConnectionBudget, Pooler};
 
 /// What `DATABASE_URL` may look like.
 pub(super) const ALLOWED: &str = "postgres://user:password@host:port/database?sslmode=…";
@@ -19,16 +19,6 @@ pub struct DatabaseUrl {
     url: SecretString,
     options: PgConnectOptions,
     pooler: Pooler,
-}
-
-/// What stands between us and Postgres.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pooler {
-    /// Nothing, or a pooler that gives us a session.
-    None,
-    /// A pooler that gives us a server connection per transaction: no LISTEN and no session locks
-    /// there; polling and leases do their work.
-    Transaction,
 }
 
 impl DatabaseUrl {

@@ -26,7 +26,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::ingress::required_events;
 
 pub use app::AppSettings;
-pub use database::{DatabaseUrl, Pooler};
+pub use database::DatabaseUrl;
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use http::HttpSettings;

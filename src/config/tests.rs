@@ -8,6 +8,7 @@ use secrecy::ExposeSecret;
 use jobs::mail::{Security, Transport};
 
 use super::*;
+use crate::queue::connect::Pooler;
 
 const ORGANIZATION: &str = "1dbfc517-0bbf-4301-9ba8-555ca42b9737";
 

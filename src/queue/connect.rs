@@ -16,13 +16,14 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection of a pool that nobody used for so long is closed.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whether the database is reached directly or through a transaction-mode pooler.
+/// What stands between us and Postgres.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pooler {
-    /// A session of our own: LISTEN, session locks and session settings work.
+    /// Nothing, or a pooler that gives us a session: LISTEN, session locks and session settings work.
     #[default]
     None,
-    /// No session: no notifications (polling finds everything) and liveness by lease alone.
+    /// A pooler that gives us a server connection per transaction: no notifications (polling finds everything) and
+    /// liveness by lease alone.
     Transaction,
 }
 

@@ -5,7 +5,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use uuid::Uuid;
 
 use super::super::{Failure, connect};
-use crate::config::{DatabaseUrl, Pooler};
+use crate::config::DatabaseUrl;
+use crate::queue::connect::Pooler;
 use private_postgres::{Options, Server};
 
 /// Where the private Postgres of measurements keeps its data between two of them.

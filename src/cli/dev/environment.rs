@@ -15,7 +15,8 @@ use super::super::{AppContext, Failure, connect, migrate, output, resync};
 use super::addresses::Addresses;
 use super::billing_page::BillingPage;
 use super::{Arguments, settings_file};
-use crate::config::{Billing, Config, DatabaseUrl, MailSettings, PlainSettings, Pooler};
+use crate::config::{Billing, Config, DatabaseUrl, MailSettings, PlainSettings};
+use crate::queue::connect::Pooler;
 use crate::telemetry::Masker;
 use private_postgres::{Options, Server, ensure_database, psql_line};
 
