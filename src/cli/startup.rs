@@ -98,9 +98,10 @@ async fn order(
     };
     match done?.refusal {
         Some(reason) => Err(Failure::failed(reason)),
+        // An invitation that was used is not made anew.
+        None if invited => show(app, pool, organization).await,
         None => {
-            let words = if invited { "invited" } else { "not invited" };
-            output::line(words)?;
+            output::line("not invited")?;
             Ok(Exit::Done)
         }
     }

@@ -81,6 +81,7 @@ async fn an_invitation_is_given_once_shown_taken_back_and_not_taken_back_once_us
     let path = company.at("/startup-program/claim");
     assert_eq!(app.ask(&company.owner(), "POST", &path).await.status, 200);
     assert_eq!(startup(&app, "status", id).await, done("consumed"));
+    assert_eq!(startup(&app, "invite", id).await, done("consumed"));
     let used = startup(&app, "revoke", id).await;
     assert_eq!(used.code, Some(1), "{used:?}");
     assert!(used.err.contains("the invitation was used"), "{used:?}");
@@ -91,7 +92,7 @@ async fn an_invitation_is_given_once_shown_taken_back_and_not_taken_back_once_us
     );
     let rows = actions.bind(id).fetch_all(&app.pool).await.unwrap();
     let actions: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    let expected = ["invite", "invite", "revoke", "invite", "revoke"];
+    let expected = ["invite", "invite", "revoke", "invite", "invite", "revoke"];
     let expected = expected.map(|verb| ("Ada".to_owned(), format!("startup {verb}")));
     assert_eq!(actions, expected);
 }
