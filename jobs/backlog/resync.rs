@@ -3,7 +3,7 @@
 use sqlx::{PgConnection, PgPool};
 
 use crate::contract::{NewJob, priority};
-use crate::mirror::unsynced;
+use crate::mirror::resync;
 use crate::types::OrganizationId;
 use crate::{ApplyBenefits, SyncCustomer, SyncMember, SyncSubscription, SyncSupportDesk};
 
@@ -16,7 +16,7 @@ pub async fn organizations(
     after: Option<OrganizationId>,
     limit: u16,
 ) -> Result<Vec<OrganizationId>, sqlx::Error> {
-    unsynced::all_organizations(pool, after, i64::from(limit)).await
+    resync::all_organizations(pool, after, i64::from(limit)).await
 }
 
 /// How many organizations there are, deleted ones included.
@@ -24,7 +24,7 @@ pub async fn organizations(
 /// # Errors
 /// If the database fails.
 pub async fn count(pool: &PgPool) -> Result<i64, sqlx::Error> {
-    unsynced::count_organizations(pool).await
+    resync::count_organizations(pool).await
 }
 
 /// The jobs that compare all of an organization with Polar and the support desk, and repair what differs; none
@@ -36,10 +36,10 @@ pub async fn jobs_of(
     connection: &mut PgConnection,
     organization_id: OrganizationId,
 ) -> Result<Vec<NewJob>, sqlx::Error> {
-    if !unsynced::is_known(connection, organization_id).await? {
+    if !resync::is_known(connection, organization_id).await? {
         return Ok(Vec::new());
     }
-    let members = unsynced::all_members_of(connection, organization_id).await?;
+    let members = resync::all_members_of(connection, organization_id).await?;
     let members = members.into_iter().map(|user_id| {
         NewJob::of(&SyncMember {
             organization_id,

@@ -19,6 +19,7 @@ pub mod members;
 pub mod organizations;
 pub mod out_of_step;
 pub mod prune;
+pub mod resync;
 pub mod seen;
 pub mod startup_programs;
 pub mod subscriptions;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jobs::change::Change;
-use jobs::mirror::backfill;
+use jobs::mirror::backfill::estimate;
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -62,11 +62,11 @@ impl Estimate {
             };
             ids.push(read.id.clone());
         }
-        let stored = backfill::known_changes(pool, &changes, &usage, &costs).await?;
+        let stored = estimate::known_changes(pool, &changes, &usage, &costs).await?;
         let changed: Vec<Uuid> = changed.into_iter().collect();
-        let known = backfill::with_customer(pool, &changed).await?;
+        let known = estimate::with_customer(pool, &changed).await?;
         let renamed: Vec<Uuid> = renamed.into_iter().collect();
-        let mut renamed = backfill::memberships_of(pool, &renamed).await?;
+        let mut renamed = estimate::memberships_of(pool, &renamed).await?;
         renamed.retain(|member| !members.contains(member) && !owners.contains(member));
         let (changes, count) = (as_count(file.changes.len()), as_count(organizations.len()));
         let members = as_count(members.len());
@@ -90,7 +90,7 @@ impl Estimate {
 
     /// That of every organization we know.
     pub(super) async fn of_tables(pool: &PgPool, but: Option<Uuid>) -> Result<Self, Failure> {
-        let extent = backfill::extent(pool, but).await?;
+        let extent = estimate::extent(pool, but).await?;
         Ok(Self {
             counts: vec![
                 (extent.organizations, "organization", "organizations"),

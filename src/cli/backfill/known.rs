@@ -1,7 +1,7 @@
 //! Every organization that we know, turned into sync jobs.
 
 use jobs::contract::{begin, priority};
-use jobs::mirror::backfill;
+use jobs::mirror::backfill::run;
 use jobs::types::OrganizationId;
 use jobs::{ApplyBenefits, NewJob, SyncCustomer, SyncSubscription};
 use serde_json::json;
@@ -25,7 +25,7 @@ pub(super) async fn enqueue_all(
     let mut begun = None;
     loop {
         let mut transaction = begin(pool).await?;
-        let run = backfill::open(&mut transaction, actor.as_str()).await?;
+        let run = run::open(&mut transaction, actor.as_str()).await?;
         let Some(run) = run.filter(|run| begun.is_none_or(|id| id == run.id)) else {
             // Where ours was finished between two pages, the row is a new run's, which nobody asked for.
             transaction.rollback().await?;
@@ -38,11 +38,11 @@ pub(super) async fn enqueue_all(
             ))?;
         }
         begun = Some(run.id);
-        let page = backfill::page(&mut transaction, run.position, but, PAGE).await?;
+        let page = run::page(&mut transaction, run.position, but, PAGE).await?;
         let jobs: Vec<NewJob> = page.iter().copied().flat_map(syncs).collect();
         enqueue::insert_all(&mut transaction, &jobs).await?;
         let count = i64::try_from(page.len()).unwrap_or(i64::MAX);
-        backfill::advance(&mut transaction, run.id, page.last().copied(), count).await?;
+        run::advance(&mut transaction, run.id, page.last().copied(), count).await?;
         if !page.is_empty() {
             let action = OperatorAction::new("backfill", "organizations")
                 .with(json!({ "run": run.id, "organizations": count }));

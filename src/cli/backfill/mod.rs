@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use jobs::mirror::backfill::{self, Clash};
+use jobs::mirror::backfill::progress::{self, Clash};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -70,7 +70,7 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
             output::counted(left, "organization")
         ))?;
     }
-    report(&backfill::clashes(&pool, organizations.as_deref()).await?)?;
+    report(&progress::clashes(&pool, organizations.as_deref()).await?)?;
     Ok(Exit::Done)
 }
 
@@ -79,10 +79,10 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
 async fn follow(pool: &PgPool, organizations: Option<&[Uuid]>) -> Result<i64, Failure> {
     let progress = Progress::new("customers and members confirmed by Polar", 0);
     loop {
-        let left = backfill::unfinished(pool, organizations).await?;
-        let confirmed = backfill::confirmed(pool, organizations).await?;
+        let left = progress::unfinished(pool, organizations).await?;
+        let confirmed = progress::confirmed(pool, organizations).await?;
         progress.set(confirmed.confirmed, confirmed.total);
-        if left == 0 || !backfill::worker_lives(pool).await? {
+        if left == 0 || !progress::worker_lives(pool).await? {
             progress.finish();
             return Ok(left);
         }

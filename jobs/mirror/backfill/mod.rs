@@ -1,0 +1,5 @@
+//! What a backfill reads and remembers.
+
+pub mod estimate;
+pub mod progress;
+pub mod run;
