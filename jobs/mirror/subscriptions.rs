@@ -177,7 +177,13 @@ async fn put(
     subscription: &polar::Subscription,
     product_name: &str,
 ) -> Result<(), sqlx::Error> {
-    let pending = subscription.pending_update.as_ref();
+    let AllTerms {
+        terms,
+        ended_at,
+        past_due_at,
+        pending_product_id,
+        pending_applies_at,
+    } = AllTerms::of(subscription);
     sqlx::query!(
         "INSERT INTO polar_jobs.subscriptions
                 (organization_id, subscription_id, product_id, product_name, status, amount, currency,
@@ -197,24 +203,24 @@ async fn put(
                 pending_product_id = excluded.pending_product_id,
                 pending_applies_at = excluded.pending_applies_at, seen_at = now()",
         organization.0,
-        subscription.id.0,
-        subscription.product_id.0,
+        terms.subscription_id,
+        terms.product_id,
         product_name,
-        subscription.status.as_str(),
-        subscription.amount,
-        subscription.currency,
-        subscription.recurring_interval,
-        subscription.current_period_start,
-        subscription.current_period_end,
-        subscription.cancel_at_period_end,
-        subscription.canceled_at,
-        subscription.started_at,
-        subscription.ends_at,
-        subscription.ended_at,
-        subscription.past_due_at,
-        subscription.discount_id.map(|id| id.0),
-        pending.and_then(|pending| pending.product_id).map(|id| id.0),
-        pending.map(|pending| pending.applies_at),
+        terms.status,
+        terms.amount,
+        terms.currency,
+        terms.recurring_interval,
+        terms.current_period_start,
+        terms.current_period_end,
+        terms.cancel_at_period_end,
+        terms.canceled_at,
+        terms.started_at,
+        terms.ends_at,
+        ended_at,
+        past_due_at,
+        terms.discount_id,
+        pending_product_id,
+        pending_applies_at,
     )
     .execute(connection)
     .await?;
