@@ -1,7 +1,8 @@
 //! What polar-jobs does. The folder listing is the catalogue: one file per kind of job.
 //!
 //! Adding a job: one new file here, its `mod` and `pub use` lines below, and its line in
-//! [`registry`]. If a webhook starts it, the arm in `ingress/route.rs` that the compiler asks for.
+//! [`registry`]. If a delivery starts it, an arm in `start` of `src/ingress/route.rs`: its type moves there from the
+//! last arm, which lists what starts nothing. The compiler asks only for a type that is new to `EventType`.
 //!
 //! Folders hold what the jobs share: [`contract`] what a job is, [`change`] what the application
 //! tells us, [`types`] its values, [`mirror`] the only SQL, [`customer`] whom a job asks about,
@@ -64,7 +65,7 @@ pub use resume_support_desk::ResumeSupportDesk;
 pub use resume_syncs::ResumeSyncs;
 pub use send_email::SendEmail;
 pub use send_order_email::SendOrderEmail;
-pub use send_subscription_email::{Change, SendSubscriptionEmail};
+pub use send_subscription_email::SendSubscriptionEmail;
 pub use sync_customer::SyncCustomer;
 pub use sync_member::SyncMember;
 pub use sync_startup_program::SyncStartupProgram;

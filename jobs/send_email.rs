@@ -14,7 +14,7 @@ use crate::mail::{
     Attachment, Connection, Draft, MailKey, Mailer, Message, SendError, Template, render,
 };
 use crate::mirror::clock;
-use crate::mirror::mails::{self, Mail};
+use crate::mirror::mails::{self, Mail, MailState};
 use crate::types::OrganizationId;
 
 /// One mail, by its key.
@@ -65,14 +65,14 @@ impl Job for SendEmail {
         let Some(mail) = mails::read(&context.pool, key).await? else {
             return Err(Error::discard("there is no mail with this key"));
         };
-        match mail.state.as_str() {
-            "sent" => return Ok(Done::ignored("it was sent before")),
+        match mail.state() {
+            Some(MailState::Sent) => return Ok(Done::ignored("it was sent before")),
             // The failure was written, and the process died before the job ended. An operator who retries the
             // job retries the mail: by then the job has its own failures.
-            "failed" if context.job.failures == 0 => {
+            Some(MailState::Failed) if context.job.failures == 0 => {
                 return Err(Error::discard(mail.error.unwrap_or_default()));
             }
-            _ => {}
+            Some(MailState::Waiting | MailState::Skipped | MailState::Failed) | None => {}
         }
         let Some(mailer) = &context.mail else {
             return skip(context, key, "MAIL_URL is not set").await;
@@ -157,7 +157,7 @@ async fn attempt(
 async fn end(context: &Context, key: &MailKey, sent: Result<(), Failure>) -> Result<Done, Error> {
     let error = match sent {
         Ok(()) => {
-            count("sent");
+            count(MailState::Sent);
             let mut transaction = context.begin().await?;
             mails::sent(&mut transaction, key).await?;
             return Ok(Done::applied().within(transaction));
@@ -167,7 +167,7 @@ async fn end(context: &Context, key: &MailKey, sent: Result<(), Failure>) -> Res
         Err(Failure::Error(error)) => error,
     };
     if context.job.ends_with(&error) {
-        count("failed");
+        count(MailState::Failed);
         // Written at once, because a job that fails writes nothing.
         let mut connection = context.pool.acquire().await?;
         mails::failed(&mut connection, key, &error.to_string()).await?;
@@ -176,12 +176,12 @@ async fn end(context: &Context, key: &MailKey, sent: Result<(), Failure>) -> Res
 }
 
 async fn skip(context: &Context, key: &MailKey, reason: &'static str) -> Result<Done, Error> {
-    count("skipped");
+    count(MailState::Skipped);
     let mut transaction = context.begin().await?;
     mails::skipped(&mut transaction, key, reason).await?;
     Ok(Done::ignored(reason).within(transaction))
 }
 
-fn count(state: &'static str) {
-    metrics::counter!("polar_jobs_mails_total", "state" => state).increment(1);
+fn count(state: MailState) {
+    metrics::counter!("polar_jobs_mails_total", "state" => state.name()).increment(1);
 }

@@ -29,8 +29,6 @@ const LONGEST_WAIT: TimeDelta = TimeDelta::hours(6);
 /// How long after `order.created` the first look comes: most orders are paid and numbered by then, and one
 /// that is says so earlier.
 const FIRST_LOOK: TimeDelta = TimeDelta::seconds(60);
-/// The plan of an order without a product.
-const NO_PRODUCT: &str = "Polar";
 
 /// The mails of one order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,17 +190,9 @@ async fn mail(
 }
 
 fn data(order: &Order) -> MailData {
-    let customer = order.customer.as_ref();
+    let plan = order.product.as_ref().map(|product| product.name.as_str());
     let subscription = order.subscription.as_ref();
     MailData {
-        plan: order
-            .product
-            .as_ref()
-            .map_or_else(|| NO_PRODUCT.to_owned(), |product| product.name.clone()),
-        organization: customer
-            .and_then(|customer| customer.name.clone())
-            .unwrap_or_else(|| "your organization".to_owned()),
-        locale: customer.and_then(|customer| customer.locale.clone()),
         amount: Some(Money {
             amount: order.total_amount,
             currency: order.currency.clone(),
@@ -211,7 +201,7 @@ fn data(order: &Order) -> MailData {
         period_end: subscription
             .filter(|subscription| !subscription.cancel_at_period_end)
             .and_then(|subscription| subscription.current_period_end),
-        ..MailData::default()
+        ..MailData::of_customer(order.customer.as_ref(), plan)
     }
 }
 

@@ -25,13 +25,13 @@ pub struct SendSubscriptionEmail {
     /// Polar's id of it.
     pub subscription_id: Uuid,
     /// What to look for.
-    pub change: Change,
+    pub change: SubscriptionChange,
 }
 
 /// What people are told about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Change {
+pub enum SubscriptionChange {
     /// A cancellation was asked for.
     Canceled,
     /// A renewal could not be charged.
@@ -45,9 +45,9 @@ impl SendSubscriptionEmail {
     #[must_use]
     pub fn for_delivery(peek: &Peek) -> Option<NewJob> {
         let change = match peek.event_type.as_ref()? {
-            EventType::SubscriptionCanceled => Change::Canceled,
-            EventType::SubscriptionPastDue => Change::PastDue,
-            EventType::SubscriptionRevoked => Change::Revoked,
+            EventType::SubscriptionCanceled => SubscriptionChange::Canceled,
+            EventType::SubscriptionPastDue => SubscriptionChange::PastDue,
+            EventType::SubscriptionRevoked => SubscriptionChange::Revoked,
             _ => return None,
         };
         Some(NewJob::of(&Self {
@@ -65,9 +65,9 @@ impl Job for SendSubscriptionEmail {
 
     fn unique_key(&self) -> Option<String> {
         let change = match self.change {
-            Change::Canceled => "canceled",
-            Change::PastDue => "past_due",
-            Change::Revoked => "revoked",
+            SubscriptionChange::Canceled => "canceled",
+            SubscriptionChange::PastDue => "past_due",
+            SubscriptionChange::Revoked => "revoked",
         };
         Some(format!("{}/{change}/{}", Self::KIND, self.subscription_id))
     }
@@ -89,7 +89,7 @@ impl Job for SendSubscriptionEmail {
         if subscription.amount == 0 && subscription.discount_id.is_none() {
             return Ok(Done::ignored("the subscription is free"));
         }
-        if self.change == Change::Canceled {
+        if self.change == SubscriptionChange::Canceled {
             let connection = &mut *context.pool.acquire().await?;
             subscription.canceled_at =
                 resumed::first_canceled_at(connection, organization, &subscription).await?;
@@ -109,7 +109,7 @@ struct Occasion {
     ends_at: Option<DateTime<Utc>>,
 }
 
-impl Change {
+impl SubscriptionChange {
     /// The occasion, if the subscription is as the delivery said; else why there is none.
     fn occasion(self, subscription: &Subscription) -> Result<Occasion, &'static str> {
         let occasion = |template, at, ends_at| Occasion {
@@ -183,26 +183,20 @@ async fn data(
     occasion: &Occasion,
 ) -> Result<MailData, Error> {
     let plan = match &subscription.product {
-        Some(product) => product.name.clone(),
+        Some(product) => Some(product.name.clone()),
         None => {
             let product = polar.products().get(subscription.product_id).await;
             let product = product.or_absent()?;
-            product.map_or_else(|| "Polar".to_owned(), |product| product.name)
+            product.map(|product| product.name)
         }
     };
-    let customer = subscription.customer.as_ref();
     Ok(MailData {
-        plan,
-        organization: customer
-            .and_then(|customer| customer.name.clone())
-            .unwrap_or_else(|| "your organization".to_owned()),
-        locale: customer.and_then(|customer| customer.locale.clone()),
         amount: Some(Money {
             amount: subscription.amount,
             currency: subscription.currency.clone(),
         }),
         ends_at: occasion.ends_at,
         has_ended: subscription.ended_at.is_some(),
-        ..MailData::default()
+        ..MailData::of_customer(subscription.customer.as_ref(), plan.as_deref())
     })
 }

@@ -3,6 +3,11 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+/// The plan where Polar names no product.
+const NO_PRODUCT: &str = "Polar";
+/// The organization where the customer has no name.
+const NO_NAME: &str = "your organization";
+
 /// What the templates are filled with. All of it is optional but the names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MailData {
@@ -29,6 +34,21 @@ pub struct MailData {
     /// Whether access had ended already when the mail was asked for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_ended: bool,
+}
+
+impl MailData {
+    /// What every mail about a plan says; the rest is for the caller to fill in. Both names are part of every text, so
+    /// they have a value where Polar tells none.
+    pub(crate) fn of_customer(customer: Option<&polar::Customer>, plan: Option<&str>) -> Self {
+        Self {
+            plan: plan.unwrap_or(NO_PRODUCT).to_owned(),
+            organization: customer
+                .and_then(|customer| customer.name.clone())
+                .unwrap_or_else(|| NO_NAME.to_owned()),
+            locale: customer.and_then(|customer| customer.locale.clone()),
+            ..Self::default()
+        }
+    }
 }
 
 /// An amount of money.

@@ -41,7 +41,7 @@ pub struct Mail {
     pub recipient: Option<String>,
     /// The order it is about.
     pub order_id: Option<Uuid>,
-    /// `waiting`, `sent`, `skipped` or `failed`.
+    /// What became of it, in the table's word.
     pub state: String,
     /// When it was asked for.
     pub created_at: DateTime<Utc>,
@@ -56,6 +56,46 @@ impl Mail {
     #[must_use]
     pub fn template(&self) -> Option<Template> {
         Template::parse(&self.template)
+    }
+
+    /// What became of it, where this build knows the word.
+    #[must_use]
+    pub fn state(&self) -> Option<MailState> {
+        MailState::parse(&self.state)
+    }
+}
+
+/// What became of a mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MailState {
+    /// It is still to be sent.
+    Waiting,
+    /// The mail server took it.
+    Sent,
+    /// It will not go, for a reason that is nobody's failure.
+    Skipped,
+    /// It was given up.
+    Failed,
+}
+
+impl MailState {
+    const ALL: [Self; 4] = [Self::Waiting, Self::Sent, Self::Skipped, Self::Failed];
+
+    /// The word in `mails` and in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Sent => "sent",
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Reads a word.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
     }
 }
 
@@ -186,8 +226,7 @@ pub async fn sent(connection: &mut PgConnection, key: &MailKey) -> Result<(), sq
     Ok(())
 }
 
-/// The mail will not go for a reason that is nobody's failure. Returns how many mails that made: one that was
-/// sent stays so.
+/// The mail will not go for a reason that is nobody's failure. One that was sent stays so.
 ///
 /// # Errors
 /// If the database fails.
@@ -196,7 +235,7 @@ pub async fn skipped(
     key: &MailKey,
     reason: &str,
 ) -> Result<(), sqlx::Error> {
-    end(connection, key, "skipped", reason).await
+    end(connection, key, MailState::Skipped, reason).await
 }
 
 /// The mail was given up.
@@ -208,19 +247,19 @@ pub async fn failed(
     key: &MailKey,
     reason: &str,
 ) -> Result<(), sqlx::Error> {
-    end(connection, key, "failed", reason).await
+    end(connection, key, MailState::Failed, reason).await
 }
 
 async fn end(
     connection: &mut PgConnection,
     key: &MailKey,
-    state: &str,
+    state: MailState,
     reason: &str,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "UPDATE polar_jobs.mails SET state = $2, error = $3 WHERE key = $1 AND state <> 'sent'",
         key.as_str(),
-        state,
+        state.name(),
         reason,
     )
     .execute(connection)
