@@ -18,7 +18,7 @@ use self::api_callers::ApiCallers;
 use self::load::Load;
 pub(super) use self::load::Measured;
 use super::fixture::Fixture;
-use crate::ingress::{Ingress, IngressSettings, Metrics};
+use crate::ingress::{Ingress, IngressSettings, MetricsPage};
 
 mod api_callers;
 mod load;
@@ -48,7 +48,7 @@ pub async fn run(
         app_token: None,
         pool: pool.clone(),
         database,
-        metrics: Metrics::none(),
+        metrics: MetricsPage::none(),
     })
     .await?;
     let address = ingress.local_addr();

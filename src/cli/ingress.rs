@@ -13,7 +13,7 @@ use super::signals::Stop;
 use super::{AppContext, Exit, Failure, connect, pooler};
 use crate::api::{self, ApiSettings};
 use crate::config::{Config, DatabaseUrl};
-use crate::ingress::{Ingress, IngressSettings};
+use crate::ingress::{Ingress, IngressSettings, MetricsPage};
 use crate::queue::connect::{ConnectionBudget, Pooler};
 use crate::telemetry::catalogue::{self, Recorder};
 use crate::telemetry::{Metrics, fleet};
@@ -86,7 +86,7 @@ pub(super) async fn bind(
         database: connect::queue_database(database)?,
         metrics: match config.http.metrics_bind {
             // Moved off the public port.
-            Some(_) => crate::ingress::Metrics::none(),
+            Some(_) => MetricsPage::none(),
             None => page_of(metrics),
         },
     };

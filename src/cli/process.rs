@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use super::signals::Stop;
 use super::{AppContext, Failure, connect};
 use crate::config::{Config, DatabaseUrl, PolarSettings};
-use crate::ingress::{self, operations_router, serve_operations};
+use crate::ingress::{MetricsPage, operations_router, serve_operations};
 use crate::limiter::{FleetRateLimiter, Limits, Timing};
 use crate::queue::connect::{ConnectionBudget, QueueDatabase};
 use crate::telemetry::catalogue::{self, Recorder};
@@ -126,7 +126,7 @@ impl OperationsPage {
     pub(crate) async fn serve(
         self,
         pool: PgPool,
-        metrics: ingress::Metrics,
+        metrics: MetricsPage,
         stop: impl Future<Output = ()>,
     ) {
         serve_operations(self.0, operations_router(pool, metrics), stop).await;
@@ -134,9 +134,9 @@ impl OperationsPage {
 }
 
 /// The metrics page, for whoever serves it.
-pub(crate) fn page_of(metrics: &Metrics) -> ingress::Metrics {
+pub(crate) fn page_of(metrics: &Metrics) -> MetricsPage {
     let metrics = metrics.clone();
-    ingress::Metrics::new(move || metrics.render())
+    MetricsPage::new(move || metrics.render())
 }
 
 fn mask(masker: Masker) -> Mask {

@@ -19,10 +19,10 @@ const PROMETHEUS: HeaderValue =
 
 /// Renders the process's metrics in Prometheus' text format.
 #[derive(Clone)]
-pub struct Metrics(Option<Arc<dyn Fn() -> String + Send + Sync>>);
+pub struct MetricsPage(Option<Arc<dyn Fn() -> String + Send + Sync>>);
 
-impl Metrics {
-    /// Metrics as `render` gives them, such as `PrometheusHandle::render`.
+impl MetricsPage {
+    /// A page as `render` gives it, such as `PrometheusHandle::render`.
     pub fn new(render: impl Fn() -> String + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(render)))
     }
@@ -34,14 +34,14 @@ impl Metrics {
     }
 }
 
-impl fmt::Debug for Metrics {
+impl fmt::Debug for MetricsPage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Metrics")
+        f.write_str("MetricsPage")
     }
 }
 
 /// `/health`, `/ready` and, where there are metrics, `/metrics`.
-pub fn operations_router(pool: PgPool, metrics: Metrics) -> Router {
+pub fn operations_router(pool: PgPool, metrics: MetricsPage) -> Router {
     let router = Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready).with_state(Readiness::of(pool)));

@@ -3,12 +3,10 @@
 
 use jobs::change::Fault;
 use jobs::contract::priority;
-use jobs::mirror::{costs, usage};
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use super::accept::{reserve, store_changes};
-use super::changes::{Batch, row};
+use super::changes::{Batch, rows, store_rows};
 
 /// Some changes of a file.
 #[derive(Default)]
@@ -40,23 +38,10 @@ impl Import {
     /// # Errors
     /// If the database refuses; then none is stored.
     pub async fn store(&self, connection: &mut PgConnection) -> Result<usize, sqlx::Error> {
-        let ids = reserve(connection, &self.0.subjects(), self.0.changes.len()).await?;
-        let mut rows: Vec<_> = self
-            .0
-            .changes
-            .iter()
-            .zip(ids)
-            .map(|(change, id)| row(change, id))
-            .collect();
+        let mut rows = rows(connection, &self.0).await?;
         for job in rows.iter_mut().flat_map(|row| &mut row.jobs) {
             job.priority = priority::BACKFILL;
         }
-        let changes = match rows.as_slice() {
-            [] => 0,
-            rows => store_changes(connection, rows).await?,
-        };
-        let usage = usage::record_all(connection, &self.0.usage).await?;
-        let costs = costs::record_all(connection, &self.0.costs).await?;
-        Ok(changes + usize::try_from(usage.accepted + costs.accepted).unwrap_or(usize::MAX))
+        store_rows(connection, &self.0, &rows).await
     }
 }

@@ -6,6 +6,7 @@
 //! rows are there; its next attempt finds a duplicate, which is a 202.
 
 mod accept;
+mod accept_loop;
 mod answer;
 mod body;
 mod changes;
@@ -14,6 +15,7 @@ mod fallback;
 mod health;
 mod import;
 mod readiness;
+mod recent;
 mod refused;
 mod route;
 mod row;
@@ -24,8 +26,9 @@ mod token;
 mod webhook;
 mod write_timeout;
 
-pub use health::{Metrics, operations_router};
+pub use accept_loop::Limits;
+pub use health::{MetricsPage, operations_router};
 pub use import::Import;
-pub use refused::{Refused, refused_deliveries};
+pub use refused::{RefusedSummary, refused_deliveries};
 pub use route::{handled_event_families, handled_events, jobs_of_delivery, required_events};
-pub use server::{BindError, Ingress, IngressSettings, Limits, serve_operations};
+pub use server::{BindError, Ingress, IngressSettings, serve_operations};

@@ -1,14 +1,14 @@
 //! Whether this process should get requests now. The port is public: anybody may ask, as often as they
 //! like, so all who ask within a second share one look at the database, and none learns its names.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgPool, Row};
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use super::recent::Recent;
 use super::server_probe::ServerProbe;
 use crate::migrate::migrator;
 use crate::queue::connect::{ConnectionBudget, IDLE_TIMEOUT, QueueDatabase};
@@ -16,8 +16,6 @@ use crate::sqlstate::{
     is_lock_timeout, is_permission_missing, is_schema_missing, is_statement_timeout,
 };
 
-/// How long an answer holds.
-const FRESH: Duration = Duration::from_secs(1);
 /// A load balancer asks every few seconds; a database that needs longer than this is not ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
 /// The same, enforced by Postgres, so that a look that was given up does not hold up the next one.
@@ -54,14 +52,14 @@ pub(super) enum NotReady {
     ReadOnly,
 }
 
-type Known = Option<(Instant, Result<(), NotReady>)>;
-
 /// What is known of the database.
 #[derive(Clone)]
 pub(super) struct Readiness {
     pool: PgPool,
     server: ServerProbe,
-    last: Arc<Mutex<Known>>,
+    recent: Recent<Result<(), NotReady>>,
+    /// What was logged last.
+    logged: Arc<Mutex<Option<Result<(), NotReady>>>>,
 }
 
 impl Readiness {
@@ -69,34 +67,35 @@ impl Readiness {
         Self {
             server: ServerProbe::of(pool.clone()),
             pool,
-            last: Arc::default(),
+            recent: Recent::new(),
+            logged: Arc::default(),
         }
     }
 
-    /// The answer of the last second. Whoever finds it too old looks, and the others wait for that.
+    /// The answer of the last second.
     pub(super) async fn check(&self) -> Result<(), NotReady> {
-        let mut last = self.last.lock().await;
-        if let Some((_, known)) = last.filter(|(at, _)| at.elapsed() < FRESH) {
-            return known;
-        }
-        let looked = match timeout(READY_TIMEOUT, look(&self.pool)).await {
-            Ok(looked) => looked,
-            Err(_) if self.server.refuses().await => Err(NotReady::Unreachable),
-            Err(_) => Err(NotReady::Silent),
-        };
-        let before = last.replace((Instant::now(), looked));
-        if before.is_none_or(|(_, before)| before != looked) {
-            report(looked);
-        }
-        looked
+        let answer = self.recent.get(async || {
+            let looked = match timeout(READY_TIMEOUT, look(&self.pool)).await {
+                Ok(looked) => looked,
+                Err(_) if self.server.refuses().await => Err(NotReady::Unreachable),
+                Err(_) => Err(NotReady::Silent),
+            };
+            self.report(looked);
+            looked
+        });
+        answer.await
     }
-}
 
-/// Once per change: what the public does not learn, operators find in the log line of the failing look.
-fn report(looked: Result<(), NotReady>) {
-    match looked {
-        Ok(()) => tracing::info!("ready"),
-        Err(reason) => tracing::warn!(%reason, "not ready"),
+    /// Once per change: what the public does not learn, operators find in the log line of the failing look.
+    fn report(&self, looked: Result<(), NotReady>) {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.replace(looked) == Some(looked) {
+            return;
+        }
+        match looked {
+            Ok(()) => tracing::info!("ready"),
+            Err(reason) => tracing::warn!(%reason, "not ready"),
+        }
     }
 }
 

@@ -67,7 +67,7 @@ async fn note(pool: &PgPool, deliveries: u64) -> Result<(), sqlx::Error> {
 
 /// Deliveries that fit no secret.
 #[derive(Clone, Debug)]
-pub struct Refused {
+pub struct RefusedSummary {
     /// The first one since a delivery was accepted.
     pub since: Timestamp,
     /// The newest.
@@ -84,9 +84,9 @@ pub struct Refused {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn refused_deliveries(pool: &PgPool) -> Result<Option<Refused>, sqlx::Error> {
+pub async fn refused_deliveries(pool: &PgPool) -> Result<Option<RefusedSummary>, sqlx::Error> {
     sqlx::query_as!(
-        Refused,
+        RefusedSummary,
         r#"SELECT since AS "since: Timestamp", last_at AS "last_at: Timestamp", deliveries,
                   coalesce(polar_jobs.last_delivery_at() > last_at, false) AS "accepted_since!",
                   last_at > now() - interval '1 hour' AS "is_recent!"

@@ -63,20 +63,20 @@ impl<'a> EventColumns<'a> {
 /// The jobs of all events, each with its cause.
 pub(super) struct CausedJobs<'a> {
     pub(super) causes: Vec<i64>,
-    /// The places of the causes among the events, counted from one.
-    pub(super) places: Vec<i32>,
+    /// The positions of the causes among the events, counted from one.
+    pub(super) positions: Vec<i32>,
     pub(super) columns: JobColumns<'a>,
 }
 
 impl<'a> CausedJobs<'a> {
     pub(super) fn of(rows: &'a [Row<'a>]) -> Self {
         let numbered = (1..).zip(rows);
-        let (causes, places) = numbered
-            .flat_map(|(place, row)| row.jobs.iter().map(move |_| (row.id, place)))
+        let (causes, positions) = numbered
+            .flat_map(|(position, row)| row.jobs.iter().map(move |_| (row.id, position)))
             .unzip();
         Self {
             causes,
-            places,
+            positions,
             columns: rows.iter().flat_map(|row| &row.jobs).collect(),
         }
     }

@@ -1,68 +1,26 @@
-//! The HTTP server: an accept loop of our own, because a plain one has no time limits for clients that
-//! send or read slowly, no bound on how many are let in, and no stop that finishes what is in flight.
+//! How the ingress is put together: its address, its routes and what they share, and what runs beside them.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use axum::http::Request;
 use axum::routing::post;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use jobs::WEBHOOK_ROUTE;
-use metrics::gauge;
 use polar::webhook::Verifier;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::PgPool;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tower::ServiceExt;
+use tokio::net::TcpListener;
 
 use super::accept::Acceptor;
+use super::accept_loop::{self, Limits};
 use super::body::BodyBudget;
-use super::health::{Metrics, operations_router};
+use super::health::{MetricsPage, operations_router};
 use super::readiness::connection_of_its_own;
 use super::refused::RefusedDeliveries;
 use super::state::IngressState;
-use super::write_timeout::WriteTimeout;
 use super::{changes, fallback, webhook};
-use crate::api::PeerAddress;
 use crate::queue::connect::QueueDatabase;
-
-/// A client must send a request's head within this time, an idle connection its next one.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a stop waits for requests in flight. Each is bounded on its own; this bounds them all.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// Of a connection, for the head of a request, a piece of its body, and an answer.
-const BUFFER: usize = 16 << 10;
-
-/// What clients may take of the process.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Connections open at once; further ones wait in the listener's backlog.
-    pub connections: usize,
-    /// Bytes of incomplete bodies of deliveries, all together, and of changes; beyond this senders are
-    /// answered 503.
-    pub body_bytes: usize,
-    /// A client that reads nothing of its answer for this long is disconnected.
-    pub write_timeout: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 4096,
-            body_bytes: 64 << 20,
-            write_timeout: Duration::from_secs(10),
-        }
-    }
-}
 
 /// What the ingress needs to know.
 #[derive(Clone)]
@@ -78,7 +36,7 @@ pub struct IngressSettings {
     /// The same database, for the writer of deliveries and for notifications.
     pub database: QueueDatabase,
     /// What `/metrics` says.
-    pub metrics: Metrics,
+    pub metrics: MetricsPage,
 }
 
 /// The port could not be had.
@@ -188,7 +146,7 @@ impl Ingress {
     /// it, and returns.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
         tokio::select! {
-            () = serve(self.listener, self.router, self.limits, shutdown) => {}
+            () = accept_loop::serve(self.listener, self.router, self.limits, shutdown) => {}
             () = self.refused_deliveries.report(&self.pool) => {}
         }
     }
@@ -201,89 +159,5 @@ pub async fn serve_operations(
     router: Router,
     shutdown: impl Future<Output = ()>,
 ) {
-    serve(listener, router, Limits::default(), shutdown).await;
-}
-
-async fn serve(
-    listener: TcpListener,
-    router: Router,
-    limits: Limits,
-    shutdown: impl Future<Output = ()>,
-) {
-    let mut shutdown = pin!(shutdown);
-    let open = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(limits.connections));
-    let mut protocol = http1::Builder::new();
-    protocol
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(BUFFER);
-    loop {
-        let (stream, peer, place) = tokio::select! {
-            biased;
-            () = &mut shutdown => break,
-            arrived = next_connection(&listener, &places) => match arrived {
-                Some(arrived) => arrived,
-                None => continue,
-            },
-        };
-        let stream = TokioIo::new(WriteTimeout::new(stream, limits.write_timeout));
-        let routed = router
-            .clone()
-            .map_request(move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(PeerAddress(peer));
-                request
-            });
-        let service = TowerToHyperService::new(routed);
-        let connection = open.watch(protocol.serve_connection(stream, service));
-        tokio::spawn(async move {
-            // A client that goes away is no event worth a line; what it did not send is not stored.
-            let _gone = connection.await;
-            drop(place);
-        });
-    }
-    drop(listener);
-    if tokio::time::timeout(STOP_TIMEOUT, open.shutdown())
-        .await
-        .is_err()
-    {
-        tracing::warn!("stopped with requests still in flight; they were not acknowledged");
-    }
-}
-
-/// One of the connections that may be open.
-struct Place(#[expect(dead_code, reason = "held, never read")] OwnedSemaphorePermit);
-
-impl Place {
-    fn taken(permit: OwnedSemaphorePermit) -> Self {
-        gauge!("polar_jobs_http_connections").increment(1);
-        Self(permit)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        gauge!("polar_jobs_http_connections").decrement(1);
-    }
-}
-
-/// The next client, once there is a place for it.
-async fn next_connection(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(TcpStream, IpAddr, Place)> {
-    let permit = Arc::clone(places).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, peer)) => {
-            // An answer is one small packet; waiting for more to send with it only costs time.
-            let _best_effort = stream.set_nodelay(true);
-            Some((stream, peer.ip(), Place::taken(permit)))
-        }
-        Err(error) => {
-            // Out of file descriptors, most likely: it passes when connections close.
-            tracing::warn!(%error, "cannot take a connection");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            None
-        }
-    }
+    accept_loop::serve(listener, router, Limits::default(), shutdown).await;
 }

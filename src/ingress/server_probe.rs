@@ -6,17 +6,15 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-/// How long an answer holds.
-const FRESH: Duration = Duration::from_secs(1);
+use super::recent::Recent;
+
 /// A server that is not there refuses at once.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -24,7 +22,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub(super) struct ServerProbe {
     pool: PgPool,
-    last: Arc<Mutex<Option<(Instant, bool)>>>,
+    refuses: Recent<bool>,
 }
 
 impl ServerProbe {
@@ -32,23 +30,18 @@ impl ServerProbe {
     pub(super) fn of(pool: PgPool) -> Self {
         Self {
             pool,
-            last: Arc::default(),
+            refuses: Recent::new(),
         }
     }
 
-    /// Whether connections are refused. Whoever finds the last answer too old looks, and the others wait for that.
+    /// Whether connections were refused within the last second.
     pub(super) async fn refuses(&self) -> bool {
-        let mut last = self.last.lock().await;
-        if let Some((_, known)) = last.filter(|(at, _)| at.elapsed() < FRESH) {
-            return known;
-        }
-        let options = self.pool.connect_options();
-        let refuses = matches!(
-            timeout(CONNECT_TIMEOUT, connect(&options)).await,
-            Ok(Err(_))
-        );
-        *last = Some((Instant::now(), refuses));
-        refuses
+        let look = async || {
+            let options = self.pool.connect_options();
+            let connected = timeout(CONNECT_TIMEOUT, connect(&options)).await;
+            matches!(connected, Ok(Err(_)))
+        };
+        self.refuses.get(look).await
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) fn start_at_zero() {
 }
 
 /// Why a delivery was not stored.
-enum Refused {
+enum NotStored {
     /// No secret is configured.
     NoSecret,
     Body(BodyError),
@@ -60,13 +60,13 @@ pub(super) async fn receive(State(state): State<Arc<IngressState>>, request: Req
     let answer = match accept(&state, request).await {
         Ok(Accepted::Stored) => fixed(StatusCode::ACCEPTED, r#"{"status":"stored"}"#),
         Ok(Accepted::Duplicate) => fixed(StatusCode::ACCEPTED, r#"{"status":"duplicate"}"#),
-        Err(refused) => {
-            counter!("polar_jobs_deliveries_refused_total", "reason" => refused.label())
+        Err(reason) => {
+            counter!("polar_jobs_deliveries_refused_total", "reason" => reason.label())
                 .increment(1);
-            if matches!(refused, Refused::Signature(SignatureError::Mismatch)) {
+            if matches!(reason, NotStored::Signature(SignatureError::Mismatch)) {
                 state.refused_deliveries.add();
             }
-            refused.answer()
+            reason.answer()
         }
     };
     counter!("polar_jobs_deliveries_total", "status" => answer.status().as_str().to_owned())
@@ -74,16 +74,16 @@ pub(super) async fn receive(State(state): State<Arc<IngressState>>, request: Req
     answer
 }
 
-async fn accept(state: &IngressState, request: Request) -> Result<Accepted, Refused> {
+async fn accept(state: &IngressState, request: Request) -> Result<Accepted, NotStored> {
     if !state.verifier.is_configured() {
         body::refuse(request).await;
-        return Err(Refused::NoSecret);
+        return Err(NotStored::NoSecret);
     }
     let (head, body) = request.into_parts();
     // Its memory is counted until the delivery is stored.
     let received = body::read(body, BODY_LIMIT, BODY_TIMEOUT, &state.delivery_bodies)
         .await
-        .map_err(Refused::Body)?;
+        .map_err(NotStored::Body)?;
     let verified = state
         .verifier
         .verify(
@@ -91,14 +91,14 @@ async fn accept(state: &IngressState, request: Request) -> Result<Accepted, Refu
             &received.bytes,
             Utc::now(),
         )
-        .map_err(Refused::Signature)?;
+        .map_err(NotStored::Signature)?;
     if verified.id.len() > ID_LIMIT {
-        return Err(Refused::Id);
+        return Err(NotStored::Id);
     }
     let delivery = Delivery::new(verified.id.to_owned(), received.bytes.clone());
-    let _waiting = Waiting::with(delivery.size());
+    let _waiting = QueueGauge::count(delivery.size());
     let stored = state.acceptor.deliver(delivery).await;
-    stored.map_err(Refused::Database)
+    stored.map_err(NotStored::Database)
 }
 
 fn signature_headers(headers: &HeaderMap) -> SignatureHeaders<'_> {
@@ -110,7 +110,7 @@ fn signature_headers(headers: &HeaderMap) -> SignatureHeaders<'_> {
     }
 }
 
-impl Refused {
+impl NotStored {
     /// Says which check failed: Polar shows the answer to the operator, who finds the fault faster so.
     fn answer(&self) -> Response {
         match self {
@@ -151,12 +151,12 @@ impl Refused {
 }
 
 /// A verified delivery on its way through the writer, for the gauges.
-struct Waiting {
+struct QueueGauge {
     bytes: f64,
 }
 
-impl Waiting {
-    fn with(bytes: usize) -> Self {
+impl QueueGauge {
+    fn count(bytes: usize) -> Self {
         let bytes = u32::try_from(bytes).map_or(f64::from(u32::MAX), f64::from);
         gauge!("polar_jobs_ingress_queue_length").increment(1);
         gauge!("polar_jobs_ingress_queue_bytes").increment(bytes);
@@ -164,7 +164,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for QueueGauge {
     fn drop(&mut self) {
         gauge!("polar_jobs_ingress_queue_length").decrement(1);
         gauge!("polar_jobs_ingress_queue_bytes").decrement(self.bytes);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::Utc;
 use hmac::{Hmac, KeyInit, Mac};
-use polar_jobs::ingress::{Ingress, IngressSettings, Limits, Metrics};
+use polar_jobs::ingress::{Ingress, IngressSettings, Limits, MetricsPage};
 use polar_jobs::queue::connect::{Pooler, QueueDatabase};
 use private_postgres::testing::{TestDatabase, database};
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ impl TestIngress {
     pub(crate) async fn limited(limits: Limits, page: String) -> Self {
         let TestDatabase { url, pool } = database(polar_jobs::migrate::migrator).await;
         let mut settings = settings(&url, pool, &[SECRET], Some(TOKEN));
-        settings.metrics = Metrics::new(move || page.clone());
+        settings.metrics = MetricsPage::new(move || page.clone());
         Self::open(settings, limits).await
     }
 
@@ -147,7 +147,7 @@ fn settings(url: &str, pool: PgPool, secrets: &[&str], token: Option<&str>) -> I
         app_token: token.map(Into::into),
         pool,
         database: QueueDatabase::new(url, Pooler::None).unwrap(),
-        metrics: Metrics::new(|| "polar_jobs_up 1\n".to_owned()),
+        metrics: MetricsPage::new(|| "polar_jobs_up 1\n".to_owned()),
     }
 }
 

@@ -10,7 +10,7 @@ use chrono::Utc;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jobs::contract::{Fees, Settings};
 use polar::{ClientConfig, RateLimiter, Unlimited};
-use polar_jobs::ingress::{Ingress, IngressSettings, Metrics};
+use polar_jobs::ingress::{Ingress, IngressSettings, MetricsPage};
 use polar_jobs::queue::connect::{ConnectionBudget, Pooler, QueueDatabase};
 use polar_jobs::worker::{QueueSlots, WorkerError, WorkerSettings, run};
 use private_postgres::testing::{TestDatabase, database};
@@ -314,7 +314,7 @@ async fn ingress(url: &str, pool: &PgPool, secrets: &[&str], app_token: Option<&
         app_token: app_token.map(Into::into),
         pool: pool.clone(),
         database: QueueDatabase::new(url, Pooler::None).unwrap(),
-        metrics: Metrics::none(),
+        metrics: MetricsPage::none(),
     };
     Ingress::bind(settings).await.unwrap()
 }

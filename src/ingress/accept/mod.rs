@@ -93,13 +93,13 @@ impl From<&sqlx::Error> for Unavailable {
 }
 
 /// A delivery waiting for its commit, and whom to tell.
-struct Waiting {
+struct WaitingDelivery {
     delivery: Delivery,
     since: Instant,
     answer: oneshot::Sender<Result<Accepted, Unavailable>>,
 }
 
-impl Waiting {
+impl WaitingDelivery {
     /// The sender may be gone by now; then nobody needs the answer.
     fn tell(self, answer: Result<Accepted, Unavailable>) {
         let _sender_gone = self.answer.send(answer);
@@ -108,7 +108,7 @@ impl Waiting {
 
 /// The way into the table.
 pub(super) struct Acceptor {
-    queue: mpsc::Sender<Waiting>,
+    queue: mpsc::Sender<WaitingDelivery>,
     single: SingleWriter,
 }
 
@@ -128,7 +128,7 @@ impl Acceptor {
     /// Stores a delivery; returns after the commit.
     pub(super) async fn deliver(&self, delivery: Delivery) -> Result<Accepted, Unavailable> {
         let (answer, answered) = oneshot::channel();
-        let waiting = Waiting {
+        let waiting = WaitingDelivery {
             delivery,
             since: Instant::now(),
             answer,

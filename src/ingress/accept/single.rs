@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::store::store_deliveries;
-use super::{Accepted, Unavailable, Waiting};
+use super::{Accepted, Unavailable, WaitingDelivery};
 use crate::ingress::delivery::Delivery;
 use crate::ingress::row::Row;
 use crate::ingress::server_probe::ServerProbe;
@@ -99,7 +99,7 @@ impl SingleWriter {
     }
 
     /// Stores one delivery and tells its sender, without making the caller wait.
-    pub(super) fn deliver(&self, waiting: Waiting) {
+    pub(super) fn deliver(&self, waiting: WaitingDelivery) {
         let single = self.clone();
         tokio::spawn(async move {
             let answer = timeout(DEADLINE, single.store(&waiting.delivery)).await;

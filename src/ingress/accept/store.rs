@@ -57,7 +57,7 @@ pub(super) async fn store_deliveries(
         &events.changes as &[Option<&Value>],
         &events.bodies as &[Option<&[u8]>],
         &events.outcomes as &[Option<&str>],
-        &jobs.places,
+        &jobs.positions,
         &jobs.columns.kinds as &[&str],
         &jobs.columns.payloads as &[Payload<'_>],
         &jobs.columns.queues as &[&str],

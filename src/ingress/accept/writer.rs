@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use super::connection::WriterConnection;
 use super::single::SingleWriter;
 use super::store::store_deliveries;
-use super::{Accepted, DEADLINE, LONGEST_WAIT, Unavailable, Waiting};
+use super::{Accepted, DEADLINE, LONGEST_WAIT, Unavailable, WaitingDelivery};
 use crate::ingress::row::Row;
 use crate::sqlstate::{is_refusal, is_statement_timeout};
 
@@ -20,7 +20,7 @@ const TOO_SLOW: &str = "the database is too slow";
 pub(super) async fn run(
     mut connection: WriterConnection,
     single: SingleWriter,
-    mut arrivals: mpsc::Receiver<Waiting>,
+    mut arrivals: mpsc::Receiver<WaitingDelivery>,
 ) {
     let mut group = Vec::with_capacity(GROUP);
     loop {
@@ -34,7 +34,7 @@ pub(super) async fn run(
 }
 
 /// The group, cut where its bodies grow too large for one statement.
-fn parts(group: impl Iterator<Item = Waiting>) -> Vec<Vec<Waiting>> {
+fn parts(group: impl Iterator<Item = WaitingDelivery>) -> Vec<Vec<WaitingDelivery>> {
     let mut parts = vec![Vec::new()];
     let mut bytes = 0;
     for waiting in group {
@@ -51,7 +51,11 @@ fn parts(group: impl Iterator<Item = Waiting>) -> Vec<Vec<Waiting>> {
     parts
 }
 
-async fn write(connection: &mut WriterConnection, single: &SingleWriter, group: Vec<Waiting>) {
+async fn write(
+    connection: &mut WriterConnection,
+    single: &SingleWriter,
+    group: Vec<WaitingDelivery>,
+) {
     let (group, late): (Vec<_>, Vec<_>) = group
         .into_iter()
         .partition(|one| one.since.elapsed() < LONGEST_WAIT);
@@ -86,7 +90,7 @@ enum Failure {
 async fn attempt(
     connection: &mut WriterConnection,
     single: &SingleWriter,
-    group: &[Waiting],
+    group: &[WaitingDelivery],
 ) -> Result<Vec<bool>, Failure> {
     for last in [false, true] {
         match timeout(DEADLINE, store_group(connection, single, group)).await {
@@ -121,7 +125,7 @@ async fn attempt(
 async fn store_group(
     connection: &mut WriterConnection,
     single: &SingleWriter,
-    group: &[Waiting],
+    group: &[WaitingDelivery],
 ) -> Result<Vec<bool>, sqlx::Error> {
     let open = connection.ready().await?;
     let rows: Vec<Row<'_>> = group.iter().map(|one| one.delivery.row()).collect();
@@ -130,7 +134,7 @@ async fn store_group(
     Ok(stored)
 }
 
-fn reply_to_group(group: Vec<Waiting>, stored: Vec<bool>) {
+fn reply_to_group(group: Vec<WaitingDelivery>, stored: Vec<bool>) {
     for (one, stored) in group.into_iter().zip(stored) {
         one.tell(Ok(if stored {
             Accepted::Stored

@@ -14,16 +14,16 @@ const MOST: usize = 10_000;
 #[derive(Debug, Default)]
 pub(in crate::ingress) struct Batch {
     /// Stored as events, each with a job.
-    pub(in crate::ingress) changes: Vec<ToApply>,
+    pub(super) changes: Vec<ToApply>,
     /// Stored as rows of `usage`.
-    pub(in crate::ingress) usage: Vec<Reading>,
+    pub(super) usage: Vec<Reading>,
     /// Stored as rows of `costs`.
-    pub(in crate::ingress) costs: Vec<CostReading>,
+    pub(super) costs: Vec<CostReading>,
 }
 
 /// A change that a job will apply.
 #[derive(Debug)]
-pub(in crate::ingress) struct ToApply {
+pub(super) struct ToApply {
     pub(super) id: Option<String>,
     pub(super) occurred_at: Option<DateTime<Utc>>,
     pub(super) change: Change,
@@ -76,7 +76,7 @@ impl Batch {
     }
 
     /// What the changes to be applied are about, each as the ordering key of its job.
-    pub(in crate::ingress) fn subjects(&self) -> Vec<String> {
+    pub(super) fn subjects(&self) -> Vec<String> {
         let changes = self.changes.iter();
         changes
             .filter_map(|to_apply| to_apply.change.ordering_key())

@@ -19,7 +19,7 @@ use serde_json::json;
 
 pub(super) use self::batch::Batch;
 use self::batch::Refusal;
-pub(super) use self::store::row;
+pub(super) use self::store::{rows, store_rows};
 use super::answer::{refusal, unavailable};
 use super::state::IngressState;
 use super::{body, token};

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jobs::ApplyChange;
 use jobs::mirror::{costs, usage};
+use sqlx::PgConnection;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
@@ -119,25 +120,40 @@ async fn transact(
     // None at all would be no limit.
     let statement_timeout = left.saturating_sub(SOONER).max(Duration::from_millis(1));
     let mut transaction = single.begin(statement_timeout, lock_timeout).await?;
-    let ids = reserve(&mut transaction, &batch.subjects(), batch.changes.len()).await?;
-    let rows: Vec<Row<'_>> = batch
-        .changes
-        .iter()
-        .zip(ids)
-        .map(|(change, id)| row(change, id))
-        .collect();
-    let changes = match rows.as_slice() {
-        [] => 0,
-        rows => store_changes(&mut transaction, rows).await?,
-    };
-    let usage = usage::record_all(&mut transaction, &batch.usage).await?;
-    let costs = costs::record_all(&mut transaction, &batch.costs).await?;
+    let rows = rows(&mut transaction, batch).await?;
+    let accepted = store_rows(&mut transaction, batch, &rows).await?;
     transaction.commit().await?;
     single.notify_for(&rows);
+    Ok(accepted)
+}
+
+/// Returns the rows of the changes that jobs will apply. Their ids are reserved and their subjects locked until the
+/// caller's transaction ends.
+pub(in crate::ingress) async fn rows<'a>(
+    connection: &mut PgConnection,
+    batch: &'a Batch,
+) -> Result<Vec<Row<'a>>, sqlx::Error> {
+    let ids = reserve(connection, &batch.subjects(), batch.changes.len()).await?;
+    let changes = batch.changes.iter().zip(ids);
+    Ok(changes.map(|(change, id)| row(change, id)).collect())
+}
+
+/// Stores a batch in the caller's transaction: [`rows`] made of it, and its readings. Returns how many were new.
+pub(in crate::ingress) async fn store_rows(
+    connection: &mut PgConnection,
+    batch: &Batch,
+    rows: &[Row<'_>],
+) -> Result<usize, sqlx::Error> {
+    let changes = match rows {
+        [] => 0,
+        rows => store_changes(connection, rows).await?,
+    };
+    let usage = usage::record_all(connection, &batch.usage).await?;
+    let costs = costs::record_all(connection, &batch.costs).await?;
     Ok(changes + usize::try_from(usage.accepted + costs.accepted).unwrap_or(usize::MAX))
 }
 
-pub(in crate::ingress) fn row(change: &ToApply, id: i64) -> Row<'_> {
+fn row(change: &ToApply, id: i64) -> Row<'_> {
     Row {
         id,
         external_id: change.id.as_deref(),
