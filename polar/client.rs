@@ -19,6 +19,10 @@ use crate::{
     RequestIds, Subject, Subscriptions, WebhookEndpoints, refusal::VERSION,
 };
 
+/// The version of Polar's API that this crate is written for: what [`ClientConfig::version`] is unless somebody chose
+/// another one.
+pub const API_VERSION: &str = "2026-04";
+
 /// The longest that fetching a file may take: it may be a hundred times as large as an answer.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -29,7 +33,7 @@ pub struct ClientConfig {
     pub base_url: String,
     /// An organization access token.
     pub access_token: SecretString,
-    /// Sent as `Polar-Version`, such as `2026-04`.
+    /// Sent as `Polar-Version`; usually [`API_VERSION`].
     pub version: String,
     /// The longest that one call may take, from connecting to the last byte. 5 s is usual.
     pub timeout: Duration,

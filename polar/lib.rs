@@ -47,7 +47,7 @@ pub use benefit_grants::{Benefit, BenefitGrant, BenefitGrants, BenefitType};
 pub use call::Operation;
 pub use catalogue::{NewBenefit, NewPlan};
 pub use checkouts::{Checkout, Checkouts, NewCheckout};
-pub use client::{BuildError, Client, ClientConfig};
+pub use client::{API_VERSION, BuildError, Client, ClientConfig};
 pub use cost::{Cost, CostAmount, CostAmountError, LlmUsage};
 pub use customer_portal::{
     BillingAddress, Card, CustomerPortal, GrantError, PaymentMethod, PortalBenefit, PortalCustomer,

@@ -32,3 +32,5 @@ mod startup_command;
 #[path = "sync/test_app.rs"]
 #[allow(dead_code, reason = "the tests of syncing use the rest")]
 mod test_app;
+#[path = "wait/mod.rs"]
+mod wait;

@@ -1,6 +1,8 @@
 //! When calls to Polar go out, and what becomes of a job whose call does not succeed.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "densest/mod.rs"]
+mod densest;
 #[path = "limiter/fleet.rs"]
 mod fleet;
 #[path = "../private-postgres/tests/postgres/free_port.rs"]
@@ -11,3 +13,5 @@ mod local_polar;
 mod through_a_gateway;
 #[path = "limiter/verdicts.rs"]
 mod verdicts;
+#[path = "wait/mod.rs"]
+mod wait;

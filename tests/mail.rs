@@ -33,5 +33,7 @@ mod snapshots;
 mod subscriptions;
 #[path = "mail/test_app.rs"]
 mod test_app;
+#[path = "wait/mod.rs"]
+mod wait;
 #[path = "mail/worker_process.rs"]
 mod worker_process;

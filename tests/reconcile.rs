@@ -7,6 +7,8 @@
 mod backfill;
 #[path = "reconcile/command.rs"]
 mod command;
+#[path = "densest/mod.rs"]
+mod densest;
 #[path = "reconcile/differences.rs"]
 mod differences;
 #[path = "reconcile/erasure.rs"]
@@ -31,3 +33,5 @@ mod strangers;
 #[path = "sync/test_app.rs"]
 #[allow(dead_code, reason = "the tests of the syncs use the rest")]
 mod test_app;
+#[path = "wait/mod.rs"]
+mod wait;

@@ -14,3 +14,5 @@ mod tenants;
 #[path = "sync/test_app.rs"]
 #[allow(dead_code, reason = "the tests of sync use the rest")]
 mod test_app;
+#[path = "wait/mod.rs"]
+mod wait;

@@ -46,3 +46,5 @@ mod subscriptions;
 #[path = "sync/test_app.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod test_app;
+#[path = "wait/mod.rs"]
+mod wait;

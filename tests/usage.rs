@@ -29,5 +29,7 @@ mod retention;
 mod storm;
 #[path = "usage/test_app.rs"]
 mod test_app;
+#[path = "wait/mod.rs"]
+mod wait;
 #[path = "usage/windows.rs"]
 mod windows;

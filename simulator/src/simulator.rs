@@ -93,7 +93,7 @@ impl Simulator {
         &self.shared.access_token
     }
 
-    /// What deliveries are signed with from the start; see [`Simulator::set_webhook_secret`].
+    /// What deliveries are signed with from the start.
     #[must_use]
     pub fn webhook_secret(&self) -> &str {
         &self.shared.first_secret
@@ -179,12 +179,6 @@ impl Simulator {
     /// Registers and enables the endpoint; `None` disables it.
     pub fn set_webhook_url(&self, url: Option<String>) {
         self.shared.register(url);
-    }
-
-    /// Replaces the secret at once; even retries are signed with the new one.
-    pub fn set_webhook_secret(&self, secret: &str) {
-        self.shared.replace_secret(secret);
-        self.shared.lock().rotate_secret(secret);
     }
 
     /// Whether an endpoint is registered and enabled.

@@ -203,7 +203,7 @@ async fn report(pool: &PgPool, rows: u64) -> anyhow::Result<Reported> {
         polar::ClientConfig {
             base_url: simulator.url(),
             access_token: simulator.access_token().to_owned().into(),
-            version: "2026-04".to_owned(),
+            version: polar::API_VERSION.to_owned(),
             timeout: Duration::from_secs(5),
             user_agent: "polar-jobs-bench".to_owned(),
         },

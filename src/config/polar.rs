@@ -88,7 +88,9 @@ fn billing(environment: &Environment) -> Result<Option<Billing>, ConfigError> {
 
 /// The version is a date, or a word such as `next`; it travels in a header.
 fn api_version(environment: &Environment) -> Result<String, ConfigError> {
-    let version = environment.text("POLAR_API_VERSION")?.unwrap_or("2026-04");
+    let version = environment
+        .text("POLAR_API_VERSION")?
+        .unwrap_or(polar::API_VERSION);
     let plain =
         |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '.' | '_');
     if version.len() <= 32 && version.chars().all(plain) {

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jobs::contract::Fees;
-use polar::{ClientConfig, ProductId, RateLimiter, Unlimited};
+use polar::{ProductId, RateLimiter, Unlimited};
 use polar_jobs::api::{self, ApiSettings};
 use polar_jobs::config::AppSettings;
 use polar_jobs::ingress::serve_operations;
@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::free_port::free_port;
+use crate::local_polar::client_config;
 use crate::test_app::{DEADLINE, PLATFORM, Tenant, TestApp, user};
 
 pub(crate) const APP_TOKEN: &str = "the token of the application's server";
@@ -366,13 +367,7 @@ pub(crate) fn client_within(
     limiter: Arc<dyn RateLimiter>,
     timeout: Duration,
 ) -> polar::Client {
-    let config = ClientConfig {
-        base_url: app.simulator.url(),
-        access_token: app.simulator.access_token().to_owned().into(),
-        version: "2026-04".to_owned(),
-        timeout,
-        user_agent: "tests".to_owned(),
-    };
+    let config = client_config(app.simulator.url(), app.simulator.access_token(), timeout);
     polar::Client::new(config, limiter).unwrap()
 }
 

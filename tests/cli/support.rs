@@ -159,7 +159,7 @@ pub(crate) fn line_with(written: impl Read + Send + 'static, words: &'static str
 }
 
 /// Polls until a condition holds.
-pub(crate) async fn until<F: Future<Output = bool>>(holds: impl FnMut() -> F) {
+pub(crate) async fn until(holds: impl AsyncFnMut() -> bool) {
     crate::wait::eventually("what was waited for", holds).await;
 }
 

@@ -1,15 +1,15 @@
 //! Nothing says "ok" to what it cannot see: what `doctor`, the lists and the gauges tell in situations that look
 //! well from where they stand.
 
+#[path = "../signature/mod.rs"]
+mod signature;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::Utc;
-use hmac::{Hmac, KeyInit, Mac};
 use private_postgres::testing;
 use serde_json::Value;
-use sha2::Sha256;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -21,6 +21,7 @@ use crate::local_polar::LocalPolar;
 use super::support::{
     Said, ended, line_with, run, run_beside, signal, start, try_get, until, with_database,
 };
+use signature::sign;
 
 const ACME: &str = "1dbfc517-0bbf-4301-9ba8-555ca42b9737";
 const GLOBEX: &str = "2dbfc517-0bbf-4301-9ba8-555ca42b9737";
@@ -122,17 +123,17 @@ async fn usage_held_back_by_a_session_that_our_role_may_not_see_is_an_error_that
 
 /// Posts a delivery that is signed with `secret`; returns the status.
 fn deliver(address: &str, secret: &str) -> String {
-    let (id, body) = (Uuid::new_v4(), r#"{"type":"product.updated","data":{}}"#);
-    let timestamp = Utc::now().timestamp();
-    let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes())
-        .unwrap()
-        .chain_update(format!("{id}.{timestamp}.{body}"));
-    let signature = STANDARD.encode(mac.finalize().into_bytes());
+    let (id, body) = (
+        Uuid::new_v4().to_string(),
+        r#"{"type":"product.updated","data":{}}"#,
+    );
+    let timestamp = Utc::now().timestamp().to_string();
+    let signature = sign(secret.as_bytes(), &id, &timestamp, body.as_bytes());
     let mut stream = TcpStream::connect(address).unwrap();
     write!(
         stream,
         "POST /integrations/polar/webhook HTTP/1.1\r\nhost: here\r\nconnection: close\r\nwebhook-id: {id}\r\n\
-         webhook-timestamp: {timestamp}\r\nwebhook-signature: v1,{signature}\r\ncontent-length: {}\r\n\r\n{body}",
+         webhook-timestamp: {timestamp}\r\nwebhook-signature: {signature}\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
     .unwrap();

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::ingress_support::{Delivery, SECRET, TOKEN, TestIngress};
 use crate::script::{Act, Script};
-use crate::test_app::{TestApp, Worker, eventually};
+use crate::test_app::{TestApp, Worker, eventually_some};
 
 /// What two workers and an ingress may count on.
 const TOGETHER: i64 = 20;
@@ -136,7 +136,7 @@ async fn two_workers_and_an_ingress_stay_within_twenty_connections_and_hold_few_
     // These workers do not know what the ingress enqueued, and look at it again and again.
     app.execute("DELETE FROM polar_jobs.live_jobs").await;
     // What nobody uses is closed after ten seconds.
-    eventually("at most four each", || async {
+    eventually_some("at most four each", || async {
         let held = ours(&app).await;
         if held <= 8 {
             Ok(())

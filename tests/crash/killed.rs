@@ -6,7 +6,7 @@ use polar_jobs::worker::QueueSlots;
 use crate::ledger::Mark;
 use crate::process::{Log, Process};
 use crate::script::{self, Act, Script};
-use crate::test_app::{TestApp, Worker, eventually};
+use crate::test_app::{TestApp, Worker, eventually_some};
 
 pub(crate) fn log() -> (tempfile::TempDir, Log) {
     let directory = tempfile::tempdir().unwrap();
@@ -39,7 +39,7 @@ async fn the_jobs_of_a_killed_worker_are_done_by_another_and_only_those_in_fligh
     let workers = "SELECT count(*) FROM polar_jobs.workers";
     app.until_number(workers, 2).await;
     app.add_all(&jobs).await;
-    eventually("both are at work", || async {
+    eventually_some("both are at work", || async {
         let done = [
             log.count(Mark::Ended, victim.pid()),
             log.count(Mark::Ended, other.pid()),
@@ -52,7 +52,7 @@ async fn the_jobs_of_a_killed_worker_are_done_by_another_and_only_those_in_fligh
     })
     .await;
     // Between two batches nothing is in flight, and a kill there would show nothing.
-    eventually("the victim is stopped in the middle of a job", || async {
+    eventually_some("the victim is stopped in the middle of a job", || async {
         victim.stop();
         let [begun, ended] = [Mark::Started, Mark::Ended].map(|mark| log.count(mark, victim.pid()));
         if begun > ended {
@@ -137,7 +137,7 @@ async fn a_job_that_kills_its_process_each_time_ends_as_discarded() {
     for deaths in 1..=3 {
         let mut process = Process::start(&app.url, 4, &log.0);
         assert!(!process.end().await, "the job kills it");
-        eventually("it is taken back", || async {
+        eventually_some("it is taken back", || async {
             let row = app.job(id).await;
             if row.failures() == deaths {
                 Ok(())
@@ -187,7 +187,7 @@ async fn a_process_that_slept_beyond_its_lease_changes_nothing_and_ends_badly() 
         late("discarding", vec![Act::Discard("late".into())]).row(),
     ];
     let ids = app.add_all(&jobs).await;
-    eventually("all began", || async {
+    eventually_some("all began", || async {
         if log.count(Mark::Started, sleeper.pid()) == 4 {
             Ok(())
         } else {

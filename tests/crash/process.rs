@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::ledger::{LOG_VARIABLE, Mark};
 use crate::script::Script;
-use crate::test_app::{TestApp, eventually, settings};
+use crate::test_app::{TestApp, eventually_some, settings};
 
 const URL: &str = "TRIAL_WORKER_URL";
 const SLOTS: &str = "TRIAL_WORKER_SLOTS";
@@ -48,7 +48,7 @@ impl Process {
     pub(crate) async fn start_with_job(app: &TestApp, log: &Log, job: Script) -> (Self, i64) {
         let process = Self::start(&app.url, 4, &log.0);
         let id = app.add(job.row()).await;
-        eventually("it runs", || async {
+        eventually_some("it runs", || async {
             (log.count(Mark::Started, process.pid()) == 1)
                 .then_some(())
                 .ok_or(String::new())
@@ -92,7 +92,7 @@ impl Process {
     /// Waits for its end: true if it ended well.
     pub(crate) async fn end(&mut self) -> bool {
         let child = std::sync::Mutex::new(&mut self.0);
-        eventually("the process ends", || async {
+        eventually_some("the process ends", || async {
             child
                 .lock()
                 .unwrap()

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::ledger::Mark;
 use crate::script::{Act, Script};
-use crate::test_app::{TestApp, eventually};
+use crate::test_app::{TestApp, eventually_some};
 
 /// Enqueues until it is stopped; the ids of acknowledged jobs.
 async fn enqueue_all_the_time(
@@ -91,7 +91,7 @@ async fn restart_ten_times() {
     while let Some(ended) = writers.join_next().await {
         ended.unwrap();
     }
-    eventually("every job is done", || async {
+    eventually_some("every job is done", || async {
         let left: Result<i64, _> = sqlx::query_scalar("SELECT count(*) FROM polar_jobs.live_jobs")
             .fetch_one(&app.pool)
             .await;

@@ -9,7 +9,7 @@ use crate::killed::{log, watcher};
 use crate::ledger::Mark;
 use crate::process::Process;
 use crate::script::{Act, Script};
-use crate::test_app::{TestApp, eventually};
+use crate::test_app::{TestApp, eventually_some};
 
 const LEASES: &str =
     "SELECT count(*) FROM polar_jobs.workers WHERE polar_jobs.holds_session_lock(id)";
@@ -66,7 +66,7 @@ async fn a_worker_that_comes_back_late_after_the_crash_of_a_backend_keeps_its_jo
     // It cannot come back while it is stopped, so its lock stays free after the crash.
     slow.stop();
     kill_a_backend(&app).await;
-    eventually("the server is back", || async {
+    eventually_some("the server is back", || async {
         let alive: Result<i64, _> = sqlx::query_scalar(
             "SELECT count(*) FROM pg_stat_activity
               WHERE application_name = 'polar-jobs housekeeping' AND backend_start < now() - interval '4 seconds'",

@@ -1,15 +1,15 @@
 //! A running ingress, and a client that can send anything, right or wrong, byte for byte.
 
+#[path = "../signature/mod.rs"]
+mod signature;
+
 use std::net::SocketAddr;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::Utc;
-use hmac::{Hmac, KeyInit, Mac};
 use polar_jobs::ingress::{Ingress, IngressSettings, Limits, MetricsPage};
 use polar_jobs::queue::connect::{Pooler, QueueDatabase};
 use private_postgres::testing::{TestDatabase, database};
 use serde_json::{Value, json};
-use sha2::Sha256;
 use sqlx::PgPool;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::wait::DEADLINE;
+pub(crate) use signature::sign;
 
 pub(crate) const SECRET: &str = "whsec_7Qm2xVbT4kRZ0aLpYc9uJ3nWdE6sHgXf1OiKvBtMyNr";
 pub(crate) const TOKEN: &str = "an application's token";
@@ -228,15 +229,6 @@ pub(crate) fn grant_body(event_type: &str, customer: Uuid, organization: Uuid) -
         "customer": {"id": customer, "external_id": organization, "metadata": {}},
         "benefit": {"metadata": {"type": "transaction_fee"}}}})
     .to_string()
-}
-
-/// `v1,` and the MAC of what Polar signs.
-pub(crate) fn sign(key: &[u8], id: &str, timestamp: &str, body: &[u8]) -> String {
-    let mac = Hmac::<Sha256>::new_from_slice(key)
-        .unwrap()
-        .chain_update(format!("{id}.{timestamp}."))
-        .chain_update(body);
-    format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
 }
 
 /// One request on a connection of its own; an error where the server hung up without an answer.

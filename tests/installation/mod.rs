@@ -1,21 +1,20 @@
 //! An installation on one machine: a database, a local Polar and the ingress between them, and workers that a test
 //! starts. Who else takes part, a mail server or the application, each folder of tests adds.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+#[path = "../signature/mod.rs"]
+mod signature;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use std::sync::Arc;
+use std::time::Duration;
+
 use chrono::Utc;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use jobs::contract::{Fees, Settings};
-use polar::{ClientConfig, RateLimiter, Unlimited};
+use polar::{RateLimiter, Unlimited};
 use polar_jobs::ingress::{Ingress, IngressSettings, MetricsPage};
 use polar_jobs::queue::connect::{ConnectionBudget, Pooler, QueueDatabase};
 use polar_jobs::worker::{QueueSlots, WorkerError, WorkerSettings, run};
 use private_postgres::testing::{TestDatabase, database};
 use serde_json::{Value, json};
-use sha2::Sha256;
 use simulator::Options;
 use simulator::records::RequestRecord;
 use sqlx::PgPool;
@@ -23,11 +22,12 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::local_polar::LocalPolar;
+use crate::local_polar::{LocalPolar, client_config};
+pub(crate) use crate::wait::DEADLINE;
+use crate::wait::comes_true_within;
+use signature::sign;
 
 const TOKEN: &str = "an application's token";
-/// Long enough for a loaded machine; a condition that comes earlier ends the wait earlier.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) const PLATFORM: Fees = Fees {
     basis_points: 500,
     fixed: 50,
@@ -136,13 +136,8 @@ impl Installation {
     }
 
     pub(crate) fn polar_through(&self, limiter: Arc<dyn RateLimiter>) -> polar::Client {
-        let config = ClientConfig {
-            base_url: self.simulator.url(),
-            access_token: self.simulator.access_token().to_owned().into(),
-            version: "2026-04".to_owned(),
-            timeout: Duration::from_secs(5),
-            user_agent: "tests".to_owned(),
-        };
+        let (url, token) = (self.simulator.url(), self.simulator.access_token());
+        let config = client_config(url, token, Duration::from_secs(5));
         polar::Client::new(config, limiter).unwrap()
     }
 
@@ -169,10 +164,8 @@ impl Installation {
             Uuid::new_v4().to_string(),
             Utc::now().timestamp().to_string(),
         );
-        let mac = Hmac::<Sha256>::new_from_slice(self.simulator.webhook_secret().as_bytes())
-            .unwrap()
-            .chain_update(format!("{id}.{timestamp}.{body}"));
-        let signature = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
+        let key = self.simulator.webhook_secret().as_bytes();
+        let signature = sign(key, &id, &timestamp, body.as_bytes());
         let request = client()
             .post(self.webhook_url())
             .header("webhook-id", id)
@@ -187,7 +180,7 @@ impl Installation {
         let url = format!("{}{path}", self.simulator.url());
         let mut request = client()
             .request(method.parse().unwrap(), url)
-            .header("polar-version", "2026-04")
+            .header("polar-version", polar::API_VERSION)
             .bearer_auth(self.simulator.access_token());
         if let Some(body) = body {
             request = request.json(body);
@@ -239,16 +232,12 @@ impl Installation {
     }
 
     /// Waits for what a running worker does.
-    pub(crate) async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
-        let begun = Instant::now();
-        while !holds().await {
-            assert!(
-                begun.elapsed() < DEADLINE,
-                "{what} did not happen; waiting: {:?}",
-                self.notes().await
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    pub(crate) async fn until(&self, what: &str, holds: impl AsyncFnMut() -> bool) {
+        assert!(
+            comes_true_within(DEADLINE, holds).await,
+            "{what} did not happen; waiting: {:?}",
+            self.notes().await
+        );
     }
 
     pub(crate) async fn count(&self, sql: &'static str) -> i64 {

@@ -13,7 +13,10 @@ use private_postgres::testing::{TestDatabase, database};
 use sqlx::PgPool;
 use tokio::sync::Barrier;
 
+use crate::densest::densest;
 use crate::free_port::free_port;
+use crate::local_polar::client_config;
+use crate::wait::eventually;
 
 /// Ten times faster than Polar, but with time for the database: the machine may be busy.
 const FAST: Timing = Timing {
@@ -103,31 +106,8 @@ async fn fleet(database: &TestDatabase) -> Status {
     status(&database.pool).await.unwrap().unwrap()
 }
 
-/// Polls for a condition; ten seconds are a failure.
-async fn until<F: AsyncFn() -> bool>(what: &str, condition: F) {
-    let holds = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), holds)
-        .await
-        .unwrap_or_else(|_| panic!("waited in vain until {what}"));
-}
-
 async fn execute(pool: &PgPool, statement: &'static str) {
     sqlx::query(statement).execute(pool).await.unwrap();
-}
-
-/// The most moments within any stretch of `length`.
-fn densest(moments: &[Instant], length: Duration) -> usize {
-    let within = |first: usize| {
-        moments[first..]
-            .iter()
-            .take_while(|at| **at - moments[first] <= length)
-            .count()
-    };
-    (0..moments.len()).map(within).max().unwrap_or(0)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -321,7 +301,7 @@ async fn a_429_to_one_process_makes_all_wait_as_polar_asks() {
     call(&one, waits).await;
     assert_eq!(rejected(&one).await.reason, RejectedReason::RateLimited);
     // The other one learns it with its next quota.
-    until("the other process waits", async || {
+    eventually("the other process waits", async || {
         match other.acquire(URGENT).await {
             Ok(admission) => {
                 other.record(URGENT, admission, Answer::Answered);
@@ -358,9 +338,9 @@ async fn polar_down_five_times_in_a_row_and_for_a_probe_stops_the_process_until_
         let status = fleet(&database).await;
         status.breaker_probe_at.is_some_and(|at| at > status.now)
     };
-    until("doctor can see it", stored).await;
+    eventually("doctor can see it", stored).await;
     // Ten come at once when it is time: one probes, nine wait for its answer.
-    until("the probe is due", async || limiter.rejected().is_none()).await;
+    eventually("the probe is due", async || limiter.rejected().is_none()).await;
     let barrier = Arc::new(Barrier::new(10));
     let (tx, mut went) = tokio::sync::mpsc::unbounded_channel();
     for _ in 0..10 {
@@ -382,19 +362,14 @@ async fn polar_down_five_times_in_a_row_and_for_a_probe_stops_the_process_until_
         assert_eq!(went.recv().await.unwrap(), Ok(Admission::Call));
         limiter.record(URGENT, Admission::Call, Answer::Answered);
     }
-    until("doctor can see it", async || !stored().await).await;
+    eventually("doctor can see it", async || !stored().await).await;
 }
 
 #[tokio::test]
 async fn a_process_that_reaches_nobody_stops_calling() {
     let database = database(polar_jobs::migrate::migrator).await;
-    let config = polar::ClientConfig {
-        base_url: format!("http://127.0.0.1:{}", free_port()),
-        access_token: "polar_oat_test".to_owned().into(),
-        version: "2026-04".to_owned(),
-        timeout: Duration::from_secs(2),
-        user_agent: "polar-jobs tests".to_owned(),
-    };
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    let config = client_config(nobody, "polar_oat_test", Duration::from_secs(2));
     let timing = Timing {
         breaker_first_delay: Duration::from_secs(60),
         ..CALM
@@ -450,7 +425,7 @@ async fn a_refused_token_stops_the_fleet_which_tries_one_call_at_a_time_and_resu
         .map(|_| limiter(&database.pool, 6000, CALM))
         .collect();
     call(&limiters[0], Answer::Unauthorized).await;
-    until("the fleet knows", async || {
+    eventually("the fleet knows", async || {
         fleet(&database).await.unauthorized_since.is_some()
     })
     .await;
@@ -513,7 +488,7 @@ async fn a_job_that_comes_back_when_it_was_told_to_becomes_the_probe() {
         .expect("the token is tried again");
     assert_eq!(admission, Admission::Probe);
     limiter.record(URGENT, admission, Answer::Answered);
-    until("the fleet resumes", async || {
+    eventually("the fleet resumes", async || {
         fleet(&database).await.unauthorized_since.is_none()
     })
     .await;
@@ -565,7 +540,7 @@ async fn without_the_database_no_call_goes_out_and_with_it_they_do() {
     // A row that somebody removed begins anew, and empty.
     execute(&database.pool, "DELETE FROM polar_jobs.rate_limiter").await;
     call(&limiter, Answer::Answered).await;
-    until("the row is back", async || {
+    eventually("the row is back", async || {
         let _ = limiter
             .acquire(URGENT)
             .await
@@ -580,7 +555,7 @@ async fn a_caller_that_goes_away_leaves_nothing_behind() {
     let database = database(polar_jobs::migrate::migrator).await;
     let limiter = limiter(&database.pool, 600, CALM);
     open_breaker(&limiter).await;
-    until("the probe is due", async || limiter.rejected().is_none()).await;
+    eventually("the probe is due", async || limiter.rejected().is_none()).await;
     // Each would be the probe; each is dropped while it waits or just as it is let through.
     for timeout in 0..30 {
         let acquiring = limiter.acquire(URGENT);
@@ -622,7 +597,7 @@ async fn a_clock_of_the_database_that_is_set_back_holds_up_nobody() {
             .wait_until
             .is_some_and(|until| (until - status.now).num_seconds() < 61)
     };
-    until("the fleet waits a minute", stored).await;
+    eventually("the fleet waits a minute", stored).await;
 }
 
 #[tokio::test]
@@ -630,7 +605,7 @@ async fn a_refused_token_is_tried_although_the_clock_of_the_database_is_set_back
     let database = database(polar_jobs::migrate::migrator).await;
     let one = limiter(&database.pool, 600, CALM);
     call(&one, Answer::Unauthorized).await;
-    until("the fleet knows", async || {
+    eventually("the fleet knows", async || {
         fleet(&database).await.unauthorized_since.is_some()
     })
     .await;

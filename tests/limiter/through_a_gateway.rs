@@ -4,7 +4,7 @@
 use std::future::IntoFuture;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
@@ -22,7 +22,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::local_polar::LocalPolar;
+use crate::local_polar::{LocalPolar, client_config};
+use crate::wait::{DEADLINE, comes_true_within};
 
 /// What the gateway does to a request: method, path, body.
 type Rule = dyn Fn(&str, &str, &str) -> Option<Answer> + Send + Sync;
@@ -78,13 +79,7 @@ impl TestApp {
             in_flight: NonZeroU32::new(16).unwrap(),
         };
         let limiter = FleetRateLimiter::new(pool.clone(), limits, timing);
-        let config = polar::ClientConfig {
-            base_url: address,
-            access_token: token.to_owned().into(),
-            version: "2026-04".to_owned(),
-            timeout: Duration::from_secs(20),
-            user_agent: "tests".to_owned(),
-        };
+        let config = client_config(address, token, Duration::from_secs(20));
         let fees = Fees {
             basis_points: 500,
             fixed: 50,
@@ -196,20 +191,16 @@ impl TestApp {
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
     }
 
-    async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
-        let begun = Instant::now();
-        while !holds().await {
-            let rows: Vec<(String, String, Option<String>, Value)> =
-                sqlx::query_as("SELECT kind, state, note, errors FROM polar_jobs.jobs ORDER BY id")
-                    .fetch_all(&self.pool)
-                    .await
-                    .unwrap();
-            assert!(
-                begun.elapsed() < Duration::from_secs(60),
-                "waited in vain until {what}: {rows:?}"
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    async fn until(&self, what: &str, holds: impl AsyncFnMut() -> bool) {
+        if comes_true_within(DEADLINE, holds).await {
+            return;
         }
+        let rows: Vec<(String, String, Option<String>, Value)> =
+            sqlx::query_as("SELECT kind, state, note, errors FROM polar_jobs.jobs ORDER BY id")
+                .fetch_all(&self.pool)
+                .await
+                .unwrap();
+        panic!("waited in vain until {what}: {rows:?}");
     }
 
     async fn stop(mut self) {

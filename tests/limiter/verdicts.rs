@@ -13,6 +13,8 @@ use jobs::contract::{Error, Verdict};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
+use crate::local_polar::client_config;
+
 /// What happens next, without the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Next {
@@ -35,7 +37,7 @@ struct Answer {
 
 impl Answer {
     fn polars(status: u16, error: &str) -> Self {
-        let version = ("polar-version".to_owned(), "2026-04".to_owned());
+        let version = ("polar-version".to_owned(), polar::API_VERSION.to_owned());
         Self {
             status,
             headers: vec![version],
@@ -67,13 +69,7 @@ async fn next(answer: &Answer) -> Next {
     let base_url = format!("http://{}", listener.local_addr().unwrap());
     let served = axum::serve(listener, axum::Router::new().fallback(handler));
     let server = tokio::spawn(served.into_future());
-    let config = polar::ClientConfig {
-        base_url,
-        access_token: "polar_oat_test".to_owned().into(),
-        version: "2026-04".to_owned(),
-        timeout: Duration::from_secs(20),
-        user_agent: "tests".to_owned(),
-    };
+    let config = client_config(base_url, "polar_oat_test", Duration::from_secs(20));
     let client = polar::Client::new(config, Arc::new(polar::Unlimited)).unwrap();
     let error = client
         .customers()

@@ -21,8 +21,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 
 use description::Description;
+use polar::ClientConfig;
 use request::Sent;
 use simulator::records::RequestRecord;
 use simulator::{Options, Simulator};
@@ -46,6 +48,22 @@ impl LocalPolar {
     #[allow(dead_code, reason = "not every test provokes one")]
     pub(crate) fn provoked(&self, requests: usize) {
         self.provoked.store(requests, Ordering::Relaxed);
+    }
+}
+
+/// What a client of a local Polar needs to know, or of somebody who answers in its place.
+#[allow(dead_code, reason = "not every test program makes a client")]
+pub(crate) fn client_config(
+    base_url: String,
+    access_token: &str,
+    timeout: Duration,
+) -> ClientConfig {
+    ClientConfig {
+        base_url,
+        access_token: access_token.into(),
+        version: polar::API_VERSION.to_owned(),
+        timeout,
+        user_agent: "polar-jobs tests".to_owned(),
     }
 }
 

@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::ledger::Mark;
 use crate::script::{Act, Brief, Script};
-use crate::test_app::{TestApp, complete_and_claim, eventually, register};
+use crate::test_app::{TestApp, complete_and_claim, eventually_some, register};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_handler_that_blocks_its_thread_holds_up_neither_others_nor_their_timeouts() {
@@ -151,7 +151,7 @@ async fn each_job_of_a_dead_worker_is_one_line_that_says_whose_it_is() {
         (second, "discarded", "ERROR"),
     ];
     for ((id, what, level), organization) in expected.into_iter().zip(organizations) {
-        eventually("its line", || async {
+        eventually_some("its line", || async {
             let there = !lines_with(organization).is_empty();
             there.then_some(()).ok_or(String::new())
         })
@@ -194,7 +194,7 @@ async fn each_failed_attempt_is_one_line_that_says_what_failed_and_when_it_runs_
     app.until_returned(id, 1).await;
     app.due_now(id).await;
     app.until_state(id, "discarded").await;
-    eventually("three lines", || async {
+    eventually_some("three lines", || async {
         let lines = lines_with("4711");
         (lines.len() >= 3).then_some(()).ok_or(format!("{lines:?}"))
     })

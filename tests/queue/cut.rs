@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::ledger::Mark;
 use crate::proxy::Proxy;
 use crate::script::{Act, Script};
-use crate::test_app::{TestApp, Worker, eventually, settings};
+use crate::test_app::{TestApp, Worker, eventually_some, settings};
 
 #[tokio::test]
 async fn every_connection_of_a_worker_may_be_cut_while_jobs_run() {
@@ -59,7 +59,7 @@ async fn every_connection_of_a_worker_may_be_cut_while_jobs_run() {
         }
     }
     // Nobody fails for good: what the cut hit is tried again, and made due here instead of waited for.
-    eventually("everything is done", || async {
+    eventually_some("everything is done", || async {
         app.execute("UPDATE polar_jobs.live_jobs SET run_at = now() WHERE worker IS NULL AND run_at > now()").await;
         let left = app.number("SELECT count(*) FROM polar_jobs.live_jobs").await;
         if left == 0 { Ok(()) } else { Err(left.to_string()) }

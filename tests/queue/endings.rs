@@ -13,7 +13,7 @@ async fn run_once(script: Script) -> (TestApp, Row) {
     let worker = app.work(4).await;
     let id = app.add(script.row()).await;
     app.ledger.reached(Mark::Started, &script.label, 1).await;
-    let row = crate::test_app::eventually("the attempt is stored", || async {
+    let row = crate::test_app::eventually_some("the attempt is stored", || async {
         let row = app.job(id).await;
         if row.state == "running" || row.attempt == 0 {
             Err(format!("{row:?}"))

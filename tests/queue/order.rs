@@ -4,7 +4,7 @@ use sqlx::Connection;
 
 use crate::ledger::Mark;
 use crate::script::{Act, Script};
-use crate::test_app::{TestApp, eventually};
+use crate::test_app::{TestApp, eventually_some};
 use polar_jobs::queue::enqueue;
 
 fn keyed(label: &str, acts: impl IntoIterator<Item = Vec<Act>>) -> Script {
@@ -133,7 +133,7 @@ async fn a_discarded_or_cancelled_head_releases_its_key() {
         .await;
     let third = app.add(keyed("third", []).row()).await;
     app.ledger.open("go");
-    eventually("the second is the head", || async {
+    eventually_some("the second is the head", || async {
         if app.job(cancelled).await.blocked {
             Err(String::new())
         } else {

@@ -150,7 +150,7 @@ impl TestApp {
 
     /// Waits until a job is in this state.
     pub(crate) async fn until_state(&self, id: i64, state: &str) -> Row {
-        eventually(&format!("job {id} is {state}"), || async {
+        eventually_some(&format!("job {id} is {state}"), || async {
             let row = self.job(id).await;
             (row.state == state)
                 .then_some(row)
@@ -161,7 +161,7 @@ impl TestApp {
 
     /// Waits until a job went back to waiting after its attempt number `attempt`.
     pub(crate) async fn until_returned(&self, id: i64, attempt: i32) -> Row {
-        eventually(&format!("job {id} waits again"), || async {
+        eventually_some(&format!("job {id} waits again"), || async {
             let row = self.job(id).await;
             (row.state == "available" && row.attempt == attempt)
                 .then_some(row)
@@ -195,7 +195,7 @@ impl TestApp {
 
     /// Waits until a number is as expected.
     pub(crate) async fn until_number(&self, statement: &str, expected: i64) {
-        eventually(statement, || async {
+        eventually_some(statement, || async {
             let number = self.number(statement).await;
             if number == expected {
                 Ok(())
@@ -214,7 +214,7 @@ impl TestApp {
 
     /// Waits until a session of this kind (by application name) is there; its process.
     pub(crate) async fn session(&self, name: &str) -> i32 {
-        eventually(&format!("a session of \"{name}\""), || async {
+        eventually_some(&format!("a session of \"{name}\""), || async {
             sqlx::query_scalar("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1")
                 .bind(name)
                 .fetch_optional(&self.pool)
@@ -236,7 +236,7 @@ impl TestApp {
 
     /// Waits until a backend waits for a lock that another one holds.
     pub(crate) async fn until_somebody_waits(&self) {
-        eventually("somebody waits for a lock", || async {
+        eventually_some("somebody waits for a lock", || async {
             match testing::sessions_waiting_for_a_lock(&self.pool).await {
                 1 => Ok(()),
                 other => Err(format!("{other} wait")),
@@ -325,7 +325,7 @@ impl Worker {
                 .then_some(())
                 .ok_or(String::new())
         };
-        eventually("it stops", seen).await;
+        eventually_some("it stops", seen).await;
     }
 
     pub(crate) async fn stop(mut self) {
@@ -352,7 +352,7 @@ impl Drop for Worker {
 }
 
 /// Looks until it is so.
-pub(crate) async fn eventually<T, F: Future<Output = Result<T, String>>>(
+pub(crate) async fn eventually_some<T, F: Future<Output = Result<T, String>>>(
     what: &str,
     look: impl Fn() -> F,
 ) -> T {

@@ -7,7 +7,7 @@ use polar_jobs::queue::{lease, notifier::Notifier};
 
 use crate::ledger::Mark;
 use crate::script::Script;
-use crate::test_app::{TestApp, Worker, eventually, register};
+use crate::test_app::{TestApp, Worker, eventually_some, register};
 
 const ROUNDS: usize = 30;
 
@@ -106,7 +106,7 @@ async fn a_worker_whose_session_was_cut_is_notified_again() {
     let before = app.session("polar-jobs lease").await;
     app.execute(&format!("SELECT pg_terminate_backend({before})"))
         .await;
-    eventually("a new session", || async {
+    eventually_some("a new session", || async {
         let now = app.session("polar-jobs lease").await;
         if now == before {
             Err(String::new())

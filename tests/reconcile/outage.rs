@@ -10,7 +10,9 @@ use polar_jobs::limiter::{FleetRateLimiter, Limits, Timing};
 use serde_json::{Value, json};
 use simulator::{Gateway, Options};
 
+use crate::densest::densest;
 use crate::test_app::{Tenant, TestApp, user};
+use crate::wait::comes_true_within;
 
 /// As Polar's own, ten times faster.
 const TIMING: Timing = Timing {
@@ -53,17 +55,13 @@ fn sign_up(number: usize) -> (Tenant, Vec<Value>) {
     (tenant, changes)
 }
 
-async fn until(app: &TestApp, what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds().await {
-        let longest = Duration::from_secs(60 + size() as u64 / 10);
-        assert!(
-            begun.elapsed() < longest,
-            "{what} did not happen; waiting: {:?}",
-            app.notes().await
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+async fn until(app: &TestApp, what: &str, holds: impl AsyncFnMut() -> bool) {
+    let longest = Duration::from_secs(60 + size() as u64 / 10);
+    assert!(
+        comes_true_within(longest, holds).await,
+        "{what} did not happen; waiting: {:?}",
+        app.notes().await
+    );
 }
 
 /// Every time that a job waits for comes so much earlier.
@@ -73,17 +71,6 @@ async fn move_clock(app: &TestApp, minutes: i32) {
         .execute(&app.pool)
         .await
         .unwrap();
-}
-
-/// The most of these moments within any stretch of `length`.
-fn densest(moments: &[DateTime<Utc>], length: TimeDelta) -> usize {
-    let within = |first: usize| {
-        let later = moments[first..].iter();
-        later
-            .take_while(|at| **at - moments[first] <= length)
-            .count()
-    };
-    (0..moments.len()).map(within).max().unwrap_or(0)
 }
 
 #[tokio::test(flavor = "multi_thread")]

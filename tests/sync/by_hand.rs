@@ -17,7 +17,7 @@ impl TestApp {
                 self.simulator.url().trim_end_matches('/')
             ))
             .bearer_auth(self.simulator.access_token())
-            .header("Polar-Version", "2026-04")
+            .header("Polar-Version", polar::API_VERSION)
             .json(&body)
             .send()
             .await

@@ -6,7 +6,8 @@ use jobs::mirror::usage::{self, close_window};
 use private_postgres::testing::sessions_waiting_for_a_lock;
 use uuid::Uuid;
 
-use crate::test_app::{TestApp, poll, run};
+use crate::test_app::{TestApp, run};
+use crate::wait::eventually;
 
 async fn counted(app: &TestApp, organization: Uuid) -> i64 {
     sqlx::query_scalar("SELECT coalesce(sum(quantity), 0)::bigint FROM polar_jobs.usage_reports WHERE organization_id = $1")
@@ -54,7 +55,7 @@ async fn a_promoted_copy_counts_nothing_until_somebody_says_what_polar_has() {
     let organization = app.organization().await;
     let lost = promoted_without_its_last_window(&app, organization).await;
     let passed = "SELECT clock_timestamp() > $1::timestamptz + interval '1 second'";
-    poll("its last second is over", async || {
+    eventually("its last second is over", async || {
         let passed = sqlx::query_scalar(passed).bind(lost);
         passed.fetch_one(&app.pool).await.unwrap()
     })
@@ -121,7 +122,7 @@ async fn a_window_that_meets_an_adoption_waits_and_holds_nothing_that_it_needs()
     let lock = "LOCK TABLE polar_jobs.usage IN SHARE ROW EXCLUSIVE MODE";
     sqlx::query(lock).execute(&mut *adoption).await.unwrap();
     let adopt = async {
-        poll("the window waits", async || {
+        eventually("the window waits", async || {
             sessions_waiting_for_a_lock(&app.pool).await == 1
         })
         .await;
@@ -226,7 +227,7 @@ async fn readings_of_a_copy_stay_apart_from_new_ones_until_it_is_adopted() {
         sqlx::query(drop).execute(&app.pool).await.unwrap();
     }
     app.record(organization, &[1]).await;
-    poll("the reading is counted", async || {
+    eventually("the reading is counted", async || {
         app.close_at(Utc::now()).await;
         app.uncounted().await == 0
     })

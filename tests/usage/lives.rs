@@ -10,7 +10,8 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::product::{cost, creation, drain, enqueue_reports, tell, usage};
-use crate::test_app::{TestApp, poll, run};
+use crate::test_app::{TestApp, run};
+use crate::wait::eventually;
 
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -246,7 +247,7 @@ async fn a_deletion_waits_until_polar_has_answered_for_the_last_counts() {
     );
     held.release_all();
     drop(held);
-    poll("the customer is gone", async || {
+    eventually("the customer is gone", async || {
         unfinished(&app, organization).await == 0
     })
     .await;
@@ -270,7 +271,7 @@ async fn usage_recorded_after_a_deletion_that_is_not_applied_yet_waits_for_it() 
     )
     .await;
     app.record(organization, &[10]).await;
-    poll("what was recorded before is counted", async || {
+    eventually("what was recorded before is counted", async || {
         run(jobs::MeterUsage {}, &app.context()).await.unwrap();
         app.reports(organization, "frozen").await == 1
     })

@@ -8,7 +8,8 @@ use jobs::{MeterUsage, ReportCosts, ReportUsage};
 use serde_json::{Value, json};
 use simulator::{Faults, RequestMatch};
 
-use crate::test_app::{TestApp, client_of, context, poll, run};
+use crate::test_app::{TestApp, client_of, context, run};
+use crate::wait::eventually;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -277,7 +278,7 @@ async fn the_self_organization_is_never_metered() {
     app.record(app.self_organization, &[50]).await;
     app.record(organization, &[1]).await;
     // Counted while nobody had said yet who we are.
-    poll("the readings are counted", async || {
+    eventually("the readings are counted", async || {
         run(MeterUsage {}, &context(&app.pool, None, None))
             .await
             .unwrap();
@@ -353,7 +354,7 @@ async fn gateway(polars_version: bool) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let answers = axum::Router::new().fallback(move || async move {
-        let version = polars_version.then_some([("polar-version", "2026-04")]);
+        let version = polars_version.then_some([("polar-version", polar::API_VERSION)]);
         let maintenance = axum::Json(json!({ "message": "maintenance" }));
         (version.map(axum::response::AppendHeaders), maintenance)
     });
@@ -374,7 +375,7 @@ async fn a_success_that_is_not_polars_receipt_refuses_nothing() {
         .await
         .unwrap();
     for polars_version in [false, true] {
-        let client = client_of(gateway(polars_version).await, "polar_oat_test".to_owned());
+        let client = client_of(gateway(polars_version).await, "polar_oat_test");
         let context = context(&app.pool, Some(client), Some(app.self_organization));
         let usage = run(ReportUsage {}, &context).await.unwrap_err();
         assert!(matches!(usage.verdict(), Verdict::Retry { .. }), "{usage}");

@@ -5,7 +5,8 @@ use jobs::Prune;
 use jobs::mirror::usage::{self, prove};
 use uuid::Uuid;
 
-use crate::test_app::{TestApp, poll, reading, run};
+use crate::test_app::{TestApp, reading, run};
+use crate::wait::eventually;
 
 /// Everything that is in the tables happened so many days earlier.
 async fn age(app: &TestApp, days: i32) {
@@ -297,7 +298,7 @@ async fn erasure_does_not_wait_for_the_folding_of_reports() {
         .unwrap();
     let context = app.context();
     let pruning = tokio::spawn(async move { run(Prune {}, &context).await });
-    poll("the organization is erased", async || {
+    eventually("the organization is erased", async || {
         number(
             &app,
             "SELECT count(*) FROM polar_jobs.organizations WHERE erased_at IS NOT NULL",

@@ -17,7 +17,8 @@ use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::local_polar::LocalPolar;
-use crate::test_app::{TestApp, client, context, local_polar, poll, reading, run};
+use crate::test_app::{TestApp, client, context, local_polar, reading, run};
+use crate::wait::eventually;
 
 const RUNS: u64 = 200;
 const WRITERS: usize = 8;
@@ -270,7 +271,7 @@ impl Day {
             .hold(RequestMatch::path("/v1/events/ingest").after_commit());
         let context = self.context();
         let worker = tokio::spawn(async move { run(ReportUsage {}, &context).await });
-        poll("the request is held, or was never made", async || {
+        eventually("the request is held, or was never made", async || {
             held.arrived() > 0 || worker.is_finished()
         })
         .await;
@@ -291,7 +292,7 @@ impl Day {
         }
         self.simulator.set_faults(Faults::default());
         let context = self.context();
-        let work = poll("everything is reported", async || {
+        let work = eventually("everything is reported", async || {
             run(MeterUsage {}, &context).await.unwrap();
             run(ReportUsage {}, &context).await.unwrap();
             unreported(&self.pool).await == 0

@@ -1,7 +1,7 @@
 //! A database, a local Polar, and jobs run one by one with the clock in hand.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use jobs::contract::{Fees, JobFacts, Outcome, Settings};
@@ -13,7 +13,8 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use uuid::Uuid;
 
-use crate::local_polar::LocalPolar;
+use crate::local_polar::{LocalPolar, client_config};
+use crate::wait::eventually;
 
 pub(crate) struct TestApp {
     pub(crate) url: String,
@@ -25,17 +26,11 @@ pub(crate) struct TestApp {
 
 /// A client of a simulator that nothing holds back.
 pub(crate) fn client(simulator: &LocalPolar) -> polar::Client {
-    client_of(simulator.url(), simulator.access_token().to_owned())
+    client_of(simulator.url(), simulator.access_token())
 }
 
-pub(crate) fn client_of(base_url: String, access_token: String) -> polar::Client {
-    let config = polar::ClientConfig {
-        base_url,
-        access_token: access_token.into(),
-        version: "2026-04".to_owned(),
-        timeout: Duration::from_secs(5),
-        user_agent: "polar-jobs-tests".to_owned(),
-    };
+pub(crate) fn client_of(base_url: String, access_token: &str) -> polar::Client {
+    let config = client_config(base_url, access_token, Duration::from_secs(5));
     polar::Client::new(config, Arc::new(polar::Unlimited)).unwrap()
 }
 
@@ -116,7 +111,7 @@ impl TestApp {
     /// Closes windows until everything that is committed lies in one. Other tests share the server
     /// and may hold the horizon back for a moment.
     pub(crate) async fn meter(&self) {
-        poll("all readings are counted", async || {
+        eventually("all readings are counted", async || {
             run(MeterUsage {}, &self.context()).await.unwrap();
             self.uncounted().await == 0
         })
@@ -125,7 +120,7 @@ impl TestApp {
 
     /// The same when it is `clock` in Postgres.
     pub(crate) async fn meter_at(&self, clock: DateTime<Utc>) {
-        poll("all readings are counted", async || {
+        eventually("all readings are counted", async || {
             self.close_at(clock).await;
             self.uncounted().await == 0
         })
@@ -241,16 +236,4 @@ pub(crate) async fn run<J: Job>(job: J, context: &Context) -> Result<Outcome, Er
 /// A quarter of an hour ago: early enough for any clock that a test moves.
 pub(crate) fn earlier() -> DateTime<Utc> {
     Utc::now() - TimeDelta::minutes(15)
-}
-
-/// Waits for a condition, and fails with its name where it does not come.
-pub(crate) async fn poll(what: &str, mut met: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !met().await {
-        assert!(
-            Instant::now() < deadline,
-            "in 30 s it did not come true that {what}"
-        );
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }

@@ -63,7 +63,7 @@ async fn a_long_transaction_delays_only_what_was_written_since_it_began() {
     assert_eq!(counted(&app, organization).await, 3);
 
     // Another test's transaction may be older for a moment.
-    crate::test_app::poll("the holder is named", async || {
+    crate::wait::eventually("the holder is named", async || {
         let holder = horizon_holder(&app.pool).await.unwrap();
         holder.is_some_and(|holder| {
             holder.name == "a nightly import"
@@ -258,7 +258,7 @@ async fn billing_off_counts_all_the_same_and_makes_no_client() {
     let organization = app.organization().await;
     app.record(organization, &[3]).await;
     let off = context(&app.pool, None, None);
-    crate::test_app::poll("the reading is counted", async || {
+    crate::wait::eventually("the reading is counted", async || {
         run(MeterUsage {}, &off).await.unwrap();
         app.uncounted().await == 0
     })

@@ -13,16 +13,29 @@ pub(crate) const PROCESS_DEADLINE: Duration = Duration::from_secs(240);
 
 /// Waits until a condition holds, and fails with `what` when it does not within the deadline. A condition
 /// that never answers fails as well.
-pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+#[allow(
+    dead_code,
+    reason = "some tests have more to say where it does not hold"
+)]
+pub(crate) async fn eventually(what: &str, holds: impl AsyncFnMut() -> bool) {
+    let came = comes_true_within(DEADLINE, holds).await;
+    assert!(came, "not within {DEADLINE:?}: {what}");
+}
+
+/// Returns whether a condition comes to hold within `timeout`.
+pub(crate) async fn comes_true_within(
+    timeout: Duration,
+    mut holds: impl AsyncFnMut() -> bool,
+) -> bool {
     let begun = Instant::now();
-    while begun.elapsed() < DEADLINE {
-        match tokio::time::timeout(DEADLINE, holds()).await {
-            Ok(true) => return,
-            Ok(false) => tokio::time::sleep(Duration::from_millis(20)).await,
+    while begun.elapsed() < timeout {
+        match tokio::time::timeout(timeout, holds()).await {
+            Ok(true) => return true,
+            Ok(false) => tokio::time::sleep(Duration::from_millis(10)).await,
             Err(_) => break,
         }
     }
-    panic!("not within {DEADLINE:?}: {what}");
+    false
 }
 
 /// Waits for the end of a process and for all it says. One that does not end is killed, and the test fails

@@ -222,14 +222,4 @@ impl Store {
         self.put_benefits(plan, benefits);
         Ok(new)
     }
-
-    /// Replaces the secret of every endpoint.
-    pub(crate) fn rotate_secret(&mut self, secret: &str) {
-        let ids: Vec<Uuid> = self.outbox.endpoints.iter().map(|row| row.id).collect();
-        for id in ids {
-            if let Some(row) = self.outbox.endpoints.get_mut(id) {
-                secret.clone_into(&mut row.secret);
-            }
-        }
-    }
 }

@@ -69,7 +69,7 @@ impl ApiCallers {
         let config = polar::ClientConfig {
             base_url: format!("http://{}", self.polar),
             access_token: "polar_oat_bench".into(),
-            version: "2026-04".to_owned(),
+            version: polar::API_VERSION.to_owned(),
             timeout: Duration::from_secs(5),
             user_agent: "polar-jobs-bench".to_owned(),
         };
@@ -132,7 +132,7 @@ async fn slow_polar() -> impl IntoResponse {
     tokio::time::sleep(POLAR_TAKES).await;
     let headers = [
         (CONTENT_TYPE.as_str(), "application/json"),
-        ("polar-version", "2026-04"),
+        ("polar-version", polar::API_VERSION),
     ];
     (headers, NOTHING)
 }
