@@ -21,7 +21,7 @@ use crate::operators::{self, Actor, OperatorAction};
 use crate::queue::enqueue;
 
 pub use compare::Difference;
-pub use shadow::{Shadow, ShadowJob, Shadows};
+pub use shadow::{Shadow, ShadowJob, ShadowOutcome, Shadows};
 
 /// Events in one transaction: a million of them must not hold everybody's keys at once.
 const BATCH: i64 = 200;

@@ -61,10 +61,51 @@ pub struct Shadow {
 pub struct ShadowJob {
     /// Its kind.
     pub kind: String,
-    /// `applied`, `ignored`, `sends` (it would change something elsewhere), `fails`, `enqueued` (not tried).
-    pub outcome: &'static str,
+    /// What would come of it.
+    pub outcome: ShadowOutcome,
     /// What it would send, or why it ends so.
     pub note: Option<String>,
+}
+
+impl ShadowJob {
+    /// What is said of an event and of no job in particular.
+    fn none(outcome: ShadowOutcome, note: String) -> Self {
+        Self {
+            kind: "none".to_owned(),
+            outcome,
+            note: Some(note),
+        }
+    }
+}
+
+/// What would come of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShadowOutcome {
+    /// The end state would be as wanted.
+    Applied,
+    /// There would be nothing to do.
+    Ignored,
+    /// It would change something elsewhere.
+    Sends,
+    /// It would fail.
+    Fails,
+    /// It was not tried.
+    Enqueued,
+}
+
+impl ShadowOutcome {
+    /// The word in a list and in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Ignored => "ignored",
+            Self::Sends => "sends",
+            Self::Fails => "fails",
+            Self::Enqueued => "enqueued",
+        }
+    }
 }
 
 /// Everything that shadows need.
@@ -111,11 +152,8 @@ impl Shadows {
         let jobs = match event.jobs() {
             Ok(jobs) => jobs,
             Err(reason) => {
-                shadow.jobs.push(ShadowJob {
-                    kind: "none".to_owned(),
-                    outcome: "ignored",
-                    note: Some(reason),
-                });
+                let ignored = ShadowJob::none(ShadowOutcome::Ignored, reason);
+                shadow.jobs.push(ignored);
                 return Ok(shadow);
             }
         };
@@ -125,11 +163,11 @@ impl Shadows {
         sandbox.discard().await;
         match played {
             Ok(played) => played?,
-            Err(_) => shadow.jobs.push(ShadowJob {
-                kind: "none".to_owned(),
-                outcome: "fails",
-                note: Some(format!("given up after {} s", TIMEOUT.as_secs())),
-            }),
+            Err(_) => {
+                let given_up = format!("given up after {} s", TIMEOUT.as_secs());
+                let fails = ShadowJob::none(ShadowOutcome::Fails, given_up);
+                shadow.jobs.push(fails);
+            }
         }
         Ok(shadow)
     }
@@ -157,7 +195,7 @@ impl Shadows {
             if !tried || shadow.jobs.len() >= JOBS {
                 shadow.jobs.push(ShadowJob {
                     kind: job.kind.to_owned(),
-                    outcome: "enqueued",
+                    outcome: ShadowOutcome::Enqueued,
                     note: None,
                 });
                 continue;
@@ -185,7 +223,7 @@ impl Shadows {
         let payload = job.payload.to_string();
         let Some(entry) = self.registry.get(job.kind) else {
             return Ok((
-                ended("fails", Some("an unknown kind".to_owned())),
+                ended(ShadowOutcome::Fails, Some("an unknown kind".to_owned())),
                 Vec::new(),
             ));
         };
@@ -203,17 +241,21 @@ impl Shadows {
                     transaction.commit().await?;
                 }
                 let ended = match outcome {
-                    Outcome::Applied => ended("applied", None),
-                    Outcome::Ignored(reason) => ended("ignored", Some(reason)),
+                    Outcome::Applied => ended(ShadowOutcome::Applied, None),
+                    Outcome::Ignored(reason) => ended(ShadowOutcome::Ignored, Some(reason)),
                 };
                 Ok((ended, next))
             }
             Err(error) if is_unsent(&error) => {
-                Ok((ended("sends", Some(error.to_string())), Vec::new()))
+                let sends = ended(ShadowOutcome::Sends, Some(error.to_string()));
+                Ok((sends, Vec::new()))
             }
             // The workers, whose token may be another, would go on.
             Err(Error::Polar(error)) if error.is_about_token() => Err(error.into()),
-            Err(error) => Ok((ended("fails", Some(error.to_string())), Vec::new())),
+            Err(error) => {
+                let fails = ended(ShadowOutcome::Fails, Some(error.to_string()));
+                Ok((fails, Vec::new()))
+            }
         }
     }
 

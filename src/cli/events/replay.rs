@@ -194,7 +194,7 @@ fn show(shadow: &Shadow) -> Result<(), Failure> {
     } in &shadow.jobs
     {
         let note = note.as_deref().map(|note| format!(": {note}"));
-        let line = format!("{kind} {outcome}{}", note.unwrap_or_default());
+        let line = format!("{kind} {}{}", outcome.name(), note.unwrap_or_default());
         output::line(&format!("  {}", output::flat(&line)))?;
     }
     for Difference {
