@@ -129,7 +129,6 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
 async fn measure(url: &str, arguments: Arguments) -> anyhow::Result<Vec<Value>> {
     crate::migrate::run_url(url).await?;
     let options = PgConnectOptions::from_str(url)?;
-    let with_reference = arguments.reference;
     let (measured, limit) = match arguments.what {
         What::Enqueue {
             jobs,
@@ -139,7 +138,7 @@ async fn measure(url: &str, arguments: Arguments) -> anyhow::Result<Vec<Value>> 
             let manner = if bulk { Manner::Bulk } else { Manner::Single };
             let measured = enqueue::run(url, jobs, clients, manner).await?;
             let limit = reference::enqueue(&options, jobs, clients, manner);
-            (measured, with_reference.then_some(limit.boxed()))
+            (measured, Some(limit.boxed()))
         }
         What::Drain {
             jobs,
@@ -157,7 +156,7 @@ async fn measure(url: &str, arguments: Arguments) -> anyhow::Result<Vec<Value>> 
             };
             let measured = drain::run(url, what).await?;
             let limit = reference::drain(&options, jobs);
-            (measured, with_reference.then_some(limit.boxed()))
+            (measured, Some(limit.boxed()))
         }
         What::Latency {
             rate,
@@ -166,7 +165,7 @@ async fn measure(url: &str, arguments: Arguments) -> anyhow::Result<Vec<Value>> 
         } => {
             let measured = latency::run(url, rate, seconds, !poll).await?;
             let limit = reference::latency(&options, rate, seconds);
-            (measured, with_reference.then_some(limit.boxed()))
+            (measured, Some(limit.boxed()))
         }
         What::Ingress {
             clients,
@@ -182,14 +181,14 @@ async fn measure(url: &str, arguments: Arguments) -> anyhow::Result<Vec<Value>> 
             let people = usize::from(api_callers);
             let measured = ingress::run(url, clients, seconds, bodies, people).await?;
             let limit = reference::ingress(&options, clients, seconds, bodies);
-            (measured, with_reference.then_some(limit.boxed()))
+            (measured, Some(limit.boxed()))
         }
         What::Metering {
             rows,
             organizations,
         } => (metering::run(url, rows, organizations).await?, None),
     };
-    let limits = match limit {
+    let limits = match limit.filter(|_| arguments.reference) {
         Some(limit) => limit.await?,
         None => Vec::new(),
     };
