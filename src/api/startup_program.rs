@@ -7,7 +7,8 @@ use axum::response::Response;
 use jobs::SyncStartupProgram;
 use jobs::mirror::api::resumed::Target;
 use polar::{
-    Customer, Discount, Metadata, OrAbsent, ProrationBehavior, Subscription, SubscriptionUpdate,
+    Customer, Discount, Metadata, OrAbsent, ProductId, ProrationBehavior, Subscription,
+    SubscriptionUpdate,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -67,15 +68,7 @@ pub(super) async fn status<G>(
 ) -> Option<StartupStatus> {
     access.state.scale_product?;
     let read = async {
-        let metadata = match known {
-            Some(customer) => customer.metadata.clone(),
-            None => {
-                let customer = access.customer(polar).await?;
-                customer
-                    .map(|customer| customer.metadata)
-                    .unwrap_or_default()
-            }
-        };
+        let metadata = metadata_of(access, polar, known).await?;
         invitation(polar, &metadata).await
     };
     match read.await {
@@ -85,6 +78,21 @@ pub(super) async fn status<G>(
             None
         }
     }
+}
+
+/// What stands at the customer; it is asked for where a subscription came without it.
+pub(super) async fn metadata_of<G>(
+    access: &Access<G>,
+    polar: &polar::Client,
+    known: Option<&Customer>,
+) -> Result<Metadata, polar::Error> {
+    if let Some(customer) = known {
+        return Ok(customer.metadata.clone());
+    }
+    let customer = access.customer(polar).await?;
+    Ok(customer
+        .map(|customer| customer.metadata)
+        .unwrap_or_default())
 }
 
 /// Where to go after the checkout.
@@ -101,6 +109,22 @@ pub(super) struct Claimed {
     checkout: Option<Checkout>,
     /// The subscription, which has the plan now.
     subscription: Option<SubscriptionView>,
+}
+
+impl Claimed {
+    fn checkout(checkout: Checkout) -> Self {
+        Self {
+            checkout: Some(checkout),
+            subscription: None,
+        }
+    }
+
+    fn subscription(subscription: SubscriptionView) -> Self {
+        Self {
+            checkout: None,
+            subscription: Some(subscription),
+        }
+    }
 }
 
 /// Takes the Scale plan with the discount of an invitation.
@@ -147,16 +171,7 @@ async fn claim_alone(
     if stands(&invitation) == StartupStatus::Consumed {
         let claimed =
             paid.filter(|s| s.discount_id == Some(invitation.id) && s.product_id == scale);
-        return match claimed {
-            // This very claim was made, and its answer was lost.
-            Some(subscription) if input.resumed => confirm(access, lease, subscription.clone())
-                .await
-                .map(|view| Claimed {
-                    checkout: None,
-                    subscription: Some(view),
-                }),
-            _ => Err(refused("the invitation is used up")),
-        };
+        return used_up(access, lease, claimed, input.resumed).await;
     }
     let product = polar.products().get(scale).await.or_absent()?;
     let product = product
@@ -174,11 +189,33 @@ async fn claim_alone(
                 input.address,
             )
             .await?;
-        return Ok(Claimed {
-            checkout: Some(checkout),
-            subscription: None,
-        });
+        return Ok(Claimed::checkout(checkout));
     };
+    let wanted = switch_to(scale, &invitation, subscription);
+    let changed = switch(access, lease, subscription, &wanted).await?;
+    let view = confirm(access, lease, changed).await?;
+    Ok(Claimed::subscription(view))
+}
+
+/// The answer where the invitation is used up; `claimed` is the subscription that has the plan through it.
+async fn used_up(
+    access: &Access<Manages>,
+    lease: &ChangeLease,
+    claimed: Option<&Subscription>,
+    resumed: bool,
+) -> Result<Claimed, ApiError> {
+    match claimed {
+        // This very claim was made, and its answer was lost.
+        Some(subscription) if resumed => {
+            let view = confirm(access, lease, subscription.clone()).await?;
+            Ok(Claimed::subscription(view))
+        }
+        _ => Err(refused("the invitation is used up")),
+    }
+}
+
+/// The change that brings the plan with the discount of the invitation; without a change of plan where it is there.
+fn switch_to(scale: ProductId, invitation: &Discount, subscription: &Subscription) -> Switch {
     let update = if subscription.product_id == scale {
         SubscriptionUpdate::Discount {
             discount_id: Some(invitation.id),
@@ -190,18 +227,13 @@ async fn claim_alone(
             discount_id: Some(Some(invitation.id)),
         }
     };
-    let wanted = Switch {
+    Switch {
         target: Target {
             product: scale,
             discount: Some(invitation.id),
         },
         update,
-    };
-    let changed = switch(access, lease, subscription, &wanted).await?;
-    Ok(Claimed {
-        checkout: None,
-        subscription: Some(confirm(access, lease, changed).await?),
-    })
+    }
 }
 
 fn refused(why: &str) -> ApiError {
