@@ -38,6 +38,8 @@ pub(super) fn urgency(class: CallClass) -> usize {
 
 /// Calls that wait, by urgency.
 pub(super) type Demand = [u32; CLASSES.len()];
+/// One call of the most urgent class.
+pub(super) const ONE_URGENT_CALL: Demand = [1, 0, 0, 0, 0];
 
 /// How fast the fleet may call.
 #[derive(Clone, Copy, Debug)]

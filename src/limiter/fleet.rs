@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use polar::{LONGEST_RETRY_AFTER, Rejected, RejectedReason};
 use sqlx::PgPool;
 
-use super::budget::{Bucket, Demand, Rate};
+use super::budget::{Bucket, Demand, ONE_URGENT_CALL, Rate};
 use super::settings::Timing;
 
 /// Tries against others who change the row at the same moment.
@@ -51,6 +51,18 @@ pub(super) enum TokenReport {
     Accepted,
 }
 
+/// What a process tells the fleet of its breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BreakerReport {
+    /// Polar is down for this process.
+    Opened {
+        /// When it tries again.
+        until: Instant,
+    },
+    /// It is up again.
+    Closed,
+}
+
 /// What a process has to tell the fleet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reports {
@@ -58,8 +70,8 @@ pub(super) struct Reports {
     pub(super) wait_until: Option<Instant>,
     /// The token was refused or taken.
     pub(super) token: Option<TokenReport>,
-    /// The breaker opened until the given moment, or closed (`None`).
-    pub(super) breaker: Option<Option<Instant>>,
+    /// The breaker opened or closed.
+    pub(super) breaker: Option<BreakerReport>,
 }
 
 impl Lease {
@@ -116,7 +128,7 @@ impl Fleet {
             // Only looking: the probe is for whoever has a call to make.
             return (*self, self.nothing(Outlook::ProbeDue));
         }
-        let (mut after, lease) = self.grant(rate, now, [1, 0, 0, 0, 0], Outlook::Probe);
+        let (mut after, lease) = self.grant(rate, now, ONE_URGENT_CALL, Outlook::Probe);
         if lease.calls == 0 {
             return (
                 after,
@@ -295,7 +307,7 @@ impl FleetStore {
             if let Some(wait) = fleet.waits(now) {
                 return Ok(SingleLease::later(wait, RejectedReason::RateLimited));
             }
-            let (after, lease) = fleet.grant(&self.rate, now, [1, 0, 0, 0, 0], Outlook::Open);
+            let (after, lease) = fleet.grant(&self.rate, now, ONE_URGENT_CALL, Outlook::Open);
             if lease.calls == 0 {
                 return Ok(SingleLease::later(lease.more_in, RejectedReason::Budget));
             }
@@ -397,7 +409,7 @@ impl FleetStore {
     }
 
     /// Polar is down for this process, which tries again after `probe_in`; `None`: it is up again.
-    pub(super) async fn breaker(&self, probe_in: Option<Duration>) -> Result<(), sqlx::Error> {
+    pub(super) async fn note_breaker(&self, probe_in: Option<Duration>) -> Result<(), sqlx::Error> {
         sqlx::query!(
             "UPDATE polar_jobs.rate_limiter
                 SET breaker_probe_at = greatest(

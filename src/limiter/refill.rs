@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::breaker::Passage;
 use super::budget::Demand;
-use super::fleet::{FleetStore, Lease, Outlook, Reports, TokenReport};
+use super::fleet::{BreakerReport, FleetStore, Lease, Outlook, Reports, TokenReport};
 use super::metrics;
 use super::shared::Shared;
 use super::state::{Quota, State};
@@ -192,8 +192,12 @@ async fn report(shared: &Shared, store: &FleetStore, reports: Reports) -> Result
         }
         _ => {}
     }
-    if let Some(until) = reports.breaker {
-        store.breaker(until.map(from_now)).await?;
+    if let Some(report) = reports.breaker {
+        let probe_in = match report {
+            BreakerReport::Opened { until } => Some(from_now(until)),
+            BreakerReport::Closed => None,
+        };
+        store.note_breaker(probe_in).await?;
     }
     shared.lock().reported(reports);
     Ok(())

@@ -8,7 +8,7 @@ use polar::{Admission, Answer, CallClass, Rejected, RejectedReason};
 
 use super::breaker::{Breaker, Change, Passage};
 use super::budget::Rate;
-use super::fleet::Reports;
+use super::fleet::{BreakerReport, Reports};
 use super::metrics;
 use super::queue::{CallQueue, Stagger};
 use super::settings::{Limits, Timing};
@@ -202,11 +202,11 @@ impl<T> State<T> {
                     seconds = delay.as_secs(),
                     "Polar is down; calls wait until a probe is answered"
                 );
-                self.reports.breaker = Some(Some(now + delay));
+                self.reports.breaker = Some(BreakerReport::Opened { until: now + delay });
             }
             Change::Closed => {
                 tracing::info!("Polar answers again; calls go out");
-                self.reports.breaker = Some(None);
+                self.reports.breaker = Some(BreakerReport::Closed);
             }
         }
     }

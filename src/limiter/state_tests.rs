@@ -6,7 +6,7 @@ use polar::{CallClass, Subject};
 
 use super::*;
 use crate::limiter::budget::Demand;
-use crate::limiter::fleet::{Lease, Outlook, TokenReport};
+use crate::limiter::fleet::{BreakerReport, Lease, Outlook, TokenReport};
 use crate::limiter::refill::Action;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -155,7 +155,9 @@ fn failures_of_several_customers_are_put_to_a_probe_whose_failure_is_reported() 
     probe(&mut state, NOBODY_DOWN, now);
     assert_eq!(reason(&state, now), Some(RejectedReason::Breaker));
     let opened = Reports {
-        breaker: Some(Some(now + 5 * SECOND)),
+        breaker: Some(BreakerReport::Opened {
+            until: now + 5 * SECOND,
+        }),
         ..Reports::default()
     };
     assert_eq!(state.next_action(now), Action::Report(opened));
@@ -173,7 +175,7 @@ fn failures_of_several_customers_are_put_to_a_probe_whose_failure_is_reported() 
     let Action::Report(closed) = state.next_action(later) else {
         panic!("the fleet is informed")
     };
-    assert_eq!(closed.breaker, Some(None));
+    assert_eq!(closed.breaker, Some(BreakerReport::Closed));
 }
 
 #[test]
