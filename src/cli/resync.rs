@@ -14,7 +14,7 @@ use super::organization::{self, OrganizationName};
 use super::output;
 use super::{AppContext, Exit, Failure, connect};
 use crate::operators::{self, Actor, OperatorAction};
-use crate::queue::{enqueue, table};
+use crate::queue::{enqueue, idle};
 
 /// Organizations looked up at a time.
 const PAGE: u16 = 500;
@@ -112,7 +112,7 @@ pub(super) async fn enqueue(
             .map(|job| job.queue.name())
             .collect::<BTreeSet<_>>()
         {
-            table::wake(&mut transaction, queue).await?;
+            idle::wake_at_commit(&mut transaction, queue).await?;
         }
     }
     transaction.commit().await?;

@@ -12,6 +12,7 @@ pub mod connect;
 pub mod enqueue;
 pub mod finish;
 pub mod fleet;
+pub mod idle;
 pub mod kinds;
 pub mod lease;
 pub mod notifier;

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::connect::Pooler;
+use super::idle;
 
 /// The shortest time between two wake-ups of a queue from a process that is busy writing jobs for it. The
 /// worker that was woken looks again by itself meanwhile.
@@ -135,23 +136,12 @@ async fn send_for_ever(pool: PgPool, requests: Arc<Requests>) {
             }
         }
         for queue in queues {
-            if let Err(error) = send(&pool, queue).await {
+            if let Err(error) = idle::wake_now(&pool, queue).await {
                 tracing::debug!(%error, "notifications unavailable, workers poll");
                 tokio::time::sleep(INTERVAL).await;
             }
         }
     }
-}
-
-/// An idle worker holds its queue's lock in share mode, so where it can be had exclusively nobody is to be told.
-async fn send(pool: &PgPool, queue: &str) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "SELECT pg_notify('polar_jobs', $1) WHERE NOT pg_try_advisory_xact_lock(polar_jobs.idle_lock($1))",
-        queue
-    )
-    .execute(pool)
-    .await
-    .map(drop)
 }
 
 #[cfg(test)]

@@ -9,13 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sqlx::PgExecutor;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use crate::queue::connect::{Pooler, QueueDatabase};
-use crate::queue::lease;
+use crate::queue::{idle, lease};
 
 use super::backoff::Backoff;
 
@@ -234,7 +233,7 @@ impl LeaseKeeper {
         session.ignore_pool_close_event(true);
         if sessions {
             lease::take_session_lock(&mut session, self.worker).await?;
-            session.listen("polar_jobs").await?;
+            idle::listen(&mut session).await?;
         }
         let alive = lease::begin_session(&mut session, self.worker, sessions).await?;
         Ok(alive.then_some(session))
@@ -250,11 +249,11 @@ async fn obey(
 ) -> Result<bool, sqlx::Error> {
     match command {
         LeaseCommand::MarkIdle(queue, tx) if sessions => {
-            share_idle_lock(session, &queue).await?;
+            idle::share_lock(session, &queue).await?;
             // A fetcher that is gone need not know.
             let _ = tx.send(());
         }
-        LeaseCommand::MarkBusy(queue) if sessions => drop_idle_lock(session, &queue).await?,
+        LeaseCommand::MarkBusy(queue) if sessions => idle::drop_lock(session, &queue).await?,
         LeaseCommand::MarkIdle(..) | LeaseCommand::MarkBusy(_) => {}
         LeaseCommand::Retire(tx) => {
             lease::retire(session, worker).await?;
@@ -269,24 +268,4 @@ async fn in_time<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Resul
     tokio::time::timeout(ANSWER_TIMEOUT, work)
         .await
         .unwrap_or(Err(sqlx::Error::PoolTimedOut))
-}
-
-async fn share_idle_lock(session: impl PgExecutor<'_>, queue: &str) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "SELECT pg_advisory_lock_shared(polar_jobs.idle_lock($1))",
-        queue
-    )
-    .execute(session)
-    .await
-    .map(drop)
-}
-
-async fn drop_idle_lock(session: impl PgExecutor<'_>, queue: &str) -> Result<(), sqlx::Error> {
-    sqlx::query_scalar!(
-        "SELECT pg_advisory_unlock_shared(polar_jobs.idle_lock($1))",
-        queue
-    )
-    .fetch_one(session)
-    .await
-    .map(drop)
 }

@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use super::acted::Acted;
 use super::repeat::repeated;
-use super::wake::wake;
 use super::{State, revive};
 use crate::operators::{self, Actor, OperatorAction};
+use crate::queue::idle;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +142,7 @@ async fn retry(connection: &mut PgConnection, id: i64) -> Result<Option<Acted>, 
     .await?;
     match waiting {
         Some(row) => {
-            wake(connection, &row.queue).await?;
+            idle::wake_at_commit(connection, &row.queue).await?;
             Ok(Some(Acted::RunsNow {
                 blocked: row.blocked,
             }))

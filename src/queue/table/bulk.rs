@@ -10,9 +10,9 @@ use sqlx::{PgConnection, PgPool};
 use super::act::{CANCELLED, DISCARDED, acknowledge, end_all};
 use super::repeat::repeated;
 use super::revive::retry_finished;
-use super::wake::wake;
 use super::{Action, Filter, State};
 use crate::operators::{self, Actor, OperatorAction};
+use crate::queue::idle;
 
 /// Ids looked up at a time.
 const BATCH: i64 = 1000;
@@ -136,7 +136,7 @@ async fn run_now(connection: &mut PgConnection, ids: &[i64]) -> Result<usize, sq
     .fetch_all(&mut *connection)
     .await?;
     for queue in queues.iter().collect::<BTreeSet<_>>() {
-        wake(connection, queue).await?;
+        idle::wake_at_commit(connection, queue).await?;
     }
     Ok(queues.len())
 }

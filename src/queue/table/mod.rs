@@ -12,7 +12,6 @@ mod list;
 mod queues;
 mod repeat;
 mod revive;
-mod wake;
 
 use jobs::types::Timestamp;
 use serde::Serialize;
@@ -27,7 +26,6 @@ pub use explain::{Explanation, HeadOfKey, Holder, explain};
 pub use failing::{FailingJob, failing};
 pub use list::{caused_by, find, list};
 pub use queues::{QueueRow, WorkerRow, pause, queues, resume, workers};
-pub use wake::wake;
 
 /// A row of `polar_jobs.jobs`. Applications and operators may fill it with any time and any JSON, so
 /// neither is taken to pieces here.

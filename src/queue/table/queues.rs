@@ -5,8 +5,8 @@ use jobs::types::Timestamp;
 use serde::Serialize;
 use sqlx::PgPool;
 
-use super::wake::wake;
 use crate::operators::{self, Actor, OperatorAction};
+use crate::queue::idle;
 
 /// A queue and how full it is.
 #[derive(Clone, Debug, Serialize)]
@@ -124,7 +124,7 @@ pub async fn resume(pool: &PgPool, actor: &Actor, name: &str) -> Result<bool, sq
     if done.rows_affected() == 0 {
         return Ok(false);
     }
-    wake(&mut transaction, name).await?;
+    idle::wake_at_commit(&mut transaction, name).await?;
     let action = OperatorAction::new("queues resume", format!("queue/{name}"));
     operators::record(&mut transaction, actor, &action).await?;
     transaction.commit().await?;

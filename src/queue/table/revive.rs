@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sqlx::PgConnection;
 
 use super::acted::Acted;
-use super::wake::wake;
+use crate::queue::idle;
 
 /// Puts one back; `None`: there is no finished job of this id.
 pub(super) async fn revive(
@@ -33,7 +33,7 @@ pub(super) async fn retry_finished(
     .fetch_all(&mut *connection)
     .await?;
     for queue in back.iter().map(|row| &row.queue).collect::<BTreeSet<_>>() {
-        wake(connection, queue).await?;
+        idle::wake_at_commit(connection, queue).await?;
     }
     Ok(back.into_iter().map(|row| row.blocked).collect())
 }
