@@ -23,11 +23,12 @@ use tower::layer::util::Identity;
 
 use crate::queue::claim::Claimed;
 
-use super::attempt::{Runner, Watched};
-use super::completion::ResultSink;
+use super::attempt::Runner;
 use super::fetcher::HandedOut;
+use super::prefetch::{Prefetch, RunPermit};
 use super::result::{AttemptResult, BufferedResult, NO_PERMIT, PANICKED, STOPPING};
-use super::slots::{Prefetch, RunPermit};
+use super::result_sink::ResultSink;
+use super::watched::Watched;
 
 /// A permit serves further jobs for so long.
 const PERMIT_KEPT: Duration = Duration::from_millis(1);

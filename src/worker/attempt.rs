@@ -3,12 +3,12 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use jobs::contract::{
-    Context, Done, Entry, JobFacts, NewJob, Outcome, Registry, Retry, Settings, Verdict, priority,
+    Context, Done, Entry, JobFacts, Outcome, Registry, Retry, Settings, Verdict, priority,
     subject_of,
 };
 use jobs::mail::Mailer;
@@ -16,15 +16,16 @@ use polar::CallClass;
 use rand::RngExt;
 use serde::Deserialize;
 use sqlx::PgPool;
-use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::timeout;
 use tracing::{Instrument, Span};
 
 use crate::queue::claim::Claimed;
 use crate::queue::finish::{Completion, Discard, Reason, Return};
 
+use super::follow_ups::{caused_by, no_more_urgent};
 use super::metrics::{self, AttemptMetrics};
 use super::result::{AttemptFacts, AttemptResult, BufferedResult, TransactionalCompletion};
+use super::watched::Watched;
 
 /// Replaces configured secrets in a text that is about to be stored.
 pub type Mask = Arc<dyn Fn(String) -> String + Send + Sync>;
@@ -33,13 +34,8 @@ pub type Mask = Arc<dyn Fn(String) -> String + Send + Sync>;
 const LONGEST_DELAY: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Seconds after which a job of an unknown kind is looked at again; up to twice that.
 const UNKNOWN_KIND_DELAY: f64 = 30.0;
-/// Events of a job that its follow-ups answer for, the newest ones: a job that waited long may have thousands.
-const INHERITED_EVENTS: usize = 100;
 /// Bytes of a reason or note that are kept.
 const LONGEST_TEXT: usize = 4096;
-/// An attempt that has not ended so long after its timeout holds up its thread.
-const WATCH_INTERVAL: Duration = Duration::from_secs(5);
-
 /// Everything an attempt needs.
 pub(super) struct Runner {
     pub(super) registry: Arc<Registry>,
@@ -49,60 +45,6 @@ pub(super) struct Runner {
     pub(super) settings: Arc<Settings>,
     pub(super) mask: Mask,
     pub(super) metrics: AttemptMetrics,
-}
-
-/// Ends a task whose result nobody waits for any more.
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// The attempt that a task is at, for those who look at the task from outside: one that computes on and on says
-/// nothing itself.
-#[derive(Default)]
-pub(super) struct Watched(Mutex<Option<Running>>);
-
-struct Running {
-    begun: Instant,
-    timeout: Duration,
-    span: Span,
-}
-
-impl Watched {
-    fn begins(&self, timeout: Duration, span: &Span) {
-        *self.lock() = Some(Running {
-            begun: Instant::now(),
-            timeout,
-            span: span.clone(),
-        });
-    }
-
-    fn ends(&self) {
-        *self.lock() = None;
-    }
-
-    /// Waits for the end of the task that runs these attempts, and aborts it when dropped.
-    pub(super) async fn until_end(&self, mut task: JoinHandle<()>) {
-        let _abort = AbortOnDrop(task.abort_handle());
-        while timeout(WATCH_INTERVAL, &mut task).await.is_err() {
-            if let Some(running) = &*self.lock()
-                && running.begun.elapsed() > running.timeout.saturating_add(WATCH_INTERVAL)
-            {
-                running.span.in_scope(|| {
-                    tracing::error!(
-                        "took longer than its timeout and blocks its thread; it cannot be cancelled"
-                    );
-                });
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Runner {
@@ -265,16 +207,6 @@ impl Runner {
     }
 }
 
-/// What follows from a job is no more urgent than the job: a backfill's thousand follow-ups stay behind
-/// what people wait for. News from elsewhere make one of them urgent by being merged into it.
-fn no_more_urgent(priority: i16, next: Vec<NewJob>) -> Vec<NewJob> {
-    let behind = |job: NewJob| {
-        let own = job.priority;
-        job.with_priority(own.max(priority))
-    };
-    next.into_iter().map(behind).collect()
-}
-
 fn complete(
     facts: AttemptFacts,
     retry: Retry,
@@ -301,27 +233,6 @@ fn complete(
         facts,
         retry,
     }))
-}
-
-/// Follow-ups with the events that caused the job, so that an event fails with the worst of what follows
-/// from it. A row is written with one event: jobs with one unique key are merged where they are stored, and
-/// their events with them, so such a job is given once for each event.
-fn caused_by(events: &[i64], next: Vec<NewJob>) -> Vec<NewJob> {
-    let (Some(&newest), true) = (events.last(), next.iter().any(|job| job.event.is_none())) else {
-        return next;
-    };
-    next.into_iter()
-        .flat_map(|job| match (&job.event, &job.unique_key) {
-            (None, Some(_)) => events
-                .iter()
-                .rev()
-                .take(INHERITED_EVENTS)
-                .map(|&event| job.clone().caused_by(event))
-                .collect(),
-            (None, None) => vec![job.caused_by(newest)],
-            (Some(_), _) => vec![job],
-        })
-        .collect()
 }
 
 /// What every line of an attempt carries. The fields are not computed where nobody logs.

@@ -2,7 +2,7 @@
 //! busy, and closed when nobody needed it for a while.
 //!
 //! When a connection is given up in the middle of a claim, nobody knows whether Postgres went on with
-//! it. The claim recorded itself, so whoever uses the place next ends the old session, begins another
+//! it. The claim recorded itself, so whoever opens it next ends the old session, begins another
 //! epoch, and hands back what that one claim took.
 
 use std::ops::{Deref, DerefMut};
@@ -20,7 +20,7 @@ use crate::queue::connect::{IDLE_TIMEOUT, Pooler, QueueDatabase, set_lock_timeou
 use crate::queue::finish::Completion;
 use crate::queue::recovery::{self, Backend, LostClaim};
 
-use super::completion::HeldJobs;
+use super::held_jobs::HeldJobs;
 use super::yielding::let_others_run;
 
 /// Opening a connection, recovery of the one before included.
@@ -36,19 +36,19 @@ const RELEASE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(super) struct FetchConnections {
-    places: Vec<Arc<Mutex<Place>>>,
+    connections: Vec<Arc<Mutex<FetchConnection>>>,
     free: Arc<Semaphore>,
 }
 
 /// A connection for one turn of a fetcher.
-pub(super) struct FetchConnection {
-    // In this order: the place is free before somebody may look for it.
-    place: OwnedMutexGuard<Place>,
+pub(super) struct AcquiredConnection {
+    // In this order: the connection is free before somebody may look for it.
+    connection: OwnedMutexGuard<FetchConnection>,
     _permit: OwnedSemaphorePermit,
 }
 
 /// Where a connection is, or was.
-pub(super) struct Place {
+pub(super) struct FetchConnection {
     database: QueueDatabase,
     worker: i64,
     held: Arc<HeldJobs>,
@@ -58,9 +58,16 @@ pub(super) struct Place {
     open: Option<Open>,
     /// What was given up and not looked after yet.
     lost: Option<Lost>,
-    /// Claims without an answer that somebody else's transaction is in the way of, and the last try.
-    unreleased: (Vec<LostClaim>, Option<Instant>),
+    unreleased: Unreleased,
     used: Instant,
+}
+
+/// Claims without an answer that somebody else's transaction is in the way of.
+#[derive(Default)]
+struct Unreleased {
+    claims: Vec<LostClaim>,
+    /// When they were last tried to be handed back.
+    last_try: Option<Instant>,
 }
 
 struct Open {
@@ -90,7 +97,7 @@ impl FetchConnections {
         held: &Arc<HeldJobs>,
         connections: u32,
     ) -> Self {
-        let place = |fetcher| Place {
+        let connection = |fetcher| FetchConnection {
             database: database.clone(),
             worker,
             held: Arc::clone(held),
@@ -99,47 +106,47 @@ impl FetchConnections {
             turn: 0,
             open: None,
             lost: None,
-            unreleased: (Vec::new(), None),
+            unreleased: Unreleased::default(),
             used: Instant::now(),
         };
-        let places: Vec<_> = (0..connections.max(1))
-            .map(|fetcher| Arc::new(Mutex::new(place(fetcher))))
+        let connections: Vec<_> = (0..connections.max(1))
+            .map(|fetcher| Arc::new(Mutex::new(connection(fetcher))))
             .collect();
         Self {
-            free: Arc::new(Semaphore::new(places.len())),
-            places,
+            free: Arc::new(Semaphore::new(connections.len())),
+            connections,
         }
     }
 
     /// Waits for a connection; the first one if it is free.
-    pub(super) async fn acquire(&self) -> FetchConnection {
+    pub(super) async fn acquire(&self) -> AcquiredConnection {
         loop {
             let permit = Arc::clone(&self.free)
                 .acquire_owned()
                 .await
                 .expect("the semaphore is never closed");
-            for place in &self.places {
-                if let Ok(place) = Arc::clone(place).try_lock_owned() {
-                    return FetchConnection {
-                        place,
+            for connection in &self.connections {
+                if let Ok(connection) = Arc::clone(connection).try_lock_owned() {
+                    return AcquiredConnection {
+                        connection,
                         _permit: permit,
                     };
                 }
             }
-            // Only `close_idle` takes a place without a permit, and only for a moment.
+            // Only `close_idle` takes one without a permit, and only for a moment.
             let_others_run().await;
         }
     }
 
     /// Closes further connections that nobody used for a while.
     pub(super) async fn close_idle(&self) {
-        for place in self.places.iter().skip(1) {
-            let Ok(mut place) = Arc::clone(place).try_lock_owned() else {
+        for connection in self.connections.iter().skip(1) {
+            let Ok(mut connection) = Arc::clone(connection).try_lock_owned() else {
                 continue;
             };
-            let idle = place.used.elapsed() > IDLE_TIMEOUT;
-            if let Some(open) = place.open.take_if(|_| idle) {
-                drop(place);
+            let idle = connection.used.elapsed() > IDLE_TIMEOUT;
+            if let Some(open) = connection.open.take_if(|_| idle) {
+                drop(connection);
                 // One that cannot say good-bye is closed all the same.
                 drop(timeout(Duration::from_secs(1), open.connection.close()).await);
             }
@@ -148,32 +155,32 @@ impl FetchConnections {
 
     /// Hands back claims without an answer that are left at the end.
     pub(super) async fn recover(&self) -> Result<(), sqlx::Error> {
-        for place in &self.places {
-            let mut place = place.lock().await;
-            if place.lost.is_some() || !place.unreleased.0.is_empty() {
-                place.unreleased.1 = None;
-                place.ready().await?;
+        for connection in &self.connections {
+            let mut connection = connection.lock().await;
+            if connection.lost.is_some() || !connection.unreleased.claims.is_empty() {
+                connection.unreleased.last_try = None;
+                connection.ready().await?;
             }
         }
         Ok(())
     }
 }
 
-impl Deref for FetchConnection {
-    type Target = Place;
+impl Deref for AcquiredConnection {
+    type Target = FetchConnection;
 
-    fn deref(&self) -> &Place {
-        &self.place
+    fn deref(&self) -> &FetchConnection {
+        &self.connection
     }
 }
 
-impl DerefMut for FetchConnection {
-    fn deref_mut(&mut self) -> &mut Place {
-        &mut self.place
+impl DerefMut for AcquiredConnection {
+    fn deref_mut(&mut self) -> &mut FetchConnection {
+        &mut self.connection
     }
 }
 
-impl Place {
+impl FetchConnection {
     /// Runs `work` on the connection; gives the connection up if it may not be used any more.
     pub(super) async fn run<T>(
         &mut self,
@@ -195,7 +202,7 @@ impl Place {
         self.ready().await?;
         self.turn += 1;
         let mut held = self.held.beside(self.fetcher, completions);
-        held.extend(self.unreleased.0.iter().map(|claim| claim.id));
+        held.extend(self.unreleased.claims.iter().map(|claim| claim.id));
         let record = ClaimRecord {
             worker: self.worker,
             fetcher: self.fetcher,
@@ -276,8 +283,8 @@ impl Place {
             let taken = last.taken(claim.held);
             let lost = recovery::lost_claims(&mut connection, worker, taken).await?;
             // The last that is done here: what comes before may fail, and is done again as a whole.
-            self.unreleased.0.extend(lost);
-            self.unreleased.1 = None;
+            self.unreleased.claims.extend(lost);
+            self.unreleased.last_try = None;
         }
         Ok(Open {
             connection,
@@ -286,7 +293,7 @@ impl Place {
     }
 
     async fn release_rest(&mut self) -> Result<(), sqlx::Error> {
-        let (claims, last_try) = &mut self.unreleased;
+        let Unreleased { claims, last_try } = &mut self.unreleased;
         let due = last_try.is_none_or(|at| at.elapsed() > RELEASE_INTERVAL);
         if claims.is_empty() || !due {
             return Ok(());

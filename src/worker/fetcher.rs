@@ -11,13 +11,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::queue::claim::{ClaimCursor, Claimed, LARGEST_CLAIM, Share};
-use crate::queue::finish::{self, Completion, Discard, Return};
+use crate::queue::finish;
 use crate::queue::recovery;
 use crate::sqlstate::is_lock_timeout;
 
 use super::backoff::Backoff;
-use super::completion::{CompletionBuffer, HeldJobs};
+use super::batch::Batch;
+use super::completion_buffer::CompletionBuffer;
 use super::fetch_connections::{FetchConnection, FetchConnections};
+use super::held_jobs::HeldJobs;
 use super::lease_keeper::IdleState;
 use super::result::{BufferedResult, STOPPING};
 use super::slots::Slots;
@@ -88,62 +90,6 @@ impl Cursor {
             .head_seen
             .is_some_and(|seen| seen.elapsed() < HEAD_AGAIN_AFTER);
         self.at = ClaimCursor::last_of(rows).filter(|_| full && fresh);
-    }
-}
-
-/// Results that one commit may store, sorted by what must be done.
-#[derive(Default)]
-struct Batch {
-    completions: Vec<Completion>,
-    returns: Vec<Return>,
-    discards: Vec<Discard>,
-    /// What cannot be stored now.
-    contended: Vec<BufferedResult>,
-}
-
-impl Batch {
-    fn of(results: Vec<BufferedResult>) -> Self {
-        let mut batch = Self::default();
-        for result in results {
-            match result {
-                BufferedResult::Complete(completion) => batch.completions.push(completion),
-                BufferedResult::Return(entry) => batch.returns.push(entry),
-                BufferedResult::Discard(entry) => batch.discards.push(entry),
-            }
-        }
-        batch
-    }
-
-    fn len(&self) -> usize {
-        self.completions.len() + self.returns.len() + self.discards.len()
-    }
-
-    /// The claims whose ends these are.
-    fn claims(&self) -> impl Iterator<Item = (i64, i32)> {
-        let completions = self.completions.iter().map(|done| (done.id, done.attempt));
-        let returns = self.returns.iter().map(|back| (back.id, back.attempt));
-        let discards = self.discards.iter().map(|gone| (gone.id, gone.attempt));
-        completions.chain(returns).chain(discards)
-    }
-
-    /// Puts aside what `is_contended`.
-    fn put_aside(&mut self, is_contended: impl Fn(i64) -> bool) {
-        let completions = self
-            .completions
-            .extract_if(.., |done| is_contended(done.id));
-        self.contended
-            .extend(completions.map(BufferedResult::Complete));
-        let discards = self.discards.extract_if(.., |gone| is_contended(gone.id));
-        self.contended.extend(discards.map(BufferedResult::Discard));
-        let returns = self.returns.extract_if(.., |back| is_contended(back.id));
-        self.contended.extend(returns.map(BufferedResult::Return));
-    }
-
-    /// Puts the second half aside; a single one as a whole.
-    fn halve(&mut self) {
-        let ids: Vec<i64> = self.claims().map(|(id, _)| id).collect();
-        let aside: HashSet<i64> = ids[ids.len() / 2..].iter().copied().collect();
-        self.put_aside(|id| aside.contains(&id));
     }
 }
 

@@ -9,17 +9,23 @@
 mod adapter;
 mod attempt;
 mod backoff;
+mod batch;
 mod catch_up;
-mod completion;
+mod completion_buffer;
 mod database_clock;
 mod fetch_connections;
 mod fetcher;
+mod follow_ups;
+mod held_jobs;
 mod housekeeping;
 mod lease_keeper;
 mod metrics;
+mod prefetch;
 mod process;
 mod result;
+mod result_sink;
 mod slots;
+mod watched;
 mod yielding;
 
 pub use attempt::Mask;

@@ -22,13 +22,16 @@ use super::adapter::{self, QueueRunner};
 use super::attempt::{Mask, Runner};
 use super::backoff::Backoff;
 use super::catch_up;
-use super::completion::{CompletionBuffer, HeldJobs, ResultSink};
+use super::completion_buffer::CompletionBuffer;
 use super::fetch_connections::FetchConnections;
 use super::fetcher::{Fetcher, Phase, Shared};
+use super::held_jobs::HeldJobs;
 use super::housekeeping::Housekeeping;
-use super::lease_keeper::{IdleStates, LeaseKeeper, LeaseLost};
+use super::lease_keeper::{IdleStates, LeaseKeeper, LeaseLost, Retirement};
 use super::metrics::{self, AttemptMetrics};
-use super::slots::{Prefetch, Slots, Total};
+use super::prefetch::Prefetch;
+use super::result_sink::ResultSink;
+use super::slots::{Slots, Total};
 use crate::schedule::{self, BadSchedule, Timetable};
 
 /// How long the last writes of a stop may take, after the drain timeout: together below the 30 s that
@@ -78,6 +81,13 @@ pub struct WorkerSettings {
     pub mask: Mask,
 }
 
+impl WorkerSettings {
+    fn queue_names(&self) -> Vec<String> {
+        let names = self.queues.iter().map(|queue| queue.queue.clone());
+        names.collect()
+    }
+}
+
 /// Why a worker process ended otherwise than asked.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
@@ -111,11 +121,7 @@ pub async fn run(
     let timetable = Timetable::of(&settings.registry)?;
     let worker = start(&settings).await.map_err(WorkerError::Start)?;
     tracing::info!(worker, slots = settings.slots, "the worker runs");
-    let names: Vec<String> = settings
-        .queues
-        .iter()
-        .map(|queue| queue.queue.clone())
-        .collect();
+    let names = settings.queue_names();
     let (mut lease_keeper, idle, retirement) =
         LeaseKeeper::new(settings.database.clone(), worker, &names);
     let mut lease_tasks = JoinSet::new();
@@ -131,18 +137,15 @@ pub async fn run(
     let pool = QueueDatabase::pool(options, settings.connections.housekeeping);
     let (phase, _) = watch::channel(Phase::Running);
     let mut tasks = WorkerTasks::spawn(&settings, worker, &pool, &idle, &phase);
-    let mut watching = JoinSet::new();
     let housekeeping = Housekeeping {
         pool: pool.clone(),
         queues: names.clone(),
         shared: Arc::clone(&tasks.shared),
         idle: idle.clone(),
     };
+    let mut watching = JoinSet::new();
     watching.spawn(housekeeping.run());
-    watching.spawn(metrics::watch(
-        pool.clone(),
-        std::mem::take(&mut tasks.slots),
-    ));
+    watching.spawn(metrics::watch(pool.clone(), tasks.slots.clone()));
     if !settings.drain {
         let clock = schedule::run(pool.clone(), timetable, std::future::pending());
         watching.spawn(clock);
@@ -177,6 +180,12 @@ pub async fn run(
         }
     };
     phase.send_replace(Phase::Closing);
+    close(tasks, retirement, worker).await;
+    ended
+}
+
+/// Stores what is left and takes the worker's row away, if the database answers.
+async fn close(mut tasks: WorkerTasks, retirement: Retirement, worker: i64) {
     let closed = async {
         while tasks.fetchers.join_next().await.is_some() {}
         if let Err(error) = tasks.shared.connections.recover().await {
@@ -191,7 +200,6 @@ pub async fn run(
             "the database does not answer, what is not stored will be taken back by another worker"
         ),
     }
-    ended
 }
 
 async fn start(settings: &WorkerSettings) -> Result<i64, sqlx::Error> {
@@ -203,11 +211,7 @@ async fn start(settings: &WorkerSettings) -> Result<i64, sqlx::Error> {
     let identity = Identity {
         host: host_name(),
         pid: i32::try_from(std::process::id()).unwrap_or(0),
-        queues: settings
-            .queues
-            .iter()
-            .map(|queue| queue.queue.clone())
-            .collect(),
+        queues: settings.queue_names(),
         slots: settings
             .queues
             .iter()
@@ -297,29 +301,9 @@ impl WorkerTasks {
                 slots,
                 drain: settings.drain,
             };
-            let (claimed_tx, claimed) = mpsc::unbounded_channel();
-            let (quiet_tx, quiet_rx) = watch::channel(false);
-            let mut quiet_tx = Some(quiet_tx);
-            for number in 0..fetchers_for(queue) {
-                let fetcher = Fetcher {
-                    shared: Arc::clone(&shared),
-                    queue: queue.queue.clone(),
-                    first: number == 0,
-                    slots: sink.slots.clone(),
-                    buffer: Arc::clone(&sink.buffer),
-                    idle: Arc::clone(&sink.idle),
-                    claimed: Some(claimed_tx.clone()),
-                    quiet: quiet_tx.take(),
-                };
-                fetchers.spawn(fetcher.run());
-            }
-            quiet.push(quiet_rx);
-            queues.push(QueueRunner {
-                queue: queue.queue.clone(),
-                claimed,
-                prefetch,
-                sink,
-            });
+            let (runner, is_quiet) = spawn_fetchers(queue, prefetch, sink, &shared, &mut fetchers);
+            queues.push(runner);
+            quiet.push(is_quiet);
         }
         Self {
             shared,
@@ -385,6 +369,39 @@ async fn drained(
         }
         backoff.wait().await;
     }
+}
+
+/// Starts the fetchers of a queue. Returns what runs its jobs, and whether it is quiet.
+fn spawn_fetchers(
+    queue: &QueueSlots,
+    prefetch: Prefetch,
+    sink: ResultSink,
+    shared: &Arc<Shared>,
+    fetchers: &mut JoinSet<()>,
+) -> (QueueRunner, watch::Receiver<bool>) {
+    let (claimed_tx, claimed) = mpsc::unbounded_channel();
+    let (quiet_tx, quiet) = watch::channel(false);
+    let mut quiet_tx = Some(quiet_tx);
+    for number in 0..fetchers_for(queue) {
+        let fetcher = Fetcher {
+            shared: Arc::clone(shared),
+            queue: queue.queue.clone(),
+            first: number == 0,
+            slots: sink.slots.clone(),
+            buffer: Arc::clone(&sink.buffer),
+            idle: Arc::clone(&sink.idle),
+            claimed: Some(claimed_tx.clone()),
+            quiet: quiet_tx.take(),
+        };
+        fetchers.spawn(fetcher.run());
+    }
+    let runner = QueueRunner {
+        queue: queue.queue.clone(),
+        claimed,
+        prefetch,
+        sink,
+    };
+    (runner, quiet)
 }
 
 /// A second fetcher keeps the database busy while this process runs the first one's jobs.
