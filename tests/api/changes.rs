@@ -643,3 +643,29 @@ async fn a_lost_answer_is_looked_up_before_anything_is_said() {
     assert_eq!((unknown.status, unknown.retry_after()), (503, Some(5)));
     drop(not_made);
 }
+
+#[tokio::test]
+async fn a_change_that_polar_is_still_at_work_on_is_waited_for() {
+    let app = ApiApp::open().await;
+    let company = app.customer_of(Product::Pro).await;
+    let path = format!(
+        "/v1/subscriptions/{}",
+        app.simulator.subscriptions(company.id())[0].id
+    );
+    let unanswered = app
+        .simulator
+        .hold(RequestMatch::path(&path).method("PATCH"));
+    // It is done when the first look at it has found the former plan.
+    let first_look = RequestMatch::path(&path).method("GET").after_commit();
+    let body = json!({"product_id": app.product(Product::Scale), "proration_behavior": "invoice"});
+    let done = app
+        .simulator
+        .arm(first_look, Intervention::call("PATCH", &path, body));
+    let changed = change(&app, &company, Product::Scale).await;
+    assert_eq!(done.status(), Some(200));
+    assert_eq!(
+        (changed.status, &changed.body["plan"]["name"]),
+        (200, &json!("Scale"))
+    );
+    drop(unanswered);
+}

@@ -130,11 +130,7 @@ async fn plan_of_switch(
     current: &Subscription,
     product: &Product,
 ) -> Result<Switch, ApiError> {
-    let customer = current
-        .customer
-        .as_ref()
-        .map(|c| c.metadata.clone())
-        .unwrap_or_default();
+    let customer = startup_program::metadata_of(access, polar, current.customer.as_ref()).await?;
     let to_scale = access.state.scale_product == Some(product.id);
     let offered = if to_scale {
         startup_program::invitation(polar, &customer).await?

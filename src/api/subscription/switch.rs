@@ -4,6 +4,8 @@
 //! change then fails it is restored: at once, or, where this process dies or cannot know what became of
 //! the change, by a job that was written before.
 
+use std::time::Duration;
+
 use jobs::mirror::api::resumed::Target;
 use jobs::mirror::subscriptions;
 use jobs::{ApplyBenefits, NewJob, SyncSubscription};
@@ -14,6 +16,12 @@ use super::super::error::{ApiError, FieldError, Refusal};
 use super::lease::{ChangeLease, Note};
 use super::view::{self, SubscriptionView};
 use crate::queue::enqueue;
+
+/// How often Polar is asked what became of a change whose answer was lost. It may still be at work, for it charges the
+/// card before it answers, and shows nothing of the change until then.
+const LOOKS: u32 = 3;
+/// Between two of them: with the change itself they end before the caller's time does.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1500);
 
 /// A change of plan, or of the discount on it.
 pub(in crate::api) struct Switch {
@@ -142,19 +150,23 @@ async fn tell<G>(
         Ok(subscription) => return Ok(subscription),
         Err(error) => error,
     };
-    let looks_back = may_be_made(&error) || is_as_it_was(&error);
+    let looks_back = may_be_made(&error) || may_be_as_wanted(&error);
     if !looks_back {
         return Err(refused(error).into());
     }
-    match polar.subscriptions().get(id).await {
-        Ok(subscription) if is_made(&subscription) => Ok(subscription),
-        // Polar has answered, so it is done with the request.
-        Ok(_) if is_final(&error) => Err(refused(error).into()),
-        Ok(_) | Err(_) => Err(NotMade {
-            error: Refusal::Unknown.into(),
-            for_certain: false,
-        }),
+    for look in 1.. {
+        match polar.subscriptions().get(id).await {
+            Ok(subscription) if is_made(&subscription) => return Ok(subscription),
+            // Polar has answered, so it is done with the request.
+            Ok(_) if is_final(&error) => return Err(refused(error).into()),
+            Ok(_) if look < LOOKS => tokio::time::sleep(BETWEEN_LOOKS).await,
+            Ok(_) | Err(_) => break,
+        }
     }
+    Err(NotMade {
+        error: Refusal::Unknown.into(),
+        for_certain: false,
+    })
 }
 
 /// Whether the change may have been made although it was not confirmed.
@@ -168,17 +180,21 @@ fn may_be_made(error: &polar::Error) -> bool {
     }
 }
 
-/// Polar refuses to cancel what is cancelled, and to resume what is not (docs/polar-facts.md#subscription-change).
-fn is_as_it_was(error: &polar::Error) -> bool {
+/// Whether it may be refused because it is so already, by an earlier request whose answer was lost. Polar refuses to
+/// cancel what is cancelled, to resume what is not (docs/polar-facts.md#subscription-change), to apply a discount that
+/// is applied, and to clear a change that does not wait any more.
+fn may_be_as_wanted(error: &polar::Error) -> bool {
     matches!(
         error,
-        polar::Error::Forbidden { .. } | polar::Error::Unexpected { status: 400, .. }
+        polar::Error::Forbidden { .. }
+            | polar::Error::Invalid(_)
+            | polar::Error::Unexpected { status: 400, .. }
     )
 }
 
 /// Whether the answer is Polar's own and its last word on the request.
 fn is_final(error: &polar::Error) -> bool {
-    is_as_it_was(error) || matches!(error, polar::Error::Unavailable { status: 500, .. })
+    may_be_as_wanted(error) || matches!(error, polar::Error::Unavailable { status: 500, .. })
 }
 
 /// What the caller hears of a refused change.
