@@ -2,7 +2,8 @@
 //! about entitlements; deliveries about grants are only a reason to ask.
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::Value;
 
 use crate::{
     BenefitGrantId, BenefitId, Client, Customer, CustomerId, CustomerRef, Error, MemberId,
@@ -49,7 +50,9 @@ pub struct BenefitGrant {
     /// The customer, as it was when this was written.
     #[serde(default, deserialize_with = "or_default")]
     pub customer: Option<Customer>,
-    /// The benefit, as it was when this was written.
+    /// The benefit, as it was when this was written. A grant is unreadable without its metadata: taken for empty ones,
+    /// they would switch off what is paid for.
+    #[serde(deserialize_with = "with_metadata")]
     pub benefit: Benefit,
 }
 
@@ -70,6 +73,14 @@ pub struct Benefit {
     /// Whether the benefit was deleted.
     #[serde(default, deserialize_with = "or_default")]
     pub is_deleted: bool,
+}
+
+fn with_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Benefit, D::Error> {
+    let benefit = Value::deserialize(deserializer)?;
+    if !benefit["metadata"].is_object() {
+        return Err(de::Error::custom("a benefit without metadata"));
+    }
+    Benefit::deserialize(benefit).map_err(de::Error::custom)
 }
 
 open_enum! {
@@ -116,6 +127,9 @@ impl BenefitGrants<'_> {
                 .query("is_granted", true)
                 .query("sorting", "created_at")
         };
-        page::all(self.0, list).await
+        let mut grants = page::all(self.0, list).await?;
+        // Polar ignores a query that it does not know.
+        grants.retain(|grant: &BenefitGrant| !grant.is_revoked);
+        Ok(grants)
     }
 }

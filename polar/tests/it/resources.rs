@@ -437,9 +437,22 @@ fn unknown_values_and_missing_nullable_fields_are_no_errors() {
     );
 
     let grant: BenefitGrant = serde_json::from_value(json!({"id": ids, "customer_id": ids,
-        "benefit_id": ids, "benefit": {"id": ids, "type": "teleport", "metadata": null}}))
+        "benefit_id": ids, "benefit": {"id": ids, "type": "teleport", "metadata": {"new": null}}}))
     .unwrap();
     assert!(!grant.is_granted && grant.benefit.metadata.is_empty());
+}
+
+#[test]
+fn a_grant_without_metadata_is_unreadable_and_not_one_that_gives_nothing() {
+    let ids = "b3b1f4a0-5f67-4c0e-9d3a-0f6f2b1f7a11";
+    for benefit in [
+        json!({"id": ids, "type": "custom"}),
+        json!({"id": ids, "type": "custom", "metadata": null}),
+        json!({"id": ids, "type": "custom", "metadata": []}),
+    ] {
+        let grant = json!({"id": ids, "customer_id": ids, "benefit_id": ids, "benefit": benefit});
+        assert!(serde_json::from_value::<BenefitGrant>(grant).is_err());
+    }
 }
 
 #[tokio::test]
