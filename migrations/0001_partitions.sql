@@ -118,6 +118,18 @@ EXCEPTION WHEN lock_not_available THEN
     RETURN 0;
 END $$;
 
+-- The first day of which a table has a partition, or a row without one; null where it has neither.
+CREATE FUNCTION polar_jobs.oldest_day(parent text) RETURNS timestamptz LANGUAGE plpgsql STABLE SET timezone = 'UTC' AS $$
+DECLARE
+    oldest timestamptz;
+BEGIN
+    EXECUTE format('SELECT min(%I) FROM polar_jobs.%I', polar_jobs.partition_column(parent), parent || '_default') INTO oldest;
+    RETURN least(oldest, (
+        SELECT min(to_date(right(c.relname, 8), 'YYYYMMDD'))
+          FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+         WHERE i.inhparent = format('polar_jobs.%I', parent)::regclass AND c.relname ~ '_[0-9]{8}$'));
+END $$;
+
 -- Makes the partitions of every table ahead of time.
 CREATE FUNCTION polar_jobs.create_all_partitions(ahead integer DEFAULT 7) RETURNS bigint LANGUAGE sql AS $$
     SELECT coalesce(sum(polar_jobs.create_partitions(t.parent, ahead)), 0) FROM polar_jobs.partitioned_tables t

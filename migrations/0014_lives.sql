@@ -39,11 +39,14 @@ CREATE INDEX stored_events_lives ON polar_jobs.stored_events (received_at)
 
 CREATE FUNCTION polar_jobs.undecided_lives() RETURNS TABLE (organization_id uuid, since timestamptz)
     LANGUAGE sql STABLE ROWS 10 AS $$
-    SELECT (e.data ->> 'id')::uuid, min(e.received_at) FROM polar_jobs.external_events e
-     WHERE e.source = 'app' AND e.type IN ('organization.created', 'organization.deleted') AND e.handled_at IS NULL
-       AND e.received_at > clock_timestamp() - interval '30 days'
-       AND (e.type = 'organization.deleted' OR EXISTS (
-            SELECT FROM polar_jobs.organization_deletions d
-             WHERE d.organization_id = (e.data ->> 'id')::uuid AND d.recreated_at IS NULL))
-     GROUP BY 1
+    SELECT u.id, u.since
+      FROM (SELECT (e.data ->> 'id')::uuid AS id, min(e.received_at) AS since, bool_or(e.type = 'organization.deleted') AS ends
+              FROM polar_jobs.external_events e
+             WHERE e.source = 'app' AND e.type IN ('organization.created', 'organization.deleted') AND e.handled_at IS NULL
+               AND e.received_at > clock_timestamp() - interval '30 days'
+             GROUP BY 1) u
+     -- A creation alone begins the first life, unless one has ended. In one transaction with a deletion it counts from
+     -- an earlier moment than that.
+     WHERE u.ends OR EXISTS (SELECT FROM polar_jobs.organization_deletions d
+                              WHERE d.organization_id = u.id AND d.recreated_at IS NULL)
 $$;

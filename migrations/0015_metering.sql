@@ -139,6 +139,8 @@ DECLARE
     horizon bigint;
     ending timestamptz;
 BEGIN
+    -- No rows move into a partition that the count below does not know yet, see `create_partitions`.
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended('polar_jobs.partitions/usage', 0));
     -- In the order of `adopt_usage`, which holds all of both.
     LOCK TABLE ONLY polar_jobs.usage IN ROW EXCLUSIVE MODE;
     SELECT * INTO STRICT cursor FROM polar_jobs.usage_cursor FOR UPDATE;
@@ -275,7 +277,10 @@ CREATE FUNCTION polar_jobs.unreported_before_deletion(organization uuid) RETURNS
                         WHERE r.organization_id = organization AND r.state IN ('frozen', 'waiting')
                           AND (d.deleted OR r.life < d.life))
             OR EXISTS (SELECT FROM polar_jobs.costs c
-                        WHERE c.organization_id = organization AND c.state = 'waiting' AND c.written_at <= d.deleted_at))
+                        WHERE c.organization_id = organization AND c.state = 'waiting' AND c.written_at <= d.deleted_at
+                          -- Of one transaction with a deletion and a new creation it may be the new life's.
+                          AND (d.deleted OR d.life > (SELECT count(*) FROM polar_jobs.organization_deletions x
+                                                       WHERE x.organization_id = organization AND x.recreated_at <= c.written_at))))
 $$;
 
 -- Deletes readings of windows that closed before `before` and all of whose counts are reported or

@@ -150,8 +150,10 @@ async fn what_is_used_in_the_transaction_that_begins_a_new_life_belongs_to_it() 
     tell(&mut *open, "organization.deleted", deleted).await;
     tell(&mut *open, "organization.created", creation(organization)).await;
     tell(&mut *open, "usage.recorded", usage(organization, 900)).await;
+    tell(&mut *open, "cost.recorded", cost(organization, "run-900")).await;
     open.commit().await.unwrap();
     finish(&app, organization).await;
+    assert_eq!(costs(&app).await, ["reported"]);
     let requests = app.simulator.requests();
     let made = requests
         .iter()

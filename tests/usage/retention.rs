@@ -114,6 +114,32 @@ async fn a_day_of_readings_goes_when_all_of_them_are_accounted_for_and_not_befor
 }
 
 #[tokio::test]
+async fn the_id_of_a_reading_is_known_as_long_as_the_reading() {
+    let app = TestApp::start().await;
+    let organization = app.organization().await;
+    partition_of(&app, 40).await;
+    let record = async || {
+        let record = "SELECT polar_jobs.record_usage($1, 7, now(), 'sent again') IS NOT NULL";
+        let recorded: bool = sqlx::query_scalar(record)
+            .bind(organization)
+            .fetch_one(&app.pool)
+            .await
+            .unwrap();
+        recorded
+    };
+    assert!(record().await);
+    app.meter().await;
+    age(&app, 40).await;
+    run(Prune {}, &app.context()).await.unwrap();
+    assert!(!record().await, "it waits to be reported");
+    app.report().await.unwrap();
+    run(Prune {}, &app.context()).await.unwrap();
+    assert_eq!(number(&app, READINGS).await, 0);
+    assert!(record().await, "nobody knows it any more");
+    assert_eq!(app.at_polar(organization), 7);
+}
+
+#[tokio::test]
 async fn readings_of_a_day_without_a_partition_are_kept_counted_and_deleted_like_others() {
     let app = TestApp::start().await;
     let organization = app.organization().await;
@@ -340,7 +366,9 @@ async fn an_id_is_known_across_days_until_its_retention_is_over() {
         .as_database_error()
         .and_then(|error| error.constraint().map(str::to_owned));
     assert_eq!(constraint.as_deref(), Some("usage_external_id"));
-    age(&app, 30).await;
+    app.meter().await;
+    app.report().await.unwrap();
+    age(&app, 40).await;
     run(Prune {}, &app.context()).await.unwrap();
     assert!(record().await.is_some());
 }

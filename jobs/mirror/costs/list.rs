@@ -82,7 +82,7 @@ pub async fn retry_refused(
     Ok(retried.rows_affected())
 }
 
-/// Deletes up to `batch` costs recorded before `before` that are reported or skipped. Returns how
+/// Deletes up to `batch` costs that were reported, or written and skipped, before `before`. Returns how
 /// many; 0 = nothing is left to delete.
 ///
 /// # Errors
@@ -91,7 +91,7 @@ pub async fn prune(pool: &PgPool, before: DateTime<Utc>, batch: i64) -> Result<u
     let deleted = sqlx::query!(
         "DELETE FROM polar_jobs.costs WHERE id = ANY (ARRAY(
              SELECT id FROM polar_jobs.costs
-              WHERE recorded_at < $1 AND coalesce(reported_at, recorded_at) < $1
+              WHERE coalesce(reported_at, written_at) < $1
                 AND state IN ('reported', 'skipped') ORDER BY id LIMIT $2))",
         before,
         batch,

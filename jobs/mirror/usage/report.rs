@@ -152,7 +152,9 @@ pub async fn retry_refused(
 ) -> Result<u64, sqlx::Error> {
     let retried = sqlx::query!(
         "UPDATE polar_jobs.usage_reports SET state = 'frozen', reason = NULL
-          WHERE state = 'refused' AND ($1::uuid IS NULL OR organization_id = $1)",
+          WHERE state = 'refused' AND ($1::uuid IS NULL OR organization_id = $1)
+            -- More than an event can carry is not sent for less.
+            AND quantity < 9223372036854775807",
         organization,
     )
     .execute(executor)

@@ -31,8 +31,8 @@ pub async fn prune(pool: &PgPool, before: DateTime<Utc>) -> Result<i32, sqlx::Er
         .await
 }
 
-/// Deletes up to `batch` ids of readings that were written before `before`. Returns how many; 0 =
-/// nothing old is left.
+/// Deletes up to `batch` ids of readings that were written before `before` and are deleted themselves: the id of one
+/// that still waits to be reported keeps it from being recorded twice. Returns how many; 0 = nothing old is left.
 ///
 /// # Errors
 /// If the database fails.
@@ -43,7 +43,8 @@ pub async fn prune_ids(
 ) -> Result<u64, sqlx::Error> {
     let deleted = sqlx::query!(
         "DELETE FROM polar_jobs.usage_external_ids WHERE ctid = ANY (ARRAY(
-             SELECT ctid FROM polar_jobs.usage_external_ids WHERE written_at < $1 LIMIT $2))",
+             SELECT ctid FROM polar_jobs.usage_external_ids
+              WHERE written_at < least($1, (SELECT polar_jobs.oldest_day('usage'))) LIMIT $2))",
         before,
         i64::from(batch),
     )
