@@ -19,6 +19,18 @@ CREATE FUNCTION polar_jobs.partition_column(parent text) RETURNS name LANGUAGE s
      WHERE p.partrelid = format('polar_jobs.%I', parent)::regclass
 $$;
 
+-- Its partitions by their days, without the default one.
+CREATE FUNCTION polar_jobs.daily_partitions(parent text) RETURNS TABLE (partition name, day date) LANGUAGE sql STABLE AS $$
+    SELECT c.relname, to_date(right(c.relname, 8), 'YYYYMMDD')
+      FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+     WHERE i.inhparent = format('polar_jobs.%I', parent)::regclass AND c.relname ~ '_[0-9]{8}$'
+$$;
+
+-- Held while its partitions are made, and shared by whoever must not meet that.
+CREATE FUNCTION polar_jobs.partitions_lock(parent text) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT hashtextextended('polar_jobs.partitions/' || parent, 0)
+$$;
+
 -- What has no primary key is published as whole rows: where somebody publishes all tables, as for a logical replica or an
 -- upgrade without downtime, Postgres refuses to change rows that it could not name. (A subscriber cannot find a finished job
 -- again, for json cannot be compared: docs/operating.md says what to leave alone meanwhile.)
@@ -41,7 +53,7 @@ BEGIN
     IF storage IS NULL OR key IS NULL THEN
         RAISE EXCEPTION '% is not listed in partitioned_tables', parent;
     END IF;
-    PERFORM pg_advisory_xact_lock(hashtextextended('polar_jobs.partitions/' || parent, 0));
+    PERFORM pg_advisory_xact_lock(polar_jobs.partitions_lock(parent));
     IF to_regclass(format('polar_jobs.%I', parent || '_default')) IS NULL THEN
         EXECUTE format('CREATE TABLE polar_jobs.%I PARTITION OF polar_jobs.%I DEFAULT WITH (%s)',
                        parent || '_default', parent, storage);
@@ -98,12 +110,7 @@ DECLARE
 BEGIN
     EXECUTE format('DELETE FROM polar_jobs.%I r WHERE %I < %L AND NOT coalesce(%s, false)',
                    parent || '_default', polar_jobs.partition_column(parent), before, keep);
-    FOR partition IN
-        SELECT c.relname FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
-         WHERE i.inhparent = format('polar_jobs.%I', parent)::regclass
-           AND c.relname ~ '_[0-9]{8}$' AND to_date(right(c.relname, 8), 'YYYYMMDD') + 1 <= before
-         ORDER BY c.relname
-    LOOP
+    FOR partition IN SELECT d.partition FROM polar_jobs.daily_partitions(parent) d WHERE d.day + 1 <= before ORDER BY d.day LOOP
         EXECUTE format('SELECT EXISTS (SELECT FROM polar_jobs.%I r WHERE %s)', partition, keep) INTO kept;
         CONTINUE WHEN kept;
         old := old || partition;
@@ -124,10 +131,7 @@ DECLARE
     oldest timestamptz;
 BEGIN
     EXECUTE format('SELECT min(%I) FROM polar_jobs.%I', polar_jobs.partition_column(parent), parent || '_default') INTO oldest;
-    RETURN least(oldest, (
-        SELECT min(to_date(right(c.relname, 8), 'YYYYMMDD'))
-          FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
-         WHERE i.inhparent = format('polar_jobs.%I', parent)::regclass AND c.relname ~ '_[0-9]{8}$'));
+    RETURN least(oldest, (SELECT min(d.day) FROM polar_jobs.daily_partitions(parent) d));
 END $$;
 
 -- Makes the partitions of every table ahead of time.

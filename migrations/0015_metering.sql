@@ -139,8 +139,8 @@ DECLARE
     horizon bigint;
     ending timestamptz;
 BEGIN
-    -- No rows move into a partition that the count below does not know yet, see `create_partitions`.
-    PERFORM pg_advisory_xact_lock_shared(hashtextextended('polar_jobs.partitions/usage', 0));
+    -- No rows move into a partition that the count below does not know yet.
+    PERFORM pg_advisory_xact_lock_shared(polar_jobs.partitions_lock('usage'));
     -- In the order of `adopt_usage`, which holds all of both.
     LOCK TABLE ONLY polar_jobs.usage IN ROW EXCLUSIVE MODE;
     SELECT * INTO STRICT cursor FROM polar_jobs.usage_cursor FOR UPDATE;
