@@ -1,7 +1,6 @@
 //! Whether this process should get requests now. The port is public: anybody may ask, as often as they
 //! like, so all who ask within a second share one look at the database, and none learns its names.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
@@ -58,8 +57,6 @@ pub(super) struct Readiness {
     pool: PgPool,
     server: ServerProbe,
     recent: Recent<Result<(), NotReady>>,
-    /// What was logged last.
-    logged: Arc<Mutex<Option<Result<(), NotReady>>>>,
 }
 
 impl Readiness {
@@ -68,34 +65,31 @@ impl Readiness {
             server: ServerProbe::of(pool.clone()),
             pool,
             recent: Recent::new(),
-            logged: Arc::default(),
         }
     }
 
     /// The answer of the last second.
     pub(super) async fn check(&self) -> Result<(), NotReady> {
-        let answer = self.recent.get(async || {
+        let answer = self.recent.get(async |before| {
             let looked = match timeout(READY_TIMEOUT, look(&self.pool)).await {
                 Ok(looked) => looked,
                 Err(_) if self.server.refuses().await => Err(NotReady::Unreachable),
                 Err(_) => Err(NotReady::Silent),
             };
-            self.report(looked);
+            if before != Some(looked) {
+                report(looked);
+            }
             looked
         });
         answer.await
     }
+}
 
-    /// Once per change: what the public does not learn, operators find in the log line of the failing look.
-    fn report(&self, looked: Result<(), NotReady>) {
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.replace(looked) == Some(looked) {
-            return;
-        }
-        match looked {
-            Ok(()) => tracing::info!("ready"),
-            Err(reason) => tracing::warn!(%reason, "not ready"),
-        }
+/// Once per change: what the public does not learn, operators find in the log line of the failing look.
+fn report(looked: Result<(), NotReady>) {
+    match looked {
+        Ok(()) => tracing::info!("ready"),
+        Err(reason) => tracing::warn!(%reason, "not ready"),
     }
 }
 

@@ -18,13 +18,14 @@ impl<T: Copy> Recent<T> {
         Self(Arc::default())
     }
 
-    /// Returns the answer of the last second. Whoever finds it too old looks, and the others wait for that.
-    pub(super) async fn get(&self, look: impl AsyncFnOnce() -> T) -> T {
+    /// Returns the answer of the last second. Whoever finds it too old looks, knowing the answer before, and the others
+    /// wait for that.
+    pub(super) async fn get(&self, look: impl AsyncFnOnce(Option<T>) -> T) -> T {
         let mut last = self.0.lock().await;
         if let Some((_, known)) = last.filter(|(at, _)| at.elapsed() < FRESH) {
             return known;
         }
-        let found = look().await;
+        let found = look(last.map(|(_, before)| before)).await;
         *last = Some((Instant::now(), found));
         found
     }

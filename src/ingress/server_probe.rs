@@ -36,7 +36,7 @@ impl ServerProbe {
 
     /// Whether connections were refused within the last second.
     pub(super) async fn refuses(&self) -> bool {
-        let look = async || {
+        let look = async |_| {
             let options = self.pool.connect_options();
             let connected = timeout(CONNECT_TIMEOUT, connect(&options)).await;
             matches!(connected, Ok(Err(_)))
