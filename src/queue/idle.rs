@@ -1,8 +1,7 @@
 //! Who is idle, and how one who is idle is woken.
 //!
 //! A worker that found a queue empty holds the queue's lock in share mode and listens. Where the lock can be had
-//! exclusively nobody is idle, and nobody is notified: a notification makes commits queue up behind each other. It only
-//! shortens a wait, for polling finds every job.
+//! exclusively nobody is idle, and nobody is notified. It only shortens a wait, for polling finds every job.
 
 use sqlx::postgres::PgListener;
 use sqlx::{PgConnection, PgExecutor};
@@ -58,7 +57,8 @@ pub async fn wake_now(executor: impl PgExecutor<'_>, queue: &str) -> Result<(), 
     .map(drop)
 }
 
-/// Wakes the idle workers of a queue once the transaction commits.
+/// Wakes the idle workers of a queue once the transaction commits, which is one of ours: the schema's own function of
+/// this name serves those of applications, which may be prepared.
 ///
 /// # Errors
 /// If the database fails.

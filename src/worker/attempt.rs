@@ -36,6 +36,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(30 * 24 * 3600);
 const UNKNOWN_KIND_DELAY: f64 = 30.0;
 /// Bytes of a reason or note that are kept.
 const LONGEST_TEXT: usize = 4096;
+
 /// Everything an attempt needs.
 pub(super) struct Runner {
     pub(super) registry: Arc<Registry>,

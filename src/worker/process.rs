@@ -83,8 +83,8 @@ pub struct WorkerSettings {
 
 impl WorkerSettings {
     fn queue_names(&self) -> Vec<String> {
-        let names = self.queues.iter().map(|queue| queue.queue.clone());
-        names.collect()
+        let queues = self.queues.iter();
+        queues.map(|queue| queue.queue.clone()).collect()
     }
 }
 
