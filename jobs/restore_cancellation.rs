@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use polar::{OrAbsent, Subscription, SubscriptionStatus, SubscriptionUpdate};
+use polar::{OrAbsent, Subscription, SubscriptionUpdate};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -121,9 +121,5 @@ fn changed_meanwhile(error: polar::Error) -> Error {
 
 /// Whether it goes on although it was cancelled, and without the change for which it was resumed.
 fn is_left(found: &Subscription, resumed: Resumed) -> bool {
-    let goes_on = matches!(
-        found.status,
-        SubscriptionStatus::Trialing | SubscriptionStatus::Active | SubscriptionStatus::PastDue
-    );
-    goes_on && !found.cancel_at_period_end && !resumed.target.is_reached(found)
+    found.status.is_in_force() && !found.cancel_at_period_end && !resumed.target.is_reached(found)
 }

@@ -135,15 +135,11 @@ async fn sync(
 /// due, else the newest that is paused. Without one in force the newest that ended, so that people
 /// can see what was; one that never began comes last.
 pub(crate) fn to_keep(newest_first: &[Subscription]) -> Option<&Subscription> {
-    let rank = |subscription: &&Subscription| match subscription.status {
-        SubscriptionStatus::Trialing | SubscriptionStatus::Active | SubscriptionStatus::PastDue => {
-            0
-        }
+    let rank = |subscription: &&Subscription| match &subscription.status {
+        status if status.is_in_force() => 0,
         SubscriptionStatus::Paused => 1,
         SubscriptionStatus::Canceled | SubscriptionStatus::Unpaid => 2,
-        SubscriptionStatus::Incomplete
-        | SubscriptionStatus::IncompleteExpired
-        | SubscriptionStatus::Other(_) => 3,
+        _ => 3,
     };
     // Of equal ones the first is the minimum.
     newest_first.iter().min_by_key(rank)

@@ -123,6 +123,14 @@ open_enum! {
     }
 }
 
+impl SubscriptionStatus {
+    /// Whether it gives its plan now, and is renewed unless it is cancelled.
+    #[must_use]
+    pub fn is_in_force(&self) -> bool {
+        matches!(self, Self::Trialing | Self::Active | Self::PastDue)
+    }
+}
+
 /// One change of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]

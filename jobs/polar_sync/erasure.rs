@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use polar::{Customer, CustomerId, Deletion, OrAbsent};
+use polar::{Customer, CustomerId, CustomerRef, Deletion, OrAbsent, SubscriptionUpdate};
 
 use super::{Failure, PolarCustomer};
 use crate::contract::Error;
@@ -12,6 +12,10 @@ use crate::mirror::{seen, usage};
 
 /// How soon a deletion looks again whether the last usage and costs are reported.
 const REPORT_DELAY: Duration = Duration::from_secs(2);
+/// Attempts after which it is no matter of moments: somebody must see to it that Polar takes them.
+const PROMPT_ATTEMPTS: i32 = 60;
+/// How soon it looks again from then on.
+const LONG_REPORT_DELAY: Duration = Duration::from_secs(60);
 
 impl PolarCustomer<'_> {
     /// Deletes the customer of the life that ended with change `event`. Its id is kept first:
@@ -20,8 +24,7 @@ impl PolarCustomer<'_> {
         let pool = &self.context.pool;
         // Polar bills what it hears of a deleted customer to nobody.
         if usage::unreported_before_deletion(pool, self.organization).await? {
-            let reason = "usage and costs recorded before the deletion are reported first";
-            return Err(Error::not_yet(reason, REPORT_DELAY).into());
+            return Err(self.wait_for_reports(wanted).await.into());
         }
         let gone = match wanted.customer {
             Some(customer) => self.delete(customer).await?,
@@ -40,6 +43,37 @@ impl PolarCustomer<'_> {
             self.delete(customer.id).await?;
         }
         Ok(seen::erased(pool, self.organization, event).await?)
+    }
+
+    /// Where it takes long, a period may end meanwhile: nobody may pay for another one.
+    async fn wait_for_reports(&self, wanted: &WantedCustomer) -> Error {
+        let prompt = self.context.job.attempt <= PROMPT_ATTEMPTS;
+        if !prompt
+            && let Some(customer) = wanted.customer
+            && let Err(error) = self.cancel_subscriptions(customer).await
+        {
+            tracing::warn!(%error, "the subscription of a deleted organization may be renewed: it cannot be cancelled");
+        }
+        let delay = match prompt {
+            true => REPORT_DELAY,
+            false => LONG_REPORT_DELAY,
+        };
+        let reason = "usage and costs recorded before the deletion are reported first";
+        Error::not_yet(reason, delay)
+    }
+
+    /// Lets every subscription that would be renewed end with its period.
+    async fn cancel_subscriptions(&self, customer: CustomerId) -> Result<(), polar::Error> {
+        let subscriptions = self.polar.subscriptions();
+        let cancel = SubscriptionUpdate::Cancellation {
+            cancel_at_period_end: true,
+        };
+        for found in subscriptions.all(CustomerRef::Id(customer)).await? {
+            if found.status.is_in_force() && !found.cancel_at_period_end {
+                subscriptions.update(found.id, &cancel).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The customer that has our external id now.

@@ -4,8 +4,10 @@
 
 use std::time::{Duration, Instant};
 
+use jobs::SyncCustomer;
+use jobs::types::OrganizationId;
 use serde_json::{Value, json};
-use simulator::RequestMatch;
+use simulator::{Product, RequestMatch};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -259,6 +261,44 @@ async fn a_deletion_waits_until_polar_has_answered_for_the_last_counts() {
         route.starts_with("DELETE /v1/customers/")
     });
     assert!(ingest_of(&app, "\"count\":5") < deleted && ingest_of(&app, "run-5") < deleted);
+}
+
+/// Whether the only subscription of an organization ends with its period.
+fn ends(app: &TestApp, organization: Uuid) -> bool {
+    let all = app.simulator.subscriptions(&organization.to_string());
+    assert_eq!(all.len(), 1);
+    all[0].cancel_at_period_end
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_last_counts_are_reported_late_nobody_pays_for_another_period() {
+    let app = TestApp::start().await;
+    let organization = living(&app).await;
+    let external_id = organization.to_string();
+    app.simulator
+        .purchase(&external_id, Product::Pro)
+        .await
+        .unwrap();
+    let mut open = app.pool.begin().await.unwrap();
+    tell(&mut *open, "usage.recorded", usage(organization, 5)).await;
+    let deleted = json!({ "id": organization });
+    tell(&app.pool, "organization.deleted", deleted).await;
+    drain(&app).await;
+    assert!(
+        !ends(&app, organization),
+        "it is mostly a matter of moments"
+    );
+    let mut context = app.context();
+    context.job.attempt = 61;
+    let sync = SyncCustomer {
+        organization_id: OrganizationId(organization),
+    };
+    assert!(run(sync, &context).await.is_err(), "the count comes first");
+    assert!(ends(&app, organization));
+    open.commit().await.unwrap();
+    finish(&app, organization).await;
+    assert_eq!(app.at_polar(organization), 5);
+    assert!(app.simulator.customer(&external_id).is_none());
 }
 
 #[tokio::test]
