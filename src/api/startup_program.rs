@@ -17,9 +17,10 @@ use super::access::{Access, Manages};
 use super::change::{Change, Input, Reply, json};
 use super::error::{ApiError, ErrorBody, FieldError, Refusal};
 use super::subscription::checkout::{Buyer, Checkout, Urls, is_free};
+use super::subscription::clear_pending;
 use super::subscription::lease::ChangeLease;
 use super::subscription::switch::{Switch, confirm, switch};
-use super::subscription::view::SubscriptionView;
+use super::subscription::view::{SubscriptionView, pending_change};
 
 /// Where an organization stands in the startup program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -192,7 +193,17 @@ async fn claim_alone(
         return Ok(Claimed::checkout(checkout));
     };
     let wanted = switch_to(scale, &invitation, subscription);
-    let changed = switch(access, lease, subscription, &wanted).await?;
+    let mut changed = switch(access, lease, subscription, &wanted).await?;
+    // Whoever had Scale and was about to leave it would lose what they claim with the next period.
+    if pending_change(&changed).is_some() {
+        match clear_pending(access, lease, &changed).await {
+            Ok(cleared) => changed = cleared,
+            // The answer shows that it still waits; the plan that it has takes it back.
+            Err(error) => {
+                tracing::warn!(organization = %access.organization, ?error, "a change of plan still waits after a claim");
+            }
+        }
+    }
     let view = confirm(access, lease, changed).await?;
     Ok(Claimed::subscription(view))
 }

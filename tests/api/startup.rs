@@ -107,6 +107,35 @@ async fn one_on_scale_already_gets_the_discount_alone() {
     );
 }
 
+#[tokio::test]
+async fn one_that_was_about_to_leave_scale_keeps_what_it_claims() {
+    let app = ApiApp::open().await;
+    let company = app.customer_of(Product::Scale).await;
+    let discount = invite(&app, &company).await;
+    let path = company.at("/subscription");
+    let pro = json!({ "product_id": app.product(Product::Pro) });
+    let down = app.tell_api(&company.owner(), "PATCH", &path, &pro).await;
+    assert_eq!(
+        down.body["pending_change"]["product_id"], pro["product_id"],
+        "{down:?}"
+    );
+    let claimed = claim(&app, &company).await;
+    assert_eq!(claimed.status, 200, "{claimed:?}");
+    let view = &claimed.body["subscription"];
+    assert_eq!(
+        (&view["plan"]["name"], &view["amount"]),
+        (&json!("Scale"), &json!(0))
+    );
+    assert_eq!(view["pending_change"], Value::Null);
+    assert_eq!(
+        app.subscription_changes()[1..],
+        [
+            json!({"discount_id": discount}),
+            json!({"pending_update": null})
+        ]
+    );
+}
+
 /// A company that pays for Scale, has cancelled and claims; the process dies when Polar has made this change
 /// of the two that a claim is, and what it left behind has run.
 async fn claim_that_dies_after(app: &ApiApp, change: usize) -> Value {

@@ -115,12 +115,21 @@ async fn keep_plan(
         kept = make(access, kept.id, &resume, resumed).await?;
     }
     if view::pending_change(&kept).is_some() {
-        let clear = SubscriptionUpdate::ClearPending { pending_update: () };
-        let cleared = |s: &Subscription| view::pending_change(s).is_none();
-        lease.before_change(Note::End(&kept)).await?;
-        kept = make(access, kept.id, &clear, cleared).await?;
+        kept = clear_pending(access, lease, &kept).await?;
     }
     confirm(access, lease, kept).await
+}
+
+/// Takes a change back that waits for the end of the period.
+pub(super) async fn clear_pending(
+    access: &Access<Manages>,
+    lease: &ChangeLease,
+    current: &Subscription,
+) -> Result<Subscription, ApiError> {
+    let clear = SubscriptionUpdate::ClearPending { pending_update: () };
+    let cleared = |s: &Subscription| view::pending_change(s).is_none();
+    lease.before_change(Note::End(current)).await?;
+    make(access, current.id, &clear, cleared).await
 }
 
 /// How the subscription gets to the product: which discount comes or goes with it, and when.
