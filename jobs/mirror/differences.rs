@@ -114,6 +114,26 @@ pub async fn note_tried(
     Ok(())
 }
 
+/// The statement over the living organizations that a run since `$since` has still to compare: `$select` says what of
+/// them, `$rest` in which order. `$repair`: that no run that repairs has compared. `$but`: never this one.
+macro_rules! of_those_left {
+    ($select:literal, $rest:literal, $since:ident, $repair:ident, $but:ident $(, $value:expr)*) => {
+        sqlx::query_scalar!(
+            $select
+                + " FROM polar_jobs.organizations o
+                    LEFT JOIN polar_jobs.comparisons c ON c.organization_id = o.id
+                    CROSS JOIN LATERAL (SELECT CASE WHEN $2 THEN c.repair_tried_at ELSE c.tried_at END AS at) tried
+                   WHERE o.deleted_at IS NULL AND ($3::uuid IS NULL OR o.id <> $3)
+                     AND (tried.at IS NULL OR tried.at < $1) "
+                + $rest,
+            $since,
+            $repair,
+            $but
+            $(, $value)*
+        )
+    };
+}
+
 /// Living organizations that were not compared since `since`, at most `limit`, those that waited longest
 /// first. `repair`: that no run that repairs has compared. `but`: never this one.
 ///
@@ -126,23 +146,19 @@ pub async fn next(
     but: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<OrganizationId>, sqlx::Error> {
-    let ids = sqlx::query_scalar!(
-        "SELECT o.id FROM polar_jobs.organizations o
-           LEFT JOIN polar_jobs.comparisons c ON c.organization_id = o.id
-           CROSS JOIN LATERAL (SELECT CASE WHEN $4 THEN c.repair_tried_at ELSE c.tried_at END AS at) tried
-          WHERE o.deleted_at IS NULL AND ($2::uuid IS NULL OR o.id <> $2) AND (tried.at IS NULL OR tried.at < $1)
-          ORDER BY tried.at NULLS FIRST, o.id LIMIT $3",
+    let oldest_first = of_those_left!(
+        "SELECT o.id",
+        "ORDER BY tried.at NULLS FIRST, o.id LIMIT $4",
         since,
-        but,
-        limit,
         repair,
-    )
-    .fetch_all(pool)
-    .await?;
+        but,
+        limit
+    );
+    let ids = oldest_first.fetch_all(pool).await?;
     Ok(ids.into_iter().map(OrganizationId).collect())
 }
 
-/// How many living organizations a run since `since` has still to compare, as [`next`] returns them.
+/// How many of them there are.
 ///
 /// # Errors
 /// If the database fails.
@@ -152,17 +168,9 @@ pub async fn left(
     repair: bool,
     but: Option<Uuid>,
 ) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"SELECT count(*) AS "left!" FROM polar_jobs.organizations o
-             LEFT JOIN polar_jobs.comparisons c ON c.organization_id = o.id
-             CROSS JOIN LATERAL (SELECT CASE WHEN $3 THEN c.repair_tried_at ELSE c.tried_at END AS at) tried
-            WHERE o.deleted_at IS NULL AND ($2::uuid IS NULL OR o.id <> $2) AND (tried.at IS NULL OR tried.at < $1)"#,
-        since,
-        but,
-        repair,
-    )
-    .fetch_one(pool)
-    .await
+    of_those_left!(r#"SELECT count(*) AS "left!""#, "", since, repair, but)
+        .fetch_one(pool)
+        .await
 }
 
 /// Ends what is open about organizations that live no longer, and about customers of others that a whole

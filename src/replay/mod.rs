@@ -26,6 +26,28 @@ pub use shadow::{Shadow, ShadowJob, ShadowOutcome, Shadows};
 /// Events in one transaction: a million of them must not hold everybody's keys at once.
 const BATCH: i64 = 200;
 
+/// The statement over the events that a filter means: `$before` and `$after` are what stands around it.
+macro_rules! of_those_meant {
+    ($macro:ident!($($row:ident,)? $before:literal), $after:literal, $filter:ident, $customers:expr $(, $value:expr)*) => {
+        sqlx::$macro!(
+            $($row,)?
+            $before
+                + " FROM polar_jobs.external_events
+                   WHERE (cardinality($1::bigint[]) = 0 OR id = ANY ($1)) AND ($2::text IS NULL OR type = $2)
+                     AND ($3::timestamptz IS NULL OR received_at >= $3) AND ($4::timestamptz IS NULL OR received_at < $4)
+                     AND (cardinality($5::text[]) = 0
+                          OR EXISTS (SELECT 1 FROM unnest($5) name WHERE strpos(data::text, name) > 0)) "
+                + $after,
+            &$filter.ids,
+            $filter.event_type,
+            $filter.since,
+            $filter.until,
+            $customers
+            $(, $value)*
+        )
+    };
+}
+
 /// Which events.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -76,20 +98,13 @@ impl Filter {
     /// If the database fails.
     pub async fn count(&self, pool: &PgPool) -> Result<i64, sqlx::Error> {
         let customers = self.customers(pool).await?;
-        sqlx::query_scalar!(
-            r#"SELECT count(*) AS "count!" FROM polar_jobs.external_events
-                WHERE (cardinality($1::bigint[]) = 0 OR id = ANY ($1)) AND ($2::text IS NULL OR type = $2)
-                  AND ($3::timestamptz IS NULL OR received_at >= $3) AND ($4::timestamptz IS NULL OR received_at < $4)
-                  AND (cardinality($5::text[]) = 0
-                       OR EXISTS (SELECT 1 FROM unnest($5) name WHERE strpos(data::text, name) > 0))"#,
-            &self.ids,
-            self.event_type,
-            self.since,
-            self.until,
-            &customers,
-        )
-        .fetch_one(pool)
-        .await
+        let count = of_those_meant!(
+            query_scalar!(r#"SELECT count(*) AS "count!""#),
+            "",
+            self,
+            &customers
+        );
+        count.fetch_one(pool).await
     }
 
     /// The next events after `after` and up to `newest`, oldest first.
@@ -100,31 +115,20 @@ impl Filter {
         newest: i64,
     ) -> Result<Vec<Event>, sqlx::Error> {
         let customers = self.customers(pool).await?;
-        sqlx::query_as!(
-            Event,
-            r#"SELECT s.id, s.source, s.type AS event_type, s.change, s.body
-                 FROM polar_jobs.stored_events s
-                WHERE s.id IN (
-                      SELECT id FROM polar_jobs.external_events
-                       WHERE id > $6 AND id <= $8
-                         AND (cardinality($1::bigint[]) = 0 OR id = ANY ($1)) AND ($2::text IS NULL OR type = $2)
-                         AND ($3::timestamptz IS NULL OR received_at >= $3)
-                         AND ($4::timestamptz IS NULL OR received_at < $4)
-                         AND (cardinality($5::text[]) = 0
-                              OR EXISTS (SELECT 1 FROM unnest($5) name WHERE strpos(data::text, name) > 0))
-                       ORDER BY id LIMIT $7)
-                ORDER BY s.id"#,
-            &self.ids,
-            self.event_type,
-            self.since,
-            self.until,
+        let page = of_those_meant!(
+            query_as!(
+                Event,
+                "SELECT s.id, s.source, s.type AS event_type, s.change, s.body FROM polar_jobs.stored_events s
+                  WHERE s.id IN (SELECT id"
+            ),
+            "AND id > $6 AND id <= $7 ORDER BY id LIMIT $8) ORDER BY s.id",
+            self,
             &customers,
             after,
-            BATCH,
             newest,
-        )
-        .fetch_all(pool)
-        .await
+            BATCH
+        );
+        page.fetch_all(pool).await
     }
 
     /// What events may call the organization; empty where none is asked for.

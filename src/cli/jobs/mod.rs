@@ -4,7 +4,8 @@ mod act;
 mod failures;
 mod show;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
 use jobs::types::Timestamp;
 use sqlx::PgPool;
 
@@ -79,8 +80,8 @@ pub(super) struct Which {
 #[derive(Args)]
 struct Filters {
     /// Only jobs in this state
-    #[arg(long, value_enum)]
-    state: Option<StateName>,
+    #[arg(long, value_parser = state_name())]
+    state: Option<State>,
     /// Only jobs of this kind
     #[arg(long)]
     kind: Option<String>,
@@ -92,26 +93,15 @@ struct Filters {
     organization: Option<OrganizationName>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum StateName {
-    Available,
-    Running,
-    Completed,
-    Discarded,
-    Cancelled,
+fn state_name() -> impl TypedValueParser<Value = State> {
+    PossibleValuesParser::new(State::ALL.map(State::name))
+        .map(|name| State::named(&name).expect("no other values are possible"))
 }
 
 impl Filters {
     async fn with_limit(self, limit: Option<i64>, pool: &PgPool) -> Result<Filter, Failure> {
-        let state = self.state.map(|name| match name {
-            StateName::Available => State::Available,
-            StateName::Running => State::Running,
-            StateName::Completed => State::Completed,
-            StateName::Discarded => State::Discarded,
-            StateName::Cancelled => State::Cancelled,
-        });
         Ok(Filter {
-            state,
+            state: self.state,
             kind: self.kind,
             queue: self.queue,
             organization: organization::id_of(self.organization.as_ref(), pool).await?,
@@ -160,7 +150,7 @@ fn cells(job: &JobRow) -> [String; 8] {
         job.kind.clone(),
         output::organization(job.organization.as_deref(), job.organization_id),
         job.queue.clone(),
-        job.state.clone(),
+        job.state.to_string(),
         job.attempt.to_string(),
         output::brief(when(job)),
         output::shortened(&last_word(job), 60),
@@ -169,7 +159,7 @@ fn cells(job: &JobRow) -> [String; 8] {
 
 /// When it ended, began to run, or may run: its state says which.
 fn when(job: &JobRow) -> Timestamp {
-    let began = job.started_at.filter(|_| job.state == "running");
+    let began = job.started_at.filter(|_| job.state == State::Running);
     job.finished_at.or(began).unwrap_or(job.run_at)
 }
 

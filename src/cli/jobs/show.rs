@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use super::super::output::{self, Format};
 use super::super::{Exit, Failure};
 use super::failures;
-use crate::queue::table::{self, Explanation, JobRow};
+use crate::queue::table::{self, Explanation, JobRow, State};
 
 pub(super) async fn run(pool: &PgPool, id: i64, format: Format) -> Result<Exit, Failure> {
     let Some(job) = table::find(pool, id).await? else {
@@ -32,9 +32,9 @@ pub(super) async fn run(pool: &PgPool, id: i64, format: Format) -> Result<Exit, 
 
 /// Everything that keeps a job where it is, or how it ended.
 fn why(job: &JobRow, around: &Explanation) -> Vec<String> {
-    match job.state.as_str() {
-        "available" => why_waiting(job, around),
-        "running" => vec![match &around.holder {
+    match job.state {
+        State::Available => why_waiting(job, around),
+        State::Running => vec![match &around.holder {
             Some(worker) => format!(
                 "worker {} has it (process {} on {}, lease until {})",
                 job.worker.unwrap_or_default(),
@@ -119,8 +119,8 @@ fn why_waiting(job: &JobRow, around: &Explanation) -> Vec<String> {
 fn fixes(job: &JobRow, around: &Explanation) -> Vec<String> {
     let id = job.id;
     let mut fixes = Vec::new();
-    match job.state.as_str() {
-        "available" => {
+    match job.state {
+        State::Available => {
             if let Some(head) = &around.behind {
                 fixes.push(format!(
                     "look at the job before it: polar-jobs jobs show {}",
@@ -141,10 +141,10 @@ fn fixes(job: &JobRow, around: &Explanation) -> Vec<String> {
             }
             fixes.push(format!("cancel it: polar-jobs jobs cancel {id}"));
         }
-        "running" => fixes.push(format!("cancel it: polar-jobs jobs cancel {id}")),
+        State::Running => fixes.push(format!("cancel it: polar-jobs jobs cancel {id}")),
         state => {
             fixes.push(format!("run it again: polar-jobs jobs retry {id}"));
-            if state == "discarded" && around.acknowledged_at.is_none() {
+            if state == State::Discarded && around.acknowledged_at.is_none() {
                 fixes.push(format!(
                     "leave it as it is, without warnings: polar-jobs jobs acknowledge {id}"
                 ));

@@ -176,18 +176,18 @@ pub(super) async fn acknowledge(
 
 /// How a person ends a job.
 pub(super) struct Ending {
-    state: &'static str,
+    state: State,
     outcome: &'static str,
     note: &'static str,
 }
 
 pub(super) const CANCELLED: Ending = Ending {
-    state: "cancelled",
+    state: State::Cancelled,
     outcome: "ignored",
     note: "cancelled by an operator",
 };
 pub(super) const DISCARDED: Ending = Ending {
-    state: "discarded",
+    state: State::Discarded,
     outcome: "failed",
     note: "discarded by an operator",
 };
@@ -203,7 +203,7 @@ pub(super) async fn end_all(
     sqlx::query_scalar!(
         r#"SELECT polar_jobs.end_jobs($1, $2, $3, $4, $5) AS "running!""#,
         ids,
-        ending.state,
+        ending.state.name(),
         ending.outcome,
         ending.note,
         running,
@@ -214,7 +214,7 @@ pub(super) async fn end_all(
 
 async fn refusal(connection: &mut PgConnection, id: i64) -> Result<Acted, sqlx::Error> {
     let state = sqlx::query_scalar!(
-        r#"SELECT state AS "state!" FROM polar_jobs.jobs WHERE id = $1"#,
+        r#"SELECT state AS "state!: State" FROM polar_jobs.jobs WHERE id = $1"#,
         id
     )
     .fetch_optional(connection)

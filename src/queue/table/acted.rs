@@ -1,5 +1,7 @@
 //! What comes of an action on a job.
 
+use super::State;
+
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acted {
@@ -29,7 +31,7 @@ pub enum Acted {
     /// Its state does not allow it.
     Refused {
         /// The state in which it is.
-        state: String,
+        state: State,
     },
     /// There is no such job.
     Unknown,

@@ -17,28 +17,38 @@ use crate::queue::idle;
 /// Ids looked up at a time.
 const BATCH: i64 = 1000;
 
+/// The statement over the jobs that are meant: `$select` says what of them, `$rest` which of them and in which order.
+macro_rules! of_those_meant {
+    ($select:literal, $rest:literal, $action:ident, $filter:ident $(, $value:expr)*) => {
+        sqlx::query_scalar!(
+            $select
+                + " FROM polar_jobs.jobs
+                   WHERE state = $1 AND ($1 IN ('available', 'running') OR finished_at IS NOT NULL)
+                     AND ($2::text IS NULL OR kind = $2)
+                     AND ($3::text IS NULL OR queue = $3)
+                     AND ($4::text IS NULL OR payload->>'organization_id' = $4
+                          OR strpos(ordering_key, $4) > 0 OR strpos(unique_key, $4) > 0)
+                     AND NOT ($5 AND EXISTS (SELECT FROM polar_jobs.finished_jobs f
+                                              WHERE f.id = jobs.id AND f.acknowledged_at IS NOT NULL)) "
+                + $rest,
+            state_for($action, $filter).name(),
+            $filter.kind.as_deref(),
+            $filter.queue.as_deref(),
+            $filter.organization(),
+            $action == Action::Acknowledge
+            $(, $value)*
+        )
+    };
+}
+
 /// How many jobs an action would touch: what is acknowledged is not acknowledged again.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn count(pool: &PgPool, action: Action, filter: &Filter) -> Result<i64, sqlx::Error> {
-    let counted = sqlx::query_scalar!(
-        r#"SELECT count(*) AS "count!" FROM polar_jobs.jobs
-            WHERE state = $1 AND ($1 IN ('available', 'running') OR finished_at IS NOT NULL)
-              AND ($2::text IS NULL OR kind = $2)
-              AND ($3::text IS NULL OR queue = $3)
-              AND ($4::text IS NULL OR payload->>'organization_id' = $4
-                   OR strpos(ordering_key, $4) > 0 OR strpos(unique_key, $4) > 0)
-              AND NOT ($5 AND EXISTS (SELECT FROM polar_jobs.finished_jobs f
-                                       WHERE f.id = jobs.id AND f.acknowledged_at IS NOT NULL))"#,
-        state_for(action, filter).name(),
-        filter.kind.as_deref(),
-        filter.queue.as_deref(),
-        filter.organization(),
-        action == Action::Acknowledge,
-    )
-    .fetch_one(pool)
-    .await?;
+    let counted = of_those_meant!(r#"SELECT count(*) AS "count!""#, "", action, filter)
+        .fetch_one(pool)
+        .await?;
     Ok(filter.limit.map_or(counted, |limit| counted.min(limit)))
 }
 
@@ -116,9 +126,7 @@ async fn act_on_batch(
         }
         (Action::Retry, State::Available) => run_now(connection, ids).await?,
         (Action::Retry, State::Completed | State::Discarded | State::Cancelled) => {
-            retry_finished(connection, ids, Some(state.name()))
-                .await?
-                .len()
+            retry_finished(connection, ids, Some(state)).await?.len()
         }
         (Action::Acknowledge, State::Discarded) => acknowledge(connection, ids).await?.len(),
         (Action::Retry, State::Running)
@@ -148,23 +156,13 @@ async fn ids_after(
     after: i64,
     limit: i64,
 ) -> Result<Vec<i64>, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"SELECT id AS "id!" FROM polar_jobs.jobs
-            WHERE id > $5 AND state = $1 AND ($1 IN ('available', 'running') OR finished_at IS NOT NULL)
-              AND ($2::text IS NULL OR kind = $2)
-              AND ($3::text IS NULL OR queue = $3)
-              AND ($4::text IS NULL OR payload->>'organization_id' = $4
-                   OR strpos(ordering_key, $4) > 0 OR strpos(unique_key, $4) > 0)
-              AND NOT ($7 AND EXISTS (SELECT FROM polar_jobs.finished_jobs f
-                                       WHERE f.id = jobs.id AND f.acknowledged_at IS NOT NULL))
-            ORDER BY id LIMIT $6"#,
-        state_for(action, filter).name(),
-        filter.kind.as_deref(),
-        filter.queue.as_deref(),
-        filter.organization(),
+    of_those_meant!(
+        r#"SELECT id AS "id!""#,
+        "AND id > $6 ORDER BY id LIMIT $7",
+        action,
+        filter,
         after,
-        limit,
-        action == Action::Acknowledge,
+        limit
     )
     .fetch_all(pool)
     .await

@@ -5,7 +5,7 @@ use jobs::types::Timestamp;
 use serde::Serialize;
 use sqlx::PgPool;
 
-use super::JobRow;
+use super::{JobRow, State};
 
 /// The facts around a job that decide when it runs.
 #[derive(Clone, Debug, Serialize)]
@@ -94,7 +94,7 @@ async fn head_of_key(pool: &PgPool, job: &JobRow) -> Result<Option<HeadOfKey>, s
 }
 
 async fn holder(pool: &PgPool, job: &JobRow) -> Result<Option<Holder>, sqlx::Error> {
-    if job.state != "running" {
+    if job.state != State::Running {
         return Ok(None);
     }
     sqlx::query_as!(

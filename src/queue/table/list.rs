@@ -7,14 +7,14 @@ use serde_json::value::RawValue;
 use sqlx::PgPool;
 use sqlx::types::Json;
 
-use super::{Filter, JobRow};
+use super::{Filter, JobRow, State};
 
 /// Rows of the view `jobs` as `JobRow`s: `$which` selects and orders them.
 macro_rules! job_rows {
     ($which:literal, $($value:expr),+ $(,)?) => {
         sqlx::query_as!(
             JobRow,
-            r#"SELECT id AS "id!", queue AS "queue!", kind AS "kind!", payload AS "payload!: Json<Box<RawValue>>", state AS "state!",
+            r#"SELECT id AS "id!", queue AS "queue!", kind AS "kind!", payload AS "payload!: Json<Box<RawValue>>", state AS "state!: State",
                       priority AS "priority!", run_at AS "run_at!: Timestamp", attempt AS "attempt!", max_attempts AS "max_attempts!",
                       unique_key, ordering_key, worker, leased_until AS "leased_until: Timestamp",
                       errors AS "errors!: Json<Box<RawValue>>", created_at AS "created_at!: Timestamp",

@@ -13,6 +13,8 @@ mod queues;
 mod repeat;
 mod revive;
 
+use std::fmt;
+
 use jobs::types::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -39,8 +41,8 @@ pub struct JobRow {
     pub kind: String,
     /// What the job is about.
     pub payload: Json<Box<RawValue>>,
-    /// `available`, `running`, `completed`, `discarded` or `cancelled`.
-    pub state: String,
+    /// Where it stands.
+    pub state: State,
     /// Lower runs first.
     pub priority: i16,
     /// Not before.
@@ -95,7 +97,9 @@ pub struct Filter {
 }
 
 /// The states of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, sqlx::Type)]
+#[serde(rename_all = "snake_case")]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum State {
     /// Waits.
     Available,
@@ -129,6 +133,18 @@ impl State {
             Self::Discarded => "discarded",
             Self::Cancelled => "cancelled",
         }
+    }
+
+    /// The state of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use sqlx::PgConnection;
 
+use super::State;
 use super::acted::Acted;
 use crate::queue::idle;
 
@@ -23,12 +24,12 @@ pub(super) async fn revive(
 pub(super) async fn retry_finished(
     connection: &mut PgConnection,
     ids: &[i64],
-    state: Option<&str>,
+    state: Option<State>,
 ) -> Result<Vec<bool>, sqlx::Error> {
     let back = sqlx::query!(
         r#"SELECT queue AS "queue!", blocked AS "blocked!" FROM polar_jobs.retry_finished($1, $2)"#,
         ids,
-        state,
+        state.map(State::name),
     )
     .fetch_all(&mut *connection)
     .await?;
