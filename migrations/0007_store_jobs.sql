@@ -3,7 +3,7 @@
 -- News for a key that already waits merge into the waiting job: it runs at the earlier of both times,
 -- with the more urgent priority, answers for the events of both, and its payload is the waiting one with
 -- the newcomer's fields over it. So a field that is only written where it is true
--- survives every merge.
+-- survives every merge. An old job that an operator put back only hands its events over.
 
 CREATE FUNCTION polar_jobs.merge_events(waiting bigint[], newcomer bigint[]) RETURNS bigint[]
     LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
@@ -13,6 +13,17 @@ $$;
 CREATE FUNCTION polar_jobs.merge_payload(waiting json, newcomer json) RETURNS json
     LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN newcomer IS NULL THEN waiting ELSE (waiting::jsonb || newcomer::jsonb)::json END
+$$;
+
+-- Marks a job that an operator put back. It brings no news: what waits with its unique key was told later.
+CREATE FUNCTION polar_jobs.put_back_note() RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT 'put back by an operator'
+$$;
+
+-- A value of a job that is merged into one that waits; null, which changes nothing there, of one that was put back.
+CREATE FUNCTION polar_jobs.news(note text, value anyelement) RETURNS anyelement
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN note IS DISTINCT FROM polar_jobs.put_back_note() THEN value END
 $$;
 
 CREATE AGGREGATE polar_jobs.merge_payloads(json) (SFUNC = polar_jobs.merge_payload, STYPE = json, INITCOND = '{}');
@@ -245,9 +256,10 @@ BEGIN
                g.kind, g.ordering_key, g.events, g.note, g.payload, g.errors
           FROM given g WHERE g.first AND g.ordering_key IS NOT NULL ORDER BY g.ordering_key
         ON CONFLICT (ordering_key) WHERE NOT blocked AND ordering_key IS NOT NULL DO UPDATE
-           SET priority = least(head.priority, excluded.priority), run_at = least(head.run_at, excluded.run_at),
+           SET priority = least(head.priority, polar_jobs.news(excluded.note, excluded.priority)),
+               run_at = least(head.run_at, polar_jobs.news(excluded.note, excluded.run_at)),
                events = polar_jobs.merge_events(head.events, excluded.events),
-               payload = polar_jobs.merge_payload(head.payload, excluded.payload)
+               payload = polar_jobs.merge_payload(head.payload, polar_jobs.news(excluded.note, excluded.payload))
          WHERE head.coalesces AND excluded.coalesces AND head.worker IS NULL
         RETURNING id, ordering_key
     ), head_keys AS (
@@ -286,9 +298,10 @@ BEGIN
           -- In the order of the keys, so that no two batches wait for each other.
           FROM unnest(rows) r WHERE r.unique_key IS NOT NULL ORDER BY r.unique_key
         ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL DO UPDATE
-           SET priority = least(waiting.priority, excluded.priority), run_at = least(waiting.run_at, excluded.run_at),
+           SET priority = least(waiting.priority, polar_jobs.news(excluded.note, excluded.priority)),
+               run_at = least(waiting.run_at, polar_jobs.news(excluded.note, excluded.run_at)),
                events = polar_jobs.merge_events(waiting.events, excluded.events),
-               payload = polar_jobs.merge_payload(waiting.payload, excluded.payload)
+               payload = polar_jobs.merge_payload(waiting.payload, polar_jobs.news(excluded.note, excluded.payload))
         RETURNING id
     )
     SELECT array_agg(s.id) INTO ids FROM stored s;
@@ -310,9 +323,10 @@ BEGIN
                r.queue, r.kind, r.ordering_key, r.events, r.note, r.payload, r.errors
           FROM unnest(rows) r WHERE wanted ? r.id::text ORDER BY r.ordering_key, r.id
         ON CONFLICT (ordering_key) WHERE blocked AND coalesces DO UPDATE
-           SET priority = least(waiting.priority, excluded.priority), run_at = least(waiting.run_at, excluded.run_at),
+           SET priority = least(waiting.priority, polar_jobs.news(excluded.note, excluded.priority)),
+               run_at = least(waiting.run_at, polar_jobs.news(excluded.note, excluded.run_at)),
                events = polar_jobs.merge_events(waiting.events, excluded.events),
-               payload = polar_jobs.merge_payload(waiting.payload, excluded.payload)
+               payload = polar_jobs.merge_payload(waiting.payload, polar_jobs.news(excluded.note, excluded.payload))
         RETURNING id
     )
     SELECT array_agg(b.id) INTO stored FROM behind b;

@@ -124,8 +124,10 @@ END $$;
 CREATE FUNCTION polar_jobs.merge_into_duplicate(job polar_jobs.live_jobs, duplicate bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE polar_jobs.live_jobs l
-       SET priority = least(l.priority, job.priority), run_at = least(l.run_at, job.run_at),
-           events = polar_jobs.merge_events(l.events, job.events), payload = polar_jobs.merge_payload(l.payload, job.payload)
+       SET priority = least(l.priority, polar_jobs.news(job.note, job.priority)),
+           run_at = least(l.run_at, polar_jobs.news(job.note, job.run_at)),
+           events = polar_jobs.merge_events(l.events, job.events),
+           payload = polar_jobs.merge_payload(l.payload, polar_jobs.news(job.note, job.payload))
      WHERE l.id = duplicate;
     -- The events are the other job's now.
     job.events := NULL;

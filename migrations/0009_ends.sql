@@ -155,8 +155,8 @@ BEGIN
 END $$;
 
 -- Puts finished jobs back to waiting, each with its id, its history and a new budget on top of the failures
--- that it has. One that another job waits for with the same unique key is merged into that one and stays as
--- it is, and of several with one unique key the newest counts. Returns those that wait again.
+-- that it has. Where another job waits with the same unique key, that one answers for its events and both stay
+-- as they are otherwise; of several with one unique key the newest counts. Returns those that wait again.
 CREATE FUNCTION polar_jobs.retry_finished(ids bigint[], state text) RETURNS TABLE (id bigint, queue text, blocked boolean)
     LANGUAGE plpgsql SET enable_seqscan = off AS $$
 #variable_conflict use_column
@@ -184,7 +184,7 @@ BEGIN
                g.id, now(), g.created_at, g.started_at, NULL, g.attempt,
                jsonb_array_length(g.errors) + least(g.max_attempts, coalesce(k.max_attempts, 20)), g.priority, false,
                coalesce(g.unique_key = g.ordering_key, false), g.queue, g.kind, nullif(g.unique_key, g.ordering_key),
-               NULL, g.ordering_key, g.events, 'put back by an operator', g.payload, g.errors, NULL
+               NULL, g.ordering_key, g.events, polar_jobs.put_back_note(), g.payload, g.errors, NULL
            )::polar_jobs.live_jobs ORDER BY g.id)
       INTO rows FROM unnest(gone) g LEFT JOIN polar_jobs.kinds k ON k.kind = g.kind;
     stored := polar_jobs.store_jobs(rows);

@@ -162,20 +162,71 @@ async fn a_retried_job_stands_behind_the_one_that_has_its_ordering_key() {
     assert_eq!(show(url, first)["blocked"], false);
 }
 
+/// One that tells apart the news that it brings.
+async fn enqueue_plan(pool: &PgPool, ordering_key: Option<&str>, plan: &str) -> i64 {
+    let enqueue = "SELECT polar_jobs.enqueue('sync_customer', jsonb_build_object('plan', $1::text),
+                          unique_key => 'customer acme', ordering_key => $2)";
+    sqlx::query_scalar(enqueue)
+        .bind(plan)
+        .bind(ordering_key)
+        .fetch_one(pool)
+        .await
+        .unwrap()
+}
+
+async fn row(pool: &PgPool, id: i64) -> Value {
+    sqlx::query_scalar("SELECT to_jsonb(j) FROM polar_jobs.jobs j WHERE id = $1")
+        .bind(id)
+        .fetch_one(pool)
+        .await
+        .unwrap()
+}
+
 #[tokio::test]
 async fn a_retry_that_a_waiting_duplicate_makes_needless_says_so_and_changes_nothing() {
-    let database = testing::database(polar_jobs::migrate::migrator).await;
-    let (pool, url) = (&database.pool, &database.url);
-    let old = enqueue(pool, "sync_customer", None, Some("customer acme")).await;
-    assert_eq!(act(url, "cancel", old).0, Some(0));
-    let duplicate = enqueue(pool, "sync_customer", None, Some("customer acme")).await;
-    let (code, out) = act(url, "retry", old);
-    assert_eq!(code, Some(1));
-    assert!(
-        out.contains(&format!("job {duplicate} waits with the same unique key")),
-        "{out}"
-    );
-    assert_eq!(show(url, old)["state"], "cancelled");
+    // Beside its ordering key, behind a job that runs with it, and without one.
+    for (ordering_key, runs) in [
+        (None, false),
+        (Some("acme"), false),
+        (Some("customer acme"), false),
+        (Some("customer acme"), true),
+    ] {
+        let database = testing::database(polar_jobs::migrate::migrator).await;
+        let (pool, url) = (&database.pool, &database.url);
+        let old = enqueue_plan(pool, ordering_key, "free").await;
+        assert_eq!(act(url, "discard", old).0, Some(0));
+        if runs {
+            let running = enqueue_plan(pool, ordering_key, "free").await;
+            claim(pool, running, 7).await;
+        }
+        let duplicate = enqueue_plan(pool, ordering_key, "pro").await;
+        let later = "UPDATE polar_jobs.jobs SET run_at = now() + interval '1 day', priority = 9 WHERE id = $1";
+        sqlx::query(later)
+            .bind(duplicate)
+            .execute(pool)
+            .await
+            .unwrap();
+        let waiting = row(pool, duplicate).await;
+
+        let (code, out) = act(url, "retry", old);
+        assert_eq!(code, Some(1), "{ordering_key:?} {runs}");
+        assert!(
+            out.contains(&format!("job {duplicate} waits with the same unique key")),
+            "{out}"
+        );
+        assert_eq!(show(url, old)["state"], "discarded");
+        assert_eq!(row(pool, duplicate).await, waiting);
+
+        let all = ["jobs", "retry", "--kind", "sync_customer", "--yes"];
+        let said = with_database(url, &all);
+        assert_eq!(said.out.trim(), "0 jobs retried", "{}", said.err);
+        assert_eq!(show(url, old)["state"], "discarded");
+        assert_eq!(row(pool, duplicate).await, waiting);
+        let recorded =
+            "SELECT count(*) FROM polar_jobs.operator_actions WHERE action = 'jobs retry'";
+        let recorded: i64 = sqlx::query_scalar(recorded).fetch_one(pool).await.unwrap();
+        assert_eq!(recorded, 0);
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,9 @@ use sqlx::Connection;
 use crate::ledger::Mark;
 use crate::script::{Act, Script};
 use crate::test_app::TestApp;
-use polar_jobs::queue::enqueue;
+use polar_jobs::operators::Actor;
+use polar_jobs::queue::table::{self, Acted, Action};
+use polar_jobs::queue::{enqueue, release};
 
 fn keyed(label: &str) -> Script {
     Script::note(label).unique("key")
@@ -401,5 +403,67 @@ async fn a_waiting_row_that_somebody_holds_delays_only_its_own_key() {
         assert_eq!(merged.note.unwrap(), format!("merged into job {id}"));
         app.until_state(id, "completed").await;
         worker.stop().await;
+    }
+}
+
+/// What a person does who wants it to run again.
+async fn retry(app: &TestApp, id: i64) -> Acted {
+    table::act(&app.pool, &Actor::of_system(), Action::Retry, id)
+        .await
+        .unwrap()
+}
+
+/// A session that keeps a row to itself.
+async fn hold(app: &TestApp, id: i64) -> sqlx::PgConnection {
+    let mut holder = app.connect().await;
+    sqlx::raw_sql("BEGIN").execute(&mut holder).await.unwrap();
+    sqlx::query("SELECT FROM polar_jobs.live_jobs WHERE id = $1 FOR UPDATE")
+        .bind(id)
+        .execute(&mut holder)
+        .await
+        .unwrap();
+    holder
+}
+
+#[tokio::test]
+async fn a_job_that_is_put_back_hands_its_events_to_the_one_that_waits_and_nothing_else() {
+    for (unique, held) in both("old").iter().flat_map(|u| [(u, false), (u, true)]) {
+        let app = TestApp::new().await;
+        let event = app.event().await;
+        let old = app.add(unique.row().caused_by(event)).await;
+        app.execute("SELECT polar_jobs.end_jobs(ARRAY(SELECT id FROM polar_jobs.live_jobs), 'discarded', 'failed', 'x', NULL)")
+            .await;
+        assert_eq!(app.outcome(event).await.as_deref(), Some("failed"));
+        let newer = Script {
+            label: "newer".to_owned(),
+            ..unique.clone()
+        };
+        let hour = Utc::now() + Duration::hours(1);
+        let waiting = app.add(newer.row().at(hour).with_priority(9)).await;
+        if held {
+            // It is looked for later, by whoever handles the notes.
+            let mut holder = hold(&app, waiting).await;
+            let put_back = Acted::WaitsAgain { blocked: true };
+            assert_eq!(retry(&app, old).await, put_back);
+            sqlx::raw_sql("ROLLBACK")
+                .execute(&mut holder)
+                .await
+                .unwrap();
+            release::release_noted_keys(&mut app.connect().await)
+                .await
+                .unwrap();
+            let note = app.job(old).await.note;
+            assert_eq!(note.unwrap(), format!("merged into job {waiting}"));
+        } else {
+            let duplicate = Acted::DuplicateWaits { duplicate: waiting };
+            assert_eq!(retry(&app, old).await, duplicate);
+        }
+        let row = app.job(waiting).await;
+        assert_eq!(row.payload["label"], "newer");
+        assert!(row.wait > 3000.0, "{}", row.wait);
+        assert_eq!(row.events, Some(vec![event]));
+        assert_eq!(app.outcome(event).await, None, "the one that waits decides");
+        let urgency = format!("SELECT priority::bigint FROM polar_jobs.jobs WHERE id = {waiting}");
+        assert_eq!(app.number(&urgency).await, 9);
     }
 }
