@@ -85,7 +85,8 @@ CREATE INDEX live_jobs_ready ON polar_jobs.live_jobs (polar_jobs.queue_number(qu
 -- At most one job of a key is free to run, whatever operators, isolation levels or crashes do.
 CREATE UNIQUE INDEX live_jobs_head ON polar_jobs.live_jobs (ordering_key)
     WHERE NOT blocked AND ordering_key IS NOT NULL;
-CREATE INDEX live_jobs_blocked ON polar_jobs.live_jobs (ordering_key, id) WHERE blocked;
+-- Only for statements that name an ordering key: see above.
+CREATE INDEX live_jobs_blocked ON polar_jobs.live_jobs (ordering_key, id) WHERE blocked AND ordering_key IS NOT NULL;
 -- Behind a running head at most one job waits for all the news that came meanwhile.
 CREATE UNIQUE INDEX live_jobs_follower ON polar_jobs.live_jobs (ordering_key) WHERE blocked AND coalesces;
 CREATE UNIQUE INDEX live_jobs_unique ON polar_jobs.live_jobs (unique_key) WHERE unique_key IS NOT NULL;

@@ -84,17 +84,39 @@ BEGIN
     RETURN coalesce(ids, '{}');
 END $$;
 
--- A pending job takes its unique key, or is merged into the one that waits with it. False: try again later.
+-- A pending job takes its unique key, or is merged into the one that waits with it. Those of the key that were written
+-- before it go first, though their notes were not handled yet: newer news are laid over older ones. False: try
+-- again later.
 CREATE FUNCTION polar_jobs.take_unique_key(pending bigint) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    key text := (SELECT l.held_unique_key FROM polar_jobs.live_jobs l WHERE l.id = pending AND l.blocked);
+    next bigint;
+BEGIN
+    -- OFFSET 0: by their ids they would be looked for among all jobs.
+    FOR next IN SELECT k.id FROM (SELECT l.id FROM polar_jobs.live_jobs l
+                                   WHERE l.held_unique_key = key AND l.blocked OFFSET 0) k
+                 WHERE k.id <= pending ORDER BY k.id LOOP
+        IF NOT polar_jobs.take_unique_key_next(next) THEN
+            RETURN false;
+        END IF;
+    END LOOP;
+    RETURN true;
+END $$;
+
+-- The same for the first of them.
+CREATE FUNCTION polar_jobs.take_unique_key_next(pending bigint) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     job polar_jobs.live_jobs;
     duplicate bigint;
 BEGIN
-    SELECT l.* INTO job FROM polar_jobs.live_jobs l
-     WHERE l.id = pending AND l.blocked AND l.held_unique_key IS NOT NULL FOR UPDATE SKIP LOCKED;
+    SELECT l.* INTO job FROM polar_jobs.live_jobs l WHERE l.id = pending AND l.blocked FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
         RETURN NOT EXISTS (SELECT FROM polar_jobs.live_jobs l
                             WHERE l.id = pending AND l.blocked AND l.held_unique_key IS NOT NULL);
+    END IF;
+    -- Somebody did it meanwhile.
+    IF job.held_unique_key IS NULL THEN
+        RETURN true;
     END IF;
     IF job.held_unique_key = job.ordering_key THEN
         -- The head if it still waits, else the one behind it. A head that ends at this moment has locked its row.

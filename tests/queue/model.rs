@@ -348,7 +348,7 @@ impl Case {
         let now = self.read().await;
         // One that has its unique key already, and waits for its turn alone, is a duplicate like any other.
         let pending = "SELECT pending_job FROM polar_jobs.key_releases JOIN polar_jobs.live_jobs l ON l.id = pending_job
-                        WHERE l.unique_key IS NULL";
+                        WHERE l.blocked AND l.held_unique_key IS NOT NULL";
         let pending: Vec<i64> = sqlx::query_scalar(pending)
             .fetch_all(&mut self.connection)
             .await

@@ -467,3 +467,45 @@ async fn a_job_that_is_put_back_hands_its_events_to_the_one_that_waits_and_nothi
         assert_eq!(app.number(&urgency).await, 9);
     }
 }
+
+#[tokio::test]
+async fn news_whose_note_is_handled_late_do_not_replace_those_that_were_committed_after_them() {
+    for (unique, held) in both("older").iter().flat_map(|u| [(u, false), (u, true)]) {
+        let app = TestApp::new().await;
+        let mut application = app.connect().await;
+        // Left to the releaser: such a transaction does not see who is there when it commits.
+        let mut repeatable = application
+            .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            .await
+            .unwrap();
+        let older = unique.enqueue(&mut repeatable).await.unwrap();
+        repeatable.commit().await.unwrap();
+        let holder = if held {
+            Some(hold(&app, older).await)
+        } else {
+            None
+        };
+        for label in ["newer", "newest"] {
+            let news = Script {
+                label: label.to_owned(),
+                ..unique.clone()
+            };
+            assert_eq!(news.enqueue(&mut application).await, None);
+        }
+        if let Some(mut holder) = holder {
+            release::release_noted_keys(&mut application).await.unwrap();
+            let free = "SELECT count(*) FROM polar_jobs.live_jobs WHERE NOT blocked";
+            assert_eq!(app.number(free).await, 0, "all come after the first");
+            sqlx::raw_sql("ROLLBACK")
+                .execute(&mut holder)
+                .await
+                .unwrap();
+        }
+        release::release_noted_keys(&mut application).await.unwrap();
+        assert_eq!(app.job(older).await.payload["label"], "newest");
+        assert!(!app.job(older).await.blocked);
+        assert_eq!(app.number("SELECT count(*) FROM polar_jobs.jobs").await, 1);
+        let notes = "SELECT count(*) FROM polar_jobs.key_releases";
+        assert_eq!(app.number(notes).await, 0);
+    }
+}
