@@ -206,6 +206,7 @@ DECLARE
 BEGIN
     PERFORM polar_jobs.check_enqueue(kind, payload, run_at, priority, max_attempts);
     IF unique_key IS NOT NULL OR ordering_key IS NOT NULL THEN
+        PERFORM polar_jobs.check_keys(kind, unique_key, ordering_key);
         PERFORM polar_jobs.lock_keys(ARRAY['unique/' || unique_key, 'ordering/' || ordering_key]);
         duplicate := polar_jobs.is_waiting(unique_key);
     END IF;
@@ -238,6 +239,23 @@ DECLARE
 BEGIN
     IF fault IS NOT NULL THEN
         RAISE EXCEPTION 'enqueue: %', fault USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+END $$;
+
+-- What comes by the clock or by a delivery merges into whatever waits with its unique key. So a key that begins with a
+-- kind is for jobs of that kind alone: another one would take their news over and do nothing with them.
+CREATE FUNCTION polar_jobs.check_keys(kind text, unique_key text, ordering_key text) RETURNS void LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    fault text := (
+        SELECT format('%s "%s" belongs to jobs of %s', given.name, given.key, k.kind)
+          FROM (VALUES ('unique_key', unique_key), ('ordering_key', ordering_key)) given (name, key)
+          JOIN polar_jobs.kinds k ON k.kind = split_part(given.key, '/', 1)
+         WHERE k.kind <> check_keys.kind LIMIT 1);
+BEGIN
+    IF fault IS NOT NULL THEN
+        RAISE EXCEPTION 'enqueue: %', fault
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Begin it with ' || kind || '/, or with a word that is no kind of job.';
     END IF;
 END $$;
 

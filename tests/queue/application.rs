@@ -80,6 +80,43 @@ async fn a_role_of_the_application_records_and_enqueues_and_can_forge_nothing() 
 }
 
 #[tokio::test]
+async fn a_role_of_the_application_takes_no_key_that_belongs_to_another_kind() {
+    let app = TestApp::new().await;
+    app.execute("INSERT INTO polar_jobs.kinds (kind, queue, priority, max_attempts) VALUES ('trial', 'default', 0, 20), ('tick', 'default', 0, 20)")
+        .await;
+    let mut application = application(&app).await;
+    for statement in [
+        "SELECT polar_jobs.enqueue('nonsense', unique_key => 'tick')",
+        "SELECT polar_jobs.enqueue('trial', unique_key => 'tick/organization/1')",
+        "SELECT polar_jobs.enqueue('trial', unique_key => 'mine', ordering_key => 'tick')",
+        "SELECT polar_jobs.enqueue('trial', ordering_key => 'tick/organization/1')",
+        "SELECT polar_jobs.enqueue('nonsense', unique_key => 'trial', ordering_key => 'trial')",
+    ] {
+        let error = sqlx::raw_sql(statement)
+            .execute(&mut application)
+            .await
+            .expect_err(statement);
+        let error = error
+            .into_database_error()
+            .unwrap()
+            .downcast::<sqlx::postgres::PgDatabaseError>();
+        assert_eq!(error.code(), "22023", "{statement}");
+        assert!(error.message().contains("belongs to jobs of"), "{error}");
+        assert!(error.hint().is_some(), "{error}");
+    }
+    for statement in [
+        "SELECT polar_jobs.enqueue('tick', unique_key => 'tick')",
+        "SELECT polar_jobs.enqueue('tick', unique_key => 'tick/1', ordering_key => 'tick/1')",
+        "SELECT polar_jobs.enqueue('trial', unique_key => 'ticket/1', ordering_key => 'tick2')",
+        "SELECT polar_jobs.enqueue('nonsense', unique_key => 'nonsense', ordering_key => '/tick')",
+    ] {
+        if let Err(error) = sqlx::raw_sql(statement).execute(&mut application).await {
+            panic!("{statement}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_open_transaction_holds_up_no_end_and_no_other_key() {
     let app = TestApp::new().await;
     let worker = app.work(4).await;
