@@ -3,7 +3,7 @@
 -- Stores events and writes their jobs, keys honoured, in one call. One entry of the first arrays
 -- per event, one entry of the second per job; `causes` names each job's event. An event that is
 -- there already is left alone, and its jobs are not written again; but a delivery whose event failed
--- is run again when Polar sends it again. Returns the ids of those whose jobs were written.
+-- is run again when Polar sends it again and it starts jobs. Returns the ids of those whose jobs were written.
 --
 -- The caller gives the ids, drawn from the sequence of `stored_events`, so that a job's payload can name
 -- its event. Those of changes come from `reserve_changes`.
@@ -65,7 +65,7 @@ BEGIN
         accepted := ARRAY(SELECT id FROM unnest(ids) id WHERE fresh ? id::text);
 
         IF source = 'polar' THEN
-            again := polar_jobs.reopen_failed(ids, external_ids, fresh);
+            again := polar_jobs.reopen_failed(ids, external_ids, fresh, causes);
             accepted := accepted || ARRAY(SELECT jsonb_object_keys(again)::bigint);
         END IF;
         SELECT array_agg(coalesce((again ->> job.cause::text)::bigint, job.cause) ORDER BY place),
@@ -116,15 +116,15 @@ BEGIN
     RETURN ARRAY(SELECT nextval('polar_jobs.stored_events_id_seq') FROM generate_series(1, many));
 END $$;
 
--- Of deliveries that are not fresh those whose event failed: it counts as not handled again. Returns the
--- event of each, by the id that was given for the delivery.
-CREATE FUNCTION polar_jobs.reopen_failed(ids bigint[], external_ids text[], fresh jsonb) RETURNS jsonb
+-- Of deliveries that are not fresh and start jobs (`causes`) those whose event failed: it counts as not handled again.
+-- Without a job nobody would ever handle it. Returns the event of each, by the id that was given for the delivery.
+CREATE FUNCTION polar_jobs.reopen_failed(ids bigint[], external_ids text[], fresh jsonb, causes bigint[]) RETURNS jsonb
     LANGUAGE sql SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
     WITH failed AS MATERIALIZED (
         SELECT min(given.id) AS id, known.event_id
           FROM unnest(ids, external_ids) AS given (id, external_id)
           JOIN polar_jobs.event_ids known ON known.source = 'polar' AND known.external_id = given.external_id
-         WHERE NOT fresh ? given.id::text AND NOT fresh ? known.event_id::text
+         WHERE given.id = ANY (causes) AND NOT fresh ? given.id::text AND NOT fresh ? known.event_id::text
            AND (SELECT e.outcome FROM polar_jobs.external_events e WHERE e.id = known.event_id) = 'failed'
          GROUP BY known.event_id
     ), ends AS (

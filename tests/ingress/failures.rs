@@ -268,6 +268,34 @@ async fn a_delivery_whose_event_failed_is_run_again_when_it_comes_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_whose_jobs_cannot_be_stored_stays_failed_however_often_it_comes() {
+    let ingress = TestIngress::start().await;
+    sqlx::raw_sql("ALTER TABLE polar_jobs.live_jobs ADD CONSTRAINT none CHECK (false)")
+        .execute(&ingress.pool)
+        .await
+        .unwrap();
+    let delivery = Delivery::grant();
+    let failed = "SELECT count(*) FROM polar_jobs.external_events WHERE outcome = 'failed'";
+    for _ in 0..3 {
+        assert_eq!(ingress.deliver(&delivery).await.status, 202);
+        assert_eq!(
+            (ingress.events().await, count(&ingress.pool, failed).await),
+            (1, 1)
+        );
+    }
+    sqlx::raw_sql("ALTER TABLE polar_jobs.live_jobs DROP CONSTRAINT none")
+        .execute(&ingress.pool)
+        .await
+        .unwrap();
+    assert_eq!(ingress.deliver(&delivery).await.status, 202);
+    assert_eq!(
+        (ingress.jobs().await, count(&ingress.pool, failed).await),
+        (1, 0),
+        "it is handled after all"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_of_one_customer_keep_the_order_in_which_they_were_committed() {
     let ingress = TestIngress::start().await;
     let customer = Uuid::new_v4();
