@@ -58,7 +58,11 @@ fn differs(
             } else {
                 cause
             };
-            (None, Some(fields_of(member)), cause)
+            let found = match wanted.is_erased() {
+                true => json!({"role": member.role.as_str()}),
+                false => fields_of(member),
+            };
+            (None, Some(found), cause)
         }
         (false, None) => (Some(fields(wanted)), None, cause),
         (false, Some(member)) => {
@@ -76,6 +80,13 @@ fn differs(
         repair: Some(sync_member(organization, wanted.user)),
         foreign_member: None,
     })
+}
+
+impl HeldMember {
+    /// Neither name nor address is known of who left: what Polar has of them still is not to stand here again.
+    fn is_erased(&self) -> bool {
+        self.removed && self.email.is_none() && self.name.is_empty()
+    }
 }
 
 fn fields(wanted: &HeldMember) -> Value {

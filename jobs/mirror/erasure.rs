@@ -76,7 +76,8 @@ pub async fn erase(
     Ok(Erasure::Erased { people })
 }
 
-/// Takes name and address from those of these people who belong to no living organization. Returns how many had one.
+/// Takes name and address from those of these people who belong to no living organization, wherever they stand. Returns
+/// how many had one.
 ///
 /// # Errors
 /// If the database fails.
@@ -93,19 +94,62 @@ pub(super) async fn erase_people(
     .fetch_all(&mut *connection)
     .await?;
     let erased = sqlx::query!(
-        "UPDATE polar_jobs.people SET email = NULL, name = NULL, undeliverable_at = NULL
-          WHERE (email IS NOT NULL OR name IS NOT NULL)
-            AND user_id IN (SELECT u.user_id FROM polar_jobs.unattached_people u WHERE u.user_id = ANY ($1))",
+        "UPDATE polar_jobs.people p SET email = NULL, name = NULL, undeliverable_at = NULL
+           FROM polar_jobs.unattached_people before
+          WHERE p.user_id = before.user_id AND before.user_id = ANY ($1)
+            AND (before.email IS NOT NULL OR before.name IS NOT NULL)
+         RETURNING p.user_id, before.email",
         people,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let (users, addresses): (Vec<Uuid>, Vec<Option<String>>) = erased
+        .into_iter()
+        .map(|person| (person.user_id, person.email))
+        .unzip();
+    erase_of_people(connection, &users, &addresses).await?;
+    Ok(u64::try_from(users.len()).unwrap_or(u64::MAX))
+}
+
+/// What organizations keep of these people and of the addresses that they had: those that live on are erased by nobody
+/// else. What differs stays open; a mail that waits is skipped, and the texts are the organization's. An address that
+/// somebody else of the organization has stays.
+async fn erase_of_people(
+    connection: &mut PgConnection,
+    people: &[Uuid],
+    addresses: &[Option<String>],
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE polar_jobs.differences d SET wanted = NULL, found = NULL
+           FROM polar_jobs.memberships m
+          WHERE m.user_id = ANY ($1) AND d.organization_id = m.organization_id AND d.subject = 'member/' || m.user_id
+            AND (d.wanted IS NOT NULL OR d.found IS NOT NULL)",
+        people,
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "UPDATE polar_jobs.mails sent
+            SET recipient = NULL,
+                state = CASE WHEN sent.state = 'waiting' THEN 'skipped' ELSE sent.state END,
+                error = CASE WHEN sent.state = 'waiting' THEN 'the recipient was erased' ELSE sent.error END
+           FROM unnest($1::uuid[], $2::text[]) AS erased (user_id, email)
+           JOIN polar_jobs.memberships m USING (user_id)
+          WHERE sent.organization_id = m.organization_id AND lower(sent.recipient) = lower(erased.email)
+            AND NOT EXISTS (SELECT FROM polar_jobs.members o
+                             WHERE o.organization_id = m.organization_id AND o.removed_at IS NULL
+                               AND lower(o.email) = lower(erased.email))",
+        people,
+        addresses as &[Option<String>],
     )
     .execute(connection)
     .await?;
-    Ok(erased.rows_affected())
+    Ok(())
 }
 
 /// Organizations that were deleted before `before` and are not erased yet; those erased since `again`, which
-/// are looked at once more; and erased ones of whose people a change that is still stored gave somebody a
-/// name or an address again, who belongs to no living one.
+/// are looked at once more; and erased ones of whose people somebody has a name or an address who belongs to no
+/// living one: who left the last of them since, or was named again.
 ///
 /// # Errors
 /// If the database fails.
@@ -114,11 +158,6 @@ pub async fn due(
     before: DateTime<Utc>,
     again: DateTime<Utc>,
 ) -> Result<Vec<OrganizationId>, sqlx::Error> {
-    let first = sqlx::query_scalar!(
-        r#"SELECT coalesce(min(id), 0) AS "first!" FROM polar_jobs.stored_events"#
-    )
-    .fetch_one(pool)
-    .await?;
     let ids = sqlx::query_scalar!(
         r#"SELECT id AS "id!" FROM polar_jobs.organizations
             WHERE deleted_at IS NOT NULL AND (erased_at IS NULL AND deleted_at < $1 OR erased_at > $2)
@@ -127,12 +166,10 @@ pub async fn due(
              FROM polar_jobs.unattached_people p
              JOIN polar_jobs.memberships m USING (user_id)
              JOIN polar_jobs.organizations o ON o.id = m.organization_id
-            WHERE (p.email IS NOT NULL OR p.name IS NOT NULL) AND p.changed_event >= $3
-              AND o.erased_at IS NOT NULL
+            WHERE (p.email IS NOT NULL OR p.name IS NOT NULL) AND o.erased_at IS NOT NULL
             ORDER BY 1"#,
         before,
         again,
-        first,
     )
     .fetch_all(pool)
     .await?;

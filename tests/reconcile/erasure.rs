@@ -1,6 +1,7 @@
 //! Erasure: after it, nothing in any table tells who the people of an organization were.
 
-use jobs::mirror::{erasure, members};
+use jobs::mail::{MailData, NewMail, Template};
+use jobs::mirror::{erasure, mails, members};
 use jobs::types::{Email, OrganizationId, Role, UserId};
 use jobs::{NewJob, Prune};
 use private_postgres::testing::sessions_waiting_for_a_lock;
@@ -466,5 +467,126 @@ async fn what_is_told_of_an_erased_person_later_is_erased_by_the_next_prune() {
         tables_with(&app, "eve@new.example")
             .await
             .contains(&"people".to_owned())
+    );
+}
+
+/// One who belongs to both organizations until one of them, which lives on, is left.
+async fn leaves_the_living(app: &TestApp, gone: &Tenant, living: &Tenant, person: &str) {
+    app.tell(&[
+        created(gone, "gustav"),
+        created(living, "lena"),
+        added(gone, person, "petra"),
+        added(living, person, "petra"),
+    ])
+    .await;
+    app.work_until_idle().await;
+    app.tell(&[living.removed(person)]).await;
+    app.work_until_idle().await;
+}
+
+/// A mail of the organization that waits to be sent.
+async fn mail_to(app: &TestApp, tenant: &Tenant, name: &str) {
+    let mail = NewMail {
+        template: Template::SubscriptionCycled,
+        recipient: format!("{name}@People.example"),
+        organization: Some(OrganizationId(tenant.id.parse().unwrap())),
+        order: Some(uuid::Uuid::new_v4()),
+        subscription: None,
+        occasion: "paid".to_owned(),
+        data: MailData {
+            organization: "Works".to_owned(),
+            ..MailData::default()
+        },
+    };
+    let mut connection = app.pool.acquire().await.unwrap();
+    mails::request(&mut connection, &[mail]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_living_organization_keeps_nothing_of_who_left_it_and_is_erased_with_another() {
+    let app = TestApp::open().await;
+    let (gone, living, person) = (Tenant::new(), Tenant::new(), user());
+    leaves_the_living(&app, &gone, &living, &person).await;
+    // She is put back at Polar by hand, which differs, and what differs is repaired.
+    let path = format!("/v1/customers/external/{}/members", living.id);
+    let by_hand = json!({"email": "petra@people.example", "name": "Member petra", "role": "member", "external_id": person});
+    for _ in 0..2 {
+        app.at_polar("POST", &path, Some(&by_hand)).await;
+        assert_eq!(run(&app, &["reconcile", "--repair"]).await.code, 0);
+        app.work_until_idle().await;
+    }
+    for name in ["petra", "lena"] {
+        mail_to(&app, &living, name).await;
+    }
+    assert!(
+        tables_with(&app, "petra")
+            .await
+            .contains(&"differences".to_owned())
+    );
+    app.at_polar("POST", &path, Some(&by_hand)).await;
+    app.tell(&[gone.deleted()]).await;
+    app.resolve_waits().await;
+    assert_eq!(
+        run(&app, &["organizations", "erase", &gone.id]).await.code,
+        0
+    );
+    // What differs still is told without her name.
+    assert_eq!(run(&app, &["reconcile"]).await.code, 1);
+    let open = "SELECT count(*) FROM polar_jobs.differences WHERE repaired_at IS NULL AND subject LIKE 'member/%'";
+    assert_eq!(app.count(open).await, 1);
+    for table in ["people", "differences", "mails"] {
+        assert!(
+            !tables_with(&app, "petra").await.contains(&table.to_owned()),
+            "{table}"
+        );
+    }
+    let kept: Vec<(Option<String>, String)> =
+        sqlx::query_as("SELECT recipient, state FROM polar_jobs.mails ORDER BY 1")
+            .fetch_all(&app.pool)
+            .await
+            .unwrap();
+    let waiting = (Some("lena@People.example".to_owned()), "waiting".to_owned());
+    assert_eq!(kept, [waiting, (None, "skipped".to_owned())]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_the_last_living_organization_long_after_another_was_erased_is_erased_too() {
+    let app = TestApp::open().await;
+    let (gone, living, person) = (Tenant::new(), Tenant::new(), user());
+    app.tell(&[
+        created(&gone, "gustav"),
+        created(&living, "lena"),
+        added(&gone, &person, "petra"),
+        added(&living, &person, "petra"),
+    ])
+    .await;
+    app.work_until_idle().await;
+    app.tell(&[gone.deleted()]).await;
+    app.resolve_waits().await;
+    assert_eq!(
+        run(&app, &["organizations", "erase", &gone.id]).await.code,
+        0
+    );
+    // So long ago that the change which named her is stored no more.
+    for moved in [
+        "UPDATE polar_jobs.organizations SET deleted_at = now() - interval '100 days', erased_at = now() - interval '100 days'
+          WHERE erased_at IS NOT NULL",
+        "UPDATE polar_jobs.people SET changed_event = 0",
+    ] {
+        sqlx::query(moved).execute(&app.pool).await.unwrap();
+    }
+    app.tell(&[living.removed(&person)]).await;
+    app.work_until_idle().await;
+    prune(&app).await;
+    assert!(
+        !tables_with(&app, "petra")
+            .await
+            .contains(&"people".to_owned())
+    );
+    assert!(
+        tables_with(&app, "lena")
+            .await
+            .contains(&"people".to_owned()),
+        "who belongs to the living one stays"
     );
 }
