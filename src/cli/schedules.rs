@@ -1,9 +1,9 @@
 //! `polar-jobs schedules …`
 
 use anyhow::Context;
-use chrono::Utc;
 use clap::Subcommand;
 use jobs::contract::begin;
+use jobs::mirror::clock;
 use jobs::types::Timestamp;
 use serde::Serialize;
 use serde_json::json;
@@ -55,8 +55,10 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
 
 async fn start(pool: &PgPool, actor: &Actor, name: &str) -> Result<Exit, Failure> {
     let timetable = Timetable::of(&jobs::registry()).context("a schedule cannot be used")?;
+    // What a job does since it began is compared with stored times, and this host's clock may be wrong.
+    let now = clock::now(pool).await?;
     let mut transaction = begin(pool).await?;
-    let job = match run_now(&mut transaction, &timetable, name, Utc::now()).await {
+    let job = match run_now(&mut transaction, &timetable, name, now).await {
         Ok(job) => job,
         Err(unknown @ RunNowError::Unknown { .. }) => {
             return Err(Failure::usage(unknown.to_string()));

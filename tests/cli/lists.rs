@@ -189,6 +189,34 @@ async fn schedules_are_known_after_migrate_and_started_by_hand() {
 }
 
 #[tokio::test]
+async fn a_run_that_is_started_by_hand_begins_by_the_clock_of_the_database() {
+    let database = testing::database(polar_jobs::migrate::migrator).await;
+    assert_eq!(with_database(&database.url, &["migrate"]).code, Some(0));
+    // A function that stands before its own lets Postgres be ten years behind this host.
+    sqlx::raw_sql(
+        "CREATE SCHEMA shadow;
+         CREATE FUNCTION shadow.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS
+         $$ SELECT pg_catalog.clock_timestamp() - interval '10 years' $$",
+    )
+    .execute(&database.pool)
+    .await
+    .unwrap();
+    let behind = format!("{}&options=-csearch_path%3Dshadow,pg_catalog", database.url);
+    let started = with_database(&behind, &["schedules", "run", "reconcile"]);
+    assert_eq!(started.code, Some(0), "{}", started.err);
+    let begins: bool = sqlx::query_scalar(
+        "SELECT (payload ->> 'since')::timestamptz < now() - interval '9 years' FROM polar_jobs.jobs WHERE kind = 'reconcile'",
+    )
+    .fetch_one(&database.pool)
+    .await
+    .unwrap();
+    assert!(
+        begins,
+        "it would compare everybody again until that clock is reached"
+    );
+}
+
+#[tokio::test]
 async fn events_are_listed_and_shown_with_their_jobs() {
     let database = testing::database(polar_jobs::migrate::migrator).await;
     let url = &database.url;
