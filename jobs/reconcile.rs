@@ -95,7 +95,7 @@ impl Reconcile {
         let mut transaction = context.begin().await?;
         strangers.write(&mut transaction).await?;
         if strangers.is_last {
-            differences::close_gone(&mut transaction, self.since).await?;
+            differences::close_gone(&mut transaction, self.since, run.self_organization).await?;
             return Ok(Done::applied().within(transaction));
         }
         let next = Self {

@@ -173,22 +173,25 @@ pub async fn left(
         .await
 }
 
-/// Ends what is open about organizations that live no longer, and about customers of others that a whole
-/// run since `since` did not meet.
+/// Ends what is open about organizations that live no longer, about `but`, which no run compares, and about customers of
+/// others that a whole run since `since` did not meet.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn close_gone(
     connection: &mut PgConnection,
     since: DateTime<Utc>,
+    but: Option<Uuid>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "UPDATE polar_jobs.differences d SET repaired_at = now()
           WHERE d.repaired_at IS NULL
             AND CASE WHEN d.subject LIKE 'stranger/customer/%' THEN d.last_seen < $1
+                     WHEN d.organization_id = $2 THEN true
                      ELSE NOT EXISTS (SELECT FROM polar_jobs.organizations o
                                        WHERE o.id = d.organization_id AND o.deleted_at IS NULL) END",
         since,
+        but,
     )
     .execute(connection)
     .await?;

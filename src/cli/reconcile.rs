@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::future::ready;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use clap::Args;
 use jobs::comparison::{Batch, Finding, Run};
 use jobs::contract::{Verdict, begin};
@@ -14,7 +13,7 @@ use jobs::types::OrganizationId;
 use jobs::{Error, NewJob};
 use polar::CallClass;
 use serde_json::json;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::organization::{self, OrganizationName};
@@ -106,6 +105,11 @@ struct Reconciliation<'a> {
 
 impl Reconciliation<'_> {
     async fn one(&self, organization: OrganizationId) -> Result<(), Failure> {
+        if self.run.self_organization == Some(organization.0) {
+            return Err(Failure::usage(format!(
+                "{organization} is POLAR_ORGANIZATION_ID: the self organization is no customer of its own"
+            )));
+        }
         if held::organization(self.run.pool, organization)
             .await?
             .is_none()
@@ -155,7 +159,7 @@ impl Reconciliation<'_> {
             }
         }
         progress.finish();
-        self.strangers(pool, since).await?;
+        self.strangers().await?;
         Ok(missed)
     }
 
@@ -204,7 +208,13 @@ impl Reconciliation<'_> {
         Ok(operators::record(connection, self.actor, &action.with(detail)).await?)
     }
 
-    async fn strangers(&self, pool: &PgPool, since: DateTime<Utc>) -> Result<(), Failure> {
+    async fn strangers(&self) -> Result<(), Failure> {
+        let Run {
+            pool,
+            since,
+            self_organization,
+            ..
+        } = self.run;
         let mut page = 1;
         loop {
             let mut strangers = until_answered(|| self.run.strangers(page)).await?;
@@ -218,7 +228,7 @@ impl Reconciliation<'_> {
             // What was deleted moved the others forward: the same page has new ones.
             let again = strangers.deleted > 0 || failure.is_some();
             if strangers.is_last && !again {
-                differences::close_gone(&mut transaction, since).await?;
+                differences::close_gone(&mut transaction, since, self_organization).await?;
                 return Ok(transaction.commit().await?);
             }
             transaction.commit().await?;

@@ -399,3 +399,44 @@ async fn an_organization_that_could_not_be_compared_is_named_and_never_called_in
     app.simulator.fail_nobody();
     assert_eq!(run(&app, &["reconcile"]).await.code, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_own_organization_is_not_compared_and_nothing_said_of_it_stays_open() {
+    let app = TestApp::open().await;
+    let ours = Tenant {
+        id: app.simulator.organization_id().to_string(),
+        owner: user(),
+    };
+    app.tell(&[ours.created()]).await;
+    app.resolve_waits().await;
+    let open = "SELECT count(*) FROM polar_jobs.differences WHERE repaired_at IS NULL";
+    let refused = run(&app, &["reconcile", "--organization", &ours.id]).await;
+    assert_eq!(
+        (refused.code, app.count(open).await),
+        (2, 0),
+        "{}",
+        refused.out
+    );
+    assert!(
+        refused
+            .err
+            .contains("the self organization is no customer of its own"),
+        "{}",
+        refused.err
+    );
+    // Compared by an earlier release, or while another organization sold.
+    for by_hand in [false, true] {
+        sqlx::query(
+            "INSERT INTO polar_jobs.differences (organization_id, subject, cause) VALUES ($1::uuid, 'customer', 'not synced yet')",
+        )
+        .bind(&ours.id)
+        .execute(&app.pool)
+        .await
+        .unwrap();
+        match by_hand {
+            true => assert_eq!(run(&app, &["reconcile"]).await.code, 0),
+            false => night(&app).await,
+        }
+        assert_eq!(app.count(open).await, 0, "by hand: {by_hand}");
+    }
+}
