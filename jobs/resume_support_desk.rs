@@ -1,6 +1,8 @@
 //! Brings to the support desk, every hour, what it does not hold as wanted although nobody works on it:
 //! what came while no token was set, what was given up, whom a backfill brought.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +27,8 @@ impl Job for ResumeSupportDesk {
     const KIND: &'static str = "resume_support_desk";
     const QUEUE: Queue = Queue::Bulk;
     const PRIORITY: i16 = priority::BACKFILL;
+    /// One pass over all members, on a server that may have other work.
+    const TIMEOUT: Duration = Duration::from_secs(300);
 
     fn unique_key(&self) -> Option<String> {
         Some(Self::KIND.to_owned())
