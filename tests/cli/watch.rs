@@ -279,6 +279,60 @@ async fn what_polar_does_not_have_as_wanted_is_a_warning_although_no_job_fails()
     }
 }
 
+#[tokio::test]
+async fn who_is_tried_night_by_night_and_never_compared_is_a_warning() {
+    let database = testing::database(polar_jobs::migrate::migrator).await;
+    let (pool, url) = (&database.pool, &database.url);
+    let ours = Uuid::new_v4().to_string();
+    let settings = [
+        ("DATABASE_URL", url.as_str()),
+        ("POLAR_API_URL", "http://127.0.0.1:1"),
+        ("POLAR_ACCESS_TOKEN", "polar_oat_unused"),
+        ("POLAR_ORGANIZATION_ID", &ours),
+    ];
+    let others = [(); 4].map(|()| Uuid::new_v4().to_string());
+    let [new, in_step, unasked, gone] = &others;
+    for id in [ACME, GLOBEX, &ours]
+        .into_iter()
+        .chain(others.iter().map(String::as_str))
+    {
+        add_organization(pool, id, "Acme").await;
+    }
+    // Of everybody: the name, when created, last tried, last compared.
+    for (id, name, created, tried, compared) in [
+        (ACME, "Acme", "70 days", "1 hour", "'60 hours'"),
+        (GLOBEX, "Globex", "3 days", "1 hour", "NULL"),
+        (&ours, "Ours", "70 days", "1 hour", "'60 days'"),
+        (new, "New", "1 hour", "1 hour", "'60 days'"),
+        (in_step, "In step", "70 days", "1 hour", "'1 hour'"),
+        (unasked, "Not tried", "70 days", "60 days", "'60 days'"),
+        (gone, "Gone", "70 days", "1 hour", "'60 days'"),
+    ] {
+        let noted = format!(
+            "UPDATE polar_jobs.organizations SET name = '{name}', created_at = now() - interval '{created}' WHERE id = '{id}';
+             INSERT INTO polar_jobs.comparisons (organization_id, tried_at, compared_at)
+             VALUES ('{id}', now() - interval '{tried}', now() - {compared}::interval)"
+        );
+        execute(pool, noted).await;
+    }
+    let deleted = "UPDATE polar_jobs.organizations SET deleted_at = now() WHERE name = 'Gone'";
+    execute(pool, deleted.to_owned()).await;
+    let said = run_beside(&settings, &["doctor"]).await;
+    let warned = line(&said, "comparison");
+    for words in [
+        "2 organizations could not be compared with Polar for more than 2 days",
+        "Globex",
+        &format!("polar-jobs reconcile --organization {GLOBEX}"),
+    ] {
+        assert!(warned.contains(words), "{words}: {warned}");
+    }
+    assert!(warned.starts_with("warning"), "{warned}");
+    let compared = "UPDATE polar_jobs.comparisons SET compared_at = now()";
+    execute(pool, compared.to_owned()).await;
+    let said = run_beside(&settings, &["doctor"]).await;
+    assert!(line(&said, "comparison").starts_with("ok"), "{}", said.out);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_worker_is_not_alive_although_its_lease_lasts() {
     let database = testing::database(polar_jobs::migrate::migrator).await;

@@ -1,5 +1,5 @@
-//! What Polar does not have as it is wanted, and what a comparison found to differ. Nothing of it fails or waits: only
-//! these rows say so.
+//! What Polar does not have as it is wanted, what a comparison found to differ, and whom none can be made of. Nothing of
+//! it fails or waits: only these rows say so.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
@@ -21,8 +21,15 @@ struct Oldest {
     count: i64,
 }
 
-pub(super) async fn check(pool: &PgPool) -> Result<[Finding; 2], sqlx::Error> {
-    Ok([known(pool).await?, found(pool).await?])
+pub(super) async fn check(
+    pool: &PgPool,
+    self_organization: Option<Uuid>,
+) -> Result<[Finding; 3], sqlx::Error> {
+    Ok([
+        known(pool).await?,
+        found(pool).await?,
+        compared(pool, self_organization).await?,
+    ])
 }
 
 /// What was tried in vain.
@@ -73,6 +80,36 @@ async fn found(pool: &PgPool) -> Result<Finding, sqlx::Error> {
                 oldest.text()
             ),
             "polar-jobs reconcile lists them by cause, and --repair repairs them",
+        ),
+    })
+}
+
+/// Whom no run could compare although it tried: a run ends well all the same, for the others are compared. Who was not
+/// tried waits for a run, as after days without a worker.
+async fn compared(pool: &PgPool, self_organization: Option<Uuid>) -> Result<Finding, sqlx::Error> {
+    const ABOUT: &str = "comparison";
+    let oldest = sqlx::query!(
+        r#"SELECT o.id, o.name, greatest(c.compared_at, o.created_at) AS "since!", count(*) OVER () AS "count!"
+             FROM polar_jobs.comparisons c JOIN polar_jobs.organizations o ON o.id = c.organization_id
+            WHERE o.deleted_at IS NULL AND o.id IS DISTINCT FROM $1 AND c.tried_at > now() - interval '2 days'
+              AND greatest(c.compared_at, o.created_at) < now() - interval '2 days'
+            ORDER BY 3, o.id LIMIT 1"#,
+        self_organization,
+    );
+    Ok(match oldest.fetch_optional(pool).await? {
+        None => Finding::ok(ABOUT, "Polar answered for everybody whom a run tried"),
+        Some(oldest) => Finding::warning(
+            ABOUT,
+            format!(
+                "{} could not be compared with Polar for more than 2 days; {} since {}",
+                counted(oldest.count, "organization"),
+                organization(Some(&oldest.name), None),
+                moment(oldest.since)
+            ),
+            format!(
+                "polar-jobs reconcile --organization {} tries again and says what Polar answers",
+                oldest.id
+            ),
         ),
     })
 }
