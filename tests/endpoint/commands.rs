@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::support::run_beside;
 use crate::test_app::TestApp;
 
 const URL: &str = "https://app.example.com/integrations/polar/webhook";
@@ -205,4 +206,45 @@ async fn a_rotation_that_stopped_with_both_enabled_is_finished_by_repeating_it()
         .await;
     assert_eq!(finished.code, Some(0), "{}", finished.err);
     assert_eq!(enabled(&app.endpoints().await), [false, true]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_endpoints_that_deliver_with_deployed_secrets_none_is_disabled_by_beginning_a_rotation()
+ {
+    let app = TestApp::open().await;
+    app.simulator.set_webhook_url(None);
+    let old = secret(&app.command(&["endpoint", "create", "--url", URL]).await.out);
+    let new = secret(&app.command(&["endpoint", "rotate-secret"]).await.out);
+    let id = app.endpoints().await[2]["id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/webhooks/endpoints/{id}");
+    let enable = serde_json::json!({"enabled": true});
+    app.at_polar("PATCH", &path, Some(&enable)).await;
+    let begin = async |secrets: &str| {
+        let mut settings = app.environment();
+        settings.push(("POLAR_WEBHOOK_SECRET", secrets.to_owned()));
+        run_beside(&settings, &["endpoint", "rotate-secret"]).await
+    };
+    let actions = "SELECT count(*) FROM polar_jobs.operator_actions";
+    let before = app.count(actions).await;
+    let refused = begin(&format!("{old} {new}")).await;
+    assert_eq!(refused.code, Some(1), "{}", refused.out);
+    for words in ["--finish", &id] {
+        assert!(refused.err.contains(words), "{words}: {}", refused.err);
+    }
+    assert!(!refused.out.contains("whsec_") && !refused.err.contains("whsec_"));
+    assert_eq!(enabled(&app.endpoints().await), [true, true]);
+    assert_eq!(app.count(actions).await, before, "nothing was done");
+
+    // Not deployed, its deliveries are refused: it is disabled as before, and that is known.
+    let begun = begin(&old).await;
+    assert_eq!(begun.code, Some(0), "{}", begun.err);
+    assert_eq!(secret(&begun.out), new);
+    assert_eq!(enabled(&app.endpoints().await), [true, false]);
+    let recorded: Option<String> = sqlx::query_scalar(
+        "SELECT detail ->> 'disables' FROM polar_jobs.operator_actions WHERE action = 'endpoint rotate-secret' ORDER BY id DESC LIMIT 1",
+    )
+    .fetch_one(&app.pool)
+    .await
+    .unwrap();
+    assert_eq!(recorded, Some(id));
 }

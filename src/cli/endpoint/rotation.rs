@@ -10,7 +10,7 @@ use anyhow::Context;
 use chrono::{TimeDelta, Utc};
 use polar::{WebhookEndpoint, webhook};
 use reqwest::Url;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -25,7 +25,9 @@ const UNDER_WAY: TimeDelta = TimeDelta::hours(1);
 const OVERLAP: Duration = Duration::from_secs(5);
 
 impl Endpoints<'_> {
-    /// Repeated after it was stopped half-way, it goes on where it was; the secret is printed again.
+    /// Repeated after it was stopped half-way, it goes on where it was; the secret is printed again. A newer endpoint
+    /// that delivers with a secret that is deployed is left alone: it may be a rotation that waits for its end, or
+    /// somebody's second endpoint.
     pub(super) async fn begin_rotation(&self) -> Result<Exit, Failure> {
         let ours = self.ours().await?;
         let (current, begun) = rotation(&ours)?;
@@ -39,19 +41,35 @@ impl Endpoints<'_> {
             }
         };
         let new = new.map_err(anyhow::Error::from)?;
+        let (endpoint, secret) = (new.endpoint.clone(), new.into_secret());
         // Polar enables what it makes; until the secret is deployed its deliveries would be refused.
-        if new.endpoint.enabled {
-            self.disable(&new.endpoint).await?;
+        if endpoint.enabled {
+            if begun.is_some() {
+                if self.is_deployed(&secret) {
+                    return Err(both_deliver(current, &endpoint));
+                }
+                let target = json!({"endpoint": current.id.0, "disables": endpoint.id.0});
+                self.record("endpoint rotate-secret", target).await?;
+            }
+            self.disable(&endpoint).await?;
         }
         output::line(&format!(
             "endpoint {} is ready beside {}, disabled until the rotation is finished",
-            new.endpoint.id, current.id
+            endpoint.id, current.id
         ))?;
-        print_secret(new.into_secret())?;
+        print_secret(secret)?;
         output::line(
             "put it into POLAR_WEBHOOK_SECRET beside the old one, restart the ingress, then run `polar-jobs endpoint rotate-secret --finish`",
         )?;
         Ok(Exit::Done)
+    }
+
+    /// As far as the settings of this command say it.
+    fn is_deployed(&self, secret: &SecretString) -> bool {
+        let deployed = self.app.config.polar.webhook_secrets.iter();
+        deployed
+            .map(ExposeSecret::expose_secret)
+            .any(|known| known == secret.expose_secret())
     }
 
     pub(super) async fn finish_rotation(&self, try_at: Option<Url>) -> Result<Exit, Failure> {
@@ -108,6 +126,14 @@ fn rotation(
         endpoint.url == current.url && endpoint.created_at > current.created_at
     };
     Ok((current, ours.iter().rfind(is_newer)))
+}
+
+fn both_deliver(current: &WebhookEndpoint, newer: &WebhookEndpoint) -> Failure {
+    Failure::failed(format!(
+        "endpoints {} and {} both deliver, and the secret of the newer one is in POLAR_WEBHOOK_SECRET; nothing was changed: \
+         run `polar-jobs endpoint rotate-secret --finish` to go on with the newer one alone, or disable one at Polar",
+        current.id, newer.id
+    ))
 }
 
 /// A signed request of a type that nothing handles, as Polar would send it.
