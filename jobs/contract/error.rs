@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Why a run did not end well. [`Error::verdict`] turns it into one of three ends; a handler that returns an error
 /// decides between them, and `?` on a call or a query decides well enough for most.
 ///
-/// | | waits: [`Error::NotYet`], [`Error::Unavailable`], 429, refused token | fails: [`Error::Retry`], a database or network error | is discarded: [`Error::Discard`] |
+/// | | waits: [`Error::NotYet`], [`Error::Unavailable`], 429, refused token, a database that takes no writes | fails: [`Error::Retry`], any other database or network error | is discarded: [`Error::Discard`] |
 /// |---|---|---|---|
 /// | Row | back to waiting, `note` says why | back to waiting | in the history, state `discarded` |
 /// | Budget | untouched; `attempt`, the number of claims, grows all the same | one entry of `errors` more; with the last one (`max_attempts`) the job is discarded | one entry of `errors` |
@@ -143,6 +143,11 @@ impl Error {
     pub fn verdict(&self) -> Verdict {
         let reason = self.to_string();
         match self {
+            Self::Database(error) if takes_no_writes(error) => Verdict::Wait {
+                after: READ_ONLY_DELAY,
+                reason,
+                still_due: true,
+            },
             Self::Database(_) | Self::Retry(_) => Verdict::Retry { reason },
             Self::Discard(_) => Verdict::Discard { reason },
             Self::NotYet { after, .. } => Verdict::Wait {
@@ -159,6 +164,16 @@ impl Error {
             Self::Plain(error) => plain_verdict(error, reason),
         }
     }
+}
+
+/// How long a job waits for a database that takes no writes.
+const READ_ONLY_DELAY: Duration = Duration::from_secs(10);
+
+/// Whether the connection leads to a standby, as for a moment after a failover, or the database is set to be read only:
+/// that says nothing about the job.
+fn takes_no_writes(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code == "25006")
 }
 
 /// How long a call waits that was refused for the token or for a scope of it. The rate limiter tries

@@ -1,6 +1,9 @@
 //! Transactions that survive being dropped half-way into being.
 
+use std::time::Duration;
+
 use sqlx::{Connection, PgPool, Postgres, SqlSafeStr, Transaction};
+use tokio::time::timeout;
 
 /// What a transaction of ours begins with, whatever the defaults of the database and the role are, and also behind a
 /// pooler, where no session is ours to set anything in. A statement that waited for a row sees what was committed
@@ -8,6 +11,9 @@ use sqlx::{Connection, PgPool, Postgres, SqlSafeStr, Transaction};
 /// the others longer than its lease.
 pub const BEGIN: &str =
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '30s'";
+
+/// How long the database may take to begin one.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Begins a transaction on a connection of the pool, for callers that may be dropped.
 ///
@@ -23,6 +29,9 @@ pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx
     let connection = pool.acquire().await?;
     // Inside a transaction already, as where a replay is tried out, it is a savepoint.
     let statement = (!connection.is_in_transaction()).then(|| BEGIN.into_sql_str());
-    let begun = tokio::spawn(Transaction::begin(connection, statement));
-    begun.await.map_err(|_| sqlx::Error::WorkerCrashed)?
+    let begun = timeout(BEGIN_TIMEOUT, Transaction::begin(connection, statement));
+    let begun = tokio::spawn(begun).await;
+    begun
+        .map_err(|_| sqlx::Error::WorkerCrashed)?
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgPoolOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection, PgExecutor, PgPool};
 
 use super::{Failure, pooler};
@@ -37,9 +36,8 @@ pub(crate) fn ingress_pool(database: &DatabaseUrl, connections: u32) -> PgPool {
 }
 
 fn lazy_pool_within(database: &DatabaseUrl, connections: u32, timeout: Duration) -> PgPool {
-    PgPoolOptions::new()
+    connect::pool_options()
         .max_connections(connections)
-        .idle_timeout(connect::IDLE_TIMEOUT)
         .acquire_timeout(timeout)
         .connect_lazy_with(database.options())
 }

@@ -3,14 +3,13 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgPool, Row};
 use tokio::time::timeout;
 
 use super::recent::Recent;
 use super::server_probe::ServerProbe;
 use crate::migrate::migrator;
-use crate::queue::connect::{ConnectionBudget, IDLE_TIMEOUT, QueueDatabase};
+use crate::queue::connect::{ConnectionBudget, QueueDatabase, pool_options};
 use crate::sqlstate::{
     is_lock_timeout, is_permission_missing, is_schema_missing, is_statement_timeout,
 };
@@ -24,9 +23,8 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_millis(900);
 /// answers.
 pub(super) fn connection_of_its_own(database: &QueueDatabase) -> PgPool {
     let options = database.bounded(STATEMENT_TIMEOUT, STATEMENT_TIMEOUT);
-    PgPoolOptions::new()
+    pool_options()
         .max_connections(ConnectionBudget::READINESS)
-        .idle_timeout(IDLE_TIMEOUT)
         .connect_lazy_with(options.application_name("polar-jobs readiness"))
 }
 
@@ -101,16 +99,21 @@ async fn look(pool: &PgPool) -> Result<(), NotReady> {
         .map(|migration| migration.version)
         .max()
         .unwrap_or_default();
+    let mut connection = pool.acquire().await.map_err(|error| explain(&error))?;
     let row = sqlx::query(
         "SELECT coalesce(max(version), 0) AS found,
                 pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS read_only
            FROM polar_jobs._migrations WHERE success",
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *connection)
     .await
     .and_then(|row| Ok((row.try_get("found")?, row.try_get("read_only")?)));
     match row.map_err(|error| explain(&error))? {
-        (_, true) => Err(NotReady::ReadOnly),
+        (_, true) => {
+            // Another server may answer for the same name by now.
+            connection.close_on_drop();
+            Err(NotReady::ReadOnly)
+        }
         (found, false) if found < needed => Err(NotReady::Behind { found, needed }),
         _ => Ok(()),
     }

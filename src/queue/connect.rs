@@ -9,12 +9,16 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, PgConnection, PgPool};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 
 /// How long anybody waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection of a pool that nobody used for so long is closed.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// And so is one of this age: after a failover it may lead to what takes no writes any more.
+const LIFETIME: Duration = Duration::from_secs(60);
+/// One that comes back in the middle of a statement has so long to end it.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What stands between us and Postgres.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -156,14 +160,30 @@ impl QueueDatabase {
     /// A pool that connects when it is needed.
     #[must_use]
     pub fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
-        PgPoolOptions::new()
+        pool_options()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .idle_timeout(IDLE_TIMEOUT)
             // Who finds a dead connection tries again; a question before each use costs a round trip.
             .test_before_acquire(false)
             .connect_lazy_with(options)
     }
+}
+
+/// What every pool has in common. sqlx asks a connection that comes back whether it answers, and waits for that without
+/// end: where the server has gone without a word, its place in the pool is taken for as long as the kernel hopes.
+#[must_use]
+pub fn pool_options() -> PgPoolOptions {
+    PgPoolOptions::new()
+        .idle_timeout(IDLE_TIMEOUT)
+        .max_lifetime(LIFETIME)
+        .after_release(|connection, _| {
+            Box::pin(async {
+                let answered = tokio::time::timeout(RETURN_TIMEOUT, connection.ping()).await;
+                answered
+                    .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+                    .map(|()| true)
+            })
+        })
 }
 
 /// Bounds the waits for locks in the rest of a transaction.

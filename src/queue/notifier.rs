@@ -11,7 +11,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::connect::Pooler;
 use super::idle;
@@ -19,6 +19,8 @@ use super::idle;
 /// The shortest time between two wake-ups of a queue from a process that is busy writing jobs for it. The
 /// worker that was woken looks again by itself meanwhile.
 const INTERVAL: Duration = Duration::from_millis(50);
+/// What takes longer has lost its connection without knowing it.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// A process is busy if it wrote so many jobs for a queue within an interval. Single jobs are notified at
 /// once.
 const BUSY: usize = 10;
@@ -136,7 +138,8 @@ async fn send_for_ever(pool: PgPool, requests: Arc<Requests>) {
             }
         }
         for queue in queues {
-            if let Err(error) = idle::wake_now(&pool, queue).await {
+            let woken = timeout(SEND_TIMEOUT, idle::wake_now(&pool, queue)).await;
+            if let Err(error) = woken.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 tracing::debug!(%error, "notifications unavailable, workers poll");
                 tokio::time::sleep(INTERVAL).await;
             }

@@ -2,9 +2,11 @@
 //! are stored at once, in a transaction of their own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jobs::contract::begin;
 use sqlx::PgPool;
+use tokio::time::timeout;
 
 use crate::queue::finish;
 use crate::queue::notifier::Notifier;
@@ -19,6 +21,9 @@ use super::slots::Slots;
 
 /// Seconds after which a job is run again whose completion the database did not take.
 const NOT_STORED_DELAY: f64 = 1.0;
+
+/// What takes longer has lost its connection without knowing it.
+const STORE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Takes the results of one queue: buffers them, or stores at once what must be committed with a
 /// completion. The job's transaction is open: if it waited for a fetcher, and the fetcher for a
@@ -55,14 +60,14 @@ impl ResultSink {
             facts,
             retry,
         } = result;
-        let stored = async {
+        let stored = timeout(STORE_TIMEOUT, async {
             let transaction = match transaction {
                 Some(transaction) => transaction,
                 None => begin(&self.pool).await?,
             };
             finish::complete_with(transaction, self.worker, &completion, &next).await
-        };
-        let error = match stored.await {
+        });
+        let error = match stored.await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
             Ok(_) => {
                 for job in &next {
                     self.notifier.notify(job.queue.name());

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use jobs::contract::begin;
+use polar_jobs::queue::connect::{Pooler, QueueDatabase};
 use private_postgres::testing::{
     TestDatabase, database, durable_server, sessions_waiting_for_a_lock,
 };
@@ -363,4 +365,19 @@ async fn a_request_that_is_given_up_while_its_transaction_begins_leaves_none_ope
     .await;
     assert_eq!(ingress.change(&change).await.status, 202);
     assert_eq!(ingress.events().await, 1, "a 503 stored nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_goes_without_a_word_keeps_no_place_in_a_pool_for_long() {
+    let TestDatabase { pool, .. } = database(polar_jobs::migrate::migrator).await;
+    let wire = Wire::before(&pool);
+    let through_wire = QueueDatabase::new(&wire.url, Pooler::None).unwrap().plain();
+    let only_place = QueueDatabase::pool(through_wire, 1);
+    wire.hold_begins();
+    let begun = begin(&only_place).await;
+    assert!(matches!(begun, Err(sqlx::Error::PoolTimedOut)));
+    until("another connection has the place", || async {
+        sqlx::query("SELECT 1").execute(&only_place).await.is_ok()
+    })
+    .await;
 }
