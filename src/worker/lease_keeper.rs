@@ -5,13 +5,15 @@
 //! If the row is gone, another process took this one's jobs over: it must stop.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use sqlx::PgPool;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 
 use crate::queue::connect::{Pooler, QueueDatabase};
 use crate::queue::{idle, lease};
@@ -22,6 +24,8 @@ use super::backoff::Backoff;
 const MARK_TIMEOUT: Duration = Duration::from_millis(500);
 /// A heartbeat, or a command, that hangs is worse than one that fails.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a new session may take before the worker says that it has none: see [`LONGEST_BACKOFF`].
+const PROMPT_SESSION: Duration = Duration::from_secs(1);
 /// Between two tries to take the lease again, however many failed: others believe that this process is dead
 /// when its lock has been free for two and a half seconds, and connecting takes its time too.
 const LONGEST_BACKOFF: Duration = Duration::from_millis(500);
@@ -57,7 +61,7 @@ impl IdleState {
             .lease_keeper
             .send(LeaseCommand::MarkIdle(self.queue.clone(), tx))
             .is_ok();
-        sent && matches!(tokio::time::timeout(MARK_TIMEOUT, rx).await, Ok(Ok(())))
+        sent && matches!(timeout(MARK_TIMEOUT, rx).await, Ok(Ok(())))
     }
 
     /// Says that nobody needs to notify us.
@@ -96,6 +100,8 @@ impl IdleState {
 /// See the module.
 pub(super) struct LeaseKeeper {
     database: QueueDatabase,
+    /// Other connections, for where a new session cannot be had.
+    pool: PgPool,
     worker: i64,
     commands: mpsc::UnboundedReceiver<LeaseCommand>,
     idle: IdleStates,
@@ -131,6 +137,7 @@ enum Ended {
 impl LeaseKeeper {
     pub(super) fn new(
         database: QueueDatabase,
+        pool: PgPool,
         worker: i64,
         queues: &[String],
     ) -> (Self, IdleStates, Retirement) {
@@ -147,6 +154,7 @@ impl LeaseKeeper {
         let idle: IdleStates = queues.iter().map(state).collect();
         let lease_keeper = Self {
             database,
+            pool,
             worker,
             commands,
             idle: idle.clone(),
@@ -181,7 +189,7 @@ impl LeaseKeeper {
 
     async fn keep(&mut self) -> Result<Ended, sqlx::Error> {
         let sessions = self.database.pooler == Pooler::None;
-        let Some(mut session) = in_time(self.begin(sessions)).await? else {
+        let Some(mut session) = self.begin_or_do_without(sessions).await? else {
             return Ok(Ended::Lost);
         };
         // Who does not wait for it need not know.
@@ -214,6 +222,25 @@ impl LeaseKeeper {
                     }
                 }
             }
+        }
+    }
+
+    /// The same as `begin`. Where it fails, or takes so long that others would take the free lock for the death of this
+    /// process, they are told on another connection to go by the lease alone: the server may have no place for a new
+    /// session while all others go on.
+    async fn begin_or_do_without(&self, sessions: bool) -> Result<Option<PgListener>, sqlx::Error> {
+        let mut begun = pin!(in_time(self.begin(sessions)));
+        let prompt = timeout(PROMPT_SESSION, &mut begun).await;
+        if let Ok(Ok(session)) = prompt {
+            return Ok(session);
+        }
+        let without = lease::begin_session(&self.pool, self.worker, false);
+        if let Ok(Ok(false)) = timeout(PROMPT_SESSION, without).await {
+            return Ok(None);
+        }
+        match prompt {
+            Ok(failed) => failed,
+            Err(_) => begun.await,
         }
     }
 
@@ -265,7 +292,7 @@ async fn obey(
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-    tokio::time::timeout(ANSWER_TIMEOUT, work)
+    timeout(ANSWER_TIMEOUT, work)
         .await
         .unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }

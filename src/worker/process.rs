@@ -122,19 +122,19 @@ pub async fn run(
     let worker = start(&settings).await.map_err(WorkerError::Start)?;
     tracing::info!(worker, slots = settings.slots, "the worker runs");
     let names = settings.queue_names();
+    let options = settings
+        .database
+        .bounded(STATEMENT_TIMEOUT, LOCK_TIMEOUT)
+        .application_name("polar-jobs housekeeping");
+    let pool = QueueDatabase::pool(options, settings.connections.housekeeping);
     let (mut lease_keeper, idle, retirement) =
-        LeaseKeeper::new(settings.database.clone(), worker, &names);
+        LeaseKeeper::new(settings.database.clone(), pool.clone(), worker, &names);
     let mut lease_tasks = JoinSet::new();
     let held = lease_keeper.held();
     lease_tasks.spawn(lease_keeper.run());
     // Without an answer the database does not answer, and nothing will be claimed anyway.
     drop(tokio::time::timeout(lease::HEARTBEAT, held).await);
 
-    let options = settings
-        .database
-        .bounded(STATEMENT_TIMEOUT, LOCK_TIMEOUT)
-        .application_name("polar-jobs housekeeping");
-    let pool = QueueDatabase::pool(options, settings.connections.housekeeping);
     let (phase, _) = watch::channel(Phase::Running);
     let mut tasks = WorkerTasks::spawn(&settings, worker, &pool, &idle, &phase);
     let housekeeping = Housekeeping {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use private_postgres::testing::durable_server;
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 
 use crate::killed::{log, watcher};
 use crate::ledger::Mark;
@@ -45,6 +46,43 @@ async fn workers_whose_lease_sessions_are_cut_keep_their_jobs_and_take_the_lock_
         JOBS,
         "each ran once"
     );
+    for worker in workers {
+        assert!(!worker.is_over());
+        worker.stop().await;
+    }
+}
+
+/// As where a server has no place for another session, while those that are there go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_that_find_no_place_for_a_new_lease_session_keep_their_jobs() {
+    let app = TestApp::new().await;
+    let workers = [app.work(4).await, app.work(4).await];
+    app.until_number(LEASES, 2).await;
+    let id = app
+        .add(Script::new("slow", [vec![Act::Work(8_000)]]).row())
+        .await;
+    app.until_state(id, "running").await;
+    let options = app.pool.connect_options();
+    let database = options.get_database().unwrap().to_owned();
+    let elsewhere = (*options).clone().database("postgres");
+    let mut elsewhere = elsewhere.connect().await.unwrap();
+    let close = format!("ALTER DATABASE {database} ALLOW_CONNECTIONS false");
+    let open = format!("ALTER DATABASE {database} ALLOW_CONNECTIONS true");
+    elsewhere.execute(AssertSqlSafe(close)).await.unwrap();
+    let cut = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
+                WHERE datname = $1 AND application_name = 'polar-jobs lease'";
+    let cut: i64 = sqlx::query_scalar(cut)
+        .bind(&database)
+        .fetch_one(&mut elsewhere)
+        .await
+        .unwrap();
+    assert_eq!(cut, 2);
+    app.until_state(id, "completed").await;
+    assert_eq!(app.number(LEASES).await, 0, "nobody has a lease session");
+    let row = app.job(id).await;
+    assert_eq!((row.attempt, row.failures()), (1, 0));
+    elsewhere.execute(AssertSqlSafe(open)).await.unwrap();
+    app.until_number(LEASES, 2).await;
     for worker in workers {
         assert!(!worker.is_over());
         worker.stop().await;
