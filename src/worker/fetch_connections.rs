@@ -153,11 +153,29 @@ impl FetchConnections {
         }
     }
 
+    /// Hands back claims without an answer on connections that nobody uses now: who needed one tried again on another.
+    pub(super) async fn recover_idle(&self) {
+        for connection in &self.connections {
+            // Whoever has a permit finds a connection.
+            let Ok(_permit) = self.free.try_acquire() else {
+                return;
+            };
+            let Ok(mut connection) = Arc::clone(connection).try_lock_owned() else {
+                continue;
+            };
+            if connection.has_unanswered()
+                && let Err(error) = connection.ready().await
+            {
+                tracing::debug!(%error, "claims without an answer are not handed back yet");
+            }
+        }
+    }
+
     /// Hands back claims without an answer that are left at the end.
     pub(super) async fn recover(&self) -> Result<(), sqlx::Error> {
         for connection in &self.connections {
             let mut connection = connection.lock().await;
-            if connection.lost.is_some() || !connection.unreleased.claims.is_empty() {
+            if connection.has_unanswered() {
                 connection.unreleased.last_try = None;
                 connection.ready().await?;
             }
@@ -181,6 +199,11 @@ impl DerefMut for AcquiredConnection {
 }
 
 impl FetchConnection {
+    /// Whether it was given up and not looked after yet, or claims of it are still to be handed back.
+    fn has_unanswered(&self) -> bool {
+        self.lost.is_some() || !self.unreleased.claims.is_empty()
+    }
+
     /// Runs `work` on the connection; gives the connection up if it may not be used any more.
     pub(super) async fn run<T>(
         &mut self,

@@ -46,9 +46,15 @@ impl Housekeeping {
         let mut clock = DatabaseClock::default();
         // Beside the looks, so that none waits for it: what it does may wait for others.
         let mut repairs = JoinSet::new();
+        let mut recoveries = JoinSet::new();
         loop {
             while repairs.try_join_next().is_some() {}
+            while recoveries.try_join_next().is_some() {}
             self.shared.connections.close_idle().await;
+            if recoveries.is_empty() {
+                let shared = Arc::clone(&self.shared);
+                recoveries.spawn(async move { shared.connections.recover_idle().await });
+            }
             match self.look(&mut suspected, &mut clock).await {
                 Ok(work) => {
                     if let Some(work) = work.filter(|_| repairs.is_empty()) {

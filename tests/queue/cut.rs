@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use polar_jobs::worker::QueueSlots;
+
 use crate::ledger::Mark;
 use crate::proxy::Proxy;
 use crate::script::{Act, Script};
@@ -144,5 +146,42 @@ async fn a_job_claimed_again_in_the_turn_that_put_it_back_is_not_handed_back_whi
     app.ledger.open("again");
     app.until_state(id, "completed").await;
     assert_eq!(app.ledger.count(Mark::Started, "again"), 2);
+    worker.stop().await;
+}
+
+/// Whoever lost one on the second connection tries again on the first, and perhaps nobody needs the second for hours.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_was_lost_on_the_second_connection_is_handed_back_although_nobody_needs_that()
+{
+    let app = TestApp::new().await;
+    let proxy = Proxy::before(&app.pool).await;
+    let mut settings = settings(&proxy.url, 4).await;
+    settings.slots = 8;
+    settings.queues.push(QueueSlots {
+        queue: "app".to_owned(),
+        slots: 4,
+    });
+    let worker = Worker::start(settings);
+    let idle = "SELECT count(*) FROM unnest(ARRAY['default', 'app']) queue WHERE polar_jobs.anyone_is_idle(queue)";
+    app.until_number(idle, 2).await;
+    // The other queue holds the first connection: its claim waits for this row.
+    let mut first = app.pool.begin().await.unwrap();
+    let held = "SELECT turn FROM polar_jobs.claims WHERE fetcher = 0 FOR UPDATE";
+    sqlx::query(held).execute(&mut *first).await.unwrap();
+    app.execute("INSERT INTO polar_jobs.live_jobs (kind, queue) VALUES ('unknown', 'app')")
+        .await;
+    app.until_somebody_waits().await;
+    proxy.lose_claims(1);
+    let id = app.add(Script::note("lost").row()).await;
+    eventually_some("its claim is lost", || async {
+        match proxy.claims_to_lose() {
+            0 => Ok(()),
+            left => Err(left.to_string()),
+        }
+    })
+    .await;
+    first.commit().await.unwrap();
+    let row = app.until_state(id, "completed").await;
+    assert_eq!((row.attempt, row.failures()), (2, 0));
     worker.stop().await;
 }
