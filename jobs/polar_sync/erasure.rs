@@ -14,8 +14,9 @@ use crate::mirror::{seen, usage};
 const REPORT_DELAY: Duration = Duration::from_secs(2);
 /// Attempts after which it is no matter of moments: somebody must see to it that Polar takes them.
 const PROMPT_ATTEMPTS: i32 = 60;
-/// How soon it looks again from then on.
+/// How soon it looks again from then on, and of how many such looks one is at the subscriptions: hourly.
 const LONG_REPORT_DELAY: Duration = Duration::from_secs(60);
+const LOOKS_PER_CANCELLATION: i32 = 60;
 
 impl PolarCustomer<'_> {
     /// Deletes the customer of the life that ended with change `event`. Its id is kept first:
@@ -24,7 +25,7 @@ impl PolarCustomer<'_> {
         let pool = &self.context.pool;
         // Polar bills what it hears of a deleted customer to nobody.
         if usage::unreported_before_deletion(pool, self.organization).await? {
-            return Err(self.wait_for_reports(wanted).await.into());
+            return Err(self.wait_for_reports().await.into());
         }
         let gone = match wanted.customer {
             Some(customer) => self.delete(customer).await?,
@@ -46,34 +47,38 @@ impl PolarCustomer<'_> {
     }
 
     /// Where it takes long, a period may end meanwhile: nobody may pay for another one.
-    async fn wait_for_reports(&self, wanted: &WantedCustomer) -> Error {
-        let prompt = self.context.job.attempt <= PROMPT_ATTEMPTS;
-        if !prompt
-            && let Some(customer) = wanted.customer
-            && let Err(error) = self.cancel_subscriptions(customer).await
+    async fn wait_for_reports(&self) -> Error {
+        let late = self.context.job.attempt - PROMPT_ATTEMPTS;
+        if late > 0
+            && late % LOOKS_PER_CANCELLATION == 1
+            && let Err(error) = self.cancel_subscriptions().await
         {
-            tracing::warn!(%error, "the subscription of a deleted organization may be renewed: it cannot be cancelled");
+            tracing::warn!(%error, "a subscription of a deleted organization may be renewed: it cannot be cancelled");
         }
-        let delay = match prompt {
-            true => REPORT_DELAY,
-            false => LONG_REPORT_DELAY,
+        let delay = match late > 0 {
+            false => REPORT_DELAY,
+            true => LONG_REPORT_DELAY,
         };
         let reason = "usage and costs recorded before the deletion are reported first";
         Error::not_yet(reason, delay)
     }
 
-    /// Lets every subscription that would be renewed end with its period.
-    async fn cancel_subscriptions(&self, customer: CustomerId) -> Result<(), polar::Error> {
+    /// Lets every subscription that would be renewed end with its period. Our external id is the deleted customer's: a
+    /// new life has none before that one is gone. Of several, one that cannot be cancelled keeps no other from it.
+    async fn cancel_subscriptions(&self) -> Result<(), polar::Error> {
         let subscriptions = self.polar.subscriptions();
+        let customer = CustomerRef::External(&self.external_id);
         let cancel = SubscriptionUpdate::Cancellation {
             cancel_at_period_end: true,
         };
-        for found in subscriptions.all(CustomerRef::Id(customer)).await? {
+        let mut cancelled = Ok(());
+        for found in subscriptions.all(customer).await? {
             if found.status.is_in_force() && !found.cancel_at_period_end {
-                subscriptions.update(found.id, &cancel).await?;
+                let updated = subscriptions.update(found.id, &cancel).await;
+                cancelled = cancelled.and(updated.map(drop));
             }
         }
-        Ok(())
+        cancelled
     }
 
     /// The customer that has our external id now.

@@ -270,8 +270,8 @@ fn ends(app: &TestApp, organization: Uuid) -> bool {
     all[0].cancel_at_period_end
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn where_the_last_counts_are_reported_late_nobody_pays_for_another_period() {
+/// A deletion that waits for long; `anew`: meanwhile the organization lives again.
+async fn deleted_late(anew: bool) {
     let app = TestApp::start().await;
     let organization = living(&app).await;
     let external_id = organization.to_string();
@@ -284,6 +284,10 @@ async fn where_the_last_counts_are_reported_late_nobody_pays_for_another_period(
     let deleted = json!({ "id": organization });
     tell(&app.pool, "organization.deleted", deleted).await;
     drain(&app).await;
+    if anew {
+        tell(&app.pool, "organization.created", creation(organization)).await;
+        drain(&app).await;
+    }
     assert!(
         !ends(&app, organization),
         "it is mostly a matter of moments"
@@ -295,10 +299,25 @@ async fn where_the_last_counts_are_reported_late_nobody_pays_for_another_period(
     };
     assert!(run(sync, &context).await.is_err(), "the count comes first");
     assert!(ends(&app, organization));
+    context.job.attempt = 62;
+    let requests = app.simulator.requests().len();
+    assert!(run(sync, &context).await.is_err());
+    let asked = app.simulator.requests().len() - requests;
+    assert_eq!(asked, 0, "Polar is asked once an hour");
     open.commit().await.unwrap();
     finish(&app, organization).await;
     assert_eq!(app.at_polar(organization), 5);
-    assert!(app.simulator.customer(&external_id).is_none());
+    assert_eq!(app.simulator.customer(&external_id).is_some(), anew);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_last_counts_are_reported_late_nobody_pays_for_another_period() {
+    deleted_late(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_does_who_has_created_the_organization_anew_meanwhile() {
+    deleted_late(true).await;
 }
 
 #[tokio::test]
