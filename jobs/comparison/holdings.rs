@@ -67,7 +67,12 @@ pub(super) fn subscription_differs(
     held: &HeldOrganization,
     subscriptions: &[Subscription],
 ) -> Option<Found> {
-    let found = to_keep(subscriptions).map(AllTerms::of);
+    let mut found = to_keep(subscriptions).map(AllTerms::of);
+    if let (Some(found), Some(held)) = (&mut found, &held.subscription)
+        && found.product_name.is_none()
+    {
+        found.product_name.clone_from(&held.product_name);
+    }
     let (wanted, found) = match (&held.subscription, &found) {
         (None, None) => return None,
         (Some(held), Some(found)) => {

@@ -38,12 +38,14 @@ pub struct Terms {
     pub discount_id: Option<Uuid>,
 }
 
-/// Everything that is kept of a subscription, but for the words of its product.
+/// Everything that is kept of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AllTerms {
     /// What a customer's state says of it.
     #[serde(flatten)]
     pub terms: Terms,
+    /// The plan in words; `None` where Polar did not say.
+    pub product_name: Option<String>,
     /// When access ended.
     pub ended_at: Option<DateTime<Utc>>,
     /// Since when a payment is missing.
@@ -75,6 +77,10 @@ impl AllTerms {
                 ends_at: subscription.ends_at,
                 discount_id: subscription.discount_id.map(|id| id.0),
             },
+            product_name: subscription
+                .product
+                .as_ref()
+                .map(|product| product.name.clone()),
             ended_at: subscription.ended_at,
             past_due_at: subscription.past_due_at,
             pending_product_id: pending
@@ -97,7 +103,7 @@ pub async fn read_all(
         return Ok(None);
     };
     let rest = sqlx::query!(
-        "SELECT ended_at, past_due_at, pending_product_id, pending_applies_at
+        "SELECT product_name, ended_at, past_due_at, pending_product_id, pending_applies_at
            FROM polar_jobs.subscriptions WHERE organization_id = $1 AND subscription_id = $2",
         organization.0,
         terms.subscription_id,
@@ -107,6 +113,7 @@ pub async fn read_all(
     // Another one was written between the two looks: the comparison looks again and finds that out.
     Ok(rest.map(|rest| AllTerms {
         terms,
+        product_name: Some(rest.product_name),
         ended_at: rest.ended_at,
         past_due_at: rest.past_due_at,
         pending_product_id: rest.pending_product_id,
@@ -179,6 +186,7 @@ async fn put(
 ) -> Result<(), sqlx::Error> {
     let AllTerms {
         terms,
+        product_name: _,
         ended_at,
         past_due_at,
         pending_product_id,

@@ -401,6 +401,38 @@ async fn an_organization_that_could_not_be_compared_is_named_and_never_called_in
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_is_renamed_at_polar_is_renamed_here() {
+    let app = TestApp::open().await;
+    let (tenant, _) = in_step(&app).await;
+    app.simulator
+        .purchase(&tenant.id, Product::Pro)
+        .await
+        .unwrap();
+    app.work_until_idle().await;
+    // Only people change the catalogue, so the description of what we may call lacks it.
+    app.simulator.provoked(1);
+    let product = app.simulator.product_id(Product::Pro).unwrap();
+    let path = format!("/v1/products/{product}");
+    let name = json!({"name": "Team"});
+    app.at_polar("PATCH", &path, Some(&name)).await;
+    let (code, found) = json(&app, &["reconcile"]).await;
+    let cause = "its delivery was missed".to_owned();
+    assert_eq!(
+        (code, causes(&found)),
+        (1, vec![("subscription".to_owned(), cause)])
+    );
+    let said = run(&app, &["reconcile", "--repair"]).await;
+    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+    app.resolve_waits().await;
+    let plan: String = sqlx::query_scalar("SELECT plan FROM polar_jobs.entitlements")
+        .fetch_one(&app.pool)
+        .await
+        .unwrap();
+    assert_eq!(plan, "Team");
+    assert_eq!(run(&app, &["reconcile"]).await.code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn our_own_organization_is_not_compared_and_nothing_said_of_it_stays_open() {
     let app = TestApp::open().await;
     let ours = Tenant {
