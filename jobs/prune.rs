@@ -68,6 +68,7 @@ impl Job for Prune {
         usage::prune(&context.pool, read).await?;
         while usage::prune_ids(&context.pool, read, READINGS).await? > 0 {}
         while costs::prune(&context.pool, read, READINGS.into()).await? > 0 {}
+        mails::skip_abandoned(&context.pool).await?;
         mails::prune_invoices(&context.pool, old).await?;
         // Before what only saves space: this one is owed to people.
         erase(context, now).await?;

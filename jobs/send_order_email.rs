@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use polar::{BillingReason, EventType, OrAbsent, Order, OrderId, OrderStatus, Peek};
+use polar::{BillingReason, EventType, OrAbsent, Order, OrderId, OrderStatus, Peek, Subscription};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -192,15 +192,17 @@ async fn mail(
 fn data(order: &Order) -> MailData {
     let plan = order.product.as_ref().map(|product| product.name.as_str());
     let subscription = order.subscription.as_ref();
+    let renews = |s: &&Subscription| !s.cancel_at_period_end && s.ended_at.is_none();
     MailData {
         amount: Some(Money {
-            amount: order.total_amount,
+            amount: order.charged_amount(),
             currency: order.currency.clone(),
         }),
         period_start: subscription.and_then(|subscription| subscription.current_period_start),
         period_end: subscription
-            .filter(|subscription| !subscription.cancel_at_period_end)
+            .filter(renews)
             .and_then(|subscription| subscription.current_period_end),
+        has_ended: subscription.is_some_and(|subscription| subscription.ended_at.is_some()),
         ..MailData::of_customer(order.customer.as_ref(), plan)
     }
 }

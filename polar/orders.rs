@@ -37,6 +37,9 @@ pub struct Order {
     /// With tax.
     #[serde(default)]
     pub total_amount: i64,
+    /// What the customer's credit pays of it, as a negative number; positive where a debt is settled with it.
+    #[serde(default, deserialize_with = "or_default")]
+    pub applied_balance_amount: i64,
     /// What was paid back of it, without tax.
     #[serde(default, deserialize_with = "or_default")]
     pub refunded_amount: i64,
@@ -75,6 +78,17 @@ pub struct Order {
     /// The subscription it belongs to.
     #[serde(default, deserialize_with = "or_default")]
     pub subscription: Option<Subscription>,
+}
+
+impl Order {
+    /// What is charged for it, in the smallest unit of the currency: nothing where credit pays for all of it, or where it
+    /// gives credit (docs/polar-facts.md#credit).
+    #[must_use]
+    pub fn charged_amount(&self) -> i64 {
+        self.total_amount
+            .saturating_add(self.applied_balance_amount)
+            .max(0)
+    }
 }
 
 open_enum! {

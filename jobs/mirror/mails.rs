@@ -329,6 +329,22 @@ pub async fn erase(
     Ok(())
 }
 
+/// Says of mails that wait although their job has ended, by an operator or in the middle of an attempt, that they will
+/// not go. An operator who retries the job has them sent. Returns how many.
+///
+/// # Errors
+/// If the database fails.
+pub async fn skip_abandoned(pool: &PgPool) -> Result<u64, sqlx::Error> {
+    let skipped = sqlx::query!(
+        "UPDATE polar_jobs.mails m SET state = 'skipped', error = 'its job was ended before it was sent'
+          WHERE m.state = 'waiting'
+            AND NOT polar_jobs.has_unfinished_job(m.key)",
+    )
+    .execute(pool)
+    .await?;
+    Ok(skipped.rows_affected())
+}
+
 /// Deletes invoices that no mail needs any more, and old ones. Returns how many.
 ///
 /// # Errors

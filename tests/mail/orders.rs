@@ -89,6 +89,58 @@ async fn a_renewal_and_a_change_of_plan_are_told_as_what_they_are() {
     assert_eq!(recipients(&app, CYCLED).await, CONTACTS);
 }
 
+/// The newest mail to the owner.
+fn newest(app: &TestApp) -> (String, String) {
+    let received = app.mail_server.received();
+    let to_owner = received.iter().rfind(|mail| mail.to == "owner@example.com");
+    let mail = to_owner.unwrap();
+    (mail.subject(), mail.text())
+}
+
+#[tokio::test]
+async fn what_credit_pays_is_not_said_to_be_charged() {
+    let app = TestApp::open(polar()).await;
+    let acme = app.purchase().await;
+    app.simulator
+        .change_plan(&acme, Product::Scale, true)
+        .await
+        .unwrap();
+    app.finish().await;
+    let subscription = app.simulator.subscriptions(&acme).pop().unwrap();
+    let path = format!("/v1/subscriptions/{}", subscription.id);
+    let cheaper = json!({
+        "product_id": app.simulator.product_id(Product::Pro).unwrap(),
+        "proration_behavior": "invoice",
+    });
+    app.at_polar("PATCH", &path, Some(&cheaper)).await;
+    app.finish().await;
+    assert!(app.order(&acme).net_amount < 0, "it gives credit");
+    let (subject, text) = newest(&app);
+    assert_eq!(subject, "You're now on Pro");
+    assert!(text.contains("Amount charged: $0.00"), "{text}");
+    app.simulator.renew(&acme).await.unwrap();
+    app.finish().await;
+    let (subject, text) = newest(&app);
+    assert_eq!(subject, "Your Pro subscription renewed");
+    assert!(text.contains("Amount charged: $0.00"), "{text}");
+}
+
+#[tokio::test]
+async fn a_plan_that_has_ended_before_its_mail_went_is_not_said_to_be_in_force() {
+    let app = TestApp::open(polar()).await;
+    let acme = app.organization().await;
+    app.simulator.purchase(&acme, Product::Pro).await.unwrap();
+    app.simulator.revoke(&acme).await.unwrap();
+    app.finish().await;
+    let received = app.mail_server.received();
+    let order = received
+        .iter()
+        .find(|mail| mail.subject() == "Your order of Pro");
+    let text = order.unwrap().text();
+    assert!(text.contains("which has ended since"), "{text}");
+    assert!(!text.contains("Next renewal"), "{text}");
+}
+
 #[tokio::test]
 async fn an_order_is_told_once_however_often_it_is_delivered() {
     let app = TestApp::open(polar()).await;

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 
 use jobs::mail::Security;
+use polar_jobs::operators::Actor;
+use polar_jobs::queue::table::{Action, Filter, State, act_on_all};
 use serde_json::Value;
 use simulator::Product;
 
@@ -171,5 +173,47 @@ async fn a_server_that_closes_over_one_mail_puts_that_one_off_and_it_is_not_trie
     app.mail_server.behave(Behaviour::Accept);
     app.connect(Security::Opportunistic);
     app.finish().await;
+    assert_eq!(app.mail_server.received().len(), CONTACTS.len());
+}
+
+#[tokio::test]
+async fn a_mail_whose_job_was_cancelled_waits_no_longer_and_goes_where_the_job_is_retried() {
+    let mut app = TestApp::open(polar()).await;
+    app.mail_server.stop().await;
+    app.purchase().await;
+    app.until("the mails are asked for", async || {
+        app.look_again().await;
+        app.mails().await.len() == CONTACTS.len()
+    })
+    .await;
+    let act = async |action, state| {
+        let actor = Actor::of_system();
+        let filter = Filter {
+            kind: Some("send_email".to_owned()),
+            state: Some(state),
+            ..Filter::default()
+        };
+        act_on_all(&app.pool, &actor, action, &filter)
+            .await
+            .unwrap()
+    };
+    let prune = async || {
+        let prune = "SELECT polar_jobs.enqueue('prune', '{}')";
+        sqlx::query(prune).execute(&app.pool).await.unwrap();
+        app.work_until_idle().await;
+    };
+    prune().await;
+    assert!(app.mails().await.iter().all(MailRow::waits_untried));
+    assert_eq!(act(Action::Cancel, State::Available).await, 2);
+    prune().await;
+    for mail in app.mails().await {
+        assert_eq!(mail.state, "skipped");
+        assert_eq!(mail.error.unwrap(), "its job was ended before it was sent");
+    }
+    assert_eq!(act(Action::Retry, State::Cancelled).await, 2);
+    app.mail_server.start_again().await;
+    app.connect(Security::Opportunistic);
+    app.finish().await;
+    assert!(app.mails().await.iter().all(|mail| mail.state == "sent"));
     assert_eq!(app.mail_server.received().len(), CONTACTS.len());
 }
