@@ -4,31 +4,37 @@
 //! News name what changed and whose it is; what holds now is read here, after the commit of the change. So a message that
 //! is repeated or late tells nothing that is outdated.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chrono::{SecondsFormat, Utc};
+use chrono::{SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::json;
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use crate::app_webhook::{Message, NotTaken};
 use crate::contract::{Context, Done, Error, Job, Queue};
-use crate::mirror;
+use crate::mirror::{application, clock};
 use crate::types::OrganizationId;
 
 /// Failures of news for which there is no answer that count: about half an hour of them.
 const COUNTED_FAILURES: u32 = 10;
-/// Attempts after which they count again, at the earliest after four days: news behind which others of the organization
-/// wait must not do so for ever.
-const COUNTED_AGAIN_AT: i32 = 110;
+/// So long after the first failure they count again: news behind which others of the organization wait must not do so
+/// for ever.
+const COUNTED_AGAIN_AFTER: TimeDelta = TimeDelta::days(4);
 /// How long such news wait after that.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// How soon a worker without the setting looks again whether others have it.
+const SETTING_LOOK: Duration = Duration::from_secs(60);
 
 /// The payload is the application's: `path`, where the message goes below `APP_WEBHOOK_URL`, and `body`, or all other
 /// fields as the body. The triggers of the tables write `notice`, `organization_id` and `change` instead.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// Fields are kept as they were written: the application may mean numbers by them that only it can hold.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct CallApp(Map<String, Value>);
+pub struct CallApp(BTreeMap<String, Box<RawValue>>);
 
 /// What the application is told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -57,6 +63,10 @@ impl Job for CallApp {
     async fn run(self, context: &Context) -> Result<Done, Error> {
         let notice = self.notice()?;
         let Some(app) = &context.settings.app_webhook else {
+            if application::is_told(&context.pool).await? {
+                let reason = "this worker has no APP_WEBHOOK_URL; waits for one that has";
+                return Err(Error::not_yet(reason, SETTING_LOOK));
+            }
             return match notice {
                 Some(_) => Ok(Done::ignored("APP_WEBHOOK_URL is not set: nobody is told")),
                 None => Err(Error::discard(
@@ -78,7 +88,7 @@ impl Job for CallApp {
             Err(NotTaken::Unanswered(reason))
                 if notice.is_some()
                     && context.job.failures >= COUNTED_FAILURES
-                    && context.job.attempt < COUNTED_AGAIN_AT =>
+                    && !fails_for_long(context).await? =>
             {
                 Err(Error::Unavailable {
                     reason,
@@ -90,6 +100,13 @@ impl Job for CallApp {
     }
 }
 
+/// Whether the first failure of this job is older than news may wait.
+async fn fails_for_long(context: &Context) -> Result<bool, sqlx::Error> {
+    let since = application::failing_since(&context.pool, context.job.id).await?;
+    let now = clock::now(&context.pool).await?;
+    Ok(since.is_some_and(|since| now - since > COUNTED_AGAIN_AFTER))
+}
+
 impl CallApp {
     /// What the application is to be told of, and about whom; `None` = the message is its own.
     fn notice(&self) -> Result<Option<(Notice, OrganizationId)>, Error> {
@@ -97,8 +114,8 @@ impl CallApp {
             return Ok(None);
         };
         let read = || {
-            let notice = Notice::deserialize(notice).ok()?;
-            let organization = OrganizationId::deserialize(self.0.get("organization_id")?).ok()?;
+            let notice = serde_json::from_str(notice.get()).ok()?;
+            let organization = serde_json::from_str(self.0.get("organization_id")?.get()).ok()?;
             Some((notice, organization))
         };
         read().map(Some).ok_or_else(|| {
@@ -109,8 +126,7 @@ impl CallApp {
     /// The same at every attempt with the same payload. News that were merged into this job while it waited, perhaps after
     /// a first attempt whose answer was lost, make it another message.
     fn message_id(&self, job: i64) -> String {
-        let payload = Value::Object(self.0.clone()).to_string();
-        let digest = Sha256::digest(payload.as_bytes());
+        let digest = Sha256::digest(self.text().as_bytes());
         let short: String = digest[..4]
             .iter()
             .map(|byte| format!("{byte:02x}"))
@@ -120,17 +136,20 @@ impl CallApp {
 
     /// The application's own message.
     fn message(mut self, id: String) -> Result<Message, Error> {
-        let path = match self.0.remove("path") {
-            None | Some(Value::Null) => Vec::new(),
-            Some(Value::String(path)) => segments(&path)?,
-            Some(_) => return Err(Error::discard("the payload's path is no text")),
-        };
+        let path = self.0.remove("path");
+        let path = path.map_or(Ok(None), |path| serde_json::from_str(path.get()));
+        let path: Option<String> =
+            path.map_err(|_| Error::discard("the payload's path is no text"))?;
+        let path = segments(&path.unwrap_or_default())?;
         let body = match self.0.remove("body") {
-            Some(body) => body,
-            None => Value::Object(self.0),
+            Some(body) => body.get().to_owned(),
+            None => self.text(),
         };
-        let body = body.to_string();
         Ok(Message { id, path, body })
+    }
+
+    fn text(&self) -> String {
+        serde_json::to_string(&self.0).expect("texts and JSON are written as JSON")
     }
 }
 
@@ -158,9 +177,9 @@ async fn news(
 ) -> Result<Option<Message>, sqlx::Error> {
     let values = match notice {
         Notice::EntitlementsChanged => {
-            mirror::application::entitlements(&context.pool, organization).await?
+            application::entitlements(&context.pool, organization).await?
         }
-        Notice::FeesChanged => mirror::application::fees(&context.pool, organization).await?,
+        Notice::FeesChanged => application::fees(&context.pool, organization).await?,
     };
     Ok(values.map(|data| Message {
         id,
@@ -178,10 +197,29 @@ async fn news(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+    use serde_json::Value;
+
     use super::*;
 
     fn call(payload: Value) -> CallApp {
-        serde_json::from_value(payload).unwrap()
+        serde_json::from_str(&payload.to_string()).unwrap()
+    }
+
+    #[test]
+    fn a_body_is_passed_on_as_it_was_written() {
+        let body =
+            r#"{"wei":123456789012345678901234567890,"share":1.000000000000000001,"far":1e400}"#;
+        for payload in [
+            format!(r#"{{"path":"x","body":{body}}}"#),
+            format!(r#"{{"body":{body}}}"#),
+        ] {
+            let call: CallApp = serde_json::from_str(&payload).unwrap();
+            assert_eq!(call.message(String::new()).unwrap().body, body);
+        }
+        let own: CallApp =
+            serde_json::from_str(r#"{"wei":123456789012345678901234567890}"#).unwrap();
+        let sent = own.message(String::new()).unwrap().body;
+        assert_eq!(sent, r#"{"wei":123456789012345678901234567890}"#);
     }
 
     #[test]

@@ -197,6 +197,11 @@ CREATE FUNCTION polar_jobs.has_unfinished_job(key text) RETURNS boolean LANGUAGE
         OR EXISTS (SELECT 1 FROM polar_jobs.live_jobs WHERE ordering_key = key AND blocked)
 $$;
 
+-- When the first attempt of an unfinished job failed; null where none did.
+CREATE FUNCTION polar_jobs.failing_since(job bigint) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT (errors #>> '{0,at}')::timestamptz FROM polar_jobs.live_jobs WHERE id = job
+$$;
+
 -- The priorities at which unblocked jobs of a queue stand, most urgent first. They are visited one by one in
 -- the index, so what is scheduled far ahead, or running, costs nothing. One statement and no SET: Postgres
 -- plans it as a part of whoever asks.

@@ -12,6 +12,8 @@ INSERT INTO polar_jobs.queues (name, slots) VALUES ('app', 10);
 CREATE TABLE polar_jobs.app_webhook (
     is_only_row boolean PRIMARY KEY DEFAULT true CHECK (is_only_row),
     is_set boolean NOT NULL DEFAULT false,
+    -- Whether anybody was ever told.
+    was_set boolean NOT NULL DEFAULT false,
     changed_at timestamptz NOT NULL DEFAULT now()
 );
 INSERT INTO polar_jobs.app_webhook DEFAULT VALUES;
@@ -24,10 +26,18 @@ CREATE FUNCTION polar_jobs.notify_app(notice text, organizations uuid[], priorit
     LANGUAGE plpgsql AS $$
 DECLARE
     count CONSTANT integer := cardinality(organizations);
+    keys CONSTANT text[] := ARRAY(SELECT 'call_app/' || o.id
+                                    FROM unnest(organizations) WITH ORDINALITY o (id, place) ORDER BY o.place);
 BEGIN
     IF count = 0 OR NOT (SELECT w.is_set FROM polar_jobs.app_webhook w) THEN
         RETURN;
     END IF;
+    -- What is urgent does not wait behind what is not: at one organization's key, the first decides.
+    UPDATE polar_jobs.live_jobs j SET priority = notify_app.priority
+     WHERE j.id = ANY (ARRAY(
+           SELECT head.id FROM polar_jobs.live_jobs head
+            WHERE head.ordering_key = ANY (keys) AND NOT head.blocked AND head.worker IS NULL
+              AND head.priority > notify_app.priority FOR UPDATE SKIP LOCKED));
     PERFORM polar_jobs.insert_jobs(
         array_fill('call_app'::text, ARRAY[count]),
         ARRAY(SELECT json_build_object('notice', notice, 'organization_id', o.id, 'change', nextval('polar_jobs.app_notices'))
@@ -36,9 +46,7 @@ BEGIN
         array_fill(notify_app.priority::smallint, ARRAY[count]),
         ARRAY(SELECT format('call_app/%s/%s', notice, o.id)
                 FROM unnest(organizations) WITH ORDINALITY o (id, place) ORDER BY o.place),
-        ARRAY(SELECT 'call_app/' || o.id
-                FROM unnest(organizations) WITH ORDINALITY o (id, place) ORDER BY o.place),
-        NULL, NULL);
+        keys, NULL, NULL);
     PERFORM polar_jobs.wake_at_commit('app');
 END $$;
 
@@ -88,12 +96,17 @@ END $$;
 CREATE TRIGGER notify_app AFTER INSERT OR UPDATE OR DELETE ON polar_jobs.subscriptions FOR EACH ROW
     EXECUTE FUNCTION polar_jobs.notify_app_of_plan();
 
+-- Of every living organization. Nobody waits for this, so it comes after everything else.
+CREATE FUNCTION polar_jobs.notify_app_of_all(notice text) RETURNS void LANGUAGE sql AS $$
+    SELECT polar_jobs.notify_app(notice,
+        ARRAY(SELECT o.id FROM polar_jobs.organizations o WHERE o.deleted_at IS NULL ORDER BY o.id), 30)
+$$;
+
 -- The platform's fees concern everybody without others. Those who have others are told as well, for nothing: a grant that
--- is withdrawn at this moment cannot be seen from here. Nobody waits for this, so it comes after everything else.
+-- is withdrawn at this moment cannot be seen from here.
 CREATE FUNCTION polar_jobs.notify_app_of_platform() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM polar_jobs.notify_app('fees.changed',
-        ARRAY(SELECT o.id FROM polar_jobs.organizations o WHERE o.deleted_at IS NULL ORDER BY o.id), 30);
+    PERFORM polar_jobs.notify_app_of_all('fees.changed');
     RETURN NULL;
 END $$;
 CREATE TRIGGER notify_app AFTER UPDATE ON polar_jobs.platform_fees FOR EACH ROW

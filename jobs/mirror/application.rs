@@ -1,8 +1,10 @@
 //! What the application is told of: the rows that it would read itself, and whether it wants to be told at all.
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 
+use crate::contract::BEGIN;
 use crate::types::OrganizationId;
 
 /// An organization's row of `entitlements`; `None` where it does not live.
@@ -40,16 +42,47 @@ pub async fn fees(
 }
 
 /// Says whether the application is to be told of changes from now on. Each starting worker declares its settings, so the
-/// one that starts last decides.
+/// one that starts last decides. Where somebody was told before, what changed while nobody was is told now: everything,
+/// for nobody knows what it was.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn declare(connection: &mut PgConnection, is_set: bool) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "UPDATE polar_jobs.app_webhook SET is_set = $1, changed_at = now() WHERE is_set <> $1",
+    let mut transaction = connection.begin_with(BEGIN).await?;
+    let told_again = sqlx::query_scalar!(
+        r#"WITH before AS (SELECT was_set FROM polar_jobs.app_webhook)
+           UPDATE polar_jobs.app_webhook SET is_set = $1, was_set = was_set OR $1, changed_at = now() WHERE is_set <> $1
+           RETURNING $1 AND (SELECT was_set FROM before) AS "told_again!""#,
         is_set,
     )
-    .execute(connection)
+    .fetch_optional(&mut *transaction)
     .await?;
-    Ok(())
+    if told_again == Some(true) {
+        for notice in ["entitlements.changed", "fees.changed"] {
+            sqlx::query!("SELECT polar_jobs.notify_app_of_all($1)", notice)
+                .execute(&mut *transaction)
+                .await?;
+        }
+    }
+    transaction.commit().await
+}
+
+/// Whether the worker that started last has somebody to tell.
+///
+/// # Errors
+/// If the database fails.
+pub async fn is_told(pool: &PgPool) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!("SELECT is_set FROM polar_jobs.app_webhook")
+        .fetch_one(pool)
+        .await
+}
+
+/// When the first attempt of an unfinished job failed; `None` = none did.
+///
+/// # Errors
+/// If the database fails.
+pub async fn failing_since(pool: &PgPool, job: i64) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    sqlx::query_scalar!("SELECT polar_jobs.failing_since($1)", job,)
+        .fetch_one(pool)
+        .await
 }

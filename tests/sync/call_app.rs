@@ -119,6 +119,62 @@ async fn what_changed_while_the_setting_was_there_is_told_to_nobody_once_it_is_g
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_changed_while_nobody_was_told_is_told_once_somebody_is() {
+    let (app, tenant, application) = open_with(&[]).await;
+    app.drain_with(|settings| settings.app_webhook = None).await;
+    set_preview(&app, &tenant, true).await;
+    assert_eq!(calls(&app).await, 0);
+    app.drain().await;
+    let mut news = application.news();
+    news.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let kinds: Vec<&str> = news.iter().map(|(kind, _)| kind.as_str()).collect();
+    assert_eq!(kinds, ["entitlements.changed", "fees.changed"]);
+    assert_eq!(news[0].1["preview_access"], true);
+    app.drain().await;
+    assert_eq!(application.news().len(), 2, "once");
+}
+
+/// During a roll-out of the setting an older worker may take them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_the_setting_leaves_messages_to_those_that_have_it() {
+    let (app, tenant, application) = open_with(&[]).await;
+    let older = app.work_with(|settings| settings.app_webhook = None);
+    let declared = "SELECT count(*) FROM polar_jobs.app_webhook WHERE NOT is_set";
+    app.until("the older one has declared itself", async || {
+        app.count(declared).await == 1
+    })
+    .await;
+    sqlx::query("UPDATE polar_jobs.app_webhook SET is_set = true")
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    set_preview(&app, &tenant, true).await;
+    enqueue(&app, json!({"number": 1}), 20).await;
+    let released =
+        "SELECT count(*) FROM polar_jobs.jobs WHERE kind = 'call_app' AND state = 'available'
+                       AND note LIKE '%waits for one that has'";
+    app.until("it has seen both", async || app.count(released).await == 2)
+        .await;
+    older.stop().await;
+    app.hurry().await;
+    app.drain().await;
+    assert_eq!(application.received().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_plan_does_not_wait_behind_a_change_of_everybodys_fees() {
+    let (app, tenant, _application) = open_with(&[]).await;
+    sqlx::query("UPDATE polar_jobs.platform_fees SET fee_basis_points = 700")
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    let urgent = "SELECT count(*) FROM polar_jobs.live_jobs WHERE kind = 'call_app' AND NOT blocked AND priority = 0";
+    assert_eq!(app.count(urgent).await, 0);
+    set_preview(&app, &tenant, true).await;
+    assert_eq!(app.count(urgent).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_job_is_written_in_the_transaction_of_the_change() {
     let (app, tenant, application) = open_with(&[]).await;
     let change = "UPDATE polar_jobs.organizations SET sso_enabled = true WHERE id = $1::text::uuid";
@@ -234,10 +290,23 @@ async fn news_that_get_no_answer_for_days_are_given_up() {
         app.hurry().await;
     }
     assert_eq!(failures(&app).await.len(), 1);
-    sqlx::query("UPDATE polar_jobs.live_jobs SET attempt = 110 WHERE kind = 'call_app'")
-        .execute(&app.pool)
-        .await
-        .unwrap();
+    let days_ago = "UPDATE polar_jobs.live_jobs SET attempt = attempt + 5000,
+        errors = jsonb_set(errors, '{0,at}', to_jsonb(now() - $1::interval)) WHERE kind = 'call_app'";
+    let days_ago = async |days: &str| {
+        let moved = sqlx::query(days_ago).bind(days).execute(&app.pool).await;
+        moved.unwrap();
+    };
+    days_ago("3 days 23 hours").await;
+    for _attempt in 0..3 {
+        app.drain().await;
+        app.hurry().await;
+    }
+    assert_eq!(
+        failures(&app).await[0].0,
+        10,
+        "however often it was claimed meanwhile"
+    );
+    days_ago("4 days 1 hour").await;
     for _attempt in 0..10 {
         app.drain().await;
         app.hurry().await;

@@ -115,13 +115,22 @@ impl TestApp {
         drain(self.worker()).await;
     }
 
-    /// The same by a worker that has these settings.
-    pub(crate) async fn drain_with(&self, change: impl FnOnce(&mut Settings)) {
+    fn worker_with(&self, change: impl FnOnce(&mut Settings)) -> WorkerSettings {
         let mut worker = self.worker();
         let mut settings = Settings::clone(&worker.settings);
         change(&mut settings);
         worker.settings = Arc::new(settings);
-        drain(worker).await;
+        worker
+    }
+
+    /// The same by a worker that has these settings.
+    pub(crate) async fn drain_with(&self, change: impl FnOnce(&mut Settings)) {
+        drain(self.worker_with(change)).await;
+    }
+
+    /// One that goes on until it is stopped.
+    pub(crate) fn work_with(&self, change: impl FnOnce(&mut Settings)) -> RunningWorker {
+        RunningWorker::start(self.worker_with(change))
     }
 
     /// The same with this rate limiter before Polar.
