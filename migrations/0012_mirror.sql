@@ -69,7 +69,7 @@ CREATE TABLE polar_jobs.people (
     undeliverable_at timestamptz
 );
 CREATE INDEX people_email ON polar_jobs.people (lower(email));
--- Whoever was erased is not in it: so is found who was named again since.
+-- Whoever was erased is not in it: so is found who still has, or was given again, a name or an address.
 CREATE INDEX people_changed ON polar_jobs.people (changed_event) WHERE email IS NOT NULL OR name IS NOT NULL;
 
 CREATE TABLE polar_jobs.memberships (
