@@ -64,8 +64,10 @@ impl Job for CallApp {
         let notice = self.notice()?;
         let Some(app) = &context.settings.app_webhook else {
             if application::is_told(&context.pool).await? {
-                let reason = "this worker has no APP_WEBHOOK_URL; waits for one that has";
-                return Err(Error::not_yet(reason, SETTING_LOOK));
+                return Err(Error::Unavailable {
+                    reason: "this worker has no APP_WEBHOOK_URL; waits for one that has".to_owned(),
+                    after: SETTING_LOOK,
+                });
             }
             return match notice {
                 Some(_) => Ok(Done::ignored("APP_WEBHOOK_URL is not set: nobody is told")),
