@@ -19,4 +19,4 @@ pub use new_job::NewJob;
 pub use registry::{Entry, Registry, Schedule};
 pub use retry::Retry;
 pub use subject::subject_of;
-pub use transaction::{BEGIN, begin};
+pub use transaction::{BEGIN, begin, in_time};

@@ -1,4 +1,4 @@
-//! Transactions that survive being dropped half-way into being.
+//! Transactions that survive being dropped half-way into being, and answers that are not waited for without end.
 
 use std::time::Duration;
 
@@ -29,9 +29,21 @@ pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx
     let connection = pool.acquire().await?;
     // Inside a transaction already, as where a replay is tried out, it is a savepoint.
     let statement = (!connection.is_in_transaction()).then(|| BEGIN.into_sql_str());
-    let begun = timeout(BEGIN_TIMEOUT, Transaction::begin(connection, statement));
-    let begun = tokio::spawn(begun).await;
-    begun
+    let begun = in_time(BEGIN_TIMEOUT, Transaction::begin(connection, statement));
+    tokio::spawn(begun)
+        .await
         .map_err(|_| sqlx::Error::WorkerCrashed)?
+}
+
+/// Waits no longer than `limit` for the database: what takes longer has lost its connection without knowing it.
+///
+/// # Errors
+/// Those of `work`; where the time is over, as where no connection is to be had.
+pub async fn in_time<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    timeout(limit, work)
+        .await
         .unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }

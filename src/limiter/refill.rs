@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jobs::contract::in_time;
+
 use super::breaker::Passage;
 use super::budget::Demand;
 use super::fleet::{BreakerReport, FleetStore, Lease, Outlook, Reports, TokenReport};
@@ -201,15 +203,6 @@ async fn report(shared: &Shared, store: &FleetStore, reports: Reports) -> Result
     }
     shared.lock().reported(reports);
     Ok(())
-}
-
-async fn in_time(
-    limit: Duration,
-    question: impl Future<Output = Result<(), sqlx::Error>>,
-) -> Result<(), sqlx::Error> {
-    tokio::time::timeout(limit, question)
-        .await
-        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
 async fn sleep(shared: &Shared, until: Option<Instant>) {

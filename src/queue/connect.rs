@@ -8,6 +8,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use jobs::contract::in_time;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 
@@ -178,10 +179,8 @@ pub fn pool_options() -> PgPoolOptions {
         .max_lifetime(LIFETIME)
         .after_release(|connection, _| {
             Box::pin(async {
-                let answered = tokio::time::timeout(RETURN_TIMEOUT, connection.ping()).await;
-                answered
-                    .unwrap_or(Err(sqlx::Error::PoolTimedOut))
-                    .map(|()| true)
+                in_time(RETURN_TIMEOUT, connection.ping()).await?;
+                Ok(true)
             })
         })
 }

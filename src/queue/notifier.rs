@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jobs::contract::in_time;
 use sqlx::PgPool;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::connect::Pooler;
 use super::idle;
@@ -19,7 +20,7 @@ use super::idle;
 /// The shortest time between two wake-ups of a queue from a process that is busy writing jobs for it. The
 /// worker that was woken looks again by itself meanwhile.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// What takes longer has lost its connection without knowing it.
+/// One notification.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// A process is busy if it wrote so many jobs for a queue within an interval. Single jobs are notified at
 /// once.
@@ -138,8 +139,7 @@ async fn send_for_ever(pool: PgPool, requests: Arc<Requests>) {
             }
         }
         for queue in queues {
-            let woken = timeout(SEND_TIMEOUT, idle::wake_now(&pool, queue)).await;
-            if let Err(error) = woken.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+            if let Err(error) = in_time(SEND_TIMEOUT, idle::wake_now(&pool, queue)).await {
                 tracing::debug!(%error, "notifications unavailable, workers poll");
                 tokio::time::sleep(INTERVAL).await;
             }

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use jobs::contract::in_time;
 use sqlx::PgPool;
 
 use super::{Declared, Timetable, declare, tick};
@@ -89,16 +90,14 @@ async fn look(
     timetable: &Timetable,
     declaration: &mut Declaration,
 ) -> Result<Duration, sqlx::Error> {
-    let looking = async {
+    in_time(LOOK_TIMEOUT, async {
         let now = database_time(pool).await?;
         // Before the declaration, so that a row which somebody holds, and which it has to write, stops no other.
         let ticked = tick(pool, timetable, now).await;
         declaration.repeat(pool, timetable, now).await?;
         Ok(ticked?.next.map_or(POLL, |next| wait_until(now, next)))
-    };
-    tokio::time::timeout(LOOK_TIMEOUT, looking)
-        .await
-        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    })
+    .await
 }
 
 /// Never so short that a tick of another release, which is not ours to write, keeps us spinning.

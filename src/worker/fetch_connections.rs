@@ -9,7 +9,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jobs::contract::BEGIN;
+use jobs::contract::{BEGIN, in_time};
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
@@ -25,7 +25,7 @@ use super::yielding::let_others_run;
 
 /// Opening a connection, recovery of the one before included.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// What takes longer has lost its connection without knowing it.
+/// Storing results and claiming.
 const TURN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Postgres gives up before we do, so that nothing is stored after we gave up.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -210,7 +210,7 @@ impl FetchConnection {
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {
         let connection = self.ready().await?;
-        let done = timeout(TURN_TIMEOUT, work(connection)).await;
+        let done = in_time(TURN_TIMEOUT, work(connection)).await;
         self.judged(done, None)
     }
 
@@ -259,7 +259,7 @@ impl FetchConnection {
                 }
             }
         };
-        let claimed = timeout(TURN_TIMEOUT, claim).await;
+        let claimed = in_time(TURN_TIMEOUT, claim).await;
         let unanswered = Unanswered {
             turn: self.turn,
             held: held.len(),
@@ -272,8 +272,7 @@ impl FetchConnection {
     /// The connection, opened where there is none, with everything of the one before looked after.
     async fn ready(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
         if self.open.is_none() {
-            let opened = timeout(OPEN_TIMEOUT, self.reopen()).await;
-            self.open = Some(opened.unwrap_or(Err(sqlx::Error::PoolTimedOut))?);
+            self.open = Some(in_time(OPEN_TIMEOUT, self.reopen()).await?);
             self.lost = None;
         }
         self.used = Instant::now();
@@ -323,13 +322,9 @@ impl FetchConnection {
         }
         let open = self.open.as_mut().expect("called with an open connection");
         *last_try = Some(Instant::now());
-        let released = timeout(
-            TURN_TIMEOUT,
-            recovery::release(&mut open.connection, self.worker, claims),
-        )
-        .await;
-        match released {
-            Ok(Ok(left)) => claims.retain(|claim| left.contains(&claim.id)),
+        let released = recovery::release(&mut open.connection, self.worker, claims);
+        match in_time(TURN_TIMEOUT, released).await {
+            Ok(left) => claims.retain(|claim| left.contains(&claim.id)),
             failed => return self.judged(failed, None).map(drop),
         }
         Ok(())
@@ -339,10 +334,9 @@ impl FetchConnection {
     /// under way.
     fn judged<T>(
         &mut self,
-        done: Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>,
+        done: Result<T, sqlx::Error>,
         claim: Option<Unanswered>,
     ) -> Result<T, sqlx::Error> {
-        let done = done.unwrap_or(Err(sqlx::Error::PoolTimedOut));
         if done.as_ref().is_err_and(|error| !is_answer(error)) {
             let backend = self.open.take().and_then(|open| open.backend);
             self.lost = Some(Lost { claim, backend });

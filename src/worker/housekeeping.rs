@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jobs::contract::in_time;
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 
@@ -27,7 +28,7 @@ const CONFIRMATION: Duration = Duration::from_millis(2500);
 /// How long nobody is judged by a lease after the database's clock stepped forward: a living worker renews it
 /// with its next heartbeat.
 const RENEWAL: Duration = HEARTBEAT.saturating_add(CONFIRMATION);
-/// A look that takes longer has lost its connection without knowing it.
+/// A look, or a repair.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// See the module.
@@ -44,22 +45,17 @@ impl Housekeeping {
         let mut backoff = Backoff::default();
         let mut suspected = HashMap::new();
         let mut clock = DatabaseClock::default();
-        // Beside the looks, so that none waits for it: what it does may wait for others.
-        let mut repairs = JoinSet::new();
-        let mut recoveries = JoinSet::new();
+        let mut repairs = OneAtATime::default();
+        let mut recoveries = OneAtATime::default();
         loop {
-            while repairs.try_join_next().is_some() {}
-            while recoveries.try_join_next().is_some() {}
             self.shared.connections.close_idle().await;
-            if recoveries.is_empty() {
-                let shared = Arc::clone(&self.shared);
-                recoveries.spawn(async move { shared.connections.recover_idle().await });
-            }
+            let shared = Arc::clone(&self.shared);
+            recoveries.start(async move { shared.connections.recover_idle().await });
             match self.look(&mut suspected, &mut clock).await {
                 Ok(work) => {
-                    if let Some(work) = work.filter(|_| repairs.is_empty()) {
+                    if let Some(work) = work {
                         let idle = self.idle.clone();
-                        repairs.spawn(async move {
+                        repairs.start(async move {
                             if work.run().await {
                                 idle.values().for_each(|idle| idle.wake());
                             }
@@ -89,7 +85,7 @@ impl Housekeeping {
         let idle = |queue: &&String| self.idle.get(*queue).is_some_and(|idle| idle.is_idle());
         let queues: Vec<String> = self.queues.iter().filter(idle).cloned().collect();
         let asked = Instant::now();
-        let looked = tokio::time::timeout(ANSWER_TIMEOUT, async {
+        let looked = in_time(ANSWER_TIMEOUT, async {
             let mut connection = self.pool.acquire().await?;
             reclaim::look(&mut connection, self.shared.worker, &queues).await
         });
@@ -99,7 +95,7 @@ impl Housekeeping {
             orphans,
             noted_keys,
             due,
-        } = looked.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+        } = looked.await?;
         clock.read(asked, now, Instant::now());
         for queue in &due {
             if let Some(idle) = self.idle.get(queue) {
@@ -128,6 +124,20 @@ impl Housekeeping {
     }
 }
 
+/// Work beside the looks, so that none waits for it: what it does may wait for others. It ends where this is dropped.
+#[derive(Default)]
+struct OneAtATime(JoinSet<()>);
+
+impl OneAtATime {
+    /// Leaves it to a later look where the last is still under way.
+    fn start(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        while self.0.try_join_next().is_some() {}
+        if self.0.is_empty() {
+            self.0.spawn(work);
+        }
+    }
+}
+
 /// What a look found, beside due jobs.
 struct Repairs {
     pool: PgPool,
@@ -143,14 +153,10 @@ impl Repairs {
 
     /// True if jobs became free.
     async fn run(self) -> bool {
-        match tokio::time::timeout(ANSWER_TIMEOUT, self.try_run()).await {
-            Ok(Ok(freed)) => freed,
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "the jobs of dead workers were not taken back, trying again");
-                false
-            }
-            Err(_) => false,
-        }
+        in_time(ANSWER_TIMEOUT, self.try_run()).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the jobs of dead workers were not taken back, trying again");
+            false
+        })
     }
 
     async fn try_run(&self) -> Result<bool, sqlx::Error> {

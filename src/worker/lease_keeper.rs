@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use jobs::contract::in_time;
 use sqlx::PgPool;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -209,7 +210,7 @@ impl LeaseKeeper {
                     None => return Err(sqlx::Error::PoolClosed),
                 },
                 _ = heartbeat.tick() => {
-                    if !in_time(lease::renew(&mut session, self.worker)).await? {
+                    if !in_time(ANSWER_TIMEOUT, lease::renew(&mut session, self.worker)).await? {
                         return Ok(Ended::Lost);
                     }
                 }
@@ -217,7 +218,7 @@ impl LeaseKeeper {
                     let Some(command) = command else {
                         return Ok(Ended::Retired);
                     };
-                    if in_time(obey(command, &mut session, self.worker, sessions)).await? {
+                    if in_time(ANSWER_TIMEOUT, obey(command, &mut session, self.worker, sessions)).await? {
                         return Ok(Ended::Retired);
                     }
                 }
@@ -229,7 +230,7 @@ impl LeaseKeeper {
     /// process, they are told on another connection to go by the lease alone: the server may have no place for a new
     /// session while all others go on.
     async fn begin_or_do_without(&self, sessions: bool) -> Result<Option<PgListener>, sqlx::Error> {
-        let mut begun = pin!(in_time(self.begin(sessions)));
+        let mut begun = pin!(in_time(ANSWER_TIMEOUT, self.begin(sessions)));
         let prompt = timeout(PROMPT_SESSION, &mut begun).await;
         if let Ok(Ok(session)) = prompt {
             return Ok(session);
@@ -289,10 +290,4 @@ async fn obey(
         }
     }
     Ok(false)
-}
-
-async fn in_time<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-    timeout(ANSWER_TIMEOUT, work)
-        .await
-        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }

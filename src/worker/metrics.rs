@@ -5,10 +5,9 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use jobs::contract::{Entry, Registry};
+use jobs::contract::{Entry, Registry, in_time};
 use metrics::{Counter, Histogram, counter, gauge, histogram};
 use sqlx::PgPool;
-use tokio::time::timeout;
 
 use crate::queue::claim::Claimed;
 use crate::queue::finish::Reason;
@@ -22,7 +21,7 @@ use super::slots::Slots;
 const INTERVAL: Duration = Duration::from_secs(15);
 /// Between two checks of the ordering keys.
 const KEY_CHECK_INTERVAL: Duration = Duration::from_secs(60);
-/// What takes longer has lost its connection without knowing it.
+/// One of them.
 const KEY_CHECK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The metrics of attempts. A handle is looked up once for each kind: that hashes and copies its labels, which shows
@@ -144,8 +143,7 @@ pub(super) async fn watch(pool: PgPool, slots: Vec<(String, Slots)>) {
         }
         if keys_checked.is_none_or(|checked| checked.elapsed() >= KEY_CHECK_INTERVAL) {
             keys_checked = Some(Instant::now());
-            let checked = timeout(KEY_CHECK_TIMEOUT, check_keys(&pool)).await;
-            match checked.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+            match in_time(KEY_CHECK_TIMEOUT, check_keys(&pool)).await {
                 Ok(keys) => gauge!("polar_jobs_headless_keys").set(keys as f64),
                 Err(error) => tracing::debug!(%error, "the ordering keys were not checked"),
             }

@@ -4,9 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jobs::contract::begin;
+use jobs::contract::{begin, in_time};
 use sqlx::PgPool;
-use tokio::time::timeout;
 
 use crate::queue::finish;
 use crate::queue::notifier::Notifier;
@@ -22,7 +21,7 @@ use super::slots::Slots;
 /// Seconds after which a job is run again whose completion the database did not take.
 const NOT_STORED_DELAY: f64 = 1.0;
 
-/// What takes longer has lost its connection without knowing it.
+/// A completion with what it writes.
 const STORE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Takes the results of one queue: buffers them, or stores at once what must be committed with a
@@ -60,14 +59,14 @@ impl ResultSink {
             facts,
             retry,
         } = result;
-        let stored = timeout(STORE_TIMEOUT, async {
+        let stored = in_time(STORE_TIMEOUT, async {
             let transaction = match transaction {
                 Some(transaction) => transaction,
                 None => begin(&self.pool).await?,
             };
             finish::complete_with(transaction, self.worker, &completion, &next).await
         });
-        let error = match stored.await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+        let error = match stored.await {
             Ok(_) => {
                 for job in &next {
                     self.notifier.notify(job.queue.name());
