@@ -77,9 +77,7 @@ impl RestoreCancellation {
             // Who stood still for too long would undo what a person has changed meanwhile.
             self.renew(&mut *context.pool.acquire().await?, holder)
                 .await?;
-            let cancel = SubscriptionUpdate::Cancellation {
-                cancel_at_period_end: true,
-            };
+            let cancel = SubscriptionUpdate::CANCEL;
             let updated = polar.subscriptions().update(resumed.subscription, &cancel);
             found = Some(updated.await.map_err(changed_meanwhile)?);
         }

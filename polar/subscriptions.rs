@@ -162,6 +162,19 @@ pub enum SubscriptionUpdate {
     },
 }
 
+impl SubscriptionUpdate {
+    /// Lets it end with its period.
+    pub const CANCEL: Self = Self::Cancellation {
+        cancel_at_period_end: true,
+    };
+    /// Takes a cancellation back.
+    pub const RESUME: Self = Self::Cancellation {
+        cancel_at_period_end: false,
+    };
+    /// Takes a change of plan back that waits.
+    pub const CLEAR_PENDING: Self = Self::ClearPending { pending_update: () };
+}
+
 /// When a change of plan takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -68,9 +68,7 @@ impl PolarCustomer<'_> {
     async fn cancel_subscriptions(&self) -> Result<(), polar::Error> {
         let subscriptions = self.polar.subscriptions();
         let customer = CustomerRef::External(&self.external_id);
-        let cancel = SubscriptionUpdate::Cancellation {
-            cancel_at_period_end: true,
-        };
+        let cancel = SubscriptionUpdate::CANCEL;
         let mut cancelled = Ok(());
         for found in subscriptions.all(customer).await? {
             if found.status.is_in_force() && !found.cancel_at_period_end {

@@ -107,12 +107,9 @@ async fn keep_plan(
 ) -> Result<SubscriptionView, ApiError> {
     let mut kept = current.clone();
     if kept.cancel_at_period_end {
-        let resume = SubscriptionUpdate::Cancellation {
-            cancel_at_period_end: false,
-        };
         let resumed = |s: &Subscription| !s.cancel_at_period_end;
         lease.before_change(Note::End(&kept)).await?;
-        kept = make(access, kept.id, &resume, resumed).await?;
+        kept = make(access, kept.id, &SubscriptionUpdate::RESUME, resumed).await?;
     }
     if view::pending_change(&kept).is_some() {
         kept = clear_pending(access, lease, &kept).await?;
@@ -126,7 +123,7 @@ pub(super) async fn clear_pending(
     lease: &ChangeLease,
     current: &Subscription,
 ) -> Result<Subscription, ApiError> {
-    let clear = SubscriptionUpdate::ClearPending { pending_update: () };
+    let clear = SubscriptionUpdate::CLEAR_PENDING;
     let cleared = |s: &Subscription| view::pending_change(s).is_none();
     lease.before_change(Note::End(current)).await?;
     make(access, current.id, &clear, cleared).await
@@ -195,12 +192,9 @@ async fn cancel_alone(
     let current = access.subscription(polar).await?;
     let mut current = current.ok_or(Refusal::NoActiveSubscription)?;
     if !current.cancel_at_period_end {
-        let cancel = SubscriptionUpdate::Cancellation {
-            cancel_at_period_end: true,
-        };
         let cancelled = |s: &Subscription| s.cancel_at_period_end || s.ended_at.is_some();
         lease.before_change(Note::CancelAnew(&current)).await?;
-        current = make(access, current.id, &cancel, cancelled).await?;
+        current = make(access, current.id, &SubscriptionUpdate::CANCEL, cancelled).await?;
     }
     confirm(access, lease, current).await
 }

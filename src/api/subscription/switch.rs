@@ -105,9 +105,7 @@ async fn resume<G>(
     target: Target,
 ) -> Result<(), ApiError> {
     lease.before_change(Note::Write(current, target)).await?;
-    let resume = SubscriptionUpdate::Cancellation {
-        cancel_at_period_end: false,
-    };
+    let resume = SubscriptionUpdate::RESUME;
     make(access, current.id, &resume, |s| !s.cancel_at_period_end).await?;
     Ok(())
 }
@@ -117,9 +115,7 @@ async fn restore<G>(access: &Access<G>, lease: &ChangeLease, id: SubscriptionId)
     if lease.before_change(Note::Keep).await.is_err() {
         return;
     }
-    let cancel = SubscriptionUpdate::Cancellation {
-        cancel_at_period_end: true,
-    };
+    let cancel = SubscriptionUpdate::CANCEL;
     let restored = tell(access, id, &cancel, |s| s.cancel_at_period_end).await;
     if let Ok(restored) = restored
         && let Err(error) = end_note(access, lease, &restored).await

@@ -111,10 +111,8 @@ async fn jobs(client: &Client, config: &Config) -> Vec<Tried> {
 async fn organizations_api(client: &Client) -> Vec<Tried> {
     let (nobody, nothing) = (Uuid::new_v4().to_string(), Uuid::new_v4());
     let products = client.products().get(nothing.into()).await.err();
-    let resume = SubscriptionUpdate::Cancellation {
-        cancel_at_period_end: false,
-    };
     let subscriptions = client.subscriptions();
+    let resume = SubscriptionUpdate::RESUME;
     let changed = subscriptions.update(nothing.into(), &resume).await.err();
     let checkout = NewCheckout {
         products: vec![nothing.into()],
