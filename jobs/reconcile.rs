@@ -54,7 +54,6 @@ impl Job for Reconcile {
             self_organization: context.settings.self_organization,
             since: self.since,
             repair: true,
-            delete_strangers: false,
         };
         match self.page {
             None => self.organizations(context, &run).await,
@@ -65,12 +64,12 @@ impl Job for Reconcile {
 
 impl Reconcile {
     async fn organizations(self, context: &Context, run: &Run<'_>) -> Result<Done, Error> {
-        let mut batch = run.next().await?;
+        let batch = run.next().await?;
         let next = NewJob::of(&Self {
             page: batch.is_last.then_some(1),
             ..self
         });
-        let next = match batch.failure.take() {
+        let next = match batch.failure {
             None => next,
             Some(error) => match error.verdict() {
                 Verdict::Wait { after, .. } => {
@@ -80,7 +79,7 @@ impl Reconcile {
             },
         };
         let mut transaction = context.begin().await?;
-        let repairs = batch.write(&mut transaction, run.repair).await?;
+        let repairs = run.write(&mut transaction, batch.findings).await?;
         Ok(Done::applied()
             .then(repairs)
             .then([next])
@@ -88,10 +87,7 @@ impl Reconcile {
     }
 
     async fn strangers(self, context: &Context, run: &Run<'_>, page: u32) -> Result<Done, Error> {
-        let mut strangers = run.strangers(page).await?;
-        if let Some(error) = strangers.failure.take() {
-            return Err(error);
-        }
+        let strangers = run.strangers(page).await?;
         let mut transaction = context.begin().await?;
         strangers.write(&mut transaction).await?;
         if strangers.is_last {

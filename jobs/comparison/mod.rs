@@ -21,7 +21,7 @@ use crate::mirror::held::{self, HeldOrganization};
 use crate::types::{OrganizationId, UserId};
 use crate::{ApplyBenefits, SyncCustomer, SyncMember, SyncSubscription};
 
-pub use run::{Batch, Finding, Run, Strangers};
+pub use run::{Batch, Finding, Run, Stranger, Strangers};
 
 /// Known to us and confirmed, and yet otherwise at Polar.
 const CHANGED: &str = "changed at Polar";

@@ -1,5 +1,7 @@
 //! `polar-jobs reconcile`
 
+mod strangers;
+
 use std::collections::BTreeMap;
 use std::future::ready;
 use std::time::Duration;
@@ -26,8 +28,6 @@ use crate::queue::enqueue;
 
 /// Organizations that a message names.
 const NAMED: usize = 5;
-/// What a deletion at Polar is called among the actions.
-const DELETED: &str = "reconcile --repair --strangers";
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -59,11 +59,11 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
         self_organization: app.config.job_settings().self_organization,
         since: clock::now(&pool).await?,
         repair: arguments.repair,
-        delete_strangers: arguments.strangers,
     };
     let command = Reconciliation {
         run,
         actor: &app.actor,
+        delete_strangers: arguments.strangers,
     };
     let organization = organization::id_of(arguments.organization.as_ref(), &pool).await?;
     let missed = match organization {
@@ -101,6 +101,7 @@ fn not_compared(missed: &[OrganizationId]) -> String {
 struct Reconciliation<'a> {
     run: Run<'a>,
     actor: &'a Actor,
+    delete_strangers: bool,
 }
 
 impl Reconciliation<'_> {
@@ -118,19 +119,17 @@ impl Reconciliation<'_> {
                 "there is no living organization {organization}"
             )));
         }
-        loop {
-            let batch = until_answered(|| self.run.one(organization)).await?;
-            let is_last = batch.is_last;
-            if batch.findings.iter().any(|one| one.comparison.is_none()) {
-                return Err(Failure::failed(format!(
-                    "organization {organization} could not be compared: it was deleted meanwhile, or Polar failed; try again"
-                )));
-            }
-            self.write(batch, Some(organization.0)).await?;
-            if is_last {
-                return Ok(());
-            }
+        let finding = until_answered(|| self.run.one(organization)).await?;
+        let mut findings = vec![finding];
+        if self.delete_strangers {
+            self.delete_members(&mut findings).await?;
         }
+        if findings.iter().any(|one| one.comparison.is_none()) {
+            return Err(Failure::failed(format!(
+                "organization {organization} could not be compared: it was deleted meanwhile, or Polar failed; try again"
+            )));
+        }
+        self.write(findings, Some(organization.0)).await
     }
 
     /// Returns the organizations that could not be compared.
@@ -146,14 +145,23 @@ impl Reconciliation<'_> {
         let progress = Progress::new("organizations compared", left);
         let mut missed = Vec::new();
         loop {
-            let batch = until_answered(|| self.run.next()).await?;
-            let is_last = batch.is_last;
-            let findings = || batch.findings.iter();
-            let compared = findings().filter(|one| one.comparison.is_some() && one.is_complete);
-            progress.advance(compared.count());
-            let unknown = findings().filter(|one| one.comparison.is_none());
-            missed.extend(unknown.map(|one| one.organization));
-            self.write(batch, None).await?;
+            let Batch {
+                mut findings,
+                failure,
+                is_last,
+            } = until_answered(|| self.run.next()).await?;
+            let mut deleted = Ok(());
+            if self.delete_strangers {
+                deleted = self.delete_members(&mut findings).await;
+            }
+            let (compared, unknown): (Vec<_>, Vec<_>) =
+                findings.iter().partition(|one| one.comparison.is_some());
+            progress.advance(compared.len());
+            missed.extend(unknown.iter().map(|one| one.organization));
+            // What was found is kept, whatever failed behind it.
+            self.write(findings, None).await?;
+            deleted?;
+            wait_out(failure).await?;
             if is_last {
                 break;
             }
@@ -163,51 +171,19 @@ impl Reconciliation<'_> {
         Ok(missed)
     }
 
-    /// Commits what was found and done, and only then waits or fails where something failed behind it.
-    async fn write(&self, mut batch: Batch, organization: Option<Uuid>) -> Result<(), Failure> {
-        let failure = batch.failure.take();
+    async fn write(
+        &self,
+        findings: Vec<Finding>,
+        organization: Option<Uuid>,
+    ) -> Result<(), Failure> {
         let mut transaction = begin(self.run.pool).await?;
-        for finding in &batch.findings {
-            self.record_deletions(&mut transaction, finding, failure.as_ref())
-                .await?;
-        }
-        let repairs = batch.write(&mut transaction, self.run.repair).await?;
+        let repairs = self.run.write(&mut transaction, findings).await?;
         self.enqueue(&mut transaction, repairs, organization)
             .await?;
-        transaction.commit().await?;
-        wait_out(failure).await
+        Ok(transaction.commit().await?)
     }
 
-    /// Who had members deleted at Polar who are none of ours.
-    async fn record_deletions(
-        &self,
-        connection: &mut PgConnection,
-        finding: &Finding,
-        failure: Option<&Error>,
-    ) -> Result<(), Failure> {
-        let failure = failure.filter(|_| !finding.is_complete);
-        let action = OperatorAction::on_organization(DELETED, finding.organization.0);
-        let deleted = ("deleted_members", finding.deleted_members);
-        self.record(connection, action, deleted, failure).await
-    }
-
-    /// Writes how many were deleted, and whether one more may have been when its call failed.
-    async fn record(
-        &self,
-        connection: &mut PgConnection,
-        action: OperatorAction,
-        (what, deleted): (&str, u32),
-        failure: Option<&Error>,
-    ) -> Result<(), Failure> {
-        let is_uncertain = matches!(failure, Some(Error::Polar(error)) if error.is_down());
-        let detail = match (deleted, is_uncertain) {
-            (0, false) => return Ok(()),
-            (_, false) => json!({ what: deleted }),
-            (_, true) => json!({ what: deleted, "uncertain": 1 }),
-        };
-        Ok(operators::record(connection, self.actor, &action.with(detail)).await?)
-    }
-
+    /// Looks for customers who are none of ours.
     async fn strangers(&self) -> Result<(), Failure> {
         let Run {
             pool,
@@ -217,23 +193,22 @@ impl Reconciliation<'_> {
         } = self.run;
         let mut page = 1;
         loop {
-            let mut strangers = until_answered(|| self.run.strangers(page)).await?;
-            let failure = strangers.failure.take();
+            let strangers = until_answered(|| self.run.strangers(page)).await?;
+            if self.delete_strangers && !strangers.customers.is_empty() {
+                self.delete_customers(&strangers.customers).await?;
+                // What was deleted moved the others forward: the same page has new ones.
+                continue;
+            }
             let mut transaction = begin(pool).await?;
             strangers.write(&mut transaction).await?;
-            let action = OperatorAction::new(DELETED, "customers");
-            let deleted = ("deleted", strangers.deleted);
-            self.record(&mut transaction, action, deleted, failure.as_ref())
-                .await?;
-            // What was deleted moved the others forward: the same page has new ones.
-            let again = strangers.deleted > 0 || failure.is_some();
-            if strangers.is_last && !again {
+            if strangers.is_last {
                 differences::close_gone(&mut transaction, since, self_organization).await?;
-                return Ok(transaction.commit().await?);
             }
             transaction.commit().await?;
-            wait_out(failure).await?;
-            page += u32::from(!again);
+            if strangers.is_last {
+                return Ok(());
+            }
+            page += 1;
         }
     }
 
