@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{Context, Done, Error, Job, Queue, Scheduled, priority};
+use crate::contract::{Context, Done, Error, Job, NewJob, Queue, Scheduled, priority};
 use crate::mirror::api::requests;
 use crate::mirror::prune::{self, Limits};
 use crate::mirror::{clock, costs, erasure, former_lives, mails, usage};
@@ -31,9 +31,16 @@ const BATCH: i32 = 2000;
 /// Readings or reports in one statement; they are narrow.
 const READINGS: i32 = 20_000;
 
+/// Until the next try where somebody held a table: a dump, or a transaction that wrote to it.
+const RETRY_DELAY: TimeDelta = TimeDelta::minutes(10);
+
 /// Delete what is old by the clock of Postgres: a host whose clock is ahead would delete too early.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Prune {}
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prune {
+    /// Only what an earlier run had to leave because somebody held a table.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partitions_only: bool,
+}
 
 impl Job for Prune {
     const KIND: &'static str = "prune";
@@ -42,12 +49,16 @@ impl Job for Prune {
     const TIMEOUT: Duration = Duration::from_secs(1800);
 
     fn unique_key(&self) -> Option<String> {
-        Some(Self::KIND.to_owned())
+        let key = match self.partitions_only {
+            true => format!("{}/partitions", Self::KIND),
+            false => Self::KIND.to_owned(),
+        };
+        Some(key)
     }
 
     /// Two runs would meet at the rows that both add to or delete.
     fn ordering_key(&self) -> Option<String> {
-        self.unique_key()
+        Some(Self::KIND.to_owned())
     }
 
     async fn run(self, context: &Context) -> Result<Done, Error> {
@@ -59,13 +70,22 @@ impl Job for Prune {
             unsuccessful: old,
             events: old,
         };
-        prune::partitions(&context.pool, limits).await?;
+        let read = now - TimeDelta::days(READING_DAYS);
+        let mut is_complete = prune::partitions(&context.pool, limits).await?;
+        is_complete &= usage::prune(&context.pool, read).await?.is_some();
+        let rest = (!is_complete).then(|| {
+            NewJob::of(&Self {
+                partitions_only: true,
+            })
+            .at(now + RETRY_DELAY)
+        });
+        if self.partitions_only {
+            return Ok(Done::applied().then(rest));
+        }
         prune::traces_of_events(&context.pool, BATCH).await?;
         prune::ticks(&context.pool, completed, BATCH).await?;
         prune::key_locks(&context.pool, BATCH).await?;
         while requests::prune(&context.pool, BATCH.into()).await? > 0 {}
-        let read = now - TimeDelta::days(READING_DAYS);
-        usage::prune(&context.pool, read).await?;
         while usage::prune_ids(&context.pool, read, READINGS).await? > 0 {}
         while costs::prune(&context.pool, read, READINGS.into()).await? > 0 {}
         mails::skip_abandoned(&context.pool).await?;
@@ -74,7 +94,7 @@ impl Job for Prune {
         erase(context, now).await?;
         let reported = now - TimeDelta::days(REPORT_DAYS);
         while usage::fold(&context.pool, reported, READINGS).await? > 0 {}
-        Ok(Done::applied())
+        Ok(Done::applied().then(rest))
     }
 }
 
@@ -102,6 +122,6 @@ impl Scheduled for Prune {
     const CRON: &'static str = "20 3 * * *";
 
     fn at(_: DateTime<Utc>) -> Self {
-        Self {}
+        Self::default()
     }
 }

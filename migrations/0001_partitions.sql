@@ -40,7 +40,8 @@ BEGIN
 END $$;
 
 -- Makes a table's default partition and the partitions of today and `ahead` days more, where they are
--- missing. Returns how many it made. Rows that the default partition took meanwhile move over.
+-- missing. Returns how many it made, null where somebody holds the table. Rows that the default partition took
+-- meanwhile move over.
 CREATE FUNCTION polar_jobs.create_partitions(parent text, ahead integer) RETURNS integer LANGUAGE plpgsql
     SET lock_timeout = '200ms' SET timezone = 'UTC' AS $$
 #variable_conflict use_variable
@@ -66,7 +67,7 @@ BEGIN
     RETURN made;
 EXCEPTION WHEN lock_not_available THEN
     RAISE LOG 'partitions of % are made later: somebody holds the table', parent;
-    RETURN 0;
+    RETURN NULL;
 END $$;
 
 -- ATTACH lets others read and write the table meanwhile, which CREATE TABLE .. PARTITION OF does not.
@@ -99,7 +100,7 @@ BEGIN
 END $$;
 
 -- Drops the partitions whose days lie before `before`, and deletes such rows of the default partition.
--- Returns how many partitions it dropped. With `keep`, a condition on a row named r, a partition that
+-- Returns how many partitions it dropped, null where somebody holds the table. With `keep`, a condition on a row named r, a partition that
 -- holds such a row stays whole, and such rows of the default partition stay.
 CREATE FUNCTION polar_jobs.drop_partitions(parent text, before timestamptz, keep text DEFAULT 'false') RETURNS integer
     LANGUAGE plpgsql SET lock_timeout = '200ms' SET timezone = 'UTC' AS $$
@@ -122,7 +123,7 @@ BEGIN
     RETURN cardinality(old);
 EXCEPTION WHEN lock_not_available THEN
     RAISE LOG 'old partitions of % are dropped later: somebody holds the table', parent;
-    RETURN 0;
+    RETURN NULL;
 END $$;
 
 -- The first day of which a table has a partition, or a row without one; null where it has neither.
@@ -134,7 +135,7 @@ BEGIN
     RETURN least(oldest, (SELECT min(d.day) FROM polar_jobs.daily_partitions(parent) d));
 END $$;
 
--- Makes the partitions of every table ahead of time.
-CREATE FUNCTION polar_jobs.create_all_partitions(ahead integer DEFAULT 7) RETURNS bigint LANGUAGE sql AS $$
-    SELECT coalesce(sum(polar_jobs.create_partitions(t.parent, ahead)), 0) FROM polar_jobs.partitioned_tables t
+-- Makes the partitions of every table ahead of time. Returns whether nobody held one.
+CREATE FUNCTION polar_jobs.create_all_partitions(ahead integer DEFAULT 7) RETURNS boolean LANGUAGE sql AS $$
+    SELECT bool_and(polar_jobs.create_partitions(t.parent, ahead) IS NOT NULL) FROM polar_jobs.partitioned_tables t
 $$;

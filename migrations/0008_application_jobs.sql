@@ -43,12 +43,15 @@ CREATE FUNCTION polar_jobs.holders_of_keys() RETURNS text LANGUAGE sql STABLE AS
        AND l.mode = 'RowExclusiveLock' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
 $$;
 
--- Deletes up to `batch` rows that nobody holds; those in use are made anew. Returns how many it looked at.
+-- Deletes up to `batch` rows that nobody holds; those in use are made anew. Those of organizations and people stay: a
+-- transaction at REPEATABLE READ cannot lock a row that is newer than its snapshot, and changes need the lock.
+-- Returns how many it looked at.
 CREATE FUNCTION polar_jobs.prune_key_locks(after text, batch integer, OUT last text, OUT deleted bigint) LANGUAGE plpgsql
     SET enable_seqscan = off AS $$
 DECLARE
-    taken text[] := ARRAY(SELECT k.key FROM polar_jobs.key_locks k WHERE k.key > after ORDER BY k.key
-                           LIMIT batch FOR UPDATE SKIP LOCKED);
+    taken text[] := ARRAY(SELECT k.key FROM (SELECT k.key FROM polar_jobs.key_locks k WHERE k.key > after
+                                              ORDER BY k.key LIMIT batch FOR UPDATE SKIP LOCKED) k
+                           WHERE k.key !~ '^ordering/(organization|user)/');
 BEGIN
     last := (SELECT max(k.key) FROM (SELECT k.key FROM polar_jobs.key_locks k WHERE k.key > after
                                       ORDER BY k.key LIMIT batch) k);

@@ -285,11 +285,10 @@ $$;
 
 -- Deletes readings of windows that closed before `before` and all of whose counts are reported or
 -- excluded: whole days where possible. The windows and reports stay, so the books can be read, though
--- no longer be counted again. Returns how many partitions were dropped.
+-- no longer be counted again. Returns how many partitions were dropped, null where somebody holds the table.
 CREATE FUNCTION polar_jobs.prune_usage(before timestamptz) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     counted_to bigint;
-    dropped integer;
 BEGIN
     UPDATE polar_jobs.usage_windows w SET pruned_at = clock_timestamp()
      WHERE w.pruned_at IS NULL AND w.closed_at < before AND NOT EXISTS (
@@ -298,10 +297,9 @@ BEGIN
     SELECT coalesce((SELECT min(w.from_xid) FROM polar_jobs.usage_windows w WHERE w.closed_at >= before), c.from_xid)
       INTO counted_to FROM polar_jobs.usage_cursor c;
     -- A reading stays while its window may still be counted again, and with it all of its day.
-    dropped := polar_jobs.drop_partitions('usage', before, format(
+    RETURN polar_jobs.drop_partitions('usage', before, format(
         'r.written_by >= %s OR (SELECT coalesce(range_agg(int8range(w.from_xid, w.to_xid)), ''{}'')
                                   FROM polar_jobs.usage_windows w WHERE w.pruned_at IS NULL) @> r.written_by', counted_to));
-    RETURN dropped;
 END $$;
 
 -- Adds up to `batch` reports that were decided before `before` to their months and deletes them;

@@ -19,26 +19,30 @@ pub struct Limits {
     pub events: DateTime<Utc>,
 }
 
-/// Makes the partitions of the next days and drops those of old ones.
+/// Makes the partitions of the next days and drops those of old ones. Returns `false` where somebody held a table, as
+/// a dump or a transaction that wrote to it: then some of it is left to do.
 ///
 /// # Errors
-/// If the database fails. What somebody holds is no error: it is left for the next time.
-pub async fn partitions(pool: &PgPool, limits: Limits) -> Result<(), sqlx::Error> {
-    sqlx::query!("SELECT polar_jobs.create_all_partitions($1)", DAYS_AHEAD)
+/// If the database fails.
+pub async fn partitions(pool: &PgPool, limits: Limits) -> Result<bool, sqlx::Error> {
+    let created = sqlx::query_scalar!("SELECT polar_jobs.create_all_partitions($1)", DAYS_AHEAD)
         .fetch_one(pool)
         .await?;
+    let mut is_complete = created == Some(true);
     for (table, before) in [
         ("completed_jobs", limits.completed),
         ("unsuccessful_jobs", limits.unsuccessful),
     ] {
-        sqlx::query!("SELECT polar_jobs.drop_partitions($1, $2)", table, before)
-            .fetch_one(pool)
-            .await?;
+        let dropped =
+            sqlx::query_scalar!("SELECT polar_jobs.drop_partitions($1, $2)", table, before)
+                .fetch_one(pool)
+                .await?;
+        is_complete &= dropped.is_some();
     }
-    sqlx::query!("SELECT polar_jobs.drop_old_events($1)", limits.events)
+    let dropped = sqlx::query_scalar!("SELECT polar_jobs.drop_old_events($1)", limits.events)
         .fetch_one(pool)
         .await?;
-    Ok(())
+    Ok(is_complete && dropped.is_some())
 }
 
 /// Deletes what belonged to events that are gone: their names and how they ended.

@@ -249,7 +249,7 @@ async fn the_daily_prune_erases_what_was_deleted_three_weeks_ago_and_nothing_you
 }
 
 async fn prune(app: &TestApp) {
-    app.enqueue(NewJob::of(&Prune {})).await;
+    app.enqueue(NewJob::of(&Prune::default())).await;
     app.work_until_idle().await;
 }
 

@@ -143,9 +143,9 @@ async fn two_runs_that_prune_come_behind_each_other() {
         .hold("DELETE ON polar_jobs.idempotent_requests FOR EACH STATEMENT")
         .await;
     let worker = app.work();
-    app.enqueue(NewJob::of(&Prune {})).await;
+    app.enqueue(NewJob::of(&Prune::default())).await;
     app.until_waiting(1).await;
-    app.enqueue(NewJob::of(&Prune {})).await;
+    app.enqueue(NewJob::of(&Prune::default())).await;
     let blocked = "SELECT count(*) FROM polar_jobs.jobs WHERE kind = 'prune' AND blocked";
     assert_eq!(app.count(blocked).await, 1);
     held.rollback().await.unwrap();

@@ -25,7 +25,7 @@ async fn old_rows_go_and_events_that_nobody_handled_stay() {
         sqlx::query(statement).execute(&app.pool).await.unwrap();
     }
     let mut connection = app.pool.acquire().await.unwrap();
-    let prune = NewJob::of(&Prune {});
+    let prune = NewJob::of(&Prune::default());
     polar_jobs::queue::enqueue::insert(&mut connection, &prune)
         .await
         .unwrap();
@@ -65,5 +65,49 @@ async fn old_rows_go_and_events_that_nobody_handled_stay() {
         ticks,
         kept.map(|(schedule, days)| (schedule.to_owned(), days)),
         "the newest of a schedule stays, however old"
+    );
+}
+
+async fn number(app: &TestApp, statement: &'static str) -> i64 {
+    sqlx::query_scalar(statement)
+        .fetch_one(&app.pool)
+        .await
+        .unwrap()
+}
+
+const RETRIES: &str = "SELECT count(*) FROM polar_jobs.live_jobs WHERE kind = 'prune'
+                         AND payload ->> 'partitions_only' = 'true' AND run_at > now() + interval '9 minutes'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_somebody_holds_are_dropped_ten_minutes_later() {
+    let app = TestApp::open().await;
+    for statement in [
+        "SELECT polar_jobs.create_partition('stored_events', 'fillfactor = 100', 'received_at', current_date - 91)",
+        "INSERT INTO polar_jobs.stored_events (source, received_at, outcome, body) VALUES ('polar', now() - interval '91 days', 'applied', '{}')",
+    ] {
+        sqlx::query(statement).execute(&app.pool).await.unwrap();
+    }
+    let events = "SELECT count(*) FROM polar_jobs.stored_events";
+    // As a dump does, or a transaction that recorded a change.
+    let mut reader = app.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE polar_jobs.stored_events IN ACCESS SHARE MODE")
+        .execute(&mut *reader)
+        .await
+        .unwrap();
+    app.enqueue(NewJob::of(&Prune::default())).await;
+    app.work_until_idle().await;
+    assert_eq!(
+        (number(&app, events).await, number(&app, RETRIES).await),
+        (1, 1)
+    );
+    reader.rollback().await.unwrap();
+    sqlx::query("UPDATE polar_jobs.live_jobs SET run_at = now() WHERE kind = 'prune'")
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    app.work_until_idle().await;
+    assert_eq!(
+        (number(&app, events).await, number(&app, RETRIES).await),
+        (0, 0)
     );
 }

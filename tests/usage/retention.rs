@@ -85,7 +85,7 @@ async fn a_day_of_readings_goes_when_all_of_them_are_accounted_for_and_not_befor
     app.meter().await;
     age(&app, 40).await;
     app.record(organization, &[1; 5]).await;
-    run(Prune {}, &app.context()).await.unwrap();
+    run(Prune::default(), &app.context()).await.unwrap();
     assert_eq!(number(&app, READINGS).await, 30, "not reported yet");
     assert_eq!(
         number(&app, PARTITIONS).await,
@@ -93,7 +93,7 @@ async fn a_day_of_readings_goes_when_all_of_them_are_accounted_for_and_not_befor
         "a day without readings goes"
     );
     app.report().await.unwrap();
-    run(Prune {}, &app.context()).await.unwrap();
+    run(Prune::default(), &app.context()).await.unwrap();
     assert_eq!(
         number(&app, READINGS).await,
         5,
@@ -130,10 +130,10 @@ async fn the_id_of_a_reading_is_known_as_long_as_the_reading() {
     assert!(record().await);
     app.meter().await;
     age(&app, 40).await;
-    run(Prune {}, &app.context()).await.unwrap();
+    run(Prune::default(), &app.context()).await.unwrap();
     assert!(!record().await, "it waits to be reported");
     app.report().await.unwrap();
-    run(Prune {}, &app.context()).await.unwrap();
+    run(Prune::default(), &app.context()).await.unwrap();
     assert_eq!(number(&app, READINGS).await, 0);
     assert!(record().await, "nobody knows it any more");
     assert_eq!(app.at_polar(organization), 7);
@@ -154,14 +154,14 @@ async fn readings_of_a_day_without_a_partition_are_kept_counted_and_deleted_like
     app.meter().await;
     app.report().await.unwrap();
     assert_eq!(app.at_polar(organization), 7);
-    run(Prune {}, &app.context()).await.unwrap();
+    run(Prune::default(), &app.context()).await.unwrap();
     assert_eq!(
         number(&app, default).await,
         1,
         "its window may still be counted again"
     );
     age(&app, 40).await;
-    run(Prune {}, &app.context()).await.unwrap();
+    run(Prune::default(), &app.context()).await.unwrap();
     assert_eq!(number(&app, default).await, 0);
 }
 
@@ -172,7 +172,7 @@ async fn a_host_ten_years_ahead_deletes_nothing_early() {
     app.record(organization, &[3]).await;
     app.meter().await;
     app.report().await.unwrap();
-    run(Prune {}, &app.context()).await.unwrap();
+    run(Prune::default(), &app.context()).await.unwrap();
     assert_eq!(number(&app, READINGS).await, 1);
     assert_eq!(app.reports(organization, "reported").await, 1);
 }
@@ -193,7 +193,7 @@ async fn old_reports_become_sums_of_their_month_and_the_proof_adds_up_all_the_sa
     app.record(organization, &[400]).await;
     app.meter().await;
     app.report().await.unwrap();
-    run(Prune {}, &app.context()).await.unwrap();
+    run(Prune::default(), &app.context()).await.unwrap();
 
     assert_eq!(
         number(&app, "SELECT count(*) FROM polar_jobs.usage_reports").await,
@@ -229,10 +229,10 @@ async fn old_reports_become_sums_of_their_month_and_the_proof_adds_up_all_the_sa
     assert!(prove::chain_faults(&app.pool).await.unwrap().is_empty());
 
     // A second run adds nothing, and what comes later is added.
-    run(Prune {}, &app.context()).await.unwrap();
+    run(Prune::default(), &app.context()).await.unwrap();
     age(&app, 100).await;
-    run(Prune {}, &app.context()).await.unwrap();
-    run(Prune {}, &app.context()).await.unwrap();
+    run(Prune::default(), &app.context()).await.unwrap();
+    run(Prune::default(), &app.context()).await.unwrap();
     let folded = prove::folded(&app.pool, organization, DateTime::UNIX_EPOCH, far)
         .await
         .unwrap();
@@ -252,7 +252,7 @@ async fn a_report_that_polar_refused_stays_however_old() {
         .unwrap();
     age(&app, 200).await;
     partition_of(&app, 200).await;
-    run(Prune {}, &app.context()).await.unwrap();
+    run(Prune::default(), &app.context()).await.unwrap();
     assert_eq!(app.reports(organization, "refused").await, 1);
     assert_eq!(number(&app, READINGS).await, 1);
 }
@@ -278,7 +278,7 @@ async fn a_report_that_stays_for_ever_breaks_no_chain() {
     app.record(organization, &[400]).await;
     app.meter().await;
     app.report().await.unwrap();
-    run(Prune {}, &app.context()).await.unwrap();
+    run(Prune::default(), &app.context()).await.unwrap();
     assert_eq!(
         number(&app, "SELECT count(*) FROM polar_jobs.usage_reports").await,
         3,
@@ -296,7 +296,7 @@ async fn a_report_that_stays_for_ever_breaks_no_chain() {
     app.report().await.unwrap();
     age(&app, 100).await;
     for _ in 0..2 {
-        run(Prune {}, &app.context()).await.unwrap();
+        run(Prune::default(), &app.context()).await.unwrap();
     }
     assert_eq!(
         number(&app, "SELECT count(*) FROM polar_jobs.usage_windows").await,
@@ -323,7 +323,7 @@ async fn erasure_does_not_wait_for_the_folding_of_reports() {
         .await
         .unwrap();
     let context = app.context();
-    let pruning = tokio::spawn(async move { run(Prune {}, &context).await });
+    let pruning = tokio::spawn(async move { run(Prune::default(), &context).await });
     eventually("the organization is erased", async || {
         number(
             &app,
@@ -369,7 +369,7 @@ async fn an_id_is_known_across_days_until_its_retention_is_over() {
     app.meter().await;
     app.report().await.unwrap();
     age(&app, 40).await;
-    run(Prune {}, &app.context()).await.unwrap();
+    run(Prune::default(), &app.context()).await.unwrap();
     assert!(record().await.is_some());
 }
 

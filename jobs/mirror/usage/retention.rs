@@ -20,13 +20,13 @@ pub async fn create_partitions(pool: &PgPool) -> Result<(), sqlx::Error> {
 }
 
 /// Drops the days whose readings lie in windows that closed before `before` and all of whose counts
-/// are reported or excluded. Returns how many. The windows and reports stay, so the books can be
-/// read, though no longer be counted again.
+/// are reported or excluded. Returns how many, `None` where somebody held the table. The windows and reports stay, so
+/// the books can be read, though no longer be counted again.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn prune(pool: &PgPool, before: DateTime<Utc>) -> Result<i32, sqlx::Error> {
-    sqlx::query_scalar!(r#"SELECT polar_jobs.prune_usage($1) AS "dropped!""#, before)
+pub async fn prune(pool: &PgPool, before: DateTime<Utc>) -> Result<Option<i32>, sqlx::Error> {
+    sqlx::query_scalar!("SELECT polar_jobs.prune_usage($1)", before)
         .fetch_one(pool)
         .await
 }
