@@ -270,6 +270,43 @@ async fn a_delivery_whose_event_failed_is_run_again_when_it_comes_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_that_waits_while_its_partition_is_made_is_stored_with_its_job() {
+    let ingress = TestIngress::start().await;
+    let today = "DO $$ BEGIN EXECUTE format('DROP TABLE polar_jobs.stored_events_%s', to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')); END $$";
+    sqlx::raw_sql(today).execute(&ingress.pool).await.unwrap();
+    let mut prune = ingress.pool.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE polar_jobs.stored_events_default IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *prune)
+        .await
+        .unwrap();
+    let delivery = Delivery::grant();
+    let (mut answer, ()) = tokio::join!(ingress.deliver(&delivery), async {
+        // By itself: its group did not wait as long.
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                          AND wait_event_type = 'Lock' AND application_name <> 'polar-jobs ingress'";
+        until("the delivery waits", || async {
+            count(&ingress.pool, waiting).await == 1
+        })
+        .await;
+        sqlx::raw_sql("SELECT polar_jobs.create_partitions('stored_events', 0)")
+            .execute(&mut *prune)
+            .await
+            .unwrap();
+        prune.commit().await.unwrap();
+    });
+    if answer.status == 503 {
+        // On a slow machine it had waited for long enough; Polar sends it again.
+        answer = ingress.deliver(&delivery).await;
+    }
+    assert_eq!(answer.status, 202);
+    let stored = "SELECT count(*) FROM polar_jobs.external_events WHERE type = 'benefit_grant.created' AND outcome IS NULL";
+    assert_eq!(
+        (count(&ingress.pool, stored).await, ingress.jobs().await),
+        (1, 1)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delivery_whose_jobs_cannot_be_stored_stays_failed_however_often_it_comes() {
     let ingress = TestIngress::start().await;
     sqlx::raw_sql("ALTER TABLE polar_jobs.live_jobs ADD CONSTRAINT none CHECK (false)")

@@ -113,7 +113,13 @@ impl SingleWriter {
             .acquire()
             .await
             .map_err(|_| Unavailable::Stopping)?;
-        let refused = match self.transact(delivery.row()).await {
+        let stored = match self.transact(delivery.row()).await {
+            // The partition that the row was for may have lost its place while the row waited: another
+            // transaction finds the new one.
+            Err(error) if is_unstorable(&error) => self.transact(delivery.row()).await,
+            stored => stored,
+        };
+        let refused = match stored {
             Ok(accepted) => return Ok(accepted),
             Err(error) => error,
         };
