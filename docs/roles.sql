@@ -12,6 +12,9 @@
 
 DO $roles$
 BEGIN
+    -- Whoever may make functions in `public` could otherwise put their own in the place of those that are called here, and
+    -- in the place of those that polar-jobs calls.
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'polar_jobs_service') THEN
         CREATE ROLE polar_jobs_service LOGIN;
     END IF;
@@ -21,6 +24,7 @@ BEGIN
 
     -- The processes of polar-jobs. They make the tables, so all of it is theirs, with what later releases add; nothing
     -- else in the database is.
+    ALTER ROLE polar_jobs_service SET search_path = pg_catalog, pg_temp;
     EXECUTE format('GRANT CREATE ON DATABASE %I TO polar_jobs_service', current_database());
     -- Functions are anybody's to call in Postgres unless their maker says otherwise: none of these are, today and later.
     ALTER DEFAULT PRIVILEGES FOR ROLE polar_jobs_service REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;

@@ -14,6 +14,15 @@ const CREATED: &str = r#"SELECT polar_jobs.record_change('organization.created',
     '{"id": "1f0c7c1e-6a5b-4c0e-9d3a-0f6f2b1f7a11", "name": "Acme", "slug": "acme",
       "owner": {"id": "7d1e3f52-51c5-4a57-8a2f-93f1d1c9a001", "email": "ada@acme.example", "name": "Ada"}}')"#;
 
+/// Functions that Postgres prefers to its own where both are in the search path: their arguments match better.
+const PLANTED: &str = "
+    CREATE FUNCTION public.planted() RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+        RAISE EXCEPTION 'called as %', current_user;
+    END $$;
+    CREATE FUNCTION public.format(text, name) RETURNS text LANGUAGE sql AS 'SELECT public.planted()';
+    CREATE FUNCTION public.format(text, text) RETURNS text LANGUAGE sql AS 'SELECT public.planted()';
+    CREATE FUNCTION public.concat_ws(text, numeric, numeric, text) RETURNS text LANGUAGE sql AS 'SELECT public.planted()'";
+
 /// The same database as somebody else.
 fn as_role(url: &str, role: &str) -> String {
     let mut url = Url::parse(url).unwrap();
@@ -55,7 +64,14 @@ async fn the_product_runs_under_the_roles_of_the_documentation_and_neither_may_m
     paste(&database.pool).await;
     paste(&database.pool).await;
 
+    // An application's tables are often in `public`, and then it may make functions there.
+    sqlx::raw_sql("GRANT CREATE ON SCHEMA public TO polar_jobs_app")
+        .execute(&database.pool)
+        .await
+        .unwrap();
     let mut app = PgConnection::connect(&application).await.unwrap();
+    sqlx::raw_sql(PLANTED).execute(&mut app).await.unwrap();
+    paste(&database.pool).await;
     let usage = "INSERT INTO polar_jobs.usage (organization_id, quantity) VALUES ('1f0c7c1e-6a5b-4c0e-9d3a-0f6f2b1f7a11', 3)";
     for statement in [CREATED, usage, "SELECT polar_jobs.enqueue('prune')"] {
         sqlx::raw_sql(statement).execute(&mut app).await.unwrap();
