@@ -40,6 +40,10 @@ pub async fn run_guarded(
 ) -> Result<(), MigrateError> {
     loop {
         let mut alone = guard.begin().await?;
+        // It stands still for as long as the migrations take.
+        sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
+            .execute(&mut *alone)
+            .await?;
         if try_lock(&mut alone).await? {
             migrator().set_locking(false).run(&mut *connection).await?;
             create_partitions(connection).await?;
