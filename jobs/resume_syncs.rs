@@ -37,7 +37,16 @@ impl Job for ResumeSyncs {
     const QUEUE: Queue = Queue::Bulk;
     const PRIORITY: i16 = priority::BACKFILL;
 
+    /// A run that begins does not merge into the rest of an earlier one: it would leave out whoever came before that.
     fn unique_key(&self) -> Option<String> {
+        let key = match self.after {
+            Some(_) => format!("{}/rest", Self::KIND),
+            None => Self::KIND.to_owned(),
+        };
+        Some(key)
+    }
+
+    fn ordering_key(&self) -> Option<String> {
         Some(Self::KIND.to_owned())
     }
 
