@@ -40,6 +40,7 @@ impl Job for ApplyChange {
             .ok_or_else(|| Error::discard(format!("event {} is no stored change", self.event)))?;
         let change = change::parse_stored(&stored.change_type, &stored.data)
             .map_err(|faults| refused(&faults))?;
+        log_organization(&change);
         let mut transaction = context.begin().await?;
         let application = Application {
             connection: &mut transaction,
@@ -51,6 +52,17 @@ impl Job for ApplyChange {
             Err(NotApplied::Ignored(reason)) => Ok(Done::ignored(reason)),
             Err(NotApplied::Database(error)) => Err(error.into()),
         }
+    }
+}
+
+/// Names the organization in the lines of the attempt: the payload names only the event.
+fn log_organization(change: &Change) {
+    let key = change.ordering_key();
+    if let Some(id) = key
+        .as_deref()
+        .and_then(|key| key.strip_prefix("organization/"))
+    {
+        tracing::Span::current().record("organization", id);
     }
 }
 
