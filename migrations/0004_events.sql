@@ -57,7 +57,9 @@ CREATE TABLE polar_jobs.event_ends (
     job_id bigint NOT NULL,
     at timestamptz NOT NULL DEFAULT now(),
     -- 1 ignored, 2 applied, 3 failed: of several ends the worst that needs somebody counts.
-    rank smallint NOT NULL CHECK (rank BETWEEN 1 AND 3)
+    rank smallint NOT NULL CHECK (rank BETWEEN 1 AND 3),
+    -- Why it was ignored or failed: completed jobs are kept for days, events for months.
+    note text
 ) WITH (fillfactor = 100, autovacuum_vacuum_insert_scale_factor = 0.5);
 CREATE INDEX event_ends_event ON polar_jobs.event_ends (event_id);
 SELECT polar_jobs.identify_rows('event_ends');
@@ -86,10 +88,10 @@ SELECT id, source, external_id, type,
             ELSE (SELECT max(e.at) FROM polar_jobs.event_ends e WHERE e.event_id = id) END AS handled_at,
        coalesce(outcome, (ARRAY['ignored', 'applied', 'failed'])[
            (SELECT max(e.rank) FROM polar_jobs.event_ends e WHERE e.event_id = id)]) AS outcome,
-       -- Why it was ignored or failed, in the words of the job that ended so.
-       (SELECT coalesce(j.note, j.errors -> -1 ->> 'error') FROM polar_jobs.event_ends e
-          JOIN polar_jobs.finished_jobs j ON j.id = e.job_id
-         WHERE e.event_id = stored_events.id ORDER BY e.rank DESC, e.at DESC LIMIT 1) AS note
+       CASE outcome WHEN 'ignored' THEN 'nothing follows from an event of this type'
+                    WHEN 'failed' THEN 'its jobs could not be stored'
+            ELSE (SELECT e.note FROM polar_jobs.event_ends e
+                   WHERE e.event_id = stored_events.id ORDER BY e.rank DESC, e.at DESC LIMIT 1) END AS note
 FROM polar_jobs.stored_events;
 COMMENT ON VIEW polar_jobs.external_events IS
     'Every verified delivery and every change: how it came, and what became of it (outcome is null until it is handled).';

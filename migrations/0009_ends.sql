@@ -10,8 +10,11 @@ BEGIN
     WITH gone AS (
         DELETE FROM polar_jobs.live_jobs l WHERE l.id = ANY (ARRAY(SELECT j.id FROM unnest(jobs) j))
     ), ends AS (
-        INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
-        SELECT e, j.id, polar_jobs.end_rank(state, outcome) FROM unnest(jobs) j, unnest(j.events) e
+        INSERT INTO polar_jobs.event_ends (event_id, job_id, rank, note)
+        SELECT e, j.id, polar_jobs.end_rank(state, outcome),
+               CASE WHEN polar_jobs.end_rank(state, outcome) <> 2
+                    THEN coalesce(move_to_history.note, (j.errors || coalesce(failures[j.ordinality], '[]')) -> -1 ->> 'error') END
+          FROM unnest(jobs) WITH ORDINALITY j, unnest(j.events) e
     )
     INSERT INTO polar_jobs.finished_jobs
            (id, run_at, created_at, started_at, worker, attempt, max_attempts, priority, queue, kind,

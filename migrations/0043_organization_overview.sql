@@ -46,7 +46,7 @@ CREATE FUNCTION polar_jobs.organization_timeline(organization uuid, most bigint)
                                                 WHERE c.organization_id = organization_timeline.organization)
     ), events AS (
         SELECT e.id FROM polar_jobs.stored_events e
-         WHERE strpos(e.change::text, organization::text) > 0
+         WHERE strpos(lower(e.change::text), organization::text) > 0
             OR position(convert_to(organization::text, 'UTF8') IN e.body) > 0
         UNION
         SELECT unnest(a.events) FROM about a

@@ -224,8 +224,9 @@ macro_rules! complete_and_claim {
                         errors, 'completed', CASE WHEN why IS NULL THEN 'applied' ELSE 'ignored' END
                    FROM finished
              ), ends AS (
-                 INSERT INTO polar_jobs.event_ends (event_id, job_id, rank)
-                 SELECT unnest(events), id, CASE WHEN why IS NULL THEN 2 ELSE 1 END FROM finished WHERE events IS NOT NULL
+                 INSERT INTO polar_jobs.event_ends (event_id, job_id, rank, note)
+                 SELECT unnest(events), id, CASE WHEN why IS NULL THEN 2 ELSE 1 END, why FROM finished
+                  WHERE events IS NOT NULL
              ), ",
             $due,
             $record,

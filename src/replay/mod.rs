@@ -36,7 +36,7 @@ macro_rules! of_those_meant {
                    WHERE (cardinality($1::bigint[]) = 0 OR id = ANY ($1)) AND ($2::text IS NULL OR type = $2)
                      AND ($3::timestamptz IS NULL OR received_at >= $3) AND ($4::timestamptz IS NULL OR received_at < $4)
                      AND (cardinality($5::text[]) = 0
-                          OR EXISTS (SELECT 1 FROM unnest($5) name WHERE strpos(data::text, name) > 0)) "
+                          OR EXISTS (SELECT 1 FROM unnest($5) name WHERE strpos(lower(data::text), name) > 0)) "
                 + $after,
             &$filter.ids,
             $filter.event_type,

@@ -61,6 +61,11 @@ async fn types_that_start_no_job_are_202_and_stored_as_ignored() {
                 true
             )
         );
+        let note: String = sqlx::query_scalar("SELECT note FROM polar_jobs.external_events")
+            .fetch_one(&ingress.pool)
+            .await
+            .unwrap();
+        assert_eq!(note, "nothing follows from an event of this type");
         assert_eq!(ingress.jobs().await, 0);
     }
 }

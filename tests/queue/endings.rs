@@ -490,13 +490,13 @@ async fn a_result_that_the_database_refuses_is_a_failure_not_a_loop() {
 }
 
 #[tokio::test]
-async fn events_learn_what_became_of_their_job() {
+async fn events_learn_what_became_of_their_job_and_why_and_know_it_when_the_job_is_gone() {
     let app = TestApp::new().await;
     let worker = app.work(4).await;
-    for (act, outcome) in [
-        (Act::Done, "applied"),
-        (Act::Ignored("same".into()), "ignored"),
-        (Act::Discard("bad".into()), "failed"),
+    for (act, outcome, note) in [
+        (Act::Done, "applied", "note IS NULL"),
+        (Act::Ignored("same".into()), "ignored", "note = 'same'"),
+        (Act::Discard("bad".into()), "failed", "note LIKE '%bad%'"),
     ] {
         for within in [false, true] {
             let event = app
@@ -509,8 +509,13 @@ async fn events_learn_what_became_of_their_job() {
             app.add(Script::new("e", [acts]).row().caused_by(event))
                 .await;
             let handled = format!(
-                "SELECT count(*) FROM polar_jobs.external_events WHERE id = {event} AND outcome = '{outcome}' AND handled_at IS NOT NULL"
+                "SELECT count(*) FROM polar_jobs.external_events WHERE id = {event} AND outcome = '{outcome}' AND {note} AND handled_at IS NOT NULL"
             );
+            app.until_number(&handled, 1).await;
+            sqlx::query("DELETE FROM polar_jobs.finished_jobs")
+                .execute(&app.pool)
+                .await
+                .unwrap();
             app.until_number(&handled, 1).await;
         }
     }

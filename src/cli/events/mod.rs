@@ -81,6 +81,7 @@ struct Row {
     received_at: Timestamp,
     handled_at: Option<Timestamp>,
     outcome: Option<String>,
+    note: Option<String>,
     organization_id: Option<Uuid>,
     organization: Option<String>,
 }
@@ -118,7 +119,7 @@ async fn rows(
         Row,
         r#"SELECT id AS "id!", source AS "source!", external_id, type,
                   data AS "data: Json<Box<RawValue>>", received_at AS "received_at!: Timestamp",
-                  handled_at AS "handled_at: Timestamp", outcome,
+                  handled_at AS "handled_at: Timestamp", outcome, note,
                   polar_jobs.organization_of_event(type, data) AS organization_id,
                   (SELECT o.name FROM polar_jobs.organizations o
                     WHERE o.id = polar_jobs.organization_of_event(type, data)) AS organization
@@ -126,7 +127,7 @@ async fn rows(
             WHERE ($1::text IS NULL OR source = $1)
               AND ($2::text IS NULL OR type = $2)
               AND ($3::text IS NULL OR coalesce(outcome, 'pending') = $3)
-              AND ($4::text IS NULL OR strpos(data::text, $4) > 0)
+              AND ($4::text IS NULL OR strpos(lower(data::text), $4) > 0)
             ORDER BY id DESC LIMIT $5"#,
         source,
         list.kind,
@@ -171,7 +172,7 @@ fn outcome_of(row: &Row) -> String {
 }
 
 /// Everything but the data, for `show`.
-fn facts(row: &Row) -> [(&'static str, String); 8] {
+fn facts(row: &Row) -> [(&'static str, String); 9] {
     [
         ("id", row.id.to_string()),
         ("source", row.source.clone()),
@@ -184,6 +185,7 @@ fn facts(row: &Row) -> [(&'static str, String); 8] {
         ("received at", output::moment(row.received_at)),
         ("handled at", output::maybe_moment(row.handled_at)),
         ("outcome", outcome_of(row)),
+        ("note", row.note.clone().unwrap_or_default()),
     ]
 }
 
@@ -192,7 +194,7 @@ async fn show(pool: &PgPool, id: i64, format: Format) -> Result<Exit, Failure> {
         Row,
         r#"SELECT id AS "id!", source AS "source!", external_id, type,
                   data AS "data: Json<Box<RawValue>>", received_at AS "received_at!: Timestamp",
-                  handled_at AS "handled_at: Timestamp", outcome,
+                  handled_at AS "handled_at: Timestamp", outcome, note,
                   polar_jobs.organization_of_event(type, data) AS organization_id,
                   (SELECT o.name FROM polar_jobs.organizations o
                     WHERE o.id = polar_jobs.organization_of_event(type, data)) AS organization
