@@ -4,8 +4,8 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
+use super::ctid::Ctid;
 use super::finish::Completion;
-use super::place::RowPlace;
 
 /// A row that this process now holds. `(id, attempt, worker)` is its fence.
 #[derive(Debug)]
@@ -14,8 +14,8 @@ pub struct Claimed {
     pub id: i64,
     /// Claims so far, this one included.
     pub attempt: i32,
-    /// Where the row is now.
-    pub place: RowPlace,
+    /// Where the row is since the claim.
+    pub ctid: Ctid,
     /// Which job.
     pub kind: String,
     /// JSON as stored; decoded by the job, so that a bad payload costs one job and no other.
@@ -28,9 +28,9 @@ pub struct Claimed {
     pub events: Option<Vec<i64>>,
     /// Whether it has an ordering key: its end may let the next one run.
     pub ordered: bool,
-    /// Its place in the queue.
+    /// Jobs of a lower one are claimed first.
     pub priority: i16,
-    /// Its place in the queue.
+    /// Within a priority the earliest is claimed first.
     pub run_at: DateTime<Utc>,
     /// When it was claimed, by the database's clock.
     pub started_at: DateTime<Utc>,
@@ -63,7 +63,7 @@ pub struct ClaimCursor {
 }
 
 impl ClaimCursor {
-    /// The place of the last of these jobs.
+    /// Returns the cursor behind the last of these jobs.
     #[must_use]
     pub fn last_of(jobs: &[Claimed]) -> Option<Self> {
         jobs.iter()
@@ -100,33 +100,56 @@ impl Share {
     }
 }
 
+/// One claim, and what is stored with it.
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimRequest<'a> {
+    /// Who claims.
+    pub record: ClaimRecord<'a>,
+    /// From which queue.
+    pub queue: &'a str,
+    /// Completions to be stored in the same commit.
+    pub completions: &'a [Completion],
+    /// At most so many jobs; 0 = none.
+    pub limit: usize,
+    /// Where it starts.
+    pub from: ClaimFrom,
+}
+
+/// Where a claim starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimFrom {
+    /// At the head of the queue.
+    Head,
+    /// Behind a cursor, and then it takes a share of what is due.
+    Cursor(ClaimCursor, Share),
+}
+
 /// Most rows that one claim takes: beyond it a batch gains nothing.
 pub const LARGEST_CLAIM: usize = 1000;
 
-/// Stores `completions` and claims up to `limit` due jobs of `queue`, in one commit; from the head of
-/// the queue, or from behind a [`ClaimCursor`] and then a share of them.
+/// Stores completions and claims due jobs of a queue, in one commit.
 ///
 /// The picked rows go through an array: with a join or `IN`, a generic plan takes the unknown LIMIT
-/// for a tenth of the table and walks all of it. Each is named by its place, for it is locked and stays there;
+/// for a tenth of the table and walks all of it. Each is named by its ctid, for it is locked and stays there;
 /// one that somebody changed a moment before is left for the next claim.
 ///
 /// # Errors
 /// If the database fails; then nothing was stored and nothing claimed, or the answer was lost and
-/// both happened: repeating the completions is harmless, and claims without an answer are handed
-/// back by [`super::recovery::release`].
+/// both happened: repeating the completions is harmless, and claims without an answer are requeued by
+/// [`super::recovery::release`].
 pub async fn complete_and_claim(
     connection: &mut PgConnection,
-    record: ClaimRecord<'_>,
-    queue: &str,
-    completions: &[Completion],
-    limit: usize,
-    after: Option<(ClaimCursor, Share)>,
+    request: &ClaimRequest<'_>,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
-    let done = Done::of(completions);
-    let limit = i64::try_from(limit.min(LARGEST_CLAIM)).unwrap_or(0);
-    match after {
-        None => from_head(connection, record, queue, &done, limit).await,
-        Some(after) => from_cursor(connection, record, queue, &done, limit, after).await,
+    match request.from {
+        ClaimFrom::Head => from_head(connection, request).await,
+        ClaimFrom::Cursor(cursor, share) => from_cursor(connection, request, cursor, share).await,
+    }
+}
+
+impl ClaimRequest<'_> {
+    fn rows(&self) -> i64 {
+        i64::try_from(self.limit.min(LARGEST_CLAIM)).unwrap_or(0)
     }
 }
 
@@ -134,7 +157,7 @@ pub async fn complete_and_claim(
 struct Done<'a> {
     ids: Vec<i64>,
     attempts: Vec<i32>,
-    places: Vec<RowPlace>,
+    ctids: Vec<Ctid>,
     notes: Vec<Option<&'a str>>,
 }
 
@@ -143,7 +166,7 @@ impl<'a> Done<'a> {
         Self {
             ids: completions.iter().map(|done| done.id).collect(),
             attempts: completions.iter().map(|done| done.attempt).collect(),
-            places: completions.iter().map(|done| done.place).collect(),
+            ctids: completions.iter().map(|done| done.ctid).collect(),
             notes: completions
                 .iter()
                 .map(|done| done.ignored.as_deref())
@@ -152,7 +175,7 @@ impl<'a> Done<'a> {
     }
 }
 
-/// The statement of every claim: `$ends` stores ends before, `$due` selects the places of due jobs.
+/// The statement of every claim: `$ends` stores ends before, `$due` selects the ctids of due jobs.
 macro_rules! claim {
     ($ends:literal, $due:literal, $record:ident, $queue:ident, $limit:ident $(, $value:expr)*) => {
         sqlx::query_as!(
@@ -169,14 +192,14 @@ macro_rules! claim {
                     WHERE j.ctid = ANY (ARRAY("#
                 + $due
                 + r#"))
-                   RETURNING j.id, j.attempt, j.ctid AS place, j.kind, j.payload,
+                   RETURNING j.id, j.attempt, j.ctid, j.kind, j.payload,
                              jsonb_array_length(j.errors) AS failures, j.max_attempts, j.events,
                              j.ordering_key IS NOT NULL AS ordered, j.priority, j.run_at, j.started_at
                ), recorded AS (
                    UPDATE polar_jobs.claims c SET turn = $6, ids = $7::bigint[] || ARRAY(SELECT t.id FROM taken t)
                     WHERE c.worker = $1 AND c.fetcher = $4 AND EXISTS (SELECT 1 FROM taken)
                )
-               SELECT id AS "id!", attempt AS "attempt!", place AS "place!: RowPlace", kind AS "kind!",
+               SELECT id AS "id!", attempt AS "attempt!", ctid AS "ctid!: Ctid", kind AS "kind!",
                       payload::text AS "payload!", failures AS "failures!", max_attempts AS "max_attempts!", events,
                       ordered AS "ordered!", priority AS "priority!", run_at AS "run_at!", started_at AS "started_at!"
                  FROM taken"#,
@@ -204,8 +227,8 @@ macro_rules! complete_and_claim {
             "there AS (
                  DELETE FROM polar_jobs.live_jobs j
                   USING (SELECT unnest($8::bigint[]) AS id, unnest($9::int[]) AS attempt, unnest($10::text[]) AS why,
-                                unnest($11::tid[]) AS place) d
-                  WHERE j.ctid = d.place AND j.id + 0 = d.id AND j.attempt = d.attempt AND j.worker = $1
+                                unnest($11::tid[]) AS ctid) d
+                  WHERE j.ctid = d.ctid AND j.id + 0 = d.id AND j.attempt = d.attempt AND j.worker = $1
                  RETURNING j.*, d.why
              ), elsewhere AS (
                  DELETE FROM polar_jobs.live_jobs j
@@ -235,7 +258,7 @@ macro_rules! complete_and_claim {
             &$done.ids,
             &$done.attempts,
             &$done.notes as &[Option<&str>],
-            &$done.places as &[RowPlace]
+            &$done.ctids as &[Ctid]
             $(, $value)*
         )
     };
@@ -263,31 +286,31 @@ macro_rules! from_head {
 /// Without ends it is another statement, for its start costs less: a job that comes to an idle worker waits for it.
 async fn from_head(
     connection: &mut PgConnection,
-    record: ClaimRecord<'_>,
-    queue: &str,
-    done: &Done<'_>,
-    limit: i64,
+    request: &ClaimRequest<'_>,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
-    if done.ids.is_empty() {
+    let &ClaimRequest { record, queue, .. } = request;
+    let limit = request.rows();
+    if request.completions.is_empty() {
         return from_head!(claim, "", record, queue, limit)
             .fetch_all(connection)
             .await;
     }
+    let done = Done::of(request.completions);
     from_head!(complete_and_claim, record, queue, limit, done)
         .fetch_all(connection)
         .await
 }
 
-/// The same from behind a place and within its priority: the short form for a queue that is being
+/// The same from behind a cursor and within its priority: the short form for a queue that is being
 /// emptied, without the questions that a look at the head asks.
 async fn from_cursor(
     connection: &mut PgConnection,
-    record: ClaimRecord<'_>,
-    queue: &str,
-    done: &Done<'_>,
-    limit: i64,
-    (cursor, share): (ClaimCursor, Share),
+    request: &ClaimRequest<'_>,
+    cursor: ClaimCursor,
+    share: Share,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
+    let &ClaimRequest { record, queue, .. } = request;
+    let (limit, done) = (request.rows(), Done::of(request.completions));
     let (mask, bits) = share.mask();
     complete_and_claim!(
         "SELECT c.ctid FROM polar_jobs.live_jobs c

@@ -9,7 +9,7 @@ use sqlx::{PgConnection, Postgres, Transaction};
 
 use jobs::NewJob;
 
-use super::place::RowPlace;
+use super::ctid::Ctid;
 use super::{connect, enqueue};
 
 /// How long a completion waits for a row that somebody else holds. It keeps a connection of the jobs' pool
@@ -24,54 +24,54 @@ pub struct Completion {
     /// The fence.
     pub attempt: i32,
     /// Where the row was when it was claimed.
-    pub place: RowPlace,
+    pub ctid: Ctid,
     /// Why there was nothing to do, if so.
     pub ignored: Option<String>,
 }
 
 /// Back to waiting.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Return {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requeue {
     /// The row.
     pub id: i64,
     /// The fence.
     pub attempt: i32,
-    /// Seconds from now.
-    pub delay: f64,
+    /// From now.
+    pub delay: Duration,
     /// Why.
-    pub reason: Reason,
+    pub reason: RequeueReason,
 }
 
-/// Why a job goes back to waiting.
+/// Why a job is requeued.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum RequeueReason {
     /// The attempt failed: it is counted, and kept in `errors`.
     Failed(String),
-    /// The job put its work off; only then it is due.
-    PutOff(String),
+    /// The job put its work off: it is due only then.
+    Snoozed(String),
     /// It could not do its work now, which counts as due since it was due first.
     Released(Option<String>),
 }
 
-impl Return {
-    /// The entry of `errors`, if this return is a failure.
+impl Requeue {
+    /// The entry of `errors`, where the attempt failed.
     fn error(&self) -> Option<Value> {
         match &self.reason {
-            Reason::Failed(reason) => Some(failure(self.attempt, reason)),
-            Reason::PutOff(_) | Reason::Released(_) => None,
+            RequeueReason::Failed(reason) => Some(failure(self.attempt, reason)),
+            RequeueReason::Snoozed(_) | RequeueReason::Released(_) => None,
         }
     }
 
     fn note(&self) -> Option<&str> {
         match &self.reason {
-            Reason::Failed(_) => None,
-            Reason::PutOff(note) => Some(note),
-            Reason::Released(note) => note.as_deref(),
+            RequeueReason::Failed(_) => None,
+            RequeueReason::Snoozed(note) => Some(note),
+            RequeueReason::Released(note) => note.as_deref(),
         }
     }
 
     fn is_still_due(&self) -> bool {
-        !matches!(self.reason, Reason::PutOff(_))
+        !matches!(self.reason, RequeueReason::Snoozed(_))
     }
 }
 
@@ -134,10 +134,10 @@ async fn complete_one(
     .map(|done| done.rows_affected() == 1)
 }
 
-/// Puts jobs back to waiting. A job that came to wait with the same unique key meanwhile is merged into
-/// the one that comes back, whose failures stay counted.
+/// Requeues jobs. One that came to wait with the same unique key meanwhile is merged into the requeued one, whose failures
+/// stay counted.
 ///
-/// Returns the ids that could not be put back, because an open transaction of somebody else is in the
+/// Returns the ids that could not be requeued, because an open transaction of somebody else is in the
 /// way. Try those again later; nobody waits here for others.
 ///
 /// # Errors
@@ -145,17 +145,20 @@ async fn complete_one(
 pub async fn requeue(
     connection: &mut PgConnection,
     worker: i64,
-    returns: &[Return],
+    requeues: &[Requeue],
 ) -> Result<Vec<i64>, sqlx::Error> {
-    if returns.is_empty() {
+    if requeues.is_empty() {
         return Ok(Vec::new());
     }
-    let ids: Vec<i64> = returns.iter().map(|entry| entry.id).collect();
-    let attempts: Vec<i32> = returns.iter().map(|entry| entry.attempt).collect();
-    let delays: Vec<f64> = returns.iter().map(|entry| entry.delay).collect();
-    let failures: Vec<Option<Value>> = returns.iter().map(Return::error).collect();
-    let still_due: Vec<bool> = returns.iter().map(Return::is_still_due).collect();
-    let notes: Vec<Option<&str>> = returns.iter().map(Return::note).collect();
+    let ids: Vec<i64> = requeues.iter().map(|entry| entry.id).collect();
+    let attempts: Vec<i32> = requeues.iter().map(|entry| entry.attempt).collect();
+    let delays: Vec<f64> = requeues
+        .iter()
+        .map(|entry| entry.delay.as_secs_f64())
+        .collect();
+    let failures: Vec<Option<Value>> = requeues.iter().map(Requeue::error).collect();
+    let still_due: Vec<bool> = requeues.iter().map(Requeue::is_still_due).collect();
+    let notes: Vec<Option<&str>> = requeues.iter().map(Requeue::note).collect();
     sqlx::query_scalar!(
         r#"SELECT polar_jobs.requeue_jobs($1, $2, $3, $4, $5, $6, $7) AS "again!""#,
         worker,

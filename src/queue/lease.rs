@@ -113,8 +113,8 @@ pub async fn renew(connection: impl PgExecutor<'_>, worker: i64) -> Result<bool,
     .map(|done| done.rows_affected() == 1)
 }
 
-/// Takes the worker's row away at a clean stop, and its claims unless one of them is still held; that one
-/// is for another worker to put back.
+/// Deletes the worker's row at a clean stop, and its claims unless one of them is still held; that one
+/// is for another worker to reclaim.
 ///
 /// # Errors
 /// If the database fails; the lease then simply runs out.

@@ -9,6 +9,7 @@
 pub mod claim;
 pub mod columns;
 pub mod connect;
+pub mod ctid;
 pub mod enqueue;
 pub mod finish;
 pub mod fleet;
@@ -17,7 +18,6 @@ pub mod kinds;
 pub mod lease;
 pub mod notifier;
 pub mod payload;
-pub mod place;
 pub mod reclaim;
 pub mod recovery;
 pub mod release;

@@ -42,7 +42,7 @@ pub struct Findings {
     pub due: Vec<String>,
 }
 
-/// A job that was taken back.
+/// A job that was reclaimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReclaimedJob {
     /// The row.
@@ -113,7 +113,7 @@ pub async fn look(
 
 /// Removes a dead worker's row, if it is dead still: what made it look dead is checked again under the row's
 /// lock, which the worker needs as well when it comes back. From then on it can claim nothing more, and
-/// [`reclaim_jobs`] puts back what it held. Returns whether it was removed.
+/// [`reclaim_jobs`] requeues what it held. Returns whether it was removed.
 ///
 /// # Errors
 /// If the database fails; then nothing was changed.

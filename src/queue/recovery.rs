@@ -1,11 +1,13 @@
 //! What a fetcher does after it gave up on a connection: end what it left behind in Postgres, make sure
-//! that nothing of it comes late, and hand back the claim whose answer was lost. It costs as much as
+//! that nothing of it comes late, and requeue what the claim whose answer was lost took. It costs as much as
 //! one claim, however long the backlog, and waits for nobody.
+
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use super::finish::{self, Reason, Return};
+use super::finish::{self, Requeue, RequeueReason};
 
 /// A session of ours. The start tells it from a later one with the same process id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,14 +137,14 @@ pub async fn release(
     worker: i64,
     claims: &[LostClaim],
 ) -> Result<Vec<i64>, sqlx::Error> {
-    let release = |claim: &LostClaim| Return {
+    let release = |claim: &LostClaim| Requeue {
         id: claim.id,
         attempt: claim.attempt,
-        delay: 0.0,
-        reason: Reason::Released(None),
+        delay: Duration::ZERO,
+        reason: RequeueReason::Released(None),
     };
-    let returns: Vec<Return> = claims.iter().map(release).collect();
-    finish::requeue(connection, worker, &returns).await
+    let requeues: Vec<Requeue> = claims.iter().map(release).collect();
+    finish::requeue(connection, worker, &requeues).await
 }
 
 /// Those of `ids` whose rows somebody else holds now, so that a statement that ends them would wait.

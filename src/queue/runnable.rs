@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 /// True if a job of these queues is due and free, or an ordering key is about to be released, or a worker that
-/// looks dead holds one: it is taken back within seconds, but by nobody if every process ends before that. It is
+/// looks dead holds one: it is reclaimed within seconds, but by nobody if every process ends before that. It is
 /// taken for dead sooner here than by those who take jobs back: whoever drains rather waits.
 ///
 /// # Errors

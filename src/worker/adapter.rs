@@ -24,7 +24,7 @@ use tower::layer::util::Identity;
 use crate::queue::claim::Claimed;
 
 use super::attempt::Runner;
-use super::fetcher::HandedOut;
+use super::fetcher::ClaimedJob;
 use super::prefetch::{Prefetch, RunPermit};
 use super::result::{AttemptResult, BufferedResult, NO_PERMIT, PANICKED, STOPPING};
 use super::result_sink::ResultSink;
@@ -33,7 +33,7 @@ use super::watched::Watched;
 /// A permit serves further jobs for so long.
 const PERMIT_KEPT: Duration = Duration::from_millis(1);
 /// Seconds until a job is taken again beside which the worker itself panicked.
-const PANIC_DELAY: f64 = 60.0;
+const PANIC_DELAY: Duration = Duration::from_secs(60);
 
 /// How the process ends if an apalis worker does.
 pub(super) type Ended = MonitorError;
@@ -41,7 +41,7 @@ pub(super) type Ended = MonitorError;
 /// A queue's jobs and what becomes of them.
 pub(super) struct QueueRunner {
     pub(super) queue: String,
-    pub(super) claimed: mpsc::UnboundedReceiver<HandedOut>,
+    pub(super) claimed: mpsc::UnboundedReceiver<ClaimedJob>,
     pub(super) prefetch: Prefetch,
     pub(super) sink: ResultSink,
 }
@@ -133,7 +133,7 @@ impl Backend for ClaimedJobs {
                 Some(next) => next,
                 None => {
                     let claimed = ready!(self.shared.claimed().poll_recv(context));
-                    let Some(HandedOut { job, at }) = claimed else {
+                    let Some(ClaimedJob { job, at }) = claimed else {
                         return Poll::Ready(None);
                     };
                     if let Some(permit) = self.prefetch.permit_now() {
@@ -169,7 +169,7 @@ impl Backend for ClaimedJobs {
     }
 }
 
-/// What was not begun goes back at once.
+/// What was not begun is requeued at once.
 impl Drop for ClaimedJobs {
     fn drop(&mut self) {
         let mut claimed = self.shared.claimed();
@@ -205,14 +205,14 @@ struct Attempts(Arc<AttemptContext>);
 
 /// What all attempts of a queue share.
 struct AttemptContext {
-    claimed: Mutex<mpsc::UnboundedReceiver<HandedOut>>,
+    claimed: Mutex<mpsc::UnboundedReceiver<ClaimedJob>>,
     runner: Arc<Runner>,
     sink: ResultSink,
     _running: mpsc::Sender<Infallible>,
 }
 
 impl AttemptContext {
-    fn claimed(&self) -> MutexGuard<'_, mpsc::UnboundedReceiver<HandedOut>> {
+    fn claimed(&self) -> MutexGuard<'_, mpsc::UnboundedReceiver<ClaimedJob>> {
         self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use tracing::{Instrument, Span};
 
 use crate::queue::claim::Claimed;
-use crate::queue::finish::{Completion, Discard, Reason, Return};
+use crate::queue::finish::{Completion, Discard, Requeue, RequeueReason};
 
 use super::follow_ups::{caused_by, no_more_urgent};
 use super::metrics::{self, AttemptMetrics};
@@ -33,7 +33,7 @@ pub type Mask = Arc<dyn Fn(String) -> String + Send + Sync>;
 /// Nothing waits longer, whatever an answer asks for: Postgres could not even count it.
 const LONGEST_DELAY: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Seconds after which a job of an unknown kind is looked at again; up to twice that.
-const UNKNOWN_KIND_DELAY: f64 = 30.0;
+const UNKNOWN_KIND_DELAY: Duration = Duration::from_secs(30);
 /// Bytes of a reason or note that are kept.
 const LONGEST_TEXT: usize = 4096;
 
@@ -121,7 +121,7 @@ impl Runner {
     /// Not a failure: during a deployment an older worker may meet a kind of the next release.
     fn unknown_kind(&self, job: &Claimed) -> BufferedResult {
         metrics::unknown_kind();
-        let delay = UNKNOWN_KIND_DELAY * (1.0 + rand::rng().random::<f64>());
+        let delay = UNKNOWN_KIND_DELAY.mul_f64(1.0 + rand::rng().random::<f64>());
         let note = format!(
             "no job kind \"{}\" is known to version {}; waits for a worker that knows it",
             job.kind,
@@ -144,13 +144,13 @@ impl Runner {
                 still_due,
             } => {
                 let note = self.text(reason);
-                BufferedResult::Return(Return {
+                BufferedResult::Requeue(Requeue {
                     id: facts.id,
                     attempt: facts.attempt,
-                    delay: after.min(LONGEST_DELAY).as_secs_f64(),
+                    delay: after.min(LONGEST_DELAY),
                     reason: match still_due {
-                        true => Reason::Released(Some(note)),
-                        false => Reason::PutOff(note),
+                        true => RequeueReason::Released(Some(note)),
+                        false => RequeueReason::Snoozed(note),
                     },
                 })
             }
@@ -169,11 +169,11 @@ impl Runner {
             });
         }
         let delay = retry.delay(u32::try_from(failures).unwrap_or(1), rand::random());
-        BufferedResult::Return(Return {
+        BufferedResult::Requeue(Requeue {
             id,
             attempt,
-            delay: delay.as_secs_f64(),
-            reason: Reason::Failed(reason),
+            delay,
+            reason: RequeueReason::Failed(reason),
         })
     }
 
@@ -218,7 +218,7 @@ fn complete(
     let completion = Completion {
         id: facts.id,
         attempt: facts.attempt,
-        place: facts.place,
+        ctid: facts.ctid,
         ignored: match done.outcome {
             Outcome::Applied => None,
             Outcome::Ignored(reason) => Some(text(reason)),
@@ -263,15 +263,19 @@ fn organization_in(payload: &str) -> Option<&str> {
 /// One line for each attempt that did not do its work; the span says which.
 fn log(result: &BufferedResult) {
     match result {
-        BufferedResult::Return(Return {
-            reason: Reason::Failed(error),
+        BufferedResult::Requeue(Requeue {
+            reason: RequeueReason::Failed(error),
             delay,
             ..
-        }) => tracing::warn!(error, next_run_in_seconds = delay, "the attempt failed"),
+        }) => tracing::warn!(
+            error,
+            next_run_in_seconds = delay.as_secs_f64(),
+            "the attempt failed"
+        ),
         BufferedResult::Discard(discard) => {
             tracing::error!(error = discard.reason, "the job is discarded");
         }
-        BufferedResult::Return(_) | BufferedResult::Complete(_) => {}
+        BufferedResult::Requeue(_) | BufferedResult::Complete(_) => {}
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::queue::finish::{Completion, Discard, Return};
+use crate::queue::finish::{Completion, Discard, Requeue};
 
 use super::result::BufferedResult;
 
@@ -10,7 +10,7 @@ use super::result::BufferedResult;
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) completions: Vec<Completion>,
-    pub(super) returns: Vec<Return>,
+    pub(super) requeues: Vec<Requeue>,
     pub(super) discards: Vec<Discard>,
     /// What cannot be stored now.
     pub(super) contended: Vec<BufferedResult>,
@@ -22,7 +22,7 @@ impl Batch {
         for result in results {
             match result {
                 BufferedResult::Complete(completion) => batch.completions.push(completion),
-                BufferedResult::Return(entry) => batch.returns.push(entry),
+                BufferedResult::Requeue(entry) => batch.requeues.push(entry),
                 BufferedResult::Discard(entry) => batch.discards.push(entry),
             }
         }
@@ -30,15 +30,18 @@ impl Batch {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.completions.len() + self.returns.len() + self.discards.len()
+        self.completions.len() + self.requeues.len() + self.discards.len()
     }
 
     /// The claims whose ends these are.
     pub(super) fn claims(&self) -> impl Iterator<Item = (i64, i32)> {
         let completions = self.completions.iter().map(|done| (done.id, done.attempt));
-        let returns = self.returns.iter().map(|back| (back.id, back.attempt));
+        let requeues = self
+            .requeues
+            .iter()
+            .map(|requeue| (requeue.id, requeue.attempt));
         let discards = self.discards.iter().map(|gone| (gone.id, gone.attempt));
-        completions.chain(returns).chain(discards)
+        completions.chain(requeues).chain(discards)
     }
 
     /// Puts aside what `is_contended`.
@@ -50,8 +53,10 @@ impl Batch {
             .extend(completions.map(BufferedResult::Complete));
         let discards = self.discards.extract_if(.., |gone| is_contended(gone.id));
         self.contended.extend(discards.map(BufferedResult::Discard));
-        let returns = self.returns.extract_if(.., |back| is_contended(back.id));
-        self.contended.extend(returns.map(BufferedResult::Return));
+        let requeues = self
+            .requeues
+            .extract_if(.., |requeue| is_contended(requeue.id));
+        self.contended.extend(requeues.map(BufferedResult::Requeue));
     }
 
     /// Puts the second half aside; a single one as a whole.

@@ -3,7 +3,7 @@
 //!
 //! When a connection is given up in the middle of a claim, nobody knows whether Postgres went on with
 //! it. The claim recorded itself, so whoever opens it next ends the old session, begins another
-//! epoch, and hands back what that one claim took.
+//! epoch, and requeues what that one claim took.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::queue::claim::{self, ClaimCursor, ClaimRecord, Claimed, Share};
+use crate::queue::claim::{self, ClaimFrom, ClaimRecord, ClaimRequest, Claimed};
 use crate::queue::connect::{IDLE_TIMEOUT, Pooler, QueueDatabase, set_lock_timeout};
 use crate::queue::finish::Completion;
 use crate::queue::recovery::{self, Backend, LostClaim};
@@ -31,7 +31,7 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(30);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a batch waits for a row that somebody else holds before it goes on without it.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(250);
-/// Between two tries to hand back what somebody else holds.
+/// Between two tries to requeue what somebody else holds.
 const RELEASE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// See the module.
@@ -62,11 +62,11 @@ pub(super) struct FetchConnection {
     used: Instant,
 }
 
-/// Claims without an answer that somebody else's transaction is in the way of.
+/// Claims without an answer whose rows somebody else's transaction holds.
 #[derive(Default)]
 struct Unreleased {
     claims: Vec<LostClaim>,
-    /// When they were last tried to be handed back.
+    /// When it was last tried to requeue them.
     last_try: Option<Instant>,
 }
 
@@ -153,7 +153,7 @@ impl FetchConnections {
         }
     }
 
-    /// Hands back claims without an answer on connections that nobody uses now: who needed one tried again on another.
+    /// Requeues claims without an answer on connections that nobody uses now: who needed one tried again on another.
     pub(super) async fn recover_idle(&self) {
         for connection in &self.connections {
             // Whoever has a permit finds a connection.
@@ -166,12 +166,12 @@ impl FetchConnections {
             if connection.has_unanswered()
                 && let Err(error) = connection.ready().await
             {
-                tracing::debug!(%error, "claims without an answer are not handed back yet");
+                tracing::debug!(%error, "claims without an answer are not requeued yet");
             }
         }
     }
 
-    /// Hands back claims without an answer that are left at the end.
+    /// Requeues claims without an answer that are left at the end.
     pub(super) async fn recover(&self) -> Result<(), sqlx::Error> {
         for connection in &self.connections {
             let mut connection = connection.lock().await;
@@ -199,7 +199,7 @@ impl DerefMut for AcquiredConnection {
 }
 
 impl FetchConnection {
-    /// Whether it was given up and not looked after yet, or claims of it are still to be handed back.
+    /// Whether it was given up and not looked after yet, or claims of it are still to be requeued.
     fn has_unanswered(&self) -> bool {
         self.lost.is_some() || !self.unreleased.claims.is_empty()
     }
@@ -220,40 +220,34 @@ impl FetchConnection {
         queue: &str,
         completions: &[Completion],
         limit: usize,
-        after: Option<(ClaimCursor, Share)>,
+        from: ClaimFrom,
     ) -> Result<Vec<Claimed>, sqlx::Error> {
         self.ready().await?;
         self.turn += 1;
         let mut held = self.held.beside(self.fetcher, completions);
         held.extend(self.unreleased.claims.iter().map(|claim| claim.id));
-        let record = ClaimRecord {
-            worker: self.worker,
-            fetcher: self.fetcher,
-            epoch: self.epoch,
-            turn: self.turn,
-            held: &held,
+        let request = ClaimRequest {
+            record: ClaimRecord {
+                worker: self.worker,
+                fetcher: self.fetcher,
+                epoch: self.epoch,
+                turn: self.turn,
+                held: &held,
+            },
+            queue,
+            completions,
+            limit,
+            from,
         };
         let pooler = self.database.pooler;
         let open = self.open.as_mut().expect("it was opened above");
         let claim = async {
             match pooler {
-                Pooler::None => {
-                    let connection = &mut open.connection;
-                    claim::complete_and_claim(connection, record, queue, completions, limit, after)
-                        .await
-                }
+                Pooler::None => claim::complete_and_claim(&mut open.connection, &request).await,
                 Pooler::Transaction => {
                     let mut transaction = open.connection.begin_with(BEGIN).await?;
                     set_lock_timeout(&mut transaction, LOCK_TIMEOUT).await?;
-                    let rows = claim::complete_and_claim(
-                        &mut transaction,
-                        record,
-                        queue,
-                        completions,
-                        limit,
-                        after,
-                    )
-                    .await?;
+                    let rows = claim::complete_and_claim(&mut transaction, &request).await?;
                     transaction.commit().await?;
                     Ok(rows)
                 }

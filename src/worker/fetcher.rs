@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::{sleep, sleep_until};
 
-use crate::queue::claim::{ClaimCursor, Claimed, LARGEST_CLAIM, Share};
+use crate::queue::claim::{ClaimCursor, ClaimFrom, Claimed, LARGEST_CLAIM, Share};
 use crate::queue::finish;
 use crate::queue::recovery;
 use crate::sqlstate::is_lock_timeout;
@@ -62,13 +63,30 @@ pub(super) struct Fetcher {
     pub(super) slots: Slots,
     pub(super) buffer: Arc<CompletionBuffer>,
     pub(super) idle: Arc<IdleState>,
-    pub(super) claimed: Option<mpsc::UnboundedSender<HandedOut>>,
+    pub(super) claimed: Option<mpsc::UnboundedSender<ClaimedJob>>,
     /// True once a look found nothing and nothing of this queue was running.
     pub(super) quiet: Option<watch::Sender<bool>>,
+    pub(super) state: FetchState,
+}
+
+/// What a fetcher knows between its turns.
+#[derive(Default)]
+pub(super) struct FetchState {
+    /// Whether a claim may find jobs.
+    should_claim: bool,
+    /// When to claim once more although nobody notified.
+    look_again: Option<Instant>,
+    /// Claims in a row that found as many jobs as they asked for.
+    full_claims: u32,
+    cursor: Cursor,
+    /// Jobs whose rows somebody else's transaction held when they were to be stored.
+    contended: HashSet<i64>,
+    /// Results of such jobs, on their way back into the buffer.
+    put_aside: JoinSet<()>,
 }
 
 /// A job on its way to be run.
-pub(super) struct HandedOut {
+pub(super) struct ClaimedJob {
     pub(super) job: Claimed,
     /// When it was claimed, by this process's clock.
     pub(super) at: Instant,
@@ -93,10 +111,10 @@ impl Cursor {
     }
 }
 
-/// What is to be claimed.
+/// How much is to be claimed.
 #[derive(Clone, Copy)]
-struct Wanted {
-    /// At most so many.
+struct ClaimSize {
+    /// At most so many jobs.
     limit: usize,
     /// Slots taken for it; the others are those of the batch.
     free: usize,
@@ -115,61 +133,36 @@ struct Turned {
 impl Fetcher {
     /// Works until the phase is `Closing` and everything is stored.
     pub(super) async fn run(mut self) {
-        let mut put_aside = JoinSet::new();
-        let mut contended = HashSet::new();
-        let mut should_claim = self.first;
-        let mut look_again = None;
-        let mut streak = 0;
-        let mut cursor = Cursor::default();
+        self.state.should_claim = self.first;
+        let slots = self.slots.clone();
         loop {
-            while put_aside.try_join_next().is_some() {}
+            while self.state.put_aside.try_join_next().is_some() {}
             let phase = *self.shared.phase.borrow();
             if phase != Phase::Running {
                 self.claimed = None;
             }
-            let freed = self.slots.freed_since_now();
-            let enough = self.slots.used().min(LARGEST_CLAIM);
+            let freed = slots.freed_since_now();
+            let enough = slots.used().min(LARGEST_CLAIM);
             self.buffer.wait_for_batch(enough).await;
             let batch = Batch::of(self.buffer.take(LARGEST_CLAIM));
-            let wanted = self.wanted(&batch, should_claim);
-            if batch.len() == 0 && wanted.free == 0 {
-                if phase == Phase::Closing && put_aside.is_empty() && self.buffer.is_empty() {
-                    return;
-                }
-                let woken = self
-                    .rest(should_claim, freed, phase, look_again, &mut put_aside)
-                    .await;
-                should_claim |= woken && self.first;
-                continue;
-            }
-            let from_head = cursor.at.is_none();
-            let turned = self.turn(batch, wanted, &mut cursor, &mut contended).await;
-            for result in turned.contended {
-                put_aside.spawn(push_later(Arc::clone(&self.buffer), result));
-            }
-            should_claim |= turned.released;
-            if self.shared.drain && self.slots.used() == 0 {
-                // Only the first fetcher says that the queue is empty, after a look, and it may be asleep already.
-                if self.first {
-                    should_claim = true;
-                } else {
-                    self.idle.wake();
-                }
-            }
-            if wanted.limit > 0 {
-                let full = turned.found == wanted.limit;
-                // Behind a cursor nothing is no proof of an empty queue.
-                should_claim = full || turned.released || !from_head;
-                look_again = (turned.found > 1).then(|| Instant::now() + STREAM_POLL);
-                streak = if full { streak + 1 } else { 0 };
-                self.update_idle_state(&mut should_claim, turned.found, streak)
-                    .await;
+            let size = self.claim_size(&batch);
+            if batch.len() > 0 || size.free > 0 {
+                self.turn(batch, size).await;
+            } else if phase == Phase::Closing && self.has_stored_everything() {
+                return;
+            } else {
+                self.rest(phase, freed).await;
             }
         }
     }
 
-    fn wanted(&self, batch: &Batch, should_claim: bool) -> Wanted {
-        let claiming = self.claimed.is_some() && (should_claim || !batch.completions.is_empty());
+    fn has_stored_everything(&self) -> bool {
+        self.state.put_aside.is_empty() && self.buffer.is_empty()
+    }
+
+    fn claim_size(&self, batch: &Batch) -> ClaimSize {
+        let may_find = self.state.should_claim || !batch.completions.is_empty();
+        let claiming = self.claimed.is_some() && may_find;
         let free = if claiming {
             self.slots.take(LARGEST_CLAIM - batch.len())
         } else {
@@ -181,34 +174,55 @@ impl Fetcher {
         } else {
             0
         };
-        Wanted { limit, free }
+        ClaimSize { limit, free }
     }
 
-    /// Stores a batch and claims; tries until the database answers.
-    async fn turn(
-        &self,
-        mut batch: Batch,
-        wanted: Wanted,
-        cursor: &mut Cursor,
-        contended: &mut HashSet<i64>,
-    ) -> Turned {
+    /// Stores a batch and claims, and notes what that says about the next turn.
+    async fn turn(&mut self, batch: Batch, size: ClaimSize) {
+        let from_head = self.state.cursor.at.is_none();
+        let turned = self.store_and_claim(batch, size).await;
+        for result in turned.contended {
+            let buffer = Arc::clone(&self.buffer);
+            self.state.put_aside.spawn(push_later(buffer, result));
+        }
+        self.state.should_claim |= turned.released;
+        if self.shared.drain && self.slots.used() == 0 {
+            // Only the first fetcher says that the queue is empty, after a look, and it may be asleep already.
+            if self.first {
+                self.state.should_claim = true;
+            } else {
+                self.idle.wake();
+            }
+        }
+        if size.limit > 0 {
+            let full = turned.found == size.limit;
+            // Behind a cursor nothing is no proof of an empty queue.
+            self.state.should_claim = full || turned.released || !from_head;
+            self.state.look_again = (turned.found > 1).then(|| Instant::now() + STREAM_POLL);
+            self.state.full_claims = if full { self.state.full_claims + 1 } else { 0 };
+            self.update_idle_state(turned.found).await;
+        }
+    }
+
+    /// Tries until the database answers.
+    async fn store_and_claim(&mut self, mut batch: Batch, size: ClaimSize) -> Turned {
         let mut backoff = Backoff::default();
-        let share = self.share();
-        let _storing = self.buffer.storing();
+        let from = self.claim_from();
+        let shared = Arc::clone(&self.shared);
+        let buffer = Arc::clone(&self.buffer);
+        let _storing = buffer.storing();
         loop {
             // Other queues may use the connection while this one waits.
-            let mut connection = self.shared.connections.acquire().await;
-            let after = cursor.at.map(|place| (place, share));
-            let turn = self.try_turn(&mut connection, &mut batch, wanted, after, contended);
-            match turn.await {
+            let mut connection = shared.connections.acquire().await;
+            match self.try_turn(&mut connection, &mut batch, size, from).await {
                 Ok(rows) => {
                     drop(connection);
-                    let released = self.shared.held.remove(batch.claims());
+                    let released = shared.held.remove(batch.claims());
                     let found = rows.len();
                     // Slots of the batch are free now, those of the new rows are taken.
-                    self.slots
-                        .give((wanted.free + batch.len()).saturating_sub(found));
-                    cursor.remember(&rows, found == wanted.limit);
+                    let slots = size.free + batch.len();
+                    self.slots.give(slots.saturating_sub(found));
+                    self.state.cursor.remember(&rows, found == size.limit);
                     self.hand_out(rows);
                     return Turned {
                         found,
@@ -217,7 +231,7 @@ impl Fetcher {
                     };
                 }
                 Err(error) if is_lock_timeout(&error) => {
-                    self.split(&mut connection, &mut batch, contended).await;
+                    self.split(&mut connection, &mut batch).await;
                 }
                 Err(error) => {
                     drop(connection);
@@ -228,31 +242,33 @@ impl Fetcher {
         }
     }
 
-    /// What to claim: not what another fetcher of the queue may be claiming at this moment.
-    fn share(&self) -> Share {
-        match (self.buffer.is_storing(), self.first) {
+    /// Where to claim: not what another fetcher of the queue may be claiming at this moment.
+    fn claim_from(&self) -> ClaimFrom {
+        let share = match (self.buffer.is_storing(), self.first) {
             (false, _) => Share::All,
             (true, true) => Share::Even,
             (true, false) => Share::Odd,
-        }
+        };
+        let cursor = self.state.cursor.at;
+        cursor.map_or(ClaimFrom::Head, |at| ClaimFrom::Cursor(at, share))
     }
 
     async fn try_turn(
-        &self,
+        &mut self,
         connection: &mut FetchConnection,
         batch: &mut Batch,
-        wanted: Wanted,
-        after: Option<(ClaimCursor, Share)>,
-        contended: &mut HashSet<i64>,
+        size: ClaimSize,
+        from: ClaimFrom,
     ) -> Result<Vec<Claimed>, sqlx::Error> {
         let worker = self.shared.worker;
+        let contended = &self.state.contended;
         if batch.claims().any(|(id, _)| contended.contains(&id)) {
-            self.skip_contended(connection, batch, contended).await?;
+            self.skip_contended(connection, batch).await?;
         }
-        if !batch.returns.is_empty() {
-            let returns = &batch.returns;
+        if !batch.requeues.is_empty() {
+            let requeues = &batch.requeues;
             let left = connection
-                .run(async |connection| finish::requeue(connection, worker, returns).await)
+                .run(async |connection| finish::requeue(connection, worker, requeues).await)
                 .await?;
             batch.put_aside(|id| left.contains(&id));
         }
@@ -263,23 +279,23 @@ impl Fetcher {
                 .await?;
         }
         // The slots of what was put aside are still in use.
-        let limit = wanted.limit.saturating_sub(batch.contended.len());
+        let limit = size.limit.saturating_sub(batch.contended.len());
         connection
-            .complete_and_claim(&self.queue, &batch.completions, limit, after)
+            .complete_and_claim(&self.queue, &batch.completions, limit, from)
             .await
     }
 
     /// Puts aside what was contended before and still is, so that nobody waits for it again.
     async fn skip_contended(
-        &self,
+        &mut self,
         connection: &mut FetchConnection,
         batch: &mut Batch,
-        contended: &mut HashSet<i64>,
     ) -> Result<(), sqlx::Error> {
         let ids: Vec<i64> = batch.claims().map(|(id, _)| id).collect();
         let locked = connection
             .run(async |connection| recovery::locked_by_others(connection, &ids).await)
             .await?;
+        let contended = &mut self.state.contended;
         contended.retain(|id| !ids.contains(id));
         contended.extend(&locked);
         batch.put_aside(|id| locked.contains(&id));
@@ -287,14 +303,9 @@ impl Fetcher {
     }
 
     /// Somebody holds a row of the batch: only that one waits.
-    async fn split(
-        &self,
-        connection: &mut FetchConnection,
-        batch: &mut Batch,
-        contended: &mut HashSet<i64>,
-    ) {
+    async fn split(&mut self, connection: &mut FetchConnection, batch: &mut Batch) {
         let before = batch.len();
-        let skipped = self.skip_contended(connection, batch, contended).await;
+        let skipped = self.skip_contended(connection, batch).await;
         if let Err(error) = skipped {
             tracing::debug!(%error, "it is not known who is in the way of a batch");
         }
@@ -312,7 +323,7 @@ impl Fetcher {
             let refused = self
                 .claimed
                 .as_ref()
-                .is_none_or(|claimed| claimed.send(HandedOut { job, at }).is_err());
+                .is_none_or(|claimed| claimed.send(ClaimedJob { job, at }).is_err());
             if refused {
                 self.buffer
                     .push(BufferedResult::release(id, attempt, STOPPING));
@@ -324,46 +335,41 @@ impl Fetcher {
     /// the look and the mark. A busy one is marked so, so that nobody notifies us in vain. Both by the first
     /// fetcher alone: it goes on looking until it marks the queue idle. If another one marked it busy and then
     /// ran dry, nobody would look any more.
-    async fn update_idle_state(&self, should_claim: &mut bool, found: usize, streak: u32) {
+    async fn update_idle_state(&mut self, found: usize) {
+        let state = &mut self.state;
         if self.first {
-            if streak >= BUSY_AFTER {
+            if state.full_claims >= BUSY_AFTER {
                 self.idle.mark_busy();
-            } else if !*should_claim && self.idle.mark_idle().await {
-                *should_claim = true;
+            } else if !state.should_claim && self.idle.mark_idle().await {
+                state.should_claim = true;
             }
         }
         if let Some(quiet) = &self.quiet {
-            quiet.send_replace(!*should_claim && found == 0 && self.slots.used() == 0);
+            quiet.send_replace(!state.should_claim && found == 0 && self.slots.used() == 0);
         }
     }
 
-    /// Waits for a result, a slot, a notification, the next look or another phase. True if it may be worth to
-    /// look for jobs.
-    async fn rest(
-        &self,
-        should_claim: bool,
-        freed: impl Future<Output = ()>,
-        known: Phase,
-        look_again: Option<Instant>,
-        put_aside: &mut JoinSet<()>,
-    ) -> bool {
+    /// Waits for a result, a slot, a notification, the next look or another phase.
+    async fn rest(&mut self, known: Phase, freed: impl Future<Output = ()>) {
         let mut phase = self.shared.phase.clone();
         if *phase.borrow_and_update() != known {
-            return false;
+            return;
         }
-        let again = look_again.unwrap_or_else(Instant::now);
-        tokio::select! {
+        let state = &mut self.state;
+        let look_again = state.look_again.unwrap_or_else(Instant::now).into();
+        let may_find_jobs = tokio::select! {
             () = self.buffer.arrived() => false,
-            () = freed, if should_claim => true,
+            () = freed, if state.should_claim => true,
             () = self.idle.woken(), if self.first => true,
-            () = tokio::time::sleep_until(again.into()), if self.first && look_again.is_some() => true,
-            Some(_) = put_aside.join_next() => false,
+            () = sleep_until(look_again), if self.first && state.look_again.is_some() => true,
+            Some(_) = state.put_aside.join_next() => false,
             Ok(()) = phase.changed() => known == Phase::Running,
-        }
+        };
+        state.should_claim |= may_find_jobs && self.first;
     }
 }
 
 async fn push_later(buffer: Arc<CompletionBuffer>, result: BufferedResult) {
-    tokio::time::sleep(CONTENDED_DELAY).await;
+    sleep(CONTENDED_DELAY).await;
     buffer.push(result);
 }

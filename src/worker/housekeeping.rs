@@ -153,10 +153,12 @@ impl Repairs {
 
     /// True if jobs became free.
     async fn run(self) -> bool {
-        in_time(ANSWER_TIMEOUT, self.try_run()).await.unwrap_or_else(|error| {
-            tracing::debug!(%error, "the jobs of dead workers were not taken back, trying again");
-            false
-        })
+        in_time(ANSWER_TIMEOUT, self.try_run())
+            .await
+            .unwrap_or_else(|error| {
+                tracing::debug!(%error, "a repair failed, trying again");
+                false
+            })
     }
 
     async fn try_run(&self) -> Result<bool, sqlx::Error> {

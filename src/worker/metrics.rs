@@ -1,5 +1,5 @@
 //! What operators see of the work: how attempts end and how long they take, which slots are in use, what
-//! was taken back from dead workers. How far behind the queues are is the fleet's matter (`telemetry::fleet`).
+//! was reclaimed from dead workers. How far behind the queues are is the fleet's matter (`telemetry::fleet`).
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -10,7 +10,7 @@ use metrics::{Counter, Histogram, counter, gauge, histogram};
 use sqlx::PgPool;
 
 use crate::queue::claim::Claimed;
-use crate::queue::finish::Reason;
+use crate::queue::finish::RequeueReason;
 use crate::queue::reclaim::ReclaimedJob;
 use crate::queue::release;
 
@@ -88,10 +88,10 @@ impl End {
         let completion = match result {
             AttemptResult::Transactional(result) => &result.completion,
             AttemptResult::Buffered(BufferedResult::Complete(completion)) => completion,
-            AttemptResult::Buffered(BufferedResult::Return(back)) => {
-                return match back.reason {
-                    Reason::Failed(_) => Self::Failed,
-                    Reason::PutOff(_) | Reason::Released(_) => Self::Waiting,
+            AttemptResult::Buffered(BufferedResult::Requeue(requeue)) => {
+                return match requeue.reason {
+                    RequeueReason::Failed(_) => Self::Failed,
+                    RequeueReason::Snoozed(_) | RequeueReason::Released(_) => Self::Waiting,
                 };
             }
             AttemptResult::Buffered(BufferedResult::Discard(_)) => return Self::Discarded,
@@ -113,7 +113,7 @@ impl End {
     }
 }
 
-/// A job was put back because its kind is not known here.
+/// A job was requeued because its kind is not known here.
 pub(super) fn unknown_kind() {
     counter!("polar_jobs_unknown_kind_total").increment(1);
 }
@@ -123,7 +123,7 @@ pub(super) fn worker_reclaimed() {
     counter!("polar_jobs_reclaimed_workers_total").increment(1);
 }
 
-/// A job of a dead worker was taken back.
+/// A job of a dead worker was reclaimed.
 pub(super) fn job_reclaimed(job: &ReclaimedJob) {
     let result = if job.discarded {
         "discarded"

@@ -24,7 +24,7 @@ use super::backoff::Backoff;
 use super::catch_up;
 use super::completion_buffer::CompletionBuffer;
 use super::fetch_connections::FetchConnections;
-use super::fetcher::{Fetcher, Phase, Shared};
+use super::fetcher::{FetchState, Fetcher, Phase, Shared};
 use super::held_jobs::HeldJobs;
 use super::housekeeping::Housekeeping;
 use super::lease_keeper::{IdleStates, LeaseKeeper, LeaseLost, Retirement};
@@ -75,7 +75,7 @@ pub struct WorkerSettings {
     pub slots: usize,
     /// End when nothing is runnable.
     pub drain: bool,
-    /// How long running jobs may take to end at a stop; then they are handed back.
+    /// How long running jobs may take to end at a stop; then they are requeued.
     pub drain_timeout: Duration,
     /// Replaces configured secrets in whatever is stored.
     pub mask: Mask,
@@ -109,7 +109,7 @@ pub enum WorkerError {
 }
 
 /// Runs a worker until `shutdown` resolves (or nothing is runnable, with `drain`), then stops
-/// claiming, lets what runs end, hands back the rest and takes its row away.
+/// claiming, lets what runs end, requeues the rest and deletes its row.
 ///
 /// # Errors
 /// If it cannot start, loses its lease, or a part of it dies; the process must then exit and be
@@ -316,7 +316,7 @@ impl WorkerTasks {
         }
     }
 
-    /// Lets what runs end; after `drain_timeout` the rest is aborted, which hands it back.
+    /// Lets what runs end; after `drain_timeout` the rest is aborted, which requeues it.
     async fn finish(&mut self, drain_timeout: Duration) {
         if self.runner.is_finished() {
             return;
@@ -392,6 +392,7 @@ fn spawn_fetchers(
             idle: Arc::clone(&sink.idle),
             claimed: Some(claimed_tx.clone()),
             quiet: quiet_tx.take(),
+            state: FetchState::default(),
         };
         fetchers.spawn(fetcher.run());
     }

@@ -1,12 +1,14 @@
 //! What comes of an attempt: the words in which the parts of a worker speak of an end before it is stored.
 
+use std::time::Duration;
+
 use jobs::NewJob;
 use jobs::contract::Retry;
 use sqlx::{Postgres, Transaction};
 
 use crate::queue::claim::Claimed;
-use crate::queue::finish::{Completion, Discard, Reason, Return};
-use crate::queue::place::RowPlace;
+use crate::queue::ctid::Ctid;
+use crate::queue::finish::{Completion, Discard, Requeue, RequeueReason};
 
 /// Notes of jobs that were released.
 pub(super) const STOPPING: &str = "requeued by a stopping worker";
@@ -20,7 +22,7 @@ pub(super) const NOT_STORED: &str = "its completion could not be stored";
 pub(super) struct AttemptFacts {
     pub(super) id: i64,
     pub(super) attempt: i32,
-    pub(super) place: RowPlace,
+    pub(super) ctid: Ctid,
     pub(super) failures: i32,
     pub(super) max_attempts: i32,
     pub(super) priority: i16,
@@ -31,7 +33,7 @@ impl AttemptFacts {
         Self {
             id: job.id,
             attempt: job.attempt,
-            place: job.place,
+            ctid: job.ctid,
             failures: job.failures,
             max_attempts: job.max_attempts,
             priority: job.priority,
@@ -54,7 +56,7 @@ pub(super) enum BufferedResult {
     /// Done, nothing else to write: stored together with the next claim.
     Complete(Completion),
     /// Back to waiting.
-    Return(Return),
+    Requeue(Requeue),
     /// The end without success.
     Discard(Discard),
 }
@@ -72,21 +74,21 @@ pub(super) struct TransactionalCompletion {
 impl BufferedResult {
     /// Back to waiting at once, no attempt charged.
     pub(super) fn release(id: i64, attempt: i32, note: &str) -> Self {
-        Self::release_after(0.0, id, attempt, note)
+        Self::release_after(Duration::ZERO, id, attempt, note)
     }
 
-    /// The same after so many seconds: what went wrong here would go wrong again at once.
+    /// The same after a delay: what went wrong here would go wrong again at once.
     pub(super) fn release_after(
-        delay: f64,
+        delay: Duration,
         id: i64,
         attempt: i32,
         note: impl Into<String>,
     ) -> Self {
-        Self::Return(Return {
+        Self::Requeue(Requeue {
             id,
             attempt,
             delay,
-            reason: Reason::Released(Some(note.into())),
+            reason: RequeueReason::Released(Some(note.into())),
         })
     }
 }

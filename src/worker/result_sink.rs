@@ -19,7 +19,7 @@ use super::result::{BufferedResult, NOT_STORED, TransactionalCompletion};
 use super::slots::Slots;
 
 /// Seconds after which a job is run again whose completion the database did not take.
-const NOT_STORED_DELAY: f64 = 1.0;
+const NOT_STORED_DELAY: Duration = Duration::from_secs(1);
 
 /// A completion with what it writes.
 const STORE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,8 +1,10 @@
 //! Every attempt has one end, and every job a final state.
 
+use std::time::Duration;
+
 use jobs::NewJob;
-use polar_jobs::queue::finish::{self, Completion, Reason, Return};
-use polar_jobs::queue::place::RowPlace;
+use polar_jobs::queue::ctid::Ctid;
+use polar_jobs::queue::finish::{self, Completion, Requeue, RequeueReason};
 
 use crate::ledger::Mark;
 use crate::script::{Act, Brief, Script};
@@ -372,18 +374,18 @@ async fn every_way_to_end_is_fenced_by_attempt_and_worker() {
     app.execute("UPDATE polar_jobs.live_jobs SET worker = 7, attempt = 3")
         .await;
     let mut connection = app.connect().await;
-    let there: RowPlace = sqlx::query_scalar("SELECT ctid FROM polar_jobs.live_jobs")
+    let there: Ctid = sqlx::query_scalar("SELECT ctid FROM polar_jobs.live_jobs")
         .fetch_one(&app.pool)
         .await
         .unwrap();
     for (worker, attempt) in [(7, 2), (7, 4), (8, 3)] {
-        let back = Return {
+        let requeue = Requeue {
             id,
             attempt,
-            delay: 0.0,
-            reason: Reason::Failed("x".into()),
+            delay: Duration::ZERO,
+            reason: RequeueReason::Failed("x".into()),
         };
-        finish::requeue(&mut connection, worker, &[back])
+        finish::requeue(&mut connection, worker, &[requeue])
             .await
             .unwrap();
         let gone = finish::Discard {
@@ -394,14 +396,14 @@ async fn every_way_to_end_is_fenced_by_attempt_and_worker() {
         finish::discard(&mut connection, worker, &[gone])
             .await
             .unwrap();
-        let done = |place| Completion {
+        let done = |ctid| Completion {
             id,
             attempt,
-            place,
+            ctid,
             ignored: None,
         };
-        for place in [there, RowPlace::default()] {
-            complete_and_claim(&mut connection, worker, &[done(place)], 0)
+        for ctid in [there, Ctid::default()] {
+            complete_and_claim(&mut connection, worker, &[done(ctid)], 0)
                 .await
                 .unwrap();
         }
@@ -436,13 +438,12 @@ async fn a_job_is_completed_wherever_its_row_is_by_now_and_none_in_its_stead() {
         panic!("four were claimed, not {claimed:?}");
     };
     for job in &claimed {
-        let place: RowPlace =
-            sqlx::query_scalar("SELECT ctid FROM polar_jobs.live_jobs WHERE id = $1")
-                .bind(job.id)
-                .fetch_one(&app.pool)
-                .await
-                .unwrap();
-        assert_eq!(job.place, place);
+        let ctid: Ctid = sqlx::query_scalar("SELECT ctid FROM polar_jobs.live_jobs WHERE id = $1")
+            .bind(job.id)
+            .fetch_one(&app.pool)
+            .await
+            .unwrap();
+        assert_eq!(job.ctid, ctid);
     }
     sqlx::query("UPDATE polar_jobs.live_jobs SET note = 'elsewhere now' WHERE id = $1")
         .bind(moved.id)
@@ -452,7 +453,7 @@ async fn a_job_is_completed_wherever_its_row_is_by_now_and_none_in_its_stead() {
     let ended = [
         completion(moved),
         Completion {
-            place: other.place,
+            ctid: other.ctid,
             ..completion(mistaken)
         },
         completion(there),

@@ -2,11 +2,12 @@
 //! tables must agree with the model.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use polar_jobs::operators::Actor;
 use polar_jobs::queue::claim::Claimed;
-use polar_jobs::queue::finish::{self, Discard, Reason, Return};
-use polar_jobs::queue::place::RowPlace;
+use polar_jobs::queue::ctid::Ctid;
+use polar_jobs::queue::finish::{self, Discard, Requeue, RequeueReason};
 use polar_jobs::queue::table::{self, Acted, Action};
 use polar_jobs::queue::{enqueue, reclaim, release};
 use proptest::prelude::*;
@@ -153,8 +154,8 @@ impl Case {
             }
             Step::Fail(index) | Step::Snooze(index) => {
                 let reason = match step {
-                    Step::Fail(_) => Reason::Failed("x".to_owned()),
-                    _ => Reason::Released(None),
+                    Step::Fail(_) => RequeueReason::Failed("x".to_owned()),
+                    _ => RequeueReason::Released(None),
                 };
                 if let Some((worker, job)) = self.take(*index) {
                     requeue(&mut self.connection, worker, &job, reason).await;
@@ -326,7 +327,7 @@ impl Case {
             &mut self.connection,
             worker,
             &job,
-            Reason::Failed("late".to_owned()),
+            RequeueReason::Failed("late".to_owned()),
         )
         .await;
         discard(&mut self.connection, worker, &job).await;
@@ -489,7 +490,7 @@ async fn complete(connection: &mut PgConnection, worker: i64, job: &Claimed) {
     let mut done = completion(job);
     // Every fourth one as if its row had moved meanwhile.
     if job.id % 4 == 0 {
-        done.place = RowPlace::default();
+        done.ctid = Ctid::default();
     }
     // Odd ones end like those that write: in a transaction of their own.
     if job.id % 2 == 1 {
@@ -504,15 +505,15 @@ async fn complete(connection: &mut PgConnection, worker: i64, job: &Claimed) {
     }
 }
 
-async fn requeue(connection: &mut PgConnection, worker: i64, job: &Claimed, reason: Reason) {
-    let back = Return {
+async fn requeue(connection: &mut PgConnection, worker: i64, job: &Claimed, reason: RequeueReason) {
+    let requeue = Requeue {
         id: job.id,
         attempt: job.attempt,
-        delay: 0.0,
+        delay: Duration::ZERO,
         reason,
     };
     assert!(
-        finish::requeue(connection, worker, &[back])
+        finish::requeue(connection, worker, &[requeue])
             .await
             .unwrap()
             .is_empty()

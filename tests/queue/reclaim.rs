@@ -8,7 +8,7 @@ use polar_jobs::queue::recovery::{self, LostClaim};
 use sqlx::{Connection, PgConnection};
 
 use crate::script::Script;
-use crate::test_app::{TestApp, complete_and_claim, register};
+use crate::test_app::{TestApp, claim_from_head, complete_and_claim, register};
 
 /// A worker with one job and a session whose lock is gone.
 async fn cut_worker(app: &TestApp) -> (PgConnection, i64, i64) {
@@ -171,7 +171,7 @@ async fn what_a_lost_claim_took_is_told_from_what_was_held_before() {
             turn,
             held,
         };
-        claim::complete_and_claim(connection, record, "default", &[], 1, None)
+        claim::complete_and_claim(connection, &claim_from_head(record, &[], 1))
             .await
             .unwrap()
     };

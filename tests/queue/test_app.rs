@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jobs::NewJob;
 use jobs::contract::{Fees, Settings};
-use polar_jobs::queue::claim::{self, ClaimRecord, Claimed};
+use polar_jobs::queue::claim::{self, ClaimFrom, ClaimRecord, ClaimRequest, Claimed};
 use polar_jobs::queue::connect::{ConnectionBudget, Pooler, QueueDatabase};
 use polar_jobs::queue::finish::Completion;
 use polar_jobs::queue::lease::{self, Identity};
@@ -40,12 +40,12 @@ pub(crate) async fn register(connection: &mut PgConnection) -> i64 {
     lease::register(connection, &identity).await.unwrap()
 }
 
-/// A job that was done, at the place where it was claimed.
+/// A job that was done, where it was claimed.
 pub(crate) fn completion(job: &Claimed) -> Completion {
     Completion {
         id: job.id,
         attempt: job.attempt,
-        place: job.place,
+        ctid: job.ctid,
         ignored: None,
     }
 }
@@ -388,5 +388,20 @@ pub(crate) async fn complete_and_claim(
         turn: 1,
         held: &held,
     };
-    claim::complete_and_claim(connection, record, "default", done, limit, None).await
+    claim::complete_and_claim(connection, &claim_from_head(record, done, limit)).await
+}
+
+/// A claim from the head of the default queue.
+pub(crate) fn claim_from_head<'a>(
+    record: ClaimRecord<'a>,
+    completions: &'a [Completion],
+    limit: usize,
+) -> ClaimRequest<'a> {
+    ClaimRequest {
+        record,
+        queue: "default",
+        completions,
+        limit,
+        from: ClaimFrom::Head,
+    }
 }

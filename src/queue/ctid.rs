@@ -1,7 +1,7 @@
 //! Where a version of a row is, which Postgres calls `ctid`: the shortest way back to it, without an index.
 //!
-//! A row that is changed moves to another place, and its former place may be given to another row. So whoever
-//! goes back by place checks who is there, and looks for the row by its id where it is somebody else.
+//! An update moves a row to another ctid, and its former one may be given to another row. So whoever looks for a row by its
+//! ctid checks its id too, and looks for the id where it is another row's.
 
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
@@ -10,29 +10,29 @@ use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef};
 use sqlx::{Decode, Encode, Postgres, Type};
 
 /// The types `tid` and `tid[]`, whose numbers are the same in every Postgres (`pg_type.dat`).
-const TID: Oid = Oid(27);
-const TIDS: Oid = Oid(1010);
+const TID_OID: Oid = Oid(27);
+const TID_ARRAY_OID: Oid = Oid(1010);
 
-/// The default is a place where no row ever is.
+/// Page and item; the default is one at which no row ever is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RowPlace {
+pub struct Ctid {
     page: u32,
     item: u16,
 }
 
-impl Type<Postgres> for RowPlace {
+impl Type<Postgres> for Ctid {
     fn type_info() -> PgTypeInfo {
-        PgTypeInfo::with_oid(TID)
+        PgTypeInfo::with_oid(TID_OID)
     }
 }
 
-impl PgHasArrayType for RowPlace {
+impl PgHasArrayType for Ctid {
     fn array_type_info() -> PgTypeInfo {
-        PgTypeInfo::with_oid(TIDS)
+        PgTypeInfo::with_oid(TID_ARRAY_OID)
     }
 }
 
-impl Encode<'_, Postgres> for RowPlace {
+impl Encode<'_, Postgres> for Ctid {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
         buffer.extend_from_slice(&self.page.to_be_bytes());
         buffer.extend_from_slice(&self.item.to_be_bytes());
@@ -40,7 +40,7 @@ impl Encode<'_, Postgres> for RowPlace {
     }
 }
 
-impl Decode<'_, Postgres> for RowPlace {
+impl Decode<'_, Postgres> for Ctid {
     fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
         let bytes: [u8; 6] = value.as_bytes()?.try_into()?;
         let [a, b, c, d, e, f] = bytes;
