@@ -131,7 +131,7 @@ impl Run<'_> {
                 ..MailData::default()
             },
         };
-        let contacts = match is_used(&found) {
+        let contacts = match found.is_redeemed() {
             true => Vec::new(),
             false => {
                 let (pool, organization) = (&self.context.pool, self.organization);
@@ -179,7 +179,7 @@ impl Run<'_> {
             let Some(discount) = self.discount(Some(id)).await? else {
                 continue;
             };
-            if is_used(&discount) {
+            if discount.is_redeemed() {
                 return self.refuse("the invitation was used").await;
             }
             self.polar.discounts().delete(id).await.or_absent()?;
@@ -227,8 +227,4 @@ impl Run<'_> {
         let written = customers.update_by_external_id(&self.external_id, &update);
         written.await.map(drop)
     }
-}
-
-fn is_used(discount: &Discount) -> bool {
-    discount.redemptions_count.is_some_and(|count| count > 0)
 }

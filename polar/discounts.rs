@@ -51,6 +51,14 @@ pub struct Discount {
     pub created_at: Option<DateTime<Utc>>,
 }
 
+impl Discount {
+    /// Whether it was used. One that is only mentioned does not tell, and counts as unused.
+    #[must_use]
+    pub fn is_redeemed(&self) -> bool {
+        self.redemptions_count.is_some_and(|count| count > 0)
+    }
+}
+
 open_enum! {
     /// A share or an amount.
     DiscountType {

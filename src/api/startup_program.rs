@@ -53,10 +53,10 @@ pub(super) async fn invitation(
 }
 
 /// Where an invitation stands.
-pub(super) fn stands(invitation: &Discount) -> StartupStatus {
-    match invitation.redemptions_count {
-        Some(count) if count > 0 => StartupStatus::Consumed,
-        _ => StartupStatus::Invited,
+pub(super) fn status_of(invitation: &Discount) -> StartupStatus {
+    match invitation.is_redeemed() {
+        true => StartupStatus::Consumed,
+        false => StartupStatus::Invited,
     }
 }
 
@@ -73,7 +73,7 @@ pub(super) async fn status<G>(
         invitation(polar, &metadata).await
     };
     match read.await {
-        Ok(invitation) => invitation.as_ref().map(stands),
+        Ok(invitation) => invitation.as_ref().map(status_of),
         Err(error) => {
             tracing::warn!(organization = %access.organization, %error, "the startup program's status cannot be read");
             None
@@ -169,7 +169,7 @@ async fn claim_alone(
     let invitation = invitation(polar, &buyer.customer.metadata).await?;
     let invitation = invitation.ok_or_else(|| refused("the organization is not invited"))?;
     let paid = buyer.subscription.as_ref().filter(|s| !is_free(s));
-    if stands(&invitation) == StartupStatus::Consumed {
+    if status_of(&invitation) == StartupStatus::Consumed {
         let claimed =
             paid.filter(|s| s.discount_id == Some(invitation.id) && s.product_id == scale);
         return used_up(access, lease, claimed, input.resumed).await;

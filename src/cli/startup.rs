@@ -139,13 +139,11 @@ async fn show(app: &AppContext, pool: &PgPool, organization: Uuid) -> Result<Exi
     };
     let invitation = invitation(&polar.with_class(CallClass::Probe), organization).await;
     let invitation = invitation.map_err(|error| call_failed(error.into()))?;
-    output::line(
-        match invitation.map(|discount| discount.redemptions_count) {
-            None => "not invited",
-            Some(Some(count)) if count > 0 => "consumed",
-            Some(_) => "invited",
-        },
-    )?;
+    output::line(match invitation {
+        None => "not invited",
+        Some(discount) if discount.is_redeemed() => "consumed",
+        Some(_) => "invited",
+    })?;
     Ok(Exit::Done)
 }
 

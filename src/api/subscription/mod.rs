@@ -143,8 +143,7 @@ async fn plan_of_switch(
     } else {
         None
     };
-    let claimable = offered
-        .filter(|offer| startup_program::stands(offer) == startup_program::StartupStatus::Invited);
+    let claimable = offered.filter(|offer| !offer.is_redeemed());
     let discount = claimable.map(|offer| offer.id);
     let leaves = !to_scale && startup_program::is_programs(current, &customer);
     // A discount takes effect at once only together with a product that does
