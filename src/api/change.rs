@@ -157,7 +157,7 @@ pub(super) fn json<B: DeserializeOwned>(body: &Bytes) -> Result<B, ApiError> {
     } else {
         body.as_ref()
     };
-    serde_json::from_slice(text).map_err(|error| ApiError::Invalid(vec![field_error(&error)]))
+    serde_json::from_slice(text).map_err(|error| field_error(&error).into())
 }
 
 /// For changes whose path says everything.
@@ -174,7 +174,7 @@ fn field_error(error: &serde_json::Error) -> FieldError {
     let missing = text.strip_prefix("missing field `");
     match missing.and_then(|rest| rest.split_once('`')) {
         Some((field, _)) => FieldError::new("missing", &["body", field], "is required"),
-        None => FieldError::new("value_error", &["body"], text),
+        None => FieldError::of_body(text),
     }
 }
 
@@ -272,7 +272,9 @@ async fn keep(
                 .map(Value::to_string)
                 .unwrap_or_default(),
         )),
-        Err(error) => error.kept(),
+        Err(error) => error
+            .final_answer()
+            .map(|answer| (answer.status, answer.body().to_string())),
     };
     let stored = match kept {
         Some((status, body)) => {

@@ -50,6 +50,11 @@ impl FieldError {
             msg: msg.into(),
         }
     }
+
+    /// What is asked for as a whole is refused, and no field of it.
+    pub(super) fn of_body(msg: impl Into<String>) -> Self {
+        Self::new("value_error", &["body"], msg)
+    }
 }
 
 impl From<polar::FieldFault> for FieldError {
@@ -77,6 +82,12 @@ pub(super) enum ApiError {
     Polar(polar::Error),
     /// The database failed.
     Database(sqlx::Error),
+}
+
+impl From<FieldError> for ApiError {
+    fn from(error: FieldError) -> Self {
+        Self::Invalid(vec![error])
+    }
 }
 
 impl From<Refusal> for ApiError {
@@ -133,87 +144,117 @@ pub(super) enum Refusal {
     Internal,
 }
 
-/// What a caller reads of a refusal: status, kind, words, and when to ask again, in seconds.
-struct Words(StatusCode, &'static str, &'static str, Option<u64>);
+/// What a caller reads of a refusal.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    /// Which kind of error, for programs.
+    kind: &'static str,
+    /// In words, or one entry per refused field.
+    detail: Value,
+    /// When to ask again, in seconds; `None` = it stays refused.
+    retry_after: Option<u64>,
+}
+
+impl Answer {
+    fn new(
+        status: StatusCode,
+        kind: &'static str,
+        detail: impl Into<Value>,
+        retry_after: Option<u64>,
+    ) -> Self {
+        Self {
+            status,
+            kind,
+            detail: detail.into(),
+            retry_after,
+        }
+    }
+
+    /// Polar cannot be asked now.
+    fn unavailable(detail: &str, retry_after: u64) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "PolarUnavailable", detail, Some(retry_after))
+    }
+
+    pub(super) fn body(&self) -> Value {
+        json!({ "error": self.kind, "detail": self.detail })
+    }
+}
 
 impl Refusal {
     #[rustfmt::skip] // one line each reads as the table that it is
-    fn words(self) -> Words {
+    fn answer(self) -> Answer {
         use StatusCode as S;
         match self {
-            Self::NoCallers => Words(S::SERVICE_UNAVAILABLE, "NotConfigured", "Neither APP_TOKEN nor APP_SESSION_SECRET is set.", Some(60)),
-            Self::Unauthorized => Words(S::UNAUTHORIZED, "Unauthorized", "Not authenticated.", None),
-            Self::BadOnBehalfOf => Words(S::BAD_REQUEST, "BadRequest", "On-Behalf-Of must be one user id, and only beside the application's token.", None),
-            Self::BadIdempotencyKey => Words(S::BAD_REQUEST, "BadRequest", "Idempotency-Key must be one text of 1 to 255 visible characters.", None),
-            Self::OrganizationNotFound => Words(S::NOT_FOUND, "ResourceNotFound", "Not found.", None),
-            Self::NotPermitted => Words(S::FORBIDDEN, "NotPermitted", "Your role in this organization does not allow it.", None),
-            Self::NotConfigured => Words(S::NOT_FOUND, "PolarSelfNotConfigured", "Billing is not configured.", None),
-            Self::PlanNotFound => Words(S::NOT_FOUND, "PolarSelfPlanNotFound", "There is no such plan.", None),
-            Self::PlanGone => Words(S::CONFLICT, "PolarSelfPlanGone", "The plan can no longer be chosen.", None),
-            Self::NotApproved => Words(S::FORBIDDEN, "PolarSelfNotApproved", "The organization is not approved.", None),
-            Self::NoActiveSubscription => Words(S::NOT_FOUND, "PolarSelfNoActiveSubscription", "There is no active subscription.", None),
-            Self::AlreadySubscribed => Words(S::CONFLICT, "PolarSelfAlreadySubscribed", "There is a subscription already: change it with PATCH.", None),
-            Self::SubscriptionEnded => Words(S::CONFLICT, "PolarSelfSubscriptionEnded", "The subscription has ended, is paused, or is not in force any more.", None),
-            Self::SubscriptionLocked => Words(S::CONFLICT, "PolarSelfSubscriptionLocked", "The subscription is being changed at Polar.", Some(5)),
-            Self::SubscriptionBusy => Words(S::CONFLICT, "PolarSelfSubscriptionBusy", "Another change of the subscription is under way.", Some(2)),
-            Self::CustomerNotFound => Words(S::NOT_FOUND, "PolarSelfCustomerNotFound", "The organization is no customer yet.", None),
-            Self::CustomerNotReady => Words(S::CONFLICT, "PolarSelfCustomerNotReady", "The organization is being made a customer.", Some(5)),
-            Self::MemberNotReady => Words(S::CONFLICT, "PolarSelfMemberNotReady", "You are being made known to Polar.", Some(5)),
-            Self::OrderNotFound => Words(S::NOT_FOUND, "PolarSelfOrderNotFound", "There is no such order, or no invoice yet.", None),
-            Self::PaymentMethodNotFound => Words(S::NOT_FOUND, "PolarSelfPaymentMethodNotFound", "There is no such payment method.", None),
-            Self::PaymentMethodInUse => Words(S::BAD_REQUEST, "PolarSelfPaymentMethodInUse", "A subscription needs this payment method.", None),
-            Self::GrantNotFound => Words(S::NOT_FOUND, "PolarSelfBenefitGrantNotFound", "There is no such benefit grant.", None),
-            Self::PaymentFailed => Words(S::PAYMENT_REQUIRED, "PaymentFailed", "The payment failed; the subscription is unchanged.", None),
-            Self::RequestInProgress => Words(S::CONFLICT, "RequestInProgress", "A request with this Idempotency-Key is under way.", Some(2)),
-            Self::OtherRequest => Words(S::UNPROCESSABLE_ENTITY, "IdempotencyKeyReused", "This Idempotency-Key was used with another body.", None),
-            Self::TooLarge => Words(S::PAYLOAD_TOO_LARGE, "RequestBodyTooLarge", "The body is larger than 64 KiB.", None),
-            Self::BrokenBody => Words(S::BAD_REQUEST, "BadRequest", "The body broke off.", None),
-            Self::Unknown => Words(S::SERVICE_UNAVAILABLE, "PolarUnavailable", "Polar did not say whether the change was made: ask again.", Some(5)),
-            Self::TooSlow => Words(S::SERVICE_UNAVAILABLE, "PolarUnavailable", "Polar takes too long: ask again.", Some(5)),
-            Self::Unreadable => Words(S::BAD_GATEWAY, "PolarUnreadable", "Polar's answer cannot be used.", None),
-            Self::Internal => Words(S::INTERNAL_SERVER_ERROR, "InternalServerError", "Something failed on our side.", None),
+            Self::NoCallers => Answer::new(S::SERVICE_UNAVAILABLE, "NotConfigured", "Neither APP_TOKEN nor APP_SESSION_SECRET is set.", Some(60)),
+            Self::Unauthorized => Answer::new(S::UNAUTHORIZED, "Unauthorized", "Not authenticated.", None),
+            Self::BadOnBehalfOf => Answer::new(S::BAD_REQUEST, "BadRequest", "On-Behalf-Of must be one user id, and only beside the application's token.", None),
+            Self::BadIdempotencyKey => Answer::new(S::BAD_REQUEST, "BadRequest", "Idempotency-Key must be one text of 1 to 255 visible characters.", None),
+            Self::OrganizationNotFound => Answer::new(S::NOT_FOUND, "ResourceNotFound", "Not found.", None),
+            Self::NotPermitted => Answer::new(S::FORBIDDEN, "NotPermitted", "Your role in this organization does not allow it.", None),
+            Self::NotConfigured => Answer::new(S::NOT_FOUND, "PolarSelfNotConfigured", "Billing is not configured.", None),
+            Self::PlanNotFound => Answer::new(S::NOT_FOUND, "PolarSelfPlanNotFound", "There is no such plan.", None),
+            Self::PlanGone => Answer::new(S::CONFLICT, "PolarSelfPlanGone", "The plan can no longer be chosen.", None),
+            Self::NotApproved => Answer::new(S::FORBIDDEN, "PolarSelfNotApproved", "The organization is not approved.", None),
+            Self::NoActiveSubscription => Answer::new(S::NOT_FOUND, "PolarSelfNoActiveSubscription", "There is no active subscription.", None),
+            Self::AlreadySubscribed => Answer::new(S::CONFLICT, "PolarSelfAlreadySubscribed", "There is a subscription already: change it with PATCH.", None),
+            Self::SubscriptionEnded => Answer::new(S::CONFLICT, "PolarSelfSubscriptionEnded", "The subscription has ended, is paused, or is not in force any more.", None),
+            Self::SubscriptionLocked => Answer::new(S::CONFLICT, "PolarSelfSubscriptionLocked", "The subscription is being changed at Polar.", Some(5)),
+            Self::SubscriptionBusy => Answer::new(S::CONFLICT, "PolarSelfSubscriptionBusy", "Another change of the subscription is under way.", Some(2)),
+            Self::CustomerNotFound => Answer::new(S::NOT_FOUND, "PolarSelfCustomerNotFound", "The organization is no customer yet.", None),
+            Self::CustomerNotReady => Answer::new(S::CONFLICT, "PolarSelfCustomerNotReady", "The organization is being made a customer.", Some(5)),
+            Self::MemberNotReady => Answer::new(S::CONFLICT, "PolarSelfMemberNotReady", "You are being made known to Polar.", Some(5)),
+            Self::OrderNotFound => Answer::new(S::NOT_FOUND, "PolarSelfOrderNotFound", "There is no such order, or no invoice yet.", None),
+            Self::PaymentMethodNotFound => Answer::new(S::NOT_FOUND, "PolarSelfPaymentMethodNotFound", "There is no such payment method.", None),
+            Self::PaymentMethodInUse => Answer::new(S::BAD_REQUEST, "PolarSelfPaymentMethodInUse", "A subscription needs this payment method.", None),
+            Self::GrantNotFound => Answer::new(S::NOT_FOUND, "PolarSelfBenefitGrantNotFound", "There is no such benefit grant.", None),
+            Self::PaymentFailed => Answer::new(S::PAYMENT_REQUIRED, "PaymentFailed", "The payment failed; the subscription is unchanged.", None),
+            Self::RequestInProgress => Answer::new(S::CONFLICT, "RequestInProgress", "A request with this Idempotency-Key is under way.", Some(2)),
+            Self::OtherRequest => Answer::new(S::UNPROCESSABLE_ENTITY, "IdempotencyKeyReused", "This Idempotency-Key was used with another body.", None),
+            Self::TooLarge => Answer::new(S::PAYLOAD_TOO_LARGE, "RequestBodyTooLarge", "The body is larger than 64 KiB.", None),
+            Self::BrokenBody => Answer::new(S::BAD_REQUEST, "BadRequest", "The body broke off.", None),
+            Self::Unknown => Answer::new(S::SERVICE_UNAVAILABLE, "PolarUnavailable", "Polar did not say whether the change was made: ask again.", Some(5)),
+            Self::TooSlow => Answer::new(S::SERVICE_UNAVAILABLE, "PolarUnavailable", "Polar takes too long: ask again.", Some(5)),
+            Self::Unreadable => Answer::new(S::BAD_GATEWAY, "PolarUnreadable", "Polar's answer cannot be used.", None),
+            Self::Internal => Answer::new(S::INTERNAL_SERVER_ERROR, "InternalServerError", "Something failed on our side.", None),
         }
     }
 }
 
-/// When it is worth asking again after a failure of Polar or of the database.
-const FAILURE_SECONDS: u64 = 5;
-/// The limiter tries a refused token, or a missing scope, once a minute.
-const TOKEN_SECONDS: u64 = 60;
+/// When to ask again after a failure of Polar or of the database, in seconds.
+const RETRY_AFTER_FAILURE: u64 = 5;
+/// The same after a refused token or a missing scope: the limiter tries one again once a minute.
+const RETRY_AFTER_REFUSED_TOKEN: u64 = 60;
 
 impl ApiError {
-    /// Status, kind, detail and when to ask again.
-    fn parts(&self) -> (StatusCode, &'static str, Value, Option<u64>) {
+    fn answer(&self) -> Answer {
         match self {
-            Self::Refused(refusal) => fixed(*refusal),
-            Self::Invalid(fields) => (
+            Self::Refused(refusal) => refusal.answer(),
+            Self::Invalid(fields) => Answer::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "RequestValidationError",
                 json!(fields),
                 None,
             ),
-            Self::Database(_) => (
+            Self::Database(_) => Answer::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "DatabaseUnavailable",
-                "The database does not answer.".into(),
-                Some(FAILURE_SECONDS),
+                "The database does not answer.",
+                Some(RETRY_AFTER_FAILURE),
             ),
-            Self::Polar(error) => of_polar(error),
+            Self::Polar(error) => answer_to_polar(error),
         }
     }
 
-    /// Status and body, where they are worth keeping: a refusal that stays one when it is asked again. Not what is
-    /// on its way: the customer that is being made, the role that Polar does not know yet.
-    pub(super) fn kept(&self) -> Option<(StatusCode, String)> {
-        let (status, kind, detail, retry_after) = self.parts();
+    /// The answer, where it would be the same if it were asked again. `None` also for what is on its way: the
+    /// customer that is being made, the role that Polar does not know yet.
+    pub(super) fn final_answer(&self) -> Option<Answer> {
         let is_on_its_way = matches!(
             self,
             Self::Refused(Refusal::CustomerNotFound) | Self::Polar(polar::Error::Forbidden { .. })
         );
-        let is_final = status.is_client_error() && retry_after.is_none() && !is_on_its_way;
-        is_final.then(|| {
-            let body = json!({ "error": kind, "detail": detail });
-            (status, body.to_string())
+        Some(self.answer()).filter(|answer| {
+            answer.status.is_client_error() && answer.retry_after.is_none() && !is_on_its_way
         })
     }
 
@@ -227,46 +268,37 @@ impl ApiError {
     }
 }
 
-fn fixed(refusal: Refusal) -> (StatusCode, &'static str, Value, Option<u64>) {
-    let Words(status, kind, detail, retry_after) = refusal.words();
-    (status, kind, detail.into(), retry_after)
-}
-
-fn unavailable(detail: &str, seconds: u64) -> (StatusCode, &'static str, Value, Option<u64>) {
-    let status = StatusCode::SERVICE_UNAVAILABLE;
-    (status, "PolarUnavailable", detail.into(), Some(seconds))
-}
-
-/// What a caller hears of an error of Polar for which a route has no words of its own.
-fn of_polar(error: &polar::Error) -> (StatusCode, &'static str, Value, Option<u64>) {
+/// The answer to an error of Polar that its route does not name itself.
+fn answer_to_polar(error: &polar::Error) -> Answer {
     match error {
         polar::Error::Rejected(rejected) => {
-            unavailable("Polar is busy.", seconds(rejected.retry_after))
+            Answer::unavailable("Polar is busy.", whole_seconds(rejected.retry_after))
         }
         polar::Error::RateLimited { retry_after, .. } => {
-            unavailable("Polar is busy.", seconds(*retry_after))
+            Answer::unavailable("Polar is busy.", whole_seconds(*retry_after))
         }
         polar::Error::Unauthorized { .. } | polar::Error::MissingScope { .. } => {
-            unavailable("Polar cannot be asked at the moment.", TOKEN_SECONDS)
+            let detail = "Polar cannot be asked at the moment.";
+            Answer::unavailable(detail, RETRY_AFTER_REFUSED_TOKEN)
         }
         polar::Error::Unavailable { .. }
         | polar::Error::Unreachable { .. }
         | polar::Error::Intermediary { .. } => {
-            unavailable("Polar does not answer.", FAILURE_SECONDS)
+            Answer::unavailable("Polar does not answer.", RETRY_AFTER_FAILURE)
         }
-        polar::Error::PaymentFailed { .. } => fixed(Refusal::PaymentFailed),
+        polar::Error::PaymentFailed { .. } => Refusal::PaymentFailed.answer(),
         polar::Error::Forbidden { error, .. } if is_ended(error) => {
-            fixed(Refusal::SubscriptionEnded)
+            Refusal::SubscriptionEnded.answer()
         }
-        polar::Error::Forbidden { .. } => fixed(Refusal::NotPermitted),
-        polar::Error::Conflict { .. } => fixed(Refusal::SubscriptionLocked),
+        polar::Error::Forbidden { .. } => Refusal::NotPermitted.answer(),
+        polar::Error::Conflict { .. } => Refusal::SubscriptionLocked.answer(),
         polar::Error::NotFound { .. } | polar::Error::Unaddressable { .. } => {
-            fixed(Refusal::OrganizationNotFound)
+            Refusal::OrganizationNotFound.answer()
         }
         polar::Error::Invalid(_)
         | polar::Error::NotSent { .. }
         | polar::Error::Unreadable { .. }
-        | polar::Error::Unexpected { .. } => fixed(Refusal::Unreadable),
+        | polar::Error::Unexpected { .. } => Refusal::Unreadable.answer(),
     }
 }
 
@@ -278,24 +310,22 @@ fn is_ended(error: &str) -> bool {
     )
 }
 
-fn seconds(wait: Duration) -> u64 {
+/// Rounded up, so that nobody comes too early.
+fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (status, kind, detail, retry_after) = self.parts();
-        let body = Json(json!({ "error": kind, "detail": detail }));
-        let mut response = (status, body).into_response();
-        if let Some(seconds) = retry_after {
-            let headers = response.headers_mut();
+        let answer = self.answer();
+        let mut response = (answer.status, Json(answer.body())).into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = answer.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
-        if status == StatusCode::UNAUTHORIZED {
+        if answer.status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer");
-            response
-                .headers_mut()
-                .insert(header::WWW_AUTHENTICATE, challenge);
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(cause) = self.cause() {
             response.extensions_mut().insert(Cause(cause));

@@ -60,6 +60,11 @@ pub(super) fn status_of(invitation: &Discount) -> StartupStatus {
     }
 }
 
+/// The refusal of an invitation that was used before; where that happens just now, only Polar knows it.
+pub(super) fn invitation_used_up() -> ApiError {
+    FieldError::of_body("the invitation is used up").into()
+}
+
 /// Where the organization stands. What cannot be read is shown as nothing: a billing page must not fail
 /// because of an offer.
 pub(super) async fn status<G>(
@@ -161,13 +166,11 @@ async fn claim_alone(
     let scale = access
         .state
         .scale_product
-        .ok_or_else(|| refused("there is no startup program"))?;
-    let buyer = Buyer::find(access, polar).await?;
-    let Some(buyer) = buyer else {
-        return Err(refused("the organization is not invited"));
-    };
+        .ok_or_else(|| FieldError::of_body("there is no startup program"))?;
+    let not_invited = || FieldError::of_body("the organization is not invited");
+    let buyer = Buyer::find(access, polar).await?.ok_or_else(not_invited)?;
     let invitation = invitation(polar, &buyer.customer.metadata).await?;
-    let invitation = invitation.ok_or_else(|| refused("the organization is not invited"))?;
+    let invitation = invitation.ok_or_else(not_invited)?;
     let paid = buyer.subscription.as_ref().filter(|s| !is_free(s));
     if status_of(&invitation) == StartupStatus::Consumed {
         let claimed =
@@ -221,7 +224,7 @@ async fn used_up(
             let view = confirm(access, lease, subscription.clone()).await?;
             Ok(Claimed::subscription(view))
         }
-        _ => Err(refused("the invitation is used up")),
+        _ => Err(invitation_used_up()),
     }
 }
 
@@ -245,8 +248,4 @@ fn switch_to(scale: ProductId, invitation: &Discount, subscription: &Subscriptio
         },
         update,
     }
-}
-
-fn refused(why: &str) -> ApiError {
-    ApiError::Invalid(vec![FieldError::new("value_error", &["body"], why)])
 }

@@ -13,8 +13,9 @@ use uuid::Uuid;
 
 use super::super::access::{Access, Manages};
 use super::super::change::{Change, Input, Reply, json};
-use super::super::error::{ApiError, FieldError, Refusal};
+use super::super::error::{ApiError, Refusal};
 use super::super::plans;
+use super::super::startup_program;
 use super::lease::ChangeLease;
 
 /// Where a person is sent from the checkout.
@@ -166,8 +167,7 @@ fn refused(error: polar::Error) -> ApiError {
     } else if about(&["external_customer_id", "customer_id"]) {
         Refusal::CustomerNotReady.into()
     } else if about(&["discount_id"]) {
-        let used_up = FieldError::new("value_error", &["body"], "the invitation is used up");
-        ApiError::Invalid(vec![used_up])
+        startup_program::invitation_used_up()
     } else if error.to_string().contains("/products") {
         Refusal::PlanGone.into()
     } else {

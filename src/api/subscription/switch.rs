@@ -12,7 +12,8 @@ use jobs::{ApplyBenefits, NewJob, SyncSubscription};
 use polar::{Interruption, ProrationBehavior, Subscription, SubscriptionId, SubscriptionUpdate};
 
 use super::super::access::Access;
-use super::super::error::{ApiError, FieldError, Refusal};
+use super::super::error::{ApiError, Refusal};
+use super::super::startup_program;
 use super::lease::{ChangeLease, Note};
 use super::view::{self, SubscriptionView};
 use crate::queue::enqueue;
@@ -196,8 +197,7 @@ fn is_final(error: &polar::Error) -> bool {
 /// What the caller hears of a refused change.
 fn refused(error: polar::Error) -> ApiError {
     if !error.faults_at(&["discount_id"]).is_empty() {
-        let used_up = FieldError::new("value_error", &["body"], "the invitation is used up");
-        return ApiError::Invalid(vec![used_up]);
+        return startup_program::invitation_used_up();
     }
     match error {
         polar::Error::Invalid(_) => Refusal::PlanGone.into(),
