@@ -10,10 +10,12 @@ use uuid::Uuid;
 
 use super::access::{Access, ManagesAsPerson};
 use super::billing_details;
-use super::change::{Change, Input, Reply, json};
+use super::body::json;
 use super::error::{ApiError, Refusal};
+use super::mutation::{Input, Mutation};
 use super::paging::Pagination;
 use super::portal::Portal;
+use super::reply::Reply;
 
 /// A shared Slack channel.
 #[derive(Debug, Serialize, ToSchema)]
@@ -90,14 +92,14 @@ pub(super) async fn list(access: Access<ManagesAsPerson>) -> Result<Json<GrantLi
     request_body = Invitation,
     responses((status = 200, description = "The channel as it is now", body = GrantView)),
 )]
-pub(super) async fn invite(access: Access<ManagesAsPerson>, change: Change) -> Response {
+pub(super) async fn invite(access: Access<ManagesAsPerson>, mutation: Mutation) -> Response {
     let act = async |access: Access<ManagesAsPerson>, input: Input<Invitation>| {
         let id = super::ids::parse(access.path("grant_id")).ok_or(Refusal::GrantNotFound)?;
         let portal = Portal::open(&access).await?;
         let invited = invite_to(&portal, id, &input.body.invited_email).await?;
         Ok(Reply::ok(&GrantView::from(invited)))
     };
-    change.once(access, json::<Invitation>, act).await
+    mutation.run_once(access, json::<Invitation>, act).await
 }
 
 async fn invite_to(

@@ -8,9 +8,11 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::access::{Access, ManagesAsPerson};
-use super::change::{Change, Input, Reply, json};
+use super::body::json;
 use super::error::{ApiError, FieldError};
+use super::mutation::{Input, Mutation};
 use super::portal::Portal;
+use super::reply::Reply;
 
 /// Whom invoices are made out to.
 #[derive(Serialize, ToSchema)]
@@ -111,14 +113,16 @@ pub(super) async fn get(access: Access<ManagesAsPerson>) -> Result<Json<BillingD
     request_body = BillingDetailsUpdate,
     responses((status = 200, description = "The billing details as they are now", body = BillingDetails)),
 )]
-pub(super) async fn update(access: Access<ManagesAsPerson>, change: Change) -> Response {
+pub(super) async fn update(access: Access<ManagesAsPerson>, mutation: Mutation) -> Response {
     let act = async |access: Access<ManagesAsPerson>, input: Input<BillingDetailsUpdate>| {
         let portal = Portal::open(&access).await?;
         let updated = portal.calls().update_billing_details(&input.body).await;
         let details = BillingDetails::from(updated.map_err(refused)?);
         Ok(Reply::ok(&details))
     };
-    change.once(access, json::<BillingDetailsUpdate>, act).await
+    mutation
+        .run_once(access, json::<BillingDetailsUpdate>, act)
+        .await
 }
 
 /// Polar's own words about each field.

@@ -8,10 +8,12 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::access::{Access, ManagesAsPerson};
-use super::change::{Change, Input, Reply, no_body};
+use super::body::no_body;
 use super::error::{ApiError, Refusal};
+use super::mutation::{Input, Mutation};
 use super::paging::Pagination;
 use super::portal::Portal;
+use super::reply::Reply;
 
 /// A means of payment.
 #[derive(Debug, Serialize, ToSchema)]
@@ -105,7 +107,7 @@ pub(super) async fn list(
     ),
     responses((status = 204, description = "It is gone")),
 )]
-pub(super) async fn delete(access: Access<ManagesAsPerson>, change: Change) -> Response {
+pub(super) async fn delete(access: Access<ManagesAsPerson>, mutation: Mutation) -> Response {
     let act = async |access: Access<ManagesAsPerson>, input: Input<()>| {
         let id = id(&access)?;
         let portal = Portal::open(&access).await?;
@@ -116,7 +118,7 @@ pub(super) async fn delete(access: Access<ManagesAsPerson>, change: Change) -> R
             Err(error) => Err(refused(error)),
         }
     };
-    change.once(access, no_body, act).await
+    mutation.run_once(access, no_body, act).await
 }
 
 /// Chooses what renewals are paid with.
@@ -130,7 +132,7 @@ pub(super) async fn delete(access: Access<ManagesAsPerson>, change: Change) -> R
     ),
     responses((status = 204, description = "It is chosen")),
 )]
-pub(super) async fn set_default(access: Access<ManagesAsPerson>, change: Change) -> Response {
+pub(super) async fn set_default(access: Access<ManagesAsPerson>, mutation: Mutation) -> Response {
     let act = async |access: Access<ManagesAsPerson>, _: Input<()>| {
         let id = id(&access)?;
         let portal = Portal::open(&access).await?;
@@ -138,7 +140,7 @@ pub(super) async fn set_default(access: Access<ManagesAsPerson>, change: Change)
         chosen.map_err(refused)?;
         Ok(Reply::no_content())
     };
-    change.once(access, no_body, act).await
+    mutation.run_once(access, no_body, act).await
 }
 
 fn id(access: &Access<ManagesAsPerson>) -> Result<PaymentMethodId, Refusal> {

@@ -14,8 +14,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::access::{Access, Manages};
-use super::change::{Change, Input, Reply, json};
+use super::body::json;
 use super::error::{ApiError, ErrorBody, FieldError, Refusal};
+use super::mutation::{Input, Mutation};
+use super::reply::Reply;
 use super::subscription::checkout::{Buyer, Checkout, Urls, is_free};
 use super::subscription::clear_pending;
 use super::subscription::lease::ChangeLease;
@@ -145,8 +147,10 @@ impl Claimed {
         (status = 402, description = "The card was declined; nothing has changed", body = ErrorBody),
     ),
 )]
-pub(super) async fn claim(access: Access<Manages>, change: Change) -> Response {
-    change.once(access, json::<ClaimBody>, claim_now).await
+pub(super) async fn claim(access: Access<Manages>, mutation: Mutation) -> Response {
+    mutation
+        .run_once(access, json::<ClaimBody>, claim_now)
+        .await
 }
 
 async fn claim_now(access: Access<Manages>, input: Input<ClaimBody>) -> Result<Reply, ApiError> {

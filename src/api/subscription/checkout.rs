@@ -12,9 +12,11 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::super::access::{Access, Manages};
-use super::super::change::{Change, Input, Reply, json};
+use super::super::body::json;
 use super::super::error::{ApiError, Refusal};
+use super::super::mutation::{Input, Mutation};
 use super::super::plans;
+use super::super::reply::Reply;
 use super::super::startup_program;
 use super::lease::ChangeLease;
 
@@ -56,14 +58,16 @@ pub(in crate::api) struct Checkout {
     request_body = NewSubscription,
     responses((status = 201, description = "The page", body = Checkout)),
 )]
-pub(in crate::api) async fn create(access: Access<Manages>, change: Change) -> Response {
+pub(in crate::api) async fn create(access: Access<Manages>, mutation: Mutation) -> Response {
     let act = async |access: Access<Manages>, input: Input<NewSubscription>| {
         let lease = ChangeLease::acquire(&access).await?;
         let opened = create_alone(&access, &input).await;
         lease.release().await;
         Ok(Reply::new(StatusCode::CREATED, &opened?))
     };
-    change.once(access, json::<NewSubscription>, act).await
+    mutation
+        .run_once(access, json::<NewSubscription>, act)
+        .await
 }
 
 async fn create_alone(

@@ -21,9 +21,11 @@ use self::lease::{ChangeLease, Note};
 use self::switch::{Switch, confirm, make, switch};
 use self::view::SubscriptionView;
 use super::access::{Access, Manages};
-use super::change::{Change, Input, Reply, json, no_body};
+use super::body::{json, no_body};
 use super::error::{ApiError, ErrorBody, Refusal};
+use super::mutation::{Input, Mutation};
 use super::plans;
+use super::reply::Reply;
 use super::startup_program;
 
 /// What the organization has: its subscription, or the free plan.
@@ -60,14 +62,14 @@ pub(super) struct ChangePlan {
         (status = 402, description = "The card was declined; nothing has changed", body = ErrorBody),
     ),
 )]
-pub(super) async fn change_plan(access: Access<Manages>, change: Change) -> Response {
+pub(super) async fn change_plan(access: Access<Manages>, mutation: Mutation) -> Response {
     let act = async |access: Access<Manages>, input: Input<ChangePlan>| {
         let lease = ChangeLease::acquire(&access).await?;
         let changed = change_plan_alone(&access, &lease, &input.body.product_id).await;
         lease.release().await;
         Ok(Reply::ok(&changed?))
     };
-    change.once(access, json::<ChangePlan>, act).await
+    mutation.run_once(access, json::<ChangePlan>, act).await
 }
 
 async fn change_plan_alone(
@@ -173,14 +175,14 @@ async fn plan_of_switch(
     params(("organization_id" = Uuid, Path, description = "The application's id of the organization")),
     responses((status = 200, description = "The subscription as it is now", body = SubscriptionView)),
 )]
-pub(super) async fn cancel(access: Access<Manages>, change: Change) -> Response {
+pub(super) async fn cancel(access: Access<Manages>, mutation: Mutation) -> Response {
     let act = async |access: Access<Manages>, _: Input<()>| {
         let lease = ChangeLease::acquire(&access).await?;
         let cancelled = cancel_alone(&access, &lease).await;
         lease.release().await;
         Ok(Reply::ok(&cancelled?))
     };
-    change.once(access, no_body, act).await
+    mutation.run_once(access, no_body, act).await
 }
 
 async fn cancel_alone(
