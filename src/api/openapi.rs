@@ -10,11 +10,8 @@ use utoipa::openapi::{
 use utoipa::{Modify, OpenApi};
 
 use super::error::{ErrorBody, ValidationErrorBody};
-use super::subscription::{self, checkout};
-use super::{
-    benefit_grants, billing_details, customer_session, orders, payment_methods, plans,
-    startup_program,
-};
+use super::subscription::{self, checkout, claim};
+use super::{benefit_grants, billing_details, customer_session, orders, payment_methods, plans};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -29,7 +26,7 @@ use super::{
         checkout::create,
         subscription::change_plan,
         subscription::cancel,
-        startup_program::claim,
+        claim::claim,
         orders::list,
         orders::invoice,
         billing_details::get,

@@ -10,10 +10,10 @@ use axum::routing::{delete, get, patch, post};
 use super::cors::cors;
 use super::log::log;
 use super::state::{ApiSettings, ApiState};
-use super::subscription::checkout;
+use super::subscription::{checkout, claim};
 use super::{
     benefit_grants, billing_details, customer_session, openapi, orders, payment_methods, plans,
-    startup_program, subscription,
+    subscription,
 };
 
 /// The routes of the organizations API, and its description at `/openapi.json`. Must be called within a
@@ -29,10 +29,7 @@ pub fn router(settings: ApiSettings) -> Router {
     Router::new()
         .route(&below("/plans"), get(plans::list))
         .route(&below("/subscription"), subscription_routes)
-        .route(
-            &below("/startup-program/claim"),
-            post(startup_program::claim),
-        )
+        .route(&below("/startup-program/claim"), post(claim::claim))
         .route(&below("/orders"), get(orders::list))
         .route(&below("/orders/{order_id}/invoice"), get(orders::invoice))
         .route(&below("/billing-details"), billing_details_routes)

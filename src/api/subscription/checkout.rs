@@ -22,7 +22,7 @@ use super::lease::ChangeLease;
 
 /// Where a person is sent from the checkout.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-pub(in crate::api) struct Urls {
+pub(super) struct Urls {
     /// After buying: an address of the application, or a path there.
     success_url: Option<String>,
     /// Back without buying.
@@ -33,7 +33,7 @@ pub(in crate::api) struct Urls {
 
 /// What to buy.
 #[derive(Debug, Deserialize, ToSchema)]
-pub(in crate::api) struct NewSubscription {
+pub(super) struct NewSubscription {
     /// One of `GET /plans`.
     product_id: String,
     #[serde(flatten)]
@@ -42,7 +42,7 @@ pub(in crate::api) struct NewSubscription {
 
 /// A page to buy on.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::api) struct Checkout {
+pub(super) struct Checkout {
     checkout_id: Uuid,
     /// Whoever has it can buy.
     url: String,
@@ -102,7 +102,7 @@ async fn create_alone(
 
 /// Whether the subscription is to a free product and in force: only such a one can be replaced by buying
 /// (docs/polar-facts.md#checkout-subscription).
-pub(in crate::api) fn is_free(subscription: &Subscription) -> bool {
+pub(super) fn is_free(subscription: &Subscription) -> bool {
     let free = match &subscription.product {
         Some(product) => plans::fixed_price(product).is_some_and(|price| price.amount == 0),
         None => subscription.amount == 0 && subscription.discount_id.is_none(),
@@ -111,14 +111,14 @@ pub(in crate::api) fn is_free(subscription: &Subscription) -> bool {
 }
 
 /// The customer, and what it has.
-pub(in crate::api) struct Buyer {
-    pub(in crate::api) customer: Customer,
-    pub(in crate::api) subscription: Option<Subscription>,
+pub(super) struct Buyer {
+    pub(super) customer: Customer,
+    pub(super) subscription: Option<Subscription>,
 }
 
 impl Buyer {
     /// `None` where Polar has no such customer, or none of the organization's present life.
-    pub(in crate::api) async fn find<G>(
+    pub(super) async fn find<G>(
         access: &Access<G>,
         polar: &polar::Client,
     ) -> Result<Option<Self>, ApiError> {
@@ -131,7 +131,7 @@ impl Buyer {
     }
 
     /// Opens a page for the product.
-    pub(in crate::api) async fn checkout<G>(
+    pub(super) async fn checkout<G>(
         &self,
         access: &Access<G>,
         polar: &polar::Client,

@@ -39,7 +39,7 @@ pub(super) enum Note<'a> {
     Write(&'a Subscription, Target),
 }
 
-pub(in crate::api) struct ChangeLease {
+pub(super) struct ChangeLease {
     state: Arc<ApiState>,
     organization: OrganizationId,
     holder: Uuid,
@@ -50,7 +50,7 @@ pub(in crate::api) struct ChangeLease {
 impl ChangeLease {
     /// # Errors
     /// `SubscriptionBusy` while somebody else has it.
-    pub(in crate::api) async fn acquire<G>(access: &Access<G>) -> Result<Self, ApiError> {
+    pub(super) async fn acquire<G>(access: &Access<G>) -> Result<Self, ApiError> {
         access.polar()?;
         let lease = Self {
             state: Arc::clone(&access.state),
@@ -128,7 +128,7 @@ impl ChangeLease {
     }
 
     /// Lets the next one begin at once.
-    pub(in crate::api) async fn release(self) {
+    pub(super) async fn release(self) {
         let pool = &self.state.pool;
         let released = change_leases::release(pool, self.organization, self.holder).await;
         if let Err(error) = released {

@@ -5,10 +5,11 @@
 //! compared with what is there first, so that a second click finds nothing left to do.
 
 pub(super) mod checkout;
+pub(super) mod claim;
 mod dearer;
-pub(super) mod lease;
-pub(super) mod switch;
-pub(super) mod view;
+mod lease;
+mod switch;
+mod view;
 
 use axum::Json;
 use axum::response::Response;
@@ -120,7 +121,7 @@ async fn keep_plan(
 }
 
 /// Takes a change back that waits for the end of the period.
-pub(super) async fn clear_pending(
+async fn clear_pending(
     access: &Access<Manages>,
     lease: &ChangeLease,
     current: &Subscription,

@@ -25,11 +25,11 @@ const LOOKS: u32 = 3;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1500);
 
 /// A change of plan, or of the discount on it.
-pub(in crate::api) struct Switch {
+pub(super) struct Switch {
     /// What there is in the end.
-    pub(in crate::api) target: Target,
+    pub(super) target: Target,
     /// What Polar is told.
-    pub(in crate::api) update: SubscriptionUpdate,
+    pub(super) update: SubscriptionUpdate,
 }
 
 impl Switch {
@@ -64,7 +64,7 @@ impl From<ApiError> for NotMade {
 }
 
 /// Brings the subscription to the plan, taking a cancellation back for it.
-pub(in crate::api) async fn switch<G>(
+pub(super) async fn switch<G>(
     access: &Access<G>,
     lease: &ChangeLease,
     current: &Subscription,
@@ -211,7 +211,7 @@ fn refused(error: polar::Error) -> ApiError {
 /// Brings what Polar answered into our tables, and lets jobs look after what follows from it. Where the
 /// subscription was found as it is wanted, the person has decided all the same, and nothing restores a
 /// cancellation any more.
-pub(in crate::api) async fn confirm<G>(
+pub(super) async fn confirm<G>(
     access: &Access<G>,
     lease: &ChangeLease,
     subscription: Subscription,

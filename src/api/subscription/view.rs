@@ -46,14 +46,14 @@ pub(in crate::api) struct SubscriptionView {
 
 /// Another plan from some time on.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::api) struct PendingChange {
+pub(super) struct PendingChange {
     product_id: Uuid,
     applies_at: DateTime<Utc>,
 }
 
 /// The discount in force.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::api) struct DiscountView {
+pub(super) struct DiscountView {
     discount_id: Uuid,
     name: String,
     /// `percentage` or `fixed`.
@@ -72,7 +72,7 @@ pub(in crate::api) struct DiscountView {
 }
 
 /// What the organization has now; `None` is the free plan.
-pub(in crate::api) async fn of<G>(
+pub(super) async fn of<G>(
     access: &Access<G>,
     polar: &polar::Client,
     subscription: Option<&Subscription>,
@@ -143,7 +143,7 @@ fn paid(subscription: &Subscription, plan: Plan) -> SubscriptionView {
 }
 
 /// The change that waits, where it brings another plan; one of seats alone is none.
-pub(in crate::api) fn pending_change(subscription: &Subscription) -> Option<PendingChange> {
+pub(super) fn pending_change(subscription: &Subscription) -> Option<PendingChange> {
     let pending = subscription.pending_update.as_ref()?;
     let product = pending.product_id?;
     (product != subscription.product_id).then_some(PendingChange {
