@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::super::access::{Access, Manages};
-use super::super::body::json;
-use super::super::error::{ApiError, Refusal};
-use super::super::mutation::{Input, Mutation};
-use super::super::plans;
-use super::super::reply::Reply;
-use super::super::startup_program;
-use super::lease::ChangeLease;
+use super::change::{SubscriptionChange, under_lease};
+use crate::api::access::{Access, Manages};
+use crate::api::body::json;
+use crate::api::error::{ApiError, Refusal};
+use crate::api::mutation::{Input, Mutation};
+use crate::api::plans;
+use crate::api::reply::Reply;
+use crate::api::startup_program;
 
 /// Where a person is sent from the checkout.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -60,24 +60,22 @@ pub(super) struct Checkout {
 )]
 pub(in crate::api) async fn create(access: Access<Manages>, mutation: Mutation) -> Response {
     let act = async |access: Access<Manages>, input: Input<NewSubscription>| {
-        let lease = ChangeLease::acquire(&access).await?;
-        let opened = create_alone(&access, &input).await;
-        lease.release().await;
-        Ok(Reply::new(StatusCode::CREATED, &opened?))
+        let opened = under_lease(&access, async |change| open_checkout(change, &input).await);
+        Ok(Reply::new(StatusCode::CREATED, &opened.await?))
     };
     mutation
         .run_once(access, json::<NewSubscription>, act)
         .await
 }
 
-async fn create_alone(
-    access: &Access<Manages>,
+async fn open_checkout(
+    change: &SubscriptionChange<'_>,
     input: &Input<NewSubscription>,
 ) -> Result<Checkout, ApiError> {
-    let polar = access.polar()?;
+    let access = change.access;
     let (product, buyer) = futures::join!(
-        plans::for_sale(polar, &input.body.product_id),
-        Buyer::find(access, polar)
+        plans::for_sale(change.polar, &input.body.product_id),
+        Buyer::find(change)
     );
     let product = product?;
     access.approved()?;
@@ -89,14 +87,7 @@ async fn create_alone(
         return Err(Refusal::AlreadySubscribed.into());
     }
     buyer
-        .checkout(
-            access,
-            polar,
-            &product,
-            None,
-            &input.body.urls,
-            input.address,
-        )
+        .checkout(change, &product, None, &input.body.urls, input.address)
         .await
 }
 
@@ -118,10 +109,8 @@ pub(super) struct Buyer {
 
 impl Buyer {
     /// `None` where Polar has no such customer, or none of the organization's present life.
-    pub(super) async fn find<G>(
-        access: &Access<G>,
-        polar: &polar::Client,
-    ) -> Result<Option<Self>, ApiError> {
+    pub(super) async fn find(change: &SubscriptionChange<'_>) -> Result<Option<Self>, ApiError> {
+        let (access, polar) = (change.access, change.polar);
         let (customer, subscription) =
             futures::try_join!(access.customer(polar), access.subscription(polar))?;
         Ok(customer.map(|customer| Self {
@@ -131,15 +120,15 @@ impl Buyer {
     }
 
     /// Opens a page for the product.
-    pub(super) async fn checkout<G>(
+    pub(super) async fn checkout(
         &self,
-        access: &Access<G>,
-        polar: &polar::Client,
+        change: &SubscriptionChange<'_>,
         product: &Product,
         discount: Option<DiscountId>,
         urls: &Urls,
         address: Option<IpAddr>,
     ) -> Result<Checkout, ApiError> {
+        let (access, polar) = (change.access, change.polar);
         let allowed = &access.state.return_urls;
         let checkout = NewCheckout {
             products: vec![product.id],
@@ -160,7 +149,7 @@ impl Buyer {
     }
 }
 
-/// What the caller hears where something changed between the look and the checkout.
+/// The answer where Polar refuses because something has changed since it was asked.
 fn refused(error: polar::Error) -> ApiError {
     if error.invalid().is_none() {
         return error.into();

@@ -6,17 +6,16 @@ use polar::{Discount, OrAbsent, ProductId, ProrationBehavior, Subscription, Subs
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::super::access::{Access, Manages};
-use super::super::body::json;
-use super::super::error::{ApiError, ErrorBody, FieldError, Refusal};
-use super::super::mutation::{Input, Mutation};
-use super::super::reply::Reply;
-use super::super::startup_program::{invitation, invitation_used_up};
+use super::change::{SubscriptionChange, under_lease};
 use super::checkout::{Buyer, Checkout, Urls, is_free};
-use super::clear_pending;
-use super::lease::ChangeLease;
-use super::switch::{Switch, confirm, switch};
+use super::switch::Switch;
 use super::view::{SubscriptionView, pending_change};
+use crate::api::access::{Access, Manages};
+use crate::api::body::json;
+use crate::api::error::{ApiError, ErrorBody, FieldError, Refusal};
+use crate::api::mutation::{Input, Mutation};
+use crate::api::reply::Reply;
+use crate::api::startup_program::{invitation, invitation_used_up};
 
 /// Where to go after the checkout.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -63,84 +62,76 @@ impl Claimed {
     ),
 )]
 pub(in crate::api) async fn claim(access: Access<Manages>, mutation: Mutation) -> Response {
-    mutation
-        .run_once(access, json::<ClaimBody>, claim_now)
-        .await
+    let act = async |access: Access<Manages>, input: Input<ClaimBody>| {
+        let claimed = under_lease(&access, async |change| claim_plan(change, &input).await);
+        Ok(Reply::ok(&claimed.await?))
+    };
+    mutation.run_once(access, json::<ClaimBody>, act).await
 }
 
-async fn claim_now(access: Access<Manages>, input: Input<ClaimBody>) -> Result<Reply, ApiError> {
-    let lease = ChangeLease::acquire(&access).await?;
-    let claimed = claim_alone(&access, &lease, &input).await;
-    lease.release().await;
-    Ok(Reply::ok(&claimed?))
-}
-
-async fn claim_alone(
-    access: &Access<Manages>,
-    lease: &ChangeLease,
+async fn claim_plan(
+    change: &mut SubscriptionChange<'_>,
     input: &Input<ClaimBody>,
 ) -> Result<Claimed, ApiError> {
-    let polar = access.polar()?;
+    let (access, polar) = (change.access, change.polar);
     access.approved()?;
     let scale = access
         .state
         .scale_product
         .ok_or_else(|| FieldError::of_body("there is no startup program"))?;
     let not_invited = || FieldError::of_body("the organization is not invited");
-    let buyer = Buyer::find(access, polar).await?.ok_or_else(not_invited)?;
+    let buyer = Buyer::find(change).await?.ok_or_else(not_invited)?;
     let invitation = invitation(polar, &buyer.customer.metadata).await?;
     let invitation = invitation.ok_or_else(not_invited)?;
     let paid = buyer.subscription.as_ref().filter(|s| !is_free(s));
     if invitation.is_redeemed() {
         let claimed =
             paid.filter(|s| s.discount_id == Some(invitation.id) && s.product_id == scale);
-        return used_up(access, lease, claimed, input.resumed).await;
+        return used_up(change, claimed, input.resumed).await;
     }
     let product = polar.products().get(scale).await.or_absent()?;
     let product = product
         .filter(|p| !p.is_archived)
         .ok_or(Refusal::PlanGone)?;
     let Some(subscription) = paid else {
-        let urls = &input.body.urls;
-        let checkout = buyer
-            .checkout(
-                access,
-                polar,
-                &product,
-                Some(invitation.id),
-                urls,
-                input.address,
-            )
-            .await?;
-        return Ok(Claimed::checkout(checkout));
+        let (discount, urls) = (Some(invitation.id), &input.body.urls);
+        let checkout = buyer.checkout(change, &product, discount, urls, input.address);
+        return Ok(Claimed::checkout(checkout.await?));
     };
     let wanted = switch_to(scale, &invitation, subscription);
-    let mut changed = switch(access, lease, subscription, &wanted).await?;
-    // Whoever had Scale and was about to leave it would lose what they claim with the next period.
-    if pending_change(&changed).is_some() {
-        match clear_pending(access, lease, &changed).await {
-            Ok(cleared) => changed = cleared,
-            // The answer shows that it still waits; the plan that it has takes it back.
-            Err(error) => {
-                tracing::warn!(organization = %access.organization, ?error, "a change of plan still waits after a claim");
-            }
+    let changed = change.switch(subscription, &wanted).await?;
+    let changed = without_pending_change(change, changed).await;
+    Ok(Claimed::subscription(change.confirm(changed).await?))
+}
+
+/// Whoever had Scale and was about to leave it would lose what they claim with the next period.
+async fn without_pending_change(
+    change: &mut SubscriptionChange<'_>,
+    changed: Subscription,
+) -> Subscription {
+    if pending_change(&changed).is_none() {
+        return changed;
+    }
+    match change.clear_pending(&changed).await {
+        Ok(cleared) => cleared,
+        // The answer shows that it still waits; choosing the plan that the subscription has takes it back.
+        Err(error) => {
+            tracing::warn!(organization = %change.access.organization, ?error, "a change of plan still waits after a claim");
+            changed
         }
     }
-    let view = confirm(access, lease, changed).await?;
-    Ok(Claimed::subscription(view))
 }
 
 /// The answer where the invitation is used up; `claimed` is the subscription that has the plan through it.
 async fn used_up(
-    access: &Access<Manages>,
-    lease: &ChangeLease,
+    change: &SubscriptionChange<'_>,
     claimed: Option<&Subscription>,
     resumed: bool,
 ) -> Result<Claimed, ApiError> {
     match claimed {
         // This very claim was made, and its answer was lost.
         Some(subscription) if resumed => {
-            let view = confirm(access, lease, subscription.clone()).await?;
+            let view = change.confirm(subscription.clone()).await?;
             Ok(Claimed::subscription(view))
         }
         _ => Err(invitation_used_up()),

@@ -4,11 +4,13 @@
 //! subscription is made at a time, under a lease that every process respects; and what was asked for is
 //! compared with what is there first, so that a second click finds nothing left to do.
 
+mod change;
 pub(super) mod checkout;
 pub(super) mod claim;
+mod confirm;
 mod dearer;
-mod lease;
 mod switch;
+mod update;
 mod view;
 
 use axum::Json;
@@ -18,8 +20,8 @@ use polar::{Product, ProrationBehavior, Subscription, SubscriptionUpdate};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use self::lease::{ChangeLease, Note};
-use self::switch::{Switch, confirm, make, switch};
+use self::change::{Resumption, SubscriptionChange, under_lease};
+use self::switch::Switch;
 use self::view::SubscriptionView;
 use super::access::{Access, Manages};
 use super::body::{json, no_body};
@@ -65,20 +67,20 @@ pub(super) struct ChangePlan {
 )]
 pub(super) async fn change_plan(access: Access<Manages>, mutation: Mutation) -> Response {
     let act = async |access: Access<Manages>, input: Input<ChangePlan>| {
-        let lease = ChangeLease::acquire(&access).await?;
-        let changed = change_plan_alone(&access, &lease, &input.body.product_id).await;
-        lease.release().await;
-        Ok(Reply::ok(&changed?))
+        let product_id = &input.body.product_id;
+        let changed = under_lease(&access, async |change| {
+            choose_plan(change, product_id).await
+        });
+        Ok(Reply::ok(&changed.await?))
     };
     mutation.run_once(access, json::<ChangePlan>, act).await
 }
 
-async fn change_plan_alone(
-    access: &Access<Manages>,
-    lease: &ChangeLease,
+async fn choose_plan(
+    change: &mut SubscriptionChange<'_>,
     product_id: &str,
 ) -> Result<SubscriptionView, ApiError> {
-    let polar = access.polar()?;
+    let (access, polar) = (change.access, change.polar);
     let (product, current) = futures::join!(
         plans::for_sale(polar, product_id),
         access.subscription(polar)
@@ -89,56 +91,41 @@ async fn change_plan_alone(
     {
         // Also a plan that is no longer sold can be kept.
         access.approved()?;
-        return keep_plan(access, lease, current).await;
+        return keep_plan(change, current).await;
     }
     let product = product?;
     access.approved()?;
     let current = current?.ok_or(Refusal::NoActiveSubscription)?;
-    let wanted = plan_of_switch(access, polar, &current, &product).await?;
+    let wanted = plan_of_switch(change, &current, &product).await?;
     if wanted.waits(&current) {
-        return confirm(access, lease, current).await;
+        return change.confirm(current).await;
     }
-    let changed = switch(access, lease, &current, &wanted).await?;
-    confirm(access, lease, changed).await
+    let changed = change.switch(&current, &wanted).await?;
+    change.confirm(changed).await
 }
 
 /// The plan is the one that the subscription has: what stands in the way of keeping it is taken back.
 async fn keep_plan(
-    access: &Access<Manages>,
-    lease: &ChangeLease,
+    change: &mut SubscriptionChange<'_>,
     current: &Subscription,
 ) -> Result<SubscriptionView, ApiError> {
     let mut kept = current.clone();
     if kept.cancel_at_period_end {
-        let resumed = |s: &Subscription| !s.cancel_at_period_end;
-        lease.before_change(Note::End(&kept)).await?;
-        kept = make(access, kept.id, &SubscriptionUpdate::RESUME, resumed).await?;
+        kept = change.resume(kept.id, Resumption::End(&kept)).await?;
     }
     if view::pending_change(&kept).is_some() {
-        kept = clear_pending(access, lease, &kept).await?;
+        kept = change.clear_pending(&kept).await?;
     }
-    confirm(access, lease, kept).await
-}
-
-/// Takes a change back that waits for the end of the period.
-async fn clear_pending(
-    access: &Access<Manages>,
-    lease: &ChangeLease,
-    current: &Subscription,
-) -> Result<Subscription, ApiError> {
-    let clear = SubscriptionUpdate::CLEAR_PENDING;
-    let cleared = |s: &Subscription| view::pending_change(s).is_none();
-    lease.before_change(Note::End(current)).await?;
-    make(access, current.id, &clear, cleared).await
+    change.confirm(kept).await
 }
 
 /// How the subscription gets to the product: which discount comes or goes with it, and when.
 async fn plan_of_switch(
-    access: &Access<Manages>,
-    polar: &polar::Client,
+    change: &SubscriptionChange<'_>,
     current: &Subscription,
     product: &Product,
 ) -> Result<Switch, ApiError> {
+    let (access, polar) = (change.access, change.polar);
     let customer = startup_program::metadata_of(access, polar, current.customer.as_ref()).await?;
     let to_scale = access.state.scale_product == Some(product.id);
     let offered = if to_scale {
@@ -178,25 +165,19 @@ async fn plan_of_switch(
 )]
 pub(super) async fn cancel(access: Access<Manages>, mutation: Mutation) -> Response {
     let act = async |access: Access<Manages>, _: Input<()>| {
-        let lease = ChangeLease::acquire(&access).await?;
-        let cancelled = cancel_alone(&access, &lease).await;
-        lease.release().await;
-        Ok(Reply::ok(&cancelled?))
+        let cancelled = under_lease(&access, cancel_at_period_end).await?;
+        Ok(Reply::ok(&cancelled))
     };
     mutation.run_once(access, no_body, act).await
 }
 
-async fn cancel_alone(
-    access: &Access<Manages>,
-    lease: &ChangeLease,
+async fn cancel_at_period_end(
+    change: &mut SubscriptionChange<'_>,
 ) -> Result<SubscriptionView, ApiError> {
-    let polar = access.polar()?;
-    let current = access.subscription(polar).await?;
+    let current = change.access.subscription(change.polar).await?;
     let mut current = current.ok_or(Refusal::NoActiveSubscription)?;
     if !current.cancel_at_period_end {
-        let cancelled = |s: &Subscription| s.cancel_at_period_end || s.ended_at.is_some();
-        lease.before_change(Note::CancelAnew(&current)).await?;
-        current = make(access, current.id, &SubscriptionUpdate::CANCEL, cancelled).await?;
+        current = change.cancel(&current).await?;
     }
-    confirm(access, lease, current).await
+    change.confirm(current).await
 }

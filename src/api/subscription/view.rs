@@ -7,10 +7,10 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::super::access::Access;
-use super::super::error::ApiError;
-use super::super::plans::{self, Plan};
-use super::super::startup_program::{self, StartupStatus};
+use crate::api::access::Access;
+use crate::api::error::ApiError;
+use crate::api::plans::{self, Plan};
+use crate::api::startup_program::{self, StartupStatus};
 
 /// What an organization has.
 #[derive(Debug, Serialize, ToSchema)]

@@ -1,0 +1,54 @@
+//! The end of a change: what Polar answered is brought into our tables.
+
+use jobs::mirror::subscriptions;
+use jobs::{ApplyBenefits, NewJob, SyncSubscription};
+use polar::Subscription;
+
+use super::change::SubscriptionChange;
+use super::view::{self, SubscriptionView};
+use crate::api::error::ApiError;
+use crate::queue::enqueue;
+
+impl SubscriptionChange<'_> {
+    /// Brings what Polar answered into our tables, and lets jobs look after what follows from it. Where the
+    /// subscription was found as it is wanted, the person has decided all the same, and nothing restores a
+    /// cancellation any more.
+    pub(super) async fn confirm(
+        &self,
+        subscription: Subscription,
+    ) -> Result<SubscriptionView, ApiError> {
+        match self.answer_number {
+            None => self.end_resumption(&subscription).await?,
+            Some(answer_number) => {
+                if let Err(error) = self.mirror(&subscription, answer_number).await {
+                    // The change is made and a job is written that will see it: the answer stays the truth.
+                    tracing::warn!(organization = %self.access.organization, %error, "a change is mirrored later");
+                }
+            }
+        }
+        view::of(self.access, self.polar, Some(&subscription)).await
+    }
+
+    async fn mirror(
+        &self,
+        subscription: &Subscription,
+        answer_number: i64,
+    ) -> Result<(), sqlx::Error> {
+        let organization = self.access.organization;
+        let mut transaction = jobs::contract::begin(&self.access.state.pool).await?;
+        if let Some(product) = &subscription.product {
+            let found = Some((subscription, product.name.as_str()));
+            subscriptions::write(&mut transaction, organization, found, answer_number).await?;
+        }
+        self.end_resumption_in(&mut transaction, subscription)
+            .await?;
+        let follow_ups = [
+            NewJob::of(&SyncSubscription::of(organization)),
+            NewJob::of(&ApplyBenefits::of(organization)),
+        ];
+        enqueue::insert_all(&mut transaction, &follow_ups).await?;
+        transaction.commit().await?;
+        self.access.state.wake();
+        Ok(())
+    }
+}
