@@ -74,6 +74,8 @@ const NOT_NOW: (&str, &str) = (
 );
 /// A further one of routes that read a body.
 const TOO_LARGE: (&str, &str) = ("413", "The body is larger than 64 KiB");
+/// POST, but no mutation: each request begins another session, and none is kept to be the answer of the next one.
+const BEGINS_A_SESSION: &str = "/v1/organizations/{organization_id}/customer-session";
 /// The tag of routes that act as a person.
 const AS_PERSON: &str = "Customer portal";
 
@@ -93,15 +95,15 @@ impl Modify for Common {
         api.components
             .get_or_insert_with(Components::new)
             .add_security_scheme("bearer", bearer);
-        for item in api.paths.paths.values_mut() {
-            for (operation, changes) in operations(item) {
-                describe(operation, changes);
+        for (path, item) in &mut api.paths.paths {
+            for (operation, is_mutation) in operations(item) {
+                describe(operation, is_mutation && path != BEGINS_A_SESSION);
             }
         }
     }
 }
 
-/// The operations of a path, and whether each changes something.
+/// The operations of a path, and whether each has a method that changes something.
 fn operations(item: &mut PathItem) -> impl Iterator<Item = (&mut Operation, bool)> {
     [
         (item.get.as_mut(), false),
@@ -113,21 +115,21 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (&mut Operation, bool
     .filter_map(|(operation, changes)| Some((operation?, changes)))
 }
 
-fn describe(operation: &mut Operation, changes: bool) {
+fn describe(operation: &mut Operation, is_mutation: bool) {
     operation.security = Some(vec![utoipa::openapi::SecurityRequirement::new(
         "bearer",
         Vec::<String>::new(),
     )]);
     let headers = [ON_BEHALF_OF]
         .into_iter()
-        .chain(changes.then_some(IDEMPOTENCY_KEY));
+        .chain(is_mutation.then_some(IDEMPOTENCY_KEY));
     let parameters = operation.parameters.get_or_insert_default();
     parameters.extend(headers.map(|(name, words)| RefOr::T(header(name, words))));
     let tags = operation.tags.iter().flatten();
     let as_person = tags.into_iter().any(|tag| tag == AS_PERSON);
-    let takes = operation.request_body.is_some();
-    let not_now = (changes || as_person).then_some(NOT_NOW);
-    let too_large = takes.then_some(TOO_LARGE);
+    let reads_body = operation.request_body.is_some();
+    let not_now = (is_mutation || as_person).then_some(NOT_NOW);
+    let too_large = reads_body.then_some(TOO_LARGE);
     for (status, words) in REFUSALS.into_iter().chain(not_now).chain(too_large) {
         add(operation, status, refusal(words, "ErrorBody"));
     }
@@ -136,7 +138,7 @@ fn describe(operation: &mut Operation, changes: bool) {
         .iter()
         .flatten()
         .any(|parameter| matches!(parameter, RefOr::T(p) if p.name == "limit"));
-    if takes || pages {
+    if reads_body || pages {
         let words = "Fields are wrong, or what is asked for is refused";
         add(operation, "422", refusal(words, "ValidationErrorBody"));
     }

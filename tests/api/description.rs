@@ -61,6 +61,22 @@ fn it_is_openapi_3_1_and_names_every_route_but_the_webhook() {
 }
 
 #[test]
+fn an_idempotency_key_is_described_where_it_is_read() {
+    let document: Value = serde_json::from_str(KEPT).unwrap();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let parameters = operation["parameters"].as_array().unwrap();
+            let described = parameters
+                .iter()
+                .any(|parameter| parameter["name"] == "Idempotency-Key");
+            // Each request for a session begins another one.
+            let is_read = method != "get" && !path.ends_with("/customer-session");
+            assert_eq!(described, is_read, "{method} {path}");
+        }
+    }
+}
+
+#[test]
 fn every_refusal_that_a_route_has_is_described() {
     let document: Value = serde_json::from_str(KEPT).unwrap();
     let statuses = |method: &str, route: &str| -> Vec<String> {
