@@ -1,6 +1,6 @@
-//! May this caller do this in this organization? Looked at in one order for every route: the caller, the
-//! membership, the role. Who is refused costs no call to Polar, and learns of an organization that is not
-//! theirs no more than of one that does not exist.
+//! Whether a caller may do what a route does in an organization. Each route checks in the same order: the caller, the
+//! membership, the role. A refusal costs no call to Polar, and it is the same for an organization of others as for one
+//! that does not exist.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -20,7 +20,7 @@ use super::error::{ApiError, Refusal};
 use super::log::Facts;
 use super::state::ApiState;
 
-/// What a route asks of its caller.
+/// What a route requires of its caller.
 pub(super) trait Guard: Send + Sync + 'static {
     /// Whether it acts as a person, so that the application's server alone cannot call it.
     const PERSON_ONLY: bool;
@@ -58,7 +58,7 @@ pub(super) struct Access<G> {
     pub(super) organization: OrganizationId,
     pub(super) found: Found,
     pub(super) caller: Caller,
-    path: HashMap<String, String>,
+    path_parameters: HashMap<String, String>,
     polar: Option<polar::Client>,
     guard: PhantomData<fn() -> G>,
 }
@@ -77,10 +77,11 @@ impl<G: Guard> FromRequestParts<Arc<ApiState>> for Access<G> {
         } else if G::PERSON_ONLY {
             return Err(Refusal::Unauthorized.into());
         }
-        let Path(path) = Path::<HashMap<String, String>>::from_request_parts(parts, state)
-            .await
-            .map_err(|_| Refusal::OrganizationNotFound)?;
-        let organization = path
+        let Path(path_parameters) =
+            Path::<HashMap<String, String>>::from_request_parts(parts, state)
+                .await
+                .map_err(|_| Refusal::OrganizationNotFound)?;
+        let organization = path_parameters
             .get("organization_id")
             .and_then(|id| OrganizationId::parse(id))
             .ok_or(Refusal::OrganizationNotFound)?;
@@ -105,7 +106,7 @@ impl<G: Guard> FromRequestParts<Arc<ApiState>> for Access<G> {
             organization,
             found,
             caller,
-            path,
+            path_parameters,
             polar,
             guard: PhantomData,
         })
@@ -154,9 +155,9 @@ impl<G> Access<G> {
         polar.subscriptions().current(customer).await
     }
 
-    /// What stands in the path under this name.
-    pub(super) fn path(&self, name: &str) -> &str {
-        self.path.get(name).map_or("", String::as_str)
+    /// The path parameter of this name; empty where the route has none.
+    pub(super) fn path_parameter(&self, name: &str) -> &str {
+        self.path_parameters.get(name).map_or("", String::as_str)
     }
 
     /// Our id of the customer.
@@ -164,35 +165,35 @@ impl<G> Access<G> {
         self.organization.to_string()
     }
 
-    /// Whether the organization may buy: the application has let it in and not thrown it out.
+    /// Checks that the organization may buy, by the status that the application gave it.
     ///
     /// # Errors
-    /// Where it may not.
-    pub(super) fn approved(&self) -> Result<(), Refusal> {
+    /// `NotApproved` where it may not.
+    pub(super) fn require_approved(&self) -> Result<(), Refusal> {
         match self.found.status.as_str() {
             "active" | "review" | "snoozed" => Ok(()),
             _ => Err(Refusal::NotApproved),
         }
     }
 
-    /// The customer is missing at Polar: have it made. A failure to say so changes nothing in the answer.
-    pub(super) async fn make_customer(&self) {
-        self.order(NewJob::of(&SyncCustomer {
+    /// Enqueues the job that makes the customer, which is missing at Polar. Where that fails the answer is the same.
+    pub(super) async fn enqueue_customer_sync(&self) {
+        self.enqueue(NewJob::of(&SyncCustomer {
             organization_id: self.organization,
         }))
         .await;
     }
 
-    /// The member is missing at Polar: have it made.
-    pub(super) async fn make_member(&self, user_id: UserId) {
-        self.order(NewJob::of(&SyncMember {
+    /// The same for the member.
+    pub(super) async fn enqueue_member_sync(&self, user_id: UserId) {
+        self.enqueue(NewJob::of(&SyncMember {
             organization_id: self.organization,
             user_id,
         }))
         .await;
     }
 
-    async fn order(&self, job: NewJob) {
+    async fn enqueue(&self, job: NewJob) {
         if let Err(error) = self.state.enqueue(&job).await {
             tracing::warn!(organization = %self.organization, kind = job.kind, %error, "a job could not be written");
         }

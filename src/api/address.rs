@@ -1,5 +1,5 @@
-//! Where a person calls from, which Polar guesses country and tax by. A header says so only where a
-//! proxy of ours wrote it; anybody else could write anything there.
+//! The address that a person calls from, by which Polar guesses country and tax. A header is believed only where a
+//! trusted proxy wrote it; anybody else could write anything there.
 
 use std::net::IpAddr;
 
@@ -18,20 +18,21 @@ pub struct PeerAddress(pub IpAddr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CallerAddress {
     pub(super) address: IpAddr,
-    /// A trusted proxy said so; else it is the other end of the connection.
+    /// Whether a trusted proxy forwarded it; otherwise it is the other end of the connection.
     pub(super) is_forwarded: bool,
 }
 
 impl CallerAddress {
-    /// Where the person is for whom this is called. The application's server is not where they are, unless it, or a
-    /// proxy, says where they called it from.
+    /// The address of the person for whom this is called. That of the application's server is not theirs, so it counts
+    /// only where it was forwarded.
     pub(super) fn of_person(self, caller: Caller) -> Option<IpAddr> {
         (self.is_forwarded || caller.is_browser()).then_some(self.address)
     }
 }
 
 /// The caller's public address. Proxies append the address that they were called from, so the list is
-/// read from its end: the first address that is no trusted proxy is the caller's. A proxy's own is nobody's.
+/// read from its end: the first address that is no trusted proxy is the caller's. `None` where all are proxies, and for
+/// a private address.
 pub(super) fn caller_address(
     peer: Option<IpAddr>,
     headers: &HeaderMap,
@@ -51,7 +52,7 @@ pub(super) fn caller_address(
     })
 }
 
-/// The last address of the list that is no trusted proxy; none where what stands behind it is no address.
+/// The last address of the list that is no trusted proxy; `None` where something after it is no address.
 fn forwarded_for(headers: &HeaderMap, is_trusted: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
     let lists: Vec<&str> = headers
         .get_all(FORWARDED_FOR)
@@ -67,7 +68,7 @@ fn forwarded_for(headers: &HeaderMap, is_trusted: impl Fn(&IpAddr) -> bool) -> O
     None
 }
 
-/// An address within a network of its own says nothing about a place.
+/// A private address says nothing about a place.
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_trusted_proxy_says_where_a_caller_is_and_no_private_address_is_told() {
+    fn only_a_trusted_proxy_says_where_a_caller_is_and_no_private_address_is_passed_on() {
         let trusted: Vec<IpNet> = ["10.0.0.0/8", "203.0.113.80/32"]
             .iter()
             .map(|network| network.parse().unwrap())
@@ -139,7 +140,7 @@ mod tests {
     fn the_address_of_the_applications_server_is_no_persons() {
         let address: IpAddr = "203.0.113.9".parse().unwrap();
         let person = UserId(Uuid::new_v4());
-        for (is_forwarded, caller, told) in [
+        for (is_forwarded, caller, expected) in [
             (false, Caller::Application, None),
             (false, Caller::Represented(person), None),
             (false, Caller::Person(person), Some(address)),
@@ -149,7 +150,7 @@ mod tests {
                 address,
                 is_forwarded,
             };
-            assert_eq!(from.of_person(caller), told);
+            assert_eq!(from.of_person(caller), expected);
         }
     }
 }

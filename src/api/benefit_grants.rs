@@ -94,7 +94,8 @@ pub(super) async fn list(access: Access<ManagesAsPerson>) -> Result<Json<GrantLi
 )]
 pub(super) async fn invite(access: Access<ManagesAsPerson>, mutation: Mutation) -> Response {
     let act = async |access: Access<ManagesAsPerson>, input: Input<Invitation>| {
-        let id = super::ids::parse(access.path("grant_id")).ok_or(Refusal::GrantNotFound)?;
+        let id =
+            super::ids::parse(access.path_parameter("grant_id")).ok_or(Refusal::GrantNotFound)?;
         let portal = Portal::open(&access).await?;
         let invited = invite_to(&portal, id, &input.body.invited_email).await?;
         Ok(Reply::ok(&GrantView::from(invited)))

@@ -23,7 +23,7 @@ pub(super) enum Caller {
 }
 
 impl Caller {
-    /// Reads who calls.
+    /// Returns who calls.
     ///
     /// # Errors
     /// The same for every token that is missing or wrong in any way.
@@ -32,7 +32,11 @@ impl Caller {
             return Err(Refusal::NoCallers);
         }
         let token = bearer(headers).ok_or(Refusal::Unauthorized)?;
-        if state.app_token.as_ref().is_some_and(|app| is(app, token)) {
+        if state
+            .app_token
+            .as_ref()
+            .is_some_and(|app| is_equal(app, token))
+        {
             return Ok(on_behalf_of(headers)?.map_or(Self::Application, Self::Represented));
         }
         let person = state.sessions.as_ref().and_then(|s| s.verify(token));
@@ -70,7 +74,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 /// Takes as long for a nearly right token as for a wrong one of the same length.
-fn is(expected: &SecretString, given: &[u8]) -> bool {
+fn is_equal(expected: &SecretString, given: &[u8]) -> bool {
     given.ct_eq(expected.expose_secret().as_bytes()).into()
 }
 

@@ -17,7 +17,7 @@ const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after");
 /// For how many seconds a browser remembers what it may do.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
-/// Answers a browser that asks before it calls, and says on every answer who may read it.
+/// Answers preflight requests, and names in every answer the origin whose pages may read it.
 pub(super) async fn cors(
     State(state): State<Arc<ApiState>>,
     request: Request,
@@ -27,12 +27,12 @@ pub(super) async fn cors(
         return next.run(request).await;
     }
     let origin = allowed(&state.origins, request.headers());
-    let asks = request.method() == Method::OPTIONS
+    let is_preflight = request.method() == Method::OPTIONS
         && request
             .headers()
             .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let mut response = match &origin {
-        Some(_) if asks => preflight(),
+        Some(_) if is_preflight => preflight(),
         _ => next.run(request).await,
     };
     let headers = response.headers_mut();

@@ -1,5 +1,5 @@
-//! What a request can end with that is no success. The body says which kind of error it is in a word that
-//! programs compare and in a sentence for people; neither holds a secret, a name or somebody else's id.
+//! The errors that a request can end with. The body names the kind of error in a word that programs compare, and in a
+//! sentence for people; neither holds a secret, a name or somebody else's id.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ impl FieldError {
         }
     }
 
-    /// What is asked for as a whole is refused, and no field of it.
+    /// The request is refused as a whole, not for one of its fields.
     pub(super) fn of_body(msg: impl Into<String>) -> Self {
         Self::new("value_error", &["body"], msg)
     }

@@ -1,7 +1,7 @@
 //! A request that comes again with the same `Idempotency-Key` is answered as the first time, for a day.
 //!
-//! Only a final answer is kept. One that asks to come again, or that could not know what became of the
-//! mutation, is not: the next request with the key goes on where this one stopped.
+//! Only a final answer is kept. One that asks to come again, or does not know what became of the mutation, is not:
+//! the next request with the key goes on where this one stopped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,7 +94,7 @@ fn indexable(route: String) -> String {
 pub(super) struct IdempotentRequest {
     state: Arc<ApiState>,
     key: RequestKey,
-    /// Tells this process' attempt from that of another one, which may have taken the request over.
+    /// An id of this attempt: another process may have taken the request over since.
     holder: Uuid,
 }
 

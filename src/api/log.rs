@@ -1,5 +1,5 @@
-//! One line per request: who asked what about which organization, what came of it, how long it took, and
-//! under which ids Polar knows the calls. Never a body and never a token.
+//! One line per request: who called which route about which organization, the status, how long it took, and the
+//! ids that Polar gave the calls. Never a body and never a token.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use super::error::{ApiError, Refusal};
 /// The longest that a caller waits for an answer; with reading and writing it stays below 10 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(9500);
 
-/// What handlers tell the log.
+/// What handlers add to the line.
 #[derive(Clone, Default)]
 pub(super) struct Facts {
     person: Arc<Mutex<Option<UserId>>>,
@@ -25,7 +25,7 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Those of a request.
+    /// Returns those of a request.
     pub(super) fn of(parts: &Parts) -> Self {
         parts.extensions.get::<Self>().cloned().unwrap_or_default()
     }
@@ -56,8 +56,8 @@ pub(super) async fn log(params: RawPathParams, mut request: Request, next: Next)
     response
 }
 
-/// Written when it is dropped, because a caller that hangs up has the handler dropped in the middle. What it
-/// began to change goes on.
+/// Written when it is dropped, because the handler is dropped in the middle where its caller hangs up. A mutation
+/// that it began goes on.
 struct Line {
     started: Instant,
     method: Method,
@@ -76,7 +76,7 @@ impl Line {
             started: Instant::now(),
             method: request.method().clone(),
             route: route.map_or_else(String::new, |path| path.as_str().to_owned()),
-            // What is no id may be anything, and is not repeated.
+            // What is not an id may be anything, a secret too, and is not logged.
             organization: params
                 .iter()
                 .find(|(name, _)| *name == "organization_id")

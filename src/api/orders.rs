@@ -114,7 +114,8 @@ pub(super) async fn list(
 )]
 pub(super) async fn invoice(access: Access<Belongs>) -> Result<Json<InvoiceView>, ApiError> {
     let polar = access.polar()?;
-    let id: OrderId = super::ids::parse(access.path("order_id")).ok_or(Refusal::OrderNotFound)?;
+    let id: OrderId =
+        super::ids::parse(access.path_parameter("order_id")).ok_or(Refusal::OrderNotFound)?;
     let customer = access
         .customer(polar)
         .await?

@@ -144,7 +144,8 @@ pub(super) async fn set_default(access: Access<ManagesAsPerson>, mutation: Mutat
 }
 
 fn id(access: &Access<ManagesAsPerson>) -> Result<PaymentMethodId, Refusal> {
-    super::ids::parse(access.path("payment_method_id")).ok_or(Refusal::PaymentMethodNotFound)
+    super::ids::parse(access.path_parameter("payment_method_id"))
+        .ok_or(Refusal::PaymentMethodNotFound)
 }
 
 /// Polar answers an unknown one with 404 or 422, by the route (docs/polar-facts.md#default-payment-method).

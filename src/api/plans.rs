@@ -1,4 +1,4 @@
-//! The plans that an organization can choose from, read off the products of our own Polar organization.
+//! The plans that an organization can choose from, made of the products of our own Polar organization.
 //!
 //! People write the catalogue at Polar, so a plan whose fee cannot be read is shown without one, and hides
 //! no other.
@@ -138,7 +138,7 @@ pub(super) async fn list(access: Access<Manages>) -> Result<Json<Vec<Plan>>, Api
     Ok(Json(plans))
 }
 
-/// Whoever has a subscription sees the standard free plan; only for early members that must be asked.
+/// Whoever has a subscription sees the standard free plan. Polar is asked for one only about early members.
 async fn free_or_early(access: &Access<Manages>, polar: &polar::Client) -> Result<Plan, ApiError> {
     let plan = unsubscribed(access);
     if plan == Plan::free(&access.state) {
@@ -217,7 +217,7 @@ fn whole(value: &MetadataValue) -> Option<i64> {
     (number >= 0).then_some(number)
 }
 
-/// Lower comes first; without one, last.
+/// The product's place in the list: lower comes first, and one without a place last.
 fn order(product: &Product) -> f64 {
     let order = match product.metadata.get("order") {
         Some(MetadataValue::Integer(number)) => format!("{number}").parse().ok(),

@@ -37,7 +37,7 @@ async fn begin<G>(
     person: UserId,
 ) -> Result<CustomerSession, ApiError> {
     if access.has_former_customer() {
-        access.make_customer().await;
+        access.enqueue_customer_sync().await;
         return Err(Refusal::CustomerNotFound.into());
     }
     let (customer, member) = (access.external_id(), person.to_string());
@@ -47,11 +47,11 @@ async fn begin<G>(
         Err(error) => error,
     };
     if !error.faults_at(&["external_customer_id"]).is_empty() {
-        access.make_customer().await;
+        access.enqueue_customer_sync().await;
         return Err(Refusal::CustomerNotFound.into());
     }
     if error.invalid().is_some() {
-        access.make_member(person).await;
+        access.enqueue_member_sync(person).await;
         return Err(Refusal::MemberNotReady.into());
     }
     Err(error.into())

@@ -1,9 +1,9 @@
-//! Where Polar sends a person back to. A page of ours must not lead anywhere else because somebody wrote
-//! it into a link.
+//! Where Polar sends a person back to: to the application alone, so that no link can send them through a checkout to
+//! the page of somebody else.
 
 use reqwest::Url;
 
-/// Which addresses are ours.
+/// The addresses that people may be sent back to.
 pub(super) struct ReturnUrls {
     app: Option<Url>,
     origins: Vec<String>,
@@ -14,15 +14,15 @@ impl ReturnUrls {
         Self { app, origins }
     }
 
-    /// The address to pass on: itself where it is the application's, a bare path put behind the
-    /// application's address, and that alone for anything else. `None` where nothing was asked for, or
-    /// the application's address is not known.
+    /// Returns the address to pass on to Polar: the one asked for where it is the application's, a bare path behind the
+    /// application's address, and that address alone for anything else. `None` where nothing was asked for, or
+    /// the application's address is not configured.
     pub(super) fn checked(&self, asked: Option<&str>) -> Option<String> {
         let (asked, app) = (asked?, self.app.as_ref()?);
         Some(allowed(asked, app).unwrap_or_else(|| app.as_str().to_owned()))
     }
 
-    /// The origin of a page that shows a checkout in a frame, if it may.
+    /// Returns the origin of a page that shows a checkout in a frame, if it is one of the application's.
     pub(super) fn embedding(&self, asked: Option<&str>) -> Option<String> {
         let asked = asked?;
         let known = self.origins.iter().any(|origin| origin == asked);

@@ -1,7 +1,7 @@
 //! The startup program: whoever was invited gets the Scale plan free for a year, once.
 //!
-//! An invitation is a discount at Polar that can be used once; the customer's metadata point to it. So
-//! what is shown follows from the number of its redemptions, and needs no table of ours.
+//! An invitation is a discount at Polar that can be used once; the customer's metadata hold its id. Whether it was
+//! used is known from the number of its redemptions, so it needs no table of ours.
 
 use jobs::SyncStartupProgram;
 use polar::{Customer, Discount, Metadata, OrAbsent, Subscription};
@@ -30,8 +30,8 @@ impl StartupStatus {
     }
 }
 
-/// Whether a subscription's discount is the program's: the only one that a change of plan may take away.
-pub(super) fn is_programs(subscription: &Subscription, customer: &Metadata) -> bool {
+/// Whether a subscription's discount is that of the program, the only one that a change of plan may remove.
+pub(super) fn has_program_discount(subscription: &Subscription, customer: &Metadata) -> bool {
     let pointed = subscription
         .discount_id
         .is_some_and(|id| SyncStartupProgram::discount_of(customer) == Some(id));
@@ -39,7 +39,7 @@ pub(super) fn is_programs(subscription: &Subscription, customer: &Metadata) -> b
     pointed || discount.is_some_and(|d| d.metadata.text(SyncStartupProgram::MARK) == Some("true"))
 }
 
-/// The invitation that a customer has; `None` where there is none, or it is gone.
+/// Returns the invitation that a customer has; `None` where there is none, or it is gone.
 pub(super) async fn invitation(
     polar: &polar::Client,
     customer: &Metadata,
@@ -55,8 +55,8 @@ pub(super) fn invitation_used_up() -> ApiError {
     FieldError::of_body("the invitation is used up").into()
 }
 
-/// Where the organization stands. What cannot be read is shown as nothing: a billing page must not fail
-/// because of an offer.
+/// Returns the organization's status; `None` also where it cannot be read, for a billing page must not fail because
+/// of an offer.
 pub(super) async fn status<G>(
     access: &Access<G>,
     polar: &polar::Client,
@@ -76,7 +76,7 @@ pub(super) async fn status<G>(
     }
 }
 
-/// What stands at the customer; it is asked for where a subscription came without it.
+/// Returns the customer's metadata; Polar is asked for them where the customer is not known yet.
 pub(super) async fn metadata_of<G>(
     access: &Access<G>,
     polar: &polar::Client,

@@ -78,9 +78,9 @@ async fn open_checkout(
         Buyer::find(change)
     );
     let product = product?;
-    access.approved()?;
+    access.require_approved()?;
     let Some(buyer) = buyer? else {
-        access.make_customer().await;
+        access.enqueue_customer_sync().await;
         return Err(Refusal::CustomerNotReady.into());
     };
     if buyer.subscription.as_ref().is_some_and(|s| !is_free(s)) {
@@ -101,7 +101,7 @@ pub(super) fn is_free(subscription: &Subscription) -> bool {
     free && subscription.status != SubscriptionStatus::Paused
 }
 
-/// The customer, and what it has.
+/// The customer, and its subscription.
 pub(super) struct Buyer {
     pub(super) customer: Customer,
     pub(super) subscription: Option<Subscription>,

@@ -74,7 +74,7 @@ async fn claim_plan(
     input: &Input<ClaimBody>,
 ) -> Result<Claimed, ApiError> {
     let (access, polar) = (change.access, change.polar);
-    access.approved()?;
+    access.require_approved()?;
     let scale = access
         .state
         .scale_product

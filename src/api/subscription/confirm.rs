@@ -10,9 +10,8 @@ use crate::api::error::ApiError;
 use crate::queue::enqueue;
 
 impl SubscriptionChange<'_> {
-    /// Brings what Polar answered into our tables, and lets jobs look after what follows from it. Where the
-    /// subscription was found as it is wanted, the person has decided all the same, and nothing restores a
-    /// cancellation any more.
+    /// Writes what Polar answered into our tables, with the jobs that follow from it. Where nothing had to be changed,
+    /// the person has decided all the same, and nothing restores a cancellation any more.
     pub(super) async fn confirm(
         &self,
         subscription: Subscription,
@@ -21,7 +20,7 @@ impl SubscriptionChange<'_> {
             None => self.end_resumption(&subscription).await?,
             Some(answer_number) => {
                 if let Err(error) = self.mirror(&subscription, answer_number).await {
-                    // The change is made and a job is written that will see it: the answer stays the truth.
+                    // The change is made, and the job that was written before it brings it into our tables.
                     tracing::warn!(organization = %self.access.organization, %error, "a change is mirrored later");
                 }
             }

@@ -8,7 +8,7 @@ mod change;
 pub(super) mod checkout;
 pub(super) mod claim;
 mod confirm;
-mod dearer;
+mod price_per_day;
 mod switch;
 mod update;
 mod view;
@@ -90,11 +90,11 @@ async fn choose_plan(
         && wanted == Some(current.product_id)
     {
         // Also a plan that is no longer sold can be kept.
-        access.approved()?;
+        access.require_approved()?;
         return keep_plan(change, current).await;
     }
     let product = product?;
-    access.approved()?;
+    access.require_approved()?;
     let current = current?.ok_or(Refusal::NoActiveSubscription)?;
     let wanted = plan_of_switch(change, &current, &product).await?;
     if wanted.waits(&current) {
@@ -135,10 +135,10 @@ async fn plan_of_switch(
     };
     let claimable = offered.filter(|offer| !offer.is_redeemed());
     let discount = claimable.map(|offer| offer.id);
-    let leaves = !to_scale && startup_program::is_programs(current, &customer);
+    let leaves = !to_scale && startup_program::has_program_discount(current, &customer);
     // A discount takes effect at once only together with a product that does
     // (docs/polar-facts.md#proration). Everything else goes by what it costs.
-    let at_once = discount.is_some() || dearer::is_dearer(product, current);
+    let at_once = discount.is_some() || price_per_day::is_higher(product, current);
     Ok(Switch {
         target: Target {
             product: product.id,

@@ -10,7 +10,7 @@ use crate::api::startup_program;
 /// How often Polar is asked what became of an update whose answer was lost. It may still be at work, for it charges the
 /// card before it answers, and shows nothing of the update until then.
 const MAX_LOOKS: u32 = 3;
-/// Between two of them: with the update itself they end before the caller's time does.
+/// Between two of them: with the update itself they end before `ANSWER_TIMEOUT`.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1500);
 
 /// Why an update was not made.
@@ -68,7 +68,7 @@ fn may_be_made(error: &polar::Error) -> bool {
     }
 }
 
-/// Whether it may be refused because it is so already, by an earlier request whose answer was lost. Polar refuses to
+/// Whether it may be refused because an earlier request, whose answer was lost, has made it. Polar refuses to
 /// cancel what is cancelled, to resume what is not (docs/polar-facts.md#subscription-change), to apply a discount that
 /// is applied, and to clear a change that does not wait any more.
 fn may_be_as_wanted(error: &polar::Error) -> bool {

@@ -1,7 +1,7 @@
-//! Whether a plan costs more than the one that an organization has: that decides whether a change comes at once.
+//! Whether a plan costs more than the one that an organization has, which decides whether a change is made at once.
 //!
-//! Two amounts say nothing of that where one is for a month and the other for a year, or where their currencies
-//! differ. So what is compared is what a day costs, in the currency that the organization pays in.
+//! Amounts cannot be compared where one is for a month and the other for a year, or where their currencies
+//! differ. So the prices of a day are compared, in the currency that the organization pays in.
 
 use polar::{Product, Subscription};
 
@@ -9,15 +9,15 @@ use crate::api::plans;
 
 /// Whether the product costs more per day than the subscription. False where it has no fixed price in the
 /// subscription's currency: nobody is charged at once for what cannot be compared.
-pub(super) fn is_dearer(product: &Product, current: &Subscription) -> bool {
+pub(super) fn is_higher(product: &Product, current: &Subscription) -> bool {
     let Some(price) = plans::fixed_price_in(product, &current.currency) else {
         return false;
     };
-    let wanted = length(
+    let wanted = period_length(
         product.recurring_interval.as_deref(),
         product.recurring_interval_count,
     );
-    let paid = length(
+    let paid = period_length(
         current.recurring_interval.as_deref(),
         current.recurring_interval_count,
     );
@@ -34,8 +34,8 @@ pub(super) fn is_dearer(product: &Product, current: &Subscription) -> bool {
     }
 }
 
-/// How long a period lasts, in parts of a day of which a month, a 48th of four years, has a whole number.
-fn length(interval: Option<&str>, count: Option<u32>) -> Option<i128> {
+/// How long a period lasts, in 48ths of a day, so that a month, which is a 48th of four years, is a whole number.
+fn period_length(interval: Option<&str>, count: Option<u32>) -> Option<i128> {
     const DAY: i128 = 48;
     const MONTH: i128 = 4 * 365 + 1;
     let one = match interval? {
@@ -80,31 +80,31 @@ mod tests {
     #[test]
     fn a_year_is_compared_with_a_month_by_what_a_month_costs() {
         let yearly = product(&[(20_000, "usd")], "year", 1);
-        assert!(!is_dearer(&yearly, &paying(2_000, "usd", "month", 1)));
-        assert!(is_dearer(&yearly, &paying(1_000, "usd", "month", 1)));
-        assert!(!is_dearer(&yearly, &paying(5_000, "usd", "month", 3)));
-        assert!(is_dearer(&yearly, &paying(4_999, "usd", "month", 3)));
+        assert!(!is_higher(&yearly, &paying(2_000, "usd", "month", 1)));
+        assert!(is_higher(&yearly, &paying(1_000, "usd", "month", 1)));
+        assert!(!is_higher(&yearly, &paying(5_000, "usd", "month", 3)));
+        assert!(is_higher(&yearly, &paying(4_999, "usd", "month", 3)));
         let monthly = product(&[(10_000, "usd")], "month", 1);
-        assert!(is_dearer(&monthly, &paying(20_000, "usd", "year", 1)));
+        assert!(is_higher(&monthly, &paying(20_000, "usd", "year", 1)));
         let weekly = product(&[(500, "usd")], "week", 1);
-        assert!(is_dearer(&weekly, &paying(2_000, "usd", "month", 1)));
-        assert!(!is_dearer(&weekly, &paying(2_200, "usd", "month", 1)));
+        assert!(is_higher(&weekly, &paying(2_000, "usd", "month", 1)));
+        assert!(!is_higher(&weekly, &paying(2_200, "usd", "month", 1)));
     }
 
     #[test]
     fn only_prices_in_the_currency_that_is_paid_are_compared() {
         let product = product(&[(90_000, "jpy"), (5_000, "eur")], "month", 1);
-        assert!(is_dearer(&product, &paying(4_000, "eur", "month", 1)));
-        assert!(!is_dearer(&product, &paying(6_000, "eur", "month", 1)));
-        assert!(!is_dearer(&product, &paying(2_000, "usd", "month", 1)));
+        assert!(is_higher(&product, &paying(4_000, "eur", "month", 1)));
+        assert!(!is_higher(&product, &paying(6_000, "eur", "month", 1)));
+        assert!(!is_higher(&product, &paying(2_000, "usd", "month", 1)));
     }
 
     #[test]
-    fn the_same_price_is_not_dearer_whatever_the_period() {
+    fn the_same_price_is_not_higher_whatever_the_period() {
         for (interval, count) in [("day", 3), ("week", 1), ("month", 2), ("year", 1)] {
             let same = product(&[(700, "usd")], interval, count);
-            assert!(!is_dearer(&same, &paying(700, "usd", interval, count)));
-            assert!(is_dearer(&same, &paying(699, "usd", interval, count)));
+            assert!(!is_higher(&same, &paying(700, "usd", interval, count)));
+            assert!(is_higher(&same, &paying(699, "usd", interval, count)));
         }
     }
 }
