@@ -34,7 +34,7 @@ enum Phase {
         delay: Duration,
     },
     Probing {
-        /// Until when nothing went out before this probe; `None` for the probe of a suspicion.
+        /// How long nothing had gone out before this probe; `None` for the probe of a suspicion.
         delay: Option<Duration>,
     },
 }

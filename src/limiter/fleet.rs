@@ -1,6 +1,6 @@
 //! What the fleet knows about Polar, as one row, and what one process may do by it at a moment.
 //!
-//! The time is always the database's, so processes need not agree on one. A lease is read, decided
+//! The time is always the database's, so processes need not agree on one. A grant is read, decided
 //! and stored against the version that was read: no lock outlives a statement and nothing belongs to
 //! a session, so a process that is killed or stops between the two holds up nobody, and a pooler in
 //! between changes nothing. The only SQL of the limiter.
@@ -17,7 +17,7 @@ use super::settings::Timing;
 /// Tries against others who change the row at the same moment.
 const TRIES: u32 = 8;
 
-/// The row of `polar_jobs.rate_limiter`, as far as leases depend on it.
+/// The row of `polar_jobs.rate_limiter`, as far as grants depend on it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Fleet {
     pub(super) bucket: Bucket,
@@ -31,7 +31,7 @@ pub(super) struct Fleet {
 
 /// What one process may do now.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Lease {
+pub(super) struct CallGrant {
     /// Calls to be made within the life of a quota.
     pub(super) calls: u32,
     /// When it is worth asking for more; zero if all demand is met.
@@ -74,7 +74,7 @@ pub(super) struct Reports {
     pub(super) breaker: Option<BreakerReport>,
 }
 
-impl Lease {
+impl CallGrant {
     /// The same where others were faster: nothing was stored, so nothing was given.
     pub(super) fn lost(self, again_in: Duration) -> Self {
         let outlook = match self.outlook {
@@ -101,24 +101,24 @@ pub(super) enum Outlook {
     Refused(Duration),
     /// The token is refused, and the next call that anybody makes may be the fleet's probe.
     ProbeDue,
-    /// The token is refused, and the one call of this lease is the fleet's probe.
+    /// The token is refused, and the one call of this grant is the fleet's probe.
     Probe,
 }
 
 impl Fleet {
     /// What a process that wants `demand` may do at `now`, and the row after that.
-    pub(super) fn lease(
+    pub(super) fn grant(
         &self,
         rate: &Rate,
         probe_every: Duration,
         now: DateTime<Utc>,
         demand: Demand,
-    ) -> (Self, Lease) {
+    ) -> (Self, CallGrant) {
         if let Some(wait) = self.waits(now) {
             return (*self, self.nothing(Outlook::Waiting(wait)));
         }
         if self.unauthorized_since.is_none() {
-            return self.grant(rate, now, demand, Outlook::Open);
+            return self.take(rate, now, demand, Outlook::Open);
         }
         let probe_in = self.next_probe_at.and_then(|at| ahead(now, at));
         if let Some(wait) = probe_in.filter(|wait| *wait <= probe_every) {
@@ -128,20 +128,20 @@ impl Fleet {
             // Only looking: the probe is for whoever has a call to make.
             return (*self, self.nothing(Outlook::ProbeDue));
         }
-        let (mut after, lease) = self.grant(rate, now, ONE_URGENT_CALL, Outlook::Probe);
-        if lease.calls == 0 {
+        let (mut after, grant) = self.take(rate, now, ONE_URGENT_CALL, Outlook::Probe);
+        if grant.calls == 0 {
             return (
                 after,
-                Lease {
-                    outlook: Outlook::Refused(lease.more_in),
-                    ..lease
+                CallGrant {
+                    outlook: Outlook::Refused(grant.more_in),
+                    ..grant
                 },
             );
         }
         after.next_probe_at =
             Some(now + TimeDelta::from_std(probe_every).unwrap_or(TimeDelta::MAX));
         // Whatever was taken ahead is spent: a probe is one call.
-        (after, Lease { calls: 1, ..lease })
+        (after, CallGrant { calls: 1, ..grant })
     }
 
     /// How long Polar asked everybody to wait. What is further ahead was stored before the database's clock was
@@ -151,15 +151,15 @@ impl Fleet {
         wait.filter(|wait| *wait <= LONGEST_RETRY_AFTER)
     }
 
-    fn grant(
+    fn take(
         &self,
         rate: &Rate,
         now: DateTime<Utc>,
         demand: Demand,
         outlook: Outlook,
-    ) -> (Self, Lease) {
+    ) -> (Self, CallGrant) {
         let taken = rate.take(self.bucket, now, demand);
-        let lease = Lease {
+        let grant = CallGrant {
             calls: taken.calls,
             more_in: taken.more_in,
             outlook,
@@ -170,12 +170,12 @@ impl Fleet {
                 bucket: taken.bucket,
                 ..*self
             },
-            lease,
+            grant,
         )
     }
 
-    fn nothing(&self, outlook: Outlook) -> Lease {
-        Lease {
+    fn nothing(&self, outlook: Outlook) -> CallGrant {
+        CallGrant {
             calls: 0,
             more_in: Duration::ZERO,
             outlook,
@@ -191,14 +191,14 @@ fn ahead(now: DateTime<Utc>, moment: DateTime<Utc>) -> Option<Duration> {
 
 /// What a command that looks once may do.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum SingleLease {
+pub(super) enum SingleCallGrant {
     /// So many calls, until then.
     Calls(u32, Instant),
     /// Nothing yet.
     Later(Rejected),
 }
 
-impl SingleLease {
+impl SingleCallGrant {
     fn later(retry_after: Duration, reason: RejectedReason) -> Self {
         Self::Later(Rejected {
             retry_after,
@@ -215,6 +215,14 @@ pub(super) struct FleetStore {
     timing: Timing,
     /// Calls carry another token than the fleet's, so it does not matter whether that one is refused.
     other_token: bool,
+}
+
+/// The row as it was read.
+struct FleetRow {
+    version: i64,
+    /// The database's time.
+    now: DateTime<Utc>,
+    fleet: Fleet,
 }
 
 /// What the fleet knows about Polar, for `doctor` and the like.
@@ -271,55 +279,69 @@ impl FleetStore {
         }
     }
 
-    /// Leases calls for `demand`; the moment is the end of the quota's life.
+    /// Takes calls for `demand` out of the budget; the moment is the end of the quota's life.
     ///
     /// # Errors
     /// If the database fails; then there is no budget.
-    pub(super) async fn lease(&self, demand: Demand) -> Result<(Lease, Instant), sqlx::Error> {
+    pub(super) async fn take_calls(
+        &self,
+        demand: Demand,
+    ) -> Result<(CallGrant, Instant), sqlx::Error> {
         let mut tries = 0;
         loop {
             // Before the question: however long the answer takes, the quota lives no longer.
             let ends = Instant::now() + self.timing.quota_lifetime;
-            let (version, now, mut fleet) = self.read().await?;
+            let FleetRow {
+                version,
+                now,
+                mut fleet,
+            } = self.read().await?;
             if self.other_token {
                 fleet.unauthorized_since = None;
             }
             let probe_every = self.timing.token_probe_interval;
-            let (after, lease) = fleet.lease(&self.rate, probe_every, now, demand);
-            if lease.calls == 0 || self.store(version, &after).await? {
-                return Ok((lease, ends));
+            let (after, grant) = fleet.grant(&self.rate, probe_every, now, demand);
+            if grant.calls == 0 || self.store(version, &after).await? {
+                return Ok((grant, ends));
             }
             tries += 1;
             if tries == TRIES {
-                return Ok((lease.lost(self.timing.quota_lifetime / 10), ends));
+                return Ok((grant.lost(self.timing.quota_lifetime / 10), ends));
             }
         }
     }
 
-    /// Leases calls whatever became of the fleet's token.
+    /// Takes one call whatever became of the fleet's token.
     ///
     /// # Errors
     /// If the database fails; then there is no budget.
-    pub(super) async fn lease_single(&self) -> Result<SingleLease, sqlx::Error> {
+    pub(super) async fn take_one(&self) -> Result<SingleCallGrant, sqlx::Error> {
         for _ in 0..TRIES {
             let ends = Instant::now() + self.timing.quota_lifetime;
-            let (version, now, fleet) = self.read().await?;
+            let FleetRow {
+                version,
+                now,
+                fleet,
+            } = self.read().await?;
             if let Some(wait) = fleet.waits(now) {
-                return Ok(SingleLease::later(wait, RejectedReason::RateLimited));
+                return Ok(SingleCallGrant::later(wait, RejectedReason::RateLimited));
             }
-            let (after, lease) = fleet.grant(&self.rate, now, ONE_URGENT_CALL, Outlook::Open);
-            if lease.calls == 0 {
-                return Ok(SingleLease::later(lease.more_in, RejectedReason::Budget));
+            let (after, grant) = fleet.take(&self.rate, now, ONE_URGENT_CALL, Outlook::Open);
+            if grant.calls == 0 {
+                return Ok(SingleCallGrant::later(
+                    grant.more_in,
+                    RejectedReason::Budget,
+                ));
             }
             if self.store(version, &after).await? {
-                return Ok(SingleLease::Calls(lease.calls, ends));
+                return Ok(SingleCallGrant::Calls(grant.calls, ends));
             }
         }
         let again_in = self.timing.quota_lifetime / 10;
-        Ok(SingleLease::later(again_in, RejectedReason::Budget))
+        Ok(SingleCallGrant::later(again_in, RejectedReason::Budget))
     }
 
-    async fn read(&self) -> Result<(i64, DateTime<Utc>, Fleet), sqlx::Error> {
+    async fn read(&self) -> Result<FleetRow, sqlx::Error> {
         loop {
             let row = sqlx::query!(
                 r#"SELECT version, clock_timestamp() AS "now!", calls_left, counted_at, wait_until,
@@ -338,7 +360,11 @@ impl FleetStore {
                     unauthorized_since: row.unauthorized_since,
                     next_probe_at: row.next_probe_at,
                 };
-                return Ok((row.version, row.now, fleet));
+                return Ok(FleetRow {
+                    version: row.version,
+                    now: row.now,
+                    fleet,
+                });
             }
             // Somebody removed the row: what was spent is not known, so it begins empty.
             sqlx::query!(
@@ -366,7 +392,7 @@ impl FleetStore {
     }
 
     /// Polar asks everybody to wait for this long.
-    pub(super) async fn wait(&self, time: Duration) -> Result<(), sqlx::Error> {
+    pub(super) async fn note_wait(&self, time: Duration) -> Result<(), sqlx::Error> {
         sqlx::query!(
             "INSERT INTO polar_jobs.rate_limiter AS known (name, calls_left, counted_at, wait_until)
              VALUES ('polar', 0, clock_timestamp(), clock_timestamp() + make_interval(secs => $1))
@@ -383,7 +409,7 @@ impl FleetStore {
     }
 
     /// Polar refuses the token. `true` for the first in the fleet to say so.
-    pub(super) async fn refuse(&self) -> Result<bool, sqlx::Error> {
+    pub(super) async fn note_token_refused(&self) -> Result<bool, sqlx::Error> {
         let written = sqlx::query!(
             "INSERT INTO polar_jobs.rate_limiter AS known (name, calls_left, counted_at, unauthorized_since, next_probe_at)
              VALUES ('polar', 0, clock_timestamp(), clock_timestamp(), clock_timestamp() + make_interval(secs => $1))
@@ -398,7 +424,7 @@ impl FleetStore {
     }
 
     /// Polar takes the token again. `true` for the first in the fleet to say so.
-    pub(super) async fn resume(&self) -> Result<bool, sqlx::Error> {
+    pub(super) async fn note_token_accepted(&self) -> Result<bool, sqlx::Error> {
         let written = sqlx::query!(
             "UPDATE polar_jobs.rate_limiter SET unauthorized_since = NULL, next_probe_at = NULL, version = version + 1
               WHERE name = 'polar' AND unauthorized_since IS NOT NULL"

@@ -34,13 +34,13 @@ fn nobody_calls_while_polar_asks_to_wait() {
         wait_until: Some(at(60_000)),
         ..calm()
     };
-    let (after, lease) = fleet.lease(&rate(), MINUTE, at(59_000), [0, 5, 0, 0, 0]);
+    let (after, grant) = fleet.grant(&rate(), MINUTE, at(59_000), [0, 5, 0, 0, 0]);
     assert_eq!(
-        (lease.calls, lease.outlook, after),
+        (grant.calls, grant.outlook, after),
         (0, Outlook::Waiting(Duration::from_secs(1)), fleet)
     );
-    let (_, lease) = fleet.lease(&rate(), MINUTE, at(60_000), [0, 5, 0, 0, 0]);
-    assert_eq!((lease.calls > 0, lease.outlook), (true, Outlook::Open));
+    let (_, grant) = fleet.grant(&rate(), MINUTE, at(60_000), [0, 5, 0, 0, 0]);
+    assert_eq!((grant.calls > 0, grant.outlook), (true, Outlook::Open));
 }
 
 #[test]
@@ -50,9 +50,9 @@ fn a_look_without_a_call_to_make_does_not_spend_the_probe() {
         next_probe_at: Some(at(1)),
         ..calm()
     };
-    let (after, lease) = fleet.lease(&rate(), MINUTE, at(2), Demand::default());
+    let (after, grant) = fleet.grant(&rate(), MINUTE, at(2), Demand::default());
     assert_eq!(
-        (lease.calls, lease.outlook, after),
+        (grant.calls, grant.outlook, after),
         (0, Outlook::ProbeDue, fleet)
     );
 }
@@ -64,15 +64,15 @@ proptest! {
         let (mut now, mut probes) = (0, Vec::new());
         for pause in pauses {
             now += pause;
-            let (after, lease) = fleet.lease(&rate(), MINUTE, at(now), [0, wanted, 0, 0, 9]);
-            match lease.outlook {
+            let (after, grant) = fleet.grant(&rate(), MINUTE, at(now), [0, wanted, 0, 0, 9]);
+            match grant.outlook {
                 Outlook::Probe => {
-                    prop_assert_eq!(lease.calls, 1);
+                    prop_assert_eq!(grant.calls, 1);
                     prop_assert!(after.bucket.calls_left <= fleet.bucket.calls_left + 6.0 * pause as f64);
                     probes.push(now);
                 }
                 Outlook::Refused(wait) => {
-                    prop_assert_eq!(lease.calls, 0);
+                    prop_assert_eq!(grant.calls, 0);
                     prop_assert_eq!(Some(at(now) + wait), fleet.next_probe_at);
                 }
                 other => prop_assert!(false, "{other:?} with a refused token"),

@@ -8,7 +8,7 @@ use jobs::contract::in_time;
 
 use super::breaker::Passage;
 use super::budget::Demand;
-use super::fleet::{BreakerReport, FleetStore, Lease, Outlook, Reports, TokenReport};
+use super::fleet::{BreakerReport, CallGrant, FleetStore, Outlook, Reports, TokenReport};
 use super::metrics;
 use super::shared::Shared;
 use super::state::{Quota, State};
@@ -20,13 +20,13 @@ pub(super) enum Action {
     /// Tell the fleet.
     Report(Reports),
     /// Ask the fleet for calls.
-    Lease(Demand),
+    AskForCalls(Demand),
     /// Nothing before this moment, unless something happens.
     Sleep(Option<Instant>),
 }
 
 impl<T> State<T> {
-    /// What the refill task should do: reports first, because a lease that crossed a report was
+    /// What the refill task should do: reports first, because a grant that crossed a report was
     /// decided on a row that is no longer true.
     pub(super) fn next_action(&mut self, now: Instant) -> Action {
         if let Some(until) = self.database_until.filter(|until| now < *until) {
@@ -46,14 +46,14 @@ impl<T> State<T> {
         if !asks || self.rejected(now).is_some() || self.has_quota(now) {
             return Action::Sleep(None);
         }
-        match self.lease_at {
+        match self.ask_again_at {
             Some((at, class)) if now < at && class <= most_urgent => Action::Sleep(Some(at)),
-            _ if self.breaker.passage(now) == Passage::Free => Action::Lease(demand),
-            _ => Action::Lease(up_to(1, demand)),
+            _ if self.breaker.passage(now) == Passage::Free => Action::AskForCalls(demand),
+            _ => Action::AskForCalls(up_to(1, demand)),
         }
     }
 
-    /// What waits, as far as it has a place: what is leased and not used in time is lost.
+    /// What waits, as far as it has a place: what is granted and not used in time is lost.
     fn demand(&mut self) -> Demand {
         up_to(self.most_in_flight, self.waiting.demand())
     }
@@ -67,7 +67,7 @@ impl<T> State<T> {
                 if now < at {
                     Action::Sleep(Some(at))
                 } else {
-                    Action::Lease(Demand::default())
+                    Action::AskForCalls(Demand::default())
                 }
             }
             TokenStatus::Valid | TokenStatus::Probing { .. } => Action::Sleep(None),
@@ -94,27 +94,27 @@ impl<T> State<T> {
     }
 
     /// The fleet gave us what it could.
-    pub(super) fn leased(&mut self, lease: Lease, ends: Instant, now: Instant) {
+    pub(super) fn granted(&mut self, grant: CallGrant, ends: Instant, now: Instant) {
         self.database_until = None;
         if self.reports.wait_until.is_some() || self.reports.token.is_some() {
             // We know better than the row that was read; the calls are forgone.
             return;
         }
-        self.token.learn(lease.outlook, now, &self.timing);
-        if let Outlook::Waiting(wait) = lease.outlook {
+        self.token.learn(grant.outlook, now, &self.timing);
+        if let Outlook::Waiting(wait) = grant.outlook {
             self.wait_until = self.wait_until.max(Some(now + wait));
         }
         self.quota = Quota {
-            calls: lease.calls,
+            calls: grant.calls,
             ends,
         };
         // A pause however short, so that a drained budget is asked for in batches.
-        let pause = lease.more_in.max(self.timing.quota_lifetime / 10);
+        let pause = grant.more_in.max(self.timing.quota_lifetime / 10);
         let most_urgent = self.waiting.demand().iter().position(|wanted| *wanted > 0);
-        self.lease_at = most_urgent
-            .filter(|_| !lease.more_in.is_zero())
+        self.ask_again_at = most_urgent
+            .filter(|_| !grant.more_in.is_zero())
             .map(|class| (now + pause, class));
-        if lease.outlook == Outlook::Probe && most_urgent.is_none() {
+        if grant.outlook == Outlook::Probe && most_urgent.is_none() {
             self.token.unanswered();
         }
     }
@@ -143,8 +143,8 @@ pub(super) async fn refill(shared: Arc<Shared>, store: FleetStore, query_timeout
             Action::Report(reports) => {
                 Some(in_time(query_timeout, report(&shared, &store, reports)).await)
             }
-            Action::Lease(demand) => {
-                Some(in_time(query_timeout, lease(&shared, &store, demand)).await)
+            Action::AskForCalls(demand) => {
+                Some(in_time(query_timeout, ask_for_calls(&shared, &store, demand)).await)
             }
             Action::Sleep(until) => {
                 sleep(&shared, until).await;
@@ -171,25 +171,29 @@ pub(super) async fn refill(shared: Arc<Shared>, store: FleetStore, query_timeout
     }
 }
 
-async fn lease(shared: &Shared, store: &FleetStore, demand: Demand) -> Result<(), sqlx::Error> {
-    let (lease, ends) = store.lease(demand).await?;
-    metrics::budget_left(lease.calls_left);
-    shared.lock().leased(lease, ends, Instant::now());
+async fn ask_for_calls(
+    shared: &Shared,
+    store: &FleetStore,
+    demand: Demand,
+) -> Result<(), sqlx::Error> {
+    let (grant, ends) = store.take_calls(demand).await?;
+    metrics::budget_left(grant.calls_left);
+    shared.lock().granted(grant, ends, Instant::now());
     Ok(())
 }
 
 async fn report(shared: &Shared, store: &FleetStore, reports: Reports) -> Result<(), sqlx::Error> {
     let from_now = |until: Instant| until.saturating_duration_since(Instant::now());
     if let Some(until) = reports.wait_until {
-        store.wait(from_now(until)).await?;
+        store.note_wait(from_now(until)).await?;
     }
     match reports.token {
-        Some(TokenReport::Refused) if store.refuse().await? => {
+        Some(TokenReport::Refused) if store.note_token_refused().await? => {
             tracing::error!(
                 "Polar refuses the access token: all outward work is paused and tried once a minute; check POLAR_ACCESS_TOKEN"
             );
         }
-        Some(TokenReport::Accepted) if store.resume().await? => {
+        Some(TokenReport::Accepted) if store.note_token_accepted().await? => {
             tracing::info!("Polar takes the access token again: outward work resumes");
         }
         _ => {}

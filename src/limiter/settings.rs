@@ -18,7 +18,7 @@ pub struct Limits {
 pub struct Timing {
     /// The window in which the budget's calls are counted.
     pub window: Duration,
-    /// How long a quota leased from the fleet's budget may be used.
+    /// How long a quota out of the fleet's budget may be used.
     pub quota_lifetime: Duration,
     /// The longest that a call may take from here until Polar has counted it; together with
     /// `quota_lifetime` less than a ninth of `window`.

@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use tokio::time::{sleep, timeout};
 
 use super::budget::Rate;
-use super::fleet::{FleetStore, SingleLease};
+use super::fleet::{FleetStore, SingleCallGrant};
 use super::settings::{Limits, Timing};
 
 /// See the module.
@@ -18,8 +18,8 @@ use super::settings::{Limits, Timing};
 pub struct SingleCalls {
     store: FleetStore,
     timing: Timing,
-    /// Calls leased ahead, and until when they may be used.
-    leased: Mutex<(u32, Instant)>,
+    /// Calls granted ahead, and until when they may be used.
+    granted: Mutex<(u32, Instant)>,
 }
 
 impl SingleCalls {
@@ -30,29 +30,28 @@ impl SingleCalls {
         Self {
             store: FleetStore::new(pool, Rate::new(limits.per_window, &timing), timing),
             timing,
-            leased: Mutex::new((0, Instant::now())),
+            granted: Mutex::new((0, Instant::now())),
         }
     }
 
-    fn take_leased(&self) -> bool {
-        let mut leased = self.leased.lock().unwrap_or_else(PoisonError::into_inner);
-        let usable = leased.0 > 0 && Instant::now() < leased.1;
+    fn take_granted(&self) -> bool {
+        let mut granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
+        let usable = granted.0 > 0 && Instant::now() < granted.1;
         if usable {
-            leased.0 -= 1;
+            granted.0 -= 1;
         }
         usable
     }
 
     async fn admit(&self) -> Result<Admission, Rejected> {
         let gives_up_at = Instant::now() + self.timing.acquire_timeout;
-        while !self.take_leased() {
-            let rejected = match timeout(self.timing.query_timeout, self.store.lease_single()).await
-            {
-                Ok(Ok(SingleLease::Calls(calls, ends))) => {
-                    *self.leased.lock().unwrap_or_else(PoisonError::into_inner) = (calls, ends);
+        while !self.take_granted() {
+            let rejected = match timeout(self.timing.query_timeout, self.store.take_one()).await {
+                Ok(Ok(SingleCallGrant::Calls(calls, ends))) => {
+                    *self.granted.lock().unwrap_or_else(PoisonError::into_inner) = (calls, ends);
                     continue;
                 }
-                Ok(Ok(SingleLease::Later(rejected))) => rejected,
+                Ok(Ok(SingleCallGrant::Later(rejected))) => rejected,
                 Ok(Err(_)) | Err(_) => Rejected {
                     retry_after: self.timing.query_retry_delay,
                     reason: RejectedReason::BudgetUnknown,

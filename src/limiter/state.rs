@@ -31,12 +31,12 @@ pub(super) struct State<T> {
     /// The database failed, and is not asked before this; kept until it answers.
     pub(super) database_until: Option<Instant>,
     /// Nothing is to be had from the fleet's budget before, unless for a more urgent class.
-    pub(super) lease_at: Option<(Instant, usize)>,
+    pub(super) ask_again_at: Option<(Instant, usize)>,
     pub(super) reports: Reports,
     stagger: Stagger,
 }
 
-/// Calls leased from the fleet's budget.
+/// Calls granted out of the fleet's budget.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Quota {
     pub(super) calls: u32,
@@ -60,7 +60,7 @@ impl<T> State<T> {
             most_in_flight: limits.in_flight.get(),
             wait_until: None,
             database_until: None,
-            lease_at: None,
+            ask_again_at: None,
             reports: Reports::default(),
             stagger: Stagger::default(),
         }

@@ -6,7 +6,7 @@ use polar::{CallClass, Subject};
 
 use super::*;
 use crate::limiter::budget::Demand;
-use crate::limiter::fleet::{BreakerReport, Lease, Outlook, TokenReport};
+use crate::limiter::fleet::{BreakerReport, CallGrant, Outlook, TokenReport};
 use crate::limiter::refill::Action;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -24,12 +24,12 @@ fn state(now: Instant) -> State {
 /// A state with calls to spend.
 fn supplied(now: Instant, calls: u32) -> State {
     let mut state = state(now);
-    state.leased(lease(calls, Outlook::Open), now + SECOND, now);
+    state.granted(grant(calls, Outlook::Open), now + SECOND, now);
     state
 }
 
-fn lease(calls: u32, outlook: Outlook) -> Lease {
-    Lease {
+fn grant(calls: u32, outlook: Outlook) -> CallGrant {
+    CallGrant {
         calls,
         more_in: Duration::ZERO,
         outlook,
@@ -91,9 +91,9 @@ fn no_more_calls_than_allowed_are_under_way_at_once() {
     );
 }
 
-/// What is leased and not used within a second is lost to the fleet.
+/// What is granted and not used within a second is lost to the fleet.
 #[test]
-fn no_more_calls_are_leased_than_have_a_place_and_the_urgent_ones_first() {
+fn no_more_calls_are_asked_for_than_have_a_place_and_the_urgent_ones_first() {
     let now = Instant::now();
     let mut state = state(now);
     let _waiting: Vec<_> = [(CallClass::Bulk, 9), (CallClass::Mail, 4)]
@@ -101,15 +101,15 @@ fn no_more_calls_are_leased_than_have_a_place_and_the_urgent_ones_first() {
         .flat_map(|(class, calls)| vec![class; calls])
         .map(|class| state.waiting.push(class))
         .collect();
-    assert_eq!(state.next_action(now), Action::Lease([0, 0, 4, 0, 2]));
+    assert_eq!(state.next_action(now), Action::AskForCalls([0, 0, 4, 0, 2]));
 }
 
 #[test]
-fn a_lease_that_crossed_a_report_is_forgone() {
+fn a_grant_that_crossed_a_report_is_forgone() {
     let now = Instant::now();
     let mut state = supplied(now, 1);
     call(&mut state, Answer::Unauthorized, now);
-    state.leased(lease(6, Outlook::Open), now + SECOND, now);
+    state.granted(grant(6, Outlook::Open), now + SECOND, now);
     assert_eq!(state.admit(now), None);
     assert_eq!(reason(&state, now), Some(RejectedReason::Unauthorized));
     assert_eq!(
@@ -168,8 +168,11 @@ fn failures_of_several_customers_are_put_to_a_probe_whose_failure_is_reported() 
         state.waiting.push(CallClass::Bulk),
         state.waiting.push(CallClass::Bulk),
     ];
-    assert_eq!(state.next_action(later), Action::Lease([0, 0, 0, 0, 1]));
-    state.leased(lease(1, Outlook::Open), later + SECOND, later);
+    assert_eq!(
+        state.next_action(later),
+        Action::AskForCalls([0, 0, 0, 0, 1])
+    );
+    state.granted(grant(1, Outlook::Open), later + SECOND, later);
     probe(&mut state, Answer::Answered, later);
     assert!(!state.is_broken() && reason(&state, later).is_none());
     let Action::Report(closed) = state.next_action(later) else {
@@ -205,7 +208,7 @@ fn a_tokens_probe_goes_alone_and_its_success_is_reported() {
         state.waiting.push(CallClass::Bulk),
         state.waiting.push(CallClass::Bulk),
     ];
-    state.leased(lease(1, Outlook::Probe), now + SECOND, now);
+    state.granted(grant(1, Outlook::Probe), now + SECOND, now);
     assert_eq!(state.admit(now), Some(Admission::Probe));
     assert_eq!(
         state.next_action(now),
@@ -231,7 +234,7 @@ fn a_failed_probe_of_the_token_waits_for_the_next_minute_without_a_report() {
     for answer in [Answer::Unauthorized, NOBODY_DOWN, Answer::Abandoned] {
         let mut state = state(now);
         let _waits = state.waiting.push(CallClass::Bulk);
-        state.leased(lease(1, Outlook::Probe), now + SECOND, now);
+        state.granted(grant(1, Outlook::Probe), now + SECOND, now);
         assert_eq!(state.admit(now), Some(Admission::Probe));
         state.record(None, Admission::Probe, answer, now + SECOND);
         assert_eq!(
@@ -277,7 +280,7 @@ fn a_missing_scope_holds_back_those_that_need_it_and_is_tried_by_one_of_them_a_m
         "the probe is answered soon"
     );
 
-    state.leased(lease(6, Outlook::Open), due + SECOND, due);
+    state.granted(grant(6, Outlook::Open), due + SECOND, due);
     assert_eq!(state.admit(due), Some(Admission::Call));
     state.record(grants, Admission::Call, Answer::Answered, due);
     assert_eq!(state.check_scope(grants, due), Ok(()));
@@ -289,18 +292,18 @@ fn a_missing_scope_holds_back_those_that_need_it_and_is_tried_by_one_of_them_a_m
 fn an_idle_process_looks_whether_the_token_is_taken_again() {
     let now = Instant::now();
     let mut state = state(now);
-    state.leased(lease(0, Outlook::Refused(30 * SECOND)), now, now);
+    state.granted(grant(0, Outlook::Refused(30 * SECOND)), now, now);
     assert_eq!(
         state.next_action(now),
         Action::Sleep(Some(now + 30 * SECOND))
     );
     assert_eq!(
         state.next_action(now + 30 * SECOND),
-        Action::Lease(Demand::default())
+        Action::AskForCalls(Demand::default())
     );
     // Somebody's probe is under way: its answer is near.
-    state.leased(
-        lease(0, Outlook::Refused(58 * SECOND)),
+    state.granted(
+        grant(0, Outlook::Refused(58 * SECOND)),
         now,
         now + 30 * SECOND,
     );
@@ -315,10 +318,13 @@ fn an_idle_process_looks_whether_the_token_is_taken_again() {
 fn a_look_at_the_time_of_the_probe_holds_back_nobody_who_comes_just_after() {
     let now = Instant::now();
     let mut state = state(now);
-    state.leased(lease(0, Outlook::Refused(30 * SECOND)), now, now);
+    state.granted(grant(0, Outlook::Refused(30 * SECOND)), now, now);
     let due = now + 30 * SECOND;
-    assert_eq!(state.next_action(due), Action::Lease(Demand::default()));
-    state.leased(lease(0, Outlook::ProbeDue), due, due);
+    assert_eq!(
+        state.next_action(due),
+        Action::AskForCalls(Demand::default())
+    );
+    state.granted(grant(0, Outlook::ProbeDue), due, due);
     assert_eq!(
         state.next_action(due),
         Action::Sleep(Some(due + 5 * SECOND)),
@@ -329,8 +335,10 @@ fn a_look_at_the_time_of_the_probe_holds_back_nobody_who_comes_just_after() {
     assert_eq!(state.rejected(job), None);
     let _waits = state.waiting.push(CallClass::Entitlement);
     assert_eq!(state.admit(job), None, "the fleet decides who probes");
-    assert!(matches!(state.next_action(job), Action::Lease(demand) if demand != Demand::default()));
-    state.leased(lease(1, Outlook::Probe), job + SECOND, job);
+    assert!(
+        matches!(state.next_action(job), Action::AskForCalls(demand) if demand != Demand::default())
+    );
+    state.granted(grant(1, Outlook::Probe), job + SECOND, job);
     probe(&mut state, Answer::Answered, job);
     assert_eq!(state.reports.token, Some(TokenReport::Accepted));
 }
@@ -339,9 +347,9 @@ fn a_look_at_the_time_of_the_probe_holds_back_nobody_who_comes_just_after() {
 fn a_look_that_finds_the_fleet_waiting_is_not_repeated_before_the_wait_ends() {
     let now = Instant::now();
     let mut state = state(now);
-    state.leased(lease(0, Outlook::Refused(SECOND)), now, now);
+    state.granted(grant(0, Outlook::Refused(SECOND)), now, now);
     let due = now + SECOND;
-    state.leased(lease(0, Outlook::Waiting(20 * SECOND)), due, due);
+    state.granted(grant(0, Outlook::Waiting(20 * SECOND)), due, due);
     assert_eq!(
         state.next_action(due),
         Action::Sleep(Some(due + 20 * SECOND))
@@ -353,10 +361,10 @@ fn an_urgent_call_does_not_wait_for_the_time_of_a_less_urgent_one() {
     let now = Instant::now();
     let mut state = state(now);
     let _bulk = state.waiting.push(CallClass::Bulk);
-    state.leased(
-        Lease {
+    state.granted(
+        CallGrant {
             more_in: 3 * SECOND,
-            ..lease(0, Outlook::Open)
+            ..grant(0, Outlook::Open)
         },
         now,
         now,
@@ -366,22 +374,22 @@ fn an_urgent_call_does_not_wait_for_the_time_of_a_less_urgent_one() {
         Action::Sleep(Some(now + 3 * SECOND))
     );
     let _urgent = state.waiting.push(CallClass::Entitlement);
-    assert_eq!(state.next_action(now), Action::Lease([0, 1, 0, 0, 1]));
+    assert_eq!(state.next_action(now), Action::AskForCalls([0, 1, 0, 0, 1]));
 }
 
 #[test]
-fn a_lease_lost_to_others_gives_nothing_and_is_asked_for_again() {
+fn a_grant_lost_to_others_gives_nothing_and_is_asked_for_again() {
     let now = Instant::now();
     let mut state = state(now);
     let _word = state.waiting.push(CallClass::Entitlement);
-    state.leased(lease(1, Outlook::Probe).lost(SECOND), now + SECOND, now);
+    state.granted(grant(1, Outlook::Probe).lost(SECOND), now + SECOND, now);
     assert_eq!(state.admit(now), None, "the probe is somebody else's");
-    state.leased(lease(9, Outlook::Open).lost(SECOND), now + SECOND, now);
+    state.granted(grant(9, Outlook::Open).lost(SECOND), now + SECOND, now);
     assert_eq!(state.admit(now), None);
     assert_eq!(state.next_action(now), Action::Sleep(Some(now + SECOND)));
     assert_eq!(
         state.next_action(now + SECOND),
-        Action::Lease([0, 1, 0, 0, 0])
+        Action::AskForCalls([0, 1, 0, 0, 0])
     );
 }
 
@@ -410,9 +418,12 @@ fn whoever_waits_while_the_database_is_asked_again_is_not_told_that_the_budget_i
     assert_eq!(state.timed_out(now).reason, RejectedReason::Budget);
     state.database_failed(now);
     let asked_again = now + SECOND;
-    assert!(matches!(state.next_action(asked_again), Action::Lease(_)));
+    assert!(matches!(
+        state.next_action(asked_again),
+        Action::AskForCalls(_)
+    ));
     let rejected = state.timed_out(asked_again);
     assert_eq!(rejected.reason, RejectedReason::BudgetUnknown);
-    state.leased(lease(0, Outlook::Open), asked_again, asked_again);
+    state.granted(grant(0, Outlook::Open), asked_again, asked_again);
     assert_eq!(state.timed_out(asked_again).reason, RejectedReason::Budget);
 }
