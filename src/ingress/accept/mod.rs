@@ -38,9 +38,9 @@ const LONGEST_WAIT: Duration = Duration::from_millis(700);
 /// One transaction, connecting included.
 const DEADLINE: Duration = Duration::from_secs(1);
 /// The same, enforced by Postgres, so that nothing is stored after we gave up.
-const STATEMENT_TIMEOUT_MS: u32 = 800;
+const STATEMENT_TIMEOUT: Duration = Duration::from_millis(800);
 /// A whole group does not wait for one lock any longer than this.
-const GROUP_LOCK_TIMEOUT_MS: u32 = 100;
+const GROUP_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// What became of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! A request's changes, their jobs and its readings in one transaction.
 //!
-//! A transaction of the application may hold what changes are about for hours, and the application may go on to post
-//! changes about that. These must not take the few connections from everybody else. So a request looks only for a
-//! moment whether it can go on; if not, it gives its connection back and waits in turn: all but one of the connections
-//! at most are used by requests that wait. So it is with batches, which keep a connection for long. Where both come
-//! together they may use all; a turn is short, so a connection comes back to the others a few times a second.
+//! Requests that wait for a transaction of the application, which may stay open for hours, must not use up the few
+//! connections. A request first tries for a moment; where it is blocked it gives its connection back and waits for one of
+//! the permits of waiting changes, of which there is one fewer than connections. Batches, which keep a connection for long,
+//! are limited in the same way. Both together may use every connection, but a turn is short, so one comes free several times
+//! a second.
 
 use std::time::Duration;
 
