@@ -27,7 +27,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 const API_CALL_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long such a call waits for budget.
 const API_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The same of one to the support desk.
+/// The longest that one call to the support desk may take.
 const PLAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const USER_AGENT: &str = concat!("polar-jobs/", env!("CARGO_PKG_VERSION"));
 /// How long running jobs may take to end; the rest of the 30 s that a stop may take is for handing

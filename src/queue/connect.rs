@@ -32,6 +32,14 @@ pub enum Pooler {
     Transaction,
 }
 
+impl Pooler {
+    /// Whether locks, settings and LISTEN of a connection stay with it.
+    #[must_use]
+    pub const fn has_sessions(self) -> bool {
+        matches!(self, Self::None)
+    }
+}
+
 /// How many connections a worker process may have, and for what.
 ///
 /// `DATABASE_CONNECTIONS` is the most that any process may take. A worker keeps to four fifths of it and an

@@ -3,8 +3,9 @@
 use sqlx::PgConnection;
 
 /// True if a job of these queues is due and free, or an ordering key is about to be released, or a worker that
-/// looks dead holds one: it is reclaimed within seconds, but by nobody if every process ends before that. It is
-/// taken for dead sooner here than by those who take jobs back: whoever drains rather waits.
+/// looks dead holds one: it is reclaimed within seconds, but by nobody if every process ends before that. It
+/// counts as dead sooner here than where jobs are reclaimed: a drain that waits too long is harmless, one that ends too
+/// early leaves the job behind.
 ///
 /// # Errors
 /// If the database fails.

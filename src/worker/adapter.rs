@@ -23,7 +23,7 @@ use tower::layer::util::Identity;
 
 use crate::queue::claim::Claimed;
 
-use super::attempt::Runner;
+use super::attempt::AttemptRunner;
 use super::fetcher::ClaimedJob;
 use super::prefetch::{Prefetch, RunPermit};
 use super::result::{AttemptResult, BufferedResult, NO_PERMIT, PANICKED, STOPPING};
@@ -32,7 +32,7 @@ use super::watched::Watched;
 
 /// A permit serves further jobs for so long.
 const PERMIT_KEPT: Duration = Duration::from_millis(1);
-/// Seconds until a job is taken again beside which the worker itself panicked.
+/// Until a job runs again whose task ended because the worker itself panicked.
 const PANIC_DELAY: Duration = Duration::from_secs(60);
 
 /// How the process ends if an apalis worker does.
@@ -53,7 +53,7 @@ pub(super) struct QueueRunner {
 /// If an apalis worker ends in any other way; the process must then exit and be started again.
 pub(super) async fn run(
     queues: Vec<QueueRunner>,
-    runner: Arc<Runner>,
+    runner: Arc<AttemptRunner>,
     running: mpsc::Sender<Infallible>,
 ) -> Result<(), Ended> {
     let mut monitor = Monitor::new();
@@ -90,8 +90,8 @@ struct Permitted {
     permit: RunPermit,
 }
 
-/// The backend of one queue: gives its jobs in turn, each as soon as it may run, and but for those that a task takes
-/// behind its first. It ends when its fetchers stop claiming.
+/// The apalis backend of one queue: yields its jobs in order, each once it has a permit. A running task may take further
+/// jobs from the same channel itself. Ends when the queue's fetchers stop claiming.
 struct ClaimedJobs {
     prefetch: Prefetch,
     next: Option<Next>,
@@ -206,7 +206,7 @@ struct Attempts(Arc<AttemptContext>);
 /// What all attempts of a queue share.
 struct AttemptContext {
     claimed: Mutex<mpsc::UnboundedReceiver<ClaimedJob>>,
-    runner: Arc<Runner>,
+    runner: Arc<AttemptRunner>,
     sink: ResultSink,
     _running: mpsc::Sender<Infallible>,
 }
@@ -273,7 +273,8 @@ impl Service<Task<Permitted>> for Attempts {
         Poll::Ready(Ok(()))
     }
 
-    /// On a task of its own: one that computes keeps no other from running, and not the clock from ending it.
+    /// On a task of its own: a job that computes without awaiting must block neither the other jobs of the queue nor the
+    /// watch over its timeout.
     fn call(&mut self, task: Task<Permitted>) -> Self::Future {
         let watched = Arc::new(Watched::default());
         let running = Arc::clone(&self.0).run(task.args, Arc::clone(&watched));

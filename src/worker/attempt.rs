@@ -38,7 +38,7 @@ const UNKNOWN_KIND_DELAY: Duration = Duration::from_secs(30);
 const LONGEST_TEXT: usize = 4096;
 
 /// Everything an attempt needs.
-pub(super) struct Runner {
+pub(super) struct AttemptRunner {
     pub(super) registry: Arc<Registry>,
     pub(super) polar: Option<polar::Client>,
     pub(super) mail: Option<Mailer>,
@@ -48,7 +48,7 @@ pub(super) struct Runner {
     pub(super) metrics: AttemptMetrics,
 }
 
-impl Runner {
+impl AttemptRunner {
     /// Runs one attempt to its end. Returns its result and how long it ran. Dropped on the way, the attempt
     /// is cancelled.
     pub(super) async fn run(&self, job: Claimed, watched: &Watched) -> (AttemptResult, Duration) {
@@ -68,7 +68,7 @@ impl Runner {
         let facts = AttemptFacts::of(&job);
         let context = self.context(&job);
         let begun = Instant::now();
-        // Nothing that the job used is looked at after its panic, be it one of its end or of its cancelling.
+        // After a panic, in the job or where it is dropped at its timeout, nothing that it used is read again.
         let work = AssertUnwindSafe(async {
             timeout(entry.timeout, async {
                 entry.run(&job.payload, &context).await
@@ -80,7 +80,7 @@ impl Runner {
         let fail = |reason| AttemptResult::Buffered(self.fail(facts, entry.retry, reason));
         let seconds = entry.timeout.as_secs_f64();
         let result = match ended {
-            // One that computes is not cancelled: its time may have been over long before.
+            // A job that computes without awaiting cannot be cancelled: that it took too long shows only here.
             Ok(Ok(_)) if took > entry.timeout => fail(format!("took longer than {seconds} s")),
             Ok(Ok(Ok(done))) => {
                 let events = job.events.as_deref().unwrap_or_default();
@@ -177,7 +177,7 @@ impl Runner {
         })
     }
 
-    /// A text that may be stored: no secrets, nothing that Postgres refuses, no novel.
+    /// A text that may be stored: without secrets and NUL bytes, and at most [`LONGEST_TEXT`] bytes.
     fn text(&self, text: String) -> String {
         let mut text = (self.mask)(text.replace('\0', ""));
         if text.len() > LONGEST_TEXT {

@@ -281,7 +281,6 @@ impl FetchConnection {
             .application_name("polar-jobs fetcher")
             .connect()
             .await?;
-        let sessions = self.database.pooler == Pooler::None;
         if let Some(backend) = self.lost.and_then(|lost| lost.backend) {
             recovery::terminate(&mut connection, backend).await?;
         }
@@ -290,10 +289,10 @@ impl FetchConnection {
         let last = recovery::begin_epoch(&mut connection, worker, fetcher, epoch).await?;
         // Without a row this process is about to learn that it lost its lease.
         let last = last.ok_or(sqlx::Error::RowNotFound)?;
-        let backend = match sessions {
-            true => Some(recovery::backend_of(&mut connection).await?),
-            false => None,
-        };
+        let mut backend = None;
+        if self.database.pooler.has_sessions() {
+            backend = Some(recovery::backend_of(&mut connection).await?);
+        }
         let unanswered = self.lost.and_then(|lost| lost.claim);
         if let Some(claim) = unanswered.filter(|claim| claim.turn == last.turn) {
             let taken = last.taken(claim.held);

@@ -16,7 +16,7 @@ use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, timeout};
 
-use crate::queue::connect::{Pooler, QueueDatabase};
+use crate::queue::connect::QueueDatabase;
 use crate::queue::{idle, lease};
 
 use super::backoff::Backoff;
@@ -91,7 +91,8 @@ impl IdleState {
         self.woken.notify_one();
     }
 
-    /// The mark is gone with its connection; whoever was not heard meanwhile is found by a look.
+    /// The mark was a lock of a connection that is lost, and so are notifications sent meanwhile: the fetcher is woken to
+    /// look for jobs.
     fn reset(&self) {
         self.idle.store(false, Ordering::Release);
         self.wake();
@@ -189,8 +190,8 @@ impl LeaseKeeper {
     }
 
     async fn keep(&mut self) -> Result<Ended, sqlx::Error> {
-        let sessions = self.database.pooler == Pooler::None;
-        let Some(mut session) = self.begin_or_do_without(sessions).await? else {
+        let sessions = self.database.pooler.has_sessions();
+        let Some(mut session) = self.begin_or_do_without().await? else {
             return Ok(Ended::Lost);
         };
         // Who does not wait for it need not know.
@@ -226,11 +227,11 @@ impl LeaseKeeper {
         }
     }
 
-    /// The same as `begin`. Where it fails, or takes so long that others would take the free lock for the death of this
-    /// process, they are told on another connection to go by the lease alone: the server may have no place for a new
-    /// session while all others go on.
-    async fn begin_or_do_without(&self, sessions: bool) -> Result<Option<PgListener>, sqlx::Error> {
-        let mut begun = pin!(in_time(ANSWER_TIMEOUT, self.begin(sessions)));
+    /// Opens the session as `begin` does. Where that fails, or takes so long that others would take the free lock for the
+    /// death of this process, its row is marked on another connection as having no session: then only its lease counts. A
+    /// server may refuse new sessions while those that are open go on.
+    async fn begin_or_do_without(&self) -> Result<Option<PgListener>, sqlx::Error> {
+        let mut begun = pin!(in_time(ANSWER_TIMEOUT, self.begin()));
         let prompt = timeout(PROMPT_SESSION, &mut begun).await;
         if let Ok(Ok(session)) = prompt {
             return Ok(session);
@@ -246,7 +247,8 @@ impl LeaseKeeper {
     }
 
     /// A session with a fresh lease, and the lock where there are sessions; none if the row is gone.
-    async fn begin(&self, sessions: bool) -> Result<Option<PgListener>, sqlx::Error> {
+    async fn begin(&self) -> Result<Option<PgListener>, sqlx::Error> {
+        let sessions = self.database.pooler.has_sessions();
         let options = self.database.plain().application_name("polar-jobs lease");
         // The pool is for this one connection, and is never asked for another.
         let pool = PgPoolOptions::new()

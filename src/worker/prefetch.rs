@@ -96,7 +96,7 @@ impl Prefetch {
         Some([queue, process])
     }
 
-    /// Two jobs that end at once may lose one of their entries, which no mean minds.
+    /// Of two jobs that end at once one duration may be lost, which hardly moves the mean.
     fn remember(&self, took: Duration) {
         let mean = self.0.mean.load(Ordering::Relaxed);
         let next = mean - mean / MEMORY + nanoseconds(took) / MEMORY;

@@ -19,7 +19,7 @@ use crate::queue::notifier::Notifier;
 use crate::queue::runnable;
 
 use super::adapter::{self, QueueRunner};
-use super::attempt::{Mask, Runner};
+use super::attempt::{AttemptRunner, Mask};
 use super::backoff::Backoff;
 use super::catch_up;
 use super::completion_buffer::CompletionBuffer;
@@ -86,6 +86,12 @@ impl WorkerSettings {
         let queues = self.queues.iter();
         queues.map(|queue| queue.queue.clone()).collect()
     }
+
+    fn housekeeping_pool(&self) -> PgPool {
+        let options = self.database.bounded(STATEMENT_TIMEOUT, LOCK_TIMEOUT);
+        let options = options.application_name("polar-jobs housekeeping");
+        QueueDatabase::pool(options, self.connections.housekeeping)
+    }
 }
 
 /// Why a worker process ended otherwise than asked.
@@ -122,11 +128,7 @@ pub async fn run(
     let worker = start(&settings).await.map_err(WorkerError::Start)?;
     tracing::info!(worker, slots = settings.slots, "the worker runs");
     let names = settings.queue_names();
-    let options = settings
-        .database
-        .bounded(STATEMENT_TIMEOUT, LOCK_TIMEOUT)
-        .application_name("polar-jobs housekeeping");
-    let pool = QueueDatabase::pool(options, settings.connections.housekeeping);
+    let pool = settings.housekeeping_pool();
     let (mut lease_keeper, idle, retirement) =
         LeaseKeeper::new(settings.database.clone(), pool.clone(), worker, &names);
     let mut lease_tasks = JoinSet::new();
@@ -137,15 +139,7 @@ pub async fn run(
 
     let (phase, _) = watch::channel(Phase::Running);
     let mut tasks = WorkerTasks::spawn(&settings, worker, &pool, &idle, &phase);
-    let housekeeping = Housekeeping {
-        pool: pool.clone(),
-        queues: names.clone(),
-        shared: Arc::clone(&tasks.shared),
-        idle: idle.clone(),
-    };
-    let mut watching = JoinSet::new();
-    watching.spawn(housekeeping.run());
-    watching.spawn(metrics::watch(pool.clone(), tasks.slots.clone()));
+    let mut watching = tasks.spawn_watchers(names.clone(), &pool, &idle);
     if !settings.drain {
         let clock = schedule::run(pool.clone(), timetable, std::future::pending());
         watching.spawn(clock);
@@ -162,29 +156,26 @@ pub async fn run(
             drained(&pool, &names, tasks.quiet.clone(), &tasks.total).await;
         }, if settings.drain => Ok(()),
         kept = lease_tasks.join_next() => Err(lost(kept)),
-        ran = &mut tasks.runner => Err(runner_ended(ran)),
+        ran = &mut tasks.monitor => Err(monitor_ended(ran)),
         _ = tasks.fetchers.join_next() => Err(WorkerError::Task("a fetcher")),
         _ = watching.join_next() => Err(WorkerError::Task("housekeeping, the clock or the metrics")),
     };
     phase.send_replace(Phase::Stopping);
-    let ended = match ended {
+    if matches!(ended, Err(WorkerError::LeaseLost(_))) {
         // Without a lease nothing more may be written; what runs is dropped with the process.
-        Err(error @ WorkerError::LeaseLost(_)) => return Err(error),
-        Err(error) => {
-            tasks.finish(Duration::ZERO).await;
-            Err(error)
-        }
-        Ok(()) => {
-            tasks.finish(settings.drain_timeout).await;
-            Ok(())
-        }
+        return ended;
+    }
+    let drain_timeout = match ended {
+        Ok(()) => settings.drain_timeout,
+        Err(_) => Duration::ZERO,
     };
+    tasks.finish(drain_timeout).await;
     phase.send_replace(Phase::Closing);
     close(tasks, retirement, worker).await;
     ended
 }
 
-/// Stores what is left and takes the worker's row away, if the database answers.
+/// Stores what is left and deletes the worker's row, if the database answers.
 async fn close(mut tasks: WorkerTasks, retirement: Retirement, worker: i64) {
     let closed = async {
         while tasks.fetchers.join_next().await.is_some() {}
@@ -235,7 +226,7 @@ fn lost(kept: Option<Result<Result<(), LeaseLost>, JoinError>>) -> WorkerError {
     }
 }
 
-fn runner_ended(ran: Result<Result<(), adapter::Ended>, JoinError>) -> WorkerError {
+fn monitor_ended(ran: Result<Result<(), adapter::Ended>, JoinError>) -> WorkerError {
     match ran {
         Ok(Err(error)) => error.into(),
         _ => WorkerError::Task("the job runner"),
@@ -246,7 +237,8 @@ fn runner_ended(ran: Result<Result<(), adapter::Ended>, JoinError>) -> WorkerErr
 struct WorkerTasks {
     shared: Arc<Shared>,
     fetchers: JoinSet<()>,
-    runner: JoinHandle<Result<(), adapter::Ended>>,
+    /// The apalis monitor over the runners of all queues.
+    monitor: JoinHandle<Result<(), adapter::Ended>>,
     /// Closed once nothing of any attempt runs any more.
     running: mpsc::Receiver<Infallible>,
     quiet: Vec<watch::Receiver<bool>>,
@@ -262,7 +254,7 @@ impl WorkerTasks {
         idle: &IdleStates,
         phase: &watch::Sender<Phase>,
     ) -> Self {
-        let runner = Arc::new(Runner {
+        let runner = Arc::new(AttemptRunner {
             registry: Arc::clone(&settings.registry),
             polar: settings.polar.clone(),
             mail: settings.mail.clone(),
@@ -308,7 +300,7 @@ impl WorkerTasks {
         Self {
             shared,
             fetchers,
-            runner: tokio::spawn(adapter::run(queues, runner, tx)),
+            monitor: tokio::spawn(adapter::run(queues, runner, tx)),
             running,
             quiet,
             total,
@@ -316,12 +308,26 @@ impl WorkerTasks {
         }
     }
 
+    /// Starts what looks after dead workers, due jobs and metrics.
+    fn spawn_watchers(&self, queues: Vec<String>, pool: &PgPool, idle: &IdleStates) -> JoinSet<()> {
+        let housekeeping = Housekeeping {
+            pool: pool.clone(),
+            queues,
+            shared: Arc::clone(&self.shared),
+            idle: idle.clone(),
+        };
+        let mut watchers = JoinSet::new();
+        watchers.spawn(housekeeping.run());
+        watchers.spawn(metrics::watch(pool.clone(), self.slots.clone()));
+        watchers
+    }
+
     /// Lets what runs end; after `drain_timeout` the rest is aborted, which requeues it.
     async fn finish(&mut self, drain_timeout: Duration) {
-        if self.runner.is_finished() {
+        if self.monitor.is_finished() {
             return;
         }
-        if tokio::time::timeout(drain_timeout, &mut self.runner)
+        if tokio::time::timeout(drain_timeout, &mut self.monitor)
             .await
             .is_err()
         {
@@ -329,7 +335,7 @@ impl WorkerTasks {
                 "jobs still run after {} s, handing them back",
                 drain_timeout.as_secs()
             );
-            self.runner.abort();
+            self.monitor.abort();
             // A job that blocks its thread cannot be aborted; the end of the process must do.
             drop(tokio::time::timeout(ABORT_TIMEOUT, self.running.recv()).await);
         }
@@ -338,7 +344,7 @@ impl WorkerTasks {
 
 impl Drop for WorkerTasks {
     fn drop(&mut self) {
-        self.runner.abort();
+        self.monitor.abort();
     }
 }
 

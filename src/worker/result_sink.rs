@@ -11,7 +11,7 @@ use crate::queue::finish;
 use crate::queue::notifier::Notifier;
 use crate::sqlstate::is_statement_at_fault;
 
-use super::attempt::Runner;
+use super::attempt::AttemptRunner;
 use super::completion_buffer::CompletionBuffer;
 use super::held_jobs::HeldJobs;
 use super::lease_keeper::IdleState;
@@ -32,7 +32,7 @@ pub(super) struct ResultSink {
     pub(super) worker: i64,
     pub(super) pool: PgPool,
     pub(super) notifier: Notifier,
-    pub(super) runner: Arc<Runner>,
+    pub(super) runner: Arc<AttemptRunner>,
     pub(super) held: Arc<HeldJobs>,
     pub(super) buffer: Arc<CompletionBuffer>,
     pub(super) idle: Arc<IdleState>,
