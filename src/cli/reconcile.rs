@@ -3,7 +3,6 @@
 mod strangers;
 
 use std::collections::BTreeMap;
-use std::future::ready;
 use std::time::Duration;
 
 use clap::Args;
@@ -28,6 +27,8 @@ use crate::queue::enqueue;
 
 /// Organizations that a message names.
 const NAMED: usize = 5;
+/// So that a failure that asks for no wait does not make us ask in a tight loop.
+const MINIMUM_WAIT: Duration = Duration::from_millis(100);
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -161,7 +162,9 @@ impl Reconciliation<'_> {
             // What was found is kept, whatever failed behind it.
             self.write(findings, None).await?;
             deleted?;
-            wait_out(failure).await?;
+            if let Some(failure) = failure {
+                wait_for(failure).await?;
+            }
             if is_last {
                 break;
             }
@@ -231,30 +234,31 @@ impl Reconciliation<'_> {
     }
 }
 
-/// Waits where the failure passes by waiting, else fails with it.
-async fn wait_out(failure: Option<Error>) -> Result<(), Failure> {
-    let mut failure = failure.into_iter();
-    until_answered(|| ready(failure.next().map_or(Ok(()), Err))).await
-}
-
-/// Waits as long as Polar, or our budget, asks for; fails with what does not pass by waiting, as a token that
-/// Polar refuses.
+/// Asks again until there is an answer; see [`wait_for`].
 async fn until_answered<T, F: Future<Output = Result<T, Error>>>(
     mut ask: impl FnMut() -> F,
 ) -> Result<T, Failure> {
     loop {
         match ask().await {
             Ok(answer) => return Ok(answer),
-            Err(error) => match (refused_here(&error), error.verdict()) {
-                (Some(refused), _) => return Err(refused),
-                (None, Verdict::Wait { after, reason, .. }) => {
-                    tracing::info!(%reason, seconds = after.as_secs(), "waiting for Polar");
-                    tokio::time::sleep(after.max(Duration::from_millis(100))).await;
-                }
-                _ => return Err(Failure::failed(error.to_string())),
-            },
+            Err(error) => wait_for(error).await?,
         }
     }
+}
+
+/// Waits as long as Polar, or our budget, asks for.
+///
+/// Fails with what does not pass by waiting, as a token that Polar refuses.
+async fn wait_for(error: Error) -> Result<(), Failure> {
+    if let Some(refused) = refused_here(&error) {
+        return Err(refused);
+    }
+    let Verdict::Wait { after, reason, .. } = error.verdict() else {
+        return Err(Failure::failed(error.to_string()));
+    };
+    tracing::info!(%reason, seconds = after.as_secs(), "waiting for Polar");
+    tokio::time::sleep(after.max(MINIMUM_WAIT)).await;
+    Ok(())
 }
 
 fn print(format: Format, open: &[OpenDifference]) -> Result<(), Failure> {
