@@ -131,8 +131,9 @@ pub(crate) fn maybe_moment(at: Option<impl Into<Timestamp>>) -> String {
     at.map(moment).unwrap_or_default()
 }
 
-/// A number and what it counts.
-pub(crate) fn counted(number: i64, one: &str) -> String {
+/// A number and what it counts. Whatever is larger than an `i64` is shown as its largest value.
+pub(crate) fn counted(number: impl TryInto<i64>, one: &str) -> String {
+    let number = number.try_into().unwrap_or(i64::MAX);
     match one.strip_suffix("ry") {
         _ if number == 1 => format!("{number} {one}"),
         Some(stem) => format!("{number} {stem}ries"),

@@ -91,10 +91,7 @@ fn not_compared(missed: &[OrganizationId]) -> String {
     let more = if missed.len() > NAMED { ", …" } else { "" };
     format!(
         "{} could not be compared ({}{more}): Polar failed for them, or they were deleted meanwhile; run it again",
-        output::counted(
-            i64::try_from(missed.len()).unwrap_or(i64::MAX),
-            "organization"
-        ),
+        output::counted(missed.len(), "organization"),
         named.join(", ")
     )
 }

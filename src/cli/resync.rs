@@ -78,8 +78,8 @@ async fn all(pool: &PgPool, actor: &Actor, yes: bool) -> Result<Exit, Failure> {
         let page = resync::organizations(pool, after, PAGE).await?;
         for &organization in &page {
             jobs += enqueue(pool, actor, organization).await?;
-            organizations += 1;
         }
+        organizations += page.len();
         after = page.last().copied();
         if page.len() < usize::from(PAGE) {
             break;
@@ -98,14 +98,13 @@ pub(super) async fn enqueue(
     pool: &PgPool,
     actor: &Actor,
     organization: OrganizationId,
-) -> Result<i64, sqlx::Error> {
+) -> Result<usize, sqlx::Error> {
     let mut transaction = begin(pool).await?;
     let jobs = resync::jobs_of(&mut transaction, organization).await?;
-    let count = i64::try_from(jobs.len()).unwrap_or(i64::MAX);
-    if count > 0 {
+    if !jobs.is_empty() {
         enqueue::insert_all(&mut transaction, &jobs).await?;
         let action = OperatorAction::on_organization("resync", organization.0)
-            .with(json!({ "jobs": count }));
+            .with(json!({ "jobs": jobs.len() }));
         operators::record(&mut transaction, actor, &action).await?;
         for queue in jobs
             .iter()
@@ -116,5 +115,5 @@ pub(super) async fn enqueue(
         }
     }
     transaction.commit().await?;
-    Ok(count)
+    Ok(jobs.len())
 }

@@ -276,7 +276,7 @@ async fn retry(
             operators::record(&mut transaction, actor, &action).await?;
         }
         transaction.commit().await?;
-        let reports = output::counted(i64::try_from(retried).unwrap_or(i64::MAX), "report");
+        let reports = output::counted(retried, "report");
         output::line(&format!("sent again at the next run: {reports}"))?;
         return Ok(Exit::Done);
     }
@@ -291,7 +291,7 @@ async fn retry(
     }
     Err(Failure::usage(format!(
         "{} would be sent again; repeat with --yes",
-        output::counted(i64::try_from(refused).unwrap_or(i64::MAX), "report")
+        output::counted(refused, "report")
     )))
 }
 

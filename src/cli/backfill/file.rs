@@ -64,7 +64,7 @@ impl ChangesFile {
         for fault in faults.iter().take(MOST_FAULTS) {
             output::line(fault)?;
         }
-        let count = output::counted(i64::try_from(faults.len()).unwrap_or(i64::MAX), "fault");
+        let count = output::counted(faults.len(), "fault");
         Err(Failure::failed(format!(
             "{}: {count}, nothing is written",
             path.display()
@@ -109,7 +109,7 @@ impl ChangesFile {
         }
         progress.finish();
         let known = self.changes.len() - new;
-        let stored = output::counted(i64::try_from(new).unwrap_or(i64::MAX), "change");
+        let stored = output::counted(new, "change");
         let were = if known == 1 { "was" } else { "were" };
         output::line(&format!("{stored} stored, {known} {were} stored before"))
     }

@@ -95,8 +95,7 @@ fn report(clashes: &[Clash]) -> Result<(), Failure> {
     if clashes.is_empty() {
         return Ok(());
     }
-    let count = i64::try_from(clashes.len()).unwrap_or(i64::MAX);
-    output::line(&format!("{}:", output::counted(count, "clash")))?;
+    output::line(&format!("{}:", output::counted(clashes.len(), "clash")))?;
     for clash in clashes {
         let Clash {
             organization_id,

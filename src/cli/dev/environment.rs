@@ -175,10 +175,9 @@ impl DevEnvironment {
         for &organization in &self.known_before {
             resync::enqueue(pool, &self.app.actor, organization).await?;
         }
-        let count = i64::try_from(self.known_before.len()).unwrap_or(i64::MAX);
         output::line(&format!(
             "The local Polar is a new one: {} of runs before come to it again, without what they bought there.",
-            output::counted(count, "organization")
+            output::counted(self.known_before.len(), "organization")
         ))
     }
 

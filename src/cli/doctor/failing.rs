@@ -38,14 +38,14 @@ fn judge(failing: &[(DateTime<Utc>, FailingJob)], now: DateTime<Utc>) -> Finding
         .iter()
         .filter_map(|(_, job)| job.organization.as_deref())
         .collect();
-    let jobs = at_most_counted(i64::try_from(failing.len()).unwrap_or(i64::MAX), "job");
+    let jobs = at_most_counted(failing.len(), "job");
     let verb = if failing.len() == 1 { "keeps" } else { "keep" };
     let of = match customers.len() {
         0 => String::new(),
         many => {
             let named: Vec<&str> = customers.iter().copied().take(NAMED).collect();
             let more = if many > NAMED { ", …" } else { "" };
-            let many = counted(i64::try_from(many).unwrap_or(i64::MAX), "customer");
+            let many = counted(many, "customer");
             format!(" of {many} ({}{more})", named.join(", "))
         }
     };

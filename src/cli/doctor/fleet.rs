@@ -73,8 +73,7 @@ async fn schedules(pool: &PgPool) -> Result<Vec<Finding>, sqlx::Error> {
     if !late.is_empty() {
         return Ok(late);
     }
-    let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-    let what = format!("{}, none is late", counted(count, "schedule"));
+    let what = format!("{}, none is late", counted(rows.len(), "schedule"));
     Ok(vec![Finding::ok("schedules", what)])
 }
 
@@ -129,8 +128,8 @@ async fn discarded(pool: &PgPool) -> Result<Finding, sqlx::Error> {
 }
 
 /// A count that stops at [`COUNTED`].
-pub(super) fn at_most_counted(count: i64, one: &str) -> String {
-    match count {
+pub(super) fn at_most_counted(count: impl TryInto<i64>, one: &str) -> String {
+    match count.try_into().unwrap_or(i64::MAX) {
         COUNTED => format!("{COUNTED} or more {one}s"),
         count => counted(count, one),
     }

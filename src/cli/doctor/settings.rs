@@ -30,7 +30,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         ),
         count => Finding::ok(
             "deliveries",
-            format!("{} accepted", counted(count as i64, "secret")),
+            format!("{} accepted", counted(count, "secret")),
         ),
     });
     findings.push(match config.http.app_token {

@@ -123,8 +123,10 @@ fn say(done: &Replayed) -> Result<(), Failure> {
             [] => continue,
         })?;
     }
-    let count = i64::try_from(done.replayed.len()).unwrap_or(i64::MAX);
-    output::line(&format!("{} replayed", counted(count, "event")))
+    output::line(&format!(
+        "{} replayed",
+        counted(done.replayed.len(), "event")
+    ))
 }
 
 /// The events of each reason, in the order of the events: a range may hold thousands that start nothing.

@@ -53,8 +53,8 @@ fn why(job: &JobRow, around: &Explanation) -> Vec<String> {
             };
             let mut ends = vec![format!(
                 "{state} after {} and {}{events}",
-                output::counted(i64::from(job.attempt), "claim"),
-                output::counted(failures as i64, "failure"),
+                output::counted(job.attempt, "claim"),
+                output::counted(failures, "failure"),
             )];
             ends.extend(job.note.clone());
             ends.extend(around.acknowledged_at.map(|at| {
@@ -185,7 +185,7 @@ fn page(job: &JobRow, why: &[String], fixes: &[String]) -> String {
         "attempts",
         &format!(
             "{}, {} of {} failures",
-            output::counted(i64::from(job.attempt), "claim"),
+            output::counted(job.attempt, "claim"),
             errors(job).len(),
             job.max_attempts
         ),

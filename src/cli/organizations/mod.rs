@@ -186,7 +186,7 @@ async fn erase(pool: &PgPool, actor: &Actor, id: Uuid) -> Result<Exit, Failure> 
     operators::record(&mut transaction, actor, &action).await?;
     transaction.commit().await?;
     erasure::sweep(pool, &[organization], &[]).await?;
-    let people = output::counted(i64::try_from(people).unwrap_or(i64::MAX), "user");
+    let people = output::counted(people, "user");
     output::line(&format!(
         "organization {id} is erased, with {people} who belong to no other"
     ))?;
