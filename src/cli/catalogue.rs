@@ -8,11 +8,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use jobs::benefits::{Plan, SupportTier, plan};
-use polar::{CallClass, Client, Error, Product, Unlimited};
+use polar::{Client, Error, Product, Unlimited};
 use serde::Serialize;
 
+use super::clients::probe_client;
 use super::output::{self, Format};
-use super::process::client_config;
 use super::{AppContext, Exit, Failure};
 use crate::config::ConfigError;
 
@@ -83,10 +83,8 @@ fn client(app: &AppContext) -> Result<Client, Failure> {
             "the token of the Polar whose plans are meant",
         )
     })?;
-    let config = client_config(settings, billing.access_token.clone());
-    let client =
-        Client::new(config, Arc::new(Unlimited)).context("no client for Polar can be made")?;
-    Ok(client.with_class(CallClass::Probe))
+    let client = probe_client(settings, billing, Arc::new(Unlimited));
+    Ok(client.context("no client for Polar can be made")?)
 }
 
 async fn check(polar: &Client, format: Format) -> Result<Exit, Failure> {

@@ -18,8 +18,8 @@ use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use super::clients::{billing_off, probe_client};
 use super::output::{self, Format};
-use super::process::client_config;
 use super::{AppContext, Exit, Failure, connect};
 use crate::ingress::required_events;
 use crate::limiter::SingleCalls;
@@ -80,19 +80,12 @@ struct Endpoints<'a> {
 
 pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Failure> {
     let settings = &app.config.polar;
-    let billing = settings.billing.as_ref().ok_or_else(|| {
-        Failure::failed("billing is off: set POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID")
-    })?;
-    let config = client_config(settings, billing.access_token.clone());
+    let billing = settings.billing.as_ref().ok_or_else(billing_off)?;
     let pool = connect::pool(app.config.database()?, 2).await?;
     let calls = SingleCalls::new(pool.clone(), settings.limits);
-    let polar =
-        polar::Client::new(config, Arc::new(calls)).context("no client for Polar can be made")?;
-    let endpoints = Endpoints {
-        polar: polar.with_class(polar::CallClass::Probe),
-        pool,
-        app,
-    };
+    let polar = probe_client(settings, billing, Arc::new(calls))
+        .context("no client for Polar can be made")?;
+    let endpoints = Endpoints { polar, pool, app };
     match command {
         Command::Show { format } => endpoints.show(format).await,
         Command::Create { url } => endpoints.create(&url).await,

@@ -8,7 +8,8 @@ use clap::Args;
 use polar::ProductId;
 use sqlx::PgPool;
 
-use super::process::{OperationsPage, api_client, page_of};
+use super::clients::api_client;
+use super::operations_page::{OperationsPage, metrics_page};
 use super::signals::Stop;
 use super::{AppContext, Exit, Failure, connect, pooler};
 use crate::api::{self, ApiSettings};
@@ -42,7 +43,7 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
     let readiness = ingress.readiness_pool();
     let beside = [
         Some(tokio::spawn(fleet::watch(ingress.pool()))),
-        page.map(|page| tokio::spawn(page.serve(readiness, page_of(&metrics), stop.wait()))),
+        page.map(|page| tokio::spawn(page.serve(readiness, metrics_page(&metrics), stop.wait()))),
         Some(tokio::spawn(metrics.keep())),
     ];
     ingress.serve(stop.requested()).await;
@@ -87,7 +88,7 @@ pub(super) async fn bind(
         metrics: match config.http.metrics_bind {
             // Moved off the public port.
             Some(_) => MetricsPage::none(),
-            None => page_of(metrics),
+            None => metrics_page(metrics),
         },
     };
     let api = organizations_api(config, settings.pool.clone(), settings.database.pooler)?;

@@ -4,6 +4,7 @@
 mod backfill;
 mod bench;
 mod catalogue;
+mod clients;
 mod connect;
 mod costs;
 mod dev;
@@ -15,6 +16,7 @@ mod ingress;
 mod jobs;
 mod mail;
 mod migrate;
+mod operations_page;
 mod organization;
 mod organizations;
 mod output;

@@ -17,9 +17,9 @@ use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::clients::{billing_off, command_client, refused_here};
 use super::organization::{self, OrganizationName};
 use super::output::{self, Format};
-use super::process::{command_client, refused_here};
 use super::progress::Progress;
 use super::{AppContext, Exit, Failure, connect};
 use crate::operators::{self, Actor, OperatorAction};
@@ -50,9 +50,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, Failure> {
     let pool = connect::pool(app.config.database()?, 3).await?;
-    let polar = command_client(&app.config.polar, &pool)?.ok_or_else(|| {
-        Failure::usage("billing is off: POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID are not set")
-    })?;
+    let polar = command_client(&app.config.polar, &pool)?.ok_or_else(billing_off)?;
     let polar = polar.with_class(CallClass::Bulk);
     let run = Run {
         pool: &pool,

@@ -11,8 +11,8 @@ use polar::{CallClass, Discount, OrAbsent};
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use super::clients::{billing_off, call_failed, command_client};
 use super::organization::OrganizationName;
-use super::process::{call_failed, command_client};
 use super::{AppContext, Exit, Failure, connect, output};
 use crate::operators::{self, OperatorAction};
 use crate::queue::enqueue;
@@ -134,9 +134,7 @@ async fn carried_out(
 async fn show(app: &AppContext, pool: &PgPool, organization: Uuid) -> Result<Exit, Failure> {
     let organization = OrganizationId(organization);
     require(pool, organization).await?;
-    let Some(polar) = command_client(&app.config.polar, pool)? else {
-        return Err(Failure::failed("billing is not configured"));
-    };
+    let polar = command_client(&app.config.polar, pool)?.ok_or_else(billing_off)?;
     let invitation = invitation(&polar.with_class(CallClass::Probe), organization).await;
     let invitation = invitation.map_err(|error| call_failed(error.into()))?;
     output::line(match invitation {

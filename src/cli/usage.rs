@@ -12,6 +12,7 @@ use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use super::clients::{billing_off, command_client};
 use super::organization::{self, OrganizationName};
 use super::output::{self, Format};
 use super::{AppContext, Exit, Failure, connect, time};
@@ -147,11 +148,7 @@ async fn prove(arguments: &Prove, pool: &PgPool, app: &AppContext) -> Result<Exi
     let organization = arguments.organization.id(pool).await?;
     let mut proof = Proof::gather(pool, organization, period.from, period.to).await?;
     if arguments.ask_polar {
-        let polar = super::process::command_client(&app.config.polar, pool)?.ok_or_else(|| {
-            Failure::usage(
-                "billing is off: POLAR_ACCESS_TOKEN and POLAR_ORGANIZATION_ID are not set",
-            )
-        })?;
+        let polar = command_client(&app.config.polar, pool)?.ok_or_else(billing_off)?;
         proof
             .ask_polar(pool, &polar, period.from, period.to)
             .await?;

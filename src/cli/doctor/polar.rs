@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use jobs::{WEBHOOK_ROUTE, is_ours};
-use polar::{CallClass, Client, Error, RateLimiter, RejectedReason, Unlimited, WebhookEndpoint};
+use polar::{Client, Error, RateLimiter, RejectedReason, Unlimited, WebhookEndpoint};
 use sqlx::PgPool;
 
+use super::super::clients::probe_client;
 use super::super::output::moment;
-use super::super::process::client_config;
 use super::{Finding, scopes};
 use crate::config::{Billing, Config};
 use crate::ingress::required_events;
@@ -19,19 +19,17 @@ pub(super) async fn check(config: &Config, pool: Option<PgPool>, findings: &mut 
     let Some(billing) = &settings.billing else {
         return;
     };
-    let access = client_config(settings, billing.access_token.clone());
     let limiter: Arc<dyn RateLimiter> = match pool {
         Some(pool) => Arc::new(SingleCalls::new(pool, settings.limits)),
         None => Arc::new(Unlimited),
     };
-    match Client::new(access, limiter) {
+    match probe_client(settings, billing, limiter) {
         Err(error) => findings.push(Finding::error(
             "polar",
             error.to_string(),
             "repair POLAR_API_URL or POLAR_ACCESS_TOKEN",
         )),
         Ok(client) => {
-            let client = client.with_class(CallClass::Probe);
             if token(&client, billing, findings).await {
                 scopes::check(&client, config, findings).await;
                 endpoint(&client, &required_events(config.mail.is_some()), findings).await;

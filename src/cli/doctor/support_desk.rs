@@ -1,6 +1,6 @@
 //! The support desk: whether there is one, and whether it takes our token.
 
-use super::super::process;
+use super::super::clients;
 use super::Finding;
 use crate::config::Config;
 
@@ -8,7 +8,7 @@ const ABOUT: &str = "support-desk";
 
 /// Nobody needs a support desk, so going without one is no warning.
 pub(super) async fn check(config: &Config) -> Finding {
-    let support_desk = match process::support_desk(config) {
+    let support_desk = match clients::support_desk(config) {
         Ok(Some(support_desk)) => support_desk,
         Ok(None) => {
             let what = "none: PLAIN_TOKEN is not set, so nothing goes to Plain";

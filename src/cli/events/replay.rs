@@ -5,9 +5,9 @@ use clap::Args;
 use serde::Serialize;
 use sqlx::PgPool;
 
+use super::super::clients::{call_failed, command_client, support_desk};
 use super::super::organization::{self, OrganizationName};
 use super::super::output::{self, Format, counted};
-use super::super::process::{call_failed, command_client, support_desk};
 use super::super::{AppContext, Exit, Failure, time};
 use crate::replay::{self, Difference, Filter, Replayed, Shadow, ShadowJob, Shadows};
 

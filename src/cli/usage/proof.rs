@@ -9,8 +9,8 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::cli::Failure;
+use crate::cli::clients::refused_here;
 use crate::cli::output::{self, Format};
-use crate::cli::process::refused_here;
 
 /// Everything that is known about an organization's usage in a month.
 pub(super) struct Proof {
