@@ -1,16 +1,18 @@
-//! The clients of a process, made of its settings: Polar's, each behind the rate limiter that suits who calls, and the
-//! support desk's.
+//! The clients of a process, made of its settings: Polar's, each behind the rate limiter that suits who calls, the
+//! support desk's and the application's.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use jobs::contract::SupportDesk;
+use jobs::app_webhook::AppWebhook;
+use jobs::contract::{Settings, SupportDesk};
 use polar::{BuildError, CallClass, RateLimiter};
 use sqlx::PgPool;
 
 use super::Failure;
 use crate::config::{Billing, Config, PolarSettings};
+use crate::ingress::required_events;
 use crate::limiter::{FleetRateLimiter, Limits, Timing};
 
 /// The longest that one call to Polar may take.
@@ -116,6 +118,19 @@ pub(crate) fn refused_here(error: &jobs::Error) -> Option<Failure> {
 /// Why a command ends whose call to Polar failed.
 pub(crate) fn call_failed(error: jobs::Error) -> Failure {
     refused_here(&error).unwrap_or_else(|| Failure::Failed(error.into()))
+}
+
+/// What jobs need to know of the configuration, and their clients for everybody but Polar.
+pub(crate) fn job_settings(config: &Config) -> Result<Settings, Failure> {
+    let app_webhook = config.app_webhook.clone().map(AppWebhook::new).transpose();
+    Ok(Settings {
+        self_organization: config.self_organization(),
+        platform_fees: config.platform_fees,
+        early_fees: config.early_fees,
+        app_webhook: app_webhook.context("no client for APP_WEBHOOK_URL can be made")?,
+        support_desk: support_desk(config)?,
+        webhook_events: required_events(config.mail.is_some()),
+    })
 }
 
 /// The support desk; `None` without `PLAIN_TOKEN`.

@@ -107,7 +107,7 @@ fn organizations_api(config: &Config, pool: PgPool, pooler: Pooler) -> Result<Ro
         pooler,
         app_token: config.http.app_token.clone(),
         app: config.app.clone(),
-        self_organization: polar.billing.as_ref().map(|billing| billing.organization),
+        self_organization: config.self_organization(),
         scale_product: polar.scale_product.map(ProductId),
         platform_fees: config.platform_fees,
         early_fees: config.early_fees,

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use jobs::app_webhook::AppWebhook;
 use sqlx::PgPool;
 
-use super::clients::{polar_client, support_desk};
+use super::clients::{job_settings, polar_client};
 use super::operations_page::{OperationsPage, metrics_page};
 use super::signals::Stop;
 use super::{AppContext, Failure, connect};
@@ -68,12 +67,6 @@ impl Process {
                 tokio::spawn(page.serve(self.pool.clone(), metrics, stop.wait()))
             }),
         ];
-        let mut job_settings = self.config.job_settings();
-        job_settings.support_desk = support_desk(&self.config)?;
-        let app_webhook = self.config.app_webhook.clone().map(AppWebhook::new);
-        job_settings.app_webhook = app_webhook
-            .transpose()
-            .context("no client for APP_WEBHOOK_URL can be made")?;
         let settings = WorkerSettings {
             database: self.database,
             connections: ConnectionBudget::of(self.config.database_connections),
@@ -81,7 +74,7 @@ impl Process {
             registry: Arc::new(jobs::registry()),
             polar: self.polar,
             mail: self.config.mailer(),
-            settings: Arc::new(job_settings),
+            settings: Arc::new(job_settings(&self.config)?),
             queues: work.queues,
             slots: self.config.worker_slots as usize,
             drain: work.drain,

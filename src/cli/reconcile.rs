@@ -55,7 +55,7 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
     let run = Run {
         pool: &pool,
         polar: &polar,
-        self_organization: app.config.job_settings().self_organization,
+        self_organization: app.config.self_organization(),
         since: clock::now(&pool).await?,
         repair: arguments.repair,
     };

@@ -19,11 +19,10 @@ mod polar;
 mod secret;
 
 use jobs::app_webhook::AppWebhookSettings;
-use jobs::contract::{Fees, Settings};
+use jobs::contract::Fees;
 use jobs::mail::Mailer;
 use secrecy::{ExposeSecret, SecretString};
-
-use crate::ingress::required_events;
+use uuid::Uuid;
 
 pub use app::AppSettings;
 pub use database::DatabaseUrl;
@@ -96,21 +95,11 @@ impl Config {
             .ok_or_else(|| ConfigError::missing("DATABASE_URL", database::ALLOWED))
     }
 
-    /// What jobs need to know of the configuration; clients are added where a worker starts.
+    /// Our own organization, which is never a customer of itself; `None` while billing is off.
     #[must_use]
-    pub fn job_settings(&self) -> Settings {
-        Settings {
-            self_organization: self
-                .polar
-                .billing
-                .as_ref()
-                .map(|billing| billing.organization),
-            platform_fees: self.platform_fees,
-            early_fees: self.early_fees,
-            app_webhook: None,
-            support_desk: None,
-            webhook_events: required_events(self.mail.is_some()),
-        }
+    pub fn self_organization(&self) -> Option<Uuid> {
+        let billing = self.polar.billing.as_ref()?;
+        Some(billing.organization)
     }
 
     /// What takes mail away; `None` without `MAIL_URL`. One for a process: it remembers whether the mail server

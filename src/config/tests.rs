@@ -127,10 +127,7 @@ fn half_a_billing_configuration_is_refused() {
         ("POLAR_ORGANIZATION_ID", ORGANIZATION),
     ])
     .unwrap();
-    assert_eq!(
-        both.job_settings().self_organization.unwrap().to_string(),
-        ORGANIZATION
-    );
+    assert_eq!(both.self_organization().unwrap().to_string(), ORGANIZATION);
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
         .map(ChangesFile::read)
         .transpose()?;
     let pool = connect::pool(app.config.database()?, 3).await?;
-    let self_organization = app.config.job_settings().self_organization;
+    let self_organization = app.config.self_organization();
     let limit = app.config.polar.limits.per_window.get();
     if arguments.dry_run {
         let estimate = match &file {

@@ -21,7 +21,7 @@ pub(super) async fn check(pool: &PgPool, config: &Config, findings: &mut Vec<Fin
         findings.extend(deliveries(pool).await?);
         findings.push(failing::check(pool).await?);
         findings.push(discarded(pool).await?);
-        findings.extend(in_step::check(pool, config.job_settings().self_organization).await?);
+        findings.extend(in_step::check(pool, config.self_organization()).await?);
         findings.push(super::polar::limiter(pool).await?);
         findings.push(application::check(pool, config.app_webhook.as_ref()).await?);
         findings.push(usage::check(pool).await?);

@@ -2,10 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use clap::Args;
+use jobs::contract::Settings;
 use serde::Serialize;
 use sqlx::PgPool;
 
-use super::super::clients::{call_failed, command_client, support_desk};
+use super::super::clients::{call_failed, command_client, job_settings};
 use super::super::organization::{self, OrganizationName};
 use super::super::output::{self, Format, counted};
 use super::super::{AppContext, Exit, Failure, time};
@@ -165,14 +166,16 @@ async fn shadow(
     filter: &Filter,
 ) -> Result<Exit, Failure> {
     let config = &app.config;
-    let mut settings = config.job_settings();
-    settings.support_desk = support_desk(config)?;
     let shadows = Shadows {
         options: config.database()?.options(),
         registry: jobs::registry(),
         polar: command_client(&config.polar, pool)?,
         mail: config.mailer(),
-        settings,
+        // Nobody is told of what only would happen.
+        settings: Settings {
+            app_webhook: None,
+            ..job_settings(config)?
+        },
     };
     let shadows = shadows.of(pool, filter).await.map_err(call_failed)?;
     match arguments.format {
