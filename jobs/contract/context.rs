@@ -42,6 +42,20 @@ pub struct Settings {
     pub webhook_events: Vec<&'static str>,
 }
 
+impl Default for Settings {
+    /// Nothing is configured: what a benchmark or a test begins with.
+    fn default() -> Self {
+        Self {
+            self_organization: None,
+            platform_fees: Fees::ZERO,
+            early_fees: Fees::ZERO,
+            app_webhook: None,
+            support_desk: None,
+            webhook_events: Vec::new(),
+        }
+    }
+}
+
 /// The support desk, Plain.
 #[derive(Clone, Debug)]
 pub struct SupportDesk {
@@ -60,6 +74,15 @@ pub struct Fees {
     pub fixed: i32,
     /// Additional share on subscriptions, in basis points.
     pub subscription_basis_points: i32,
+}
+
+impl Fees {
+    /// Nothing is paid.
+    pub const ZERO: Self = Self {
+        basis_points: 0,
+        fixed: 0,
+        subscription_basis_points: 0,
+    };
 }
 
 /// Facts about the running attempt.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jobs::contract::{Fees, Registry, Settings};
+use jobs::contract::{Registry, Settings};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
@@ -76,11 +76,6 @@ impl Fixture {
     /// A worker with the product's settings, its `registry` and `slots` apart.
     #[must_use]
     pub fn worker(&self, registry: Registry, slots: usize, drain: bool) -> WorkerSettings {
-        let fees = Fees {
-            basis_points: 0,
-            fixed: 0,
-            subscription_basis_points: 0,
-        };
         WorkerSettings {
             database: self.database.clone(),
             connections: ConnectionBudget::of(10),
@@ -88,14 +83,7 @@ impl Fixture {
             registry: Arc::new(registry),
             polar: None,
             mail: None,
-            settings: Arc::new(Settings {
-                self_organization: None,
-                platform_fees: fees,
-                early_fees: fees,
-                app_webhook: None,
-                support_desk: None,
-                webhook_events: Vec::new(),
-            }),
+            settings: Arc::new(Settings::default()),
             queues: vec![QueueSlots {
                 queue: "default".to_owned(),
                 slots,

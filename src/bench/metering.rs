@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use chrono::Utc;
-use jobs::contract::{Fees, JobFacts, Settings};
+use jobs::contract::{JobFacts, Settings};
 use jobs::mirror::usage::{Reading, close_window, record_all};
 use jobs::{Context, Job, ReportUsage};
 use serde_json::{Value, json};
@@ -226,23 +226,11 @@ async fn report(pool: &PgPool, rows: u64) -> anyhow::Result<Reported> {
 }
 
 fn context(pool: &PgPool, polar: polar::Client) -> Context {
-    let fees = Fees {
-        basis_points: 0,
-        fixed: 0,
-        subscription_basis_points: 0,
-    };
     Context {
         polar: Some(polar),
         mail: None,
         pool: pool.clone(),
-        settings: Arc::new(Settings {
-            self_organization: None,
-            platform_fees: fees,
-            early_fees: fees,
-            app_webhook: None,
-            support_desk: None,
-            webhook_events: Vec::new(),
-        }),
+        settings: Arc::new(Settings::default()),
         job: JobFacts {
             id: 0,
             attempt: 1,

@@ -213,9 +213,8 @@ impl Installation {
                     fixed: 40,
                     subscription_basis_points: 50,
                 },
-                app_webhook: None,
-                support_desk: None,
                 webhook_events: polar_jobs::ingress::required_events(false),
+                ..Settings::default()
             }),
             queues: queues.iter().map(slots).collect(),
             slots: 10,

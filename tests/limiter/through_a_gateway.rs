@@ -96,9 +96,7 @@ impl TestApp {
                 self_organization: Some(polar.organization_id()),
                 platform_fees: fees,
                 early_fees: fees,
-                app_webhook: None,
-                support_desk: None,
-                webhook_events: Vec::new(),
+                ..Settings::default()
             }),
             queues: vec![QueueSlots {
                 queue: "default".to_owned(),

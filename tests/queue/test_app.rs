@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jobs::NewJob;
-use jobs::contract::{Fees, Settings};
+use jobs::contract::Settings;
 use polar_jobs::queue::claim::{self, ClaimFrom, ClaimRecord, ClaimRequest, Claimed};
 use polar_jobs::queue::connect::{ConnectionBudget, Pooler, QueueDatabase};
 use polar_jobs::queue::finish::Completion;
@@ -247,11 +247,6 @@ impl TestApp {
 }
 
 pub(crate) async fn settings(url: &str, slots: usize) -> WorkerSettings {
-    let fees = Fees {
-        basis_points: 0,
-        fixed: 0,
-        subscription_basis_points: 0,
-    };
     let pool = PgPoolOptions::new()
         .max_connections(10)
         .connect(url)
@@ -264,14 +259,7 @@ pub(crate) async fn settings(url: &str, slots: usize) -> WorkerSettings {
         registry: Arc::new(script::registry()),
         polar: None,
         mail: None,
-        settings: Arc::new(Settings {
-            self_organization: None,
-            platform_fees: fees,
-            early_fees: fees,
-            app_webhook: None,
-            support_desk: None,
-            webhook_events: Vec::new(),
-        }),
+        settings: Arc::new(Settings::default()),
         queues: vec![QueueSlots {
             queue: "default".to_owned(),
             slots,

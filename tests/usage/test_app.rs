@@ -205,9 +205,7 @@ pub(crate) fn context(
             self_organization,
             platform_fees: fees,
             early_fees: fees,
-            app_webhook: None,
-            support_desk: None,
-            webhook_events: Vec::new(),
+            ..Settings::default()
         }),
         job: JobFacts {
             id: 1,

@@ -73,11 +73,6 @@ impl ApiCallers {
             timeout: Duration::from_secs(5),
             user_agent: "polar-jobs-bench".to_owned(),
         };
-        let fees = Fees {
-            basis_points: 0,
-            fixed: 0,
-            subscription_basis_points: 0,
-        };
         Ok(api::router(ApiSettings {
             pool: pool.clone(),
             pooler: Pooler::None,
@@ -86,8 +81,8 @@ impl ApiCallers {
             app: AppSettings::default(),
             self_organization: None,
             scale_product: None,
-            platform_fees: fees,
-            early_fees: fees,
+            platform_fees: Fees::ZERO,
+            early_fees: Fees::ZERO,
         }))
     }
 
