@@ -7,8 +7,9 @@
 //! Folders hold what the jobs share: [`contract`] what a job is, [`change`] what the application
 //! tells us, [`types`] its values, [`mirror`] the only SQL, [`customer`] whom a job asks about,
 //! `benefits` what the catalogue means, [`app_webhook`] how the application is called, [`mail`] what people are told and how it
-//! leaves, [`comparison`] what differs there, [`backlog`] what Polar has not confirmed, `outage` how a service that is away is asked, `polar_sync` what
-//! several jobs do there, `event_batches` how events get there.
+//! leaves, [`comparison`] what differs there, [`backlog`] what Polar has not confirmed, [`webhook_endpoints`] which endpoints
+//! there are ours, `outage` how a service that is away is asked, `polar_sync` what several jobs do at Polar, `event_batches` how
+//! events get there.
 
 pub mod app_webhook;
 pub mod backlog;
@@ -23,6 +24,7 @@ pub mod mirror;
 mod outage;
 mod polar_sync;
 pub mod types;
+pub mod webhook_endpoints;
 
 mod apply_benefits;
 mod apply_change;
@@ -71,7 +73,8 @@ pub use sync_member::SyncMember;
 pub use sync_startup_program::SyncStartupProgram;
 pub use sync_subscription::SyncSubscription;
 pub use sync_support_desk::SyncSupportDesk;
-pub use watch_endpoint::{Deliveries, WEBHOOK_ROUTE, WatchEndpoint, is_ours};
+pub use watch_endpoint::WatchEndpoint;
+pub use webhook_endpoints::WEBHOOK_ROUTE;
 
 /// Everything that a worker runs.
 #[must_use]

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::contract::{Context, Done, Error, Job, Queue, priority};
 use crate::mirror::{clock, webhook_endpoint};
 use crate::polar_sync::NOT_CONFIGURED;
-use crate::watch_endpoint::Deliveries;
+use crate::webhook_endpoints::Deliveries;
 
 /// How far back it looks without a reason to look further.
 const USUAL_SPAN: TimeDelta = TimeDelta::hours(24);

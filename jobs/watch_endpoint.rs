@@ -11,52 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::contract::{CatchUp, Context, Done, Error, Job, NewJob, Queue, Scheduled, priority};
 use crate::mirror::{clock, webhook_endpoint};
 use crate::polar_sync::NOT_CONFIGURED;
+use crate::webhook_endpoints::{Deliveries, WEBHOOK_ROUTE};
 use crate::{Reconcile, RedeliverEvents, ResumeSyncs};
-
-/// What our endpoint's address ends in.
-pub const WEBHOOK_ROUTE: &str = "/integrations/polar/webhook";
 
 /// Look once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchEndpoint {}
-
-/// What is to be said about our endpoints at Polar.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Deliveries {
-    /// The endpoints that deliver to us what we can verify.
-    pub delivering: Vec<polar::WebhookEndpoint>,
-    /// Types of events that we handle and none of them sends.
-    pub missing_events: Vec<String>,
-}
-
-impl Deliveries {
-    /// Reads it off everything that Polar holds. `wanted` are the types of events that we handle.
-    #[must_use]
-    pub fn of(endpoints: Vec<polar::WebhookEndpoint>, wanted: &[&str]) -> Self {
-        let delivering: Vec<_> = endpoints
-            .into_iter()
-            .filter(|endpoint| is_ours(endpoint) && endpoint.enabled && endpoint.is_verifiable())
-            .collect();
-        let is_sent = |event: &&&str| {
-            delivering
-                .iter()
-                .any(|endpoint| endpoint.events.iter().any(|sent| sent == **event))
-        };
-        let missing = wanted.iter().filter(|event| !is_sent(event));
-        Self {
-            missing_events: missing.map(|event| (*event).to_owned()).collect(),
-            delivering,
-        }
-    }
-}
-
-/// Whether an endpoint leads to this product. With a slash at the end it does not: the ingress answers that
-/// with 404.
-#[must_use]
-pub fn is_ours(endpoint: &polar::WebhookEndpoint) -> bool {
-    let mut parts = endpoint.url.split(['?', '#']);
-    parts.next().is_some_and(|url| url.ends_with(WEBHOOK_ROUTE))
-}
 
 impl Job for WatchEndpoint {
     const KIND: &'static str = "watch_endpoint";

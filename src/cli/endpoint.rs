@@ -9,7 +9,8 @@ use clap::Subcommand;
 use jobs::contract::begin;
 use jobs::mirror::webhook_endpoint;
 use jobs::types::Timestamp;
-use jobs::{Deliveries, NewJob, WEBHOOK_ROUTE, WatchEndpoint, is_ours};
+use jobs::webhook_endpoints::{Deliveries, is_ours, missing_events};
+use jobs::{NewJob, WEBHOOK_ROUTE, WatchEndpoint};
 use polar::{EndpointUpdate, WebhookEndpoint};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
@@ -67,7 +68,7 @@ struct Row {
     enabled: bool,
     format: Option<String>,
     created_at: Option<Timestamp>,
-    missing_events: Vec<String>,
+    missing_events: Vec<&'static str>,
     last_delivery_at: Option<Timestamp>,
 }
 
@@ -219,7 +220,8 @@ impl Endpoints<'_> {
 
     async fn switch_on(&self, endpoint: &WebhookEndpoint) -> Result<(), Failure> {
         let mut events = endpoint.events.clone();
-        events.extend(self.missing_events(endpoint));
+        let missing = self.missing_events(endpoint);
+        events.extend(missing.into_iter().map(str::to_owned));
         let update = EndpointUpdate {
             enabled: Some(true),
             events: Some(events),
@@ -252,13 +254,8 @@ impl Endpoints<'_> {
     }
 
     /// What of it this one is not subscribed to, enabled or not.
-    fn missing_events(&self, endpoint: &WebhookEndpoint) -> Vec<String> {
-        let alone = WebhookEndpoint {
-            enabled: true,
-            format: None,
-            ..endpoint.clone()
-        };
-        Deliveries::of(vec![alone], &self.required_events()).missing_events
+    fn missing_events(&self, endpoint: &WebhookEndpoint) -> Vec<&'static str> {
+        missing_events(endpoint, &self.required_events())
     }
 
     /// Written before Polar is asked: what was begun there is known even if this process stops.

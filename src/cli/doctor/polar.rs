@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use jobs::{WEBHOOK_ROUTE, is_ours};
+use jobs::WEBHOOK_ROUTE;
+use jobs::webhook_endpoints::{is_ours, missing_events};
 use polar::{Client, Error, RateLimiter, RejectedReason, Unlimited, WebhookEndpoint};
 use sqlx::PgPool;
 
@@ -161,11 +162,7 @@ async fn endpoint(client: &Client, required: &[&str], findings: &mut Vec<Finding
 fn judge(endpoint: &WebhookEndpoint, required: &[&str], is_replaced: bool) -> Finding {
     let url = &endpoint.url;
     // What an endpoint does not deliver we never hear of.
-    let missing: Vec<&str> = required
-        .iter()
-        .copied()
-        .filter(|event| !endpoint.events.iter().any(|subscribed| subscribed == event))
-        .collect();
+    let missing = missing_events(endpoint, required);
     if !endpoint.enabled && is_replaced {
         let what = format!("{url} is disabled, and a newer endpoint at another address delivers");
         let fix = format!(
@@ -180,11 +177,7 @@ fn judge(endpoint: &WebhookEndpoint, required: &[&str], is_replaced: bool) -> Fi
             what,
             "run `polar-jobs endpoint enable`, which also asks for what was missed",
         )
-    } else if endpoint
-        .format
-        .as_deref()
-        .is_some_and(|format| format != "raw")
-    {
+    } else if !endpoint.is_verifiable() {
         Finding::error(
             "endpoint",
             format!("{url} has a format that cannot be verified"),
