@@ -1,28 +1,19 @@
 //! `polar-jobs costs …`
 
 use clap::{Args, Subcommand};
-use jobs::contract::begin;
 use jobs::mirror::costs::{self, CostFilter, CostRow};
-use serde_json::json;
 
 use super::organization::{self, OrganizationName};
 use super::output::{self, Format};
+use super::refused::{Refused, Retry};
 use super::{AppContext, Exit, Failure, connect};
-use crate::operators::{self, OperatorAction};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// List cost readings, newest first
     List(List),
     /// Send refused costs again at the next run
-    Retry {
-        /// Only those of this organization: its id, Polar's customer id, its slug or its name
-        #[arg(long)]
-        organization: Option<OrganizationName>,
-        /// Do it; without, only say how many
-        #[arg(long)]
-        yes: bool,
-    },
+    Retry(Retry),
 }
 
 #[derive(Args)]
@@ -53,40 +44,7 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
             output::list(arguments.format, HEADER, &rows, cells)?;
             Ok(Exit::Done)
         }
-        Command::Retry {
-            organization,
-            yes: true,
-        } => {
-            let organization = organization::id_of(organization.as_ref(), &pool).await?;
-            let mut transaction = begin(&pool).await?;
-            let retried = costs::retry_refused(&mut *transaction, organization).await?;
-            if retried > 0 {
-                let action = OperatorAction::new("costs retry", "costs")
-                    .about(organization)
-                    .with(json!({ "costs": retried }));
-                operators::record(&mut transaction, &app.actor, &action).await?;
-            }
-            transaction.commit().await?;
-            output::line(&format!("{retried} costs are sent again at the next run"))?;
-            Ok(Exit::Done)
-        }
-        Command::Retry {
-            organization,
-            yes: false,
-        } => {
-            let filter = CostFilter {
-                organization: organization::id_of(organization.as_ref(), &pool).await?,
-                state: Some("refused".to_owned()),
-            };
-            let refused = costs::list(&pool, &filter, i64::MAX).await?.len();
-            if refused == 0 {
-                output::line("no cost was refused")?;
-                return Ok(Exit::Done);
-            }
-            Err(Failure::usage(format!(
-                "{refused} costs would be sent again; repeat with --yes"
-            )))
-        }
+        Command::Retry(retry) => retry.run(Refused::Costs, &pool, &app.actor).await,
     }
 }
 

@@ -25,6 +25,7 @@ mod process;
 mod progress;
 mod queues;
 mod reconcile;
+mod refused;
 mod resync;
 mod schedules;
 mod signals;

@@ -10,11 +10,11 @@ use jobs::mirror::clock;
 use jobs::mirror::usage::{self, ReportFilter, ReportRow};
 use serde_json::json;
 use sqlx::PgPool;
-use uuid::Uuid;
 
 use super::clients::{billing_off, command_client};
 use super::organization::{self, OrganizationName};
 use super::output::{self, Format};
+use super::refused::{Refused, Retry};
 use super::{AppContext, Exit, Failure, connect, time};
 use crate::operators::{self, Actor, OperatorAction};
 use crate::queue::connect::set_lock_timeout;
@@ -52,14 +52,7 @@ pub(super) enum Command {
         reported_until: Option<DateTime<Utc>>,
     },
     /// Send refused reports again at the next run
-    Retry {
-        /// Only those of this organization: its id, Polar's customer id, its slug or its name
-        #[arg(long)]
-        organization: Option<OrganizationName>,
-        /// Do it; without, only say how many
-        #[arg(long)]
-        yes: bool,
-    },
+    Retry(Retry),
 }
 
 #[derive(Args)]
@@ -133,10 +126,7 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
         Command::List(arguments) => list(arguments, &pool).await,
         Command::Begin { since } => begin(since, &pool, &app.actor).await,
         Command::Adopt { reported_until } => adopt(reported_until, &pool, &app.actor).await,
-        Command::Retry { organization, yes } => {
-            let organization = organization::id_of(organization.as_ref(), &pool).await?;
-            retry(organization, yes, &pool, &app.actor).await
-        }
+        Command::Retry(retry) => retry.run(Refused::Reports, &pool, &app.actor).await,
     }
 }
 
@@ -255,41 +245,6 @@ async fn adopt(
         None => "nothing to adopt: this Postgres is no copy since the last window".to_owned(),
     })?;
     Ok(Exit::Done)
-}
-
-async fn retry(
-    organization: Option<Uuid>,
-    yes: bool,
-    pool: &PgPool,
-    actor: &Actor,
-) -> Result<Exit, Failure> {
-    if yes {
-        let mut transaction = contract::begin(pool).await?;
-        let retried = usage::retry_refused(&mut *transaction, organization).await?;
-        if retried > 0 {
-            let action = OperatorAction::new("usage retry", "usage")
-                .about(organization)
-                .with(json!({ "reports": retried }));
-            operators::record(&mut transaction, actor, &action).await?;
-        }
-        transaction.commit().await?;
-        let reports = output::counted(retried, "report");
-        output::line(&format!("sent again at the next run: {reports}"))?;
-        return Ok(Exit::Done);
-    }
-    let filter = ReportFilter {
-        organization,
-        state: Some("refused".to_owned()),
-    };
-    let refused = usage::list(pool, &filter, i64::MAX).await?.len();
-    if refused == 0 {
-        output::line("no report was refused")?;
-        return Ok(Exit::Done);
-    }
-    Err(Failure::usage(format!(
-        "{} would be sent again; repeat with --yes",
-        output::counted(refused, "report")
-    )))
 }
 
 #[cfg(test)]

@@ -64,6 +64,20 @@ pub async fn list(
     .await
 }
 
+/// Returns how many costs are refused.
+///
+/// # Errors
+/// If the database fails.
+pub async fn count_refused(pool: &PgPool, organization: Option<Uuid>) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM polar_jobs.costs
+          WHERE state = 'refused' AND ($1::uuid IS NULL OR organization_id = $1)"#,
+        organization,
+    )
+    .fetch_one(pool)
+    .await
+}
+
 /// Sends refused costs again at the next run, once their cause is repaired. Returns how many.
 ///
 /// # Errors

@@ -6,6 +6,6 @@ mod record;
 mod report;
 
 pub use amount::{CostUsd, CostUsdError};
-pub use list::{CostFilter, CostRow, list, prune, retry_refused};
+pub use list::{CostFilter, CostRow, count_refused, list, prune, retry_refused};
 pub use record::{CostReading, record_all};
 pub use report::{WaitingCost, mark_reported, mark_sent, refuse, refuse_foreign, skip, waiting};

@@ -60,3 +60,17 @@ pub async fn list(
     .fetch_all(pool)
     .await
 }
+
+/// Returns how many reports are refused.
+///
+/// # Errors
+/// If the database fails.
+pub async fn count_refused(pool: &PgPool, organization: Option<Uuid>) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM polar_jobs.usage_reports
+          WHERE state = 'refused' AND ($1::uuid IS NULL OR organization_id = $1)"#,
+        organization,
+    )
+    .fetch_one(pool)
+    .await
+}

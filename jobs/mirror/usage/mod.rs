@@ -18,7 +18,7 @@ pub use horizon::{
     HorizonHolder, LATE, SeenTransaction, Uncounted, grant_to_see_sessions, horizon_holder,
     uncounted,
 };
-pub use list::{ReportFilter, ReportRow, list};
+pub use list::{ReportFilter, ReportRow, count_refused, list};
 pub use lives::{deletion_waits, unreported_before_deletion};
 pub use record::{MAX_QUANTITY, Reading, Recorded, record_all};
 pub use report::{FrozenReport, frozen, mark_reported, refuse, resolve_waiting, retry_refused};
