@@ -2,12 +2,13 @@
 
 use anyhow::ensure;
 use chrono::{DateTime, Utc};
+use clap::Args;
 use jobs::Registry;
 use serde_json::{Value, json};
 
-use super::copy;
 use super::fixture::Fixture;
 use super::noop::Noop;
+use super::{at_least_one, copy};
 use crate::queue::enqueue;
 use crate::worker;
 
@@ -15,17 +16,22 @@ use crate::worker;
 const CHUNK: usize = 1000;
 
 /// What to measure.
-#[derive(Clone, Copy, Debug)]
-pub struct Drain {
-    /// Jobs to drain.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Arguments {
+    /// How many jobs
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub jobs: u64,
-    /// Slots of the worker.
+    /// Slots of the worker
+    #[arg(long, default_value_t = 50, value_parser = at_least_one)]
     pub slots: usize,
-    /// Other jobs that wait for a later day.
+    /// Other jobs that wait for a later day
+    #[arg(long, default_value_t = 0)]
     pub waiting: u64,
-    /// Other jobs that are finished.
+    /// Other jobs that have ended
+    #[arg(long, default_value_t = 0)]
     pub finished: u64,
-    /// Give each job a unique and an ordering key.
+    /// Give each job a unique and an ordering key
+    #[arg(long)]
     pub keyed: bool,
 }
 
@@ -35,7 +41,7 @@ pub struct Drain {
 ///
 /// # Errors
 /// If the database fails or a job is missing afterwards.
-pub async fn run(url: &str, what: Drain) -> anyhow::Result<Value> {
+pub async fn run(url: &str, what: Arguments) -> anyhow::Result<Value> {
     let fixture = Fixture::new(url).await?;
     fill(&fixture, what).await?;
     fixture.vacuum_and_checkpoint().await?;
@@ -56,7 +62,7 @@ pub async fn run(url: &str, what: Drain) -> anyhow::Result<Value> {
     }))
 }
 
-async fn fill(fixture: &Fixture, what: Drain) -> anyhow::Result<()> {
+async fn fill(fixture: &Fixture, what: Arguments) -> anyhow::Result<()> {
     let mut connection = fixture.database.connect().await?;
     if what.finished > 0 {
         fixture.fill_history(what.finished).await?;

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use clap::Args;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -18,6 +19,7 @@ use self::api_callers::ApiCallers;
 use self::load::Load;
 pub(super) use self::load::Measured;
 use super::fixture::Fixture;
+use super::{at_least_one, percentile};
 use crate::ingress::{Ingress, IngressSettings, MetricsPage};
 
 mod api_callers;
@@ -26,19 +28,46 @@ mod load;
 /// The secret of this measurement; nothing else knows it.
 pub(super) const SECRET: &str = "polar-jobs bench ingress, nobody's secret";
 
-/// Measures the ingress on a migrated database that is nobody's, with so many keep-alive
-/// connections for so many seconds, beside so many people who call the organizations API.
+/// What to measure.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Arguments {
+    /// Clients that deliver at the same time
+    #[arg(long, default_value_t = 64, value_parser = at_least_one)]
+    pub clients: usize,
+    /// How long
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: u64,
+    /// Send deliveries as Polar sends them, of 1 to 10 KiB, instead of 2 KiB each
+    #[arg(long)]
+    pub recorded: bool,
+    /// People who call the organizations API meanwhile, before a Polar that takes 50 ms
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1000))]
+    pub api_callers: u16,
+}
+
+impl Arguments {
+    pub(super) fn bodies(&self) -> Bodies {
+        match self.recorded {
+            true => Bodies::Recorded,
+            false => Bodies::Uniform,
+        }
+    }
+}
+
+/// Measures the ingress on a migrated database that is nobody's, over keep-alive connections, beside people who
+/// call the organizations API.
 ///
 /// # Errors
 /// If the database or the port cannot be had, an answer is not 202, or the rows found afterwards are
 /// not as many as were acknowledged.
-pub async fn run(
-    database_url: &str,
-    clients: usize,
-    seconds: u64,
-    bodies: Bodies,
-    api_callers: usize,
-) -> anyhow::Result<Value> {
+pub async fn run(database_url: &str, what: Arguments) -> anyhow::Result<Value> {
+    let Arguments {
+        clients,
+        seconds,
+        api_callers,
+        ..
+    } = what;
+    let bodies = what.bodies();
     let Fixture { pool, database, .. } = Fixture::new(database_url)
         .await
         .context("cannot reach the database of the measurement")?;
@@ -52,7 +81,7 @@ pub async fn run(
     })
     .await?;
     let address = ingress.local_addr();
-    let callers = ApiCallers::prepare(&pool, api_callers).await?;
+    let callers = ApiCallers::prepare(&pool, api_callers.into()).await?;
     let ingress = ingress.with_routes(callers.router(&pool)?);
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(ingress.serve(async {
@@ -138,7 +167,7 @@ async fn report(
 
 /// What the deliveries look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bodies {
+pub(super) enum Bodies {
     /// A grant of 2 KiB each, for a customer of its own.
     Uniform,
     /// Deliveries as Polar sends them, of 1 to 10 KiB, each for a customer of its own.
@@ -166,15 +195,6 @@ impl Measured {
     }
 }
 
-/// Of sorted latencies, in milliseconds.
-fn percentile(latencies: &[Duration], share: f64) -> f64 {
-    let last = latencies.len().saturating_sub(1);
-    let place = (last as f64 * share).round() as usize;
-    latencies
-        .get(place)
-        .map_or(0.0, |latency| latency.as_secs_f64() * 1000.0)
-}
-
 fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
@@ -182,21 +202,4 @@ fn rounded(value: f64) -> f64 {
 /// When a client stops.
 fn deadline(duration: Duration) -> Instant {
     Instant::now() + duration
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_milliseconds_of_the_sorted_latencies() {
-        let measured = Measured {
-            elapsed: Duration::from_secs(1),
-            latencies: (1..=100).map(Duration::from_millis).collect(),
-        };
-        assert_eq!(
-            [0.0, 0.5, 0.99, 1.0].map(|share| measured.percentile(share) as u64),
-            [1, 51, 99, 100]
-        );
-    }
 }

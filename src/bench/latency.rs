@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
+use clap::Args;
 use jobs::{Context, Done, Error, Job, NewJob, Registry};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
 use super::fixture::Fixture;
+use super::percentile;
 use crate::queue::enqueue;
 use crate::queue::notifier::Notifier;
 use crate::worker;
@@ -28,11 +30,30 @@ impl Job for Stamp {
     }
 }
 
-/// Enqueues `rate` jobs a second for `seconds` seconds beside an idle worker.
+/// What to measure.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Arguments {
+    /// Jobs a second
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: u32,
+    /// How long
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub seconds: u32,
+    /// Without notifications, as behind a transaction-mode pooler
+    #[arg(long)]
+    pub poll: bool,
+}
+
+/// Enqueues jobs at an even rate beside an idle worker.
 ///
 /// # Errors
 /// If the database fails or a job is missing afterwards.
-pub async fn run(url: &str, rate: u32, seconds: u32, notify: bool) -> anyhow::Result<Value> {
+pub async fn run(url: &str, what: Arguments) -> anyhow::Result<Value> {
+    let Arguments {
+        rate,
+        seconds,
+        poll,
+    } = what;
     let fixture = Fixture::new(url).await?;
     let (stop, stopped) = oneshot::channel::<()>();
     let settings = fixture.worker(Registry::new().job::<Stamp>(), 50, false);
@@ -42,18 +63,16 @@ pub async fn run(url: &str, rate: u32, seconds: u32, notify: bool) -> anyhow::Re
     let notifier = Notifier::new(fixture.pool.clone(), fixture.database.pooler);
     let connection = fixture.database.connect().await?;
     // On a task, as whatever writes jobs: what is woken from elsewhere waits until another thread wakes up.
-    let announced = notify.then(|| notifier.clone());
+    let announced = (!poll).then(|| notifier.clone());
     let commits = tokio::spawn(pace(connection, rate, seconds, announced)).await??;
     wait_for(&fixture, commits.len()).await?;
     drop(stop);
     worker.await??;
     let mut waits = waits(&fixture, &commits).await?;
     waits.sort_unstable();
-    let at = |share: f64| -> f64 {
-        waits[((waits.len() - 1) as f64 * share).round() as usize] as f64 / 1000.0
-    };
+    let at = |share| percentile(&waits, share);
     Ok(json!({
-        "bench": "latency", "rate": rate, "seconds": seconds, "notify": notify, "jobs": waits.len(),
+        "bench": "latency", "rate": rate, "seconds": seconds, "notify": !poll, "jobs": waits.len(),
         "p50_ms": at(0.5), "p95_ms": at(0.95), "p99_ms": at(0.99), "max_ms": at(1.0),
     }))
 }
@@ -96,7 +115,7 @@ async fn wait_for(fixture: &Fixture, jobs: usize) -> anyhow::Result<()> {
     anyhow::bail!("the worker did not run all jobs within 10 s")
 }
 
-async fn waits(fixture: &Fixture, commits: &HashMap<i64, i64>) -> anyhow::Result<Vec<i64>> {
+async fn waits(fixture: &Fixture, commits: &HashMap<i64, i64>) -> anyhow::Result<Vec<Duration>> {
     let starts = sqlx::query!(
         r#"SELECT id AS "id!", note AS "note!" FROM polar_jobs.jobs WHERE state = 'completed'"#
     )
@@ -106,7 +125,9 @@ async fn waits(fixture: &Fixture, commits: &HashMap<i64, i64>) -> anyhow::Result
     for row in starts {
         let start: i64 = row.note.parse()?;
         let commit = commits.get(&row.id).context("a job that nobody enqueued")?;
-        waits.push((start - commit).max(0));
+        waits.push(Duration::from_micros(
+            (start - commit).max(0).unsigned_abs(),
+        ));
     }
     ensure!(
         waits.len() == commits.len(),

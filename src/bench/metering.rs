@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use chrono::Utc;
+use clap::Args;
 use jobs::contract::{JobFacts, Settings};
 use jobs::mirror::usage::{Reading, close_window, record_all};
 use jobs::{Context, Job, ReportUsage};
@@ -25,12 +26,27 @@ const BATCHED: usize = 200_000;
 /// Connections that COPY at the same time.
 const COPIES: u64 = 2;
 
-/// Records `rows` readings of `organizations`, closes one window over all of them, reports it to a
+/// What to measure.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Arguments {
+    /// How many readings
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub rows: u64,
+    /// Of how many organizations
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    pub organizations: u32,
+}
+
+/// Records readings, closes one window over all of them, reports it to a
 /// local Polar, and holds the sums against each other.
 ///
 /// # Errors
 /// If the database fails, or a sum is wrong.
-pub async fn run(url: &str, rows: u64, organizations: u32) -> anyhow::Result<Value> {
+pub async fn run(url: &str, what: Arguments) -> anyhow::Result<Value> {
+    let Arguments {
+        rows,
+        organizations,
+    } = what;
     let fixture = Fixture::new(url).await?;
     let ids = create(&fixture.pool, organizations).await?;
     let mut batches = serde_json::Map::new();

@@ -14,8 +14,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection};
 
 use self::ingress::Commits;
-use super::enqueue::Manner;
-use super::ingress::Bodies;
+use super::percentile;
+use crate::bench;
 
 /// The smallest table that a queue can do with.
 const TABLE: &str = "
@@ -89,16 +89,19 @@ impl Limit {
 /// If the database fails.
 pub async fn enqueue(
     options: &PgConnectOptions,
-    jobs: u64,
-    clients: usize,
-    manner: Manner,
+    measured: bench::enqueue::Arguments,
 ) -> anyhow::Result<Vec<Limit>> {
-    let (what, value) = match manner {
-        Manner::Single => (
+    let bench::enqueue::Arguments {
+        jobs,
+        clients,
+        bulk,
+    } = measured;
+    let (what, value) = match bulk {
+        false => (
             "one INSERT and one commit each",
             enqueue::single(options, jobs, clients).await?,
         ),
-        Manner::Bulk => ("COPY", enqueue::bulk(options, jobs, clients).await?),
+        true => ("COPY", enqueue::bulk(options, jobs, clients).await?),
     };
     Ok(vec![Limit {
         what,
@@ -111,11 +114,14 @@ pub async fn enqueue(
 ///
 /// # Errors
 /// If the database fails.
-pub async fn drain(options: &PgConnectOptions, jobs: u64) -> anyhow::Result<Vec<Limit>> {
+pub async fn drain(
+    options: &PgConnectOptions,
+    measured: bench::drain::Arguments,
+) -> anyhow::Result<Vec<Limit>> {
     Ok(vec![Limit {
         what: "claim 500, delete and keep a narrow row of each",
         field: "jobs_per_second",
-        value: drain::run(options, jobs).await?,
+        value: drain::run(options, measured.jobs).await?,
     }])
 }
 
@@ -125,16 +131,10 @@ pub async fn drain(options: &PgConnectOptions, jobs: u64) -> anyhow::Result<Vec<
 /// If the database fails.
 pub async fn latency(
     options: &PgConnectOptions,
-    rate: u32,
-    seconds: u32,
+    measured: bench::latency::Arguments,
 ) -> anyhow::Result<Vec<Limit>> {
-    let waits = latency::run(options, rate, seconds).await?;
-    let at = |share: f64| {
-        let place = (waits.len().saturating_sub(1) as f64 * share).round() as usize;
-        waits
-            .get(place)
-            .map_or(0.0, |wait| wait.as_secs_f64() * 1000.0)
-    };
+    let waits = latency::run(options, measured.rate, measured.seconds).await?;
+    let at = |share| percentile(&waits, share);
     let limit = |field, value| Limit {
         what: "NOTIFY after the commit, then a claim",
         field,
@@ -149,10 +149,9 @@ pub async fn latency(
 /// If the database fails or a delivery is refused.
 pub async fn ingress(
     options: &PgConnectOptions,
-    clients: usize,
-    seconds: u64,
-    bodies: Bodies,
+    measured: bench::ingress::Arguments,
 ) -> anyhow::Result<Vec<Limit>> {
+    let (clients, seconds, bodies) = (measured.clients, measured.seconds, measured.bodies());
     let group = ingress::measure(options, clients, seconds, bodies, Commits::Group).await?;
     let single = ingress::measure(options, clients, seconds, bodies, Commits::Single).await?;
     let limit = |what, field, value| Limit { what, field, value };
