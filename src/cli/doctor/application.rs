@@ -8,8 +8,15 @@ use super::Finding;
 
 const ABOUT: &str = "application";
 
-/// Whether messages to the application fail, and were given up within the last day.
 pub(super) async fn check(
+    pool: &PgPool,
+    settings: Option<&AppWebhookSettings>,
+) -> Result<Vec<Finding>, sqlx::Error> {
+    Ok(vec![messages(pool, settings).await?])
+}
+
+/// Whether messages to the application fail, and were given up within the last day.
+async fn messages(
     pool: &PgPool,
     settings: Option<&AppWebhookSettings>,
 ) -> Result<Finding, sqlx::Error> {

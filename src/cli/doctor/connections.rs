@@ -18,7 +18,7 @@ struct Connections {
 }
 
 /// `most` is what `DATABASE_CONNECTIONS` allows one process.
-pub(super) async fn check(pool: &PgPool, most: u32) -> Result<Finding, sqlx::Error> {
+pub(super) async fn check(pool: &PgPool, most: u32) -> Result<Vec<Finding>, sqlx::Error> {
     // Names of columns and settings that only some versions have are asked for by text.
     let row = sqlx::query(
         "SELECT least(current_setting('max_connections')::bigint
@@ -37,7 +37,7 @@ pub(super) async fn check(pool: &PgPool, most: u32) -> Result<Finding, sqlx::Err
         others: row.try_get("others")?,
         workers: row.try_get("workers")?,
     };
-    Ok(judge(found, most))
+    Ok(vec![judge(found, most)])
 }
 
 fn judge(connections: Connections, most: u32) -> Finding {

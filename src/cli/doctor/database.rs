@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgPool, Row};
 
 use super::super::{Failure, causes, connect};
-use super::Finding;
-use crate::config::{Config, DatabaseUrl};
+use super::{Finding, Level};
+use crate::config::Config;
 use crate::sqlstate::is_permission_missing;
 
 /// Seconds that a network may explain. Deliveries are signed with a time and taken for 300 s.
@@ -15,33 +15,33 @@ const CLOCKS_DISAGREE: i64 = 120;
 /// A transaction this old keeps dead rows alive, and every queue in Postgres slows down behind it.
 const OLD_TRANSACTION: f64 = 600.0;
 
-/// A pool for further checks, where the database can be used.
-pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) -> Option<PgPool> {
+/// Returns what was found, and a pool for further checks where the database can be used.
+pub(super) async fn check(config: &Config) -> (Vec<Finding>, Option<PgPool>) {
     let Some(database) = &config.database else {
-        findings.push(Finding::error(
-            "database",
-            "DATABASE_URL is not set",
-            "set it, such as postgres://host:5432/database, with user and password before the host",
-        ));
-        return None;
+        let fix =
+            "set it, such as postgres://host:5432/database, with user and password before the host";
+        let unset = Finding::error("database", "DATABASE_URL is not set", fix);
+        return (vec![unset], None);
     };
-    let pool = reach(database, findings).await?;
-    let versions = async {
+    if let Err(failure) = connect::connection(database).await {
+        return (vec![unreachable(failure)], None);
+    }
+    let mut findings = vec![Finding::ok("database", format!("{database} answers"))];
+    let pool = connect::lazy_pool(database, 2);
+    let checked = async {
         findings.push(server_version(&pool).await?);
         findings.push(clocks(&pool).await?);
         findings.push(oldest_transaction(&pool).await?);
-        let (finding, usable) = schema(&pool).await?;
-        findings.push(finding);
-        Ok::<bool, sqlx::Error>(usable)
+        let schema = schema(&pool).await?;
+        let is_usable = schema.level < Level::Error;
+        findings.push(schema);
+        Ok::<bool, sqlx::Error>(is_usable)
     };
-    match versions.await {
-        Ok(true) => Some(pool),
-        Ok(false) => None,
-        Err(error) => {
-            findings.push(failed(&error));
-            None
-        }
-    }
+    let is_usable = checked.await.unwrap_or_else(|error| {
+        findings.push(failed(&error));
+        false
+    });
+    (findings, is_usable.then_some(pool))
 }
 
 /// A question that the database did not answer.
@@ -64,24 +64,14 @@ pub(super) fn failed(error: &sqlx::Error) -> Finding {
     }
 }
 
-async fn reach(database: &DatabaseUrl, findings: &mut Vec<Finding>) -> Option<PgPool> {
-    match connect::connection(database).await {
-        Ok(_) => {
-            findings.push(Finding::ok("database", format!("{database} answers")));
-            Some(connect::lazy_pool(database, 2))
-        }
-        Err(Failure::Usage(what)) => {
-            findings.push(Finding::error("database", what, "correct DATABASE_URL"));
-            None
-        }
-        Err(Failure::Failed(error)) => {
-            findings.push(Finding::error(
-                "database",
-                causes(&error),
-                "correct DATABASE_URL, or start the server",
-            ));
-            None
-        }
+fn unreachable(failure: Failure) -> Finding {
+    match failure {
+        Failure::Usage(what) => Finding::error("database", what, "correct DATABASE_URL"),
+        Failure::Failed(error) => Finding::error(
+            "database",
+            causes(&error),
+            "correct DATABASE_URL, or start the server",
+        ),
     }
 }
 
@@ -159,29 +149,21 @@ async fn oldest_transaction(pool: &PgPool) -> Result<Finding, sqlx::Error> {
     ))
 }
 
-async fn schema(pool: &PgPool) -> Result<(Finding, bool), sqlx::Error> {
+async fn schema(pool: &PgPool) -> Result<Finding, sqlx::Error> {
     const FIX: &str = "run polar-jobs migrate";
     let needed = connect::newest_version();
     Ok(match connect::schema_version(pool).await? {
-        None => (
-            Finding::error("schema", "polar_jobs is not there", FIX),
-            false,
+        None => Finding::error("schema", "polar_jobs is not there", FIX),
+        Some(found) if found < needed => Finding::error(
+            "schema",
+            format!("version {found}, this program needs {needed}"),
+            FIX,
         ),
-        Some(found) if found < needed => (
-            Finding::error(
-                "schema",
-                format!("version {found}, this program needs {needed}"),
-                FIX,
-            ),
-            false,
+        Some(found) if found > needed => Finding::warning(
+            "schema",
+            format!("version {found} is newer than this program knows ({needed})"),
+            "install the newer release here too",
         ),
-        Some(found) if found > needed => {
-            let what = format!("version {found} is newer than this program knows ({needed})");
-            (
-                Finding::warning("schema", what, "install the newer release here too"),
-                true,
-            )
-        }
-        Some(found) => (Finding::ok("schema", format!("version {found}")), true),
+        Some(found) => Finding::ok("schema", format!("version {found}")),
     })
 }

@@ -19,7 +19,7 @@ const NAMED: usize = 3;
 /// Characters of the newest error.
 const ERROR: usize = 160;
 
-pub(super) async fn check(pool: &PgPool) -> Result<Finding, sqlx::Error> {
+pub(super) async fn check(pool: &PgPool) -> Result<Vec<Finding>, sqlx::Error> {
     let now = jobs::mirror::clock::now(pool).await?;
     let mut failing: Vec<(DateTime<Utc>, FailingJob)> = table::failing(pool, COUNTED)
         .await?
@@ -27,7 +27,7 @@ pub(super) async fn check(pool: &PgPool) -> Result<Finding, sqlx::Error> {
         .filter_map(|job| Some((since(&job)?, job)))
         .collect();
     failing.sort_by_key(|(since, job)| (*since, job.id));
-    Ok(judge(&failing, now))
+    Ok(vec![judge(&failing, now)])
 }
 
 fn judge(failing: &[(DateTime<Utc>, FailingJob)], now: DateTime<Utc>) -> Finding {

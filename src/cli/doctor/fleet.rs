@@ -12,24 +12,27 @@ use crate::schedule::overdue;
 /// A worker looks at the clock every second, so nobody ticks what is this late.
 const OVERDUE_SECONDS: f64 = 120.0;
 
-pub(super) async fn check(pool: &PgPool, config: &Config, findings: &mut Vec<Finding>) {
+/// Ends with the first question that the database does not answer.
+pub(super) async fn check(pool: &PgPool, config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
     let checked = async {
-        findings.push(connections::check(pool, config.database_connections).await?);
+        findings.extend(connections::check(pool, config.database_connections).await?);
         findings.push(workers(pool).await?);
         findings.extend(schedules(pool).await?);
         findings.extend(queues(pool).await?);
         findings.extend(deliveries(pool).await?);
-        findings.push(failing::check(pool).await?);
+        findings.extend(failing::check(pool).await?);
         findings.push(discarded(pool).await?);
         findings.extend(in_step::check(pool, config.self_organization()).await?);
         findings.push(super::polar::limiter(pool).await?);
-        findings.push(application::check(pool, config.app_webhook.as_ref()).await?);
-        findings.push(usage::check(pool).await?);
+        findings.extend(application::check(pool, config.app_webhook.as_ref()).await?);
+        findings.extend(usage::check(pool).await?);
         Ok::<(), sqlx::Error>(())
     };
     if let Err(error) = checked.await {
         findings.push(super::database::failed(&error));
     }
+    findings
 }
 
 async fn workers(pool: &PgPool) -> Result<Finding, sqlx::Error> {
@@ -136,11 +139,11 @@ pub(super) fn at_most_counted(count: impl TryInto<i64>, one: &str) -> String {
 }
 
 /// Deliveries that fit no secret, as any ingress noted them.
-async fn deliveries(pool: &PgPool) -> Result<Option<Finding>, sqlx::Error> {
+async fn deliveries(pool: &PgPool) -> Result<Vec<Finding>, sqlx::Error> {
     const FIX: &str = "set POLAR_WEBHOOK_SECRET to the secret of Polar's endpoint and restart the ingress; \
                        then polar-jobs resync --all --yes makes up for what was missed";
     let Some(refused) = crate::ingress::refused_deliveries(pool).await? else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
     let what = format!(
         "{} fit no secret of ours since {}, the last one at {}",
@@ -149,12 +152,12 @@ async fn deliveries(pool: &PgPool) -> Result<Option<Finding>, sqlx::Error> {
         moment(refused.last_at)
     );
     Ok(match (refused.accepted_since, refused.is_recent) {
-        (false, _) => Some(Finding::error("refused", what, FIX)),
-        (true, true) => Some(Finding::warning(
+        (false, _) => vec![Finding::error("refused", what, FIX)],
+        (true, true) => vec![Finding::warning(
             "refused",
             format!("{what}; others fit: a second endpoint has another secret"),
             "add its secret to POLAR_WEBHOOK_SECRET, or delete the endpoint at Polar",
-        )),
-        (true, false) => None,
+        )],
+        (true, false) => Vec::new(),
     })
 }

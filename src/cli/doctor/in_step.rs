@@ -24,8 +24,8 @@ struct Oldest {
 pub(super) async fn check(
     pool: &PgPool,
     self_organization: Option<Uuid>,
-) -> Result<[Finding; 3], sqlx::Error> {
-    Ok([
+) -> Result<Vec<Finding>, sqlx::Error> {
+    Ok(vec![
         known(pool).await?,
         found(pool).await?,
         compared(pool, self_organization).await?,

@@ -5,23 +5,25 @@ use crate::config::Config;
 
 const ABOUT: &str = "mail";
 
-pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) {
+pub(super) async fn check(config: &Config) -> Vec<Finding> {
     let Some(mailer) = config.mailer() else {
-        findings.push(Finding::warning(
+        return vec![Finding::warning(
             ABOUT,
             "no mail is sent: what should be is skipped",
             "set MAIL_URL, MAIL_FROM and APP_URL",
-        ));
-        return;
+        )];
     };
-    findings.push(match mailer.check().await {
+    let mut findings = vec![match mailer.check().await {
         Ok(()) => Finding::ok(ABOUT, format!("goes to {}", mailer.transport())),
         Err(reason) => Finding::error(
             ABOUT,
-            format!("{}: {reason}; mails wait, billing goes on", mailer.transport()),
+            format!(
+                "{}: {reason}; mails wait, billing goes on",
+                mailer.transport()
+            ),
             "see whether MAIL_URL and MAIL_FROM are what the server expects; mails go by themselves then",
         ),
-    });
+    }];
     if config.app.url.is_none() {
         findings.push(Finding::warning(
             ABOUT,
@@ -29,4 +31,5 @@ pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) {
             "set APP_URL",
         ));
     }
+    findings
 }

@@ -93,13 +93,14 @@ impl Finding {
 pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, Failure> {
     let config = &app.config;
     let mut findings = settings::check(config);
-    mail::check(config, &mut findings).await;
-    let pool = database::check(config, &mut findings).await;
+    findings.extend(mail::check(config).await);
+    let (found, pool) = database::check(config).await;
+    findings.extend(found);
     if let Some(pool) = &pool {
-        fleet::check(pool, config, &mut findings).await;
+        findings.extend(fleet::check(pool, config).await);
     }
-    polar::check(config, pool, &mut findings).await;
-    findings.push(support_desk::check(config).await);
+    findings.extend(polar::check(config, pool).await);
+    findings.extend(support_desk::check(config).await);
     report(&arguments, &findings, &app.masker)
 }
 

@@ -4,57 +4,51 @@ use std::sync::Arc;
 
 use jobs::WEBHOOK_ROUTE;
 use jobs::webhook_endpoints::{is_ours, missing_events};
-use polar::{Client, Error, RateLimiter, RejectedReason, Unlimited, WebhookEndpoint};
+use polar::{Client, Error, Organization, RateLimiter, RejectedReason, Unlimited, WebhookEndpoint};
 use sqlx::PgPool;
 
 use super::super::clients::probe_client;
 use super::super::output::moment;
 use super::{Finding, scopes};
-use crate::config::{Billing, Config};
+use crate::config::Config;
 use crate::ingress::required_events;
 use crate::limiter::{self, SingleCalls};
 
 /// `pool` is where the fleet's budget is, if it can be used.
-pub(super) async fn check(config: &Config, pool: Option<PgPool>, findings: &mut Vec<Finding>) {
+pub(super) async fn check(config: &Config, pool: Option<PgPool>) -> Vec<Finding> {
     let settings = &config.polar;
     let Some(billing) = &settings.billing else {
-        return;
+        return Vec::new();
     };
     let limiter: Arc<dyn RateLimiter> = match pool {
         Some(pool) => Arc::new(SingleCalls::new(pool, settings.limits)),
         None => Arc::new(Unlimited),
     };
-    match probe_client(settings, billing, limiter) {
-        Err(error) => findings.push(Finding::error(
-            "polar",
-            error.to_string(),
-            "repair POLAR_API_URL or POLAR_ACCESS_TOKEN",
-        )),
-        Ok(client) => {
-            if token(&client, billing, findings).await {
-                scopes::check(&client, config, findings).await;
-                endpoint(&client, &required_events(config.mail.is_some()), findings).await;
-            }
+    let client = match probe_client(settings, billing, limiter) {
+        Ok(client) => client,
+        Err(error) => {
+            let fix = "repair POLAR_API_URL or POLAR_ACCESS_TOKEN";
+            return vec![Finding::error("polar", error.to_string(), fix)];
         }
+    };
+    let organization = client.organizations().get(billing.organization.into());
+    let organization = organization.await;
+    let mut findings = vec![token(&organization)];
+    if let Ok(_) | Err(Error::MissingScope { .. } | Error::NotFound { .. }) = organization {
+        findings.extend(scopes::check(&client, config).await);
+        findings.extend(endpoint(&client, &required_events(config.mail.is_some())).await);
     }
+    findings
 }
 
-/// Whether it is worth asking further.
-async fn token(client: &Client, billing: &Billing, findings: &mut Vec<Finding>) -> bool {
-    let asked = client.organizations().get(billing.organization.into());
-    let answer = asked.await;
-    let further = matches!(
-        answer,
-        Ok(_) | Err(Error::MissingScope { .. } | Error::NotFound { .. })
-    );
-    findings.push(match answer {
+fn token(organization: &Result<Organization, Error>) -> Finding {
+    match organization {
         Ok(organization) => {
             let what = format!("the token speaks for {}", organization.slug);
             Finding::ok("polar", what)
         }
-        Err(error) => refused(&error),
-    });
-    further
+        Err(error) => refused(error),
+    }
 }
 
 fn refused(error: &Error) -> Finding {
@@ -133,30 +127,37 @@ pub(super) async fn limiter(pool: &PgPool) -> Result<Finding, sqlx::Error> {
     })
 }
 
-async fn endpoint(client: &Client, required: &[&str], findings: &mut Vec<Finding>) {
-    match client.webhook_endpoints().all().await {
-        Ok(endpoints) => {
-            let ours: Vec<&WebhookEndpoint> =
-                endpoints.iter().filter(|endpoint| is_ours(endpoint)).collect();
-            if ours.is_empty() {
-                let what = format!("Polar has no endpoint that ends in {WEBHOOK_ROUTE}");
-                findings.push(Finding::error("endpoint", what, format!("run `polar-jobs endpoint create`, or add one in Polar, format raw, for {}", required.join(", "))));
-            }
-            let delivers = |url: &str| ours.iter().any(|endpoint| endpoint.enabled && endpoint.url == url);
-            // A rotation of the secret leaves one behind that is disabled.
-            let judged = ours.iter().filter(|endpoint| endpoint.enabled || !delivers(&endpoint.url));
-            let is_replaced = |old: &WebhookEndpoint| {
-                ours.iter().any(|one| one.enabled && one.is_verifiable() && one.created_at > old.created_at)
-            };
-            findings.extend(judged.map(|endpoint| judge(endpoint, required, is_replaced(endpoint))));
+async fn endpoint(client: &Client, required: &[&str]) -> Vec<Finding> {
+    let endpoints = match client.webhook_endpoints().all().await {
+        Ok(endpoints) => endpoints,
+        Err(Error::MissingScope { .. }) => {
+            let what = "the token may not read webhook endpoints, so nobody notices when Polar switches ours off";
+            let fix = "give the token the scope webhooks:read";
+            return vec![Finding::warning("endpoint", what, fix)];
         }
-        Err(Error::MissingScope { .. }) => findings.push(Finding::warning(
-            "endpoint",
-            "the token may not read webhook endpoints, so nobody notices when Polar switches ours off",
-            "give the token the scope webhooks:read",
-        )),
-        Err(error) => findings.push(Finding::warning("endpoint", error.to_string(), "try again")),
+        Err(error) => {
+            return vec![Finding::warning("endpoint", error.to_string(), "try again")];
+        }
+    };
+    let ours: Vec<&WebhookEndpoint> = endpoints.iter().filter(|one| is_ours(one)).collect();
+    if ours.is_empty() {
+        let what = format!("Polar has no endpoint that ends in {WEBHOOK_ROUTE}");
+        let fix = format!(
+            "run `polar-jobs endpoint create`, or add one in Polar, format raw, for {}",
+            required.join(", ")
+        );
+        return vec![Finding::error("endpoint", what, fix)];
     }
+    let delivers = |url: &str| ours.iter().any(|one| one.enabled && one.url == url);
+    let is_replaced = |old: &WebhookEndpoint| {
+        ours.iter()
+            .any(|one| one.enabled && one.is_verifiable() && one.created_at > old.created_at)
+    };
+    // A rotation of the secret leaves one behind that is disabled.
+    let judged = ours.iter().filter(|one| one.enabled || !delivers(&one.url));
+    judged
+        .map(|one| judge(one, required, is_replaced(one)))
+        .collect()
 }
 
 fn judge(endpoint: &WebhookEndpoint, required: &[&str], is_replaced: bool) -> Finding {

@@ -13,13 +13,14 @@ use crate::config::Config;
 type Tried = (&'static str, Option<Error>);
 
 /// The scopes that jobs need, and those that the organizations API needs where it is served.
-pub(super) async fn check(client: &Client, config: &Config, findings: &mut Vec<Finding>) {
-    findings.push(of_jobs(&jobs(client, config).await));
+pub(super) async fn check(client: &Client, config: &Config) -> Vec<Finding> {
+    let mut findings = vec![of_jobs(&jobs(client, config).await)];
     let (server, people) = (&config.http.app_token, &config.app.session_secret);
     if server.is_some() || people.is_some() {
         let tried = organizations_api(client).await;
         findings.push(of_api(&tried, people.is_some()));
     }
+    findings
 }
 
 fn of_jobs(tried: &[Tried]) -> Finding {

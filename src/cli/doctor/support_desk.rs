@@ -6,8 +6,12 @@ use crate::config::Config;
 
 const ABOUT: &str = "support-desk";
 
+pub(super) async fn check(config: &Config) -> Vec<Finding> {
+    vec![support_desk(config).await]
+}
+
 /// Nobody needs a support desk, so going without one is no warning.
-pub(super) async fn check(config: &Config) -> Finding {
+async fn support_desk(config: &Config) -> Finding {
     let support_desk = match clients::support_desk(config) {
         Ok(Some(support_desk)) => support_desk,
         Ok(None) => {

@@ -8,7 +8,11 @@ use sqlx::PgPool;
 use super::super::output::moment;
 use super::Finding;
 
-pub(super) async fn check(pool: &PgPool) -> Result<Finding, sqlx::Error> {
+pub(super) async fn check(pool: &PgPool) -> Result<Vec<Finding>, sqlx::Error> {
+    Ok(vec![counted(pool).await?])
+}
+
+async fn counted(pool: &PgPool) -> Result<Finding, sqlx::Error> {
     let Some(late) = uncounted(pool).await?.filter(Uncounted::is_late) else {
         return Ok(Finding::ok("usage", "nothing waits to be counted for long"));
     };
