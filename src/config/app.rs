@@ -4,7 +4,6 @@ use ipnet::IpNet;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::polar::web_address;
 use super::{ConfigError, Environment, secret};
 
 /// The shortest key that HS256 is safe with, in bytes (RFC 7518, 3.2).
@@ -25,14 +24,7 @@ pub struct AppSettings {
 
 pub(super) fn read(environment: &Environment) -> Result<AppSettings, ConfigError> {
     Ok(AppSettings {
-        url: match environment.text("APP_URL")? {
-            Some(_) => Some(web_address(
-                environment,
-                "APP_URL",
-                "https://app.example.com",
-            )?),
-            None => None,
-        },
+        url: environment.web_address("APP_URL", "https://app.example.com")?,
         session_secret: session_secret(environment)?,
         origins: origins(environment)?,
         trusted_proxies: trusted_proxies(environment)?,

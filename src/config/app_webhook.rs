@@ -3,14 +3,13 @@
 use jobs::app_webhook::{AppWebhookSettings, SigningKey};
 use secrecy::ExposeSecret;
 
-use super::{ConfigError, Environment, polar::web_address, secret};
+use super::{ConfigError, Environment, secret};
 
 const EXAMPLE: &str = "https://app.example/polar-jobs";
 const BOTH: &str = "both APP_WEBHOOK_URL and APP_WEBHOOK_SECRET, or neither (the application is not told of changes)";
 
 pub(super) fn read(environment: &Environment) -> Result<Option<AppWebhookSettings>, ConfigError> {
-    let named = environment.text("APP_WEBHOOK_URL")?.is_some();
-    let url = web_address(environment, "APP_WEBHOOK_URL", EXAMPLE)?;
+    let url = environment.web_address("APP_WEBHOOK_URL", EXAMPLE)?;
     let secrets = secret::list(environment, "APP_WEBHOOK_SECRET")?;
     let keys = secrets
         .iter()
@@ -23,10 +22,10 @@ pub(super) fn read(environment: &Environment) -> Result<Option<AppWebhookSetting
             "whsec_ and 24 to 64 random bytes in base64, as in whsec_$(openssl rand -base64 32); several separated by blanks or commas",
         )
     })?;
-    match (named, keys.is_empty()) {
-        (true, false) => Ok(Some(AppWebhookSettings { url, keys })),
-        (false, true) => Ok(None),
-        (true, true) => Err(ConfigError::missing("APP_WEBHOOK_SECRET", BOTH)),
-        (false, false) => Err(ConfigError::missing("APP_WEBHOOK_URL", BOTH)),
+    match (url, keys.is_empty()) {
+        (Some(url), false) => Ok(Some(AppWebhookSettings { url, keys })),
+        (None, true) => Ok(None),
+        (Some(_), true) => Err(ConfigError::missing("APP_WEBHOOK_SECRET", BOTH)),
+        (None, false) => Err(ConfigError::missing("APP_WEBHOOK_URL", BOTH)),
     }
 }

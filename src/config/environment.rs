@@ -7,6 +7,8 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::str::FromStr;
 
+use reqwest::Url;
+
 use super::{ConfigError, dotenv};
 
 /// Variables and their values. An empty value is the same as none, so that a line of `.env` may
@@ -81,6 +83,42 @@ impl Environment {
                 allowed(),
             )),
         }
+    }
+
+    /// An `http` or `https` address without credentials; `None` where it is not set. `example` is what the error shows.
+    pub(crate) fn web_address(
+        &self,
+        variable: &'static str,
+        example: &str,
+    ) -> Result<Option<Url>, ConfigError> {
+        let Some(text) = self.text(variable)? else {
+            return Ok(None);
+        };
+        let url = Url::parse(text).ok().filter(|url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.username().is_empty()
+                && url.password().is_none()
+                && url.query().is_none()
+                && url.fragment().is_none()
+        });
+        let url = url.ok_or_else(|| {
+            ConfigError::new(
+                variable,
+                "is not a plain web address",
+                format!("https://… as in {example}"),
+            )
+        })?;
+        Ok(Some(url))
+    }
+
+    /// The same with a default, which is the example too.
+    pub(crate) fn web_address_or(
+        &self,
+        variable: &'static str,
+        default: &str,
+    ) -> Result<Url, ConfigError> {
+        let url = self.web_address(variable, default)?;
+        Ok(url.unwrap_or_else(|| default.parse().expect("the default is an address")))
     }
 }
 

@@ -3,7 +3,7 @@
 use reqwest::Url;
 use secrecy::SecretString;
 
-use super::{ConfigError, Environment, polar::web_address, secret};
+use super::{ConfigError, Environment, secret};
 
 /// Plain's own full GraphQL endpoint.
 const PLAIN: &str = "https://core-api.uk.plain.com/graphql/v1";
@@ -20,7 +20,7 @@ pub struct PlainSettings {
 }
 
 pub(super) fn read(environment: &Environment) -> Result<Option<PlainSettings>, ConfigError> {
-    let api_url = web_address(environment, "PLAIN_API_URL", PLAIN)?;
+    let api_url = environment.web_address_or("PLAIN_API_URL", PLAIN)?;
     let default_tier = environment
         .text("PLAIN_DEFAULT_TIER_EXTERNAL_ID")?
         .map(str::to_owned);

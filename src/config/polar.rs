@@ -48,7 +48,7 @@ pub(super) fn read(environment: &Environment) -> Result<PolarSettings, ConfigErr
 
 /// Where Polar's routes begin. Each names its version itself.
 fn api_url(environment: &Environment) -> Result<Url, ConfigError> {
-    let url = web_address(environment, "POLAR_API_URL", "https://api.polar.sh")?;
+    let url = environment.web_address_or("POLAR_API_URL", "https://api.polar.sh")?;
     if url.path().trim_end_matches('/').ends_with("/v1") {
         return Err(ConfigError::new(
             "POLAR_API_URL",
@@ -116,27 +116,4 @@ fn uuid(environment: &Environment, variable: &'static str) -> Result<Option<Uuid
         )
     })?;
     Ok(Some(id))
-}
-
-/// An `http` or `https` address without credentials.
-pub(super) fn web_address(
-    environment: &Environment,
-    variable: &'static str,
-    default: &str,
-) -> Result<Url, ConfigError> {
-    let text = environment.text(variable)?.unwrap_or(default);
-    let url = Url::parse(text).ok().filter(|url| {
-        matches!(url.scheme(), "http" | "https")
-            && url.username().is_empty()
-            && url.password().is_none()
-            && url.query().is_none()
-            && url.fragment().is_none()
-    });
-    url.ok_or_else(|| {
-        ConfigError::new(
-            variable,
-            "is not a plain web address",
-            format!("https://… as in {default}"),
-        )
-    })
 }
