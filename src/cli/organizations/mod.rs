@@ -86,7 +86,12 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
     let pool = connect::pool(app.config.database()?, 2).await?;
     match command {
         Command::List(list) => {
-            output::list(list.format, HEADER, &rows(&pool, None, &list).await?, cells)?;
+            let filter = Filter {
+                id: None,
+                out_of_step: list.out_of_step,
+                limit: list.limit,
+            };
+            output::list(list.format, HEADER, &rows(&pool, filter).await?, cells)?;
             Ok(Exit::Done)
         }
         Command::Show {
@@ -102,7 +107,15 @@ pub(super) async fn run(command: Command, app: &AppContext) -> Result<Exit, Fail
     }
 }
 
-async fn rows(pool: &PgPool, id: Option<Uuid>, list: &List) -> Result<Vec<Row>, sqlx::Error> {
+/// Which organizations are read.
+struct Filter {
+    id: Option<Uuid>,
+    /// Only those that Polar does not have as they are wanted.
+    out_of_step: bool,
+    limit: i64,
+}
+
+async fn rows(pool: &PgPool, filter: Filter) -> Result<Vec<Row>, sqlx::Error> {
     sqlx::query_as!(
         Row,
         r#"SELECT id AS "id!", name AS "name!", slug AS "slug!", status AS "status!", deleted_at AS "deleted_at: Timestamp",
@@ -112,9 +125,9 @@ async fn rows(pool: &PgPool, id: Option<Uuid>, list: &List) -> Result<Vec<Row>, 
              FROM polar_jobs.organization_overview
             WHERE ($1::uuid IS NULL OR id = $1) AND NOT ($2 AND in_step)
             ORDER BY created_at DESC, id LIMIT $3"#,
-        id,
-        list.out_of_step,
-        list.limit,
+        filter.id,
+        filter.out_of_step,
+        filter.limit,
     )
     .fetch_all(pool)
     .await
@@ -122,12 +135,12 @@ async fn rows(pool: &PgPool, id: Option<Uuid>, list: &List) -> Result<Vec<Row>, 
 
 /// One organization; it must be known.
 async fn row(pool: &PgPool, id: Uuid) -> Result<Row, Failure> {
-    let all = List {
+    let filter = Filter {
+        id: Some(id),
         out_of_step: false,
         limit: 1,
-        format: Format::Json,
     };
-    let found = rows(pool, Some(id), &all).await?.pop();
+    let found = rows(pool, filter).await?.pop();
     found.ok_or_else(|| unknown(id))
 }
 
