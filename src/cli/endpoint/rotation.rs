@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use chrono::{TimeDelta, Utc};
-use polar::{WebhookEndpoint, webhook};
+use polar::{WebhookEndpoint, WebhookEndpointId, webhook};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
@@ -31,37 +31,59 @@ impl Endpoints<'_> {
     pub(super) async fn begin_rotation(&self) -> Result<Exit, Failure> {
         let ours = self.ours().await?;
         let (current, begun) = rotation(&ours)?;
-        let webhooks = self.polar.webhook_endpoints();
-        let new = match begun {
-            Some(begun) => webhooks.get_with_secret(begun.id).await,
-            None => {
-                let target = json!({"endpoint": current.id.0});
-                self.record("endpoint rotate-secret", target).await?;
-                webhooks.create(&current.url, &self.required_events()).await
-            }
+        let (id, secret) = match begun {
+            Some(begun) => (begun.id, self.begun_before(current, begun).await?),
+            None => self.make_second(current).await?,
         };
-        let new = new.map_err(anyhow::Error::from)?;
-        let (endpoint, secret) = (new.endpoint.clone(), new.into_secret());
-        // Polar enables what it makes; until the secret is deployed its deliveries would be refused.
-        if endpoint.enabled {
-            if begun.is_some() {
-                if self.is_deployed(&secret) {
-                    return Err(both_deliver(current, &endpoint));
-                }
-                let target = json!({"endpoint": current.id.0, "disables": endpoint.id.0});
-                self.record("endpoint rotate-secret", target).await?;
-            }
-            self.disable(&endpoint).await?;
-        }
         output::line(&format!(
-            "endpoint {} is ready beside {}, disabled until the rotation is finished",
-            endpoint.id, current.id
+            "endpoint {id} is ready beside {}, disabled until the rotation is finished",
+            current.id
         ))?;
         print_secret(secret)?;
         output::line(
             "put it into POLAR_WEBHOOK_SECRET beside the old one, restart the ingress, then run `polar-jobs endpoint rotate-secret --finish`",
         )?;
         Ok(Exit::Done)
+    }
+
+    /// Returns the id of a second endpoint, and its secret. Polar enables what it makes; until the secret is deployed its
+    /// deliveries would be refused.
+    async fn make_second(
+        &self,
+        current: &WebhookEndpoint,
+    ) -> Result<(WebhookEndpointId, SecretString), Failure> {
+        let target = json!({"endpoint": current.id.0});
+        self.record("endpoint rotate-secret", target).await?;
+        let webhooks = self.polar.webhook_endpoints();
+        let made = webhooks.create(&current.url, &self.required_events()).await;
+        let made = made.map_err(anyhow::Error::from)?;
+        if made.endpoint.enabled {
+            self.disable(&made.endpoint).await?;
+        }
+        Ok((made.endpoint.id, made.into_secret()))
+    }
+
+    /// Returns the secret of a second endpoint that is there already, and disables it if it delivers.
+    async fn begun_before(
+        &self,
+        current: &WebhookEndpoint,
+        begun: &WebhookEndpoint,
+    ) -> Result<SecretString, Failure> {
+        let webhooks = self.polar.webhook_endpoints();
+        let found = webhooks.get_with_secret(begun.id).await;
+        let found = found.map_err(anyhow::Error::from)?;
+        let enabled = found.endpoint.enabled;
+        let secret = found.into_secret();
+        if !enabled {
+            return Ok(secret);
+        }
+        if self.is_deployed(&secret) {
+            return Err(both_deliver(current, begun));
+        }
+        let target = json!({"endpoint": current.id.0, "disables": begun.id.0});
+        self.record("endpoint rotate-secret", target).await?;
+        self.disable(begun).await?;
+        Ok(secret)
     }
 
     /// As far as the settings of this command say it.
