@@ -20,7 +20,7 @@ use crate::config::ConfigError;
 pub(super) enum Command {
     /// Read the products and benefits at Polar, and say what is understood of each and what is wrong
     ///
-    /// Exits with 0 where nothing is wrong, else with 1. `docs/catalogue.md` explains the fields.
+    /// Exits with 1 where something is wrong with a plan on sale, else with 0. `docs/catalogue.md` explains the fields.
     Check(Check),
     /// Make an example catalogue of three plans, at a sandbox or the simulator
     Create(Create),
