@@ -120,6 +120,22 @@ async fn a_browser_buys_upgrades_opens_an_invoice_cancels_and_resumes() {
         .shows("[data-plan=Growth] .price", "$50.00 a month")
         .await;
 
+    let shown = "return import('/money.js').then(({ money }) => arguments[0].map(([amount, code]) => money(amount, code)))";
+    let amounts = serde_json::json!([
+        [900, "usd"],
+        [900, "jpy"],
+        [900, "MGA"],
+        [900, "isk"],
+        [90000, "huf"],
+        [9000, "kwd"]
+    ]);
+    let shown = browser.run(shown, serde_json::json!([amounts])).await;
+    let shown = shown.to_string().replace('\u{a0}', " ");
+    assert_eq!(
+        shown,
+        r#"["$9.00","¥900","MGA 900","ISK 9.00","HUF 900.00","KWD 9.000"]"#
+    );
+
     browser.click("[data-plan=Pro] button").await;
     browser.shows("h1", "Checkout").await;
     browser.shows(".total", "$20.00").await;

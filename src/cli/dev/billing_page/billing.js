@@ -2,6 +2,7 @@
 // and resume. Texts from the API are set as text, never as markup.
 
 import { Api, ApiError } from "/api.js";
+import { money } from "/money.js";
 
 const element = (id) => document.getElementById(id);
 const asked = new URLSearchParams(location.search);
@@ -12,10 +13,6 @@ const api = new Api(async () => {
   if (!answer.ok) throw new Error("Nobody is signed in.");
   return answer.json();
 });
-
-function money(cents, currency) {
-  return new Intl.NumberFormat("en", { style: "currency", currency }).format(cents / 100);
-}
 
 function day(moment) {
   return moment === null ? "" : new Date(moment).toLocaleDateString("en", { dateStyle: "medium" });

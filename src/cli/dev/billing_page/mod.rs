@@ -28,6 +28,7 @@ use crate::config::AppSettings;
 const INDEX: &str = include_str!("index.html");
 const PAGE: &str = include_str!("billing.js");
 const API: &str = include_str!("api.js");
+const MONEY: &str = include_str!("money.js");
 const STYLE: &str = include_str!("billing.css");
 /// Whom the tokens are for.
 const AUDIENCE: &str = "polar-jobs";
@@ -101,6 +102,10 @@ impl BillingPage {
                 get(|| async { file("text/javascript", PAGE) }),
             )
             .route("/api.js", get(|| async { file("text/javascript", API) }))
+            .route(
+                "/money.js",
+                get(|| async { file("text/javascript", MONEY) }),
+            )
             .route("/billing.css", get(|| async { file("text/css", STYLE) }))
             .route("/session", get(session))
             .layer(middleware::from_fn_with_state(
