@@ -3,7 +3,7 @@
 use simulator::PlainSimulator;
 
 use super::fixtures::{Company, Fixtures};
-use super::outcome::Outcome;
+use super::outcome::{Outcome, names};
 
 /// The tenant with its tier, and who belongs to it.
 pub(super) fn outcomes(
@@ -18,32 +18,21 @@ pub(super) fn outcomes(
         || "nobody".to_owned(),
         |tenant| format!("{}, {}", tenant.name, tenant.tier.as_deref().unwrap_or("-")),
     );
-    let tier = match name {
-        "Acme" if bought => "scale",
-        "Globex" if bought => "growth",
-        "Initech" if bought => "pro",
-        _ => "free",
+    let expected = &company.expected;
+    let tier = if bought {
+        expected.support_tier
+    } else {
+        "free"
     };
-    let called = match name {
-        "Globex" => "Globex International",
-        name => name,
-    };
-    let (owner, person) = (&company.owner, |name| fixtures.person(name).email);
-    let mut people = match name {
-        "Acme" => vec![owner.email.clone(), person("Ken"), person("Linus")],
-        "Globex" => vec![owner.email.clone(), person("Dennis")],
-        "Hooli" => Vec::new(),
-        _ => vec![owner.email.clone()],
-    };
+    let members = expected.people.iter();
+    let mut people: Vec<String> = members
+        .map(|member| fixtures.person(member.person).email)
+        .collect();
     people.sort();
-    let names = |people: Vec<String>| match people.is_empty() {
-        true => "nobody".to_owned(),
-        false => people.join(", "),
-    };
     [
         Outcome::new(
             format!("{name}: at the support desk"),
-            format!("{called}, {tier}"),
+            format!("{}, {tier}", expected.name),
             found,
         ),
         Outcome::new(

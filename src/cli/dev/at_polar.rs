@@ -5,6 +5,7 @@ use serde_json::Value;
 use simulator::Simulator;
 use simulator::records::GrantRecord;
 
+use super::expected::Expected;
 use super::fixtures::{Company, Fixtures};
 use super::outcome::Outcome;
 
@@ -28,49 +29,35 @@ pub(super) fn outcomes(polar: &Simulator, fixtures: &Fixtures, company: &Company
             format!("{} ({slug})", row.name.as_deref().unwrap_or_default())
         }
     };
-    if company.id == fixtures.hooli.id {
+    let expected = &company.expected;
+    if expected.has_left() {
         return vec![Outcome::new(
             format!("{name}: customer at Polar"),
             "gone",
             found,
         )];
     }
-    let wanted = if company.id == fixtures.globex.id {
-        "Globex International"
-    } else {
-        name
-    };
     vec![
         Outcome::new(
             format!("{name}: customer at Polar"),
-            format!("{wanted} ({})", company.slug),
+            format!("{} ({})", expected.name, company.slug),
             found,
         ),
         Outcome::new(
             format!("{name}: people at Polar"),
-            people_wanted(fixtures, company),
+            people_wanted(fixtures, expected),
             people_found(polar, fixtures, &external),
         ),
     ]
 }
 
-fn people_wanted(fixtures: &Fixtures, company: &Company) -> String {
-    let (owner, person) = (&company.owner, |name| fixtures.person(name));
-    let people = match company.name {
-        "Acme" => vec![
-            (owner.clone(), "billing_manager"),
-            (person("Ken"), "billing_manager"),
-            (person("Linus"), "owner"),
-        ],
-        "Globex" => vec![(owner.clone(), "owner"), (person("Dennis"), "member")],
-        _ => vec![(owner.clone(), "owner")],
-    };
-    shown(
-        fixtures,
-        people
-            .into_iter()
-            .map(|(person, role)| (person.email, role.to_owned())),
-    )
+fn people_wanted(fixtures: &Fixtures, expected: &Expected) -> String {
+    let members = expected.people.iter();
+    let people = members.map(|member| {
+        let email = fixtures.person(member.person).email;
+        (email, member.role_at_polar().to_owned())
+    });
+    shown(fixtures, people)
 }
 
 fn people_found(polar: &Simulator, fixtures: &Fixtures, external: &str) -> String {
@@ -91,17 +78,6 @@ fn shown(fixtures: &Fixtures, people: impl Iterator<Item = (String, String)>) ->
         .collect();
     people.sort();
     people.join(", ")
-}
-
-/// The plan that the application should see.
-pub(super) fn plan(company: &str) -> &'static str {
-    match company {
-        "Acme" => "Scale active",
-        "Globex" => "Growth active",
-        "Initech" => "Pro active",
-        "Hooli" => "none",
-        _ => "Free -",
-    }
 }
 
 /// The newest subscription.

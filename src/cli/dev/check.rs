@@ -11,7 +11,7 @@ use sqlx::PgPool;
 use super::entitlements;
 use super::fixtures::{Company, Fixtures};
 use super::mails;
-use super::outcome::Outcome;
+use super::outcome::{self, Outcome};
 use super::scenario::USAGE;
 use super::{at_plain, at_polar};
 
@@ -62,15 +62,11 @@ impl Check<'_> {
         )
         .fetch_one(self.pool)
         .await?;
-        let expected = match company.name {
-            "Acme" => "Ada admin, Ken admin, Linus owner".to_owned(),
-            "Globex" => "Dennis member, Grace Hopper owner".to_owned(),
-            "Hooli" => "nobody".to_owned(),
-            _ => format!("{} owner", company.owner.name),
-        };
+        let members = company.expected.people.iter();
+        let members = members.map(|member| format!("{} {}", member.name, member.role));
         Ok(Outcome::new(
             format!("{}: people in our tables", company.name),
-            expected,
+            outcome::names(members.collect()),
             people,
         ))
     }
@@ -100,13 +96,13 @@ impl Check<'_> {
         let Some(held) = entitlements::of(self.pool, company.id).await? else {
             return Ok(vec![Outcome::new(
                 format!("{name}: entitlements"),
-                at_polar::plan(name),
+                company.expected.plan,
                 "none",
             )]);
         };
         let fees = at_polar::fees(polar, company, self.platform_fees);
         Ok(vec![
-            Outcome::new(format!("{name}: plan"), at_polar::plan(name), held.plan()),
+            Outcome::new(format!("{name}: plan"), company.expected.plan, held.plan()),
             Outcome::new(
                 format!("{name}: subscription"),
                 at_polar::subscription(polar, company),

@@ -3,6 +3,8 @@
 use simulator::Product;
 use uuid::Uuid;
 
+use super::expected::{self, Expected};
+
 /// Everybody's ids follow from the run, so a run on old data meets nobody from before.
 pub(super) struct Fixtures {
     run: Uuid,
@@ -26,6 +28,8 @@ pub(super) struct Company {
     pub(super) owner: Person,
     /// What it buys first; `None`: nothing.
     pub(super) buys: Option<Product>,
+    /// What should have come of it at the end.
+    pub(super) expected: Expected,
 }
 
 /// A user.
@@ -38,20 +42,26 @@ pub(super) struct Person {
 
 impl Fixtures {
     pub(super) fn of_run(run: Uuid) -> Self {
-        let company = |name: &'static str, owner: &'static str, buys| Company {
+        let company = |name: &'static str, owner, buys, expected| Company {
             id: Uuid::new_v5(&run, name.as_bytes()),
             name,
             slug: format!("{}-{}", name.to_lowercase(), short(run)),
             owner: person(run, owner),
             buys,
+            expected,
         };
         Self {
             run,
-            acme: company("Acme", "Ada", Some(Product::Pro)),
-            globex: company("Globex", "Grace", Some(Product::Growth)),
-            initech: company("Initech", "Bill", Some(Product::Pro)),
-            umbrella: company("Umbrella", "Alice", Some(Product::Scale)),
-            hooli: company("Hooli", "Gavin", None),
+            acme: company("Acme", "Ada", Some(Product::Pro), expected::ACME),
+            globex: company("Globex", "Grace", Some(Product::Growth), expected::GLOBEX),
+            initech: company("Initech", "Bill", Some(Product::Pro), expected::INITECH),
+            umbrella: company(
+                "Umbrella",
+                "Alice",
+                Some(Product::Scale),
+                expected::UMBRELLA,
+            ),
+            hooli: company("Hooli", "Gavin", None, expected::HOOLI),
         }
     }
 

@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod entitlements;
 mod environment;
+mod expected;
 mod fixtures;
 mod mails;
 mod outcome;

@@ -12,6 +12,14 @@ pub(super) struct Outcome {
     found: String,
 }
 
+/// People in one line.
+pub(super) fn names(people: Vec<String>) -> String {
+    match people.is_empty() {
+        true => "nobody".to_owned(),
+        false => people.join(", "),
+    }
+}
+
 impl Outcome {
     pub(super) fn new(
         what: impl Into<String>,

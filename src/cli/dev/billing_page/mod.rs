@@ -82,9 +82,8 @@ impl BillingPage {
         secret: SecretString,
         fixtures: &Fixtures,
     ) -> io::Result<()> {
-        // Hooli has left for good.
         let companies = fixtures.companies().into_iter();
-        let staying = companies.filter(|company| company.id != fixtures.hooli.id);
+        let staying = companies.filter(|company| !company.expected.has_left());
         let application = Application {
             host: self.address.to_string(),
             api: format!("http://{api}"),
