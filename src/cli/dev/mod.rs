@@ -22,7 +22,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use clap::Args;
 use jobs::mail::Transport;
 use simulator::Faults;
@@ -208,47 +208,21 @@ async fn perform(
     address: SocketAddr,
 ) -> Result<Exit, Failure> {
     let began = Utc::now();
-    let config = &environment.app.config;
     let fixtures = Fixtures::of_run(environment.run);
-    let token = config
-        .http
-        .app_token
-        .clone()
-        .context("the environment has an application token")?;
-    let calm = faults_with_short_waits("").is_ok_and(|none| none == arguments.faults);
-    let step_timeout = if calm {
-        STEP_TIMEOUT
-    } else {
-        STEP_TIMEOUT_WITH_FAULTS
-    };
-    let watch = Watch::begin(pool.clone(), step_timeout).await?;
-    let application = Application::new(&format!("http://{address}"), token, fixtures.run())?;
-    let polar = environment.polar.as_ref();
+    let watch = Watch::begin(pool.clone(), step_timeout(&arguments.faults)).await?;
     let timetable = Timetable::of(&jobs::registry()).context("a schedule cannot be used")?;
-    let played = Scenario {
+    let mut scenario = Scenario {
+        application: application(environment, &fixtures, address)?,
         fixtures: &fixtures,
-        application,
         watch: &watch,
         timetable: &timetable,
-        polar,
-    }
-    .play()
-    .await;
+        polar: environment.polar.as_ref(),
+    };
+    let played = scenario.play().await;
     if let (Err(error), false) = (&played, arguments.once) {
         output::line(&format!("The scenario broke off: {error:#}"))?;
     }
-    let check = Check {
-        fixtures: &fixtures,
-        pool,
-        polar,
-        plain: environment.plain.as_ref(),
-        platform_fees: config.platform_fees,
-        mail_directory: match config.mail.as_ref().map(|mail| &mail.transport) {
-            Some(Transport::Directory(directory)) => Some(directory),
-            _ => None,
-        },
-        began,
-    };
+    let check = check(environment, &fixtures, pool, began);
     let checked = outcome::report(&check.outcomes().await?);
     if arguments.once {
         played?;
@@ -256,6 +230,47 @@ async fn perform(
     }
     environment.bring_back_organizations(pool).await?;
     stay_open(&watch).await
+}
+
+fn step_timeout(faults: &Faults) -> Duration {
+    let calm = faults_with_short_waits("").is_ok_and(|none| none == *faults);
+    match calm {
+        true => STEP_TIMEOUT,
+        false => STEP_TIMEOUT_WITH_FAULTS,
+    }
+}
+
+/// The application of the scenario, which posts changes to the ingress at `address`.
+fn application(
+    environment: &DevEnvironment,
+    fixtures: &Fixtures,
+    address: SocketAddr,
+) -> anyhow::Result<Application> {
+    let token = environment.app.config.http.app_token.clone();
+    let token = token.context("the environment has an application token")?;
+    Application::new(&format!("http://{address}"), token, fixtures.run())
+}
+
+/// What a scenario that began at `began` is held against.
+fn check<'a>(
+    environment: &'a DevEnvironment,
+    fixtures: &'a Fixtures,
+    pool: &'a PgPool,
+    began: DateTime<Utc>,
+) -> Check<'a> {
+    let config = &environment.app.config;
+    Check {
+        fixtures,
+        pool,
+        polar: environment.polar.as_ref(),
+        plain: environment.plain.as_ref(),
+        platform_fees: config.platform_fees,
+        mail_directory: match config.mail.as_ref().map(|mail| &mail.transport) {
+            Some(Transport::Directory(directory)) => Some(directory),
+            _ => None,
+        },
+        began,
+    }
 }
 
 /// Until a signal comes: a line whenever something has changed.
