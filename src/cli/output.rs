@@ -1,5 +1,6 @@
 //! Lists: a table for people, one JSON array for programs.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 use chrono::{TimeDelta, Utc};
@@ -139,6 +140,13 @@ pub(crate) fn counted(number: impl TryInto<i64>, one: &str) -> String {
         Some(stem) => format!("{number} {stem}ries"),
         None => format!("{number} {one}s"),
     }
+}
+
+/// The first names of a list, with a sign where there are more.
+pub(crate) fn first_of(names: impl ExactSizeIterator<Item: Display>, most: usize) -> String {
+    let more = if names.len() > most { ", …" } else { "" };
+    let named: Vec<String> = names.take(most).map(|name| name.to_string()).collect();
+    format!("{}{more}", named.join(", "))
 }
 
 /// An organization in a table: its name, or its id while no name is known.

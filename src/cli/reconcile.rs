@@ -85,12 +85,10 @@ pub(super) async fn run(arguments: Arguments, app: &AppContext) -> Result<Exit, 
 
 /// What could not be compared is not in step as far as anybody knows.
 fn not_compared(missed: &[OrganizationId]) -> String {
-    let named: Vec<String> = missed.iter().take(NAMED).map(ToString::to_string).collect();
-    let more = if missed.len() > NAMED { ", …" } else { "" };
     format!(
-        "{} could not be compared ({}{more}): Polar failed for them, or they were deleted meanwhile; run it again",
+        "{} could not be compared ({}): Polar failed for them, or they were deleted meanwhile; run it again",
         output::counted(missed.len(), "organization"),
-        named.join(", ")
+        output::first_of(missed.iter(), NAMED)
     )
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
 
-use super::super::output::{counted, moment, shortened};
+use super::super::output::{counted, first_of, moment, shortened};
 use super::Finding;
 use super::fleet::at_most_counted;
 use crate::queue::fleet::COUNTED;
@@ -43,10 +43,8 @@ fn judge(failing: &[(DateTime<Utc>, FailingJob)], now: DateTime<Utc>) -> Finding
     let of = match customers.len() {
         0 => String::new(),
         many => {
-            let named: Vec<&str> = customers.iter().copied().take(NAMED).collect();
-            let more = if many > NAMED { ", …" } else { "" };
-            let many = counted(many, "customer");
-            format!(" of {many} ({}{more})", named.join(", "))
+            let named = first_of(customers.iter(), NAMED);
+            format!(" of {} ({named})", counted(many, "customer"))
         }
     };
     let error = shortened(
