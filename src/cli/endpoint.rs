@@ -180,9 +180,7 @@ impl Endpoints<'_> {
         self.record("endpoint enable", target).await?;
         self.note_gap(&ours).await?;
         self.switch_on(endpoint).await?;
-        // What was missed is looked for at once and not at the next tick.
-        let mut connection = self.pool.acquire().await?;
-        enqueue::insert(&mut connection, &NewJob::of(&WatchEndpoint {})).await?;
+        self.look_now().await?;
         output::line(&format!(
             "{} is enabled; what was missed is asked for",
             endpoint.url
@@ -198,9 +196,20 @@ impl Endpoints<'_> {
         if enabled && missing.is_empty() {
             return Ok(());
         }
+        self.note_deliveries(enabled, &missing).await
+    }
+
+    async fn note_deliveries(&self, enabled: bool, missing: &[String]) -> Result<(), Failure> {
         let mut transaction = begin(&self.pool).await?;
-        webhook_endpoint::note(&mut transaction, enabled, &missing).await?;
+        webhook_endpoint::note(&mut transaction, enabled, missing).await?;
         Ok(transaction.commit().await?)
+    }
+
+    /// What was missed is looked for at once and not at the next tick.
+    async fn look_now(&self) -> Result<(), Failure> {
+        let mut connection = self.pool.acquire().await?;
+        enqueue::insert(&mut connection, &NewJob::of(&WatchEndpoint {})).await?;
+        Ok(())
     }
 
     /// The endpoint that is meant where none is named: the one there is, else the one that delivers.

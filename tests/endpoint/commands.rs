@@ -1,11 +1,14 @@
 //! `endpoint show`, `create`, `enable`, `rotate-secret`.
 
+use chrono::TimeDelta;
 use serde_json::Value;
 
 use crate::support::run_beside;
-use crate::test_app::TestApp;
+use crate::test_app::{DEADLINE, Tenant, TestApp};
 
 const URL: &str = "https://app.example.com/integrations/polar/webhook";
+
+const UNREACHABLE: &str = "http://127.0.0.1:9/integrations/polar/webhook";
 
 /// The secret in what a command said.
 fn secret(said: &str) -> String {
@@ -183,6 +186,54 @@ async fn a_rotation_never_leaves_us_without_an_endpoint_whose_secret_is_deployed
     assert_eq!(enabled(&app.endpoints().await), [false, true]);
     let said = format!("{}{}", finished.out, finished.err);
     assert!(!said.contains("whsec_"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_old_endpoint_gave_up_is_asked_for_once_a_rotation_disables_it() {
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
+    app.tell(&[tenant.created()]).await;
+    app.resolve_waits().await;
+    app.simulator.set_webhook_url(Some(UNREACHABLE.to_owned()));
+    let path = format!("/v1/customers/external/{}", tenant.id);
+    let renamed = serde_json::json!({"name": "Renamed by hand"});
+    app.at_polar("PATCH", &path, Some(&renamed)).await;
+    for _step in 0..20 {
+        app.simulator.advance(TimeDelta::minutes(10)).await;
+    }
+    assert!(app.simulator.deliveries_finished(DEADLINE).await);
+    assert!(app.simulator.endpoint_enabled());
+    app.simulator.set_webhook_url(Some(URL.to_owned()));
+    let begun = app.command(&["endpoint", "rotate-secret"]).await;
+    assert_eq!(begun.code, Some(0), "{}", begun.err);
+    let new = secret(&begun.out);
+    let address = app.ingress_with(&[&new]).await;
+    let url = format!("http://{address}/integrations/polar/webhook");
+    let finished = app
+        .command(&["endpoint", "rotate-secret", "--finish", "--try-at", &url])
+        .await;
+    assert_eq!(finished.code, Some(0), "{}", finished.err);
+    app.drain().await;
+    let compared = "SELECT count(*) FROM polar_jobs.jobs WHERE kind = 'reconcile'";
+    assert!(app.count(compared).await > 0, "a gap was noted, and closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_of_endpoints_at_several_addresses_is_refused() {
+    let app = TestApp::open().await;
+    app.simulator.set_webhook_url(None);
+    let other = "https://new.example.com/integrations/polar/webhook";
+    for url in [URL, other] {
+        app.command(&["endpoint", "create", "--url", url]).await;
+    }
+    let there = app.endpoints().await.len();
+    let refused = app.command(&["endpoint", "rotate-secret"]).await;
+    assert_eq!(refused.code, Some(1), "{}", refused.out);
+    assert!(
+        refused.err.contains(URL) && refused.err.contains(other),
+        "{}",
+        refused.err
+    );
+    assert_eq!(app.endpoints().await.len(), there);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,8 @@ use super::{Endpoints, print_secret};
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Polar gives an event up after less than an hour.
 const UNDER_WAY: TimeDelta = TimeDelta::hours(1);
+/// What was given up longer ago was asked for again for as long.
+const GIVEN_UP: TimeDelta = TimeDelta::hours(24);
 /// Polar tries a delivery for the first time within a moment of its event.
 const OVERLAP: Duration = Duration::from_secs(5);
 
@@ -36,8 +38,8 @@ impl Endpoints<'_> {
             None => self.make_second(current).await?,
         };
         output::line(&format!(
-            "endpoint {id} is ready beside {}, disabled until the rotation is finished",
-            current.id
+            "endpoint {id} is ready beside {} at {}, disabled until the rotation is finished",
+            current.id, current.url
         ))?;
         print_secret(secret)?;
         output::line(
@@ -112,7 +114,14 @@ impl Endpoints<'_> {
         let target = json!({"enables": new.id.0, "disables": old.id.0});
         self.record("endpoint rotate-secret --finish", target)
             .await?;
-        self.note_gap(&ours).await?;
+        let since = Utc::now() - GIVEN_UP;
+        let attempts = webhooks.failed_attempts(old.id, since).await;
+        let attempts = attempts.map_err(anyhow::Error::from)?;
+        match attempts.iter().any(|one| one.event.is_given_up()) {
+            // As with a secret that was wrong: disabled, the old one can be asked for them no more.
+            true => self.note_deliveries(false, &[]).await?,
+            false => self.note_gap(&ours).await?,
+        }
         self.switch_on(new).await?;
         // Disabled, the old one would forget what it still has to deliver: what was made a moment before, and what failed.
         output::line("both endpoints deliver for a moment")?;
@@ -127,6 +136,7 @@ impl Endpoints<'_> {
             ));
         }
         self.disable(old).await?;
+        self.look_now().await?;
         output::line(&format!(
             "endpoint {} delivers, {} is disabled; its secret may be taken out of POLAR_WEBHOOK_SECRET",
             new.id, old.id
@@ -144,6 +154,14 @@ fn rotation(
             "no endpoint of ours is enabled: run `polar-jobs endpoint create` or `endpoint enable`",
         ));
     };
+    let is_elsewhere =
+        |endpoint: &&WebhookEndpoint| endpoint.enabled && endpoint.url != current.url;
+    if let Some(elsewhere) = ours.iter().find(is_elsewhere) {
+        return Err(Failure::failed(format!(
+            "endpoints {} at {} and {} at {} both deliver: disable the one that is no longer needed at Polar, then run this again",
+            current.id, current.url, elsewhere.id, elsewhere.url
+        )));
+    }
     let is_newer = |endpoint: &&WebhookEndpoint| {
         endpoint.url == current.url && endpoint.created_at > current.created_at
     };
