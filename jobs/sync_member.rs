@@ -13,7 +13,7 @@ use crate::customer::client_for;
 use crate::mirror::out_of_step::{self, Cause, Subject};
 use crate::mirror::wanted::{WantedCustomer, WantedMember};
 use crate::mirror::{seen, wanted};
-use crate::polar_sync::{Backoff, Failure, NoTeam, PolarCustomer};
+use crate::polar_sync::{Backoff, Failure, PolarCustomer};
 use crate::types::{OrganizationId, UserId};
 
 /// Sync one person of one organization.
@@ -59,19 +59,20 @@ impl Job for SyncMember {
             return Ok(Done::ignored("never was a member"));
         };
         if organization.erasure_event.is_some() {
-            let reason = NoTeam("the customer of the organization's earlier life must go first");
+            let reason = "the customer of the organization's earlier life must go first";
             return self.without_team(context, &organization, reason).await;
         }
         if organization.customer.is_none() {
             // Polar has nobody to add a member to: two calls for nothing, and a backfill has thousands of
             // members whose customers wait for the budget.
-            let reason = NoTeam("the customer is made first");
+            let reason = "the customer is made first";
             return self.without_team(context, &organization, reason).await;
         }
         let customer = PolarCustomer::new(context, polar, self.organization_id);
         let version = wanted.version;
-        match self.sync(context, &customer, &organization, &wanted).await {
+        match self.sync(context, &customer, &wanted).await {
             Ok(done) => Ok(done),
+            Err(Failure::NoTeam(reason)) => self.without_team(context, &organization, reason).await,
             Err(Failure::OthersFirst {
                 first,
                 others,
@@ -96,17 +97,13 @@ impl SyncMember {
         self,
         context: &Context,
         customer: &PolarCustomer<'_>,
-        organization: &WantedCustomer,
         wanted: &WantedMember,
     ) -> Result<Done, Failure> {
         if wanted.removed {
             customer.remove(wanted.user).await?;
             return Ok(self.finish(context, wanted, None, Vec::new()).await?);
         }
-        let member = match customer.ensure_member(wanted).await? {
-            Ok(member) => member,
-            Err(reason) => return Ok(self.without_team(context, organization, reason).await?),
-        };
+        let member = customer.ensure_member(wanted).await?;
         let (member, concerned) = customer.ensure_role(wanted, member).await?;
         match customer.ensure_details(wanted, &member).await {
             Ok(member) => Ok(self
@@ -187,7 +184,7 @@ impl SyncMember {
         self,
         context: &Context,
         organization: &WantedCustomer,
-        NoTeam(reason): NoTeam,
+        reason: &str,
     ) -> Result<Done, Error> {
         let cause = Cause {
             reason: reason.to_owned(),

@@ -7,10 +7,6 @@ use crate::contract::{Context, Error};
 use crate::mirror::wanted::WantedMember;
 use crate::types::{Email, OrganizationId};
 
-/// There is no customer at Polar that can have members; its own sync changes that.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NoTeam(pub(crate) &'static str);
-
 /// One organization's customer at Polar.
 pub(crate) struct PolarCustomer<'a> {
     pub(super) context: &'a Context,
@@ -36,36 +32,32 @@ impl<'a> PolarCustomer<'a> {
 
     /// Makes sure that a member with our external id is there. Name, address and role of one who is
     /// a member already are left alone; see `ensure_role` and `ensure_details`.
-    pub(crate) async fn ensure_member(
-        &self,
-        wanted: &WantedMember,
-    ) -> Result<Result<Member, NoTeam>, Failure> {
+    pub(crate) async fn ensure_member(&self, wanted: &WantedMember) -> Result<Member, Failure> {
         let user = wanted.user.to_string();
         let members = self.polar.members();
         match members.get(&self.external_id, &user).await.or_absent()? {
-            Some(member) => Ok(Ok(member)),
+            Some(member) => Ok(member),
             None => self.add(wanted).await,
         }
     }
 
     /// Adds the person. Where the address is known already Polar answers with the member who has
     /// it, unchanged, so the answer is compared.
-    async fn add(&self, wanted: &WantedMember) -> Result<Result<Member, NoTeam>, Failure> {
+    async fn add(&self, wanted: &WantedMember) -> Result<Member, Failure> {
         let email = wanted.email.as_ref().ok_or_else(|| no_address(wanted))?;
-        let holder = match self.create(wanted, email.as_str()).await? {
-            Ok(member) if !is_of(&member, wanted) => member,
-            created => return Ok(created),
-        };
-        let address = match address_clash::free_address(self, wanted, &holder).await {
+        let answered = self.create(wanted, email.as_str()).await?;
+        if is_of(&answered, wanted) {
+            return Ok(answered);
+        }
+        let address = match address_clash::free_address(self, wanted, &answered).await {
             Ok(()) => email.as_str().to_owned(),
             Err(failure) => self.stand_in(wanted, email).ok_or(failure)?,
         };
-        match self.create(wanted, &address).await? {
-            Ok(member) if !is_of(&member, wanted) => {
-                Err(Error::Retry("the address is still taken after it was freed".to_owned()).into())
-            }
-            created => Ok(created),
+        let answered = self.create(wanted, &address).await?;
+        if is_of(&answered, wanted) {
+            return Ok(answered);
         }
+        Err(Error::Retry("the address is still taken after it was freed".to_owned()).into())
     }
 
     /// Under which address somebody is added whose own is taken: only who is to own the customer, for
@@ -75,11 +67,7 @@ impl<'a> PolarCustomer<'a> {
         owns.then(|| email.stand_in(wanted.user)).flatten()
     }
 
-    async fn create(
-        &self,
-        wanted: &WantedMember,
-        email: &str,
-    ) -> Result<Result<Member, NoTeam>, Failure> {
+    async fn create(&self, wanted: &WantedMember, email: &str) -> Result<Member, Failure> {
         let user = wanted.user.to_string();
         let role = match wanted.role.at_polar() {
             // Polar makes no second owner; promotion comes after.
@@ -94,30 +82,31 @@ impl<'a> PolarCustomer<'a> {
         };
         let members = self.polar.members();
         match members.create_external(&self.external_id, &new).await {
-            Ok(member) => Ok(Ok(member)),
+            Ok(member) => Ok(member),
             Err(error) if error.is_not_found() => {
-                Ok(Err(NoTeam("the customer does not exist at Polar")))
+                Err(Failure::NoTeam("the customer does not exist at Polar"))
             }
-            Err(error @ polar::Error::Forbidden { .. }) => self.forbidden(error).await.map(Err),
+            Err(error @ polar::Error::Forbidden { .. }) => Err(self.forbidden(error).await),
             Err(error) if error.is_undeliverable_email() => {
                 Err(refused_address(self.context, wanted).await)
             }
             // The loser of a race to add the same member sees a 500: the member is there then.
             Err(error @ polar::Error::Unavailable { .. }) => {
                 let found = members.get(&self.external_id, &user).await.or_absent()?;
-                found.map(Ok).ok_or_else(|| error.into())
+                found.ok_or_else(|| error.into())
             }
             Err(error) => Err(error.into()),
         }
     }
 
     /// An individual customer takes no members until it is made a team.
-    async fn forbidden(&self, error: polar::Error) -> Result<NoTeam, Failure> {
-        match self.find().await? {
-            Some(customer) if customer.kind == CustomerType::Individual => {
-                Ok(NoTeam("the customer at Polar is a single person"))
+    async fn forbidden(&self, error: polar::Error) -> Failure {
+        match self.find().await {
+            Ok(Some(customer)) if customer.kind == CustomerType::Individual => {
+                Failure::NoTeam("the customer at Polar is a single person")
             }
-            _ => Err(error.into()),
+            Ok(_) => error.into(),
+            Err(error) => error.into(),
         }
     }
 

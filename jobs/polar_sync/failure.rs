@@ -20,9 +20,11 @@ pub(crate) enum Failure {
         reason: String,
         holder: Option<UserId>,
     },
-    /// The jobs of others come first and then this one again: of the wanted owner, before whoever owns
-    /// the customer can go; or of a cycle of members who want each other's addresses, of whom one has
-    /// left or must. `first` is the one of them who is waited for.
+    /// There is no customer at Polar that can have members; its own sync changes that.
+    NoTeam(&'static str),
+    /// Jobs of others must run first, then this one again: the wanted owner's, before the present owner
+    /// can be removed; or those of a cycle of members who want each other's addresses. `others` get a job
+    /// now, `first` is the one waited for.
     OthersFirst {
         reason: String,
         first: UserId,
@@ -70,6 +72,10 @@ impl Failure {
             }
             Self::OthersFirst { reason, first, .. } => {
                 return wait(context, organization, subject, version, reason, Some(first)).await;
+            }
+            Self::NoTeam(reason) => {
+                let reason = reason.to_owned();
+                return wait(context, organization, subject, version, reason, None).await;
             }
             Self::Other(error) if context.job.ends_with(&error) => {
                 let cause = Cause {

@@ -11,7 +11,7 @@ mod ownership;
 
 pub(crate) use address::refused_address;
 pub(crate) use backoff::Backoff;
-pub(crate) use customer::{NoTeam, PolarCustomer};
+pub(crate) use customer::PolarCustomer;
 pub(crate) use failure::Failure;
 
 /// Why a job that would call Polar ends without work while billing is off.
