@@ -142,11 +142,8 @@ async fn apply(
     // What can be read is in force at once; the rest waits for somebody to correct the catalogue.
     let faults = faults.join("; ");
     if written {
-        let cause = Cause {
-            reason: format!("the catalogue at Polar must be corrected: {faults}"),
-            refused_version: None,
-            holder: None,
-        };
+        let reason = format!("the catalogue at Polar must be corrected: {faults}");
+        let cause = Cause::temporary(reason, None);
         out_of_step::note(&mut *transaction, organization, Subject::Benefits, &cause).await?;
     }
     if let Some(sync) = sync {

@@ -15,7 +15,7 @@ use crate::customer::client_for;
 use crate::mirror::out_of_step::Subject;
 use crate::mirror::wanted::{WantedCustomer, WantedMember};
 use crate::mirror::{seen, unsynced, wanted};
-use crate::polar_sync::{Failure, PolarCustomer, refused_address};
+use crate::polar_sync::{Failure, PolarCustomer, SyncTarget, refused_address};
 use crate::types::{OrganizationId, UserId};
 use crate::{ApplyBenefits, SyncMember, SyncStartupProgram, SyncSubscription};
 
@@ -59,10 +59,12 @@ impl Job for SyncCustomer {
         match sync.run(&wanted).await {
             Ok(done) => Ok(done),
             Err(failure) => {
-                let subject = Subject::Customer;
-                Err(failure
-                    .conclude(context, self.organization_id, subject, wanted.version)
-                    .await)
+                let target = SyncTarget {
+                    organization: self.organization_id,
+                    subject: Subject::Customer,
+                    version: wanted.version,
+                };
+                Err(failure.conclude(context, target).await)
             }
         }
     }

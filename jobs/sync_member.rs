@@ -4,7 +4,9 @@
 //! The role comes first and waits for nothing else; then the name; the address last, because it is
 //! what Polar may refuse. Whatever cannot be done is noted as out of step.
 
-use chrono::TimeDelta;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::SyncCustomer;
@@ -13,7 +15,7 @@ use crate::customer::client_for;
 use crate::mirror::out_of_step::{self, Cause, Subject};
 use crate::mirror::wanted::{WantedCustomer, WantedMember};
 use crate::mirror::{seen, wanted};
-use crate::polar_sync::{Backoff, Failure, PolarCustomer};
+use crate::polar_sync::{Failure, PolarCustomer, SyncTarget};
 use crate::types::{OrganizationId, UserId};
 
 /// Sync one person of one organization.
@@ -58,29 +60,22 @@ impl Job for SyncMember {
         else {
             return Ok(Done::ignored("never was a member"));
         };
-        if organization.erasure_event.is_some() {
-            let reason = "the customer of the organization's earlier life must go first";
-            return self.without_team(context, &organization, reason).await;
-        }
-        if organization.customer.is_none() {
-            // Polar has nobody to add a member to: two calls for nothing, and a backfill has thousands of
-            // members whose customers wait for the budget.
-            let reason = "the customer is made first";
-            return self.without_team(context, &organization, reason).await;
-        }
-        let customer = PolarCustomer::new(context, polar, self.organization_id);
-        let version = wanted.version;
-        match self.sync(context, &customer, &wanted).await {
+        let run = Run {
+            context,
+            customer: PolarCustomer::new(context, polar, self.organization_id),
+            job: self,
+            organization,
+            wanted,
+        };
+        match run.sync().await {
             Ok(done) => Ok(done),
-            Err(Failure::NoTeam(reason)) => self.without_team(context, &organization, reason).await,
+            Err(Failure::NoTeam(reason)) => run.customer_first(reason).await,
             Err(Failure::OthersFirst {
                 first,
                 others,
                 reason,
-            }) => self.again(context, version, first, others, reason).await,
-            Err(failure) => Err(failure
-                .conclude(context, self.organization_id, self.subject(), version)
-                .await),
+            }) => run.others_first(first, others, reason).await,
+            Err(failure) => Err(failure.conclude(context, run.target()).await),
         }
     }
 }
@@ -89,126 +84,114 @@ impl SyncMember {
     /// How its keys begin.
     pub(crate) const KEYS: &str = "sync_member/";
 
-    const fn subject(self) -> Subject {
-        Subject::Member(self.user_id)
+    /// The same job for another user.
+    fn of(self, user_id: UserId) -> NewJob {
+        NewJob::of(&Self { user_id, ..self })
+    }
+}
+
+/// One run for one person.
+struct Run<'a> {
+    context: &'a Context,
+    customer: PolarCustomer<'a>,
+    job: SyncMember,
+    organization: WantedCustomer,
+    wanted: WantedMember,
+}
+
+impl Run<'_> {
+    const fn target(&self) -> SyncTarget {
+        SyncTarget {
+            organization: self.job.organization_id,
+            subject: Subject::Member(self.job.user_id),
+            version: self.wanted.version,
+        }
     }
 
-    async fn sync(
-        self,
-        context: &Context,
-        customer: &PolarCustomer<'_>,
-        wanted: &WantedMember,
-    ) -> Result<Done, Failure> {
+    async fn sync(&self) -> Result<Done, Failure> {
+        if self.organization.erasure_event.is_some() {
+            return Err(Failure::NoTeam(
+                "the customer of the organization's earlier life must go first",
+            ));
+        }
+        if self.organization.customer.is_none() {
+            // Polar has nobody to add a member to: two calls for nothing, and a backfill has thousands of
+            // members whose customers wait for the budget.
+            return Err(Failure::NoTeam("the customer is made first"));
+        }
+        let (customer, wanted) = (&self.customer, &self.wanted);
         if wanted.removed {
             customer.remove(wanted.user).await?;
-            return Ok(self.finish(context, wanted, None, Vec::new()).await?);
+            return Ok(self.finish(None, Vec::new()).await?);
         }
         let member = customer.ensure_member(wanted).await?;
         let (member, concerned) = customer.ensure_role(wanted, member).await?;
         match customer.ensure_details(wanted, &member).await {
-            Ok(member) => Ok(self
-                .finish(context, wanted, Some(&member.email), concerned)
-                .await?),
+            Ok(member) => Ok(self.finish(Some(&member.email), concerned).await?),
             Err(failure) if concerned.is_empty() => Err(failure),
             // Whoever lost ownership must hear of it although this job is not done; a job that
             // fails has no followers, so the rest is left to another one.
             Err(_) => {
                 let again = concerned.into_iter().chain([wanted.user]);
-                Ok(Done::applied().then(again.map(|user| self.of(user))))
+                Ok(Done::applied().then(again.map(|user| self.job.of(user))))
             }
         }
     }
 
-    fn of(self, user_id: UserId) -> NewJob {
-        NewJob::of(&Self { user_id, ..self })
-    }
-
     /// Confirms what was read, and tries again whoever waited for an address that is free now, or for
     /// another owner. `keeps` is the address that the person has at Polar.
-    async fn finish(
-        self,
-        context: &Context,
-        wanted: &WantedMember,
-        keeps: Option<&str>,
-        mut concerned: Vec<UserId>,
-    ) -> Result<Done, Error> {
-        let mut transaction = context.begin().await?;
+    async fn finish(&self, keeps: Option<&str>, mut concerned: Vec<UserId>) -> Result<Done, Error> {
+        let (organization, wanted) = (self.job.organization_id, &self.wanted);
+        let mut transaction = self.context.begin().await?;
         // Ownership may have moved on since: then this call came late, and whoever owns by now must hear of it.
-        if seen::member_synced(&mut transaction, self.organization_id, wanted).await? {
+        if seen::member_synced(&mut transaction, organization, wanted).await? {
             concerned.push(wanted.user);
         }
         let owns = !wanted.removed && wanted.role.at_polar() == polar::Role::Owner;
-        let waiting = out_of_step::waiting_for(
-            &mut transaction,
-            self.organization_id,
-            wanted.user,
-            keeps,
-            owns,
-        );
+        let waiting =
+            out_of_step::waiting_for(&mut transaction, organization, wanted.user, keeps, owns);
         concerned.extend(waiting.await?);
-        let next = concerned.into_iter().map(|user| self.of(user));
+        let next = concerned.into_iter().map(|user| self.job.of(user));
         Ok(Done::applied().then(next).within(transaction))
     }
 
     /// Ends this run: the others first, then this one again.
-    async fn again(
-        self,
-        context: &Context,
-        version: i64,
+    async fn others_first(
+        &self,
         first: UserId,
         others: Vec<UserId>,
         reason: String,
     ) -> Result<Done, Error> {
-        let holder = Some(first);
-        let cause = Cause {
-            reason: reason.clone(),
-            refused_version: None,
-            holder,
+        let (pool, holder) = (&self.context.pool, Some(first));
+        let cause = Cause::temporary(reason.as_str(), holder);
+        let backoff = self.target().note_wait(pool, &cause).await?;
+        let Some(delay) = backoff.next() else {
+            return Err(self.target().refuse(pool, reason, holder).await?);
         };
-        let waits =
-            out_of_step::note_wait(&context.pool, self.organization_id, self.subject(), &cause)
-                .await?;
-        let Some(delay) = Backoff::after(waits).next() else {
-            return Err(Failure::Refused { reason, holder }
-                .conclude(context, self.organization_id, self.subject(), version)
-                .await);
-        };
-        let others = others.into_iter().map(|user| self.of(user));
-        let own = self.of(self.user_id).at(later(context, delay));
+        let others = others.into_iter().map(|user| self.job.of(user));
+        let own = NewJob::of(&self.job).at(self.later(delay));
         Ok(Done::applied().then(others.chain([own])))
     }
 
-    /// The customer comes first. Its sync brings every member whom Polar has not confirmed, so
+    /// Ends this run: the customer first. Its sync brings every member whom Polar has not confirmed, so
     /// nobody is lost when this stops waiting.
-    async fn without_team(
-        self,
-        context: &Context,
-        organization: &WantedCustomer,
-        reason: &str,
-    ) -> Result<Done, Error> {
-        let cause = Cause {
-            reason: reason.to_owned(),
-            refused_version: None,
-            holder: None,
-        };
-        let waits =
-            out_of_step::note_wait(&context.pool, self.organization_id, self.subject(), &cause)
-                .await?;
-        let backoff = Backoff::after(waits);
+    async fn customer_first(&self, reason: &str) -> Result<Done, Error> {
+        let cause = Cause::temporary(reason, None);
+        let backoff = self.target().note_wait(&self.context.pool, &cause).await?;
         let customer = NewJob::of(&SyncCustomer {
-            organization_id: self.organization_id,
+            organization_id: self.job.organization_id,
         });
-        let customer = match (organization.customer, backoff.next()) {
+        let customer = match (self.organization.customer, backoff.next()) {
             // It was there before, so no job is under way that makes it.
-            (Some(_), _) if waits == 1 => customer,
-            (Some(_), _) => customer.at(later(context, backoff.delay())),
+            (Some(_), _) if backoff.is_first() => customer,
+            (Some(_), _) => customer.at(self.later(backoff.delay())),
             (None, Some(delay)) => return Err(Error::not_yet(reason, delay)),
             (None, None) => customer,
         };
         Ok(Done::ignored(format!("{reason}; its sync brings its members")).then([customer]))
     }
-}
 
-fn later(context: &Context, delay: std::time::Duration) -> chrono::DateTime<chrono::Utc> {
-    context.job.started_at + TimeDelta::from_std(delay).unwrap_or_default()
+    fn later(&self, delay: Duration) -> DateTime<Utc> {
+        self.context.job.started_at + TimeDelta::from_std(delay).unwrap_or_default()
+    }
 }

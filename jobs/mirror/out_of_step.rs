@@ -30,6 +30,26 @@ pub struct Cause {
     pub holder: Option<UserId>,
 }
 
+impl Cause {
+    /// A reason that may pass by itself, or once `holder` gives way.
+    pub(crate) fn temporary(reason: impl Into<String>, holder: Option<UserId>) -> Self {
+        Self {
+            reason: reason.into(),
+            refused_version: None,
+            holder,
+        }
+    }
+
+    /// Polar refuses this version for good, or until `holder` gives way.
+    pub(crate) fn refused(reason: impl Into<String>, holder: Option<UserId>, version: i64) -> Self {
+        Self {
+            reason: reason.into(),
+            refused_version: Some(version),
+            holder,
+        }
+    }
+}
+
 impl Subject {
     fn text(self) -> String {
         match self {

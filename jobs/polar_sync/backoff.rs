@@ -21,6 +21,11 @@ impl Backoff {
         Self { waits }
     }
 
+    /// Whether this was the first look.
+    pub(crate) const fn is_first(self) -> bool {
+        self.waits == 1
+    }
+
     /// When to look again, however long it takes.
     pub(crate) fn delay(self) -> Duration {
         let doublings = self.waits.saturating_sub(1).min(8);

@@ -1,10 +1,10 @@
 //! Why a customer or member could not be brought in step, and what is noted about it.
 
 use crate::contract::{Context, Error};
-use crate::mirror::out_of_step::{self, Cause, Subject};
-use crate::types::{OrganizationId, UserId};
+use crate::mirror::out_of_step::Cause;
+use crate::types::UserId;
 
-use super::Backoff;
+use super::SyncTarget;
 
 /// Why a subject could not be brought in step.
 #[derive(Debug)]
@@ -49,88 +49,27 @@ impl Failure {
         }
     }
 
-    /// Notes what stays out of step, and says how the job ends. `version` is what of the subject is
-    /// wanted.
-    pub(crate) async fn conclude(
-        self,
-        context: &Context,
-        organization: OrganizationId,
-        subject: Subject,
-        version: i64,
-    ) -> Error {
+    /// Notes what stays out of step, and says how the job ends.
+    pub(crate) async fn conclude(self, context: &Context, target: SyncTarget) -> Error {
+        // A note that fails is tried again as any failure of the database: a discarded job without its
+        // note would look as if nobody had tried.
+        self.note(context, target).await.unwrap_or_else(Error::from)
+    }
+
+    async fn note(self, context: &Context, target: SyncTarget) -> Result<Error, sqlx::Error> {
         let pool = &context.pool;
-        let noted = match self {
-            Self::Refused { reason, holder } => {
-                let cause = refusal(&reason, holder, version);
-                (
-                    out_of_step::note(pool, organization, subject, &cause).await,
-                    Error::discard(reason),
-                )
+        match self {
+            Self::Refused { reason, holder } => target.refuse(pool, reason, holder).await,
+            Self::Waits { reason, holder } => target.wait(pool, reason, holder).await,
+            Self::NoTeam(reason) => target.wait(pool, reason.to_owned(), None).await,
+            Self::OthersFirst { reason, first, .. } => target.wait(pool, reason, Some(first)).await,
+            Self::Other(error) => {
+                if context.job.ends_with(&error) {
+                    let cause = Cause::temporary(error.to_string(), None);
+                    target.note(pool, &cause).await?;
+                }
+                Ok(error)
             }
-            Self::Waits { reason, holder } => {
-                return wait(context, organization, subject, version, reason, holder).await;
-            }
-            Self::OthersFirst { reason, first, .. } => {
-                return wait(context, organization, subject, version, reason, Some(first)).await;
-            }
-            Self::NoTeam(reason) => {
-                let reason = reason.to_owned();
-                return wait(context, organization, subject, version, reason, None).await;
-            }
-            Self::Other(error) if context.job.ends_with(&error) => {
-                let cause = Cause {
-                    reason: error.to_string(),
-                    refused_version: None,
-                    holder: None,
-                };
-                (
-                    out_of_step::note(pool, organization, subject, &cause).await,
-                    error,
-                )
-            }
-            Self::Other(error) => return error,
-        };
-        match noted {
-            (Ok(()), error) => error,
-            // Tried again as any failure of the database: a discarded job without its note would
-            // look as if nobody had tried.
-            (Err(failed), _) => failed.into(),
         }
-    }
-}
-
-fn refusal(reason: &str, holder: Option<UserId>, version: i64) -> Cause {
-    Cause {
-        reason: reason.to_owned(),
-        refused_version: Some(version),
-        holder,
-    }
-}
-
-async fn wait(
-    context: &Context,
-    organization: OrganizationId,
-    subject: Subject,
-    version: i64,
-    reason: String,
-    holder: Option<UserId>,
-) -> Error {
-    let cause = Cause {
-        reason: reason.clone(),
-        refused_version: None,
-        holder,
-    };
-    let pool = &context.pool;
-    let waits = match out_of_step::note_wait(pool, organization, subject, &cause).await {
-        Ok(waits) => waits,
-        Err(error) => return error.into(),
-    };
-    if let Some(delay) = Backoff::after(waits).next() {
-        return Error::not_yet(reason, delay);
-    }
-    let cause = refusal(&reason, holder, version);
-    match out_of_step::note(pool, organization, subject, &cause).await {
-        Ok(()) => Error::discard(reason),
-        Err(error) => error.into(),
     }
 }
