@@ -1,14 +1,14 @@
 //! The proof: green when the books balance, and red for every way in which they do not.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use jobs::mirror::usage::prove::{self, Line};
+use jobs::mirror::usage::prove::{self, AnsweredRequest, AuditedWindow, ReportState};
 use jobs::{ProveUsage, ask_polar};
 use uuid::Uuid;
 
 use crate::test_app::{TestApp, client, local_polar, run};
 
-async fn lines(app: &TestApp, organization: Uuid) -> Vec<Line> {
-    prove::lines(
+async fn windows(app: &TestApp, organization: Uuid) -> Vec<AuditedWindow> {
+    prove::windows(
         &app.pool,
         organization,
         DateTime::UNIX_EPOCH,
@@ -49,17 +49,31 @@ async fn reported() -> (TestApp, Uuid) {
 async fn balanced_books_are_green() {
     let (app, organization) = reported().await;
     app.record(organization, &[500]).await;
-    let lines = lines(&app, organization).await;
-    let sums: Vec<String> = lines
-        .iter()
-        .map(|line| line.recorded.unwrap().to_string())
+    let windows = windows(&app, organization).await;
+    let recounts = windows.iter().flat_map(|window| &window.recount);
+    let sums: Vec<String> = recounts
+        .map(|recount| recount.quantity.to_string())
         .collect();
     assert_eq!(sums, ["3", "70"]);
-    assert!(lines.iter().all(|line| line.difference().is_none()));
-    assert_eq!(lines[0].answer.as_deref(), Some("inserted"));
-    assert_eq!(lines[0].request, Some((2, 2, 0)));
+    assert!(windows.iter().all(|window| window.difference().is_none()));
+    let ReportState::Reported {
+        answer, request, ..
+    } = &windows[0].report.as_ref().unwrap().state
+    else {
+        panic!("{windows:?}");
+    };
+    assert_eq!(answer.as_deref(), Some("inserted"));
+    let both = AnsweredRequest {
+        sent: 2,
+        inserted: 2,
+        duplicates: 0,
+    };
+    assert_eq!(*request, Some(both));
     let open = prove::open(&app.pool, organization).await.unwrap();
-    assert_eq!((open.0, open.1.to_string()), (1, "500".to_owned()));
+    assert_eq!(
+        (open.readings, open.quantity.to_string()),
+        (1, "500".to_owned())
+    );
     assert!(prove::chain_faults(&app.pool).await.unwrap().is_empty());
     assert_eq!(difference(&app).await, "0");
 }
@@ -106,9 +120,12 @@ async fn a_count_that_was_tampered_with_is_found() {
         "UPDATE polar_jobs.usage_reports SET quantity = quantity + 1 WHERE quantity = 3",
     )
     .await;
-    let lines = lines(&app, organization).await;
-    assert_eq!(lines[0].difference().unwrap(), "recorded 3, but counted 4");
-    assert_eq!(lines[1].difference(), None);
+    let windows = windows(&app, organization).await;
+    assert_eq!(
+        windows[0].difference().unwrap(),
+        "recorded 3, but counted 4"
+    );
+    assert_eq!(windows[1].difference(), None);
     assert_eq!(difference(&app).await, "1");
 }
 
@@ -121,10 +138,10 @@ async fn a_lost_reading_a_lost_report_and_a_lost_answer_are_found() {
         "DELETE FROM polar_jobs.usage_reports WHERE quantity = 70",
     )
     .await;
-    let found: Vec<String> = lines(&app, organization)
+    let found: Vec<String> = windows(&app, organization)
         .await
         .iter()
-        .map(|line| line.difference().unwrap())
+        .map(|window| window.difference().unwrap())
         .collect();
     assert_eq!(
         found,
@@ -137,7 +154,7 @@ async fn a_lost_reading_a_lost_report_and_a_lost_answer_are_found() {
     )
     .await;
     assert_eq!(
-        lines(&app, organization).await[0].difference().unwrap(),
+        windows(&app, organization).await[0].difference().unwrap(),
         "reported, but Polar's answer is missing"
     );
 }
@@ -150,11 +167,11 @@ async fn what_is_not_reported_yet_is_told_apart() {
     app.record(unknown, &[2]).await;
     app.meter().await;
     assert_eq!(
-        lines(&app, known).await[0].difference().unwrap(),
+        windows(&app, known).await[0].difference().unwrap(),
         "not reported yet"
     );
     assert_eq!(
-        lines(&app, unknown).await[0].difference().unwrap(),
+        windows(&app, unknown).await[0].difference().unwrap(),
         "waits for organization.created"
     );
     assert_eq!(difference(&app).await, "3");

@@ -148,14 +148,18 @@ async fn undo(transaction: &mut Transaction<'static, Postgres>, organization: Uu
 /// What is counted, proven against the readings, and what is committed and waits.
 async fn books(app: &TestApp, organization: Uuid) -> Result<(i64, i64), TestCaseError> {
     let until = Utc::now() + TimeDelta::days(1);
-    let lines = prove::lines(&app.pool, organization, DateTime::UNIX_EPOCH, until)
+    let windows = prove::windows(&app.pool, organization, DateTime::UNIX_EPOCH, until)
         .await
         .unwrap();
-    for line in &lines {
-        let difference = line.difference();
+    for window in &windows {
+        let difference = window.difference();
         prop_assert_eq!(difference.as_deref(), Some("not reported yet"));
     }
     let open = prove::open(&app.pool, organization).await.unwrap();
-    let counted: i64 = lines.iter().filter_map(|line| line.quantity).sum();
-    Ok((counted, i64::try_from(open.1).unwrap()))
+    let counted: i64 = windows
+        .iter()
+        .flat_map(|window| &window.report)
+        .map(|report| report.quantity)
+        .sum();
+    Ok((counted, i64::try_from(open.quantity).unwrap()))
 }

@@ -60,11 +60,18 @@ async fn end_reports(app: &TestApp, organization: Uuid, state: &str) {
         .unwrap();
 }
 
-async fn lines(app: &TestApp, organization: Uuid) -> Vec<prove::Line> {
+async fn windows(app: &TestApp, organization: Uuid) -> Vec<prove::AuditedWindow> {
     let until = Utc::now() + TimeDelta::days(1);
-    prove::lines(&app.pool, organization, DateTime::UNIX_EPOCH, until)
+    prove::windows(&app.pool, organization, DateTime::UNIX_EPOCH, until)
         .await
         .unwrap()
+}
+
+fn quantities(windows: &[prove::AuditedWindow]) -> Vec<Option<i64>> {
+    let reports = windows.iter().map(|window| window.report.as_ref());
+    reports
+        .map(|report| report.map(|report| report.quantity))
+        .collect()
 }
 
 const READINGS: &str = "SELECT count(*) FROM polar_jobs.usage";
@@ -101,11 +108,11 @@ async fn a_day_of_readings_goes_when_all_of_them_are_accounted_for_and_not_befor
     );
     assert_eq!(number(&app, PARTITIONS).await, days - 2);
     assert!(prove::chain_faults(&app.pool).await.unwrap().is_empty());
-    let lines = lines(&app, organization).await;
+    let windows = windows(&app, organization).await;
     assert!(
-        lines
+        windows
             .iter()
-            .all(|line| line.readings.is_none() && line.difference().is_none())
+            .all(|window| window.recount.is_none() && window.difference().is_none())
     );
     let difference = prove::difference(&app.pool, DateTime::UNIX_EPOCH, Utc::now())
         .await
@@ -224,8 +231,8 @@ async fn old_reports_become_sums_of_their_month_and_the_proof_adds_up_all_the_sa
         (excluded[0].state.as_str(), excluded[0].quantity.to_string()),
         ("excluded", "15".to_owned())
     );
-    let lines = lines(&app, organization).await;
-    assert_eq!((lines.len(), lines[0].quantity), (1, Some(400)));
+    let windows = windows(&app, organization).await;
+    assert_eq!(quantities(&windows), [Some(400)]);
     assert!(prove::chain_faults(&app.pool).await.unwrap().is_empty());
 
     // A second run adds nothing, and what comes later is added.
@@ -287,10 +294,9 @@ async fn a_report_that_stays_for_ever_breaks_no_chain() {
     assert_eq!(number(&app, READINGS).await, 5, "its day stays whole");
     let faults = prove::chain_faults(&app.pool).await.unwrap();
     assert!(faults.is_empty(), "{faults:?}");
-    let shown = lines(&app, organization).await;
-    let quantities: Vec<Option<i64>> = shown.iter().map(|line| line.quantity).collect();
-    assert_eq!(quantities, [Some(2), Some(400)]);
-    assert!(shown.iter().all(|line| line.difference().is_none()));
+    let shown = windows(&app, organization).await;
+    assert_eq!(quantities(&shown), [Some(2), Some(400)]);
+    assert!(shown.iter().all(|window| window.difference().is_none()));
 
     usage::retry_refused(&app.pool, None).await.unwrap();
     app.report().await.unwrap();

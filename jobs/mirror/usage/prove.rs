@@ -8,69 +8,217 @@ use uuid::Uuid;
 
 use super::FrozenReport;
 
-/// One window of one organization.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct Line {
+/// One window of one organization: what was recorded, counted and reported in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditedWindow {
     /// The window.
     pub window_end: DateTime<Utc>,
-    /// Readings counted again now; `None` once they were deleted after their retention.
-    pub readings: Option<i64>,
-    /// Their sum; `None` like `readings`.
-    pub recorded: Option<Decimal>,
-    /// What the window froze, history included; `None` where nothing was frozen.
-    pub counted: Option<Decimal>,
-    /// What an event says, or would say.
-    pub quantity: Option<i64>,
-    /// See the table `usage_reports`.
-    pub state: Option<String>,
-    /// Why it was excluded or refused.
-    pub reason: Option<String>,
-    /// The event's id at Polar.
-    pub external_id: Option<String>,
-    /// Polar's answer to the request it travelled in.
-    pub answer: Option<String>,
-    /// Events in that request: sent, new to Polar, known to Polar.
-    pub request: Option<(i32, i64, i64)>,
-    /// When Polar's answer was stored.
-    pub reported_at: Option<DateTime<Utc>>,
+    /// The readings, counted again now; `None` once they were deleted after their retention.
+    pub recount: Option<Recount>,
+    /// What the window froze; `None` where nothing was frozen.
+    pub report: Option<AuditedReport>,
 }
 
-impl Line {
-    /// What is wrong or unfinished about this window, if anything is.
+/// The readings of an organization in a window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recount {
+    /// How many.
+    pub readings: i64,
+    /// Their sum.
+    pub quantity: Decimal,
+}
+
+/// What a window froze of an organization.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditedReport {
+    /// The sum of the readings, history included.
+    pub counted: Decimal,
+    /// What an event says, or would say.
+    pub quantity: i64,
+    /// The event's id at Polar.
+    pub external_id: String,
+    /// What became of it.
+    pub state: ReportState,
+}
+
+/// What became of a report: see the table `usage_reports`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ReportState {
+    /// To be sent.
+    Frozen,
+    /// The organization is not created yet.
+    Waiting,
+    /// Polar answered.
+    Reported {
+        /// When the answer was stored.
+        at: DateTime<Utc>,
+        /// Whether the event was new to Polar.
+        answer: Option<String>,
+        /// The request it was sent in.
+        request: Option<AnsweredRequest>,
+    },
+    /// Polar refused it.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// Not to be sent.
+    Excluded {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A request with events, and what Polar answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnsweredRequest {
+    /// Events that were sent.
+    pub sent: i32,
+    /// Events that were new to Polar.
+    pub inserted: i64,
+    /// Events that Polar knew.
+    pub duplicates: i64,
+}
+
+impl AuditedWindow {
+    /// Returns what is wrong or unfinished about this window, if anything is.
     #[must_use]
     pub fn difference(&self) -> Option<String> {
-        let Some(counted) = self.counted else {
+        let Some(report) = &self.report else {
             return Some("recorded, but never counted".to_owned());
         };
-        if let Some(recorded) = self.recorded.filter(|recorded| *recorded != counted) {
-            return Some(format!("recorded {recorded}, but counted {counted}"));
+        let (recount, counted) = (self.recount.as_ref(), report.counted);
+        if let Some(recount) = recount.filter(|recount| recount.quantity != counted) {
+            return Some(format!(
+                "recorded {}, but counted {counted}",
+                recount.quantity
+            ));
         }
-        match self.state.as_deref() {
-            Some("reported") => match self.request {
-                Some((sent, inserted, duplicates)) if inserted + duplicates == i64::from(sent) => {
-                    None
-                }
-                _ => Some("reported, but Polar's answer is missing".to_owned()),
-            },
-            Some("excluded") => None,
-            Some("frozen") => Some("not reported yet".to_owned()),
-            Some("waiting") => Some("waits for organization.created".to_owned()),
-            _ => Some("refused by Polar".to_owned()),
+        report.state.missing().map(str::to_owned)
+    }
+}
+
+impl ReportState {
+    /// Returns the text in the table.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Frozen => "frozen",
+            Self::Waiting => "waiting",
+            Self::Reported { .. } => "reported",
+            Self::Refused { .. } => "refused",
+            Self::Excluded { .. } => "excluded",
+        }
+    }
+
+    /// Returns why it was refused or excluded.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Refused { reason } | Self::Excluded { reason } => Some(reason),
+            Self::Frozen | Self::Waiting | Self::Reported { .. } => None,
+        }
+    }
+
+    /// What is missing until Polar accounted for it.
+    fn missing(&self) -> Option<&'static str> {
+        match self {
+            Self::Reported {
+                request: Some(request),
+                ..
+            } if request.is_accounted_for() => None,
+            Self::Reported { .. } => Some("reported, but Polar's answer is missing"),
+            Self::Excluded { .. } => None,
+            Self::Frozen => Some("not reported yet"),
+            Self::Waiting => Some("waits for organization.created"),
+            Self::Refused { .. } => Some("refused by Polar"),
         }
     }
 }
 
-/// Every window that ends in `from..to` and holds something of the organization, oldest first.
+impl AnsweredRequest {
+    fn is_accounted_for(self) -> bool {
+        self.inserted + self.duplicates == i64::from(self.sent)
+    }
+}
+
+/// A window with what it may hold of the organization.
+struct Row {
+    window_end: DateTime<Utc>,
+    pruned: bool,
+    readings: Option<i64>,
+    recorded: Option<Decimal>,
+    counted: Option<Decimal>,
+    quantity: Option<i64>,
+    external_id: Option<String>,
+    state: Option<String>,
+    reason: Option<String>,
+    reported_at: Option<DateTime<Utc>>,
+    answer: Option<String>,
+    sent: Option<i32>,
+    inserted: Option<i64>,
+    duplicates: Option<i64>,
+}
+
+impl Row {
+    fn audited(self) -> AuditedWindow {
+        AuditedWindow {
+            window_end: self.window_end,
+            // A window without readings recorded nothing; of a pruned one nobody knows any more.
+            recount: (!self.pruned).then(|| Recount {
+                readings: self.readings.unwrap_or_default(),
+                quantity: self.recorded.unwrap_or_default(),
+            }),
+            report: self.report(),
+        }
+    }
+
+    fn report(self) -> Option<AuditedReport> {
+        Some(AuditedReport {
+            counted: self.counted?,
+            quantity: self.quantity?,
+            state: self.state()?,
+            external_id: self.external_id?,
+        })
+    }
+
+    fn state(&self) -> Option<ReportState> {
+        let reason = || self.reason.clone().unwrap_or_default();
+        Some(match self.state.as_deref()? {
+            "frozen" => ReportState::Frozen,
+            "waiting" => ReportState::Waiting,
+            "reported" => ReportState::Reported {
+                at: self.reported_at?,
+                answer: self.answer.clone(),
+                request: self.request(),
+            },
+            "refused" => ReportState::Refused { reason: reason() },
+            "excluded" => ReportState::Excluded { reason: reason() },
+            other => unreachable!("the table holds no state {other}"),
+        })
+    }
+
+    fn request(&self) -> Option<AnsweredRequest> {
+        Some(AnsweredRequest {
+            sent: self.sent?,
+            inserted: self.inserted?,
+            duplicates: self.duplicates?,
+        })
+    }
+}
+
+/// Returns every window that ends in `from..to` and holds something of the organization, oldest first.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn lines(
+pub async fn windows(
     pool: &PgPool,
     organization: Uuid,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
-) -> Result<Vec<Line>, sqlx::Error> {
-    let rows = sqlx::query!(
+) -> Result<Vec<AuditedWindow>, sqlx::Error> {
+    let rows = sqlx::query_as!(
+        Row,
         r#"WITH windows AS MATERIALIZED (
                SELECT * FROM polar_jobs.usage_windows WHERE window_end >= $2 AND window_end < $3
            ), recounted AS (
@@ -97,25 +245,7 @@ pub async fn lines(
     )
     .fetch_all(pool)
     .await?;
-    let lines = rows.into_iter().map(|row| Line {
-        window_end: row.window_end,
-        // A window without readings recorded nothing; a pruned one does not tell any more.
-        readings: row.readings.or((!row.pruned).then_some(0)),
-        recorded: row.recorded.or((!row.pruned).then_some(Decimal::ZERO)),
-        counted: row.counted,
-        quantity: row.quantity,
-        state: row.state,
-        reason: row.reason,
-        external_id: row.external_id,
-        answer: row.answer,
-        request: row
-            .sent
-            .zip(row.inserted)
-            .zip(row.duplicates)
-            .map(|((sent, new), known)| (sent, new, known)),
-        reported_at: row.reported_at,
-    });
-    Ok(lines.collect())
+    Ok(rows.into_iter().map(Row::audited).collect())
 }
 
 /// What the reports of a month came to that were deleted after their retention.
@@ -182,19 +312,19 @@ pub async fn reported(
     .await
 }
 
-/// Readings of an organization that no window holds yet: how many, and their sum.
+/// Returns what an organization used that no window holds yet.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn open(pool: &PgPool, organization: Uuid) -> Result<(i64, Decimal), sqlx::Error> {
-    let row = sqlx::query!(
-        r#"SELECT count(*) AS "readings!", coalesce(sum(quantity), 0) AS "recorded!" FROM polar_jobs.usage
+pub async fn open(pool: &PgPool, organization: Uuid) -> Result<Recount, sqlx::Error> {
+    sqlx::query_as!(
+        Recount,
+        r#"SELECT count(*) AS "readings!", coalesce(sum(quantity), 0) AS "quantity!" FROM polar_jobs.usage
             WHERE organization_id = $1 AND written_by >= (SELECT from_xid FROM polar_jobs.usage_cursor)"#,
         organization,
     )
     .fetch_one(pool)
-    .await?;
-    Ok((row.readings, row.recorded))
+    .await
 }
 
 /// What the last nightly proof found.

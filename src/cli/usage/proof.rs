@@ -1,7 +1,9 @@
 //! The proof of one organization's usage in one month, gathered once and printed in two ways.
 
 use chrono::{DateTime, Utc};
-use jobs::mirror::usage::prove::{self, Folded, Line};
+use jobs::mirror::usage::prove::{
+    self, AuditedReport, AuditedWindow, Folded, Recount, ReportState,
+};
 use jobs::mirror::usage::{Uncounted, horizon_holder, uncounted};
 use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
@@ -10,14 +12,14 @@ use uuid::Uuid;
 
 use crate::cli::Failure;
 use crate::cli::clients::refused_here;
-use crate::cli::output::{self, Format};
+use crate::cli::output;
 
 /// Everything that is known about an organization's usage in a month.
 pub(super) struct Proof {
     organization: Uuid,
-    lines: Vec<Line>,
+    windows: Vec<AuditedWindow>,
     folded: Vec<Folded>,
-    open: (i64, Decimal),
+    open: Recount,
     /// Windows stand still, and who holds them back as far as that is known.
     held: Option<(Uncounted, String)>,
     faults: Vec<String>,
@@ -34,9 +36,12 @@ impl Proof {
         let open = prove::open(pool, organization).await?;
         Ok(Self {
             organization,
-            lines: prove::lines(pool, organization, from, to).await?,
+            windows: prove::windows(pool, organization, from, to).await?,
             folded: prove::folded(pool, organization, from, to).await?,
-            held: if open.0 > 0 { held(pool).await? } else { None },
+            held: match open.readings > 0 {
+                true => held(pool).await?,
+                false => None,
+            },
             open,
             faults: prove::chain_faults(pool).await?,
             asked: None,
@@ -79,30 +84,36 @@ impl Proof {
     pub(super) fn holds(&self) -> bool {
         self.faults.is_empty()
             && self.held.is_none()
-            && self.lines.iter().all(|line| line.difference().is_none())
+            && self
+                .windows
+                .iter()
+                .all(|window| window.difference().is_none())
+    }
+
+    fn reports(&self) -> impl Iterator<Item = &AuditedReport> {
+        self.windows
+            .iter()
+            .filter_map(|window| window.report.as_ref())
     }
 
     /// The sums by name, in the order of a reading's way.
     fn sums(&self) -> [(&'static str, Decimal); 6] {
         let quantity = |state: &str| -> Decimal {
-            let lines = self
-                .lines
-                .iter()
-                .filter(|line| line.state.as_deref() == Some(state));
-            let lines = lines.filter_map(|line| line.quantity).map(Decimal::from);
+            let reports = self.reports();
+            let reports = reports.filter(|report| report.state.as_str() == state);
+            let reports = reports.map(|report| Decimal::from(report.quantity));
             let folded = self.folded.iter().filter(|month| month.state == state);
-            lines.sum::<Decimal>() + folded.map(|month| month.quantity).sum::<Decimal>()
+            reports.sum::<Decimal>() + folded.map(|month| month.quantity).sum::<Decimal>()
         };
         // What was folded was counted right before, or it would have stayed.
         let folded = self.folded.iter();
         let folded: Decimal = folded.map(|month| month.quantity + month.history).sum();
-        let counted = self.lines.iter().filter_map(|line| line.counted);
+        let counted = self.reports().map(|report| report.counted);
         let counted = counted.sum::<Decimal>() + folded;
-        let recorded = self.lines.iter();
-        let recorded = recorded.filter_map(|line| line.recorded.or(line.counted));
+        let recorded = self.windows.iter().filter_map(recorded);
         let recorded = recorded.sum::<Decimal>() + folded;
-        let quantities = self.lines.iter().filter_map(|line| line.quantity);
-        let quantities = quantities.map(Decimal::from).sum::<Decimal>()
+        let quantities = self.reports().map(|report| Decimal::from(report.quantity));
+        let quantities = quantities.sum::<Decimal>()
             + self
                 .folded
                 .iter()
@@ -118,7 +129,7 @@ impl Proof {
                 "unreported",
                 quantity("frozen") + quantity("waiting") + quantity("refused"),
             ),
-            ("open", self.open.1),
+            ("open", self.open.quantity),
         ]
     }
 
@@ -128,20 +139,12 @@ impl Proof {
             .iter()
             .map(|(name, sum)| ((*name).to_owned(), json!(sum.to_string())))
             .collect();
-        let windows: Vec<Value> = self
-            .lines
-            .iter()
-            .map(|line| {
-                let mut window = json!(line);
-                window["difference"] = json!(line.difference());
-                window
-            })
-            .collect();
+        let windows: Vec<Value> = self.windows.iter().map(window_to_json).collect();
         json!({
             "organization_id": self.organization,
             "holds": self.holds(),
             "sums": sums,
-            "open_readings": self.open.0,
+            "open_readings": self.open.readings,
             "uncounted": self.held.as_ref().map(|(uncounted, _)| uncounted),
             "polar": self.asked,
             "faults": self.faults,
@@ -151,7 +154,7 @@ impl Proof {
     }
 
     pub(super) fn print(&self) -> Result<(), Failure> {
-        output::list(Format::Table, HEADER, &self.lines, cells)?;
+        output::table(HEADER, self.windows.iter().map(cells))?;
         output::line("")?;
         for (name, sum) in self.sums() {
             output::line(&format!("{name:<11}{sum:>20}"))?;
@@ -164,9 +167,13 @@ impl Proof {
                 month.quantity
             ))?;
         }
-        if self.open.0 > 0 {
-            let readings = output::counted(self.open.0, "reading");
-            let verb = if self.open.0 == 1 { "waits" } else { "wait" };
+        if self.open.readings > 0 {
+            let readings = output::counted(self.open.readings, "reading");
+            let verb = if self.open.readings == 1 {
+                "waits"
+            } else {
+                "wait"
+            };
             output::line(&format!("{readings} {verb} for the next window"))?;
         }
         if let Some((uncounted, why)) = &self.held {
@@ -217,27 +224,70 @@ const HEADER: [&str; 8] = [
     "difference",
 ];
 
-fn cells(line: &Line) -> [String; 8] {
-    let sum = |sum: Option<Decimal>| sum.map(|sum| sum.to_string()).unwrap_or_default();
+fn cells(window: &AuditedWindow) -> [String; 8] {
+    let (recount, report) = (window.recount.as_ref(), window.report.as_ref());
+    let text = |text: Option<String>| text.unwrap_or_default();
     [
-        output::moment(line.window_end),
-        line.readings
-            .map_or_else(|| "pruned".to_owned(), |readings| readings.to_string()),
-        sum(line.recorded),
-        sum(line.counted),
-        line.state.clone().unwrap_or_default(),
-        answer(line),
-        line.external_id.clone().unwrap_or_default(),
-        line.difference().unwrap_or_default(),
+        output::moment(window.window_end),
+        recount.map_or_else(
+            || "pruned".to_owned(),
+            |recount| recount.readings.to_string(),
+        ),
+        text(recount.map(|recount| recount.quantity.to_string())),
+        text(report.map(|report| report.counted.to_string())),
+        text(report.map(|report| report.state.as_str().to_owned())),
+        text(report.map(|report| answer(&report.state))),
+        text(report.map(|report| report.external_id.clone())),
+        text(window.difference()),
     ]
 }
 
-fn answer(line: &Line) -> String {
-    match (&line.answer, line.request, &line.reason) {
-        (Some(answer), Some((sent, inserted, duplicates)), _) => {
-            format!("{answer}: {inserted} new + {duplicates} known = {sent} sent")
-        }
-        (_, _, Some(reason)) => output::shortened(reason, 60),
-        _ => String::new(),
+fn answer(state: &ReportState) -> String {
+    match state {
+        ReportState::Reported {
+            answer: Some(answer),
+            request: Some(request),
+            ..
+        } => format!(
+            "{answer}: {} new + {} known = {} sent",
+            request.inserted, request.duplicates, request.sent
+        ),
+        _ => state
+            .reason()
+            .map(|reason| output::shortened(reason, 60))
+            .unwrap_or_default(),
     }
+}
+
+/// What was recorded in a window; once its readings are deleted, what was counted of them.
+fn recorded(window: &AuditedWindow) -> Option<Decimal> {
+    let recorded = window.recount.as_ref().map(|recount| recount.quantity);
+    recorded.or(window.report.as_ref().map(|report| report.counted))
+}
+
+fn window_to_json(window: &AuditedWindow) -> Value {
+    let (recount, report) = (window.recount.as_ref(), window.report.as_ref());
+    let state = report.map(|report| &report.state);
+    let (reported_at, answer, request) = match state {
+        Some(ReportState::Reported {
+            at,
+            answer,
+            request,
+        }) => (Some(at), answer.as_ref(), request.as_ref()),
+        _ => (None, None, None),
+    };
+    json!({
+        "window_end": window.window_end,
+        "readings": recount.map(|recount| recount.readings),
+        "recorded": recount.map(|recount| recount.quantity),
+        "counted": report.map(|report| report.counted),
+        "quantity": report.map(|report| report.quantity),
+        "state": state.map(ReportState::as_str),
+        "reason": state.and_then(ReportState::reason),
+        "external_id": report.map(|report| &report.external_id),
+        "answer": answer,
+        "request": request.map(|request| (request.sent, request.inserted, request.duplicates)),
+        "reported_at": reported_at,
+        "difference": window.difference(),
+    })
 }
