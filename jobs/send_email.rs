@@ -10,9 +10,7 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{Context, Done, Error, Job, Queue, Retry, priority};
-use crate::mail::{
-    Attachment, Connection, Draft, MailKey, Mailer, Message, SendError, Template, render,
-};
+use crate::mail::{Connection, Draft, MailKey, Mailer, Message, SendError, Template, render};
 use crate::mirror::clock;
 use crate::mirror::mails::{self, Mail, MailState};
 use crate::types::OrganizationId;
@@ -77,7 +75,7 @@ impl Job for SendEmail {
         let Some(mailer) = &context.mail else {
             return skip(context, key, "MAIL_URL is not set").await;
         };
-        let Some(recipient) = mail.recipient.clone() else {
+        let Some(recipient) = &mail.recipient else {
             return skip(context, key, "the recipient was erased").await;
         };
         let Some(template) = mail.template() else {
@@ -85,11 +83,54 @@ impl Job for SendEmail {
         };
         // Before the attempt is counted: a server that is away has not been asked about this mail.
         let connection = mailer.connect().await?;
-        let sent = attempt(
-            context, key, &mail, template, &recipient, mailer, connection,
-        )
-        .await;
+        let sending = Sending {
+            context,
+            key,
+            mail: &mail,
+            template,
+            recipient,
+            mailer,
+        };
+        let sent = sending.attempt(connection).await;
         end(context, key, sent).await
+    }
+}
+
+/// A mail that can be sent.
+struct Sending<'a> {
+    context: &'a Context,
+    key: &'a MailKey,
+    mail: &'a Mail,
+    template: Template,
+    recipient: &'a str,
+    mailer: &'a Mailer,
+}
+
+impl Sending<'_> {
+    async fn attempt(&self, connection: Connection<'_>) -> Result<(), Failure> {
+        let (pool, key, config) = (&self.context.pool, self.key, self.mailer.config());
+        let invoice = match self.mail.order_id {
+            Some(order) => mails::invoice(pool, order).await?,
+            None => None,
+        };
+        let number = invoice.as_ref().map(|invoice| invoice.number.as_str());
+        let text = render(self.template, &self.mail.data, number, &config.links)
+            .map_err(|error| Error::discard(format!("the template cannot be filled: {error}")))?;
+        let message_id = key.message_id(self.mailer.domain());
+        let message_id = mails::begin_attempt(pool, key, &message_id).await?;
+        let draft = Draft {
+            key,
+            message_id: &message_id,
+            recipient: self.recipient,
+            date: self.mail.created_at,
+            text,
+            invoice,
+        };
+        let Some(message) = Message::compose(config, draft) else {
+            let reason = "the recipient's address is none that mail can be sent to".to_owned();
+            return Err(Failure::Send(SendError::Refused(reason)));
+        };
+        connection.send(key, &message).await.map_err(Failure::Send)
     }
 }
 
@@ -118,39 +159,6 @@ async fn without_template(context: &Context, key: &MailKey, mail: &Mail) -> Resu
     }
     let refused = SendError::Refused(reason);
     end(context, key, Err(Failure::Send(refused))).await
-}
-
-async fn attempt(
-    context: &Context,
-    key: &MailKey,
-    mail: &Mail,
-    template: Template,
-    recipient: &str,
-    mailer: &Mailer,
-    connection: Connection<'_>,
-) -> Result<(), Failure> {
-    let invoice = match mail.order_id {
-        Some(order) => mails::invoice(&context.pool, order).await?,
-        None => None,
-    };
-    let number = invoice.as_ref().map(|(number, _)| number.as_str());
-    let text = render(template, &mail.data, number, &mailer.config().links)
-        .map_err(|error| Error::discard(format!("the template cannot be filled: {error}")))?;
-    let message_id = key.message_id(mailer.domain());
-    let message_id = mails::begin_attempt(&context.pool, key, &message_id).await?;
-    let draft = Draft {
-        key,
-        message_id: &message_id,
-        recipient,
-        date: mail.created_at,
-        text,
-        attachment: invoice.map(|(number, content)| Attachment { number, content }),
-    };
-    let Some(message) = Message::compose(mailer.config(), draft) else {
-        let reason = "the recipient's address is none that mail can be sent to".to_owned();
-        return Err(Failure::Send(SendError::Refused(reason)));
-    };
-    connection.send(key, &message).await.map_err(Failure::Send)
 }
 
 /// Writes down what became of the mail.

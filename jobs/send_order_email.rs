@@ -177,13 +177,7 @@ async fn mail(
         .collect();
     let mut transaction = context.begin().await?;
     if let Some(invoice) = invoice {
-        mails::keep_invoice(
-            &mut transaction,
-            order.id.0,
-            &invoice.number,
-            &invoice.content,
-        )
-        .await?;
+        mails::keep_invoice(&mut transaction, order.id.0, &invoice).await?;
     }
     let jobs = mails::request(&mut transaction, &mails).await?;
     Ok(Done::applied().then(jobs).within(transaction))

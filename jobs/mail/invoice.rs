@@ -16,11 +16,11 @@ const QUICK_RETRIES: u32 = 10;
 const LARGEST: usize = 10 * 1024 * 1024;
 
 /// An invoice as it goes with a mail.
-pub(crate) struct Invoice {
-    /// Polar's number of it, else the order's id.
-    pub(crate) number: String,
+pub struct Invoice {
+    /// Polar's number of it, else the order's id; the file is named after it.
+    pub number: String,
     /// The PDF.
-    pub(crate) content: Vec<u8>,
+    pub content: Vec<u8>,
 }
 
 /// What came of the look for an invoice.

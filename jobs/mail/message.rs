@@ -3,18 +3,9 @@
 use chrono::{DateTime, Utc};
 use lettre::Address;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
-use lettre::message::{Attachment as MimeAttachment, Mailbox, MultiPart, SinglePart};
+use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
 
-use super::{MailKey, MailerConfig, Rendered};
-
-/// A PDF that goes with a mail.
-#[derive(Clone, Debug)]
-pub(crate) struct Attachment {
-    /// The invoice's number; the file is named after it.
-    pub(crate) number: String,
-    /// The document.
-    pub(crate) content: Vec<u8>,
-}
+use super::{Invoice, MailKey, MailerConfig, Rendered};
 
 /// A mail, ready to be handed over.
 pub(crate) struct Message {
@@ -30,7 +21,7 @@ pub(crate) struct Draft<'a> {
     /// When the mail was asked for; the same at every attempt.
     pub(crate) date: DateTime<Utc>,
     pub(crate) text: Rendered,
-    pub(crate) attachment: Option<Attachment>,
+    pub(crate) invoice: Option<Invoice>,
 }
 
 impl Message {
@@ -45,10 +36,10 @@ impl Message {
         let mut parts = MultiPart::mixed()
             .boundary(format!("mixed-{boundary}"))
             .multipart(texts);
-        if let Some(attachment) = draft.attachment {
+        if let Some(invoice) = draft.invoice {
             let pdf = ContentType::parse("application/pdf").expect("a constant that is a type");
-            let name = format!("{}.pdf", file_name(&attachment.number));
-            parts = parts.singlepart(MimeAttachment::new(name).body(attachment.content, pdf));
+            let name = format!("{}.pdf", file_name(&invoice.number));
+            parts = parts.singlepart(Attachment::new(name).body(invoice.content, pdf));
         }
         let automatic = HeaderName::new_from_ascii_str("Auto-Submitted");
         let mut builder = lettre::Message::builder()

@@ -21,6 +21,7 @@ mod smtp;
 mod template;
 
 pub use data::{MailData, Money};
+pub use invoice::Invoice;
 pub use key::{MailKey, NewMail};
 pub use mailer::{Mailer, MailerConfig, Security, Sender, SmtpServer, Transport};
 pub use render::{Links, Rendered, render};
@@ -28,5 +29,5 @@ pub use template::Template;
 
 pub(crate) use invoice::{INVOICE_DEADLINE, Invoicing, prepare as prepare_invoice};
 pub(crate) use mailer::{Connection, SendError};
-pub(crate) use message::{Attachment, Draft, Message};
+pub(crate) use message::{Draft, Message};
 pub(crate) use recipients::billing_contacts;

@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use crate::SendEmail;
 use crate::contract::NewJob;
-use crate::mail::{MailData, MailKey, NewMail, Template};
+use crate::mail::{Invoice, MailData, MailKey, NewMail, Template};
 use crate::types::OrganizationId;
 
 /// A mail as it is kept.
@@ -274,33 +274,32 @@ async fn end(
 pub async fn keep_invoice(
     connection: &mut PgConnection,
     order: Uuid,
-    number: &str,
-    content: &[u8],
+    invoice: &Invoice,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "INSERT INTO polar_jobs.mail_invoices (order_id, number, content) VALUES ($1, $2, $3)
          ON CONFLICT (order_id) DO NOTHING",
         order,
-        number,
-        content,
+        invoice.number,
+        invoice.content,
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Number and document of the invoice that mails of an order carry.
+/// Returns the invoice that mails of an order carry.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn invoice(pool: &PgPool, order: Uuid) -> Result<Option<(String, Vec<u8>)>, sqlx::Error> {
-    let kept = sqlx::query!(
+pub async fn invoice(pool: &PgPool, order: Uuid) -> Result<Option<Invoice>, sqlx::Error> {
+    sqlx::query_as!(
+        Invoice,
         "SELECT number, content FROM polar_jobs.mail_invoices WHERE order_id = $1",
         order,
     )
     .fetch_optional(pool)
-    .await?;
-    Ok(kept.map(|kept| (kept.number, kept.content)))
+    .await
 }
 
 /// Takes the addresses and names of an organization's mails away, of all or of those asked for before `until`; those
