@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 
-use crate::contract::{Context, Done, Error, Job, Queue, Retry, priority};
-use crate::mail::{Connection, Draft, MailKey, Mailer, Message, SendError, Template, render};
+use crate::contract::{Context, Done, Error, Job, NewJob, Queue, Retry, priority};
+use crate::mail::{
+    Connection, Draft, MailKey, Mailer, Message, NewMail, SendError, Template, render,
+};
 use crate::mirror::clock;
 use crate::mirror::mails::{self, Mail, MailState};
 use crate::types::OrganizationId;
@@ -26,13 +29,17 @@ pub struct SendEmail {
 }
 
 impl SendEmail {
-    /// The job that sends a mail.
-    #[must_use]
-    pub fn of(mail: MailKey, organization_id: Option<OrganizationId>) -> Self {
-        Self {
-            mail,
-            organization_id,
-        }
+    /// Asks for a mail. Returns the jobs that send it, to be enqueued in the same transaction; see [`mails::request`].
+    pub(crate) async fn request(
+        connection: &mut PgConnection,
+        mail: &NewMail,
+    ) -> Result<Vec<NewJob>, sqlx::Error> {
+        let keys = mails::request(connection, mail).await?;
+        let jobs = keys.into_iter().map(|key| Self {
+            mail: key,
+            organization_id: mail.organization,
+        });
+        Ok(jobs.map(|job| NewJob::of(&job)).collect())
     }
 }
 

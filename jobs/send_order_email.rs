@@ -11,6 +11,7 @@ use polar::{BillingReason, EventType, OrAbsent, Order, OrderId, OrderStatus, Pee
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::SendEmail;
 use crate::contract::{Context, Done, Error, Job, NewJob, Queue, priority};
 use crate::customer::{CustomerIds, Readiness};
 use crate::mail::{
@@ -145,8 +146,9 @@ async fn mail(
     template: Template,
     now: DateTime<Utc>,
 ) -> Result<Done, Error> {
-    let contacts = billing_contacts(&context.pool, polar, organization, order.customer_id).await?;
-    if contacts.is_empty() {
+    let recipients =
+        billing_contacts(&context.pool, polar, organization, order.customer_id).await?;
+    if recipients.is_empty() {
         return Ok(Done::ignored("the customer has no billing contacts"));
     }
     // Without a way out nobody will read the invoice.
@@ -162,24 +164,20 @@ async fn mail(
         Invoicing::Attached(invoice) => Some(invoice),
         Invoicing::Without => None,
     };
-    let data = data(&order);
-    let mails: Vec<NewMail> = contacts
-        .into_iter()
-        .map(|recipient| NewMail {
-            template,
-            recipient,
-            organization: Some(organization),
-            order: Some(order.id.0),
-            subscription: order.subscription_id.map(|id| id.0),
-            occasion: "order".to_owned(),
-            data: data.clone(),
-        })
-        .collect();
+    let mail = NewMail {
+        template,
+        recipients,
+        organization: Some(organization),
+        order: Some(order.id.0),
+        subscription: order.subscription_id.map(|id| id.0),
+        occasion: "order".to_owned(),
+        data: data(&order),
+    };
     let mut transaction = context.begin().await?;
     if let Some(invoice) = invoice {
         mails::keep_invoice(&mut transaction, order.id.0, &invoice).await?;
     }
-    let jobs = mails::request(&mut transaction, &mails).await?;
+    let jobs = SendEmail::request(&mut transaction, &mail).await?;
     Ok(Done::applied().then(jobs).within(transaction))
 }
 

@@ -9,11 +9,11 @@ use polar::{EventType, OrAbsent, Peek, Subscription, SubscriptionId, Subscriptio
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::SendEmail;
 use crate::contract::{Context, Done, Error, Job, NewJob, Queue, priority};
 use crate::customer::{CustomerIds, Readiness};
 use crate::mail::{MailData, Money, NewMail, Template, billing_contacts};
 use crate::mirror::api::resumed;
-use crate::mirror::mails;
 use crate::types::OrganizationId;
 
 /// The mails about one change of a subscription.
@@ -151,26 +151,22 @@ async fn mail(
     subscription: &Subscription,
     occasion: Occasion,
 ) -> Result<Done, Error> {
-    let contacts =
+    let recipients =
         billing_contacts(&context.pool, polar, organization, subscription.customer_id).await?;
-    if contacts.is_empty() {
+    if recipients.is_empty() {
         return Ok(Done::ignored("the customer has no billing contacts"));
     }
-    let data = data(polar, subscription, &occasion).await?;
-    let mails: Vec<NewMail> = contacts
-        .into_iter()
-        .map(|recipient| NewMail {
-            template: occasion.template,
-            recipient,
-            organization: Some(organization),
-            order: None,
-            subscription: Some(subscription.id.0),
-            occasion: occasion.at.to_rfc3339_opts(SecondsFormat::Micros, true),
-            data: data.clone(),
-        })
-        .collect();
+    let mail = NewMail {
+        template: occasion.template,
+        recipients,
+        organization: Some(organization),
+        order: None,
+        subscription: Some(subscription.id.0),
+        occasion: occasion.at.to_rfc3339_opts(SecondsFormat::Micros, true),
+        data: data(polar, subscription, &occasion).await?,
+    };
     let mut transaction = context.begin().await?;
-    let jobs = mails::request(&mut transaction, &mails).await?;
+    let jobs = SendEmail::request(&mut transaction, &mail).await?;
     if jobs.is_empty() {
         return Ok(Done::ignored("these mails were asked for before"));
     }

@@ -9,13 +9,12 @@ use polar::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::SyncCustomer;
 use crate::contract::{Context, Done, Error, Job};
 use crate::customer::client_for;
 use crate::mail::{MailData, NewMail, Template, billing_contacts};
-use crate::mirror::mails;
 use crate::mirror::startup_programs::{self, Wanted};
 use crate::types::OrganizationId;
+use crate::{SendEmail, SyncCustomer};
 
 /// One organization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,29 +117,27 @@ impl Run<'_> {
             }
         };
         let discount = found.id;
-        let organization = customer.name.clone().unwrap_or_default();
-        let welcome = |recipient| NewMail {
-            template: Template::StartupWelcome,
-            recipient,
-            organization: Some(self.organization),
-            order: None,
-            subscription: None,
-            occasion: discount.to_string(),
-            data: MailData {
-                organization: organization.clone(),
-                ..MailData::default()
-            },
-        };
-        let contacts = match found.is_redeemed() {
+        let recipients = match found.is_redeemed() {
             true => Vec::new(),
             false => {
                 let (pool, organization) = (&self.context.pool, self.organization);
                 billing_contacts(pool, self.polar, organization, customer.id).await?
             }
         };
-        let welcomes: Vec<NewMail> = contacts.into_iter().map(welcome).collect();
+        let welcome = NewMail {
+            template: Template::StartupWelcome,
+            recipients,
+            organization: Some(self.organization),
+            order: None,
+            subscription: None,
+            occasion: discount.to_string(),
+            data: MailData {
+                organization: customer.name.clone().unwrap_or_default(),
+                ..MailData::default()
+            },
+        };
         let mut transaction = self.context.begin().await?;
-        let jobs = mails::request(&mut transaction, &welcomes).await?;
+        let jobs = SendEmail::request(&mut transaction, &welcome).await?;
         let (organization, version) = (self.organization, self.wanted.version);
         startup_programs::done(
             &mut transaction,

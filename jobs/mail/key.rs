@@ -9,13 +9,13 @@ use uuid::Uuid;
 use super::{MailData, Template};
 use crate::types::OrganizationId;
 
-/// A mail that is asked for.
+/// A mail that is asked for: the same text for everybody who is to hear of an occasion.
 #[derive(Clone, Debug)]
 pub struct NewMail {
     /// The text.
     pub template: Template,
-    /// The address, as Polar has it.
-    pub recipient: String,
+    /// The addresses, as Polar has them.
+    pub recipients: Vec<String>,
     /// Whose matter it is.
     pub organization: Option<OrganizationId>,
     /// Polar's id of the order it is about.
@@ -41,10 +41,10 @@ const RECIPIENT_DIGITS: usize = 16;
 const MESSAGE_DIGITS: usize = 32;
 
 impl NewMail {
-    /// The key. The same address in another case is the same recipient.
+    /// Returns the key of the mail to one recipient. The same address in another case is the same recipient.
     #[must_use]
-    pub fn key(&self) -> MailKey {
-        let recipient = digest(&self.recipient.to_lowercase(), RECIPIENT_DIGITS);
+    pub fn key_for(&self, recipient: &str) -> MailKey {
+        let recipient = digest(&recipient.to_lowercase(), RECIPIENT_DIGITS);
         MailKey(format!("{}{recipient}", self.key_prefix()))
     }
 

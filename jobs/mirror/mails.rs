@@ -1,24 +1,24 @@
 //! Mails that were asked for, and what became of them.
 //!
 //! Whoever has a reason for a mail asks for it in the transaction in which the reason becomes true, and
-//! enqueues the jobs that [`request`] returns in the same one:
+//! enqueues the jobs that send it in the same one:
 //!
 //! ```ignore
-//! let jobs = mirror::mails::request(&mut transaction, &[NewMail {
+//! let jobs = SendEmail::request(&mut transaction, &NewMail {
 //!     template: Template::StartupWelcome,
-//!     recipient: "owner@example.com".to_owned(),
+//!     recipients: vec!["owner@example.com".to_owned()],
 //!     organization: Some(organization),
 //!     order: None,
 //!     subscription: None,
 //!     occasion: discount_id.to_string(),
 //!     data: MailData { organization: "Acme".to_owned(), ..MailData::default() },
-//! }]).await?;
+//! }).await?;
 //! // In a job: Done::applied().then(jobs).within(transaction); elsewhere: queue::enqueue.
 //! ```
 //!
-//! Asked again for the same occasion, whenever and by whomever, it returns no job and changes nothing: all mails about
-//! an occasion are asked for at once. Somebody who has another address since does not get the same mail at both, and
-//! somebody who manages the billing since is not told what happened before.
+//! Asked again for the same occasion, whenever and by whomever, it returns no job and changes nothing: all recipients
+//! are named at once. Somebody who has another address since does not get the same mail at both, and somebody who
+//! manages the billing since is not told what happened before.
 
 use std::collections::BTreeMap;
 
@@ -27,8 +27,6 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::SendEmail;
-use crate::contract::NewJob;
 use crate::mail::{Invoice, MailData, MailKey, NewMail, Template};
 use crate::types::OrganizationId;
 
@@ -99,34 +97,33 @@ impl MailState {
     }
 }
 
-/// Asks for mails. Returns the jobs that send them, to be enqueued in the same transaction; none for occasions about
-/// which mails were asked for before. Two callers do not meet at one occasion: the ordering keys of their jobs keep
-/// them apart. If they did, no mail would be asked for twice.
+/// Asks for a mail. Returns the keys of what is to be sent, one per recipient, whose jobs are to be enqueued in the same
+/// transaction; none for an occasion about which it was asked for before. Two callers do not meet at one occasion: the
+/// ordering keys of their jobs keep them apart. If they did, no mail would be asked for twice.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn request(
     connection: &mut PgConnection,
-    mails: &[NewMail],
-) -> Result<Vec<NewJob>, sqlx::Error> {
-    let mut keyed = Vec::new();
-    for (prefix, mails) in by_occasion(mails) {
-        if !are_requested_about(&mut *connection, mails[0].organization, &prefix).await? {
-            keyed.extend(mails.into_iter().map(|mail| (mail.key(), mail)));
-        }
+    mail: &NewMail,
+) -> Result<Vec<MailKey>, sqlx::Error> {
+    if is_requested(&mut *connection, mail).await? {
+        return Ok(Vec::new());
     }
-    // In one order, whoever asks: two that ask for the same mails wait for each other, not in a circle.
-    keyed.sort_by(|(one, _), (other, _)| one.cmp(other));
-    keyed.dedup_by(|(one, _), (other, _)| one == other);
-    let mut jobs = Vec::new();
-    for (key, mail) in keyed {
+    // In one order, whoever asks: two that ask for the same mail wait for each other, not in a circle.
+    let recipients = mail.recipients.iter();
+    let recipients: BTreeMap<MailKey, &String> = recipients
+        .map(|recipient| (mail.key_for(recipient), recipient))
+        .collect();
+    let mut written = Vec::new();
+    for (key, recipient) in recipients {
         let inserted = sqlx::query!(
             "INSERT INTO polar_jobs.mails
                     (key, template, recipient, organization_id, order_id, subscription_id, data)
              VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (key) DO NOTHING",
             key.as_str(),
             mail.template.name(),
-            mail.recipient,
+            recipient,
             mail.organization.map(|organization| organization.0),
             mail.order,
             mail.subscription,
@@ -135,31 +132,19 @@ pub async fn request(
         .execute(&mut *connection)
         .await?;
         if inserted.rows_affected() == 1 {
-            jobs.push(NewJob::of(&SendEmail::of(key, mail.organization)));
+            written.push(key);
         }
     }
-    Ok(jobs)
+    Ok(written)
 }
 
-fn by_occasion(mails: &[NewMail]) -> BTreeMap<String, Vec<&NewMail>> {
-    let mut occasions: BTreeMap<String, Vec<&NewMail>> = BTreeMap::new();
-    for mail in mails {
-        occasions.entry(mail.key_prefix()).or_default().push(mail);
-    }
-    occasions
-}
-
-/// Whether mails whose keys begin with `prefix` were asked for.
-async fn are_requested_about(
-    connection: &mut PgConnection,
-    organization: Option<OrganizationId>,
-    prefix: &str,
-) -> Result<bool, sqlx::Error> {
+/// Whether the mail was asked for before, for whomever.
+async fn is_requested(connection: &mut PgConnection, mail: &NewMail) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"SELECT EXISTS (SELECT FROM polar_jobs.mails
                            WHERE organization_id = $1 AND starts_with(key, $2)) AS "any!""#,
-        organization.map(|organization| organization.0),
-        prefix,
+        mail.organization.map(|organization| organization.0),
+        mail.key_prefix(),
     )
     .fetch_one(connection)
     .await

@@ -488,7 +488,7 @@ async fn leaves_the_living(app: &TestApp, gone: &Tenant, living: &Tenant, person
 async fn mail_to(app: &TestApp, tenant: &Tenant, name: &str) {
     let mail = NewMail {
         template: Template::SubscriptionCycled,
-        recipient: format!("{name}@People.example"),
+        recipients: vec![format!("{name}@People.example")],
         organization: Some(OrganizationId(tenant.id.parse().unwrap())),
         order: Some(uuid::Uuid::new_v4()),
         subscription: None,
@@ -499,7 +499,7 @@ async fn mail_to(app: &TestApp, tenant: &Tenant, name: &str) {
         },
     };
     let mut connection = app.pool.acquire().await.unwrap();
-    mails::request(&mut connection, &[mail]).await.unwrap();
+    mails::request(&mut connection, &mail).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
