@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use super::subject::subject_of_value;
 use super::{Job, Queue};
 
 /// A job before it has a row.
@@ -53,6 +54,12 @@ impl NewJob {
             max_attempts: J::RETRY.attempts,
             event: None,
         }
+    }
+
+    /// Returns the id of the customer that it is about; `None` where its payload names none.
+    #[must_use]
+    pub fn subject(&self) -> Option<String> {
+        subject_of_value(&self.payload)
     }
 
     /// The same, not before `run_at`; a duplicate that may run earlier brings it forward.

@@ -16,15 +16,25 @@ struct Ids {
 /// cannot be read.
 #[must_use]
 pub fn subject_of(payload: &str) -> Option<String> {
-    let ids: Ids = serde_json::from_str(payload).ok()?;
-    [
-        ids.organization_id,
-        ids.external_customer_id,
-        ids.customer_id,
-    ]
-    .iter()
-    .find_map(Value::as_str)
-    .map(str::to_owned)
+    serde_json::from_str::<Ids>(payload).ok()?.first()
+}
+
+/// The same of a payload that is parsed already.
+pub(super) fn subject_of_value(payload: &Value) -> Option<String> {
+    Ids::deserialize(payload).ok()?.first()
+}
+
+impl Ids {
+    fn first(&self) -> Option<String> {
+        [
+            &self.organization_id,
+            &self.external_customer_id,
+            &self.customer_id,
+        ]
+        .into_iter()
+        .find_map(Value::as_str)
+        .map(str::to_owned)
+    }
 }
 
 #[cfg(test)]

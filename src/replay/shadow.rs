@@ -13,9 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use jobs::NewJob;
-use jobs::contract::{Context, Done, Error, JobFacts, Outcome, Registry, Settings, subject_of};
+use jobs::contract::{Context, Done, Error, Job, JobFacts, Outcome, Registry, Settings};
 use jobs::mail::Mailer;
+use jobs::{
+    ApplyBenefits, ApplyChange, CallApp, NewJob, SendEmail, SyncCustomer, SyncMember,
+    SyncSubscription, SyncSupportDesk,
+};
 use serde::Serialize;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
@@ -31,16 +34,17 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const JOBS: usize = 20;
 /// The kinds whose follow-ups are worth running: they compare and correct, and do nothing else.
 const IN_STEP: [&str; 6] = [
-    "apply_change",
-    "sync_customer",
-    "sync_member",
-    "sync_subscription",
-    "sync_support_desk",
-    "apply_benefits",
+    ApplyChange::KIND,
+    SyncCustomer::KIND,
+    SyncMember::KIND,
+    SyncSubscription::KIND,
+    SyncSupportDesk::KIND,
+    ApplyBenefits::KIND,
 ];
-
 /// Kinds that do nothing but send something to somebody.
-const LEAVING: [&str; 2] = ["call_app", "send_email"];
+const LEAVING: [&str; 2] = [CallApp::KIND, SendEmail::KIND];
+/// What stands in place of a kind where something is said of the event itself.
+const NO_KIND: &str = "none";
 
 /// What a replay of one event would do.
 #[derive(Clone, Debug, Serialize)]
@@ -59,8 +63,8 @@ pub struct Shadow {
 /// How a job would end.
 #[derive(Clone, Debug, Serialize)]
 pub struct ShadowJob {
-    /// Its kind.
-    pub kind: String,
+    /// Its kind; `none` where this is about the event and no job in particular.
+    pub kind: &'static str,
     /// What would come of it.
     pub outcome: ShadowOutcome,
     /// What it would send, or why it ends so.
@@ -68,13 +72,17 @@ pub struct ShadowJob {
 }
 
 impl ShadowJob {
-    /// What is said of an event and of no job in particular.
-    fn none(outcome: ShadowOutcome, note: String) -> Self {
+    fn new(kind: &'static str, outcome: ShadowOutcome, note: Option<String>) -> Self {
         Self {
-            kind: "none".to_owned(),
+            kind,
             outcome,
-            note: Some(note),
+            note,
         }
+    }
+
+    /// What is said of the event and of no job in particular.
+    fn of_event(outcome: ShadowOutcome, note: String) -> Self {
+        Self::new(NO_KIND, outcome, Some(note))
     }
 }
 
@@ -105,6 +113,35 @@ impl ShadowOutcome {
             Self::Fails => "fails",
             Self::Enqueued => "enqueued",
         }
+    }
+}
+
+/// A job whose turn is still to come.
+struct Pending {
+    job: NewJob,
+    is_follow_up: bool,
+}
+
+impl Pending {
+    /// One that the event starts.
+    fn started(job: NewJob) -> Self {
+        Self {
+            job,
+            is_follow_up: false,
+        }
+    }
+
+    fn follow_up(job: NewJob) -> Self {
+        Self {
+            job,
+            is_follow_up: true,
+        }
+    }
+
+    /// Whether to run it; all others are only named.
+    fn is_worth_running(&self) -> bool {
+        let kind = &self.job.kind;
+        IN_STEP.contains(kind) || !self.is_follow_up && !LEAVING.contains(kind)
     }
 }
 
@@ -152,7 +189,7 @@ impl Shadows {
         let jobs = match event.jobs() {
             Ok(jobs) => jobs,
             Err(reason) => {
-                let ignored = ShadowJob::none(ShadowOutcome::Ignored, reason);
+                let ignored = ShadowJob::of_event(ShadowOutcome::Ignored, reason);
                 shadow.jobs.push(ignored);
                 return Ok(shadow);
             }
@@ -165,7 +202,7 @@ impl Shadows {
             Ok(played) => played?,
             Err(_) => {
                 let given_up = format!("given up after {} s", TIMEOUT.as_secs());
-                let fails = ShadowJob::none(ShadowOutcome::Fails, given_up);
+                let fails = ShadowJob::of_event(ShadowOutcome::Fails, given_up);
                 shadow.jobs.push(fails);
             }
         }
@@ -182,27 +219,22 @@ impl Shadows {
         let pool = &sandbox.0;
         let organizations = concerned(pool, event, &jobs).await?;
         let before = compare::look(pool, &organizations).await?;
-        let mut waiting: VecDeque<(NewJob, bool)> =
-            jobs.into_iter().map(|job| (job, true)).collect();
+        let mut pending: VecDeque<Pending> = jobs.into_iter().map(Pending::started).collect();
         let mut seen = BTreeSet::new();
-        while let Some((job, first)) = waiting.pop_front() {
-            if let Some(key) = &job.unique_key
+        while let Some(next) = pending.pop_front() {
+            if let Some(key) = &next.job.unique_key
                 && !seen.insert(key.clone())
             {
                 continue;
             }
-            let tried = first && !LEAVING.contains(&job.kind) || IN_STEP.contains(&job.kind);
-            if !tried || shadow.jobs.len() >= JOBS {
-                shadow.jobs.push(ShadowJob {
-                    kind: job.kind.to_owned(),
-                    outcome: ShadowOutcome::Enqueued,
-                    note: None,
-                });
+            if !next.is_worth_running() || shadow.jobs.len() >= JOBS {
+                let enqueued = ShadowJob::new(next.job.kind, ShadowOutcome::Enqueued, None);
+                shadow.jobs.push(enqueued);
                 continue;
             }
-            let (ended, next) = self.run(pool, event.id, &job).await?;
+            let (ended, follow_ups) = self.run(pool, event.id, &next.job).await?;
             shadow.jobs.push(ended);
-            waiting.extend(next.into_iter().map(|job| (job, false)));
+            pending.extend(follow_ups.into_iter().map(Pending::follow_up));
         }
         let after = compare::look(pool, &organizations).await?;
         shadow.changes = compare::differences(&before, &after);
@@ -215,22 +247,13 @@ impl Shadows {
         event: i64,
         job: &NewJob,
     ) -> Result<(ShadowJob, Vec<NewJob>), Error> {
-        let ended = |outcome, note| ShadowJob {
-            kind: job.kind.to_owned(),
-            outcome,
-            note,
-        };
-        let payload = job.payload.to_string();
+        let ended = |outcome, note| ShadowJob::new(job.kind, outcome, note);
         let Some(entry) = self.registry.get(job.kind) else {
-            return Ok((
-                ended(ShadowOutcome::Fails, Some("an unknown kind".to_owned())),
-                Vec::new(),
-            ));
+            let fails = ended(ShadowOutcome::Fails, Some("an unknown kind".to_owned()));
+            return Ok((fails, Vec::new()));
         };
-        match entry
-            .run(&payload, &self.context(pool, event, &payload))
-            .await
-        {
+        let (payload, context) = (job.payload.to_string(), self.context(pool, event, job));
+        match entry.run(&payload, &context).await {
             Ok(Done {
                 outcome,
                 next,
@@ -259,9 +282,9 @@ impl Shadows {
         }
     }
 
-    fn context(&self, pool: &PgPool, event: i64, payload: &str) -> Context {
+    fn context(&self, pool: &PgPool, event: i64, job: &NewJob) -> Context {
         let polar = self.polar.as_ref().map(polar::Client::read_only);
-        let polar = polar.map(|polar| match subject_of(payload) {
+        let polar = polar.map(|polar| match job.subject() {
             Some(subject) => polar.with_subject(&subject),
             None => polar,
         });
@@ -303,9 +326,7 @@ async fn concerned(
     let named = ["organization_id", "id"]
         .iter()
         .filter_map(|key| data?.get(key)?.as_str());
-    let subjects = jobs
-        .iter()
-        .filter_map(|job| subject_of(&job.payload.to_string()));
+    let subjects = jobs.iter().filter_map(NewJob::subject);
     let mut organizations = BTreeSet::new();
     for id in named.map(str::to_owned).chain(subjects) {
         if let Ok(id) = Uuid::try_parse(&id) {
