@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 
 use crate::change::Change;
 use crate::contract::NewJob;
-use crate::mirror::organizations::{NewOrganization, Standing};
+use crate::mirror::organizations::{NewOrganization, OrganizationUpdate, Standing};
 use crate::mirror::{members, organizations};
 use crate::types::{Email, OrganizationId, Person, Role, UserId};
 use crate::{MeterUsage, ReportCosts, SyncCustomer, SyncMember, SyncSupportDesk};
@@ -67,13 +67,13 @@ impl Application<'_> {
                 slug,
                 status,
             } => {
-                self.update(
-                    *organization,
-                    name.as_deref(),
-                    slug.as_deref(),
-                    status.as_deref(),
-                )
-                .await
+                let update = OrganizationUpdate {
+                    id: *organization,
+                    name: name.as_deref(),
+                    slug: slug.as_deref(),
+                    status: status.as_deref(),
+                };
+                self.update(&update).await
             }
             Change::OrganizationDeleted { organization } => self.delete(*organization).await,
             Change::MemberAdded {
@@ -100,15 +100,15 @@ impl Application<'_> {
     }
 
     async fn rename(&mut self, user: UserId, email: Option<&Email>, name: Option<&str>) -> Applied {
-        members::meet(self.connection, user, email, name, self.event).await?;
+        members::upsert_person(self.connection, user, email, name, self.event).await?;
         Ok(self.everywhere(user).await?)
     }
 
     /// Writes what is said of a person on the way. News about somebody known concern every
     /// organization of theirs.
-    async fn meet(&mut self, person: &Person) -> Result<Vec<NewJob>, sqlx::Error> {
+    async fn upsert_person(&mut self, person: &Person) -> Result<Vec<NewJob>, sqlx::Error> {
         let (email, name) = (Some(&person.email), person.name.as_deref());
-        match members::meet(self.connection, person.id, email, name, self.event).await? {
+        match members::upsert_person(self.connection, person.id, email, name, self.event).await? {
             true => self.everywhere(person.id).await,
             false => Ok(Vec::new()),
         }
@@ -131,39 +131,25 @@ impl Application<'_> {
             organization_id: new.id,
         })];
         next.extend(self.support_desk(new.id));
-        next.extend(self.meet(owner).await?);
-        members::join(self.connection, new.id, owner.id, Role::Owner, self.event).await?;
+        next.extend(self.upsert_person(owner).await?);
+        members::upsert_membership(self.connection, new.id, owner.id, Role::Owner, self.event)
+            .await?;
         Ok(next)
     }
 
-    async fn update(
-        &mut self,
-        organization: OrganizationId,
-        name: Option<&str>,
-        slug: Option<&str>,
-        status: Option<&str>,
-    ) -> Applied {
-        if self.standing(organization).await? == Standing::Unknown {
+    async fn update(&mut self, update: &OrganizationUpdate<'_>) -> Applied {
+        if self.standing(update.id).await? == Standing::Unknown {
             return Err(NotApplied::Ignored(
                 "the organization is not created yet; its creation will say everything",
             ));
         }
-        if !organizations::update(
-            self.connection,
-            organization,
-            name,
-            slug,
-            status,
-            self.event,
-        )
-        .await?
-        {
+        if !organizations::update(self.connection, update, self.event).await? {
             return Err(STALE);
         }
         let customer = NewJob::of(&SyncCustomer {
-            organization_id: organization,
+            organization_id: update.id,
         });
-        let support_desk = self.support_desk(organization);
+        let support_desk = self.support_desk(update.id);
         Ok([customer].into_iter().chain(support_desk).collect())
     }
 
@@ -175,7 +161,7 @@ impl Application<'_> {
             Standing::Deleted => {
                 return Err(NotApplied::Ignored("the organization was deleted before"));
             }
-            Standing::Living | Standing::Anew => {}
+            Standing::Living | Standing::Recreated => {}
         }
         if !organizations::delete(self.connection, organization, self.event).await? {
             return Err(STALE);
@@ -194,9 +180,10 @@ impl Application<'_> {
 
     async fn add(&mut self, organization: OrganizationId, person: &Person, role: Role) -> Applied {
         let standing = self.standing(organization).await?;
-        let elsewhere = self.meet(person).await?;
+        let elsewhere = self.upsert_person(person).await?;
         let written =
-            members::join(self.connection, organization, person.id, role, self.event).await?;
+            members::upsert_membership(self.connection, organization, person.id, role, self.event)
+                .await?;
         let mut next = match written {
             true => self.follow_ups(standing, organization, person.id).await?,
             false if elsewhere.is_empty() => return Err(STALE),
@@ -255,7 +242,7 @@ impl Application<'_> {
         user: UserId,
     ) -> Applied {
         match standing {
-            Standing::Living | Standing::Anew => Ok(self.syncs(organization, user).await?),
+            Standing::Living | Standing::Recreated => Ok(self.syncs(organization, user).await?),
             Standing::Unknown | Standing::Deleted => Ok(Vec::new()),
         }
     }

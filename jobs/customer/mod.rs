@@ -94,7 +94,7 @@ impl CustomerIds {
             let done = Done::ignored("the organization was deleted");
             return Ok(Readiness::Done(done.within(transaction)));
         }
-        if standing == Standing::Anew {
+        if standing == Standing::Recreated {
             // What is there of the new life comes with a customer of its own, after that.
             let done = Done::ignored(
                 "the customer of the organization's earlier life is still to be deleted",
@@ -118,7 +118,7 @@ impl CustomerIds {
         match (self.external_customer_id, self.customer_id) {
             (Some(organization), _) => Ok(Some(organization)),
             (None, Some(customer)) => {
-                Ok(wanted::organization_of_customer(&context.pool, Some(customer)).await?)
+                Ok(wanted::organization_of_customer(&context.pool, customer).await?)
             }
             (None, None) => Err(Error::discard(
                 "the delivery cannot be read: it names no customer",

@@ -115,9 +115,9 @@ pub async fn note_tried(
 }
 
 /// The statement over the living organizations that a run since `$since` has still to compare: `$select` says what of
-/// them, `$rest` in which order. `$repair`: that no run that repairs has compared. `$but`: never this one.
+/// them, `$rest` in which order. `$repair`: that no run that repairs has compared. `$except`: never this one.
 macro_rules! of_those_left {
-    ($select:literal, $rest:literal, $since:ident, $repair:ident, $but:ident $(, $value:expr)*) => {
+    ($select:literal, $rest:literal, $since:ident, $repair:ident, $except:ident $(, $value:expr)*) => {
         sqlx::query_scalar!(
             $select
                 + " FROM polar_jobs.organizations o
@@ -128,14 +128,14 @@ macro_rules! of_those_left {
                 + $rest,
             $since,
             $repair,
-            $but
+            $except
             $(, $value)*
         )
     };
 }
 
 /// Living organizations that were not compared since `since`, at most `limit`, those that waited longest
-/// first. `repair`: that no run that repairs has compared. `but`: never this one.
+/// first. `repair`: that no run that repairs has compared. `except`: never this one.
 ///
 /// # Errors
 /// If the database fails.
@@ -143,7 +143,7 @@ pub async fn next(
     pool: &PgPool,
     since: DateTime<Utc>,
     repair: bool,
-    but: Option<Uuid>,
+    except: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<OrganizationId>, sqlx::Error> {
     let oldest_first = of_those_left!(
@@ -151,7 +151,7 @@ pub async fn next(
         "ORDER BY tried.at NULLS FIRST, o.id LIMIT $4",
         since,
         repair,
-        but,
+        except,
         limit
     );
     let ids = oldest_first.fetch_all(pool).await?;
@@ -166,14 +166,14 @@ pub async fn left(
     pool: &PgPool,
     since: DateTime<Utc>,
     repair: bool,
-    but: Option<Uuid>,
+    except: Option<Uuid>,
 ) -> Result<i64, sqlx::Error> {
-    of_those_left!(r#"SELECT count(*) AS "left!""#, "", since, repair, but)
+    of_those_left!(r#"SELECT count(*) AS "left!""#, "", since, repair, except)
         .fetch_one(pool)
         .await
 }
 
-/// Ends what is open about organizations that live no longer, about `but`, which no run compares, and about customers of
+/// Ends what is open about organizations that live no longer, about `except`, which no run compares, and about customers of
 /// others that a whole run since `since` did not meet.
 ///
 /// # Errors
@@ -181,7 +181,7 @@ pub async fn left(
 pub async fn close_gone(
     connection: &mut PgConnection,
     since: DateTime<Utc>,
-    but: Option<Uuid>,
+    except: Option<Uuid>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "UPDATE polar_jobs.differences d SET repaired_at = now()
@@ -191,7 +191,7 @@ pub async fn close_gone(
                      ELSE NOT EXISTS (SELECT FROM polar_jobs.organizations o
                                        WHERE o.id = d.organization_id AND o.deleted_at IS NULL) END",
         since,
-        but,
+        except,
     )
     .execute(connection)
     .await?;

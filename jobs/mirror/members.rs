@@ -8,11 +8,12 @@ use sqlx::PgConnection;
 use crate::types::{Email, OrganizationId, Role, UserId};
 
 /// Writes what a change says of a person; what it leaves out stays, and newer news stay. `true` =
-/// it made a difference to somebody known.
+/// it made a difference to somebody known. Holds the person's row until the membership is written: an erasure
+/// either sees it, or comes before what follows.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn meet(
+pub async fn upsert_person(
     connection: &mut PgConnection,
     user: UserId,
     email: Option<&Email>,
@@ -20,21 +21,46 @@ pub async fn meet(
     event: i64,
 ) -> Result<bool, sqlx::Error> {
     let email = email.map(Email::as_str);
-    let known = sqlx::query!(
+    let is_new = insert_person(&mut *connection, user).await?;
+    lock_person(&mut *connection, user).await?;
+    let is_changed = change_person(&mut *connection, user, email, name, event).await?;
+    if is_changed {
+        unconfirm_memberships(&mut *connection, user, event).await?;
+    }
+    keep_events(connection, user, email.is_some(), name.is_some(), event).await?;
+    Ok(is_changed && !is_new)
+}
+
+/// Returns whether the person was not known.
+async fn insert_person(connection: &mut PgConnection, user: UserId) -> Result<bool, sqlx::Error> {
+    let inserted = sqlx::query!(
         "INSERT INTO polar_jobs.people (user_id) VALUES ($1) ON CONFLICT DO NOTHING",
         user.0
     )
-    .execute(&mut *connection)
-    .await?
-    .rows_affected()
-        == 0;
-    // Held until the membership is written: an erasure either sees it, or comes before what follows.
+    .execute(connection)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+async fn lock_person(connection: &mut PgConnection, user: UserId) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "SELECT 1 AS one FROM polar_jobs.people WHERE user_id = $1 FOR UPDATE",
         user.0
     )
-    .fetch_one(&mut *connection)
-    .await?;
+    .fetch_one(connection)
+    .await
+    .map(drop)
+}
+
+/// Writes the address and the name that are given, each unless a newer change wrote it. Returns whether that
+/// made a difference.
+async fn change_person(
+    connection: &mut PgConnection,
+    user: UserId,
+    email: Option<&str>,
+    name: Option<&str>,
+    event: i64,
+) -> Result<bool, sqlx::Error> {
     let changed = sqlx::query!(
         "UPDATE polar_jobs.people
             SET changed_event = $4, undeliverable_at = CASE WHEN $2::text IS NULL OR email = $2 THEN undeliverable_at END,
@@ -48,52 +74,54 @@ pub async fn meet(
         name,
         event,
     )
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    if changed.rows_affected() == 1 {
-        // A change that comes late: what was confirmed for a newer one did not have this.
-        sqlx::query!(
-            "WITH support_desk AS (
+    Ok(changed.rows_affected() == 1)
+}
+
+/// A change that comes late: what was confirmed for a newer one did not have this.
+async fn unconfirm_memberships(
+    connection: &mut PgConnection,
+    user: UserId,
+    event: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "WITH support_desk AS (
                  UPDATE polar_jobs.support_desk_members s SET synced_event = 0
                    FROM polar_jobs.memberships m
                   WHERE m.user_id = $1 AND m.removed_at IS NULL AND s.organization_id = m.organization_id
                     AND s.user_id = m.user_id AND s.synced_event >= $2)
              UPDATE polar_jobs.memberships SET synced_event = 0
               WHERE user_id = $1 AND removed_at IS NULL AND synced_event >= $2",
-            user.0,
-            event,
-        )
-        .execute(&mut *connection)
-        .await?;
-    }
+        user.0,
+        event,
+    )
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Keeps which change the address and the name are of.
+async fn keep_events(
+    connection: &mut PgConnection,
+    user: UserId,
+    has_email: bool,
+    has_name: bool,
+    event: i64,
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "UPDATE polar_jobs.people
             SET email_event = CASE WHEN $2 THEN greatest(email_event, $4) ELSE email_event END,
                 name_event = CASE WHEN $3 THEN greatest(name_event, $4) ELSE name_event END
           WHERE user_id = $1",
         user.0,
-        email.is_some(),
-        name.is_some(),
+        has_email,
+        has_name,
         event,
     )
     .execute(connection)
-    .await?;
-    Ok(known && changed.rows_affected() == 1)
-}
-
-/// Writes that a person, met already, belongs to an organization. `false` = a newer change came
-/// before.
-///
-/// # Errors
-/// If the database fails.
-pub async fn join(
-    connection: &mut PgConnection,
-    organization: OrganizationId,
-    user: UserId,
-    role: Role,
-    event: i64,
-) -> Result<bool, sqlx::Error> {
-    put(connection, organization, user, role, event).await
+    .await
+    .map(drop)
 }
 
 /// Gives an active member another role. `false` = not an active member, or a newer change came
@@ -119,7 +147,7 @@ pub async fn change_role(
     if !active {
         return Ok(false);
     }
-    put(connection, organization, user, role, event).await
+    upsert_membership(connection, organization, user, role, event).await
 }
 
 /// Makes a person the owner, also one who was not a member until now. `false` = a newer change
@@ -133,11 +161,16 @@ pub async fn make_owner(
     user: UserId,
     event: i64,
 ) -> Result<bool, sqlx::Error> {
-    meet(connection, user, None, None, event).await?;
-    put(connection, organization, user, Role::Owner, event).await
+    upsert_person(connection, user, None, None, event).await?;
+    upsert_membership(connection, organization, user, Role::Owner, event).await
 }
 
-async fn put(
+/// Writes that a person, written already, belongs to an organization. `false` = a newer change came
+/// before.
+///
+/// # Errors
+/// If the database fails.
+pub async fn upsert_membership(
     connection: &mut PgConnection,
     organization: OrganizationId,
     user: UserId,

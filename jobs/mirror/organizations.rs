@@ -12,8 +12,9 @@ pub enum Standing {
     Unknown,
     /// It lives.
     Living,
-    /// It lives anew, and the customer of its earlier life, under the same external id, is still to be deleted.
-    Anew,
+    /// It was created again, and the customer of its earlier life, under the same external id, is still to be
+    /// deleted.
+    Recreated,
     /// It was deleted.
     Deleted,
 }
@@ -31,6 +32,19 @@ pub struct NewOrganization<'a> {
     pub status: &'a str,
     /// Fees of its own.
     pub fees: Option<Fees>,
+}
+
+/// The fields of an organization that a change gives; `None` = as it is.
+#[derive(Clone, Copy, Debug)]
+pub struct OrganizationUpdate<'a> {
+    /// Which.
+    pub id: OrganizationId,
+    /// Its display name.
+    pub name: Option<&'a str>,
+    /// Its short name.
+    pub slug: Option<&'a str>,
+    /// Its status in the application.
+    pub status: Option<&'a str>,
 }
 
 /// Where the organization stands; holds its row until the transaction ends.
@@ -51,7 +65,7 @@ pub async fn standing(
     Ok(match row {
         None => Standing::Unknown,
         Some(row) if row.deleted => Standing::Deleted,
-        Some(row) if row.erasing => Standing::Anew,
+        Some(row) if row.erasing => Standing::Recreated,
         Some(_) => Standing::Living,
     })
 }
@@ -114,20 +128,17 @@ pub async fn create(
 /// If the database fails.
 pub async fn update(
     connection: &mut PgConnection,
-    organization: OrganizationId,
-    name: Option<&str>,
-    slug: Option<&str>,
-    status: Option<&str>,
+    update: &OrganizationUpdate<'_>,
     event: i64,
 ) -> Result<bool, sqlx::Error> {
     let written = sqlx::query!(
         "UPDATE polar_jobs.organizations
             SET name = coalesce($2, name), slug = coalesce($3, slug), status = coalesce($4, status), event_id = $5
           WHERE id = $1 AND deleted_at IS NULL AND event_id < $5",
-        organization.0,
-        name,
-        slug,
-        status,
+        update.id.0,
+        update.name,
+        update.slug,
+        update.status,
         event,
     )
     .execute(connection)

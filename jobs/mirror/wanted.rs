@@ -123,11 +123,8 @@ pub async fn member(
 /// If the database fails.
 pub async fn organization_of_customer(
     pool: &PgPool,
-    customer: Option<Uuid>,
+    customer: Uuid,
 ) -> Result<Option<OrganizationId>, sqlx::Error> {
-    let Some(customer) = customer else {
-        return Ok(None);
-    };
     let id = sqlx::query_scalar!(
         "SELECT organization_id FROM polar_jobs.polar_customers WHERE polar_customer_id = $1",
         customer,

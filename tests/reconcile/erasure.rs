@@ -375,7 +375,7 @@ async fn somebody_who_joins_elsewhere_during_the_erasure_keeps_the_address() {
 
     let mut joining = app.pool.acquire().await.unwrap();
     let mut transaction = joining.begin().await.unwrap();
-    members::meet(
+    members::upsert_person(
         &mut transaction,
         person,
         Some(&email),
@@ -396,7 +396,7 @@ async fn somebody_who_joins_elsewhere_during_the_erasure_keeps_the_address() {
         sessions_waiting_for_a_lock(&app.pool).await > 0
     })
     .await;
-    members::join(
+    members::upsert_membership(
         &mut transaction,
         OrganizationId(id(&living.id)),
         person,

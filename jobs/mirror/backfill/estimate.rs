@@ -16,7 +16,7 @@ pub struct Extent {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn extent(pool: &PgPool, but: Option<Uuid>) -> Result<Extent, sqlx::Error> {
+pub async fn extent(pool: &PgPool, except: Option<Uuid>) -> Result<Extent, sqlx::Error> {
     sqlx::query_as!(
         Extent,
         r#"SELECT count(DISTINCT o.id) AS "organizations!",
@@ -27,7 +27,7 @@ pub async fn extent(pool: &PgPool, but: Option<Uuid>) -> Result<Extent, sqlx::Er
              LEFT JOIN polar_jobs.memberships m ON m.organization_id = o.id
              LEFT JOIN polar_jobs.people p USING (user_id)
             WHERE o.deleted_at IS NULL AND ($1::uuid IS NULL OR o.id <> $1)"#,
-        but,
+        except,
     )
     .fetch_one(pool)
     .await

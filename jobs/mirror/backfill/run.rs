@@ -70,7 +70,7 @@ pub async fn advance(
 pub async fn page(
     connection: &mut PgConnection,
     after: Option<Uuid>,
-    but: Option<Uuid>,
+    except: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<OrganizationId>, sqlx::Error> {
     let ids = sqlx::query_scalar!(
@@ -78,7 +78,7 @@ pub async fn page(
           WHERE deleted_at IS NULL AND ($1::uuid IS NULL OR id > $1) AND ($2::uuid IS NULL OR id <> $2)
           ORDER BY id LIMIT $3",
         after,
-        but,
+        except,
         limit,
     )
     .fetch_all(connection)
