@@ -14,7 +14,7 @@ use crate::benefits;
 use crate::contract::{Context, Done, Error, Job, NewJob, priority};
 use crate::customer::{CustomerIds, Readiness, or_out_of_step};
 use crate::mirror::out_of_step::{self, Cause, Subject};
-use crate::mirror::{self, support_desk};
+use crate::mirror::{self, answers, support_desk};
 use crate::types::OrganizationId;
 
 /// Apply what a customer's active grants say, or what the holders of one benefit have now.
@@ -65,7 +65,7 @@ impl ApplyBenefits {
 impl Job for ApplyBenefits {
     const KIND: &'static str = "apply_benefits";
 
-    /// A burst about one customer collapses into one asking.
+    /// A burst about one customer collapses into one question.
     fn unique_key(&self) -> Option<String> {
         let subject = match self.benefit_id {
             Some(benefit) => format!("benefit/{benefit}"),
@@ -116,7 +116,7 @@ async fn apply(
     polar: &polar::Client,
     organization: OrganizationId,
 ) -> Result<Done, Error> {
-    let asked = mirror::asking::begin(&context.pool).await?;
+    let answer_number = answers::next_answer_number(&context.pool).await?;
     let external_id = organization.to_string();
     let grants = polar
         .benefit_grants()
@@ -126,8 +126,14 @@ async fn apply(
     let (entitlements, faults) = benefits::read(&held);
     let mut transaction = context.begin().await?;
     let ids: Vec<Uuid> = held.iter().map(|benefit| benefit.id.0).collect();
-    let written =
-        mirror::benefits::write(&mut transaction, organization, &entitlements, &ids, asked).await?;
+    let written = mirror::benefits::write(
+        &mut transaction,
+        organization,
+        &entitlements,
+        &ids,
+        answer_number,
+    )
+    .await?;
     let sync = match written {
         true => support_desk_sync(context, &mut transaction, organization).await?,
         false => None,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::ApplyBenefits;
 use crate::contract::{Context, Done, Error, Job, NewJob};
 use crate::customer::{CustomerIds, Readiness, or_out_of_step, state};
-use crate::mirror::{asking, subscriptions};
+use crate::mirror::{answers, subscriptions, unfinished_jobs};
 use crate::types::OrganizationId;
 
 /// Read a customer's subscriptions and keep the one in force.
@@ -50,7 +50,7 @@ impl SyncSubscription {
 impl Job for SyncSubscription {
     const KIND: &'static str = "sync_subscription";
 
-    /// A burst about one customer collapses into one asking.
+    /// A burst about one customer collapses into one question.
     fn unique_key(&self) -> Option<String> {
         let reason = if self.state_changed { "state/" } else { "" };
         Some(format!("{}/{reason}{}", Self::KIND, self.customer.key()?))
@@ -95,7 +95,7 @@ async fn compare(context: &Context, organization: OrganizationId) -> Result<Done
         .into_iter()
         .flatten()
         .collect();
-    if context.job.attempt <= WAITS && asking::is_under_way(&context.pool, &keys).await? {
+    if context.job.attempt <= WAITS && unfinished_jobs::is_under_way(&context.pool, &keys).await? {
         return Err(Error::not_yet("other jobs ask Polar already", OTHERS_ASK));
     }
     // They may have ended between the two looks.
@@ -110,7 +110,7 @@ async fn sync(
     polar: &polar::Client,
     organization: OrganizationId,
 ) -> Result<Done, Error> {
-    let asked = asking::begin(&context.pool).await?;
+    let answer_number = answers::next_answer_number(&context.pool).await?;
     let external_id = organization.to_string();
     let all = polar
         .subscriptions()
@@ -124,7 +124,7 @@ async fn sync(
     let mut transaction = context.begin().await?;
     let found = found.map(|subscription| (subscription, name.as_str()));
     Ok(
-        match subscriptions::write(&mut transaction, organization, found, asked).await? {
+        match subscriptions::write(&mut transaction, organization, found, answer_number).await? {
             true => Done::applied().within(transaction),
             false => Done::ignored("a later answer was applied before"),
         },

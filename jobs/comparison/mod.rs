@@ -15,9 +15,9 @@ use sqlx::PgPool;
 
 use crate::change::organization_key;
 use crate::contract::{Error, NewJob};
-use crate::mirror::asking;
 use crate::mirror::differences::Difference;
 use crate::mirror::held::{self, HeldOrganization};
+use crate::mirror::unfinished_jobs;
 use crate::types::{OrganizationId, UserId};
 use crate::{ApplyBenefits, SyncCustomer, SyncMember, SyncSubscription};
 
@@ -187,7 +187,7 @@ async fn is_under_way(
             .as_ref()
             .and_then(|job| job.ordering_key.clone()),
     );
-    asking::is_under_way(pool, &keys).await
+    unfinished_jobs::is_under_way(pool, &keys).await
 }
 
 impl HeldOrganization {

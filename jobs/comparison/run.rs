@@ -10,7 +10,7 @@ use super::{Comparison, ForeignMember, compare};
 use crate::change::organization_key;
 use crate::contract::{Error, NewJob, Verdict, priority};
 use crate::mirror::differences::{self, Difference, STRANGER};
-use crate::mirror::{asking, seen, wanted};
+use crate::mirror::{seen, unfinished_jobs, wanted};
 use crate::types::OrganizationId;
 
 /// Organizations compared before their results are written: so many are compared again where a process
@@ -143,7 +143,7 @@ impl Run<'_> {
     /// Whether changes of the organization wait. Asked right before a deletion, and before our tables are: a
     /// change that is applied between the two questions is seen by the second.
     async fn has_changes(&self, organization: OrganizationId) -> Result<bool, sqlx::Error> {
-        asking::is_under_way(self.pool, &[organization_key(organization)]).await
+        unfinished_jobs::is_under_way(self.pool, &[organization_key(organization)]).await
     }
 
     /// Whether a member who was none of ours is so still: the user may have been announced since Polar was asked.

@@ -7,8 +7,8 @@ use crate::benefits::{Entitlements, Support, SupportTier};
 use crate::contract::Fees;
 use crate::types::OrganizationId;
 
-/// Writes what asking number `asked` found. `false` = a later asking wrote before, or the
-/// organization does not live.
+/// Writes the answer with this number. `false` = a later answer was written before, or the organization
+/// does not live.
 ///
 /// # Errors
 /// If the database fails.
@@ -17,7 +17,7 @@ pub async fn write(
     organization: OrganizationId,
     entitlements: &Entitlements,
     held: &[Uuid],
-    asked: i64,
+    answer_number: i64,
 ) -> Result<bool, sqlx::Error> {
     let support = entitlements.support.as_ref();
     let fees = entitlements.fees.flatten();
@@ -32,7 +32,7 @@ pub async fn write(
                     CASE WHEN $8 THEN $11 ELSE granted_subscription_fee_basis_points END
           WHERE id = $1 AND deleted_at IS NULL AND benefits_asked < $2",
         organization.0,
-        asked,
+        answer_number,
         entitlements.preview_access,
         entitlements.sso_enabled,
         support.is_some(),

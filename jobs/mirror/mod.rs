@@ -1,9 +1,9 @@
 //! The only SQL that jobs use: what the application wants, what Polar was seen to hold, and what
 //! was counted.
 
+pub mod answers;
 pub mod api;
 pub mod application;
-pub mod asking;
 pub mod backfill;
 pub mod benefits;
 pub mod clock;
@@ -24,6 +24,7 @@ pub mod seen;
 pub mod startup_programs;
 pub mod subscriptions;
 pub mod support_desk;
+pub mod unfinished_jobs;
 pub mod unsynced;
 pub mod usage;
 pub mod wanted;

@@ -140,8 +140,8 @@ pub async fn read(
     .await
 }
 
-/// Writes what asking number `asked` found; `None` = no subscription. `false` = a later asking
-/// wrote before, or the organization does not live.
+/// Writes the answer with this number; `None` = no subscription. `false` = a later answer was written
+/// before, or the organization does not live.
 ///
 /// # Errors
 /// If the database fails.
@@ -149,13 +149,13 @@ pub async fn write(
     connection: &mut PgConnection,
     organization: OrganizationId,
     found: Option<(&polar::Subscription, &str)>,
-    asked: i64,
+    answer_number: i64,
 ) -> Result<bool, sqlx::Error> {
     let written = sqlx::query!(
         "UPDATE polar_jobs.organizations SET subscription_asked = $2
           WHERE id = $1 AND deleted_at IS NULL AND subscription_asked < $2",
         organization.0,
-        asked,
+        answer_number,
     )
     .execute(&mut *connection)
     .await?;

@@ -131,7 +131,7 @@ pub async fn note_stale(
     Ok(())
 }
 
-/// Takes the note back, in the transaction that enqueues the asking.
+/// Takes the note back, in the transaction that enqueues the jobs that ask.
 ///
 /// # Errors
 /// If the database fails.

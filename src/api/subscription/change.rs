@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use jobs::mirror::api::change_leases;
 use jobs::mirror::api::resumed::{self, Target};
-use jobs::mirror::{asking, clock};
+use jobs::mirror::{answers, clock};
 use jobs::{NewJob, RestoreCancellation, SyncSubscription};
 use polar::Subscription;
 use sqlx::PgConnection;
@@ -100,7 +100,7 @@ impl<'a> SubscriptionChange<'a> {
         resumption: Resumption<'_>,
     ) -> Result<(), ApiError> {
         let (pool, organization) = (&self.access.state.pool, self.access.organization);
-        let answer_number = asking::begin(pool).await?;
+        let answer_number = answers::next_answer_number(pool).await?;
         let later = clock::now(pool).await? + FOLLOW_UP_DELAY;
         let mut transaction = jobs::contract::begin(pool).await?;
         if !self.renew(&mut transaction).await? {
