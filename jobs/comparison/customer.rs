@@ -4,7 +4,7 @@ use polar::{Customer, CustomerType};
 use serde_json::json;
 
 use super::fields::differing;
-use super::{CHANGED, Found, UNCONFIRMED, sync_customer};
+use super::{CHANGED, Found, UNCONFIRMED, cause_of, sync_customer};
 use crate::mirror::differences::Difference;
 use crate::mirror::held::HeldOrganization;
 use crate::types::OrganizationId;
@@ -15,7 +15,7 @@ const GONE: &str = "deleted at Polar";
 
 /// Polar has no customer of this organization.
 pub(super) fn missing(organization: OrganizationId, held: &HeldOrganization) -> Found {
-    let cause = held.cause(SUBJECT, held.is_confirmed);
+    let cause = cause_of(held, SUBJECT, held.is_confirmed);
     let cause = match held.customer {
         Some(_) if [CHANGED, UNCONFIRMED].contains(&cause.as_str()) => GONE.to_owned(),
         _ => cause,
@@ -55,7 +55,7 @@ pub(super) fn differs(
             subject: SUBJECT.to_owned(),
             wanted: Some(wanted),
             found: Some(found),
-            cause: held.cause(SUBJECT, held.is_confirmed),
+            cause: cause_of(held, SUBJECT, held.is_confirmed),
         },
         repair: Some(sync_customer(organization)),
         foreign_member: None,

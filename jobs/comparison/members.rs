@@ -4,7 +4,7 @@ use polar::{CustomerId, Member, Role};
 use serde_json::{Value, json};
 
 use super::fields::differing;
-use super::{ForeignMember, Found, sync_member};
+use super::{ForeignMember, Found, cause_of, sync_member};
 use crate::mirror::differences::{Difference, STRANGER};
 use crate::mirror::held::{HeldMember, HeldOrganization};
 use crate::types::{OrganizationId, UserId};
@@ -49,7 +49,7 @@ fn differs(
     found: Option<&Member>,
 ) -> Option<Found> {
     let subject = format!("member/{}", wanted.user);
-    let cause = held.cause(&subject, wanted.is_confirmed);
+    let cause = cause_of(held, &subject, wanted.is_confirmed);
     let (wanted_fields, found_fields, cause) = match (wanted.removed, found) {
         (true, None) => return None,
         (true, Some(member)) => {
@@ -80,13 +80,6 @@ fn differs(
         repair: Some(sync_member(organization, wanted.user)),
         foreign_member: None,
     })
-}
-
-impl HeldMember {
-    /// Neither name nor address is known of who left: what Polar has of them still is not to stand here again.
-    fn is_erased(&self) -> bool {
-        self.removed && self.email.is_none() && self.name.is_empty()
-    }
 }
 
 fn fields(wanted: &HeldMember) -> Value {

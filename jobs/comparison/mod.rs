@@ -63,7 +63,7 @@ pub struct ForeignMember {
     pub user: Option<UserId>,
 }
 
-/// A difference on its way: what repairs it, and which job would be under way about it.
+/// A difference that was found, with what repairs it.
 struct Found {
     difference: Difference,
     repair: Option<NewJob>,
@@ -190,15 +190,13 @@ async fn is_under_way(
     unfinished_jobs::is_under_way(pool, &keys).await
 }
 
-impl HeldOrganization {
-    /// Why a subject differs: what is known of it, else whether Polar ever confirmed it.
-    fn cause(&self, subject: &str, is_confirmed: bool) -> String {
-        let known = self.reasons.iter().find(|(known, _)| known == subject);
-        match known {
-            Some((_, reason)) => reason.clone(),
-            None if is_confirmed => CHANGED.to_owned(),
-            None => UNCONFIRMED.to_owned(),
-        }
+/// Why a subject differs: what is known of it, else whether Polar ever confirmed it.
+fn cause_of(held: &HeldOrganization, subject: &str, is_confirmed: bool) -> String {
+    let known = held.reasons.iter().find(|(known, _)| known == subject);
+    match known {
+        Some((_, reason)) => reason.clone(),
+        None if is_confirmed => CHANGED.to_owned(),
+        None => UNCONFIRMED.to_owned(),
     }
 }
 

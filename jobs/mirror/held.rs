@@ -48,6 +48,14 @@ pub struct HeldMember {
     pub is_confirmed: bool,
 }
 
+impl HeldMember {
+    /// Returns whether neither name nor address is known of somebody who left: what Polar still has of them must not
+    /// be written here again.
+    pub(crate) fn is_erased(&self) -> bool {
+        self.removed && self.email.is_none() && self.name.is_empty()
+    }
+}
+
 /// Reads it; `None` = it does not live.
 ///
 /// # Errors
