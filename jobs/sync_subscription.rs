@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::ApplyBenefits;
 use crate::contract::{Context, Done, Error, Job, NewJob};
 use crate::customer::{CustomerIds, Readiness, or_out_of_step, state};
-use crate::mirror::{answers, subscriptions, unfinished_jobs};
+use crate::mirror::subscriptions::{self, AllTerms};
+use crate::mirror::{answers, unfinished_jobs};
 use crate::types::OrganizationId;
 
 /// Read a customer's subscriptions and keep the one in force.
@@ -116,19 +117,17 @@ async fn sync(
         .subscriptions()
         .all(CustomerRef::External(&external_id))
         .await?;
-    let found = to_keep(&all);
-    let name = match found {
-        Some(subscription) => product_name(polar, subscription).await?,
-        None => String::new(),
+    let found = match to_keep(&all) {
+        Some(found) => Some(AllTerms::of(found, product_name(polar, found).await?)),
+        None => None,
     };
     let mut transaction = context.begin().await?;
-    let found = found.map(|subscription| (subscription, name.as_str()));
-    Ok(
-        match subscriptions::write(&mut transaction, organization, found, answer_number).await? {
-            true => Done::applied().within(transaction),
-            false => Done::ignored("a later answer was applied before"),
-        },
-    )
+    let found = found.as_ref();
+    let written = subscriptions::write(&mut transaction, organization, found, answer_number);
+    Ok(match written.await? {
+        true => Done::applied().within(transaction),
+        false => Done::ignored("a later answer was applied before"),
+    })
 }
 
 /// Of all subscriptions, newest first, the one in force: the newest that is trialing, active or past

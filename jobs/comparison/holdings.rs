@@ -67,12 +67,8 @@ pub(super) fn subscription_differs(
     held: &HeldOrganization,
     subscriptions: &[Subscription],
 ) -> Option<Found> {
-    let mut found = to_keep(subscriptions).map(AllTerms::of);
-    if let (Some(found), Some(held)) = (&mut found, &held.subscription)
-        && found.product_name.is_none()
-    {
-        found.product_name.clone_from(&held.product_name);
-    }
+    let found = to_keep(subscriptions);
+    let found = found.map(|found| AllTerms::of(found, product_name(found, held)));
     let (wanted, found) = match (&held.subscription, &found) {
         (None, None) => return None,
         (Some(held), Some(found)) => {
@@ -92,6 +88,15 @@ pub(super) fn subscription_differs(
         cause.to_owned(),
         sync_subscription(organization),
     ))
+}
+
+/// The plan's name. Where Polar does not say it, it is no difference from what is held.
+fn product_name(found: &Subscription, held: &HeldOrganization) -> String {
+    match (&found.product, &held.subscription) {
+        (Some(product), _) => product.name.clone(),
+        (None, Some(held)) => held.product_name.clone(),
+        (None, None) => found.product_id.to_string(),
+    }
 }
 
 fn found_in(

@@ -44,8 +44,8 @@ pub struct AllTerms {
     /// What a customer's state says of it.
     #[serde(flatten)]
     pub terms: Terms,
-    /// The plan in words; `None` where Polar did not say.
-    pub product_name: Option<String>,
+    /// The plan in words.
+    pub product_name: String,
     /// When access ended.
     pub ended_at: Option<DateTime<Utc>>,
     /// Since when a payment is missing.
@@ -57,9 +57,10 @@ pub struct AllTerms {
 }
 
 impl AllTerms {
-    /// What Polar says now.
+    /// What Polar says now. The name of the plan is passed in, because Polar does not always say it with the
+    /// subscription.
     #[must_use]
-    pub fn of(subscription: &polar::Subscription) -> Self {
+    pub fn of(subscription: &polar::Subscription, product_name: String) -> Self {
         let pending = subscription.pending_update.as_ref();
         Self {
             terms: Terms {
@@ -77,10 +78,7 @@ impl AllTerms {
                 ends_at: subscription.ends_at,
                 discount_id: subscription.discount_id.map(|id| id.0),
             },
-            product_name: subscription
-                .product
-                .as_ref()
-                .map(|product| product.name.clone()),
+            product_name,
             ended_at: subscription.ended_at,
             past_due_at: subscription.past_due_at,
             pending_product_id: pending
@@ -113,7 +111,7 @@ pub async fn read_all(
     // Another one was written between the two looks: the comparison looks again and finds that out.
     Ok(rest.map(|rest| AllTerms {
         terms,
-        product_name: Some(rest.product_name),
+        product_name: rest.product_name,
         ended_at: rest.ended_at,
         past_due_at: rest.past_due_at,
         pending_product_id: rest.pending_product_id,
@@ -148,7 +146,7 @@ pub async fn read(
 pub async fn write(
     connection: &mut PgConnection,
     organization: OrganizationId,
-    found: Option<(&polar::Subscription, &str)>,
+    found: Option<&AllTerms>,
     answer_number: i64,
 ) -> Result<bool, sqlx::Error> {
     let written = sqlx::query!(
@@ -163,9 +161,7 @@ pub async fn write(
         return Ok(false);
     }
     match found {
-        Some((subscription, product_name)) => {
-            put(connection, organization, subscription, product_name).await?
-        }
+        Some(found) => put(connection, organization, found).await?,
         None => {
             sqlx::query!(
                 "DELETE FROM polar_jobs.subscriptions WHERE organization_id = $1",
@@ -181,17 +177,9 @@ pub async fn write(
 async fn put(
     connection: &mut PgConnection,
     organization: OrganizationId,
-    subscription: &polar::Subscription,
-    product_name: &str,
+    found: &AllTerms,
 ) -> Result<(), sqlx::Error> {
-    let AllTerms {
-        terms,
-        product_name: _,
-        ended_at,
-        past_due_at,
-        pending_product_id,
-        pending_applies_at,
-    } = AllTerms::of(subscription);
+    let terms = &found.terms;
     sqlx::query!(
         "INSERT INTO polar_jobs.subscriptions
                 (organization_id, subscription_id, product_id, product_name, status, amount, currency,
@@ -213,7 +201,7 @@ async fn put(
         organization.0,
         terms.subscription_id,
         terms.product_id,
-        product_name,
+        found.product_name,
         terms.status,
         terms.amount,
         terms.currency,
@@ -224,11 +212,11 @@ async fn put(
         terms.canceled_at,
         terms.started_at,
         terms.ends_at,
-        ended_at,
-        past_due_at,
+        found.ended_at,
+        found.past_due_at,
         terms.discount_id,
-        pending_product_id,
-        pending_applies_at,
+        found.pending_product_id,
+        found.pending_applies_at,
     )
     .execute(connection)
     .await?;

@@ -1,6 +1,6 @@
 //! The end of a change: what Polar answered is brought into our tables.
 
-use jobs::mirror::subscriptions;
+use jobs::mirror::subscriptions::{self, AllTerms};
 use jobs::{ApplyBenefits, NewJob, SyncSubscription};
 use polar::Subscription;
 
@@ -36,8 +36,9 @@ impl SubscriptionChange<'_> {
         let organization = self.access.organization;
         let mut transaction = jobs::contract::begin(&self.access.state.pool).await?;
         if let Some(product) = &subscription.product {
-            let found = Some((subscription, product.name.as_str()));
-            subscriptions::write(&mut transaction, organization, found, answer_number).await?;
+            let found = AllTerms::of(subscription, product.name.clone());
+            subscriptions::write(&mut transaction, organization, Some(&found), answer_number)
+                .await?;
         }
         self.end_resumption_in(&mut transaction, subscription)
             .await?;
