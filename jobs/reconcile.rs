@@ -11,9 +11,10 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::comparison::Run;
-use crate::contract::{Context, Done, Error, Job, NewJob, Queue, Scheduled, Verdict, priority};
+use crate::contract::{
+    Context, Done, Error, Job, NOT_CONFIGURED, NewJob, Queue, Scheduled, Verdict, priority,
+};
 use crate::mirror::differences;
-use crate::polar_sync::NOT_CONFIGURED;
 
 /// One page of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,9 +9,8 @@ use polar::OrAbsent;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::contract::{Context, Done, Error, Job, Queue, priority};
+use crate::contract::{Context, Done, Error, Job, NOT_CONFIGURED, Queue, priority};
 use crate::mirror::{clock, webhook_endpoint};
-use crate::polar_sync::NOT_CONFIGURED;
 use crate::webhook_endpoints::Deliveries;
 
 /// How far back it looks without a reason to look further.

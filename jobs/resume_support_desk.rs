@@ -7,9 +7,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::SyncSupportDesk;
-use crate::contract::{CatchUp, Context, Done, Error, Job, NewJob, Queue, Scheduled, priority};
+use crate::contract::{
+    CatchUp, Context, Done, Error, Job, NOT_CONFIGURED, NewJob, Queue, Scheduled, priority,
+};
 use crate::mirror::support_desk;
-use crate::polar_sync::NOT_CONFIGURED;
 use crate::types::OrganizationId;
 
 /// Organizations enqueued by one run.

@@ -11,10 +11,11 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
-use crate::contract::{CatchUp, Context, Done, Error, Job, NewJob, Queue, Scheduled, priority};
+use crate::contract::{
+    CatchUp, Context, Done, Error, Job, NOT_CONFIGURED, NewJob, Queue, Scheduled, priority,
+};
 use crate::mirror::api::resumed;
 use crate::mirror::startup_programs;
-use crate::polar_sync::NOT_CONFIGURED;
 use crate::types::OrganizationId;
 use crate::{RestoreCancellation, SyncStartupProgram, backlog};
 

@@ -17,9 +17,8 @@ use serde::{Deserialize, Serialize};
 use tracing::field::display;
 use uuid::Uuid;
 
-use crate::contract::{Context, Done, Error, Job, NewJob, Queue, SupportDesk};
+use crate::contract::{Context, Done, Error, Job, NOT_CONFIGURED, NewJob, Queue, SupportDesk};
 use crate::mirror::support_desk::{self, WantedTenant};
-use crate::polar_sync::NOT_CONFIGURED;
 use crate::types::{Email, OrganizationId, UserId};
 
 /// Sync one organization, or one person of it, with the support desk.

@@ -8,9 +8,10 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{CatchUp, Context, Done, Error, Job, NewJob, Queue, Scheduled, priority};
+use crate::contract::{
+    CatchUp, Context, Done, Error, Job, NOT_CONFIGURED, NewJob, Queue, Scheduled, priority,
+};
 use crate::mirror::{clock, webhook_endpoint};
-use crate::polar_sync::NOT_CONFIGURED;
 use crate::webhook_endpoints::{Deliveries, WEBHOOK_ROUTE};
 use crate::{Reconcile, RedeliverEvents, ResumeSyncs};
 

@@ -4,6 +4,7 @@
 //! cannot be read keeps its value here and is reported by name; the rest is applied.
 
 mod fields;
+pub mod names;
 mod plan;
 mod read;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use polar::{MetadataValue, Product};
 
 use super::read::{KNOWN_TYPES, read};
-use super::{Entitlements, HeldBenefit};
+use super::{Entitlements, HeldBenefit, names};
 
 /// A product as polar-jobs understands it.
 #[derive(Clone, Debug)]
@@ -32,17 +32,17 @@ pub fn plan(product: &Product) -> Plan {
         .collect();
     let (entitlements, mut faults) = read(&held);
     faults.extend(held.iter().filter_map(misspelt));
-    let order = match product.metadata.get("order") {
+    let order = match product.metadata.get(names::ORDER) {
         None => None,
         Some(value) => {
             let order = whole(value);
             if order.is_none() {
-                faults.push("metadata order must be a whole number".to_owned());
+                faults.push(format!("metadata {} must be a whole number", names::ORDER));
             }
             order
         }
     };
-    let features = match product.metadata.get("features") {
+    let features = match product.metadata.get(names::FEATURES) {
         None => Vec::new(),
         Some(MetadataValue::Text(text)) => text
             .split(',')
@@ -50,7 +50,10 @@ pub fn plan(product: &Product) -> Plan {
             .filter(|feature| !feature.is_empty())
             .collect(),
         Some(_) => {
-            faults.push("metadata features must be text, separated by commas".to_owned());
+            faults.push(format!(
+                "metadata {} must be text, separated by commas",
+                names::FEATURES
+            ));
             Vec::new()
         }
     };
@@ -72,7 +75,7 @@ fn whole(value: &MetadataValue) -> Option<i64> {
 
 /// A type that looks like one of ours switches nothing on, and nobody would notice.
 fn misspelt(benefit: &HeldBenefit<'_>) -> Option<String> {
-    let MetadataValue::Text(found) = benefit.metadata.get("type")? else {
+    let MetadataValue::Text(found) = benefit.metadata.get(names::TYPE)? else {
         return Some(format!(
             "benefit {}: metadata type must be text",
             benefit.id

@@ -1,16 +1,15 @@
 //! From the benefits that are held to entitlements.
 
 use super::fields::{boolean, integer, optional_text};
-use super::{Entitlements, HeldBenefit, Support, SupportTier};
+use super::{Entitlements, HeldBenefit, Support, SupportTier, names};
 use crate::contract::Fees;
 
-const FEES: &str = "transaction_fee";
 const SUPPORT: &str = "support";
 const PREVIEW_ACCESS: &str = "preview_access";
 const SSO: &str = "sso";
 
 /// Every type that switches something on.
-pub(super) const KNOWN_TYPES: [&str; 4] = [FEES, SUPPORT, PREVIEW_ACCESS, SSO];
+pub(super) const KNOWN_TYPES: [&str; 4] = [names::TRANSACTION_FEE, SUPPORT, PREVIEW_ACCESS, SSO];
 
 /// Basis points: from nothing to everything.
 const SHARE: std::ops::RangeInclusive<i64> = 0..=10_000;
@@ -28,7 +27,7 @@ pub(crate) fn is_ours(benefit_type: &str) -> bool {
 pub(crate) fn read(held: &[HeldBenefit<'_>]) -> (Entitlements, Vec<String>) {
     let mut faults = Vec::new();
     let entitlements = Entitlements {
-        fees: single(held, FEES, fees, &mut faults),
+        fees: single(held, names::TRANSACTION_FEE, fees, &mut faults),
         support: single(held, SUPPORT, support, &mut faults).map(Option::unwrap_or_default),
         preview_access: is_held(held, PREVIEW_ACCESS, &mut faults),
         sso_enabled: is_held(held, SSO, &mut faults),
@@ -73,7 +72,7 @@ fn is_held(held: &[HeldBenefit<'_>], benefit_type: &str, faults: &mut Vec<String
 fn of_type<'a>(held: &[HeldBenefit<'a>], benefit_type: &str) -> Vec<HeldBenefit<'a>> {
     held.iter()
         .copied()
-        .filter(|benefit| benefit.metadata.text("type") == Some(benefit_type))
+        .filter(|benefit| benefit.metadata.text(names::TYPE) == Some(benefit_type))
         .collect()
 }
 
@@ -91,9 +90,9 @@ fn too_many(benefit_type: &str, benefits: &[HeldBenefit<'_>]) -> String {
 
 fn fees(benefit: HeldBenefit<'_>) -> Result<Fees, String> {
     Ok(Fees {
-        basis_points: small(integer(benefit, "fee_percent", SHARE)?),
-        fixed: small(integer(benefit, "fee_fixed", FIXED)?),
-        subscription_basis_points: small(integer(benefit, "subscription_fee_percent", SHARE)?),
+        basis_points: small(integer(benefit, names::FEE_PERCENT, SHARE)?),
+        fixed: small(integer(benefit, names::FEE_FIXED, FIXED)?),
+        subscription_basis_points: small(integer(benefit, names::SUBSCRIPTION_FEE_PERCENT, SHARE)?),
     })
 }
 

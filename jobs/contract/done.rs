@@ -67,6 +67,9 @@ pub enum Outcome {
     Ignored(String),
 }
 
+/// Why a job ends without work whose service has no token here.
+pub(crate) const NOT_CONFIGURED: &str = "not configured";
+
 impl Done {
     /// Done, nothing follows.
     #[must_use]

@@ -12,6 +12,7 @@ mod subject;
 mod transaction;
 
 pub use context::{Context, Fees, JobFacts, Settings, SupportDesk};
+pub(crate) use done::NOT_CONFIGURED;
 pub use done::{Done, Outcome};
 pub use error::{Error, Verdict};
 pub use job::{CatchUp, Job, Queue, Scheduled, priority};

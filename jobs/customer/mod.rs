@@ -7,10 +7,9 @@ use polar::Peek;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::contract::{Context, Done, Error};
+use crate::contract::{Context, Done, Error, NOT_CONFIGURED};
 use crate::mirror::organizations::Standing;
 use crate::mirror::{organizations, seen, unsynced, wanted};
-use crate::polar_sync::NOT_CONFIGURED;
 use crate::types::OrganizationId;
 
 /// Why nothing is ever asked or changed about the organization that sells the plans.

@@ -3,8 +3,8 @@
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use super::fees;
 use crate::benefits::{Entitlements, Support, SupportTier};
-use crate::contract::Fees;
 use crate::types::OrganizationId;
 
 /// Writes the answer with this number. `false` = a later answer was written before, or the organization
@@ -92,18 +92,11 @@ pub async fn read(
     .fetch_optional(pool)
     .await?;
     Ok(row.map(|row| {
-        let fees = match (
+        let fees = fees::from_columns(
             row.granted_fee_basis_points,
             row.granted_fee_fixed,
             row.granted_subscription_fee_basis_points,
-        ) {
-            (Some(basis_points), Some(fixed), Some(subscription_basis_points)) => Some(Fees {
-                basis_points,
-                fixed,
-                subscription_basis_points,
-            }),
-            _ => None,
-        };
+        );
         let entitlements = Entitlements {
             fees: Some(fees),
             support: Some(Support {

@@ -1,8 +1,21 @@
-//! The platform's fees: what an organization pays that has neither a grant nor fees of its own.
+//! Fees in our tables, and the platform's: what an organization pays that has neither a grant nor fees of its own.
 
 use sqlx::PgConnection;
 
 use crate::contract::Fees;
+
+/// The fees that three columns hold, which are null together.
+pub(in crate::mirror) fn from_columns(
+    basis_points: Option<i32>,
+    fixed: Option<i32>,
+    subscription_basis_points: Option<i32>,
+) -> Option<Fees> {
+    Some(Fees {
+        basis_points: basis_points?,
+        fixed: fixed?,
+        subscription_basis_points: subscription_basis_points?,
+    })
+}
 
 /// Puts the platform's fees in force for every account that follows them. Each starting worker
 /// declares its settings, so the one that starts last decides; the same settings again change

@@ -15,6 +15,3 @@ pub(crate) use backoff::Backoff;
 pub(crate) use customer::PolarCustomer;
 pub(crate) use failure::Failure;
 pub(crate) use target::SyncTarget;
-
-/// Why a job that would call Polar ends without work while billing is off.
-pub(crate) const NOT_CONFIGURED: &str = "not configured";

@@ -4,6 +4,7 @@
 //! no other.
 
 use axum::Json;
+use jobs::benefits::names;
 use polar::{Metadata, MetadataValue, Product, ProductId};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -199,10 +200,10 @@ fn fee(product: &Product) -> Option<TransactionFee> {
     let benefit = product
         .benefits
         .iter()
-        .find(|benefit| benefit.metadata.text("type") == Some("transaction_fee"))?;
+        .find(|benefit| benefit.metadata.text(names::TYPE) == Some(names::TRANSACTION_FEE))?;
     Some(TransactionFee {
-        percent: whole(benefit.metadata.get("fee_percent")?)?,
-        fixed: whole(benefit.metadata.get("fee_fixed")?)?,
+        percent: whole(benefit.metadata.get(names::FEE_PERCENT)?)?,
+        fixed: whole(benefit.metadata.get(names::FEE_FIXED)?)?,
     })
 }
 
@@ -219,7 +220,7 @@ fn whole(value: &MetadataValue) -> Option<i64> {
 
 /// The product's place in the list: lower comes first, and one without a place last.
 fn order(product: &Product) -> f64 {
-    let order = match product.metadata.get("order") {
+    let order = match product.metadata.get(names::ORDER) {
         Some(MetadataValue::Integer(number)) => format!("{number}").parse().ok(),
         Some(MetadataValue::Float(number)) => Some(*number),
         Some(MetadataValue::Text(text)) => text.trim().parse().ok(),
@@ -248,7 +249,7 @@ fn is_true(metadata: &Metadata, key: &str) -> bool {
 }
 
 fn features(metadata: &Metadata) -> Vec<String> {
-    let text = metadata.text("features").unwrap_or_default();
+    let text = metadata.text(names::FEATURES).unwrap_or_default();
     let features = text.split(',').map(str::trim);
     features
         .filter(|f| !f.is_empty())

@@ -3,6 +3,7 @@
 use sqlx::PgPool;
 
 use crate::contract::Fees;
+use crate::mirror::fees;
 use crate::types::{OrganizationId, Role, UserId};
 
 /// A living organization, as one caller meets it.
@@ -45,17 +46,10 @@ pub async fn find(
         status: row.status,
         role: row.role.as_deref().and_then(Role::parse),
         erasing: row.erasing,
-        fees: match (
+        fees: fees::from_columns(
             row.fee_basis_points,
             row.fee_fixed,
             row.subscription_fee_basis_points,
-        ) {
-            (Some(basis_points), Some(fixed), Some(subscription_basis_points)) => Some(Fees {
-                basis_points,
-                fixed,
-                subscription_basis_points,
-            }),
-            _ => None,
-        },
+        ),
     }))
 }
