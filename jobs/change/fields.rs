@@ -4,12 +4,11 @@
 
 use std::cell::RefCell;
 
-use crate::mirror::costs::CostUsd;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use super::Fault;
-use crate::types::{Email, OrganizationId, Role, UserId};
+use crate::types::{CostUsd, Email, OrganizationId, Role, UserId};
 
 /// Unknown fields that are reported at most: the answer stays readable whatever was sent.
 const MOST_UNKNOWN: usize = 20;

@@ -14,8 +14,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::contract::Fees;
-use crate::mirror::costs::CostUsd;
-use crate::types::{Email, OrganizationId, Person, Role, UserId};
+use crate::types::{CostReading, Email, OrganizationId, Person, Role, UsageReading, UserId};
 
 pub use change_type::ChangeType;
 
@@ -114,44 +113,10 @@ pub enum Change {
         /// The new owner.
         user: UserId,
     },
-    /// Usage to be counted.
+    /// Usage to be counted; without the id and the time of the envelope.
     UsageRecorded(UsageReading),
-    /// A cost to be reported.
+    /// A cost to be reported; without the id and the time of the envelope.
     CostRecorded(CostReading),
-}
-
-/// Usage of one organization.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UsageReading {
-    /// The organization.
-    pub organization: OrganizationId,
-    /// How much; from 1 to [`crate::mirror::usage::MAX_QUANTITY`].
-    pub quantity: i64,
-    /// When it was used; `None` = now.
-    pub recorded_at: Option<DateTime<Utc>>,
-}
-
-/// What something cost for one organization.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CostReading {
-    /// The organization.
-    pub organization: OrganizationId,
-    /// What caused the cost: `organization_review`, `compass_assistant` or another name.
-    pub source: String,
-    /// What for; the second half of the event's name.
-    pub context: Option<String>,
-    /// Who runs the model.
-    pub vendor: Option<String>,
-    /// Which model.
-    pub model: Option<String>,
-    /// Tokens read.
-    pub input_tokens: Option<i64>,
-    /// Tokens written.
-    pub output_tokens: Option<i64>,
-    /// In US dollars, exact; nothing is reported without one.
-    pub cost_usd: Option<CostUsd>,
-    /// The application's id of the reading: a repeated one is the same reading.
-    pub usage_id: Option<String>,
 }
 
 /// Reads one change with its envelope. An unknown field is a fault, which names the known one nearest to it.

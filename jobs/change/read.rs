@@ -6,10 +6,9 @@ use super::fields::{
     Faults, Fields, cost, email, escaped, integer, name, organization_id, person_name, role, text,
     time, user_id,
 };
-use super::{Change, ChangeType, CostReading, Fault, ParsedChange, UsageReading};
+use super::{Change, ChangeType, Fault, ParsedChange};
 use crate::contract::Fees;
-use crate::mirror::usage::MAX_QUANTITY;
-use crate::types::Person;
+use crate::types::{CostReading, MAX_QUANTITY, Person, UsageReading};
 
 /// Metadata text, where the slug goes, has at most so many characters at Polar.
 const SLUG: usize = 500;
@@ -203,9 +202,10 @@ fn usage_recorded(data: &Fields<'_>) -> Option<Change> {
     let quantity = data.required("quantity", integer::<1, MAX_QUANTITY>);
     let recorded_at = data.optional("recorded_at", time);
     Some(Change::UsageRecorded(UsageReading {
-        organization: organization?,
+        organization_id: organization?.0,
         quantity: quantity?,
         recorded_at: recorded_at?,
+        external_id: None,
     }))
 }
 
@@ -220,7 +220,7 @@ fn cost_recorded(data: &Fields<'_>) -> Option<Change> {
     let cost_usd = data.optional("cost_usd", cost);
     let usage_id = data.optional("usage_id", text::<ID>);
     Some(Change::CostRecorded(CostReading {
-        organization: organization?,
+        organization_id: organization?.0,
         source: source?,
         context: context?,
         vendor: vendor?,
@@ -229,6 +229,8 @@ fn cost_recorded(data: &Fields<'_>) -> Option<Change> {
         output_tokens: output_tokens?,
         cost_usd: cost_usd?,
         usage_id: usage_id?,
+        recorded_at: None,
+        external_id: None,
     }))
 }
 

@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use polar::{Cost, IngestedEvent, LlmUsage};
 
 use super::MAX_EVENTS;
-use crate::mirror::costs::{CostUsd, CostUsdError, WaitingCost};
+use crate::mirror::costs::WaitingCost;
+use crate::types::{CostUsd, CostUsdError};
 
 /// Events that travel in one request, at most [`MAX_EVENTS`].
 #[derive(Debug, Default)]

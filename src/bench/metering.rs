@@ -9,7 +9,8 @@ use anyhow::{Context as _, ensure};
 use chrono::Utc;
 use clap::Args;
 use jobs::contract::{JobFacts, Settings};
-use jobs::mirror::usage::{Reading, close_window, record_all};
+use jobs::mirror::usage::{close_window, record_all};
+use jobs::types::UsageReading;
 use jobs::{Context, Job, ReportUsage};
 use serde_json::{Value, json};
 use simulator::{Options, Simulator};
@@ -146,10 +147,10 @@ async fn batched(pool: &PgPool, organizations: &[Uuid], manner: Manner) -> anyho
         let ids: Vec<Option<String>> = (0..BATCH)
             .map(|place| manner.ids.then(|| format!("reading-{request}-{place:05}")))
             .collect();
-        let readings: Vec<Reading> = organizations
+        let readings: Vec<UsageReading> = organizations
             .iter()
             .zip(&ids)
-            .map(|(&organization_id, id)| Reading {
+            .map(|(&organization_id, id)| UsageReading {
                 organization_id,
                 quantity: 1,
                 recorded_at: None,

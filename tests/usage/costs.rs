@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jobs::ReportCosts;
 use jobs::contract::Outcome;
-use jobs::mirror::costs::{CostReading, CostUsd, record_all};
+use jobs::mirror::costs::record_all;
+use jobs::types::{CostReading, CostUsd};
 use serde_json::{Value, json};
 use simulator::{Faults, RequestMatch};
 use uuid::Uuid;

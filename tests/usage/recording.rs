@@ -1,6 +1,7 @@
 //! Recording: by the batch, by SQL, by COPY; no job per reading; ids make it idempotent.
 
-use jobs::mirror::usage::{MAX_QUANTITY, Reading, Recorded, record_all};
+use jobs::mirror::usage::{Recorded, record_all};
+use jobs::types::{MAX_QUANTITY, UsageReading};
 use uuid::Uuid;
 
 use crate::test_app::{TestApp, reading};
@@ -9,8 +10,8 @@ use crate::test_app::{TestApp, reading};
 async fn a_batch_is_written_once_however_often_it_comes() {
     let app = TestApp::start().await;
     let organization = app.organization().await;
-    let batch: Vec<Reading> = (0..10_000)
-        .map(|number| Reading {
+    let batch: Vec<UsageReading> = (0..10_000)
+        .map(|number| UsageReading {
             external_id: Some(format!("r-{}", number % 9_000)),
             ..reading(organization, 1)
         })
@@ -79,13 +80,13 @@ async fn insert_copy_and_functions_all_count() {
 async fn two_batches_with_the_same_ids_in_another_order_do_not_deadlock() {
     let app = TestApp::start().await;
     let organization = app.organization().await;
-    let forward: Vec<Reading> = (0..2_000)
-        .map(|number| Reading {
+    let forward: Vec<UsageReading> = (0..2_000)
+        .map(|number| UsageReading {
             external_id: Some(format!("r-{number}")),
             ..reading(organization, 1)
         })
         .collect();
-    let backward: Vec<Reading> = forward.iter().rev().cloned().collect();
+    let backward: Vec<UsageReading> = forward.iter().rev().cloned().collect();
     let (mut one, mut two) = (
         app.pool.acquire().await.unwrap(),
         app.pool.acquire().await.unwrap(),

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use jobs::mirror::usage::{Reading, record_all};
+use jobs::mirror::usage::record_all;
+use jobs::types::UsageReading;
 use jobs::{Job, MeterUsage, ReportUsage};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -337,7 +338,7 @@ impl Day {
 
 impl Writer {
     /// Whether a reading is new to the table, as this writer sees it.
-    fn expect(&mut self, reading: Reading) -> bool {
+    fn expect(&mut self, reading: UsageReading) -> bool {
         if let Some(id) = reading.external_id
             && (self.committed_ids.contains(&id) || !self.ids.insert(id))
         {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use jobs::contract::{Fees, JobFacts, Outcome, Settings};
-use jobs::mirror::usage::{Reading, Recorded, record_all};
+use jobs::mirror::usage::{Recorded, record_all};
+use jobs::types::UsageReading;
 use jobs::{Context, Done, Error, Job, MeterUsage, ReportCosts, ReportUsage};
 use private_postgres::testing::database;
 use simulator::Options;
@@ -99,7 +100,7 @@ impl TestApp {
     }
 
     pub(crate) async fn record(&self, organization: Uuid, quantities: &[i64]) -> Recorded {
-        let readings: Vec<Reading> = quantities
+        let readings: Vec<UsageReading> = quantities
             .iter()
             .map(|&quantity| reading(organization, quantity))
             .collect();
@@ -177,8 +178,8 @@ impl TestApp {
     }
 }
 
-pub(crate) fn reading(organization_id: Uuid, quantity: i64) -> Reading {
-    Reading {
+pub(crate) fn reading(organization_id: Uuid, quantity: i64) -> UsageReading {
+    UsageReading {
         organization_id,
         quantity,
         recorded_at: None,

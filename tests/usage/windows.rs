@@ -175,7 +175,7 @@ async fn after_hours_of_downtime_one_window_covers_everything_once() {
     let organization = app.organization().await;
     let mut connection = app.pool.acquire().await.unwrap();
     let readings: Vec<_> = (1..=100)
-        .map(|minute| jobs::mirror::usage::Reading {
+        .map(|minute| jobs::types::UsageReading {
             recorded_at: Some(Utc::now() - TimeDelta::minutes(minute * 5)),
             ..reading(organization, minute)
         })
@@ -221,7 +221,7 @@ async fn history_counts_unless_metering_began_later() {
             .await
             .unwrap()
     );
-    let at = |recorded_at: DateTime<Utc>, quantity| jobs::mirror::usage::Reading {
+    let at = |recorded_at: DateTime<Utc>, quantity| jobs::types::UsageReading {
         recorded_at: Some(recorded_at),
         ..reading(organization, quantity)
     };
@@ -243,8 +243,7 @@ async fn a_sum_that_no_event_can_carry_stops_nobody_else() {
     let app = TestApp::start().await;
     let (huge, small) = (app.organization().await, app.organization().await);
     // One statement, so one window.
-    app.record(huge, &[jobs::mirror::usage::MAX_QUANTITY; 1_200])
-        .await;
+    app.record(huge, &[jobs::types::MAX_QUANTITY; 1_200]).await;
     app.record(small, &[2]).await;
     app.meter().await;
     app.report().await.unwrap();

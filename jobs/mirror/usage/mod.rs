@@ -20,7 +20,7 @@ pub use horizon::{
 };
 pub use list::{ReportFilter, ReportRow, count_refused, list};
 pub use lives::{deletion_waits, unreported_before_deletion};
-pub use record::{MAX_QUANTITY, Reading, Recorded, record_all};
+pub use record::{Recorded, record_all};
 pub use report::{FrozenReport, frozen, mark_reported, refuse, resolve_waiting, retry_refused};
 pub use retention::{create_partitions, fold, prune, prune_ids};
 pub use window::{Window, close_window};

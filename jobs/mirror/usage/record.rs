@@ -4,21 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// The largest quantity of one reading: 2^53 - 1, which every JSON reader keeps exactly.
-pub const MAX_QUANTITY: i64 = 9_007_199_254_740_991;
-
-/// One usage reading as it comes in (`usage.recorded`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reading {
-    /// Who used it; need not be created yet.
-    pub organization_id: Uuid,
-    /// How much: `1..=`[`MAX_QUANTITY`]. The table refuses anything else.
-    pub quantity: i64,
-    /// When it happened; now when absent. Shown, but counting goes by transaction.
-    pub recorded_at: Option<DateTime<Utc>>,
-    /// The id of the change, 1..=512 characters; the same id again is a duplicate.
-    pub external_id: Option<String>,
-}
+use crate::types::UsageReading;
 
 /// What became of a batch of readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +32,7 @@ impl Recorded {
 /// If the database refuses, for instance a quantity out of range; then none is written.
 pub async fn record_all(
     connection: &mut PgConnection,
-    readings: &[Reading],
+    readings: &[UsageReading],
 ) -> Result<Recorded, sqlx::Error> {
     if readings.is_empty() {
         return Ok(Recorded::default());

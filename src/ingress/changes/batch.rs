@@ -2,8 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use jobs::change::{self, Change, Fault, ParsedChange};
-use jobs::mirror::costs::CostReading;
-use jobs::mirror::usage::Reading;
+use jobs::types::{CostReading, UsageReading};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -16,7 +15,7 @@ pub(in crate::ingress) struct Batch {
     /// Stored as events, each with a job.
     pub(super) changes: Vec<ToApply>,
     /// Stored as rows of `usage`.
-    pub(super) usage: Vec<Reading>,
+    pub(super) usage: Vec<UsageReading>,
     /// Stored as rows of `costs`.
     pub(super) costs: Vec<CostReading>,
 }
@@ -91,8 +90,16 @@ impl Batch {
             change,
         } = change::parse(&value)?;
         match change {
-            Change::UsageRecorded(reading) => self.usage.push(usage(id, occurred_at, &reading)),
-            Change::CostRecorded(reading) => self.costs.push(cost(id, occurred_at, reading)),
+            Change::UsageRecorded(reading) => self.usage.push(UsageReading {
+                recorded_at: reading.recorded_at.or(occurred_at),
+                external_id: id,
+                ..reading
+            }),
+            Change::CostRecorded(reading) => self.costs.push(CostReading {
+                recorded_at: occurred_at,
+                external_id: id,
+                ..reading
+            }),
             change => {
                 let data = value.get_mut("data").map(Value::take).unwrap_or_default();
                 self.changes.push(ToApply {
@@ -149,37 +156,4 @@ fn faulty(pointer: &str, message: String) -> Refusal {
         pointer: pointer.to_owned(),
         message,
     }])
-}
-
-fn usage(
-    id: Option<String>,
-    occurred_at: Option<DateTime<Utc>>,
-    reading: &change::UsageReading,
-) -> Reading {
-    Reading {
-        organization_id: reading.organization.0,
-        quantity: reading.quantity,
-        recorded_at: reading.recorded_at.or(occurred_at),
-        external_id: id,
-    }
-}
-
-fn cost(
-    id: Option<String>,
-    occurred_at: Option<DateTime<Utc>>,
-    reading: change::CostReading,
-) -> CostReading {
-    CostReading {
-        organization_id: reading.organization.0,
-        source: reading.source,
-        context: reading.context,
-        vendor: reading.vendor,
-        model: reading.model,
-        input_tokens: reading.input_tokens,
-        output_tokens: reading.output_tokens,
-        cost_usd: reading.cost_usd,
-        usage_id: reading.usage_id,
-        recorded_at: occurred_at,
-        external_id: id,
-    }
 }
