@@ -25,8 +25,8 @@ pub struct MeterUsage {}
 impl Job for MeterUsage {
     const KIND: &'static str = "meter_usage";
     const PRIORITY: i16 = priority::METERING;
-    /// A window that piled up, or holds history that was loaded, takes minutes to count. One that were never counted in
-    /// time would grow for ever.
+    /// A window that piled up, or holds history that was loaded, takes minutes to count. If that ran into the timeout
+    /// every time, the window would grow for ever.
     const TIMEOUT: Duration = Duration::from_secs(1800);
 
     fn unique_key(&self) -> Option<String> {
@@ -72,8 +72,8 @@ impl Scheduled for MeterUsage {
     }
 }
 
-/// Whoever keeps a transaction open keeps what was written since then out of the window; nothing
-/// is lost, but it comes late, and only people can end it.
+/// Names transactions that are open for long. What was written since they began is in no window until they end: nothing
+/// is lost, but it is counted late, and only people can end them.
 async fn warn_of_long_transactions(context: &Context) -> Result<(), Error> {
     let Some(holder) = horizon_holder(&context.pool).await? else {
         return Ok(());

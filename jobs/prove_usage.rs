@@ -1,4 +1,4 @@
-//! Holds the books against the readings every night.
+//! Compares every night what was counted and reported with the readings.
 
 use std::time::Duration;
 

@@ -56,7 +56,7 @@ impl Job for Prune {
         Some(key)
     }
 
-    /// Two runs would meet at the rows that both add to or delete.
+    /// Two runs at once would wait for each other's rows.
     fn ordering_key(&self) -> Option<String> {
         Some(Self::KIND.to_owned())
     }

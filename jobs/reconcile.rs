@@ -34,8 +34,8 @@ impl Job for Reconcile {
     /// Ten organizations, of which one may have ten pages of members.
     const TIMEOUT: Duration = Duration::from_secs(600);
 
-    /// Each run is its own: merged into the page of an earlier one it would leave out whoever came before that
-    /// page. Runs that meet take turns, and what one has compared the other need not.
+    /// Each run has its own key: merged into a page of an earlier run it would leave out everybody before that page.
+    /// Two runs at once take turns, page by page, and neither compares what the other has compared.
     fn unique_key(&self) -> Option<String> {
         let since = self.since.to_rfc3339_opts(SecondsFormat::Micros, true);
         Some(format!("{}/{since}", Self::KIND))

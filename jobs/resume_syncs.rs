@@ -21,8 +21,8 @@ use crate::{RestoreCancellation, SyncStartupProgram, backlog};
 
 /// Organizations enqueued by one run.
 const PAGE: u16 = 500;
-/// What was tried less than this ago is left for the next time: what always fails may cost a try an
-/// hour, and no more.
+/// What was tried less than this ago is left for the next run, so that what always fails costs no more than a try an
+/// hour.
 const REST: Duration = Duration::from_secs(50 * 60);
 
 /// One page of what is out of step.
@@ -67,7 +67,7 @@ impl Job for ResumeSyncs {
     }
 }
 
-/// What is left behind of matters that are few, and so not looked at by the page.
+/// Returns the jobs for cancellations and invitations that were left unfinished. There are few, so they are not paged.
 async fn left_behind(pool: &PgPool) -> Result<Vec<NewJob>, sqlx::Error> {
     let cancellations = resumed::left_behind(pool, PAGE.into()).await?.into_iter();
     let invitations = startup_programs::unfinished(pool, PAGE.into())

@@ -2,7 +2,7 @@
 //!
 //! At least once: between the server's acceptance and our commit a process may die or an answer be lost, and
 //! then the same message goes again with the same `Message-ID`. No more often than that: a mail that is `sent`
-//! is never sent again, and a key of its own keeps two attempts apart.
+//! is never sent again, and its ordering key keeps two attempts from running at once.
 
 use std::time::Duration;
 
@@ -43,8 +43,8 @@ impl SendEmail {
     }
 }
 
-/// While releases overlap, a newer one may have asked for a mail whose template this one lacks: so long it waits, and so
-/// often it is looked at.
+/// While releases overlap, a newer one may have asked for a mail whose template this one lacks. How long such a mail
+/// waits for a worker of the newer release, and how long between two looks.
 const OVERLAP: TimeDelta = TimeDelta::days(1);
 const OVERLAP_LOOK: Duration = Duration::from_secs(60);
 
@@ -52,7 +52,7 @@ impl Job for SendEmail {
     const KIND: &'static str = "send_email";
     const QUEUE: Queue = Queue::Mail;
     const PRIORITY: i16 = priority::MAIL;
-    /// A server that puts a mail off is asked for two to four days, as mail servers among themselves do.
+    /// A server that refuses a mail for now is asked again for two to four days, as mail servers do among themselves.
     const RETRY: Retry = Retry::attempts(100);
     /// Longer than the timeouts of a connection and a mail together.
     const TIMEOUT: Duration = Duration::from_secs(700);
@@ -88,7 +88,7 @@ impl Job for SendEmail {
         let Some(template) = mail.template() else {
             return without_template(context, key, &mail).await;
         };
-        // Before the attempt is counted: a server that is away has not been asked about this mail.
+        // Before the attempt is counted: a server that cannot be reached was not asked about this mail.
         let connection = mailer.connect().await?;
         let sending = Sending {
             context,

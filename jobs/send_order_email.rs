@@ -23,7 +23,7 @@ use crate::types::OrganizationId;
 
 /// How long an order may stay unpaid until nobody expects a mail about it.
 const PAYMENT_DEADLINE: TimeDelta = TimeDelta::hours(72);
-/// Between two looks: as long as the order is old, within these bounds. What happens is told by deliveries; a
+/// The wait between two looks is as long as the order is old, within these bounds. Deliveries tell what happens; a
 /// look of our own only replaces one that was lost.
 const SHORTEST_WAIT: TimeDelta = TimeDelta::seconds(15);
 const LONGEST_WAIT: TimeDelta = TimeDelta::hours(6);
@@ -151,7 +151,7 @@ async fn mail(
     if recipients.is_empty() {
         return Ok(Done::ignored("the customer has no billing contacts"));
     }
-    // Without a way out nobody will read the invoice.
+    // Without a mail server the mail is skipped, and nobody reads the invoice.
     let invoice = match context.mail {
         Some(_) => {
             let age = now - order.created_at;

@@ -129,8 +129,8 @@ impl Run<'_> {
         match customer.ensure_details(wanted, &member).await {
             Ok(member) => Ok(self.finish(Some(&member.email), concerned).await?),
             Err(failure) if concerned.is_empty() => Err(failure),
-            // Whoever lost ownership must hear of it although this job is not done; a job that
-            // fails has no followers, so the rest is left to another one.
+            // Whoever lost ownership must be synced although this job is not done. A job that fails has no
+            // follow-ups, so this one ends as done and leaves the rest to another one for the same person.
             Err(_) => {
                 let again = concerned.into_iter().chain([wanted.user]);
                 Ok(Done::applied().then(again.map(|user| self.job.of(user))))
@@ -143,7 +143,7 @@ impl Run<'_> {
     async fn finish(&self, keeps: Option<&str>, mut concerned: Vec<UserId>) -> Result<Done, Error> {
         let (organization, wanted) = (self.job.organization_id, &self.wanted);
         let mut transaction = self.context.begin().await?;
-        // Ownership may have moved on since: then this call came late, and whoever owns by now must hear of it.
+        // Something newer may be wanted by now: then what was done here came late, and is done again.
         if seen::member_synced(&mut transaction, organization, wanted).await? {
             concerned.push(wanted.user);
         }

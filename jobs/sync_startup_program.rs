@@ -82,7 +82,7 @@ impl Job for SyncStartupProgram {
             None => run.refuse("the organization is no customer at Polar").await,
         };
         match ended {
-            // It must not stand before the customer's own sync until somebody grants it.
+            // A job that waits for the scope would block the customer's own sync meanwhile.
             Err(Error::Polar(error)) if error.lacks_scope() => {
                 Ok(Done::ignored(format!("{error}; tried again every hour")))
             }
@@ -168,7 +168,7 @@ impl Run<'_> {
         Ok(discount)
     }
 
-    /// A used invitation stays; of an unused one nothing does.
+    /// Leaves an invitation that was used; deletes one that was not.
     async fn revoke(&self, customer: &Customer) -> Result<Done, Error> {
         let pointed = SyncStartupProgram::discount_of(&customer.metadata);
         let known = [pointed, self.wanted.discount];

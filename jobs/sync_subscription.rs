@@ -75,15 +75,14 @@ impl Job for SyncSubscription {
     }
 }
 
-/// How long the jobs may take that ask already, and how often they are waited for; they were mostly started by the
-/// same change.
+/// How long to wait for the jobs that ask Polar already, and how often. Mostly the same change has started them.
 const OTHERS_ASK: Duration = Duration::from_secs(1);
 const WAITS: i32 = 5;
 
 const HELD: &str = "the customer's state is what is held here";
 
-/// A changed state may be all that we hear of a grant or a subscription whose own delivery was lost.
-/// Mostly it is not, and the jobs that those started bring what it tells: they go first.
+/// Compares a customer's state with what is held. The delivery of the state may be all that we hear of a grant or a
+/// subscription whose own delivery was lost. Mostly none was lost, and their jobs bring the same: they go first.
 async fn compare(context: &Context, organization: OrganizationId) -> Result<Done, Error> {
     if state::is_held(context, organization).await? {
         return Ok(Done::ignored(HELD));

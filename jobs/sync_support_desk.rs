@@ -115,7 +115,8 @@ async fn sync_tenant(
     Ok(Done::applied().then(next).within(transaction))
 }
 
-/// A tier that cannot be set, such as one that Plain does not know, keeps nobody from asking for help.
+/// Starts the jobs of the people although the tier cannot be set, for example because Plain does not know it: they
+/// must be able to ask for help all the same.
 async fn bring_people(context: &Context, organization: OrganizationId) -> Result<(), Error> {
     let mut transaction = context.begin().await?;
     for user in support_desk::tenant_known(&mut transaction, organization).await? {
@@ -170,7 +171,7 @@ async fn sync_member(
             removed => removed?,
         }
     } else if !wanted.tenant_is_known {
-        // Whoever is not brought when its job looks is brought by the next one.
+        // The organization's sync starts the jobs of everybody whom Plain does not hold.
         let reason =
             "the support desk does not know the organization yet; its sync brings its people";
         return Ok(Done::ignored(reason).then([SyncSupportDesk::of(organization)]));
@@ -183,7 +184,8 @@ async fn sync_member(
         let client = &plain.client;
         match client.add_customer_to_tenant(&customer, &tenant).await {
             Err(error) if error.is_not_found() => {
-                // Somebody deleted the tenant there. This run fails, so that one whom Plain never finds is given up.
+                // Somebody deleted the tenant at Plain. This run fails and is not done: else a person whom Plain never
+                // finds would be tried for ever.
                 let mut transaction = context.begin().await?;
                 support_desk::tenant_gone(&mut transaction, organization).await?;
                 let sync = SyncSupportDesk::of(organization);
@@ -212,7 +214,7 @@ async fn ensure_customer(plain: &SupportDesk, user: UserId, email: &Email) -> Re
         Some(known) if known.external_id.as_deref() == Some(&*id) => return Ok(()),
         Some(known) => {
             if let Some(other) = known.external_id {
-                // Whoever else writes to Plain may have put anything there, also an address.
+                // Others who write to Plain may have put anything there, also an address, which must not be logged.
                 let other = Uuid::try_parse(&other).ok().map(display);
                 tracing::warn!(%user, other, "a person at the support desk belonged to another user; bound anew");
             }

@@ -1,8 +1,8 @@
 //! Compares one organization with its customer at Polar: name and slug, members, grants, subscription.
 //!
-//! What was read here before Polar was asked is read again afterwards. What changed meanwhile, or an unfinished
-//! job works on, cannot be compared: it may be on its way, and is not said to differ. But only a job of its own is
-//! sure to repair it, and so it gets one, which has nothing to do where the other was enough.
+//! What was read here before Polar was asked is read again afterwards. What changed meanwhile, or what an
+//! unfinished job works on, is not reported as a difference: it may be on its way. It gets a job all the same, because
+//! the other one may not repair it; where it does, this job finds nothing to do.
 
 mod customer;
 mod fields;
@@ -23,7 +23,7 @@ use crate::{ApplyBenefits, SyncCustomer, SyncMember, SyncSubscription};
 
 pub use run::{Batch, Finding, Run, Stranger, Strangers};
 
-/// Known to us and confirmed, and yet otherwise at Polar.
+/// Polar confirmed it, and has it differently now.
 const CHANGED: &str = "changed at Polar";
 /// Polar never confirmed it, and no job is under way.
 const UNCONFIRMED: &str = "not synced yet";
@@ -118,8 +118,8 @@ pub async fn compare(
     Ok(Some(comparison))
 }
 
-/// Three calls: a subscription that is past due or paused, or waits for the end of a period, no state tells
-/// (docs/polar-facts.md#state-changed).
+/// Three calls, because a customer's state leaves out subscriptions that are past due or paused, and changes that wait
+/// for the end of a period (docs/polar-facts.md#state-changed).
 async fn ask(polar: &polar::Client, organization: OrganizationId) -> Result<AtPolar, Error> {
     let external_id = organization.to_string();
     let customer = CustomerRef::External(&external_id);
@@ -164,7 +164,8 @@ fn differ(organization: OrganizationId, held: &HeldOrganization, at_polar: &AtPo
     found
 }
 
-/// What is known to be out of step has its reason, and is a difference whatever waits.
+/// Whether a job may be about to repair it. What is known to be out of step has its reason, and counts as a difference
+/// whatever job waits.
 async fn is_under_way(
     pool: &PgPool,
     organization: OrganizationId,

@@ -1,4 +1,4 @@
-//! A run over everybody, page by page: the nightly job and the command line go the same way.
+//! A run over everybody, page by page, for the nightly job and the command line.
 
 use chrono::{DateTime, Utc};
 use polar::{Customer, CustomerId};
@@ -46,7 +46,7 @@ pub struct Finding {
 pub struct Batch {
     /// What came of them.
     pub findings: Vec<Finding>,
-    /// Why it ends before its time: to be waited for, or returned, once the findings are written.
+    /// Why it ends early: to be waited for, or returned, once the findings are written.
     pub failure: Option<Error>,
     /// Whether there is nobody left.
     pub is_last: bool,

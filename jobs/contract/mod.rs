@@ -1,5 +1,5 @@
-//! What every job agrees to: a job is a value with its policy beside it, its run ends in a word
-//! that says what should happen next, and what follows from it is returned, never written on the side.
+//! What every job agrees to: a job is a value with its policy beside it, its run returns what should
+//! happen next, and follow-up jobs are returned as well, never written by the job itself.
 
 mod context;
 mod done;

@@ -17,7 +17,7 @@ pub(super) struct Locale<'a> {
 struct Style {
     decimal: char,
     group: &'static str,
-    /// `None`: before the number without a blank.
+    /// Where the currency stands.
     symbol: Symbol,
 }
 

@@ -10,7 +10,8 @@ use crate::contract::{Error, Verdict};
 
 /// How long after the order a mail waits for its invoice.
 pub(crate) const INVOICE_DEADLINE: TimeDelta = TimeDelta::hours(24);
-/// After so many failures, about half an hour, one that may pass is waited for as all others are.
+/// After so many failures, about half an hour, one that may pass no longer fails the job: the invoice is waited for
+/// until the deadline.
 const QUICK_RETRIES: u32 = 10;
 /// The largest document that is fetched: invoices have a page or two.
 const LARGEST: usize = 10 * 1024 * 1024;
@@ -74,8 +75,9 @@ async fn ask_for(polar: &Client, order: &Order, failures: u32) -> Result<Invoici
     }
 }
 
-/// Whatever Polar says about an invoice, the mail goes at last. What says nothing about it is left to the job (a call that was
-/// held back, a refused token, a missing scope), and so is what may have passed a moment later, while that is likely.
+/// The mail is sent in the end, whatever Polar says about its invoice. Only two kinds of errors are returned to the job:
+/// those that say nothing about the invoice (a call that was held back, a refused token, a missing scope), and the first
+/// ones that may pass.
 fn cannot_be_had(order: &Order, error: polar::Error, failures: u32) -> Result<Invoicing, Error> {
     let error = Error::from(error);
     match error.verdict() {

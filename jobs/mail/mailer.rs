@@ -93,7 +93,7 @@ pub(crate) enum SendError {
     Temporary(String),
 }
 
-/// A way out that is open.
+/// What a mail can be handed to now.
 pub(crate) enum Connection<'a> {
     Smtp(&'a Mailer, Box<smtp::Session>),
     Directory(&'a Path),

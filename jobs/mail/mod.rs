@@ -2,8 +2,8 @@
 //!
 //! What is mailed is decided by the jobs `send_order_email` and `send_subscription_email`, on what Polar says
 //! when they run. Either writes one row of `mails` per recipient and occasion ([`crate::mirror::mails`]), and
-//! one job `send_email` per row hands it to the transport. The row's key is unique, so whatever repeats the
-//! occasion gives no second mail; its `Message-ID` follows from the key, so that a message which had to be
+//! one job `send_email` per row hands it to the transport. The row's key is unique, so an occasion that is repeated
+//! gives no second mail; its `Message-ID` follows from the key, so that a message which had to be
 //! sent again after a lost answer can be recognised as the same.
 //!
 //! [`Template`] and [`MailData`] are what a mail says, [`NewMail`] is one that is asked for, [`Mailer`] takes

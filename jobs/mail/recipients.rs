@@ -30,8 +30,8 @@ pub(crate) async fn billing_contacts(
     Ok(contacts.into_values().collect())
 }
 
-/// A stand-in that Polar has while somebody else has the address is known here only: whether mail to it arrives is
-/// the mail server's choice.
+/// Where Polar holds a stand-in, because somebody else has the address there, the mail goes to the address itself: not
+/// every mail server takes mail for a stand-in.
 async fn address(
     pool: &PgPool,
     organization: OrganizationId,

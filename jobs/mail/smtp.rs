@@ -32,7 +32,7 @@ const CLOSING: u16 = 421;
 /// A connection that is ready for one mail.
 pub(crate) struct Session(AsyncSmtpConnection);
 
-/// How a mail was not taken.
+/// Why a mail was not taken.
 pub(super) enum Failure {
     /// Refused for good.
     Refused(String),

@@ -42,8 +42,8 @@ pub async fn fees(
 }
 
 /// Says whether the application is to be told of changes from now on. Each starting worker declares its settings, so the
-/// one that starts last decides. Where somebody was told before, what changed while nobody was is told now: everything,
-/// for nobody knows what it was.
+/// one that starts last decides. Where it was told before and then was not, it is told everything now, because nobody
+/// knows what changed meanwhile.
 ///
 /// # Errors
 /// If the database fails.

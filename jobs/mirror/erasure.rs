@@ -111,9 +111,9 @@ pub(super) async fn erase_people(
     Ok(u64::try_from(users.len()).unwrap_or(u64::MAX))
 }
 
-/// What organizations keep of these people and of the addresses that they had: those that live on are erased by nobody
-/// else. What differs stays open; a mail that waits is skipped, and the texts are the organization's. An address that
-/// somebody else of the organization has stays.
+/// Removes what organizations keep of these people and of the addresses that they had; organizations that live on are
+/// erased nowhere else. Differences stay open; mails that wait are skipped, and the texts of
+/// mails stay, because they are about the organization. An address that somebody else of the organization has stays.
 async fn erase_of_people(
     connection: &mut PgConnection,
     people: &[Uuid],
@@ -147,9 +147,12 @@ async fn erase_of_people(
     Ok(())
 }
 
-/// Organizations that were deleted before `before` and are not erased yet; those erased since `again`, which
-/// are looked at once more; and erased ones of whose people somebody has a name or an address who belongs to no
-/// living one: who left the last of them since, or was named again.
+/// Returns the organizations that are to be erased:
+///
+/// - those that were deleted before `before` and are not erased yet;
+/// - those erased since `again`, which are looked at once more;
+/// - erased ones with a person who has a name or an address and belongs to no living organization: the person left the
+///   last one since, or was named again.
 ///
 /// # Errors
 /// If the database fails.

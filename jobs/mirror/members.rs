@@ -7,9 +7,9 @@ use sqlx::PgConnection;
 
 use crate::types::{Email, OrganizationId, Role, UserId};
 
-/// Writes what a change says of a person; what it leaves out stays, and newer news stay. `true` =
-/// it made a difference to somebody known. Holds the person's row until the membership is written: an erasure
-/// either sees it, or comes before what follows.
+/// Writes what a change says of a person. What it leaves out stays, and so does what a newer change wrote. `true` =
+/// somebody known was changed. Holds the person's row until the transaction ends: an erasure either sees the
+/// membership that follows, or comes before both.
 ///
 /// # Errors
 /// If the database fails.
@@ -79,7 +79,7 @@ async fn change_person(
     Ok(changed.rows_affected() == 1)
 }
 
-/// A change that comes late: what was confirmed for a newer one did not have this.
+/// Marks what was confirmed for a newer change as unconfirmed: this one came late, and was not part of it.
 async fn unconfirm_memberships(
     connection: &mut PgConnection,
     user: UserId,
@@ -101,7 +101,7 @@ async fn unconfirm_memberships(
     .map(drop)
 }
 
-/// Keeps which change the address and the name are of.
+/// Remembers which change the address and the name are from.
 async fn keep_events(
     connection: &mut PgConnection,
     user: UserId,

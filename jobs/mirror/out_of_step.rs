@@ -1,8 +1,8 @@
 //! What is known to differ at Polar although nobody works on it: since when, and why.
 //!
 //! Written at once, because the job that notes it fails. A job's end in the job table says what
-//! became of one attempt; this says what is still missing, and whether trying again is of any use:
-//! for a reason that may pass it is, for a version that Polar refuses only a newer one is.
+//! became of one attempt. This says what is still missing, and whether to try again: a reason may pass, but
+//! where Polar refuses a version only a newer one is tried.
 
 use sqlx::{PgConnection, PgExecutor, PgPool};
 
@@ -26,7 +26,8 @@ pub struct Cause {
     pub reason: String,
     /// The version that Polar refuses for good; `None` = the reason may pass.
     pub refused_version: Option<i64>,
-    /// Who has what is wanted: the address; or themselves, the ownership that nobody else is to have.
+    /// Who has the address that is wanted; or, where it is about ownership, the owner at Polar whom nobody is
+    /// to succeed.
     pub holder: Option<UserId>,
 }
 

@@ -29,8 +29,8 @@ pub async fn remember_customer(
     Ok(())
 }
 
-/// Polar has no longer the customer with this id. The organization that has it, if it lives, is out of
-/// step with Polar from now on; answers which.
+/// Notes that Polar no longer has the customer with this id. Returns the living organization that has it, which is out
+/// of step with Polar from now on.
 ///
 /// # Errors
 /// If the database fails.
@@ -48,9 +48,8 @@ pub async fn customer_lost(
     Ok(organization.map(OrganizationId))
 }
 
-/// Another customer has taken the place of the one that Polar confirmed everything about: nothing
-/// of it is known to hold for the new one. Returns whether it is to get the invitation to the startup program
-/// that the former had.
+/// Another customer has taken the place of the one that was known: whatever Polar confirmed about that one is
+/// unconfirmed now. Returns whether the new one is to get the invitation to the startup program that the former had.
 ///
 /// # Errors
 /// If the database fails.

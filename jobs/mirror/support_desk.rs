@@ -31,7 +31,7 @@ pub struct WantedMember {
     /// The newest change that this reading is of.
     pub version: i64,
     /// The newest change of the person that a run for this organization brings, or brought before the
-    /// person left: an older one may have been written over what other runs brought since.
+    /// person left. Where it is not the newest of all, it may have overwritten what other runs brought since.
     pub person_event: i64,
     /// Whether Plain was seen to hold the organization.
     pub tenant_is_known: bool,
@@ -180,7 +180,7 @@ pub async fn tenant_gone(
     connection: &mut PgConnection,
     organization: OrganizationId,
 ) -> Result<(), sqlx::Error> {
-    // Several people may find it out at once; the row of the organization lets one after the other in.
+    // Jobs of several people may find it out at once; the lock on the organization's row puts them in order.
     sqlx::query!(
         "UPDATE polar_jobs.support_desk_tenants SET synced_event = NULL, synced_tier = NULL WHERE organization_id = $1",
         organization.0,

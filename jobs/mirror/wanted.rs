@@ -1,4 +1,4 @@
-//! What the application wants at Polar, read at the start of every sync: levels, not edges.
+//! What the application wants at Polar, read at the start of every sync: the state that is wanted now, not what changed.
 
 use std::time::Duration;
 

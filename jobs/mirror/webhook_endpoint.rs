@@ -56,8 +56,8 @@ pub async fn last_delivery(
     .await
 }
 
-/// Polar delivers again: what happened meanwhile was never recorded, so every organization counts as
-/// one about which deliveries could not be followed up. Returns how many.
+/// Polar delivers again. It never recorded what happened meanwhile, so every organization is marked as one about
+/// which deliveries could not be followed up. Returns how many.
 ///
 /// # Errors
 /// If the database fails.

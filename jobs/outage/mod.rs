@@ -1,7 +1,7 @@
-//! What is known of somebody who is down: the mail server, the application. Without it a thousand waiting jobs
-//! would each wait for the same timeout; with it one of them tries, and the others wait without having failed.
+//! What is known of a service that is down: the mail server, the application. Without it a thousand waiting jobs
+//! would each run into the same timeout; with it one of them tries, and the others wait without a failure counted.
 //!
-//! Nothing here waits or sends; the moment is always given.
+//! Nothing here waits or sends; the time is passed in.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use rand::RngExt as _;
 
 use crate::contract::Error;
 
-/// How long nobody is asked after the first failure, and at most: each further try in vain doubles it.
+/// How long the service is left alone after the first failure, and at most; each probe that fails doubles it.
 const FIRST_DELAY: Duration = Duration::from_secs(5);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// For how long one that tries keeps the others waiting; longer than a try may take.
@@ -24,7 +24,7 @@ pub(crate) enum Admission {
     Probe,
 }
 
-/// Nobody is asked now.
+/// The service is not asked now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Held {
     /// When to ask again.
@@ -54,8 +54,8 @@ struct Since {
 }
 
 impl Outage {
-    /// Whether the caller may ask; else how long to wait, and why. Spread, so that those who wait do not come
-    /// back at the same moment. Whether a probe ever ends does not matter: the next one goes after its time.
+    /// Whether the caller may ask; else how long to wait, and why. The waits are spread, so that not everybody comes
+    /// back at the same moment. A probe may get lost: another one is let through after its time.
     pub(crate) fn admit(&self, now: Instant) -> Result<Admission, Held> {
         let mut state = self.lock();
         let Some(since) = state.as_mut() else {
@@ -72,8 +72,8 @@ impl Outage {
         Ok(Admission::Probe)
     }
 
-    /// What was asked failed for this reason. Of several that fail together the first begins the outage, and
-    /// the others, which were under way, say nothing new: only a probe in vain makes the delay grow.
+    /// What was asked failed for this reason. Of several that fail together the first begins the outage; the others
+    /// were under way and change nothing. Only a failed probe makes the delay grow.
     pub(crate) fn begin(&self, reason: &str, admission: Admission, now: Instant) -> Held {
         let mut state = self.lock();
         let delay = match (&*state, admission) {
@@ -102,7 +102,7 @@ impl Outage {
         *self.lock() = None;
     }
 
-    /// Whether nobody is asked at the moment but by a probe.
+    /// Whether only probes are let through at the moment.
     pub(crate) fn is_known(&self) -> bool {
         self.lock().is_some()
     }

@@ -7,8 +7,8 @@ use crate::contract::{Context, Error};
 use crate::mirror::seen;
 use crate::mirror::wanted::WantedMember;
 
-/// Polar asks the name service whether a domain takes mail. A refusal is final, unless that
-/// service had a hiccup: one slow retry is fair.
+/// How long after a refusal the address is tried once more. Polar asks the name service whether a domain takes
+/// mail, which may fail for a moment; a second refusal is final.
 const SLOW: Duration = Duration::from_secs(30);
 
 /// What becomes of a job whose person's address Polar refused: it looks again once, slowly, and

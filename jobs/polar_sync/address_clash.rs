@@ -87,7 +87,7 @@ fn frees(theirs: &WantedMember, holder: &Member) -> bool {
     theirs.removed || theirs.email.as_ref().is_some_and(another)
 }
 
-/// What is waited for; all that stays if it does not come.
+/// The reason for the wait: what is waited for.
 fn expectation(user: UserId, theirs: &WantedMember, holder: &Member) -> String {
     let other = theirs.user;
     if theirs.removed {

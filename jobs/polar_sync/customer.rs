@@ -60,8 +60,8 @@ impl<'a> PolarCustomer<'a> {
         Err(Error::Retry("the address is still taken after it was freed".to_owned()).into())
     }
 
-    /// Under which address somebody is added whose own is taken: only who is to own the customer, for
-    /// ownership waits for no address, and the owner before may be the one who has it.
+    /// The address under which somebody is added whose own is taken. Only the wanted owner gets one: ownership
+    /// does not wait for an address, and the owner before may be the one who has it.
     fn stand_in(&self, wanted: &WantedMember, email: &Email) -> Option<String> {
         let owns = wanted.role.at_polar() == polar::Role::Owner;
         owns.then(|| email.stand_in(wanted.user)).flatten()
@@ -110,8 +110,8 @@ impl<'a> PolarCustomer<'a> {
         }
     }
 
-    /// Changes name and address where they differ. What can be refused is the address; Polar then
-    /// changes nothing of the request, so the name is sent again by itself.
+    /// Changes name and address where they differ. Where Polar refuses the address it changes nothing of the
+    /// request, so the name is sent again by itself.
     pub(crate) async fn ensure_details(
         &self,
         wanted: &WantedMember,

@@ -12,9 +12,9 @@ use crate::mirror::{seen, usage};
 
 /// How soon a deletion looks again whether the last usage and costs are reported.
 const REPORT_DELAY: Duration = Duration::from_secs(2);
-/// Attempts after which it is no matter of moments: somebody must see to it that Polar takes them.
+/// Attempts after which the reports are not only late: somebody must see to it that Polar takes them.
 const PROMPT_ATTEMPTS: i32 = 60;
-/// How soon it looks again from then on, and of how many such looks one is at the subscriptions: hourly.
+/// How soon it looks again from then on, and after how many such looks it cancels the subscriptions again: hourly.
 const LONG_REPORT_DELAY: Duration = Duration::from_secs(60);
 const LOOKS_PER_CANCELLATION: i32 = 60;
 
@@ -23,7 +23,7 @@ impl PolarCustomer<'_> {
     /// what Polar delivers afterwards may carry no other.
     pub(crate) async fn erase(&self, wanted: &WantedCustomer, event: i64) -> Result<(), Failure> {
         let pool = &self.context.pool;
-        // Polar bills what it hears of a deleted customer to nobody.
+        // Polar bills nobody for what is reported after the customer was deleted.
         if usage::unreported_before_deletion(pool, self.organization).await? {
             return Err(self.wait_for_reports().await.into());
         }
@@ -46,7 +46,8 @@ impl PolarCustomer<'_> {
         Ok(seen::erased(pool, self.organization, event).await?)
     }
 
-    /// Where it takes long, a period may end meanwhile: nobody may pay for another one.
+    /// Where the reports take long, a period may end meanwhile, so the subscriptions are cancelled: nobody may be
+    /// charged for another period.
     async fn wait_for_reports(&self) -> Error {
         let late = self.context.job.attempt - PROMPT_ATTEMPTS;
         if late > 0
@@ -63,8 +64,8 @@ impl PolarCustomer<'_> {
         Error::not_yet(reason, delay)
     }
 
-    /// Lets every subscription that would be renewed end with its period. Our external id is the deleted customer's: a
-    /// new life has none before that one is gone. Of several, one that cannot be cancelled keeps no other from it.
+    /// Lets every subscription that would be renewed end with its period. Our external id still means the customer that
+    /// is to be deleted: a new one is made only after that. Where one cannot be cancelled the others are.
     async fn cancel_subscriptions(&self) -> Result<(), polar::Error> {
         let subscriptions = self.polar.subscriptions();
         let customer = CustomerRef::External(&self.external_id);

@@ -1,5 +1,5 @@
 //! What more than one job does at Polar: making a person a member of a customer, moving ownership,
-//! and ending with what could not be done noted.
+//! and noting what could not be done.
 
 mod address;
 mod address_clash;

@@ -10,8 +10,8 @@ use crate::mirror::wanted::{self, WantedMember};
 use crate::types::UserId;
 
 impl PolarCustomer<'_> {
-    /// Gives the member the wanted role. Returns the member as it is then, and whom else this
-    /// concerned: the owners before, whom Polar demotes without a word.
+    /// Gives the member the wanted role. Returns the member as it is then, and the owners before, whom Polar
+    /// demotes without telling us.
     pub(crate) async fn ensure_role(
         &self,
         wanted: &WantedMember,
@@ -68,8 +68,8 @@ impl PolarCustomer<'_> {
         Ok(theirs.filter_map(UserId::parse).collect())
     }
 
-    /// Whoever owns the customer at Polar goes or steps down behind the wanted owner, whose own job promotes: one that
-    /// promoted somebody else could come late, and make an owner of who is wanted as none by then.
+    /// The present owner can leave or step down only after the wanted one was promoted. Only the successor's own job
+    /// promotes it: another job could run late and promote somebody who is no longer to be owner.
     async fn successor_first(&self, leaving: UserId) -> Failure {
         let pool = &self.context.pool;
         let organization = match wanted::customer(pool, self.organization).await {

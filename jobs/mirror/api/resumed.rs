@@ -1,5 +1,5 @@
-//! Subscriptions whose cancellation was taken back for a change that is under way, and cancellations that
-//! were made again because the change never came: Polar dates those anew, for people they are the first.
+//! Subscriptions whose cancellation was taken back for a change that is under way, and cancellations that were
+//! made again because the change never came. Polar gives such a cancellation a new date; people see the first one.
 
 use chrono::{DateTime, Utc};
 use polar::{DiscountId, ProductId, Subscription, SubscriptionId};
@@ -70,7 +70,7 @@ pub async fn note(
     Ok(())
 }
 
-/// The change that is about to be made now is the one that counts for a subscription that was resumed.
+/// Replaces the change for which a subscription was resumed by the one that is about to be made.
 ///
 /// # Errors
 /// If the database fails.
@@ -93,8 +93,8 @@ pub async fn retarget(
     Ok(())
 }
 
-/// A person is about to cancel a subscription that was resumed. What was noted stands by until that is done, for it
-/// brings what they want; but the cancellation that people know is theirs, which Polar dates.
+/// Notes that a person is about to cancel a subscription that was resumed. The note stays until the new cancellation is
+/// made, because its job would do the same. From now on people see the date of the new cancellation, which Polar sets.
 ///
 /// # Errors
 /// If the database fails.
@@ -125,8 +125,8 @@ pub async fn read(
     read_on(&mut *pool.acquire().await?, organization).await
 }
 
-/// At most `limit` organizations of which something has been noted for so long that whoever noted it has ended,
-/// and the job that was written with it has run; the oldest first.
+/// Returns up to `limit` organizations with an old note: its writer has ended and the job written with it has run, but
+/// the note still stands. Oldest first.
 ///
 /// # Errors
 /// If the database fails.
@@ -184,10 +184,11 @@ pub async fn end(
     Ok(())
 }
 
-/// When the cancellation was made that people know: where it was made again by us, the first. `None` = the
+/// Returns the date of the cancellation that people know: where we made it again, that of the first. `None` = the
 /// subscription is not cancelled.
 ///
-/// To be asked after Polar: a cancellation that we made again is noted before it is made, and stays known.
+/// Call it *after* asking Polar: a cancellation is noted before we make it again, so the note of one that Polar shows is
+/// there.
 ///
 /// # Errors
 /// If the database fails.
@@ -216,7 +217,7 @@ pub async fn first_canceled_at(
     Ok(Some(restored.or(restoring).unwrap_or(canceled_at)))
 }
 
-/// Keeps which cancellation people know by the one that was found; returns it.
+/// Where the cancellation that was found is not the first, keeps the date of the first with it. Returns that date.
 async fn remember(
     connection: &mut PgConnection,
     organization: OrganizationId,

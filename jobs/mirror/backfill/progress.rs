@@ -3,8 +3,8 @@
 use sqlx::PgPool;
 use uuid::Uuid;
 
-/// How many of these organizations unfinished jobs are about that are not known to wait for a reason of
-/// their own; `None` = all.
+/// Returns how many of these organizations have unfinished jobs that are not known to wait for a reason of their
+/// own; `None` = of all.
 ///
 /// # Errors
 /// If the database fails.

@@ -1,5 +1,5 @@
-//! The books, audited: what was recorded is counted again from the readings and held against what
-//! was frozen, what was sent, and what Polar answered.
+//! The audit of usage: what was recorded is counted again from the readings and compared with what was
+//! frozen, what was sent, and what Polar answered.
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;

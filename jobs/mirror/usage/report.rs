@@ -20,11 +20,13 @@ pub struct FrozenReport {
     pub timestamp: DateTime<Utc>,
 }
 
-/// Decides about reports that need no call: organizations created since then are no longer waited
-/// for; the self organization is excluded, which may have been configured after the window closed;
-/// and so is what has no customer any more, because it was written after its deletion was applied. A window that closed
-/// while the database's clock was far ahead gets the present time: Polar refuses the other one until then, and with it this
-/// window would stand before all later ones.
+/// Decides about the reports that need no call:
+///
+/// - One that waited for its organization to be created is sent once it is.
+/// - Reports of the self organization are excluded; it may have been configured after the window closed.
+/// - Reports without a customer are excluded: they were written after its deletion was applied.
+/// - A window that closed while the database's clock was far ahead gets the present time. Polar refuses a time to come,
+///   and all later windows would wait behind this one.
 ///
 /// # Errors
 /// If the database fails.
