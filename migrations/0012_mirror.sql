@@ -24,8 +24,12 @@ CREATE TABLE polar_jobs.organizations (
     granted_fee_basis_points integer,
     granted_fee_fixed integer,
     granted_subscription_fee_basis_points integer,
-    -- The change that last wrote name, slug, status, fees or deletion.
+    -- The newest change that wrote name, slug, status, fees or deletion, and the one that last wrote each field that may be
+    -- changed by itself.
     event_id bigint NOT NULL,
+    name_event bigint NOT NULL DEFAULT 0,
+    slug_event bigint NOT NULL DEFAULT 0,
+    status_event bigint NOT NULL DEFAULT 0,
     -- The customer at Polar; null until one was seen there. Kept when it is found missing, so that
     -- the next one is known for another.
     polar_customer_id uuid,

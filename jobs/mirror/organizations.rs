@@ -82,14 +82,16 @@ pub async fn create(
 ) -> Result<bool, sqlx::Error> {
     let written = sqlx::query!(
         "INSERT INTO polar_jobs.organizations AS o
-                (id, name, slug, status, own_fee_basis_points, own_fee_fixed, own_subscription_fee_basis_points, event_id)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                (id, name, slug, status, own_fee_basis_points, own_fee_fixed, own_subscription_fee_basis_points, event_id,
+                 name_event, slug_event, status_event)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $8, $8)
          ON CONFLICT (id) DO UPDATE
             SET name = excluded.name, slug = excluded.slug, status = excluded.status,
                 own_fee_basis_points = excluded.own_fee_basis_points,
                 own_fee_fixed = excluded.own_fee_fixed,
                 own_subscription_fee_basis_points = excluded.own_subscription_fee_basis_points,
-                event_id = excluded.event_id, deleted_at = NULL, erased_at = NULL,
+                event_id = excluded.event_id, name_event = excluded.name_event, slug_event = excluded.slug_event,
+                status_event = excluded.status_event, deleted_at = NULL, erased_at = NULL,
                 created_at = CASE WHEN o.deleted_at IS NULL THEN o.created_at ELSE now() END,
                 support_tier = CASE WHEN o.deleted_at IS NULL THEN o.support_tier END,
                 plain_tier_external_id = CASE WHEN o.deleted_at IS NULL THEN o.plain_tier_external_id END,
@@ -121,8 +123,8 @@ pub async fn create(
     Ok(true)
 }
 
-/// Changes the fields that are given. `false` = the organization does not live, or a newer change
-/// came before.
+/// Changes the fields that are given, each unless a newer change wrote it: one that failed and is tried again later
+/// still says what no other did. `false` = the organization does not live, or nothing was left to write.
 ///
 /// # Errors
 /// If the database fails.
@@ -133,8 +135,16 @@ pub async fn update(
 ) -> Result<bool, sqlx::Error> {
     let written = sqlx::query!(
         "UPDATE polar_jobs.organizations
-            SET name = coalesce($2, name), slug = coalesce($3, slug), status = coalesce($4, status), event_id = $5
-          WHERE id = $1 AND deleted_at IS NULL AND event_id < $5",
+            SET name = CASE WHEN name_event < $5 THEN coalesce($2, name) ELSE name END,
+                name_event = CASE WHEN $2 IS NULL THEN name_event ELSE greatest(name_event, $5) END,
+                slug = CASE WHEN slug_event < $5 THEN coalesce($3, slug) ELSE slug END,
+                slug_event = CASE WHEN $3 IS NULL THEN slug_event ELSE greatest(slug_event, $5) END,
+                status = CASE WHEN status_event < $5 THEN coalesce($4, status) ELSE status END,
+                status_event = CASE WHEN $4 IS NULL THEN status_event ELSE greatest(status_event, $5) END,
+                event_id = greatest(event_id, $5), synced_event = polar_jobs.confirmed_before(synced_event, $5)
+          WHERE id = $1 AND deleted_at IS NULL
+            AND ($2::text IS NOT NULL AND name_event < $5 OR $3::text IS NOT NULL AND slug_event < $5
+                 OR $4::text IS NOT NULL AND status_event < $5)",
         update.id.0,
         update.name,
         update.slug,

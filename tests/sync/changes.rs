@@ -56,6 +56,43 @@ async fn an_older_change_that_is_replayed_overwrites_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_was_given_up_and_is_retried_writes_what_no_newer_one_has_written() {
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
+    app.tell(&[tenant.created()]).await;
+    app.resolve_waits().await;
+    let update = |mut fields: serde_json::Value| {
+        fields["id"] = tenant.id.clone().into();
+        json!({"type": "organization.updated", "data": fields})
+    };
+    app.tell(&[update(json!({"name": "Acme 2", "slug": "acme-2"}))])
+        .await;
+    let given_up: Vec<i64> = sqlx::query_scalar(
+        "SELECT j.id FROM polar_jobs.live_jobs j, polar_jobs.end_jobs(ARRAY[j.id], 'discarded', 'failed', 'a test', NULL)",
+    )
+    .fetch_all(&app.pool)
+    .await
+    .unwrap();
+    assert_eq!(given_up.len(), 1);
+    app.tell(&[update(json!({"slug": "acme-3"}))]).await;
+    app.resolve_waits().await;
+    sqlx::query("SELECT polar_jobs.retry_finished($1, 'discarded')")
+        .bind(&given_up)
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    app.resolve_waits().await;
+    let customer = app.simulator.customer(&tenant.id).unwrap();
+    assert_eq!(customer.name.as_deref(), Some("Acme 2"));
+    let written: (String, String) =
+        sqlx::query_as("SELECT name, slug FROM polar_jobs.organizations")
+            .fetch_one(&app.pool)
+            .await
+            .unwrap();
+    assert_eq!(written, ("Acme 2".to_owned(), "acme-3".to_owned()));
+    assert_eq!(app.count(OUT_OF_STEP).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_a_deletion_member_changes_are_ignored() {
     let (app, tenant) = (TestApp::open().await, Tenant::new());
     app.tell(&[
