@@ -3,7 +3,7 @@
 -- News for a key that already waits merge into the waiting job: it runs at the earlier of both times,
 -- with the more urgent priority, answers for the events of both, and its payload is the waiting one with
 -- the newcomer's fields over it. So a field that is only written where it is true
--- survives every merge. An old job that an operator put back only hands its events over.
+-- survives every merge. An old job that an operator retries only gives its events to it.
 
 CREATE FUNCTION polar_jobs.merge_events(waiting bigint[], newcomer bigint[]) RETURNS bigint[]
     LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
@@ -15,15 +15,15 @@ CREATE FUNCTION polar_jobs.merge_payload(waiting json, newcomer json) RETURNS js
     SELECT CASE WHEN newcomer IS NULL THEN waiting ELSE (waiting::jsonb || newcomer::jsonb)::json END
 $$;
 
--- Marks a job that an operator put back. It brings no news: what waits with its unique key was told later.
-CREATE FUNCTION polar_jobs.put_back_note() RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT 'put back by an operator'
+-- Marks a job that an operator retried. It brings no news: what waits with its unique key was told later.
+CREATE FUNCTION polar_jobs.retried_note() RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT 'retried by an operator'
 $$;
 
--- A value of a job that is merged into one that waits; null, which changes nothing there, of one that was put back.
+-- A value of a job that is merged into one that waits; null, which changes nothing there, of one that was retried.
 CREATE FUNCTION polar_jobs.news(note text, value anyelement) RETURNS anyelement
     LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN note IS DISTINCT FROM polar_jobs.put_back_note() THEN value END
+    SELECT CASE WHEN note IS DISTINCT FROM polar_jobs.retried_note() THEN value END
 $$;
 
 CREATE AGGREGATE polar_jobs.merge_payloads(json) (SFUNC = polar_jobs.merge_payload, STYPE = json, INITCOND = '{}');

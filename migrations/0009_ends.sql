@@ -101,7 +101,7 @@ BEGIN
      HAVING count(*) > 0;
 END $$;
 
--- A job that was taken back from a dead worker, as an operator wants to hear of it.
+-- A job that was reclaimed from a dead worker, as an operator wants to hear of it.
 CREATE TYPE polar_jobs.reclaimed_job AS (id bigint, kind text, organization text, discarded boolean);
 
 -- Puts back what workers without a row held, and removes what they recorded once nothing is left. A job
@@ -187,7 +187,7 @@ BEGIN
                g.id, now(), g.created_at, g.started_at, NULL, g.attempt,
                jsonb_array_length(g.errors) + least(g.max_attempts, coalesce(k.max_attempts, 20)), g.priority, false,
                coalesce(g.unique_key = g.ordering_key, false), g.queue, g.kind, nullif(g.unique_key, g.ordering_key),
-               NULL, g.ordering_key, g.events, polar_jobs.put_back_note(), g.payload, g.errors, NULL
+               NULL, g.ordering_key, g.events, polar_jobs.retried_note(), g.payload, g.errors, NULL
            )::polar_jobs.live_jobs ORDER BY g.id)
       INTO rows FROM unnest(gone) g LEFT JOIN polar_jobs.kinds k ON k.kind = g.kind;
     stored := polar_jobs.store_jobs(rows);

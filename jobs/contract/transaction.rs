@@ -1,5 +1,6 @@
 //! Transactions that survive being dropped half-way into being, and answers that are not waited for without end.
 
+use std::io;
 use std::time::Duration;
 
 use sqlx::{Connection, PgPool, Postgres, SqlSafeStr, Transaction};
@@ -38,12 +39,13 @@ pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx
 /// Waits no longer than `limit` for the database: what takes longer has lost its connection without knowing it.
 ///
 /// # Errors
-/// Those of `work`; where the time is over, as where no connection is to be had.
+/// Those of `work`; where the time is over, one of the connection.
 pub async fn in_time<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {
-    timeout(limit, work)
-        .await
-        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    timeout(limit, work).await.unwrap_or_else(|_| {
+        let reason = format!("the database gave no answer within {} s", limit.as_secs_f64());
+        Err(io::Error::new(io::ErrorKind::TimedOut, reason).into())
+    })
 }

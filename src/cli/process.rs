@@ -17,8 +17,8 @@ use crate::telemetry::catalogue::{self, Recorder};
 use crate::telemetry::{Masker, Metrics, fleet};
 use crate::worker::{self, Mask, QueueSlots, WorkerSettings};
 
-/// How long running jobs may take to end; the rest of the 30 s that a stop may take is for handing
-/// back and for the last writes.
+/// How long running jobs may take to end; the rest of the 30 s that a stop may take is for requeueing the others and for
+/// the last writes.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Everything that a working process is made of.

@@ -8,7 +8,7 @@ pub struct Backlog {
     /// Its name.
     pub queue: String,
     /// For how many seconds its oldest unfinished work has been due, whether it could run all the time or
-    /// was put back; 0 where none is.
+    /// was requeued; 0 where none is.
     pub oldest_due: f64,
     /// Jobs that wait and are not behind another one of their ordering key; no more than
     /// [`COUNTED`] are counted.

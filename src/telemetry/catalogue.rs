@@ -181,7 +181,7 @@ pub const METRICS: &[Metric] = &[
         "polar_jobs_unknown_kind_total",
         "",
         Recorder::Worker,
-        "Jobs put back because this release does not know their kind.",
+        "Jobs requeued because this release does not know their kind.",
     ),
     count(
         "polar_jobs_reclaimed_workers_total",
@@ -193,7 +193,7 @@ pub const METRICS: &[Metric] = &[
         "polar_jobs_reclaimed_jobs_total",
         "result",
         Recorder::Worker,
-        "Jobs taken back from dead workers, by result: returned, discarded.",
+        "Jobs reclaimed from dead workers, by result: returned, discarded.",
     ),
     count(
         "polar_jobs_api_calls_total",

@@ -167,7 +167,7 @@ impl Repairs {
         for suspect in &self.dead {
             if reclaim::remove_dead_worker(&mut connection, *suspect).await? {
                 let worker = suspect.worker;
-                tracing::warn!(worker, "a worker died, its jobs are taken back");
+                tracing::warn!(worker, "a worker died, its jobs are reclaimed");
                 metrics::worker_reclaimed();
                 removed = true;
             }
@@ -206,7 +206,7 @@ fn report_reclaimed(job: &ReclaimedJob) {
             job = id,
             kind,
             organization,
-            "the worker died, the job is taken back and waits again"
+            "the worker died, the job is requeued"
         );
     }
     metrics::job_reclaimed(job);

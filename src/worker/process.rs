@@ -188,7 +188,7 @@ async fn close(mut tasks: WorkerTasks, retirement: Retirement, worker: i64) {
         Ok(()) => tracing::info!(worker, "the worker stopped"),
         Err(_) => tracing::warn!(
             worker,
-            "the database does not answer, what is not stored will be taken back by another worker"
+            "the database does not answer, what is not stored will be reclaimed by another worker"
         ),
     }
 }
@@ -332,7 +332,7 @@ impl WorkerTasks {
             .is_err()
         {
             tracing::warn!(
-                "jobs still run after {} s, handing them back",
+                "jobs still run after {} s, they are aborted and requeued",
                 drain_timeout.as_secs()
             );
             self.monitor.abort();

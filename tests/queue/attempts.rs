@@ -147,7 +147,7 @@ async fn each_job_of_a_dead_worker_is_one_line_that_says_whose_it_is() {
     let worker = app.work(4).await;
     app.until_state(first, "completed").await;
     let expected = [
-        (first, "taken back", "WARN"),
+        (first, "requeued", "WARN"),
         (second, "discarded", "ERROR"),
     ];
     for ((id, what, level), organization) in expected.into_iter().zip(organizations) {

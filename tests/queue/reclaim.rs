@@ -48,7 +48,7 @@ async fn remove(app: &TestApp, suspect: Suspect) -> bool {
 }
 
 #[tokio::test]
-async fn a_worker_without_its_lock_is_removed_and_its_jobs_are_put_back() {
+async fn a_worker_without_its_lock_is_removed_and_its_jobs_are_requeued() {
     let app = TestApp::new().await;
     let (_connection, worker, job) = cut_worker(&app).await;
     let suspect = unlocked(worker, 1);

@@ -426,7 +426,7 @@ async fn hold(app: &TestApp, id: i64) -> sqlx::PgConnection {
 }
 
 #[tokio::test]
-async fn a_job_that_is_put_back_hands_its_events_to_the_one_that_waits_and_nothing_else() {
+async fn a_job_that_is_retried_gives_its_events_to_the_one_that_waits_and_nothing_else() {
     for (unique, held) in both("old").iter().flat_map(|u| [(u, false), (u, true)]) {
         let app = TestApp::new().await;
         let event = app.event().await;
@@ -443,8 +443,8 @@ async fn a_job_that_is_put_back_hands_its_events_to_the_one_that_waits_and_nothi
         if held {
             // It is looked for later, by whoever handles the notes.
             let mut holder = hold(&app, waiting).await;
-            let put_back = Acted::WaitsAgain { blocked: true };
-            assert_eq!(retry(&app, old).await, put_back);
+            let behind_it = Acted::WaitsAgain { blocked: true };
+            assert_eq!(retry(&app, old).await, behind_it);
             sqlx::raw_sql("ROLLBACK")
                 .execute(&mut holder)
                 .await
