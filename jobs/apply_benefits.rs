@@ -64,6 +64,7 @@ impl ApplyBenefits {
 
 impl Job for ApplyBenefits {
     const KIND: &'static str = "apply_benefits";
+    const SYNCS: bool = true;
 
     /// A burst about one customer collapses into one question.
     fn unique_key(&self) -> Option<String> {

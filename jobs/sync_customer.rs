@@ -33,6 +33,7 @@ impl SyncCustomer {
 
 impl Job for SyncCustomer {
     const KIND: &'static str = "sync_customer";
+    const SYNCS: bool = true;
 
     fn unique_key(&self) -> Option<String> {
         Some(format!("{}{}", Self::KEYS, self.organization_id))

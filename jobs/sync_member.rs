@@ -29,6 +29,7 @@ pub struct SyncMember {
 
 impl Job for SyncMember {
     const KIND: &'static str = "sync_member";
+    const SYNCS: bool = true;
 
     fn unique_key(&self) -> Option<String> {
         let keys = Self::KEYS;

@@ -50,6 +50,7 @@ impl SyncSubscription {
 
 impl Job for SyncSubscription {
     const KIND: &'static str = "sync_subscription";
+    const SYNCS: bool = true;
 
     /// A burst about one customer collapses into one question.
     fn unique_key(&self) -> Option<String> {

@@ -23,6 +23,9 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     const RETRY: Retry = Retry::DEFAULT;
     /// An attempt that runs longer is cancelled and counts as a failure.
     const TIMEOUT: Duration = Duration::from_secs(60);
+    /// Whether what its events ask for holds, at Polar or in the tables, once it is applied: then the sync lag of these
+    /// events is measured.
+    const SYNCS: bool = false;
 
     /// Among waiting jobs at most one has this key. A duplicate that arrives while one waits is merged into
     /// it: the job runs at the earlier of both times, with the more urgent priority, and answers for the

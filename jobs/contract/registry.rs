@@ -23,6 +23,8 @@ pub struct Entry {
     pub retry: Retry,
     /// How long an attempt may take.
     pub timeout: Duration,
+    /// Whether the sync lag of its events is measured.
+    pub syncs: bool,
     run: for<'a> fn(&'a str, &'a Context) -> Running<'a>,
 }
 
@@ -76,6 +78,7 @@ impl Registry {
             priority: J::PRIORITY,
             retry: J::RETRY,
             timeout: J::TIMEOUT,
+            syncs: J::SYNCS,
             run: run_payload::<J>,
         };
         assert!(

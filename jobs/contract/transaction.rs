@@ -45,7 +45,10 @@ pub async fn in_time<T>(
     work: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {
     timeout(limit, work).await.unwrap_or_else(|_| {
-        let reason = format!("the database gave no answer within {} s", limit.as_secs_f64());
+        let reason = format!(
+            "the database gave no answer within {} s",
+            limit.as_secs_f64()
+        );
         Err(io::Error::new(io::ErrorKind::TimedOut, reason).into())
     })
 }

@@ -159,6 +159,12 @@ pub const METRICS: &[Metric] = &[
         Recorder::Worker,
         "From the moment a job was due until its first attempt began, by queue.",
     ),
+    histogram(
+        "polar_jobs_sync_lag_seconds",
+        "kind",
+        Recorder::Worker,
+        "From the moment a change or a delivery came in until what it asks for held at Polar and in the tables, by kind of the job that saw to it.",
+    ),
     gauge(
         "polar_jobs_slots",
         "queue",

@@ -25,6 +25,7 @@ use crate::queue::finish::{Completion, Discard, Requeue, RequeueReason};
 use super::follow_ups::{caused_by, no_more_urgent};
 use super::metrics::{self, AttemptMetrics};
 use super::result::{AttemptFacts, AttemptResult, BufferedResult, TransactionalCompletion};
+use super::sync_lag::SyncLag;
 use super::watched::Watched;
 
 /// Replaces configured secrets in a text that is about to be stored.
@@ -46,6 +47,7 @@ pub(super) struct AttemptRunner {
     pub(super) settings: Arc<Settings>,
     pub(super) mask: Mask,
     pub(super) metrics: AttemptMetrics,
+    pub(super) sync_lag: Arc<SyncLag>,
 }
 
 impl AttemptRunner {
@@ -84,6 +86,9 @@ impl AttemptRunner {
             Ok(Ok(_)) if took > entry.timeout => fail(format!("took longer than {seconds} s")),
             Ok(Ok(Ok(done))) => {
                 let events = job.events.as_deref().unwrap_or_default();
+                if entry.syncs && done.outcome == Outcome::Applied {
+                    self.sync_lag.applied(entry.kind, events);
+                }
                 complete(facts, entry.retry, done, events, |text| self.text(text))
             }
             Ok(Ok(Err(error))) => {

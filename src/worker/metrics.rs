@@ -2,7 +2,7 @@
 //! was reclaimed from dead workers. How far behind the queues are is the fleet's matter (`telemetry::fleet`).
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use jobs::contract::{Entry, Registry, in_time};
@@ -16,9 +16,12 @@ use crate::queue::release;
 
 use super::result::{AttemptResult, BufferedResult};
 use super::slots::Slots;
+use super::sync_lag::SyncLag;
 
-/// Between two looks at the slots.
+/// Between two looks at the slots, and two measurements of the sync lag.
 const INTERVAL: Duration = Duration::from_secs(15);
+/// One of them.
+const MEASUREMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two checks of the ordering keys.
 const KEY_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// One of them.
@@ -133,13 +136,16 @@ pub(super) fn job_reclaimed(job: &ReclaimedJob) {
     counter!("polar_jobs_reclaimed_jobs_total", "result" => result).increment(1);
 }
 
-/// Measures the slots in use, and looks for ordering keys that nobody would release, for ever.
-pub(super) async fn watch(pool: PgPool, slots: Vec<(String, Slots)>) {
+/// Measures the slots in use and the sync lag, and looks for ordering keys that nobody would release, for ever.
+pub(super) async fn watch(pool: PgPool, slots: Vec<(String, Slots)>, sync_lag: Arc<SyncLag>) {
     let mut keys_checked: Option<Instant> = None;
     loop {
         for (queue, slots) in &slots {
             gauge!("polar_jobs_slots", "queue" => queue.clone()).set(slots.bound() as f64);
             gauge!("polar_jobs_slots_used", "queue" => queue.clone()).set(slots.used() as f64);
+        }
+        if let Err(error) = in_time(MEASUREMENT_TIMEOUT, sync_lag.measure(&pool)).await {
+            tracing::debug!(%error, "the sync lag was not measured");
         }
         if keys_checked.is_none_or(|checked| checked.elapsed() >= KEY_CHECK_INTERVAL) {
             keys_checked = Some(Instant::now());

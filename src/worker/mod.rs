@@ -25,6 +25,7 @@ mod process;
 mod result;
 mod result_sink;
 mod slots;
+mod sync_lag;
 mod watched;
 mod yielding;
 

@@ -32,6 +32,7 @@ use super::metrics::{self, AttemptMetrics};
 use super::prefetch::Prefetch;
 use super::result_sink::ResultSink;
 use super::slots::{Slots, Total};
+use super::sync_lag::SyncLag;
 use crate::schedule::{self, BadSchedule, Timetable};
 
 /// How long the last writes of a stop may take, after the drain timeout: together below the 30 s that
@@ -244,6 +245,7 @@ struct WorkerTasks {
     quiet: Vec<watch::Receiver<bool>>,
     total: Arc<Total>,
     slots: Vec<(String, Slots)>,
+    sync_lag: Arc<SyncLag>,
 }
 
 impl WorkerTasks {
@@ -254,6 +256,7 @@ impl WorkerTasks {
         idle: &IdleStates,
         phase: &watch::Sender<Phase>,
     ) -> Self {
+        let sync_lag = Arc::new(SyncLag::default());
         let runner = Arc::new(AttemptRunner {
             registry: Arc::clone(&settings.registry),
             polar: settings.polar.clone(),
@@ -262,6 +265,7 @@ impl WorkerTasks {
             settings: Arc::clone(&settings.settings),
             mask: Arc::clone(&settings.mask),
             metrics: AttemptMetrics::new(&settings.registry),
+            sync_lag: Arc::clone(&sync_lag),
         });
         let held = Arc::new(HeldJobs::default());
         let fetchers = settings.connections.fetchers;
@@ -305,6 +309,7 @@ impl WorkerTasks {
             quiet,
             total,
             slots: all_slots,
+            sync_lag,
         }
     }
 
@@ -318,7 +323,8 @@ impl WorkerTasks {
         };
         let mut watchers = JoinSet::new();
         watchers.spawn(housekeeping.run());
-        watchers.spawn(metrics::watch(pool.clone(), self.slots.clone()));
+        let (slots, sync_lag) = (self.slots.clone(), Arc::clone(&self.sync_lag));
+        watchers.spawn(metrics::watch(pool.clone(), slots, sync_lag));
         watchers
     }
 

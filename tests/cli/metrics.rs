@@ -6,8 +6,10 @@ use std::path::Path;
 
 use polar_jobs::telemetry::catalogue::{METRICS, Type};
 use private_postgres::testing;
+use simulator::Options;
 
 use crate::free_port::free_port;
+use crate::local_polar::LocalPolar;
 
 use super::support::{ended, get, signal, start, try_get, until};
 
@@ -145,4 +147,39 @@ async fn the_ingress_tells_of_the_fleet_while_no_worker_lives_where_it_is_told_t
     }
     signal(&ingress, "TERM");
     assert_eq!(ended(&mut ingress), Some(Some(0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_tells_how_long_a_change_took_to_reach_polar() {
+    let database = testing::database(polar_jobs::migrate::migrator).await;
+    let polar = LocalPolar::start(Options::default()).await;
+    let page = format!("127.0.0.1:{}", free_port());
+    let organization = polar.organization_id().to_string();
+    let (url, token) = (polar.url(), polar.access_token().to_owned());
+    let settings = [
+        ("DATABASE_URL", database.url.as_str()),
+        ("METRICS_BIND", &page),
+        ("POLAR_API_URL", &url),
+        ("POLAR_ACCESS_TOKEN", &token),
+        ("POLAR_ORGANIZATION_ID", &organization),
+    ];
+    let created = r#"SELECT polar_jobs.record_change('organization.created',
+        '{"id": "1f0c7c1e-6a5b-4c0e-9d3a-0f6f2b1f7a11", "name": "Acme", "slug": "acme",
+          "owner": {"id": "7d1e3f52-51c5-4a57-8a2f-93f1d1c9a001", "email": "ada@acme.example"}}')"#;
+    let past = "UPDATE polar_jobs.stored_events SET received_at = now() - interval '30 seconds'";
+    for sql in [created, past] {
+        sqlx::raw_sql(sql).execute(&database.pool).await.unwrap();
+    }
+    let mut worker = start(&settings, &["worker"]);
+    let within = |page: &str, seconds| {
+        let kind = "polar_jobs_sync_lag_seconds_bucket{kind=\"sync_customer\"";
+        page.contains(&format!("{kind},le=\"{seconds}\"}} 1"))
+    };
+    until(async || try_get(&page, "/metrics").is_some_and(|page| within(&page, 60))).await;
+    assert!(
+        !within(&get(&page, "/metrics"), 10),
+        "half a minute had passed"
+    );
+    signal(&worker, "TERM");
+    assert_eq!(ended(&mut worker), Some(Some(0)));
 }

@@ -146,10 +146,7 @@ async fn each_job_of_a_dead_worker_is_one_line_that_says_whose_it_is() {
         .await;
     let worker = app.work(4).await;
     app.until_state(first, "completed").await;
-    let expected = [
-        (first, "requeued", "WARN"),
-        (second, "discarded", "ERROR"),
-    ];
+    let expected = [(first, "requeued", "WARN"), (second, "discarded", "ERROR")];
     for ((id, what, level), organization) in expected.into_iter().zip(organizations) {
         eventually_some("its line", || async {
             let there = !lines_with(organization).is_empty();
