@@ -134,7 +134,10 @@ pub async fn update(
     event: i64,
 ) -> Result<bool, sqlx::Error> {
     let written = sqlx::query!(
-        "UPDATE polar_jobs.organizations
+        "WITH support_desk AS (
+             UPDATE polar_jobs.support_desk_tenants SET synced_event = polar_jobs.confirmed_before(synced_event, $5)
+              WHERE organization_id = $1)
+         UPDATE polar_jobs.organizations
             SET name = CASE WHEN name_event < $5 THEN coalesce($2, name) ELSE name END,
                 name_event = CASE WHEN $2 IS NULL THEN name_event ELSE greatest(name_event, $5) END,
                 slug = CASE WHEN slug_event < $5 THEN coalesce($3, slug) ELSE slug END,
@@ -144,7 +147,8 @@ pub async fn update(
                 event_id = greatest(event_id, $5), synced_event = polar_jobs.confirmed_before(synced_event, $5)
           WHERE id = $1 AND deleted_at IS NULL
             AND ($2::text IS NOT NULL AND name_event < $5 OR $3::text IS NOT NULL AND slug_event < $5
-                 OR $4::text IS NOT NULL AND status_event < $5)",
+                 OR $4::text IS NOT NULL AND status_event < $5
+                 OR coalesce($2, $3, $4) IS NULL AND event_id < $5)",
         update.id.0,
         update.name,
         update.slug,

@@ -50,6 +50,24 @@ async fn a_tier_given_by_hand_outlives_a_repeated_creation_and_a_rename() {
     );
 }
 
+/// No token is set when the rename is retried.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_that_was_given_up_and_is_retried_after_a_newer_change_is_brought() {
+    let app = SupportDeskApp::open().await;
+    let tenant = app.tenant().await;
+    app.tell(&[renamed(&tenant, "Acme Ltd")]).await;
+    let given_up = app.give_up_changes().await;
+    let slug = json!({"type": "organization.updated", "data": {"id": tenant.id, "slug": "acme-2"}});
+    app.tell(&[slug]).await;
+    app.resolve_waits().await;
+    let token = app.support_desk.lock().unwrap().take();
+    app.retry(&given_up).await;
+    app.resolve_waits().await;
+    *app.support_desk.lock().unwrap() = token;
+    app.resume().await;
+    assert_eq!(app.plain.tenant(&tenant.id).unwrap().name, "Acme Ltd");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tier_that_plain_does_not_know_keeps_nobody_from_asking_for_help() {
     let app = SupportDeskApp::open().await;

@@ -66,20 +66,10 @@ async fn a_change_that_was_given_up_and_is_retried_writes_what_no_newer_one_has_
     };
     app.tell(&[update(json!({"name": "Acme 2", "slug": "acme-2"}))])
         .await;
-    let given_up: Vec<i64> = sqlx::query_scalar(
-        "SELECT j.id FROM polar_jobs.live_jobs j, polar_jobs.end_jobs(ARRAY[j.id], 'discarded', 'failed', 'a test', NULL)",
-    )
-    .fetch_all(&app.pool)
-    .await
-    .unwrap();
-    assert_eq!(given_up.len(), 1);
+    let given_up = app.give_up_changes().await;
     app.tell(&[update(json!({"slug": "acme-3"}))]).await;
     app.resolve_waits().await;
-    sqlx::query("SELECT polar_jobs.retry_finished($1, 'discarded')")
-        .bind(&given_up)
-        .execute(&app.pool)
-        .await
-        .unwrap();
+    app.retry(&given_up).await;
     app.resolve_waits().await;
     let customer = app.simulator.customer(&tenant.id).unwrap();
     assert_eq!(customer.name.as_deref(), Some("Acme 2"));
@@ -188,6 +178,18 @@ async fn news_about_a_person_that_come_with_one_organization_reach_the_others() 
     for tenant in [&first, &second] {
         assert_eq!(app.member(tenant, &ada).unwrap().email, "new@example.com");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_of_an_organization_that_names_no_field_is_applied() {
+    let (app, tenant) = (TestApp::open().await, Tenant::new());
+    app.tell(&[tenant.created()]).await;
+    app.resolve_waits().await;
+    app.tell(&[json!({"type": "organization.updated", "data": {"id": tenant.id}})])
+        .await;
+    app.resolve_waits().await;
+    assert_eq!(app.end("apply_change").await.0, "applied");
+    assert_eq!(app.count(OUT_OF_STEP).await, 0);
 }
 
 /// Changes of one person that come with different organizations have no order among each other.

@@ -209,6 +209,26 @@ impl TestApp {
         postponed.bind(by).execute(&self.pool).await.unwrap();
     }
 
+    /// Discards the changes that are not applied yet, as if they had failed for too long. Returns their jobs.
+    pub(crate) async fn give_up_changes(&self) -> Vec<i64> {
+        let given_up = sqlx::query_scalar(
+            "SELECT j.id FROM polar_jobs.live_jobs j, polar_jobs.end_jobs(ARRAY[j.id], 'discarded', 'failed', 'a test', NULL)
+              WHERE j.kind = 'apply_change'",
+        );
+        let given_up: Vec<i64> = given_up.fetch_all(&self.pool).await.unwrap();
+        assert!(!given_up.is_empty());
+        given_up
+    }
+
+    /// As an operator retries discarded jobs.
+    pub(crate) async fn retry(&self, jobs: &[i64]) {
+        sqlx::query("SELECT polar_jobs.retry_finished($1, 'discarded')")
+            .bind(jobs)
+            .execute(&self.pool)
+            .await
+            .unwrap();
+    }
+
     /// Pretends that Polar's refusals of addresses lie long ago.
     pub(crate) async fn age_refusals(&self) {
         let aged =
