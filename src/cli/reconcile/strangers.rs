@@ -39,8 +39,9 @@ impl Reconciliation<'_> {
         }
         for member in foreign {
             let deleted = self.delete_member(organization, member).await;
-            if let (Err(_), Some(user)) = (&deleted, member.user) {
-                // It may be deleted all the same, and the user announced meanwhile.
+            if let Some(user) = member.user {
+                // The user may have been announced while the deletion was on its way, which may have succeeded without
+                // an answer.
                 let back = NewJob::of(&SyncMember {
                     organization_id: organization,
                     user_id: user,
@@ -50,7 +51,6 @@ impl Reconciliation<'_> {
             }
             deleted?;
         }
-        // This also brings back who was announced while the deletion was on its way.
         *finding = until_answered(|| self.run.one(organization)).await?;
         Ok(())
     }
