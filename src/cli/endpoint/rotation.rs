@@ -21,7 +21,7 @@ use super::{Endpoints, print_secret};
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Polar gives an event up after less than an hour.
 const UNDER_WAY: TimeDelta = TimeDelta::hours(1);
-/// What was given up longer ago was asked for again for as long.
+/// What was given up longer ago has been asked for again for a day.
 const GIVEN_UP: TimeDelta = TimeDelta::hours(24);
 /// Polar tries a delivery for the first time within a moment of its event.
 const OVERLAP: Duration = Duration::from_secs(5);
@@ -117,11 +117,8 @@ impl Endpoints<'_> {
         let since = Utc::now() - GIVEN_UP;
         let attempts = webhooks.failed_attempts(old.id, since).await;
         let attempts = attempts.map_err(anyhow::Error::from)?;
-        match attempts.iter().any(|one| one.event.is_given_up()) {
-            // As with a secret that was wrong: disabled, the old one can be asked for them no more.
-            true => self.note_deliveries(false, &[]).await?,
-            false => self.note_gap(&ours).await?,
-        }
+        let is_any_given_up = attempts.iter().any(|one| one.event.is_given_up());
+        self.note_gap(&ours).await?;
         self.switch_on(new).await?;
         // Disabled, the old one would forget what it still has to deliver: what was made a moment before, and what failed.
         output::line("both endpoints deliver for a moment")?;
@@ -134,6 +131,10 @@ impl Endpoints<'_> {
             return Err(Failure::failed(
                 "both endpoints are enabled: the old one still has deliveries under way; run --finish again in a few minutes",
             ));
+        }
+        if is_any_given_up {
+            // As with a secret that was wrong: disabled, the old one can be asked for them no more.
+            self.note_deliveries(false, &[]).await?;
         }
         self.disable(old).await?;
         self.look_now().await?;
