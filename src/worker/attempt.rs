@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use jobs::contract::{
-    Context, Done, Entry, JobFacts, Outcome, Registry, Retry, Settings, Verdict, priority,
+    Context, Done, Entry, JobFacts, NewJob, Outcome, Registry, Retry, Settings, Verdict, priority,
     subject_of,
 };
 use jobs::mail::Mailer;
@@ -33,7 +33,7 @@ pub type Mask = Arc<dyn Fn(String) -> String + Send + Sync>;
 
 /// Nothing waits longer, whatever an answer asks for: Postgres could not even count it.
 const LONGEST_DELAY: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Seconds after which a job of an unknown kind is looked at again; up to twice that.
+/// Until a job of an unknown kind is looked at again; up to twice that.
 const UNKNOWN_KIND_DELAY: Duration = Duration::from_secs(30);
 /// Bytes of a reason or note that are kept.
 const LONGEST_TEXT: usize = 4096;
@@ -86,7 +86,7 @@ impl AttemptRunner {
             Ok(Ok(_)) if took > entry.timeout => fail(format!("took longer than {seconds} s")),
             Ok(Ok(Ok(done))) => {
                 let events = job.events.as_deref().unwrap_or_default();
-                if entry.syncs && done.outcome == Outcome::Applied {
+                if entry.syncs && holds(&done, &job) {
                     self.sync_lag.applied(entry.kind, events);
                 }
                 complete(facts, entry.retry, done, events, |text| self.text(text))
@@ -239,6 +239,15 @@ fn complete(
         facts,
         retry,
     }))
+}
+
+/// Whether what the job is about holds now: it was applied, and does not go on as a follow-up.
+fn holds(done: &Done, job: &Claimed) -> bool {
+    let goes_on = |next: &NewJob| {
+        let payload = serde_json::from_str::<serde_json::Value>(&job.payload);
+        next.kind == job.kind && payload.is_ok_and(|payload| next.payload == payload)
+    };
+    done.outcome == Outcome::Applied && !done.next.iter().any(goes_on)
 }
 
 /// What every line of an attempt carries. The fields are not computed where nobody logs.
