@@ -41,9 +41,12 @@ pub async fn run_guarded(
     loop {
         let mut alone = guard.begin().await?;
         // It stands still for as long as the migrations take.
-        sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
-            .execute(&mut *alone)
-            .await?;
+        sqlx::query(
+            "SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings
+              WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')",
+        )
+        .execute(&mut *alone)
+        .await?;
         if try_lock(&mut alone).await? {
             migrator().set_locking(false).run(&mut *connection).await?;
             create_partitions(connection).await?;
