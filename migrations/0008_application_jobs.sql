@@ -45,16 +45,17 @@ $$;
 
 -- Deletes up to `batch` rows that nobody holds; those in use are made anew. Those of organizations and people stay: a
 -- transaction at REPEATABLE READ cannot lock a row that is newer than its snapshot, and changes need the lock.
--- Returns how many it looked at.
+-- Returns the last key that it looked at.
 CREATE FUNCTION polar_jobs.prune_key_locks(after text, batch integer, OUT last text, OUT deleted bigint) LANGUAGE plpgsql
     SET enable_seqscan = off AS $$
 DECLARE
-    taken text[] := ARRAY(SELECT k.key FROM (SELECT k.key FROM polar_jobs.key_locks k WHERE k.key > after
-                                              ORDER BY k.key LIMIT batch FOR UPDATE SKIP LOCKED) k
-                           WHERE k.key !~ '^ordering/(organization|user)/');
+    taken text[];
 BEGIN
     last := (SELECT max(k.key) FROM (SELECT k.key FROM polar_jobs.key_locks k WHERE k.key > after
                                       ORDER BY k.key LIMIT batch) k);
+    taken := ARRAY(SELECT k.key FROM polar_jobs.key_locks k
+                    WHERE k.key > after AND k.key <= last AND k.key !~ '^ordering/(organization|user)/'
+                    ORDER BY k.key FOR UPDATE SKIP LOCKED);
     DELETE FROM polar_jobs.key_locks WHERE key = ANY (taken);
     GET DIAGNOSTICS deleted = ROW_COUNT;
 END $$;
