@@ -7,8 +7,8 @@
 //! Folders hold what the jobs share: [`contract`] what a job is, [`change`] what the application
 //! tells us, [`types`] its values, [`mirror`] the only SQL, [`customer`] whom a job asks about,
 //! `benefits` what the catalogue means, [`app_webhook`] how the application is called, [`mail`] what people are told and how it
-//! leaves, [`comparison`] what differs there, [`backlog`] what Polar has not confirmed, [`webhook_endpoints`] which endpoints
-//! there are ours, `outage` how a service that is away is asked, `polar_sync` what several jobs do at Polar, `event_batches` how
+//! leaves, [`comparison`] what differs there, [`backlog`] what Polar has not confirmed, [`webhook_endpoints`] which of
+//! Polar's endpoints are ours, `outage` how a service that is away is asked, `polar_sync` what several jobs do at Polar, `event_batches` how
 //! events get there.
 
 pub mod app_webhook;

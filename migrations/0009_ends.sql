@@ -1,4 +1,4 @@
--- How a run ends other than well: back to waiting, given up, taken from a dead worker, or by an operator's hand.
+-- How a run ends other than well: requeued, given up, reclaimed from a dead worker, or by an operator's hand.
 -- What a handler completed is stored by the statement that claims the next jobs (`src/queue/claim.rs`).
 
 -- Moves jobs that the caller has locked to the history. `failures` become the last entries of their errors, one
@@ -104,7 +104,7 @@ END $$;
 -- A job that was reclaimed from a dead worker, as an operator wants to hear of it.
 CREATE TYPE polar_jobs.reclaimed_job AS (id bigint, kind text, organization text, discarded boolean);
 
--- Puts back what workers without a row held, and removes what they recorded once nothing is left. A job
+-- Requeues what workers without a row held, and removes what they recorded once nothing is left. A job
 -- that an open transaction of somebody else holds stays recorded and is tried again at the next call.
 CREATE FUNCTION polar_jobs.reclaim_jobs() RETURNS SETOF polar_jobs.reclaimed_job LANGUAGE plpgsql AS $$
 DECLARE

@@ -1,7 +1,7 @@
 -- The mirror: what the application wants, and what Polar was last seen to hold. `jobs/mirror/` is
 -- the only Rust that reads and writes it.
 --
--- Every row remembers the change that last wrote it (`event_id`). Ids of events respect causality,
+-- Every row remembers the newest change that wrote it (`event_id`). Ids of events respect causality,
 -- so an older change that comes late, or is replayed, never overwrites a newer one.
 
 CREATE TABLE polar_jobs.organizations (
@@ -97,8 +97,8 @@ CREATE FUNCTION polar_jobs.member_version(event_id bigint, removed_at timestampt
     SELECT greatest(event_id, CASE WHEN removed_at IS NULL THEN changed_event END)
 $$;
 
--- What stays confirmed of a membership when change `event` is applied, perhaps after newer ones: what was confirmed for
--- those did not have it. 0 and not null, for Polar confirmed the member once.
+-- What stays confirmed of a row when change `event` is applied, perhaps after newer ones: what was confirmed for those did
+-- not have it. 0 and not null, for Polar confirmed it once.
 CREATE FUNCTION polar_jobs.confirmed_before(synced_event bigint, event bigint) RETURNS bigint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN synced_event >= event THEN 0 ELSE synced_event END

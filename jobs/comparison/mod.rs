@@ -1,8 +1,9 @@
 //! Compares one organization with its customer at Polar: name and slug, members, grants, subscription.
 //!
 //! What was read here before Polar was asked is read again afterwards. What changed meanwhile, or what an
-//! unfinished job works on, is not reported as a difference: it may be on its way. It gets a job all the same, because
-//! the other one may not repair it; where it does, this job finds nothing to do.
+//! unfinished job works on, is not reported as a difference: it may be on its way. What
+//! differs in both readings gets a job all the same, because the other one may not repair it; where it does, this job finds
+//! nothing to do.
 
 mod customer;
 mod fields;

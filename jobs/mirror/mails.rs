@@ -111,10 +111,12 @@ pub async fn request(
         return Ok(Vec::new());
     }
     // In one order, whoever asks: two that ask for the same mail wait for each other, not in a circle.
-    let recipients = mail.recipients.iter();
-    let recipients: BTreeMap<MailKey, &String> = recipients
-        .map(|recipient| (mail.key_for(recipient), recipient))
-        .collect();
+    let mut recipients = BTreeMap::new();
+    for recipient in &mail.recipients {
+        recipients
+            .entry(mail.key_for(recipient))
+            .or_insert(recipient);
+    }
     let mut written = Vec::new();
     for (key, recipient) in recipients {
         let inserted = sqlx::query!(

@@ -26,8 +26,8 @@ pub struct Cause {
     pub reason: String,
     /// The version that Polar refuses for good; `None` = the reason may pass.
     pub refused_version: Option<i64>,
-    /// Who has the address that is wanted; or, where it is about ownership, the owner at Polar whom nobody is
-    /// to succeed.
+    /// Who has the address that is wanted; or, where it is about ownership, the owner at Polar whom nobody is to
+    /// follow.
     pub holder: Option<UserId>,
 }
 

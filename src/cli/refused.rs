@@ -108,12 +108,9 @@ impl Refused {
     }
 
     fn sent_again(self, retried: u64) -> String {
-        match self {
-            Self::Costs => format!("{retried} costs are sent again at the next run"),
-            Self::Reports => {
-                let reports = counted(retried, self.one());
-                format!("sent again at the next run: {reports}")
-            }
-        }
+        format!(
+            "sent again at the next run: {}",
+            counted(retried, self.one())
+        )
     }
 }

@@ -311,7 +311,7 @@ impl FleetStore {
         }
     }
 
-    /// Takes one call whatever became of the fleet's token.
+    /// Takes a call, and perhaps some ahead, whatever became of the fleet's token.
     ///
     /// # Errors
     /// If the database fails; then there is no budget.

@@ -18,7 +18,7 @@ use super::lease_keeper::IdleState;
 use super::result::{BufferedResult, NOT_STORED, TransactionalCompletion};
 use super::slots::Slots;
 
-/// Seconds after which a job is run again whose completion the database did not take.
+/// Until a job is run again whose completion the database did not take.
 const NOT_STORED_DELAY: Duration = Duration::from_secs(1);
 
 /// A completion with what it writes.

@@ -217,7 +217,8 @@ pub async fn first_canceled_at(
     Ok(Some(restored.or(restoring).unwrap_or(canceled_at)))
 }
 
-/// Where the cancellation that was found is not the first, keeps the date of the first with it. Returns that date.
+/// Remembers when people first cancelled, where the cancellation that was found is one that was made again. Returns that
+/// date.
 async fn remember(
     connection: &mut PgConnection,
     organization: OrganizationId,

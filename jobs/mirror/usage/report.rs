@@ -25,7 +25,7 @@ pub struct FrozenReport {
 /// - One that waited for its organization to be created is sent once it is.
 /// - Reports of the self organization are excluded; it may have been configured after the window closed.
 /// - Reports without a customer are excluded: they were written after its deletion was applied.
-/// - A window that closed while the database's clock was far ahead gets the present time. Polar refuses a time to come,
+/// - A window that closed while the database's clock was far ahead gets the present time. Polar refuses a time in the future,
 ///   and all later windows would wait behind this one.
 ///
 /// # Errors
