@@ -128,14 +128,41 @@ async fn fees_are_the_organizations_own_or_the_platforms() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ownership_given_to_somebody_unknown_waits_for_the_address() {
     let (app, tenant, ada) = (TestApp::open().await, Tenant::new(), user());
-    app.tell(&[tenant.created(), tenant.transferred(&ada)])
-        .await;
+    app.tell(&[tenant.created()]).await;
+    app.resolve_waits().await;
+    app.tell(&[tenant.transferred(&ada)]).await;
     app.resolve_waits().await;
     assert_eq!(app.end("sync_member").await.0, "discarded");
+    assert_eq!(
+        app.role_at_polar(&tenant, &tenant.owner).as_deref(),
+        Some("owner")
+    );
     app.tell(&[json!({"type": "user.updated", "data": {"id": ada, "email": "ada@example.com"}})])
         .await;
     app.resolve_waits().await;
     assert_eq!(app.role_at_polar(&tenant, &ada).as_deref(), Some("owner"));
+    assert_eq!(app.count(OUT_OF_STEP).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_whose_owner_became_somebody_unknown_before_it_was_made_waits_for_the_address() {
+    let (app, tenant, ada) = (TestApp::open().await, Tenant::new(), user());
+    app.tell(&[tenant.created(), tenant.transferred(&ada)])
+        .await;
+    app.drain_without_billing().await;
+    app.resolve_waits().await;
+    let (state, reason) = app.end("sync_customer").await;
+    assert_eq!(state, "discarded");
+    assert!(reason.contains("is not known"), "{reason}");
+    app.tell(&[json!({"type": "user.updated", "data": {"id": ada, "email": "ada@example.com"}})])
+        .await;
+    app.resolve_waits().await;
+    assert_eq!(app.role_at_polar(&tenant, &ada).as_deref(), Some("owner"));
+    assert_eq!(
+        app.role_at_polar(&tenant, &tenant.owner).as_deref(),
+        Some("billing_manager")
+    );
+    assert_eq!(app.count(OUT_OF_STEP).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
